@@ -1,0 +1,153 @@
+//! How an invocation or an init fails, in the words of the programming model.
+//!
+//! Owns the documented error types and messages (contracts §3). `instance` decides which failure
+//! it is; the supervisor turns it into the answer's JSON body and the REPORT line's status.
+//! A body that the runtime itself posted is never rewritten here.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The largest synchronous request or response: 6 MiB + 100 bytes (contracts §1).
+pub const PAYLOAD_LIMIT: usize = 6 * 1024 * 1024 + 100;
+
+/// Why an invocation ended without the handler's own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The function's timeout passed.
+    Timeout(Duration),
+    /// The runtime process ended by itself.
+    Exit(Exit),
+    /// The instance used more memory than the function has; its processes were killed.
+    OutOfMemory,
+    /// The answer is larger than [`PAYLOAD_LIMIT`].
+    ResponseTooLarge,
+    /// The runtime posted its own error at init; its body is handed on verbatim.
+    Init,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    fn is_success(self) -> bool {
+        self == Exit::Code(0)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit status {code}"),
+            Exit::Signal(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "signal: {name}"),
+                None => write!(f, "signal: signal {signal}"),
+            },
+        }
+    }
+}
+
+/// Signals as the vendor's platform words them.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        10 => "user defined signal 1",
+        11 => "segmentation fault",
+        12 => "user defined signal 2",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        _ => return None,
+    })
+}
+
+impl Failure {
+    /// `errorType` of the answer's body.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Failure::Timeout(_) => "Sandbox.Timedout",
+            Failure::Exit(_) | Failure::OutOfMemory => "Runtime.ExitError",
+            Failure::ResponseTooLarge => "Function.ResponseSizeTooLarge",
+            Failure::Init => "Runtime.InitError",
+        }
+    }
+
+    /// `errorMessage` of the answer's body.
+    pub fn message(&self, request_id: &str) -> String {
+        let exited = "Error: Runtime exited";
+        match self {
+            Failure::Timeout(after) => format!(
+                "RequestId: {request_id} Error: Task timed out after {:.2} seconds",
+                after.as_secs_f64()
+            ),
+            Failure::Exit(exit) if exit.is_success() => {
+                format!("RequestId: {request_id} {exited} without providing a reason")
+            }
+            Failure::Exit(exit) => format!("RequestId: {request_id} {exited} with error: {exit}"),
+            Failure::OutOfMemory => {
+                format!("RequestId: {request_id} {exited} with error: {}", Exit::Signal(9))
+            }
+            Failure::ResponseTooLarge => format!(
+                "Response payload size exceeded maximum allowed payload size ({PAYLOAD_LIMIT} bytes)."
+            ),
+            Failure::Init => format!("RequestId: {request_id} Error: Init failed"),
+        }
+    }
+
+    /// The REPORT line's error type, where it differs from the answer's.
+    pub fn report_type(&self) -> &'static str {
+        match self {
+            Failure::OutOfMemory => "Runtime.OutOfMemory",
+            other => other.error_type(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_the_documented_ones() {
+        let cases = [
+            (
+                Failure::Timeout(Duration::from_secs(1)),
+                "RequestId: r Error: Task timed out after 1.00 seconds",
+            ),
+            (
+                Failure::Exit(Exit::Code(0)),
+                "RequestId: r Error: Runtime exited without providing a reason",
+            ),
+            (
+                Failure::Exit(Exit::Code(127)),
+                "RequestId: r Error: Runtime exited with error: exit status 127",
+            ),
+            (
+                Failure::Exit(Exit::Signal(11)),
+                "RequestId: r Error: Runtime exited with error: signal: segmentation fault",
+            ),
+            (
+                Failure::OutOfMemory,
+                "RequestId: r Error: Runtime exited with error: signal: killed",
+            ),
+            (
+                Failure::ResponseTooLarge,
+                "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+            ),
+        ];
+        for (failure, message) in cases {
+            assert_eq!(failure.message("r"), message);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The values a function is made of, each parsed once.
+//!
+//! Owns their ranges, defaults and refusals (contracts §2, §7). `pilotlight-api` feeds them from
+//! manifests through serde; `pool`, `instance`, the gateway and the supervisor take the types,
+//! so nothing after the parse can fail on a value. Never reads a file and knows no YAML: the
+//! reader in `pilotlight-api` adds the place and the field's name to the errors from here.
+
+mod limit;
+mod name;
+mod runtime;
+
+pub use limit::{
+    Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, QueueLimit, Timeout,
+};
+pub use name::{
+    EnvName, EnvValue, FunctionName, Handler, InvalidEnvName, InvalidEnvValue, InvalidHandler,
+    InvalidLabel, Namespace,
+};
+pub use runtime::{Runtime, UnknownRuntime};

@@ -1,0 +1,578 @@
+//! What happens inside one instance: one process, one lease, one event at a time (rule 1).
+//!
+//! Owns the order of init, lease, delivery, answer and the following `next`; the init limit,
+//! the function's timeout, and what is logged when. Fed by the supervisor with what the runtime
+//! process and the gateway did; never sees a payload. `failure` words what goes wrong, `pool`
+//! is the gateway's side of the same lease.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Exit, Failure, PAYLOAD_LIMIT};
+
+/// Names one invocation, from the gateway's answer header to the log lines.
+pub type RequestId = Arc<str>;
+
+/// An init that takes longer runs again within the first invocation (contracts §3).
+pub const INIT_LIMIT: Duration = Duration::from_secs(10);
+/// Between the polite and the final signal at shutdown (contracts §3: 300 ms – 2 s).
+pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// What the instance can do for a gateway. Pushed to gateways when it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The runtime process is starting, or starting again: no lease yet.
+    Starting,
+    /// A lease is welcome (or one is held, and the next will be).
+    Ready,
+    /// No further lease, ever: the instance ends.
+    Draining,
+}
+
+/// A condition with its place in the order of changes; an older epoch is never news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub epoch: u64,
+    pub condition: Condition,
+}
+
+/// What the runtime process or a gateway did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The supervisor is up: start the runtime.
+    Boot,
+    /// A gateway hands over one invocation.
+    Lease { request_id: RequestId },
+    /// `GET /runtime/invocation/next`.
+    Next,
+    /// `POST /runtime/invocation/{id}/response`, complete.
+    Response { request_id: RequestId, bytes: usize },
+    /// `POST /runtime/invocation/{id}/error`.
+    Error { request_id: RequestId },
+    /// `POST /runtime/init/error`.
+    InitError,
+    /// The runtime process is gone, with all its output read.
+    Exited(Exit),
+    /// The process group uses more memory than the function has.
+    MemoryExceeded,
+    /// End when the work at hand is done.
+    Drain,
+}
+
+/// Why an event was not accepted. The lease variants mean: provably never started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("busy, not started: the instance runs another invocation")]
+    Busy,
+    #[error("starting, not started: the runtime process is not ready")]
+    Starting,
+    #[error("draining, not started: the instance takes no further invocations")]
+    Draining,
+    #[error("the runtime process may not make this call in its present state")]
+    InvalidState,
+    #[error("the request id is not that of the invocation at hand")]
+    InvalidRequestId,
+    #[error("the response is larger than {PAYLOAD_LIMIT} bytes")]
+    ResponseTooLarge,
+}
+
+/// What the supervisor has to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    StartRuntime,
+    /// Hand the leased event to the runtime's waiting `next`.
+    Deliver {
+        request_id: RequestId,
+        deadline: Instant,
+    },
+    /// Give the gateway the answer: the runtime's body, or that of a failure.
+    Answer {
+        request_id: RequestId,
+        outcome: Outcome,
+    },
+    /// The accepted lease never started; the gateway may try elsewhere.
+    Release {
+        request_id: RequestId,
+    },
+    Log(LogLine),
+    /// SIGTERM to the process group.
+    Terminate,
+    /// SIGKILL to the process group.
+    Kill,
+    /// Nothing is left to do; end the supervisor.
+    Shutdown,
+}
+
+/// Whose body answers the invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The runtime's response.
+    Success,
+    /// The runtime's error body.
+    FunctionError,
+    /// The body words this failure.
+    Failed(Failure),
+}
+
+/// The platform's lines in the function's log (contracts §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogLine {
+    InitStart,
+    /// Only for an init that failed.
+    InitReport {
+        duration: Duration,
+        failure: Failure,
+        in_invocation: bool,
+    },
+    Start {
+        request_id: RequestId,
+    },
+    TimedOut {
+        request_id: RequestId,
+        after: Duration,
+    },
+    End {
+        request_id: RequestId,
+    },
+    Report {
+        request_id: RequestId,
+        duration: Duration,
+        init: Option<Duration>,
+        failure: Option<Failure>,
+    },
+}
+
+#[derive(Debug)]
+enum Process {
+    /// None runs; the next lease starts one and waits for its init.
+    Down,
+    Starting {
+        since: Instant,
+    },
+    /// Init is done: it has called `next` and `parked` in it, or it works.
+    Up {
+        parked: bool,
+    },
+    /// Signalled; its exit is awaited. `restart`: a fresh one follows.
+    Dying {
+        restart: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Lease {
+    request_id: RequestId,
+    started: Instant,
+    delivered: bool,
+}
+
+/// An answered invocation whose runtime has not called `next` yet.
+#[derive(Debug)]
+struct Closing {
+    request_id: RequestId,
+    started: Instant,
+    answered_as: Option<Failure>,
+}
+
+/// One instance's state. Create, feed [`Event::Boot`], then whatever happens.
+#[derive(Debug)]
+pub struct Machine {
+    timeout: Duration,
+    process: Process,
+    lease: Option<Lease>,
+    closing: Option<Closing>,
+    /// An init that failed with no invocation waiting: the next lease is told.
+    failed_init: Option<Failure>,
+    /// Duration of the last init, until a REPORT has told it.
+    init: Option<Duration>,
+    out_of_memory: bool,
+    draining: bool,
+    kill_at: Option<Instant>,
+    refused_while_busy: bool,
+    status: Status,
+    actions: VecDeque<Action>,
+}
+
+impl Machine {
+    /// `timeout`: the function's, for one invocation.
+    pub fn new(timeout: Duration) -> Self {
+        Machine {
+            timeout,
+            process: Process::Down,
+            lease: None,
+            closing: None,
+            failed_init: None,
+            init: None,
+            out_of_memory: false,
+            draining: false,
+            kill_at: None,
+            refused_while_busy: false,
+            status: Status { epoch: 0, condition: Condition::Starting },
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened. A refusal leaves the state as it was, but for
+    /// [`Refusal::ResponseTooLarge`], which also ends the invocation.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Result<(), Refusal> {
+        self.expire(now);
+        let result = match event {
+            Event::Boot => {
+                self.start_runtime(now);
+                Ok(())
+            }
+            Event::Lease { request_id } => self.on_lease(now, request_id),
+            Event::Next => self.on_next(now),
+            Event::Response { request_id, bytes } => self.on_response(request_id, bytes),
+            Event::Error { request_id } => self.on_error(request_id),
+            Event::InitError => self.on_init_error(now),
+            Event::Exited(exit) => {
+                self.on_exited(now, exit);
+                Ok(())
+            }
+            Event::MemoryExceeded => {
+                self.on_memory_exceeded();
+                Ok(())
+            }
+            Event::Drain => {
+                self.draining = true;
+                self.end_if_idle(now);
+                Ok(())
+            }
+        };
+        self.update_status();
+        result
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Machine::wake`] is due, if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        [self.kill_at, self.init_deadline(), self.deadline()].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn wake(&mut self, now: Instant) {
+        self.expire(now);
+        self.update_status();
+    }
+
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The invocation that the runtime process works on; its output belongs to it.
+    pub fn current_request(&self) -> Option<&RequestId> {
+        match (&self.closing, &self.lease) {
+            (Some(closing), _) => Some(&closing.request_id),
+            (None, Some(lease)) => Some(&lease.request_id),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether the runtime process may be using its memory now (init or an invocation).
+    pub fn is_working(&self) -> bool {
+        matches!(self.process, Process::Starting { .. } | Process::Up { parked: false })
+    }
+
+    fn on_lease(&mut self, now: Instant, request_id: RequestId) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        if self.lease.is_some() {
+            self.refused_while_busy = true;
+            return Err(Refusal::Busy);
+        }
+        match self.process {
+            Process::Starting { .. } | Process::Dying { .. } => return Err(Refusal::Starting),
+            Process::Up { parked: true } => {
+                self.begin(now, request_id);
+                self.deliver();
+            }
+            // Answered, `next` is on its way: the lease waits for it.
+            Process::Up { parked: false } => {
+                self.lease = Some(Lease { request_id, started: now, delivered: false });
+            }
+            Process::Down => match self.failed_init.take() {
+                Some(failure) if !matches!(failure, Failure::Timeout(_)) => {
+                    self.begin(now, request_id);
+                    self.fail_lease(now, failure);
+                    self.start_runtime(now);
+                }
+                _ => {
+                    self.begin(now, request_id);
+                    self.start_runtime(now);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn on_next(&mut self, now: Instant) -> Result<(), Refusal> {
+        match self.process {
+            Process::Starting { since } => {
+                self.init = Some(now - since);
+                self.process = Process::Up { parked: true };
+                self.failed_init = None;
+            }
+            Process::Up { parked: false } if self.closing.is_some() => {
+                self.process = Process::Up { parked: true };
+                self.close(now);
+                if let Some(lease) = &mut self.lease {
+                    lease.started = now;
+                    let request_id = lease.request_id.clone();
+                    self.log(LogLine::Start { request_id });
+                }
+            }
+            _ => return Err(Refusal::InvalidState),
+        }
+        if self.lease.is_some() {
+            self.deliver();
+        } else {
+            self.end_if_idle(now);
+        }
+        Ok(())
+    }
+
+    fn on_response(&mut self, request_id: RequestId, bytes: usize) -> Result<(), Refusal> {
+        self.check_running(&request_id)?;
+        if bytes > PAYLOAD_LIMIT {
+            self.answer(Outcome::Failed(Failure::ResponseTooLarge));
+            return Err(Refusal::ResponseTooLarge);
+        }
+        self.answer(Outcome::Success);
+        Ok(())
+    }
+
+    fn on_error(&mut self, request_id: RequestId) -> Result<(), Refusal> {
+        self.check_running(&request_id)?;
+        self.answer(Outcome::FunctionError);
+        Ok(())
+    }
+
+    fn check_running(&self, request_id: &str) -> Result<(), Refusal> {
+        let running = self.lease.as_ref().filter(|lease| lease.delivered);
+        match running {
+            Some(lease) if *lease.request_id == *request_id => Ok(()),
+            Some(_) => Err(Refusal::InvalidRequestId),
+            None if matches!(self.process, Process::Starting { .. }) => Err(Refusal::InvalidState),
+            None => Err(Refusal::InvalidRequestId),
+        }
+    }
+
+    fn on_init_error(&mut self, now: Instant) -> Result<(), Refusal> {
+        let Process::Starting { since } = self.process else {
+            return Err(Refusal::InvalidState);
+        };
+        self.init_failed(now, since, Failure::Init);
+        self.process = Process::Dying { restart: false };
+        self.kill_at = Some(now + SHUTDOWN_GRACE);
+        Ok(())
+    }
+
+    fn on_exited(&mut self, now: Instant, exit: Exit) {
+        let failure = match std::mem::take(&mut self.out_of_memory) {
+            true => Failure::OutOfMemory,
+            false => Failure::Exit(exit),
+        };
+        self.kill_at = None;
+        match std::mem::replace(&mut self.process, Process::Down) {
+            Process::Starting { since } => self.init_failed(now, since, failure),
+            Process::Dying { restart } => {
+                if restart && !self.draining {
+                    self.start_runtime(now);
+                }
+            }
+            // An idle process that ends is started again by the next lease, so that one that
+            // always ends costs nothing while nobody calls.
+            Process::Up { parked: true } | Process::Down => {}
+            Process::Up { parked: false } => {
+                if self.closing.is_some() {
+                    self.close(now);
+                    self.release_lease();
+                } else if self.lease.is_some() {
+                    self.fail_lease(now, failure);
+                }
+                if !self.draining {
+                    self.start_runtime(now);
+                }
+            }
+        }
+        if self.draining && self.lease.is_none() {
+            self.actions.push_back(Action::Shutdown);
+        }
+    }
+
+    fn on_memory_exceeded(&mut self) {
+        if self.is_working() && !self.out_of_memory {
+            self.out_of_memory = true;
+            self.actions.push_back(Action::Kill);
+        }
+    }
+
+    fn init_failed(&mut self, now: Instant, since: Instant, failure: Failure) {
+        let in_invocation = self.lease.is_some();
+        self.log(LogLine::InitReport { duration: now - since, failure, in_invocation });
+        if in_invocation {
+            self.fail_lease(now, failure);
+        }
+        // Also told to the next lease, unless its own init went before: that one tries afresh.
+        self.failed_init = (!in_invocation).then_some(failure);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.actions.push_back(Action::Kill);
+        }
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.time_out(now);
+        }
+        if self.init_deadline().is_some_and(|at| at <= now)
+            && let Process::Starting { since } = self.process
+        {
+            self.init_failed(now, since, Failure::Timeout(INIT_LIMIT));
+            self.kill(false);
+        }
+    }
+
+    fn time_out(&mut self, now: Instant) {
+        if self.closing.is_some() {
+            self.close(now);
+            self.release_lease();
+        } else if let Some(lease) = &self.lease {
+            let request_id = lease.request_id.clone();
+            if let Process::Starting { since } = self.process {
+                let failure = Failure::Timeout(self.timeout);
+                let duration = now - since;
+                self.log(LogLine::InitReport { duration, failure, in_invocation: true });
+            }
+            self.log(LogLine::TimedOut { request_id, after: self.timeout });
+            self.fail_lease(now, Failure::Timeout(self.timeout));
+        }
+        match self.process {
+            Process::Starting { .. } | Process::Up { .. } => self.kill(true),
+            Process::Down | Process::Dying { .. } => {}
+        }
+    }
+
+    /// The limit of an init that no invocation waits for; a waiting one has its own deadline.
+    fn init_deadline(&self) -> Option<Instant> {
+        match self.process {
+            Process::Starting { since } if self.lease.is_none() => Some(since + INIT_LIMIT),
+            _ => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match (&self.closing, &self.lease) {
+            (Some(closing), _) => Some(closing.started + self.timeout),
+            (None, Some(lease)) => Some(lease.started + self.timeout),
+            (None, None) => None,
+        }
+    }
+
+    fn start_runtime(&mut self, now: Instant) {
+        self.process = Process::Starting { since: now };
+        self.init = None;
+        self.log(LogLine::InitStart);
+        self.actions.push_back(Action::StartRuntime);
+    }
+
+    fn kill(&mut self, restart: bool) {
+        self.process = Process::Dying { restart };
+        self.actions.push_back(Action::Kill);
+    }
+
+    /// Accepts the invocation as the one at hand.
+    fn begin(&mut self, now: Instant, request_id: RequestId) {
+        self.log(LogLine::Start { request_id: request_id.clone() });
+        self.lease = Some(Lease { request_id, started: now, delivered: false });
+    }
+
+    fn deliver(&mut self) {
+        self.process = Process::Up { parked: false };
+        let lease = self.lease.as_mut().expect("only a held lease is delivered");
+        lease.delivered = true;
+        let (request_id, deadline) = (lease.request_id.clone(), lease.started + self.timeout);
+        self.actions.push_back(Action::Deliver { request_id, deadline });
+    }
+
+    /// The runtime answered; the invocation closes with its following `next`.
+    fn answer(&mut self, outcome: Outcome) {
+        let lease = self.lease.take().expect("only a running invocation is answered");
+        self.actions.push_back(Action::Answer { request_id: lease.request_id.clone(), outcome });
+        let answered_as = match outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Success | Outcome::FunctionError => None,
+        };
+        self.closing = Some(Closing {
+            request_id: lease.request_id,
+            started: lease.started,
+            answered_as,
+        });
+    }
+
+    fn close(&mut self, now: Instant) {
+        let Closing { request_id, started, answered_as } =
+            self.closing.take().expect("only an answered invocation closes");
+        self.log_end(request_id, now - started, answered_as);
+    }
+
+    fn fail_lease(&mut self, now: Instant, failure: Failure) {
+        let lease = self.lease.take().expect("only a held lease fails");
+        self.log_end(lease.request_id.clone(), now - lease.started, Some(failure));
+        let outcome = Outcome::Failed(failure);
+        self.actions.push_back(Action::Answer { request_id: lease.request_id, outcome });
+    }
+
+    fn release_lease(&mut self) {
+        if let Some(Lease { request_id, .. }) = self.lease.take() {
+            self.actions.push_back(Action::Release { request_id });
+        }
+    }
+
+    fn end_if_idle(&mut self, now: Instant) {
+        if !self.draining || self.lease.is_some() || self.closing.is_some() {
+            return;
+        }
+        match self.process {
+            Process::Down => self.actions.push_back(Action::Shutdown),
+            Process::Dying { .. } => {}
+            Process::Starting { .. } | Process::Up { .. } => {
+                self.process = Process::Dying { restart: false };
+                self.kill_at = Some(now + SHUTDOWN_GRACE);
+                self.actions.push_back(Action::Terminate);
+            }
+        }
+    }
+
+    fn log_end(&mut self, request_id: RequestId, duration: Duration, failure: Option<Failure>) {
+        let init = self.init.take();
+        self.log(LogLine::End { request_id: request_id.clone() });
+        self.log(LogLine::Report { request_id, duration, init, failure });
+    }
+
+    fn log(&mut self, line: LogLine) {
+        self.actions.push_back(Action::Log(line));
+    }
+
+    fn update_status(&mut self) {
+        let condition = match self.process {
+            _ if self.draining => Condition::Draining,
+            Process::Down | Process::Up { .. } => Condition::Ready,
+            // An init inside an invocation: the lease is held, the next one is welcome after it.
+            Process::Starting { .. } if self.lease.is_some() => Condition::Ready,
+            Process::Starting { .. } | Process::Dying { .. } => Condition::Starting,
+        };
+        let free_again = self.refused_while_busy && self.lease.is_none();
+        if condition != self.status.condition || free_again {
+            self.refused_while_busy = false;
+            self.status = Status { epoch: self.status.epoch + 1, condition };
+        }
+    }
+}

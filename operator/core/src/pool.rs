@@ -1,0 +1,371 @@
+//! One function's queue and instances, as its owner gateway sees them.
+//!
+//! Owns admission, dispatch, scaling by concurrency and by idle time, and what is tried again
+//! (rules 2, 5, 7). Fed by the gateway's driver; `queue` holds the waiters, `instance` is the
+//! other end of a lease. Never knows payloads, addresses or how an instance is started.
+//!
+//! wanted = in flight + queued, at most the limit. Instances start while fewer live than wanted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::instance::{Condition, Status};
+use crate::queue::{InvocationId, Queue};
+use crate::roster::{Roster, State};
+
+pub use crate::roster::{Counts, InstanceId};
+
+/// What a function's manifest and the gateway's configuration ask of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Instances at most: one event each.
+    pub limit: usize,
+    /// Invocations that may wait although the limit is reached.
+    pub queue: usize,
+    /// How long an instance stays warm after its last event.
+    pub keep_alive: Duration,
+}
+
+/// What one gateway bounds for each function alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Payloads held in one function's queue, in bytes.
+    pub queue_bytes: usize,
+    /// From arrival to an instance.
+    pub queue_wait: Duration,
+    pub pacing: Pacing,
+}
+
+/// How fast instances may be started: the model's 1,000 in 10 s per function (contracts §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pacing {
+    /// Starts at once after a quiet time.
+    pub burst: u32,
+    /// Between two further starts.
+    pub interval: Duration,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Pacing { burst: 1000, interval: Duration::from_millis(10) }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Arrived { invocation: InvocationId, bytes: usize },
+    /// The caller of a queued invocation has gone.
+    Abandoned { invocation: InvocationId },
+    /// An instance told its condition, by its stream or with an answer.
+    Told { instance: InstanceId, status: Status },
+    /// A dispatched invocation was answered; `status` as told with the answer.
+    Finished { instance: InstanceId, status: Status },
+    /// A dispatched invocation provably never started (rule 2).
+    NotStarted { instance: InstanceId, status: Option<Status> },
+    /// The instance ended, or could not start, for this reason.
+    Gone { instance: InstanceId, reason: Arc<str> },
+    /// The function has a new manifest: its instances are replaced.
+    Replaced { settings: Settings },
+    /// The function is deleted.
+    Deleted,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Start { instance: InstanceId },
+    /// Drain it, then end it.
+    Stop { instance: InstanceId },
+    Dispatch { invocation: InvocationId, instance: InstanceId },
+    Reject { invocation: InvocationId, rejection: Rejection },
+}
+
+/// Why an invocation never started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// All instances that the limit allows are busy, and the queue is full.
+    Throttled,
+    /// The payloads in the queue are too many bytes.
+    QueueBytes,
+    /// It waited as long as it may.
+    WaitedTooLong,
+    /// No instance can be started, for this reason.
+    CannotStart(Arc<str>),
+    /// The function was deleted.
+    Deleted,
+}
+
+#[derive(Debug)]
+struct Backoff {
+    failures: u32,
+    until: Instant,
+    reason: Arc<str>,
+}
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_LAST: Duration = Duration::from_secs(30);
+
+/// One function's pool. See the module's text.
+#[derive(Debug)]
+pub struct Pool {
+    settings: Settings,
+    pacing: Pacing,
+    queue: Queue,
+    roster: Roster,
+    /// Each start moves this on by the interval; it may run ahead of now by the burst.
+    paced_until: Option<Instant>,
+    backoff: Option<Backoff>,
+    deleted: bool,
+    actions: VecDeque<Action>,
+}
+
+impl Pool {
+    pub fn new(settings: Settings, bounds: Bounds) -> Self {
+        Pool {
+            settings,
+            pacing: bounds.pacing,
+            queue: Queue::new(bounds.queue_bytes, bounds.queue_wait),
+            roster: Roster::default(),
+            paced_until: None,
+            backoff: None,
+            deleted: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened; what follows from it is in [`Pool::poll_action`].
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Arrived { invocation, bytes } => self.admit(now, invocation, bytes),
+            Event::Abandoned { invocation } => {
+                self.queue.remove(invocation);
+            }
+            Event::Told { instance, status } => self.on_told(now, instance, status),
+            Event::Finished { instance, status } => self.on_finished(now, instance, status),
+            Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
+            Event::Gone { instance, reason } => self.on_gone(now, instance, reason),
+            Event::Replaced { settings } => {
+                self.settings = settings;
+                self.backoff = None;
+                if settings.limit == 0 {
+                    self.reject_all(&Rejection::Throttled);
+                }
+                self.retire_all(now);
+            }
+            Event::Deleted => {
+                self.deleted = true;
+                self.reject_all(&Rejection::Deleted);
+                self.retire_all(now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Time has passed.
+    pub fn wake(&mut self, now: Instant) {
+        self.settle(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Pool::wake`] is due, if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let next_start = if self.lacks_instances() { self.next_start() } else { None };
+        [self.idle_end(), next_start, self.queue.next_expiry()].into_iter().flatten().min()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.roster.counts()
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Instances that the present load calls for: in flight + queued, at most the limit.
+    pub fn wanted(&self) -> usize {
+        self.load().min(self.settings.limit)
+    }
+
+    /// Deleted, and its last instance gone.
+    pub fn is_over(&self) -> bool {
+        self.deleted && self.roster.is_empty()
+    }
+
+    fn load(&self) -> usize {
+        self.counts().busy + self.queue.len()
+    }
+
+    fn admit(&mut self, now: Instant, invocation: InvocationId, bytes: usize) {
+        match self.refuse(now, bytes) {
+            Some(rejection) => self.reject(invocation, rejection),
+            None => self.queue.push(self.queue.waiter(now, invocation, bytes)),
+        }
+    }
+
+    fn refuse(&self, now: Instant, bytes: usize) -> Option<Rejection> {
+        if self.deleted {
+            return Some(Rejection::Deleted);
+        }
+        if let Some(backoff) = &self.backoff
+            && backoff.until > now
+            && self.counts().live() == 0
+        {
+            return Some(Rejection::CannotStart(backoff.reason.clone()));
+        }
+        let room = match self.settings.limit {
+            0 => 0,
+            limit => limit + self.settings.queue,
+        };
+        if self.load() >= room {
+            return Some(Rejection::Throttled);
+        }
+        (!self.queue.has_room_for(bytes)).then_some(Rejection::QueueBytes)
+    }
+
+    fn on_told(&mut self, now: Instant, id: InstanceId, status: Status) {
+        if !self.roster.note(id, status) {
+            return;
+        }
+        match (self.roster.state(id), status.condition) {
+            (Some(State::Starting { .. }), Condition::Ready) => {
+                self.backoff = None;
+                self.roster.set(now, id, State::Idle);
+            }
+            (Some(State::Idle), Condition::Starting) => {
+                self.roster.set(now, id, State::Starting { was_ready: true });
+            }
+            (Some(State::Starting { .. } | State::Idle), Condition::Draining) => {
+                self.stop(now, id);
+            }
+            // A busy one is looked at when its lease ends.
+            _ => {}
+        }
+    }
+
+    fn on_finished(&mut self, now: Instant, id: InstanceId, status: Status) {
+        if let Some(State::Busy { retired, .. }) = self.roster.state(id) {
+            self.roster.note(id, status);
+            self.free(now, id, retired);
+        }
+    }
+
+    fn on_not_started(&mut self, now: Instant, id: InstanceId, status: Option<Status>) {
+        let Some(State::Busy { waiter, retired }) = self.roster.state(id) else { return };
+        self.queue.put_back(waiter);
+        let Some(status) = status else {
+            return self.stop(now, id);
+        };
+        let newest = self.roster.note(id, status) || self.roster.status(id) == Some(status);
+        self.free(now, id, retired);
+        if newest && self.roster.state(id) == Some(State::Idle) {
+            // It runs another gateway's invocation, and tells when it is free again.
+            self.roster.set(now, id, State::Starting { was_ready: true });
+        }
+    }
+
+    /// A lease ended: what comes next follows from the newest condition that it told.
+    fn free(&mut self, now: Instant, id: InstanceId, retired: bool) {
+        match self.roster.status(id).map(|status| status.condition) {
+            _ if retired => self.stop(now, id),
+            Some(Condition::Draining) => self.stop(now, id),
+            Some(Condition::Starting) => {
+                self.roster.set(now, id, State::Starting { was_ready: true });
+            }
+            Some(Condition::Ready) | None => self.roster.set(now, id, State::Idle),
+        }
+    }
+
+    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>) {
+        if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
+            return;
+        }
+        let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures) + 1;
+        let pause = BACKOFF_FIRST.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_LAST);
+        self.backoff = Some(Backoff { failures, until: now + pause, reason: reason.clone() });
+        if self.counts().live() == 0 {
+            self.reject_all(&Rejection::CannotStart(reason));
+        }
+    }
+
+    fn reject(&mut self, invocation: InvocationId, rejection: Rejection) {
+        self.actions.push_back(Action::Reject { invocation, rejection });
+    }
+
+    fn reject_all(&mut self, rejection: &Rejection) {
+        while let Some(waiter) = self.queue.pop() {
+            self.reject(waiter.invocation, rejection.clone());
+        }
+    }
+
+    fn retire_all(&mut self, now: Instant) {
+        for id in self.roster.ids() {
+            match self.roster.state(id) {
+                Some(State::Busy { waiter, .. }) => {
+                    self.roster.set(now, id, State::Busy { waiter, retired: true });
+                }
+                Some(State::Starting { .. } | State::Idle) => self.stop(now, id),
+                Some(State::Stopping) | None => {}
+            }
+        }
+    }
+
+    /// Brings everything to rest: expired waiters out, idle instances to waiters, those idle too
+    /// long on their way down, missing ones on their way up.
+    fn settle(&mut self, now: Instant) {
+        while let Some(waiter) = self.queue.pop_expired(now) {
+            let rejection = match &self.backoff {
+                Some(backoff) => Rejection::CannotStart(backoff.reason.clone()),
+                None => Rejection::WaitedTooLong,
+            };
+            self.reject(waiter.invocation, rejection);
+        }
+        while let Some(instance) = self.roster.last_idle()
+            && let Some(waiter) = self.queue.pop()
+        {
+            self.roster.set(now, instance, State::Busy { waiter, retired: false });
+            let invocation = waiter.invocation;
+            self.actions.push_back(Action::Dispatch { invocation, instance });
+        }
+        while self.idle_end().is_some_and(|at| at <= now)
+            && let Some((_, instance)) = self.roster.longest_idle()
+        {
+            self.stop(now, instance);
+        }
+        while self.lacks_instances() && self.next_start().is_none_or(|at| at <= now) {
+            self.start(now);
+        }
+    }
+
+    fn idle_end(&self) -> Option<Instant> {
+        self.roster.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
+    }
+
+    fn lacks_instances(&self) -> bool {
+        !self.deleted && self.counts().live() < self.wanted()
+    }
+
+    /// When the next instance may start; `None`: at once.
+    fn next_start(&self) -> Option<Instant> {
+        let burst = self.pacing.interval * self.pacing.burst.saturating_sub(1);
+        let paced = self.paced_until.and_then(|until| until.checked_sub(burst));
+        paced.max(self.backoff.as_ref().map(|backoff| backoff.until))
+    }
+
+    fn start(&mut self, now: Instant) {
+        let until = self.paced_until.map_or(now, |until| until.max(now));
+        self.paced_until = Some(until + self.pacing.interval);
+        let instance = self.roster.add();
+        self.actions.push_back(Action::Start { instance });
+    }
+
+    fn stop(&mut self, now: Instant, instance: InstanceId) {
+        self.roster.set(now, instance, State::Stopping);
+        self.actions.push_back(Action::Stop { instance });
+    }
+}

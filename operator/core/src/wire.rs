@@ -1,0 +1,188 @@
+//! What gateway and supervisor say to each other: names and shapes, no IO.
+//!
+//! Owns the lease call, the status stream and the configuration of an instance. `instance`
+//! decides what is said; `docs/design.md` shows the calls in full.
+//!
+//! ```text
+//! POST /lease    event in, answer out; 409 with `pilotlight-refusal` if it never started
+//! GET  /status   a line `<epoch> <condition>` now, and one at each change
+//! POST /drain    take no further lease, finish, end
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::function::{FunctionName, MemoryMiB, Timeout};
+use crate::instance::{Condition, Status};
+
+pub const LEASE_PATH: &str = "/lease";
+pub const STATUS_PATH: &str = "/status";
+pub const DRAIN_PATH: &str = "/drain";
+
+/// On a lease: the invocation's request id.
+pub const REQUEST_ID: &str = "pilotlight-request-id";
+/// On a lease: `1` if the answer shall bring the log's last 4 KB; on the answer: these, base64.
+pub const LOG_TAIL: &str = "pilotlight-log-tail";
+/// On an answer: `success` or `function-error`.
+pub const OUTCOME: &str = "pilotlight-outcome";
+pub const OUTCOME_SUCCESS: &str = "success";
+pub const OUTCOME_FUNCTION_ERROR: &str = "function-error";
+/// On every answer: `<epoch> <condition>` after it.
+pub const STATUS: &str = "pilotlight-status";
+/// On a 409: why the lease never started.
+pub const REFUSAL: &str = "pilotlight-refusal";
+/// Headers that a lease hands on to the runtime's `next` as they are (contracts §1).
+pub const CLIENT_CONTEXT: &str = "lambda-runtime-client-context";
+pub const FUNCTION_ARN: &str = "lambda-runtime-invoked-function-arn";
+pub const TRACE_ID: &str = "lambda-runtime-trace-id";
+
+/// The environment variable that holds an [`InstanceConfig`] as JSON.
+pub const CONFIG_VARIABLE: &str = "PILOTLIGHT_INSTANCE";
+
+/// All that a supervisor needs to know to run one function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstanceConfig {
+    /// Where to listen for leases, `host:port`; port 0 picks one, told by the first log line.
+    pub listen: String,
+    /// End when standard input ends: the parent process holds the other end.
+    pub ends_with_parent: bool,
+    pub function: FunctionName,
+    pub memory: MemoryMiB,
+    pub timeout: Timeout,
+    /// Hide the function's error text from callers.
+    pub sanitize_errors: bool,
+    pub log_format: LogFormat,
+    /// Whether what the function prints and the platform's lines are logged.
+    pub logs: bool,
+    pub log_group: String,
+    pub log_stream: String,
+    /// The runtime's name in `INIT_START Runtime Version: …`.
+    pub runtime: String,
+    /// The runtime process and its arguments.
+    pub command: Vec<String>,
+    /// Its working directory, `LAMBDA_TASK_ROOT`.
+    pub task_root: PathBuf,
+    /// Its whole environment but for `AWS_LAMBDA_RUNTIME_API`, which the supervisor adds.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Text or JSON lines, as `logging.format` of the manifest says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    #[serde(rename = "JSON")]
+    Json,
+}
+
+impl Condition {
+    fn as_str(self) -> &'static str {
+        match self {
+            Condition::Starting => "starting",
+            Condition::Ready => "ready",
+            Condition::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.epoch, self.condition.as_str())
+    }
+}
+
+/// The text is not `<epoch> <condition>`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an instance's status `<epoch> starting|ready|draining`")]
+pub struct NotAStatus(String);
+
+impl FromStr for Status {
+    type Err = NotAStatus;
+
+    fn from_str(text: &str) -> Result<Self, NotAStatus> {
+        let parse = || {
+            let (epoch, condition) = text.split_once(' ')?;
+            let conditions = [Condition::Starting, Condition::Ready, Condition::Draining];
+            let condition = conditions.into_iter().find(|known| known.as_str() == condition)?;
+            Some(Status { epoch: epoch.parse().ok()?, condition })
+        };
+        parse().ok_or_else(|| NotAStatus(text.to_owned()))
+    }
+}
+
+/// Where a log line comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogSource {
+    Stdout,
+    Stderr,
+    Platform,
+}
+
+/// A supervisor's standard output, a line each: `<RFC 3339 time> <source> <request id or -> <text>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord<'a> {
+    pub time: &'a str,
+    pub source: LogSource,
+    pub request_id: Option<&'a str>,
+    pub text: &'a str,
+}
+
+impl LogSource {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogSource::Stdout => "stdout",
+            LogSource::Stderr => "stderr",
+            LogSource::Platform => "platform",
+        }
+    }
+}
+
+impl fmt::Display for LogRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let request_id = self.request_id.unwrap_or("-");
+        write!(f, "{} {} {request_id} {}", self.time, self.source.as_str(), self.text)
+    }
+}
+
+impl<'a> LogRecord<'a> {
+    /// `None` if the line is not a record.
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let mut parts = line.splitn(4, ' ');
+        let (time, source) = (parts.next()?, parts.next()?);
+        let request_id = parts.next().map(|id| (id != "-").then_some(id))?;
+        let sources = [LogSource::Stdout, LogSource::Stderr, LogSource::Platform];
+        let source = sources.into_iter().find(|known| known.as_str() == source)?;
+        Some(LogRecord { time, source, request_id, text: parts.next()? })
+    }
+}
+
+/// The supervisor's first record: its text is this, then the address it listens on.
+pub const LISTENING: &str = "LISTENING ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_back_as_written() {
+        let status = Status { epoch: 7, condition: Condition::Draining };
+        assert_eq!(status.to_string().parse(), Ok(status));
+        assert!("7 sleeping".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn a_log_record_reads_back_as_written() {
+        for request_id in [None, Some("8f3c")] {
+            let time = "2026-01-31T10:00:00.000001Z";
+            let text = " two  spaces ";
+            let record = LogRecord { time, source: LogSource::Stderr, request_id, text };
+            assert_eq!(LogRecord::parse(&record.to_string()), Some(record));
+        }
+    }
+}

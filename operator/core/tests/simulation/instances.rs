@@ -1,0 +1,287 @@
+//! Simulated instances: the real `Machine`, and a runtime process that is a script drawn at
+//! random: init and handler that answer, fail, exit, hang or use too much memory.
+//!
+//! The other half of `world`, which brings the messages and the pool.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pilotlight_core::failure::{Exit, PAYLOAD_LIMIT};
+use pilotlight_core::instance::{Action, Condition, Event, Machine, Outcome, Status};
+use pilotlight_core::pool::InstanceId;
+use pilotlight_core::queue::InvocationId;
+
+use crate::world::{FOREIGN, Happening, World, code, millis};
+
+/// What a runtime process does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    Next,
+    InitError,
+    Response,
+    HugeResponse,
+    Error,
+    Exit(i32),
+    Signalled(i32),
+    ExceedMemory,
+}
+
+pub(crate) struct SimInstance {
+    machine: Machine,
+    /// Counts processes; a step of an older one is void.
+    process: u32,
+    alive: bool,
+    /// The invocation that the runtime process works on.
+    running: Option<u64>,
+    told: Status,
+    wake: Option<Instant>,
+}
+
+impl SimInstance {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.machine.status().condition == Condition::Draining
+    }
+}
+
+impl World {
+    pub(crate) fn boot(&mut self, id: InstanceId) {
+        let machine = Machine::new(self.timeout);
+        let told = machine.status();
+        let instance = SimInstance {
+            machine,
+            process: 0,
+            alive: false,
+            running: None,
+            told,
+            wake: None,
+        };
+        self.instances.insert(id, instance);
+        self.machine_hears(id, Event::Boot);
+    }
+
+    pub(crate) fn lease_arrives(&mut self, id: InstanceId, invocation: u64) {
+        let foreign = invocation >= FOREIGN;
+        let Some(instance) = self.instances.get_mut(&id) else {
+            // Connection refused.
+            return self.send(Happening::NotStartedArrives(id, None));
+        };
+        let request_id = Arc::from(invocation.to_string());
+        let result = instance
+            .machine
+            .handle(self.now, Event::Lease { request_id });
+        if result.is_err() {
+            self.not_started(id, invocation);
+        } else if foreign {
+            self.summary.foreign += 1;
+        }
+        self.machine_acts(id);
+    }
+
+    fn not_started(&mut self, id: InstanceId, invocation: u64) {
+        if invocation >= FOREIGN {
+            return self.oracle.answered(InvocationId(invocation));
+        }
+        let status = self.instances[&id].machine.status();
+        let status = Some((status.epoch, code(status.condition)));
+        self.send(Happening::NotStartedArrives(id, status));
+    }
+
+    pub(crate) fn machine_wakes(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.wake = None;
+            instance.machine.wake(self.now);
+            self.machine_acts(id);
+        }
+    }
+
+    pub(crate) fn machine_hears(&mut self, id: InstanceId, event: Event) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            let _refused = instance.machine.handle(self.now, event);
+            self.machine_acts(id);
+        }
+    }
+
+    pub(crate) fn runtime_step(&mut self, id: InstanceId, process: u32, step: Step) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        if instance.process != process || !instance.alive {
+            return;
+        }
+        let running = instance.running;
+        let request_id = || Arc::from(running.unwrap_or(FOREIGN * 2).to_string());
+        let event = match step {
+            Step::Next => Event::Next,
+            Step::InitError => Event::InitError,
+            Step::Response => Event::Response {
+                request_id: request_id(),
+                bytes: 10,
+            },
+            Step::HugeResponse => Event::Response {
+                request_id: request_id(),
+                bytes: PAYLOAD_LIMIT + 1,
+            },
+            Step::Error => Event::Error {
+                request_id: request_id(),
+            },
+            Step::ExceedMemory => Event::MemoryExceeded,
+            Step::Exit(status) => Event::Exited(Exit::Code(status)),
+            Step::Signalled(signal) => Event::Exited(Exit::Signal(signal)),
+        };
+        match step {
+            Step::Exit(_) | Step::Signalled(_) => {
+                instance.alive = false;
+                instance.running = None;
+            }
+            Step::Response | Step::HugeResponse | Step::Error => instance.running = None,
+            Step::Next | Step::InitError | Step::ExceedMemory => {}
+        }
+        // A refused call is one that a runtime makes in the wrong state; it may always be made.
+        let _refused = instance.machine.handle(self.now, event);
+        match step {
+            Step::Response | Step::HugeResponse | Step::Error => self.after_answering(id, process),
+            Step::InitError => self.step_later(id, process, Step::Exit(1), 0..2_000),
+            _ => {}
+        }
+        self.machine_acts(id);
+    }
+
+    fn after_answering(&mut self, id: InstanceId, process: u32) {
+        match self.rng.u8(..) {
+            0..230 => self.step_later(id, process, Step::Next, 0..3),
+            230..240 => self.step_later(id, process, Step::Exit(1), 0..20),
+            240..250 => self.step_later(id, process, Step::Next, 0..3_000),
+            _ => {}
+        }
+    }
+
+    fn step_later(&mut self, id: InstanceId, process: u32, step: Step, ms: std::ops::Range<u64>) {
+        let delay = millis(self.rng.u64(ms));
+        self.after(delay, Happening::Runtime(id, process, step));
+    }
+
+    fn machine_acts(&mut self, id: InstanceId) {
+        while let Some(instance) = self.instances.get_mut(&id)
+            && let Some(action) = instance.machine.poll_action()
+        {
+            match action {
+                Action::StartRuntime => self.start_runtime(id),
+                Action::Deliver { request_id, .. } => self.deliver(id, &request_id),
+                Action::Answer {
+                    request_id,
+                    outcome,
+                } => self.answer(id, &request_id, outcome),
+                Action::Release { request_id } => {
+                    self.summary.released += 1;
+                    self.not_started(id, parse(&request_id));
+                }
+                Action::Kill => self.signal(id, 9),
+                Action::Terminate if self.rng.u8(..) < 200 => self.signal(id, 15),
+                // It does not heed the polite signal.
+                Action::Terminate => {}
+                Action::Shutdown => {
+                    assert!(!instance.alive, "{id:?} leaves its runtime process behind");
+                    self.instances.remove(&id);
+                    self.send_gone(id);
+                }
+                Action::Log(_) => {}
+            }
+        }
+        self.tell_and_schedule(id);
+    }
+
+    fn tell_and_schedule(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let status = instance.machine.status();
+        let wake = instance.machine.next_wakeup();
+        if let Some(at) = wake {
+            assert!(at > self.now, "{id:?} asks for a wake-up in the past");
+        }
+        let new_wake = wake.filter(|at| instance.wake.is_none_or(|known| *at < known));
+        instance.wake = new_wake.or(instance.wake);
+        let news = std::mem::replace(&mut instance.told, status) != status;
+        if news {
+            self.send(Happening::ToldArrives(
+                id,
+                status.epoch,
+                code(status.condition),
+            ));
+        }
+        if let Some(at) = new_wake {
+            self.after(at - self.now, Happening::MachineWake(id));
+        }
+    }
+
+    fn start_runtime(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        assert!(!instance.alive, "{id:?} starts a second runtime process");
+        instance.process += 1;
+        instance.alive = true;
+        let process = instance.process;
+        match self.rng.u8(..) {
+            0..220 => self.step_later(id, process, Step::Next, 1..800),
+            220..228 => self.step_later(id, process, Step::InitError, 1..800),
+            228..236 => self.step_later(id, process, Step::Exit(1), 1..800),
+            236..242 => self.step_later(id, process, Step::ExceedMemory, 1..800),
+            242..250 => self.step_later(id, process, Step::Next, 8_000..20_000),
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, id: InstanceId, request_id: &str) {
+        let invocation = parse(request_id);
+        self.oracle.executed(InvocationId(invocation));
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        assert!(instance.alive, "{id:?} delivers to a process that is gone");
+        assert_eq!(instance.running, None, "{id:?} runs two events at once");
+        instance.running = Some(invocation);
+        let process = instance.process;
+        let quick = 0..200;
+        match self.rng.u8(..) {
+            0..190 => self.step_later(id, process, Step::Response, quick),
+            190..205 => self.step_later(id, process, Step::Response, 200..20_000),
+            205..220 => self.step_later(id, process, Step::Error, quick),
+            220..225 => self.step_later(id, process, Step::HugeResponse, quick),
+            225..233 => self.step_later(id, process, Step::Exit(0), quick),
+            233..240 => self.step_later(id, process, Step::Signalled(11), quick),
+            240..248 => self.step_later(id, process, Step::ExceedMemory, quick),
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, id: InstanceId, request_id: &str, outcome: Outcome) {
+        let invocation = parse(request_id);
+        match outcome {
+            Outcome::Success => self.summary.succeeded += 1,
+            Outcome::FunctionError | Outcome::Failed(_) => self.summary.failed += 1,
+        }
+        if invocation >= FOREIGN {
+            return self.oracle.answered(InvocationId(invocation));
+        }
+        let status = self.instances[&id].machine.status();
+        let told = code(status.condition);
+        self.send(Happening::AnswerArrives(id, invocation, status.epoch, told));
+    }
+
+    fn signal(&mut self, id: InstanceId, signal: i32) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        if instance.alive {
+            let process = instance.process;
+            self.step_later(id, process, Step::Signalled(signal), 0..5);
+        }
+    }
+}
+
+fn parse(request_id: &str) -> u64 {
+    request_id
+        .parse()
+        .expect("the simulation names invocations by number")
+}

@@ -1,0 +1,467 @@
+//! The simulated world: a gateway's pool, instances with their runtime processes, messages with
+//! delays, and faults, all from one seed and in virtual time.
+//!
+//! Feeds `oracle`. The pool and the machines are the real ones; a runtime process is a script
+//! drawn at random.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use pilotlight_core::instance::{self, Condition, Status};
+use pilotlight_core::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
+use pilotlight_core::queue::InvocationId;
+
+use crate::instances::{SimInstance, Step};
+use crate::oracle::Oracle;
+
+/// Invocations of another gateway that leases the same instances.
+pub(crate) const FOREIGN: u64 = 1 << 40;
+
+/// What the traces met, so that a trace that meets nothing is noticed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) events: usize,
+    pub(crate) arrivals: usize,
+    pub(crate) started: usize,
+    pub(crate) stopped: usize,
+    pub(crate) succeeded: usize,
+    pub(crate) failed: usize,
+    pub(crate) rejected: usize,
+    pub(crate) not_started: usize,
+    pub(crate) crashed: usize,
+    pub(crate) lost: usize,
+    pub(crate) replaced: usize,
+    pub(crate) deleted: usize,
+    pub(crate) foreign: usize,
+    pub(crate) released: usize,
+}
+
+impl Summary {
+    fn fields(&mut self) -> [&mut usize; 14] {
+        let Summary {
+            events,
+            arrivals,
+            started,
+            stopped,
+            succeeded,
+            failed,
+            rejected,
+            not_started,
+            crashed,
+            lost,
+            replaced,
+            deleted,
+            foreign,
+            released,
+        } = self;
+        [
+            events,
+            arrivals,
+            started,
+            stopped,
+            succeeded,
+            failed,
+            rejected,
+            not_started,
+            crashed,
+            lost,
+            replaced,
+            deleted,
+            foreign,
+            released,
+        ]
+    }
+
+    pub(crate) fn add(&mut self, other: &Summary) {
+        for (sum, more) in self.fields().into_iter().zip(other.clone().fields()) {
+            *sum += *more;
+        }
+    }
+
+    pub(crate) fn assert_everything_was_seen(mut self) {
+        let text = format!("{self:?}");
+        assert!(
+            self.fields().into_iter().all(|n| *n > 0),
+            "a kind of event never came: {text}"
+        );
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Happening {
+    Arrival,
+    ForeignLease,
+    SupervisorCrash,
+    Replace,
+    Delete,
+    PoolWake,
+    /// A supervisor is up.
+    Boot(InstanceId),
+    /// A supervisor could not be started.
+    StartFails(InstanceId),
+    MachineWake(InstanceId),
+    LeaseArrives(InstanceId, u64),
+    StopArrives(InstanceId),
+    /// The runtime process numbered so takes its next step.
+    Runtime(InstanceId, u32, Step),
+    ToldArrives(InstanceId, u64, u8),
+    AnswerArrives(InstanceId, u64, u64, u8),
+    NotStartedArrives(InstanceId, Option<(u64, u8)>),
+    /// The gateway notices that the instance is gone.
+    GoneArrives(InstanceId),
+}
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    trace: bool,
+    pub(crate) now: Instant,
+    started_at: Instant,
+    agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
+    sequence: u64,
+    settings: Settings,
+    pool: Pool,
+    pool_wake: Option<Instant>,
+    pub(crate) instances: BTreeMap<InstanceId, SimInstance>,
+    /// Supervisors on their way up.
+    booting: BTreeSet<InstanceId>,
+    /// Invocations handed to an instance's connection and not yet answered.
+    pub(crate) leased: BTreeMap<InstanceId, u64>,
+    pub(crate) timeout: Duration,
+    next_invocation: u64,
+    quiet: bool,
+    deleted: bool,
+    pub(crate) oracle: Oracle,
+    pub(crate) summary: Summary,
+}
+
+pub(crate) fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn draw_settings(rng: &mut Rng) -> Settings {
+    Settings {
+        limit: rng.usize(0..8).max(rng.usize(0..2)),
+        queue: rng.usize(0..6),
+        keep_alive: millis(rng.u64(1..20_000)),
+    }
+}
+
+fn condition(code: u8) -> Condition {
+    [Condition::Starting, Condition::Ready, Condition::Draining][code as usize]
+}
+
+pub(crate) fn code(condition: Condition) -> u8 {
+    match condition {
+        Condition::Starting => 0,
+        Condition::Ready => 1,
+        Condition::Draining => 2,
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let settings = draw_settings(&mut rng);
+        let bounds = Bounds {
+            queue_bytes: rng.usize(500..5_000),
+            queue_wait: millis(rng.u64(50..30_000)),
+            pacing: Pacing {
+                burst: rng.u32(1..6),
+                interval: millis(rng.u64(1..500)),
+            },
+        };
+        let now = Instant::now();
+        World {
+            trace,
+            now,
+            started_at: now,
+            agenda: BinaryHeap::new(),
+            sequence: 0,
+            settings,
+            pool: Pool::new(settings, bounds),
+            pool_wake: None,
+            instances: BTreeMap::new(),
+            booting: BTreeSet::new(),
+            leased: BTreeMap::new(),
+            timeout: millis(rng.u64(100..15_000)),
+            next_invocation: 0,
+            quiet: false,
+            deleted: false,
+            oracle: Oracle::new(settings),
+            summary: Summary::default(),
+            rng,
+        }
+    }
+
+    /// Runs that many events, then lets everything come to rest.
+    pub(crate) fn run(mut self, events: usize) -> Summary {
+        self.after(Duration::ZERO, Happening::Arrival);
+        while let Some(Reverse((at, _, happening))) = self.agenda.pop() {
+            self.quiet |= self.summary.events >= events;
+            assert!(
+                self.summary.events < events * 20,
+                "the world never comes to rest"
+            );
+            self.now = at;
+            self.summary.events += 1;
+            if self.trace {
+                println!("{:>12?} {happening:?}", at - self.started_at);
+            }
+            self.happen(happening);
+            self.oracle.after_step(self.now, &self.pool, self.settings);
+            self.schedule_pool_wake();
+        }
+        self.oracle.at_the_end(&self.pool);
+        self.summary
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.agenda
+            .push(Reverse((self.now + delay, self.sequence, happening)));
+    }
+
+    /// A message takes up to 5 ms, and may overtake another.
+    pub(crate) fn send(&mut self, happening: Happening) {
+        let delay = Duration::from_micros(self.rng.u64(0..5_000));
+        self.after(delay, happening);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrival => self.arrival(),
+            Happening::ForeignLease => self.foreign_lease(),
+            Happening::SupervisorCrash => self.supervisor_crash(),
+            Happening::Replace => self.replace(),
+            Happening::Delete => self.delete(),
+            Happening::PoolWake => {
+                self.pool_wake = None;
+                self.pool.wake(self.now);
+                self.pool_acts();
+            }
+            Happening::Boot(id) if self.booting.remove(&id) => self.boot(id),
+            Happening::Boot(_) => {}
+            Happening::StartFails(id) => self.pool_hears(pool::Event::Gone {
+                instance: id,
+                reason: Arc::from("image cannot be pulled"),
+            }),
+            Happening::MachineWake(id) => self.machine_wakes(id),
+            Happening::LeaseArrives(id, invocation) => self.lease_arrives(id, invocation),
+            Happening::StopArrives(id) => self.stop_arrives(id),
+            Happening::Runtime(id, process, step) => self.runtime_step(id, process, step),
+            Happening::ToldArrives(id, epoch, told) => {
+                let status = Status {
+                    epoch,
+                    condition: condition(told),
+                };
+                self.pool_hears(pool::Event::Told {
+                    instance: id,
+                    status,
+                });
+            }
+            Happening::AnswerArrives(id, invocation, epoch, told) => {
+                self.leased.remove(&id);
+                self.oracle.answered(InvocationId(invocation));
+                let status = Status {
+                    epoch,
+                    condition: condition(told),
+                };
+                self.pool_hears(pool::Event::Finished {
+                    instance: id,
+                    status,
+                });
+            }
+            Happening::NotStartedArrives(id, status) => {
+                if self.leased.remove(&id).is_none() {
+                    // The connection broke first: its caller was told so.
+                    return;
+                }
+                self.summary.not_started += 1;
+                self.oracle.excuse(id);
+                let status = status.map(|(epoch, told)| Status {
+                    epoch,
+                    condition: condition(told),
+                });
+                self.pool_hears(pool::Event::NotStarted {
+                    instance: id,
+                    status,
+                });
+            }
+            Happening::GoneArrives(id) => self.gone_arrives(id),
+        }
+    }
+
+    fn arrival(&mut self) {
+        if self.quiet {
+            return;
+        }
+        for _ in 0..if self.rng.u8(..) < 30 {
+            self.rng.u32(2..12)
+        } else {
+            1
+        } {
+            let invocation = InvocationId(self.next_invocation);
+            self.next_invocation += 1;
+            self.summary.arrivals += 1;
+            self.oracle.arrived(invocation);
+            let bytes = self.rng.usize(0..1_000);
+            self.pool_hears(pool::Event::Arrived { invocation, bytes });
+        }
+        let pause = match self.rng.u8(..) {
+            0..200 => self.rng.u64(0..300),
+            200..245 => self.rng.u64(300..4_000),
+            _ => self.rng.u64(4_000..60_000),
+        };
+        self.after(millis(pause), Happening::Arrival);
+        match self.rng.u16(..) % 200 {
+            0..3 => self.send(Happening::SupervisorCrash),
+            3..6 => self.send(Happening::ForeignLease),
+            6 => self.send(Happening::Replace),
+            7 if self.rng.u8(..) < 30 => self.send(Happening::Delete),
+            _ => {}
+        }
+    }
+
+    fn any_instance(&mut self) -> Option<InstanceId> {
+        let ids: Vec<_> = self.instances.keys().copied().collect();
+        self.rng.choice(ids)
+    }
+
+    fn foreign_lease(&mut self) {
+        if let Some(id) = self.any_instance() {
+            let invocation = FOREIGN + self.next_invocation;
+            self.next_invocation += 1;
+            self.oracle.arrived(InvocationId(invocation));
+            self.lease_arrives(id, invocation);
+        }
+    }
+
+    fn supervisor_crash(&mut self) {
+        if let Some(id) = self.any_instance() {
+            self.summary.crashed += 1;
+            self.instances.remove(&id);
+            self.send_gone(id);
+        }
+    }
+
+    /// A connection breaks after all that was sent on it has arrived.
+    pub(crate) fn send_gone(&mut self, id: InstanceId) {
+        self.after(millis(5), Happening::GoneArrives(id));
+    }
+
+    fn gone_arrives(&mut self, id: InstanceId) {
+        // The connection breaks with a lease on it: the caller gets the typed error.
+        if let Some(invocation) = self.leased.remove(&id) {
+            self.summary.lost += 1;
+            self.oracle.answered(InvocationId(invocation));
+        }
+        let reason = Arc::from("the instance is gone");
+        self.pool_hears(pool::Event::Gone {
+            instance: id,
+            reason,
+        });
+    }
+
+    fn stop_arrives(&mut self, id: InstanceId) {
+        if self.booting.remove(&id) {
+            return self.send(Happening::GoneArrives(id));
+        }
+        self.machine_hears(id, instance::Event::Drain);
+    }
+
+    fn replace(&mut self) {
+        self.summary.replaced += 1;
+        self.settings = draw_settings(&mut self.rng);
+        self.excuse_all();
+        self.oracle.replaced(self.settings, &self.pool);
+        self.pool_hears(pool::Event::Replaced {
+            settings: self.settings,
+        });
+    }
+
+    fn delete(&mut self) {
+        self.summary.deleted += 1;
+        self.deleted = true;
+        self.excuse_all();
+        self.pool_hears(pool::Event::Deleted);
+    }
+
+    fn excuse_all(&mut self) {
+        // Ids are given in order; whatever exists now may be stopped for the replacement.
+        for id in 0..self.summary.started as u64 {
+            self.oracle.excuse(InstanceId(id));
+        }
+    }
+
+    fn schedule_pool_wake(&mut self) {
+        let wanted = self.pool.next_wakeup();
+        if let Some(at) = wanted
+            && self.pool_wake.is_none_or(|known| at < known)
+        {
+            self.pool_wake = wanted;
+            self.after(at - self.now, Happening::PoolWake);
+        }
+    }
+
+    pub(crate) fn pool_hears(&mut self, event: pool::Event) {
+        let was_idle = self.pool.counts().idle;
+        let told = match &event {
+            pool::Event::Told { instance, .. } | pool::Event::Finished { instance, .. } => {
+                Some(*instance)
+            }
+            _ => None,
+        };
+        self.pool.handle(self.now, event);
+        if let Some(instance) = told
+            && self.pool.counts().idle > was_idle
+        {
+            self.oracle.idle(instance, self.now);
+        }
+        self.pool_acts();
+    }
+
+    fn pool_acts(&mut self) {
+        self.oracle.settled(self.now, &self.pool);
+        while let Some(action) = self.pool.poll_action() {
+            match action {
+                pool::Action::Start { instance } => {
+                    self.summary.started += 1;
+                    self.oracle.started(&self.pool);
+                    let delay = millis(self.rng.u64(0..2_000));
+                    match self.rng.u8(..) {
+                        0..10 => self.after(delay, Happening::StartFails(instance)),
+                        _ => {
+                            self.booting.insert(instance);
+                            self.after(delay, Happening::Boot(instance));
+                        }
+                    }
+                }
+                pool::Action::Stop { instance } => {
+                    self.summary.stopped += 1;
+                    let sim = self.instances.get(&instance);
+                    if sim.is_some_and(|sim| !sim.is_draining()) {
+                        self.oracle
+                            .stopped(instance, self.now, self.settings.keep_alive);
+                    }
+                    self.send(Happening::StopArrives(instance));
+                }
+                pool::Action::Dispatch {
+                    invocation,
+                    instance,
+                } => {
+                    self.oracle.not_idle(instance);
+                    let before = self.leased.insert(instance, invocation.0);
+                    assert_eq!(before, None, "two leases on one instance");
+                    self.send(Happening::LeaseArrives(instance, invocation.0));
+                }
+                pool::Action::Reject { invocation, .. } => {
+                    self.summary.rejected += 1;
+                    self.oracle.answered(invocation);
+                }
+            }
+        }
+    }
+}

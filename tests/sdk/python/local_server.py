@@ -1,0 +1,126 @@
+"""A `pilotlight local` of the tests: started, watched through its output, stopped.
+
+Owns the process and every line it printed; conftest.py holds the one of the
+session, and tests that change manifests start their own. It never reaches into
+the server: what tests learn, they learn through HTTP, output and exit code.
+"""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+BINARY = Path(os.environ.get("PILOTLIGHT_BIN", REPOSITORY / "target/release/pilotlight"))
+READY = re.compile(r"ready: (http://\S+) \((\d+) functions?\)")
+READY_WITHIN = 300  # seconds; the first start on a machine downloads the runtimes
+STOPS_WITHIN = 15  # seconds
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def until(condition, seconds, what):
+    """Polls `condition` and returns its first true value; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+    return value
+
+
+def pilotlight(*arguments, timeout=60):
+    """Runs one command to its end; `timeout` in seconds."""
+    return subprocess.run(
+        [BINARY, *arguments], capture_output=True, text=True, encoding="utf-8", timeout=timeout
+    )
+
+
+class LocalServer:
+    """One `pilotlight local`, ready to serve once constructed."""
+
+    def __init__(self, *paths):
+        assert BINARY.is_file(), f"{BINARY} is missing: build it, or name it in PILOTLIGHT_BIN"
+        # Whatever the server loses becomes a child of this process, where stop() finds it.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.lines = []
+        self._grown = threading.Condition()
+        self._before = children_of(os.getpid())
+        self.process = subprocess.Popen(
+            [BINARY, "local", "--listen", "127.0.0.1:0", *paths],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            ready = self.wait_for_line(READY, READY_WITHIN)
+        except BaseException:
+            self.process.kill()
+            raise
+        self.endpoint, self.functions = ready[1], int(ready[2])
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._grown:
+                self.lines.append(line.rstrip("\n"))
+                self._grown.notify_all()
+        with self._grown:
+            self._grown.notify_all()
+
+    def wait_for_line(self, pattern, seconds):
+        """The match of the first line, past or future, in which `pattern` is found."""
+        def found():
+            return next((m for line in self.lines if (m := re.search(pattern, line))), None)
+
+        with self._grown:
+            self._grown.wait_for(lambda: found() or not self._reader.is_alive(), seconds)
+            match = found()
+        limit = f"within {seconds} s" if self._reader.is_alive() else "before the server ended"
+        assert match, f"no line with {pattern!r} {limit}:\n{self.tail()}"
+        return match
+
+    def tail(self):
+        return "\n".join(self.lines[-60:])
+
+    def metric(self, name, function):
+        """The sum of the samples of `name` that carry this function, None without a sample."""
+        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        samples = [
+            float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+            if line.startswith(name + "{") and f'function="{function}"' in line
+        ]
+        return sum(samples) if samples else None
+
+    def stop(self):
+        """Interrupts the server as a person would; it ends well and leaves no process behind."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            status = self.process.wait(STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"still running {STOPS_WITHIN} s after SIGINT:\n{self.tail()}")
+        assert status == 0, f"exit code {status} after SIGINT:\n{self.tail()}"
+        # A killed process needs a moment to vanish; a second is not a lifetime.
+        until(lambda: not self.left_behind(), 1, f"gone: {self.left_behind()}")
+
+    def left_behind(self):
+        return sorted(children_of(os.getpid()) - self._before - {self.process.pid})
+
+
+def children_of(parent):
+    """The living processes whose parent is `parent`; zombies are dead."""
+    children = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # pid (command) state ppid …; the command may hold spaces and parentheses
+            state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # ended while the directory was read
+        if int(ppid) == parent and state != "Z":
+            children.add(int(stat.parent.name))
+    return children
