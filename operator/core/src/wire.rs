@@ -80,6 +80,16 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// As `AWS_LAMBDA_LOG_FORMAT` spells it (contracts §2).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "Text",
+            LogFormat::Json => "JSON",
+        }
+    }
+}
+
 impl Condition {
     fn as_str(self) -> &'static str {
         match self {

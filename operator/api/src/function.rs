@@ -1,0 +1,172 @@
+//! The `Function` resource: group `pilotlight.dev`, version `v1alpha1`.
+//!
+//! Owns the fields, their defaults and their spelling; `manifest` reads it from YAML, later the
+//! CRD is made from it. The values' ranges are in `pilotlight-core::function`, the code's forms
+//! in `code`. Never resolves a path, an image or a config map.
+
+use std::collections::BTreeMap;
+
+use pilotlight_core::wire::LogFormat;
+use pilotlight_core::function::{
+    Concurrency, EnvName, EnvValue, EphemeralStorageMiB, FunctionName, Handler, KeepAlive,
+    MemoryMiB, Namespace, QueueLimit, Runtime, Timeout,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::code::Code;
+
+/// A function: what runs, and within which limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Function {
+    pub api_version: ApiVersion,
+    pub kind: Kind,
+    pub metadata: Metadata,
+    pub spec: FunctionSpec,
+}
+
+/// The version of the resource; there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ApiVersion {
+    #[serde(rename = "pilotlight.dev/v1alpha1")]
+    V1Alpha1,
+}
+
+/// The kind of the resource; manifests hold functions only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    Function,
+}
+
+/// What names a function and marks it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    pub name: FunctionName,
+    /// Absent: the namespace it is applied to. Local mode has none and ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How a function runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FunctionSpec {
+    pub runtime: Runtime,
+    /// Absent: the runtime's default; [`FunctionSpec::handler`] resolves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<Handler>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
+    /// Memory of one instance, in MiB: 128 (default) to 10240.
+    #[serde(default)]
+    pub memory: MemoryMiB,
+    /// How long one invocation may run, in seconds: 1 to 900, default 3.
+    #[serde(default)]
+    pub timeout: Timeout,
+    /// Variables of the runtime process, besides the platform's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<EnvName, EnvValue>,
+    pub code: Code,
+    /// Size of one instance's `/tmp`, in MiB: 512 (default) to 10240.
+    #[serde(default)]
+    pub ephemeral_storage: EphemeralStorageMiB,
+    #[serde(default)]
+    pub concurrency: ConcurrencySpec,
+    /// How long an idle instance stays warm, in seconds: 0 to 3600, default 600.
+    #[serde(default)]
+    pub keep_alive: KeepAlive,
+    #[serde(default)]
+    pub logging: Logging,
+    #[serde(default)]
+    pub errors: ErrorDetail,
+}
+
+impl FunctionSpec {
+    /// The entry point: the named one, else the runtime's default.
+    pub fn handler(&self) -> Handler {
+        self.handler
+            .clone()
+            .unwrap_or_else(|| self.runtime.default_handler())
+    }
+}
+
+/// How many events run and wait at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConcurrencySpec {
+    /// Floor and cap of the function's instances, 0 to 10000; 0 throttles every event. Absent:
+    /// the function shares what the others leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Concurrency>,
+    /// How many events may wait while all instances are busy: 0 to 10000, default 100; 0 refuses
+    /// at once with 429.
+    #[serde(default)]
+    pub queue: QueueLimit,
+}
+
+/// Where the function's log lines go and how they look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Logging {
+    pub format: LogFormat,
+    /// False drops the function's output; the answers stay the same.
+    pub enabled: bool,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            enabled: true,
+        }
+    }
+}
+
+/// How much of a failure its caller is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorDetail {
+    /// Type, message and stack trace, as the runtime posted them.
+    #[default]
+    Full,
+    /// The type only; the rest stays in the log.
+    Sanitized,
+}
+
+/// A line for people, of 256 characters at most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Description(String);
+
+/// A description past 256 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("must have at most 256 characters, got {0}")]
+pub struct DescriptionTooLong(usize);
+
+impl Description {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Description {
+    type Error = DescriptionTooLong;
+
+    fn try_from(text: String) -> Result<Self, DescriptionTooLong> {
+        match text.chars().count() {
+            0..=256 => Ok(Self(text)),
+            length => Err(DescriptionTooLong(length)),
+        }
+    }
+}
+
+impl From<Description> for String {
+    fn from(description: Description) -> Self {
+        description.0
+    }
+}

@@ -1,0 +1,24 @@
+//! What people write: the `Function` manifest, and what is wrong with one and where.
+//!
+//! ```text
+//! file ─ document ─► YAML ─ function, code ─► Function ─► controller, or local mode
+//!                      └──── error ─────────► file:line:column: field: what to do
+//! ```
+//!
+//! A `Function` is valid once parsed: its values are the newtypes of `pilotlight-core`. No
+//! behaviour, no kube, and no file is opened here: callers bring the text.
+
+mod code;
+mod function;
+mod manifest;
+
+pub use code::{
+    Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Sha256, SourceFiles,
+    SourceName,
+};
+pub use function::{
+    ApiVersion, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,
+    FunctionSpec, Kind, Logging, Metadata,
+};
+pub use pilotlight_core::wire::LogFormat;
+pub use manifest::{Manifest, ManifestError, duplicates, read};

@@ -1,0 +1,264 @@
+//! Texts with rules: the names of functions and namespaces, handlers, the environment.
+//!
+//! Fed by manifests and by the Invoke API's addresses. Owns which environment variables belong
+//! to the platform (contracts §2): refused here, so that an instance never has to decide whose
+//! value wins. Never trims or changes case: what was written is what runs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A text that cannot be a part of a pod's name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "must be 1 to 63 characters: a-z, 0-9 and `-`, with a letter or digit at both ends, got `{got}`"
+)]
+pub struct InvalidLabel {
+    got: String,
+}
+
+/// A text that names no handler.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("must be 1 to 128 characters without spaces, such as `app.handler`, got `{got}`")]
+pub struct InvalidHandler {
+    got: String,
+}
+
+/// A key that a function may not have in its environment.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidEnvName {
+    #[error("`{got}` cannot be a variable: use letters, digits and `_`, and no digit at the start")]
+    Malformed { got: String },
+    #[error("`{got}` is set by the platform: remove it or rename it")]
+    Reserved { got: String },
+}
+
+/// A value that no process can have in its environment.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("must not contain a NUL character: a process cannot be given one")]
+pub struct InvalidEnvValue;
+
+/// Variables that the platform sets for every instance, besides [`RESERVED_PREFIX`]
+/// (contracts §2).
+const RESERVED: [&str; 5] = [
+    "AWS_EXECUTION_ENV",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+];
+const RESERVED_PREFIX: &str = "AWS_LAMBDA_";
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $error:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, $error> {
+                let check: fn(&str) -> Result<(), $error> = $check;
+                check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = $error;
+
+            fn from_str(text: &str) -> Result<Self, $error> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text! {
+    /// A function's name: a DNS-1123 label, since it becomes a part of its pods' names.
+    FunctionName, InvalidLabel, check_label
+}
+text! {
+    /// The namespace a function lives in: a DNS-1123 label.
+    Namespace, InvalidLabel, check_label
+}
+text! {
+    /// The function's entry point, as its runtime spells it: 1 to 128 characters, no spaces.
+    Handler, InvalidHandler, check_handler
+}
+text! {
+    /// The key of an environment variable that a function may set.
+    EnvName, InvalidEnvName, check_env_name
+}
+text! {
+    /// The value of an environment variable; may be empty.
+    EnvValue, InvalidEnvValue, check_env_value
+}
+
+fn check_label(text: &str) -> Result<(), InvalidLabel> {
+    let bytes = text.as_bytes();
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let inner = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner) {
+        return Ok(());
+    }
+    Err(InvalidLabel {
+        got: text.to_owned(),
+    })
+}
+
+fn check_handler(text: &str) -> Result<(), InvalidHandler> {
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    if !text.is_empty() && text.chars().count() <= 128 && !text.contains(odd) {
+        return Ok(());
+    }
+    Err(InvalidHandler {
+        got: text.to_owned(),
+    })
+}
+
+fn check_env_name(text: &str) -> Result<(), InvalidEnvName> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let got = || text.to_owned();
+    if text.is_empty() || !text.bytes().all(word) || text.as_bytes()[0].is_ascii_digit() {
+        return Err(InvalidEnvName::Malformed { got: got() });
+    }
+    if text.starts_with(RESERVED_PREFIX) || RESERVED.contains(&text) {
+        return Err(InvalidEnvName::Reserved { got: got() });
+    }
+    Ok(())
+}
+
+fn check_env_value(text: &str) -> Result<(), InvalidEnvValue> {
+    if text.contains('\0') {
+        Err(InvalidEnvValue)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_name_is_a_dns_label() {
+        let longest = "a".repeat(63);
+        for good in ["a", "0", "hello", "a-b-1", &longest] {
+            assert_eq!(
+                good.parse::<FunctionName>().map(String::from),
+                Ok(good.to_owned())
+            );
+        }
+        let too_long = "a".repeat(64);
+        for bad in [
+            "", "-a", "a-", "A", "a_b", "a.b", "a b", "é", "a\n", &too_long,
+        ] {
+            assert_eq!(
+                bad.parse::<FunctionName>(),
+                Err(InvalidLabel {
+                    got: bad.to_owned()
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn a_handler_has_no_spaces_and_fits_128_characters() {
+        let longest = "é".repeat(128);
+        for good in [
+            "bootstrap",
+            "app.handler",
+            "example.Hello::handleRequest",
+            &longest,
+        ] {
+            assert_eq!(
+                good.parse::<Handler>().map(String::from),
+                Ok(good.to_owned())
+            );
+        }
+        let too_long = "é".repeat(129);
+        for bad in [
+            "",
+            " ",
+            "app handler",
+            "app.handler\n",
+            "a\0",
+            "a\u{a0}b",
+            &too_long,
+        ] {
+            assert_eq!(
+                bad.parse::<Handler>(),
+                Err(InvalidHandler {
+                    got: bad.to_owned()
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn the_platforms_own_variables_are_refused_by_name() {
+        for name in [
+            "AWS_LAMBDA_FUNCTION_NAME",
+            "AWS_LAMBDA_",
+            "AWS_EXECUTION_ENV",
+            "LAMBDA_RUNTIME_DIR",
+            "LAMBDA_TASK_ROOT",
+            "_HANDLER",
+            "_X_AMZN_TRACE_ID",
+        ] {
+            assert_eq!(
+                name.parse::<EnvName>().expect_err("reserved").to_string(),
+                format!("`{name}` is set by the platform: remove it or rename it"),
+            );
+        }
+        for name in [
+            "AWS_REGION",
+            "AWS_LAMBDA",
+            "_HANDLER2",
+            "_",
+            "lambda_task_root",
+            "A1",
+        ] {
+            assert!(name.parse::<EnvName>().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_a_shell_identifier() {
+        for name in ["", "1A", "A-B", "A.B", "A B", "É", "A=B", "A\0"] {
+            let error = InvalidEnvName::Malformed {
+                got: name.to_owned(),
+            };
+            assert_eq!(name.parse::<EnvName>(), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_variables_value_may_be_empty_but_has_no_nul() {
+        assert!("".parse::<EnvValue>().is_ok());
+        assert_eq!("a\0b".parse::<EnvValue>(), Err(InvalidEnvValue));
+    }
+}

@@ -1,0 +1,54 @@
+//! The functions that this gateway serves, as the request handlers read them.
+//!
+//! Written by `driver` when functions are deployed, read by the APIs without asking it. Holds no
+//! counts and no instances: those are the driver's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pilotlight_api::FunctionSpec;
+use pilotlight_core::function::FunctionName;
+
+use crate::metrics::FunctionMetrics;
+
+/// A function that is ready to be run: its manifest, and how its runtime is started.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    pub name: FunctionName,
+    pub spec: FunctionSpec,
+    /// Changes with manifest, code or runtime; then all instances are replaced.
+    pub revision: String,
+    /// Of the code, in hex.
+    pub code_sha256: String,
+    /// Of the code, in bytes.
+    pub code_size: u64,
+    pub modified: jiff::Timestamp,
+    pub launch: Launch,
+}
+
+/// How the runtime process of a function is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The working directory: where the function's code lies.
+    pub task_root: PathBuf,
+    /// What the runtime adds to the environment (search paths, its own name).
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Names one pool; a function that is deleted and made anew gets a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PoolKey(pub(crate) u64);
+
+/// A deployed function, as the APIs see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) pool: PoolKey,
+    pub(crate) deployment: Arc<Deployment>,
+    pub(crate) metrics: FunctionMetrics,
+}
+
+/// All deployed functions by name.
+pub(crate) type Catalog = BTreeMap<FunctionName, Entry>;

@@ -1,0 +1,389 @@
+//! The one owner of every function's pool.
+//!
+//! Takes calls from `invoke_api`, reports from `instance` tasks and time, asks `core::pool` what
+//! follows, and does it: start, stop, dispatch, reject. It never waits for IO itself; payloads
+//! pass through by handle. `catalog` is what it tells the APIs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::instance::{RequestId, Status};
+use pilotlight_core::pool::{self, InstanceId, Pool, Rejection, Settings};
+use pilotlight_core::queue::InvocationId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{self, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Catalog, Deployment, Entry, PoolKey};
+use crate::instance::{self, Order};
+use crate::metrics::{FunctionMetrics, Metrics};
+use crate::process::ProcessBackend;
+use crate::server::Config;
+
+/// Messages that may wait for the driver; a sender waits for room.
+pub(crate) const INBOX: usize = 1024;
+
+/// One call on its way to an instance.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) invocation: InvocationId,
+    pub(crate) request_id: RequestId,
+    pub(crate) payload: Bytes,
+    pub(crate) function_arn: HeaderValue,
+    /// Decoded JSON.
+    pub(crate) client_context: Option<HeaderValue>,
+    pub(crate) trace_id: Option<HeaderValue>,
+    pub(crate) log_tail: bool,
+    pub(crate) reply: oneshot::Sender<Reply>,
+}
+
+/// How a call ends.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Answered(Answer),
+    /// It never started.
+    Rejected(Rejection),
+    /// Its instance was lost while it ran; whether it took effect is not known.
+    Lost,
+}
+
+/// What an instance answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) is_error: bool,
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) body: Bytes,
+    /// The log's last 4 KB, base64.
+    pub(crate) log_tail: Option<HeaderValue>,
+}
+
+/// What the driver is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Call { pool: PoolKey, call: Call },
+    /// The caller of a call has gone.
+    Abandoned { pool: PoolKey, invocation: InvocationId },
+    Report { pool: PoolKey, instance: InstanceId, report: Report },
+    /// The full set of functions from now on.
+    Deploy { all: Vec<Deployment>, done: oneshot::Sender<()> },
+    /// Drain and end every instance; after `grace` without further waiting.
+    Shutdown { grace: Duration, done: oneshot::Sender<()> },
+}
+
+/// What an instance's task says.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Told(Status),
+    Finished(Status),
+    NotStarted { call: Call, status: Option<Status> },
+}
+
+struct Function {
+    deployment: Arc<Deployment>,
+    pool: Pool,
+    calls: HashMap<InvocationId, Call>,
+    instances: HashMap<InstanceId, Handle>,
+    metrics: FunctionMetrics,
+    /// The wake-up that `Driver::timers` holds for it.
+    timer: Option<Instant>,
+}
+
+struct Handle {
+    orders: mpsc::Sender<Order>,
+    has_served: bool,
+}
+
+pub(crate) struct Driver {
+    config: Config,
+    backend: Arc<ProcessBackend>,
+    metrics: Metrics,
+    inbox: mpsc::Receiver<Message>,
+    /// For the instances' reports.
+    sender: mpsc::Sender<Message>,
+    catalog: watch::Sender<Arc<Catalog>>,
+    functions: HashMap<PoolKey, Function>,
+    next_key: u64,
+    timers: BTreeSet<(Instant, PoolKey)>,
+    tasks: JoinSet<Arc<str>>,
+    task_names: HashMap<task::Id, (PoolKey, InstanceId)>,
+    force: CancellationToken,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        config: Config,
+        backend: ProcessBackend,
+        metrics: Metrics,
+        (sender, inbox): (mpsc::Sender<Message>, mpsc::Receiver<Message>),
+        catalog: watch::Sender<Arc<Catalog>>,
+    ) -> Self {
+        Driver {
+            config,
+            backend: Arc::new(backend),
+            metrics,
+            inbox,
+            sender,
+            catalog,
+            functions: HashMap::new(),
+            next_key: 0,
+            timers: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            task_names: HashMap::new(),
+            force: CancellationToken::new(),
+        }
+    }
+
+    /// Runs until it is told to shut down.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Some(Message::Shutdown { grace, done }) = self.next_message().await {
+                self.shut_down(grace).await;
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Waits for what comes first, and handles it unless it is the end.
+    async fn next_message(&mut self) -> Option<Message> {
+        let next_timer = self.timers.first().copied();
+        let timer = async {
+            match next_timer {
+                Some((at, _)) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            message = self.inbox.recv() => match message.expect("the driver holds a sender") {
+                message @ Message::Shutdown { .. } => return Some(message),
+                message => self.on_message(message),
+            },
+            Some(ended) = self.tasks.join_next_with_id() => self.on_task_ended(ended),
+            () = timer => {
+                if let Some((at, key)) = self.timers.pop_first() {
+                    let now = Instant::now().max(at);
+                    self.with(key, |function| {
+                        function.timer = None;
+                        function.pool.wake(now);
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Call { pool, call } => self.on_call(pool, call),
+            Message::Abandoned { pool, invocation } => self.with(pool, |function| {
+                function.pool.handle(Instant::now(), pool::Event::Abandoned { invocation });
+                function.calls.remove(&invocation);
+            }),
+            Message::Report { pool, instance, report } => self.on_report(pool, instance, report),
+            Message::Deploy { all, done } => {
+                self.deploy(all);
+                let _ = done.send(());
+            }
+            Message::Shutdown { .. } => {}
+        }
+    }
+
+    fn on_call(&mut self, key: PoolKey, call: Call) {
+        if !self.functions.contains_key(&key) {
+            let _ = call.reply.send(Reply::Rejected(Rejection::Deleted));
+            return;
+        }
+        self.with(key, |function| {
+            let (invocation, bytes) = (call.invocation, call.payload.len());
+            function.calls.insert(invocation, call);
+            function.pool.handle(Instant::now(), pool::Event::Arrived { invocation, bytes });
+        });
+    }
+
+    fn on_report(&mut self, key: PoolKey, instance: InstanceId, report: Report) {
+        self.with(key, |function| {
+            let event = match report {
+                Report::Told(status) => pool::Event::Told { instance, status },
+                Report::Finished(status) => pool::Event::Finished { instance, status },
+                Report::NotStarted { call, status } => {
+                    function.calls.insert(call.invocation, call);
+                    pool::Event::NotStarted { instance, status }
+                }
+            };
+            function.pool.handle(Instant::now(), event);
+        });
+    }
+
+    fn on_task_ended(&mut self, ended: Result<(task::Id, Arc<str>), task::JoinError>) {
+        let (id, reason) = match ended {
+            Ok((id, reason)) => (id, reason),
+            Err(error) => (error.id(), Arc::from(format!("the instance's task failed: {error}"))),
+        };
+        let Some((key, instance)) = self.task_names.remove(&id) else { return };
+        self.with(key, |function| {
+            tracing::debug!(function = %function.deployment.name, ?instance, %reason, "instance gone");
+            function.instances.remove(&instance);
+            function.pool.handle(Instant::now(), pool::Event::Gone { instance, reason });
+        });
+    }
+
+    fn deploy(&mut self, all: Vec<Deployment>) {
+        let now = Instant::now();
+        let old = self.catalog.borrow().clone();
+        let mut catalog = Catalog::new();
+        for deployment in all {
+            let name = deployment.name.clone();
+            let settings = self.settings(&deployment);
+            let entry = match old.get(&name) {
+                Some(entry) if entry.deployment.revision == deployment.revision => entry.clone(),
+                Some(entry) => {
+                    let entry = Entry { deployment: Arc::new(deployment), ..entry.clone() };
+                    self.with(entry.pool, |function| {
+                        function.deployment = entry.deployment.clone();
+                        function.pool.handle(now, pool::Event::Replaced { settings });
+                    });
+                    entry
+                }
+                None => self.add(deployment, settings),
+            };
+            catalog.insert(name, entry);
+        }
+        let gone = old.iter().filter(|(name, _)| !catalog.contains_key(*name));
+        let gone: Vec<_> = gone.map(|(_, entry)| entry.pool).collect();
+        self.catalog.send_replace(Arc::new(catalog));
+        for key in gone {
+            self.with(key, |function| function.pool.handle(now, pool::Event::Deleted));
+        }
+    }
+
+    fn add(&mut self, deployment: Deployment, settings: Settings) -> Entry {
+        let key = PoolKey(self.next_key);
+        self.next_key += 1;
+        let deployment = Arc::new(deployment);
+        let metrics = self.metrics.function(&deployment.name);
+        let function = Function {
+            deployment: deployment.clone(),
+            pool: Pool::new(settings, self.config.bounds()),
+            calls: HashMap::new(),
+            instances: HashMap::new(),
+            metrics: metrics.clone(),
+            timer: None,
+        };
+        self.functions.insert(key, function);
+        Entry { pool: key, deployment, metrics }
+    }
+
+    fn settings(&self, deployment: &Deployment) -> Settings {
+        let concurrency = &deployment.spec.concurrency;
+        Settings {
+            limit: concurrency.reserved.map_or(self.config.concurrency, |n| n.get() as usize),
+            queue: concurrency.queue.get() as usize,
+            keep_alive: deployment.spec.keep_alive.duration(),
+        }
+    }
+
+    /// Changes one function's state, and does what follows from it.
+    fn with(&mut self, key: PoolKey, change: impl FnOnce(&mut Function)) {
+        let Some(function) = self.functions.get_mut(&key) else { return };
+        change(function);
+        while let Some(action) = function.pool.poll_action() {
+            match action {
+                pool::Action::Start { instance } => {
+                    let link = instance::Link { pool: key, instance, driver: self.sender.clone() };
+                    let (orders, inbox) = mpsc::channel(instance::ORDERS);
+                    let run = instance::run(
+                        link,
+                        function.deployment.clone(),
+                        self.config.scope(),
+                        self.backend.clone(),
+                        inbox,
+                        self.force.clone(),
+                    );
+                    let task = self.tasks.spawn(run);
+                    self.task_names.insert(task.id(), (key, instance));
+                    function.instances.insert(instance, Handle { orders, has_served: false });
+                }
+                pool::Action::Stop { instance } => {
+                    if let Some(handle) = function.instances.get(&instance) {
+                        // It may have ended by itself: then it needs no order.
+                        let _ = handle.orders.try_send(Order::Drain);
+                    }
+                }
+                pool::Action::Dispatch { invocation, instance } => {
+                    function.dispatch(invocation, instance);
+                }
+                pool::Action::Reject { invocation, rejection } => {
+                    if let Some(call) = function.calls.remove(&invocation) {
+                        let _ = call.reply.send(Reply::Rejected(rejection));
+                    }
+                }
+            }
+        }
+        function.metrics.observe(function.pool.counts(), function.pool.queued());
+        self.after_change(key);
+    }
+
+    fn after_change(&mut self, key: PoolKey) {
+        let Some(function) = self.functions.get_mut(&key) else { return };
+        // A timer that is too early is left: it costs one look, not a change at each call.
+        let wake = function.pool.next_wakeup();
+        if wake.is_some_and(|at| function.timer.is_none_or(|timer| at < timer)) {
+            if let Some(timer) = function.timer {
+                self.timers.remove(&(timer, key));
+            }
+            function.timer = wake;
+            self.timers.extend(wake.map(|at| (at, key)));
+        }
+        if function.pool.is_over() {
+            let name = function.deployment.name.clone();
+            if let Some(timer) = function.timer {
+                self.timers.remove(&(timer, key));
+            }
+            self.functions.remove(&key);
+            self.forget_metrics(&name);
+        }
+    }
+
+    /// A deleted function's metrics go, unless one of the same name has come.
+    fn forget_metrics(&self, name: &FunctionName) {
+        if !self.catalog.borrow().contains_key(name) {
+            self.metrics.forget(name);
+        }
+    }
+
+    async fn shut_down(&mut self, grace: Duration) {
+        self.deploy(Vec::new());
+        let deadline = tokio::time::Instant::now() + grace;
+        while !self.tasks.is_empty() {
+            tokio::select! {
+                _ = self.next_message() => {}
+                () = tokio::time::sleep_until(deadline), if !self.force.is_cancelled() => {
+                    self.force.cancel();
+                }
+            }
+        }
+    }
+}
+
+impl Function {
+    fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
+        let Some(call) = self.calls.remove(&invocation) else { return };
+        let Some(handle) = self.instances.get_mut(&instance) else { return };
+        if !std::mem::replace(&mut handle.has_served, true) {
+            self.metrics.cold_start();
+        }
+        if let Err(error) = handle.orders.try_send(Order::Run(call)) {
+            // The task has ended and its end is about to be heard: never started.
+            if let Order::Run(call) = error.into_inner() {
+                self.calls.insert(invocation, call);
+                let event = pool::Event::NotStarted { instance, status: None };
+                self.pool.handle(Instant::now(), event);
+            }
+        }
+    }
+}

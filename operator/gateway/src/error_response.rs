@@ -1,0 +1,130 @@
+//! The Invoke API's errors: status, `x-amzn-ErrorType` and body as contracts §4 lists them.
+//!
+//! The casing of `Message` and `message` differs between the errors, and SDKs read it: each
+//! constructor is one row of that table. Never decides which error it is.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pilotlight_core::failure::PAYLOAD_LIMIT;
+use serde_json::{Value, json};
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// An error answer of the API.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    body: Value,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, body: Value) -> Self {
+        ApiError { status, kind, body }
+    }
+
+    fn user(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self::new(status, kind, json!({ "Type": "User", "message": message.into() }))
+    }
+
+    pub(crate) fn function_not_found(arn: &str) -> Self {
+        let message = format!("Function not found: {arn}");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFoundException",
+            json!({ "Message": message, "Type": "User" }),
+        )
+    }
+
+    /// A path that this API does not have.
+    pub(crate) fn unknown_operation(method: &http::Method, path: &str) -> Self {
+        let message = format!("Unknown operation: {method} {path}");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "UnknownOperationException",
+            json!({ "Message": message, "Type": "User" }),
+        )
+    }
+
+    pub(crate) fn throttled(reason: ThrottleReason) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequestsException",
+            json!({ "Reason": reason.as_str(), "Type": "User", "message": "Rate Exceeded." }),
+        )
+    }
+
+    pub(crate) fn content_not_json(cause: &str) -> Self {
+        let message = format!(
+            "Could not parse request body into json: Could not parse payload into json: {cause}"
+        );
+        Self::user(StatusCode::BAD_REQUEST, "InvalidRequestContentException", message)
+    }
+
+    pub(crate) fn invalid_parameter(message: impl Into<String>) -> Self {
+        Self::user(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
+    }
+
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
+        let body = json!({ "message": message.into() });
+        Self::new(StatusCode::BAD_REQUEST, "ValidationException", body)
+    }
+
+    pub(crate) fn request_too_large() -> Self {
+        let message = format!(
+            "Request must be smaller than {PAYLOAD_LIMIT} bytes for the InvokeFunction operation"
+        );
+        Self::user(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
+    }
+
+    /// No instance can be started, for this reason.
+    pub(crate) fn not_ready(reason: &str) -> Self {
+        let message = format!("No instance of the function can be started: {reason}");
+        Self::user(StatusCode::BAD_GATEWAY, "ResourceNotReadyException", message)
+    }
+
+    /// The platform failed the call.
+    pub(crate) fn service(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "ServiceException",
+            json!({ "Message": message.into(), "Type": "Service" }),
+        )
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+}
+
+/// `Reason` of a 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThrottleReason {
+    Concurrency,
+    ReservedConcurrency,
+    /// Too many bytes wait for the function.
+    Caller,
+}
+
+impl ThrottleReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            ThrottleReason::Concurrency => "ConcurrentInvocationLimitExceeded",
+            ThrottleReason::ReservedConcurrency => {
+                "ReservedFunctionConcurrentInvocationLimitExceeded"
+            }
+            ThrottleReason::Caller => "CallerRateLimitExceeded",
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ERROR_TYPE, HeaderValue::from_static(self.kind));
+        response
+    }
+}

@@ -1,0 +1,255 @@
+//! One instance as the gateway holds it: its process, its lease connection, its status stream.
+//!
+//! A task per instance. Takes orders from `driver`, hands the event over the wire, gives the
+//! answer straight to the caller and tells the driver what became of the lease. Sends an event
+//! once: what may have reached the supervisor is never sent again (rule 2).
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use pilotlight_core::instance::Status;
+use pilotlight_core::pool::InstanceId;
+use pilotlight_core::wire;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Deployment, PoolKey};
+use crate::driver::{Answer, Call, Message, Reply, Report};
+use crate::function_ref::Scope;
+use crate::instance_config;
+use crate::process::{InstanceProcess, ProcessBackend};
+
+/// Orders that may wait for an instance: one event and one drain are all there can be.
+pub(crate) const ORDERS: usize = 4;
+
+/// What the driver asks of an instance.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Run(Call),
+    /// Take no further lease, finish, end.
+    Drain,
+}
+
+/// Where an instance's task reports to, and as whom.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) pool: PoolKey,
+    pub(crate) instance: InstanceId,
+    pub(crate) driver: mpsc::Sender<Message>,
+}
+
+impl Link {
+    async fn report(&self, report: Report) {
+        let (pool, instance) = (self.pool, self.instance);
+        // Without a driver there is nobody left to tell.
+        let _ = self.driver.send(Message::Report { pool, instance, report }).await;
+    }
+}
+
+type Connection = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+
+/// Starts the instance and runs it to its end; returns why it ended.
+pub(crate) async fn run(
+    link: Link,
+    deployment: Arc<Deployment>,
+    scope: Scope,
+    backend: Arc<ProcessBackend>,
+    mut orders: mpsc::Receiver<Order>,
+    force: CancellationToken,
+) -> Arc<str> {
+    let name = uuid::Uuid::new_v4().simple().to_string();
+    let config = instance_config::compose(&deployment, &scope, &name);
+    let process = tokio::select! {
+        started = backend.start(&deployment.name, &name, config) => started,
+        // Before it is up, the only order is to drain.
+        _ = orders.recv() => return Arc::from("stopped before it was up"),
+        () = force.cancelled() => return Arc::from("stopped before it was up"),
+    };
+    let mut process = match process {
+        Ok(process) => process,
+        Err(error) => return Arc::from(error.to_string()),
+    };
+    let reason = tokio::select! {
+        reason = serve(&link, &mut process, &mut orders) => reason,
+        () = force.cancelled() => Arc::from("stopped"),
+    };
+    process.end().await;
+    reason
+}
+
+async fn serve(
+    link: &Link,
+    process: &mut InstanceProcess,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Arc<str> {
+    let address = process.address();
+    let (mut sender, mut connection) = match connect(address).await {
+        Ok(connected) => connected,
+        Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
+    };
+    let mut told = pin!(follow_status(link, address));
+    loop {
+        tokio::select! {
+            biased;
+            order = orders.recv() => match order {
+                Some(Order::Run(call)) => {
+                    lease(link, &mut sender, &mut connection, call).await;
+                }
+                Some(Order::Drain) | None => {
+                    let request = Request::builder().method(Method::POST).uri(wire::DRAIN_PATH);
+                    let request = request.body(Full::default()).expect("constant parts");
+                    let drained = exchange(&mut sender, &mut connection, request).await;
+                    if drained.is_err() {
+                        return Arc::from("its supervisor cannot be reached");
+                    }
+                    return process.wait().await;
+                }
+            },
+            () = &mut told => return process.wait().await,
+            reason = process.wait() => return reason,
+        }
+    }
+}
+
+async fn connect(
+    address: std::net::SocketAddr,
+) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok((sender, Box::pin(connection)))
+}
+
+/// Tells the driver each condition that the instance tells; ends with the stream.
+async fn follow_status(link: &Link, address: std::net::SocketAddr) {
+    let stream = async {
+        let stream = TcpStream::connect(address).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let request = Request::builder().uri(wire::STATUS_PATH).body(Empty::<Bytes>::new()).ok()?;
+        let read = async {
+            let mut body = sender.send_request(request).await.ok()?.into_body();
+            let mut pending = Vec::new();
+            while let Some(Ok(frame)) = body.frame().await {
+                pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = pending.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line[..end]).into_owned();
+                    if let Ok(status) = line.parse() {
+                        link.report(Report::Told(status)).await;
+                    }
+                }
+            }
+            Some(())
+        };
+        tokio::select! {
+            read = read => read,
+            _ = connection => None,
+        }
+    };
+    stream.await;
+}
+
+/// One lease, to its end: the caller has its reply, or the driver has the call back.
+async fn lease(
+    link: &Link,
+    sender: &mut SendRequest<Full<Bytes>>,
+    connection: &mut Connection,
+    call: Call,
+) {
+    let request = lease_request(&call);
+    let response = match exchange(sender, connection, request).await {
+        Ok(response) => response,
+        Err(Broken::NeverSent) => {
+            return link.report(Report::NotStarted { call, status: None }).await;
+        }
+        Err(Broken::Unknown) => {
+            let _ = call.reply.send(Reply::Lost);
+            return;
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let status = parts.headers.get(wire::STATUS).and_then(|value| value.to_str().ok());
+    let status: Option<Status> = status.and_then(|text| text.parse().ok());
+    if parts.headers.contains_key(wire::REFUSAL) {
+        return link.report(Report::NotStarted { call, status }).await;
+    }
+    let mut body = pin!(body.collect());
+    let body = tokio::select! {
+        biased;
+        body = &mut body => body,
+        _ = connection.as_mut() => body.await,
+    };
+    let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
+        let _ = call.reply.send(Reply::Lost);
+        return;
+    };
+    let outcome = parts.headers.get(wire::OUTCOME);
+    let answer = Answer {
+        is_error: outcome.is_none_or(|outcome| outcome != wire::OUTCOME_SUCCESS),
+        content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
+        body: body.to_bytes(),
+        log_tail: parts.headers.get(wire::LOG_TAIL).cloned(),
+    };
+    let _ = call.reply.send(Reply::Answered(answer));
+    link.report(Report::Finished(status)).await;
+}
+
+fn lease_request(call: &Call) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(call.payload.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = http::Uri::from_static(wire::LEASE_PATH);
+    let headers = request.headers_mut();
+    let request_id = HeaderValue::from_str(&call.request_id).expect("a UUID is a header value");
+    headers.insert(wire::REQUEST_ID, request_id);
+    headers.insert(wire::FUNCTION_ARN, call.function_arn.clone());
+    if let Some(context) = &call.client_context {
+        headers.insert(wire::CLIENT_CONTEXT, context.clone());
+    }
+    if let Some(trace_id) = &call.trace_id {
+        headers.insert(wire::TRACE_ID, trace_id.clone());
+    }
+    if call.log_tail {
+        headers.insert(wire::LOG_TAIL, HeaderValue::from_static("1"));
+    }
+    request
+}
+
+enum Broken {
+    /// Nothing of the request left this process.
+    NeverSent,
+    /// The instance may have read it.
+    Unknown,
+}
+
+/// Sends a request and waits for the response's head, driving the connection meanwhile.
+async fn exchange(
+    sender: &mut SendRequest<Full<Bytes>>,
+    connection: &mut Connection,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Broken> {
+    let ready = tokio::select! {
+        biased;
+        ready = sender.ready() => ready.is_ok(),
+        _ = connection.as_mut() => false,
+    };
+    if !ready {
+        return Err(Broken::NeverSent);
+    }
+    let mut response = pin!(sender.try_send_request(request));
+    let response = tokio::select! {
+        biased;
+        response = &mut response => response,
+        _ = connection.as_mut() => response.await,
+    };
+    response.map_err(|mut error| match error.take_message() {
+        Some(_) => Broken::NeverSent,
+        None => Broken::Unknown,
+    })
+}

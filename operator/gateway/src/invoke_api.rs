@@ -1,0 +1,301 @@
+//! `POST /2015-03-31/functions/{FunctionName}/invocations` (contracts §4).
+//!
+//! Reads and checks a call, hands it to `driver` and words the reply. What it refuses never
+//! reaches an instance. `error_response` holds the bodies, `function_ref` the names.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
+use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::instance::RequestId;
+use pilotlight_core::pool::Rejection;
+use pilotlight_core::queue::InvocationId;
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::catalog::{Entry, PoolKey};
+use crate::driver::{Answer, Call, Message, Reply};
+use crate::error_response::{ApiError, ThrottleReason};
+use crate::function_ref::{FunctionRef, LATEST};
+use crate::metrics::Outcome;
+use crate::server::App;
+
+const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
+const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
+const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
+
+/// The client context's limit, base64, in bytes.
+const CLIENT_CONTEXT_LIMIT: usize = 3583;
+/// What is read of a body that is too large, so that the client gets to read the refusal.
+const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parameters {
+    #[serde(rename = "Qualifier")]
+    qualifier: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InvocationType {
+    RequestResponse,
+    DryRun,
+}
+
+/// What the headers of a call ask for.
+struct Wishes {
+    kind: InvocationType,
+    log_tail: bool,
+    client_context: Option<HeaderValue>,
+    trace_id: Option<HeaderValue>,
+}
+
+pub(crate) async fn invoke(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let arrived = Instant::now();
+    let request_id: RequestId = Arc::from(uuid::Uuid::new_v4().to_string());
+    let function = FunctionRef::parse(&name, parameters.qualifier.as_deref());
+    let result = match function {
+        Ok(function) => call(&app, function, &headers, body, &request_id, arrived).await,
+        Err(error) => Err(error),
+    };
+    let mut response = result.unwrap_or_else(|error| {
+        tracing::debug!(%request_id, function = %name, error = error.kind(), "refused");
+        error.into_response()
+    });
+    let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
+    response.headers_mut().insert(crate::error_response::REQUEST_ID, request_id);
+    response
+}
+
+async fn call(
+    app: &App,
+    function: FunctionRef,
+    headers: &HeaderMap,
+    body: Body,
+    request_id: &RequestId,
+    arrived: Instant,
+) -> Result<Response, ApiError> {
+    let wishes = read_wishes(headers)?;
+    let Some(entry) = app.find(&function) else {
+        drain(body).await;
+        return Err(function.not_found(&app.scope));
+    };
+    let payload = read_payload(body).await.inspect_err(|_| entry.metrics.refused())?;
+    if wishes.kind == InvocationType::DryRun {
+        let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
+        return Ok((StatusCode::NO_CONTENT, version).into_response());
+    }
+    let arn = match &function.qualifier {
+        Some(qualifier) => app.scope.arn(&format!("{}:{qualifier}", function.name)),
+        None => app.scope.arn(&function.name),
+    };
+    let invocation = InvocationId(app.next_invocation.fetch_add(1, Ordering::Relaxed));
+    let (reply, replied) = oneshot::channel();
+    let call = Call {
+        invocation,
+        request_id: request_id.clone(),
+        payload,
+        function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
+        client_context: wishes.client_context,
+        trace_id: wishes.trace_id,
+        log_tail: wishes.log_tail,
+        reply,
+    };
+    let stopping = || ApiError::service("The gateway is shutting down; nothing was executed.");
+    let message = Message::Call { pool: entry.pool, call };
+    app.driver.send(message).await.map_err(|_| stopping())?;
+    let waiting = Waiting { driver: &app.driver, pool: entry.pool, invocation, done: false };
+    let reply = waiting.on(replied).await;
+    let seconds = arrived.elapsed().as_secs_f64();
+    entry.metrics.ended(outcome(&reply), seconds);
+    respond(&function, app, &entry, request_id, reply)
+}
+
+/// Tells the driver when the caller goes before its reply has come.
+struct Waiting<'a> {
+    driver: &'a mpsc::Sender<Message>,
+    pool: PoolKey,
+    invocation: InvocationId,
+    done: bool,
+}
+
+impl Waiting<'_> {
+    async fn on(mut self, replied: oneshot::Receiver<Reply>) -> Reply {
+        // A call that is dropped without a word was in an instance whose task failed.
+        let reply = replied.await.unwrap_or(Reply::Lost);
+        self.done = true;
+        reply
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let (pool, invocation) = (self.pool, self.invocation);
+            // If the driver has no room the event is executed, and its answer dropped.
+            let _ = self.driver.try_send(Message::Abandoned { pool, invocation });
+        }
+    }
+}
+
+fn outcome(reply: &Reply) -> Outcome {
+    match reply {
+        Reply::Answered(answer) if answer.is_error => Outcome::function_error,
+        Reply::Answered(_) => Outcome::success,
+        Reply::Lost => Outcome::lost,
+        Reply::Rejected(Rejection::CannotStart(_)) => Outcome::not_ready,
+        Reply::Rejected(Rejection::Deleted) => Outcome::refused,
+        Reply::Rejected(_) => Outcome::throttled,
+    }
+}
+
+fn respond(
+    function: &FunctionRef,
+    app: &App,
+    entry: &Entry,
+    request_id: &RequestId,
+    reply: Reply,
+) -> Result<Response, ApiError> {
+    match reply {
+        Reply::Answered(answer) => Ok(answered(answer)),
+        Reply::Rejected(Rejection::Throttled | Rejection::WaitedTooLong) => {
+            let reserved = entry.deployment.spec.concurrency.reserved.is_some();
+            Err(ApiError::throttled(match reserved {
+                true => ThrottleReason::ReservedConcurrency,
+                false => ThrottleReason::Concurrency,
+            }))
+        }
+        Reply::Rejected(Rejection::QueueBytes) => Err(ApiError::throttled(ThrottleReason::Caller)),
+        Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
+        Reply::Rejected(Rejection::Deleted) => Err(function.not_found(&app.scope)),
+        Reply::Lost => Err(ApiError::service(format!(
+            "The instance that ran request {request_id} was lost before it answered. The event \
+             may have taken effect; it was not sent again."
+        ))),
+    }
+}
+
+fn answered(answer: Answer) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, answer.content_type.unwrap_or(json));
+    headers.insert(EXECUTED_VERSION, HeaderValue::from_static(LATEST));
+    if answer.is_error {
+        headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
+    }
+    if let Some(tail) = answer.log_tail {
+        headers.insert(LOG_RESULT, tail);
+    }
+    response
+}
+
+fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
+    let kind = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"RequestResponse") => InvocationType::RequestResponse,
+        Some(b"DryRun") => InvocationType::DryRun,
+        Some(b"Event") => {
+            return Err(ApiError::invalid_parameter(
+                "X-Amz-Invocation-Type: asynchronous invocation (Event) is not supported yet; \
+                 use RequestResponse",
+            ));
+        }
+        Some(other) => {
+            return Err(ApiError::invalid_parameter(format!(
+                "X-Amz-Invocation-Type: {} is not one of RequestResponse, Event, DryRun",
+                String::from_utf8_lossy(other)
+            )));
+        }
+    };
+    let log_tail = match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"None") => false,
+        Some(b"Tail") => true,
+        Some(other) => {
+            return Err(ApiError::invalid_parameter(format!(
+                "X-Amz-Log-Type: {} is not one of None, Tail",
+                String::from_utf8_lossy(other)
+            )));
+        }
+    };
+    let client_context = headers.get(CLIENT_CONTEXT).map(decode_client_context).transpose()?;
+    Ok(Wishes { kind, log_tail, client_context, trace_id: headers.get(TRACE_ID).cloned() })
+}
+
+/// Base64 JSON from the caller; the runtime gets the JSON.
+fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError> {
+    if encoded.len() > CLIENT_CONTEXT_LIMIT {
+        return Err(ApiError::invalid_parameter(format!(
+            "X-Amz-Client-Context must be at most {CLIENT_CONTEXT_LIMIT} bytes"
+        )));
+    }
+    let invalid = |cause: &dyn std::fmt::Display| {
+        ApiError::invalid_parameter(format!("X-Amz-Client-Context must be base64 JSON: {cause}"))
+    };
+    let decoded = BASE64_STANDARD.decode(encoded.as_bytes()).map_err(|error| invalid(&error))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?;
+    // Written anew, as a header value has no line breaks.
+    HeaderValue::from_str(&value.to_string()).map_err(|error| invalid(&error))
+}
+
+async fn read_payload(mut body: Body) -> Result<Bytes, ApiError> {
+    let mut payload = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::content_not_json(&error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if payload.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > PAYLOAD_LIMIT {
+            drain(body).await;
+            return Err(ApiError::request_too_large());
+        }
+        // Most events come in one piece, and are not copied.
+        match first.take() {
+            None if payload.is_empty() => first = Some(data),
+            held => {
+                payload.extend_from_slice(held.as_deref().unwrap_or_default());
+                payload.extend_from_slice(&data);
+            }
+        }
+    }
+    let payload = first.unwrap_or_else(|| payload.freeze());
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    check_json(&payload)?;
+    Ok(payload)
+}
+
+fn check_json(payload: &[u8]) -> Result<(), ApiError> {
+    let invalid = |cause: &dyn std::fmt::Display| ApiError::content_not_json(&cause.to_string());
+    let text = std::str::from_utf8(payload).map_err(|error| invalid(&error))?;
+    let checked: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
+    checked.map(|_| ()).map_err(|error| invalid(&error))
+}
+
+/// Reads a body that nobody wants, within bounds, so that its sender comes to read the answer.
+async fn drain(mut body: Body) {
+    let mut read = 0;
+    while read < READ_LIMIT
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}

@@ -1,0 +1,30 @@
+//! The gateway: takes calls, queues them, and hands each to an instance.
+//!
+//! An invocation's way through this crate:
+//!
+//! ```text
+//! server ─► invoke_api ─► driver ─► instance ─► (wire) supervisor
+//!    │          ▲  │         │ core::pool decides     │
+//!    │          └──┼─────────┴──── reply ◄────────────┘
+//!    │   function_ref, error_response
+//!    ├─► management_api ─► catalog          process: instances as local processes
+//!    └─► logs_api ─► log_store ◄──────────────┘
+//! ```
+
+pub mod catalog;
+mod driver;
+mod error_response;
+mod function_ref;
+mod instance;
+mod instance_config;
+mod invoke_api;
+mod log_store;
+mod logs_api;
+mod management_api;
+mod metrics;
+pub mod process;
+mod server;
+
+pub use catalog::{Deployment, Launch};
+pub use log_store::{LogEntry, LogStore};
+pub use server::{Config, Gateway};

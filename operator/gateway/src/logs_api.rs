@@ -1,0 +1,100 @@
+//! `GET /pilotlight/v1/functions/{name}/logs`: a function's log as NDJSON, a `LogEntry` a line.
+//!
+//! `since` (RFC 3339) and `filter` (text that a line holds) choose; `follow=true` goes on with
+//! what comes. Reads `log_store`; `pilotlight logs` prints it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, header};
+use jiff::Timestamp;
+use pilotlight_core::function::FunctionName;
+use serde::Deserialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::error_response::ApiError;
+use crate::function_ref::FunctionRef;
+use crate::log_store::LogEntry;
+use crate::server::App;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Choice {
+    since: Option<String>,
+    filter: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+struct Filter {
+    function: FunctionName,
+    since: Option<Timestamp>,
+    text: Option<String>,
+}
+
+impl Filter {
+    fn admits(&self, entry: &LogEntry) -> bool {
+        let holds = |text: &str| {
+            entry.text.contains(text) || entry.request_id.as_deref().is_some_and(|id| id == text)
+        };
+        entry.function == self.function
+            && self.since.is_none_or(|since| entry.time >= since)
+            && self.text.as_deref().is_none_or(holds)
+    }
+}
+
+pub(crate) async fn logs(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(choice): Query<Choice>,
+) -> Response {
+    read(&app, &name, choice).unwrap_or_else(IntoResponse::into_response)
+}
+
+fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
+    let function = FunctionRef::parse(name, None)?;
+    let entry = app.find(&function).ok_or_else(|| function.not_found(&app.scope))?;
+    let since = choice.since.map(|since| since.parse::<Timestamp>()).transpose().map_err(|e| {
+        ApiError::invalid_parameter(format!("since must be a time as RFC 3339 writes it: {e}"))
+    })?;
+    let function = entry.deployment.name.clone();
+    let filter = Filter { function, since, text: choice.filter };
+    let (kept, news) = app.logs.read(&filter.function);
+    let news = choice.follow.then_some(news);
+    let body = Body::from_stream(stream::unfold((kept, news, filter), next_chunk));
+    let ndjson = HeaderValue::from_static("application/x-ndjson");
+    Ok(([(header::CONTENT_TYPE, ndjson)], body).into_response())
+}
+
+type Source = (Vec<Arc<LogEntry>>, Option<broadcast::Receiver<Arc<LogEntry>>>, Filter);
+
+/// First all kept lines, then each that comes.
+async fn next_chunk(
+    (mut kept, mut news, filter): Source,
+) -> Option<(Result<Bytes, Infallible>, Source)> {
+    let mut chunk = Vec::new();
+    for entry in kept.drain(..).filter(|entry| filter.admits(entry)) {
+        write_line(&mut chunk, &entry);
+    }
+    while chunk.is_empty() {
+        match news.as_mut()?.recv().await {
+            Ok(entry) if filter.admits(&entry) => write_line(&mut chunk, &entry),
+            Ok(_) => {}
+            Err(RecvError::Lagged(lines)) => {
+                write_line(&mut chunk, &LogEntry::missed(&filter.function, lines));
+            }
+            Err(RecvError::Closed) => return None,
+        }
+    }
+    Some((Ok(Bytes::from(chunk)), (kept, news, filter)))
+}
+
+fn write_line(chunk: &mut Vec<u8>, entry: &LogEntry) {
+    serde_json::to_writer(&mut *chunk, entry).expect("an entry is plain data");
+    chunk.push(b'\n');
+}

@@ -1,0 +1,147 @@
+//! The management calls that read: list functions, get one, get its configuration (contracts §4).
+//!
+//! Answers from `catalog`. Changing functions is done by manifests.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use pilotlight_core::function::Runtime;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::catalog::Deployment;
+use crate::error_response::ApiError;
+use crate::function_ref::{FunctionRef, LATEST};
+use crate::server::App;
+
+/// Functions on a page unless the caller asks for fewer.
+const PAGE: usize = 50;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    #[serde(rename = "Marker")]
+    marker: Option<String>,
+    #[serde(rename = "MaxItems")]
+    max_items: Option<String>,
+    #[serde(rename = "FunctionVersion")]
+    function_version: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parameters {
+    #[serde(rename = "Qualifier")]
+    qualifier: Option<String>,
+}
+
+pub(crate) async fn list(State(app): State<Arc<App>>, Query(page): Query<Page>) -> Response {
+    list_page(&app, page).unwrap_or_else(IntoResponse::into_response)
+}
+
+fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
+    let size = match page.max_items.as_deref().map(str::parse::<usize>) {
+        None => PAGE,
+        Some(Ok(size @ 1..=10_000)) => size.min(PAGE),
+        Some(_) => {
+            return Err(ApiError::validation("MaxItems must be a number from 1 to 10000"));
+        }
+    };
+    if page.function_version.as_deref().is_some_and(|version| version != "ALL") {
+        return Err(ApiError::validation("FunctionVersion must be ALL, or left out"));
+    }
+    let after = page.marker.map(|marker| decode_marker(&marker)).transpose()?;
+    let catalog = app.catalog.borrow().clone();
+    let mut rest = catalog
+        .values()
+        .map(|entry| &entry.deployment)
+        .filter(|one| after.as_deref().is_none_or(|after| one.name.as_str() > after))
+        .peekable();
+    let functions: Vec<_> = rest.by_ref().take(size).collect();
+    let more = rest.peek().is_some();
+    let mut body = Map::new();
+    if let Some(last) = functions.last().filter(|_| more) {
+        body.insert("NextMarker".to_owned(), json!(BASE64_STANDARD.encode(last.name.as_str())));
+    }
+    let functions = functions.into_iter().map(|one| configuration(app, one)).collect();
+    body.insert("Functions".to_owned(), Value::Array(functions));
+    Ok(axum::Json(Value::Object(body)).into_response())
+}
+
+fn decode_marker(marker: &str) -> Result<String, ApiError> {
+    let name = BASE64_STANDARD.decode(marker).ok().and_then(|name| String::from_utf8(name).ok());
+    name.ok_or_else(|| ApiError::invalid_parameter("Marker must be a NextMarker of this gateway"))
+}
+
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Response {
+    match find(&app, &name, &parameters) {
+        Ok(deployment) => axum::Json(json!({
+            "Configuration": configuration(&app, &deployment),
+            "Code": {},
+            "Tags": {},
+        }))
+        .into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+pub(crate) async fn get_configuration(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Response {
+    match find(&app, &name, &parameters) {
+        Ok(deployment) => axum::Json(configuration(&app, &deployment)).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+fn find(app: &App, name: &str, parameters: &Parameters) -> Result<Arc<Deployment>, ApiError> {
+    let function = FunctionRef::parse(name, parameters.qualifier.as_deref())?;
+    let entry = app.find(&function).ok_or_else(|| function.not_found(&app.scope))?;
+    Ok(entry.deployment)
+}
+
+/// `FunctionConfiguration` of the service model.
+fn configuration(app: &App, deployment: &Deployment) -> Value {
+    let spec = &deployment.spec;
+    let environment: Map<String, Value> = spec
+        .environment
+        .iter()
+        .map(|(name, value)| (name.to_string(), json!(value.to_string())))
+        .collect();
+    let runtime = match spec.runtime {
+        Runtime::Custom => "provided.al2023",
+        named => named.as_str(),
+    };
+    json!({
+        "FunctionName": deployment.name.as_str(),
+        "FunctionArn": app.scope.arn(deployment.name.as_str()),
+        "Runtime": runtime,
+        "Handler": spec.handler().to_string(),
+        "Description": spec.description.as_ref().map_or("", |text| text.as_str()),
+        "Timeout": spec.timeout.get(),
+        "MemorySize": spec.memory.get(),
+        "EphemeralStorage": { "Size": spec.ephemeral_storage.get() },
+        "Environment": { "Variables": environment },
+        "LastModified": deployment.modified.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string(),
+        "CodeSha256": deployment.code_sha256,
+        "CodeSize": deployment.code_size,
+        "RevisionId": deployment.revision,
+        "Version": LATEST,
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+        "PackageType": "Zip",
+        "Architectures": [if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }],
+        "TracingConfig": { "Mode": "PassThrough" },
+        "LoggingConfig": {
+            "LogFormat": spec.logging.format.as_str(),
+            "LogGroup": format!("/aws/lambda/{}", deployment.name),
+        },
+    })
+}

@@ -1,0 +1,187 @@
+//! What the gateway counts, in Prometheus' text format at `/metrics`.
+//!
+//! `driver` and `invoke_api` count through handles that each function gets once, so that an
+//! invocation looks up no label. Labels come from fixed sets, but for the function's name, which
+//! goes with the function.
+
+use std::sync::Arc;
+
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::pool::Counts;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds of the duration histogram, in seconds.
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 900.0];
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values are in snake case")]
+pub(crate) enum Outcome {
+    success,
+    function_error,
+    throttled,
+    not_ready,
+    lost,
+    refused,
+}
+
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::success,
+    Outcome::function_error,
+    Outcome::throttled,
+    Outcome::not_ready,
+    Outcome::lost,
+    Outcome::refused,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values are in snake case")]
+enum InstanceState {
+    starting,
+    idle,
+    busy,
+    stopping,
+}
+
+const STATES: [InstanceState; 4] = [
+    InstanceState::starting,
+    InstanceState::idle,
+    InstanceState::busy,
+    InstanceState::stopping,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFunction {
+    function: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    function: String,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    function: String,
+    state: InstanceState,
+}
+
+/// All metrics of this gateway. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    registry: Arc<Registry>,
+    invocations: Family<OfOutcome, Counter>,
+    cold_starts: Family<OfFunction, Counter>,
+    queued: Family<OfFunction, Gauge>,
+    in_flight: Family<OfFunction, Gauge>,
+    instances: Family<OfState, Gauge>,
+    duration: Family<OfFunction, Histogram, fn() -> Histogram>,
+}
+
+/// One function's handles. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct FunctionMetrics {
+    invocations: [Counter; 6],
+    cold_starts: Counter,
+    queued: Gauge,
+    in_flight: Gauge,
+    instances: [Gauge; 4],
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("pilotlight");
+        let invocations = Family::default();
+        registry.register("invocations", "Invocations that ended, by outcome", invocations.clone());
+        let cold_starts = Family::default();
+        registry.register("cold_starts", "Instances that served their first", cold_starts.clone());
+        let queued = Family::default();
+        registry.register("queued", "Invocations that wait for an instance", queued.clone());
+        let in_flight = Family::default();
+        registry.register("in_flight", "Invocations in an instance", in_flight.clone());
+        let instances = Family::default();
+        registry.register("instances", "Instances, by state", instances.clone());
+        let duration: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "invocation_duration",
+            "From the request's arrival to its answer, waiting included",
+            Unit::Seconds,
+            duration.clone(),
+        );
+        let registry = Arc::new(registry);
+        Metrics { registry, invocations, cold_starts, queued, in_flight, instances, duration }
+    }
+
+    pub(crate) fn function(&self, name: &FunctionName) -> FunctionMetrics {
+        let function = name.to_string();
+        let of_function = OfFunction { function: function.clone() };
+        FunctionMetrics {
+            invocations: OUTCOMES.map(|outcome| {
+                let function = function.clone();
+                self.invocations.get_or_create_owned(&OfOutcome { function, outcome })
+            }),
+            cold_starts: self.cold_starts.get_or_create_owned(&of_function),
+            queued: self.queued.get_or_create_owned(&of_function),
+            in_flight: self.in_flight.get_or_create_owned(&of_function),
+            instances: STATES.map(|state| {
+                let function = function.clone();
+                self.instances.get_or_create_owned(&OfState { function, state })
+            }),
+            duration: self.duration.get_or_create_owned(&of_function),
+        }
+    }
+
+    pub(crate) fn forget(&self, name: &FunctionName) {
+        let function = name.to_string();
+        for outcome in OUTCOMES {
+            self.invocations.remove(&OfOutcome { function: function.clone(), outcome });
+        }
+        for state in STATES {
+            self.instances.remove(&OfState { function: function.clone(), state });
+        }
+        let of_function = OfFunction { function };
+        self.cold_starts.remove(&of_function);
+        self.queued.remove(&of_function);
+        self.in_flight.remove(&of_function);
+        self.duration.remove(&of_function);
+    }
+
+    pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl FunctionMetrics {
+    pub(crate) fn observe(&self, counts: Counts, queued: usize) {
+        let states = [counts.starting, counts.idle, counts.busy, counts.stopping];
+        for (gauge, count) in self.instances.iter().zip(states) {
+            gauge.set(count as i64);
+        }
+        self.in_flight.set(counts.busy as i64);
+        self.queued.set(queued as i64);
+    }
+
+    pub(crate) fn cold_start(&self) {
+        self.cold_starts.inc();
+    }
+
+    pub(crate) fn ended(&self, outcome: Outcome, seconds: f64) {
+        self.invocations[outcome as usize].inc();
+        self.duration.observe(seconds);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.invocations[Outcome::refused as usize].inc();
+    }
+}

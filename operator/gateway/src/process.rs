@@ -1,0 +1,189 @@
+//! Instances as local processes: a supervisor each, in a process group of its own.
+//!
+//! Starts and ends them for `instance`, and puts what they log into `log_store`. The supervisor
+//! ends with this process (its standard input is ours), and its runtime with it. Decides nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::wire::{CONFIG_VARIABLE, InstanceConfig, LISTENING, LogRecord};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::log_store::{LogEntry, LogStore};
+
+/// A supervisor that has not said where it listens by then will not.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a supervisor may take to end its runtime before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(3);
+
+/// Why an instance could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("its scratch directory {path} cannot be made: {source}")]
+    Scratch { path: PathBuf, source: std::io::Error },
+    #[error("the supervisor {path} cannot be started: {source}")]
+    Spawn { path: PathBuf, source: std::io::Error },
+    #[error("the supervisor ended before it listened: {0}")]
+    Ended(String),
+    #[error("the supervisor did not listen within {} s", START_LIMIT.as_secs())]
+    TooSlow,
+}
+
+/// Starts instances on this machine.
+#[derive(Debug)]
+pub struct ProcessBackend {
+    supervisor: PathBuf,
+    root: PathBuf,
+    logs: LogStore,
+}
+
+impl ProcessBackend {
+    /// `supervisor`: the program; `root`: where each instance gets a scratch directory.
+    pub fn new(supervisor: PathBuf, root: PathBuf, logs: LogStore) -> Self {
+        ProcessBackend { supervisor, root, logs }
+    }
+
+    pub(crate) async fn start(
+        &self,
+        function: &FunctionName,
+        instance: &str,
+        mut config: InstanceConfig,
+    ) -> Result<InstanceProcess, StartError> {
+        let scratch = Scratch(self.root.join(format!("{function}-{instance}")));
+        std::fs::create_dir_all(&scratch.0)
+            .map_err(|source| StartError::Scratch { path: scratch.0.clone(), source })?;
+        let temporary = scratch.0.display().to_string();
+        config.environment.insert("TMPDIR".to_owned(), temporary);
+        let config = serde_json::to_string(&config).expect("the configuration has string keys");
+        let mut child = Command::new(&self.supervisor)
+            .env_clear()
+            .env(CONFIG_VARIABLE, config)
+            .current_dir(&scratch.0)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| StartError::Spawn { path: self.supervisor.clone(), source })?;
+        let (tell, listening) = oneshot::channel();
+        let reader = LogReader {
+            logs: self.logs.clone(),
+            function: function.clone(),
+            instance: instance.to_owned(),
+        };
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let lifeline = child.stdin.take();
+        let logs = tokio::spawn(async move {
+            let complaints = async {
+                match stderr {
+                    Some(stderr) => reader.complaints(stderr).await,
+                    None => String::new(),
+                }
+            };
+            let records = async {
+                if let Some(stdout) = stdout {
+                    reader.records(stdout, tell).await;
+                }
+            };
+            tokio::join!(complaints, records).0
+        });
+        match tokio::time::timeout(START_LIMIT, listening).await {
+            Ok(Ok(address)) => {
+                Ok(InstanceProcess { child, lifeline, address, logs, _scratch: scratch })
+            }
+            Ok(Err(_)) => Err(StartError::Ended(logs.await.unwrap_or_default())),
+            Err(_) => Err(StartError::TooSlow),
+        }
+    }
+}
+
+/// An instance's directory for temporary files; gone with it.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "a scratch directory is left");
+        }
+    }
+}
+
+/// A running supervisor.
+#[derive(Debug)]
+pub(crate) struct InstanceProcess {
+    child: Child,
+    /// Held open while the supervisor shall run.
+    lifeline: Option<ChildStdin>,
+    address: SocketAddr,
+    logs: JoinHandle<String>,
+    _scratch: Scratch,
+}
+
+impl InstanceProcess {
+    /// Where it takes leases.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for its end; says how it ended.
+    pub(crate) async fn wait(&mut self) -> Arc<str> {
+        match self.child.wait().await {
+            Ok(status) => Arc::from(format!("its supervisor ended ({status})")),
+            Err(error) => Arc::from(format!("its supervisor was lost: {error}")),
+        }
+    }
+
+    /// Ends it, with all that it runs, and waits for its last log line.
+    pub(crate) async fn end(mut self) {
+        drop(self.lifeline.take());
+        if tokio::time::timeout(END_LIMIT, self.child.wait()).await.is_err() {
+            tracing::warn!(pid = self.child.id(), "a supervisor does not end and is killed");
+            let _ = self.child.kill().await;
+        }
+        let _ = self.logs.await;
+    }
+}
+
+struct LogReader {
+    logs: LogStore,
+    function: FunctionName,
+    instance: String,
+}
+
+impl LogReader {
+    async fn records(&self, from: impl AsyncRead + Unpin, tell: oneshot::Sender<SocketAddr>) {
+        let mut lines = BufReader::new(from).lines();
+        let mut tell = Some(tell);
+        while let Ok(Some(line)) = lines.next_line().await {
+            let record = LogRecord::parse(&line);
+            let address = record.and_then(|record| record.text.strip_prefix(LISTENING));
+            match address.and_then(|address| address.parse().ok()) {
+                Some(address) if tell.is_some() => {
+                    // Nobody waits any more if the start was given up.
+                    let _ = tell.take().map(|tell| tell.send(address));
+                }
+                _ => self.logs.add(LogEntry::from_line(&self.function, &self.instance, &line)),
+            }
+        }
+    }
+
+    /// What the supervisor itself has to say; normally nothing.
+    async fn complaints(&self, from: impl AsyncRead + Unpin) -> String {
+        let mut lines = BufReader::new(from).lines();
+        let mut last = String::new();
+        while let Ok(Some(line)) = lines.next_line().await {
+            self.logs.add(LogEntry::from_line(&self.function, &self.instance, &line));
+            last = line;
+        }
+        last
+    }
+}

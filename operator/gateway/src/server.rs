@@ -1,0 +1,185 @@
+//! The gateway as a whole: its configuration, its routes, its start and its end.
+//!
+//! Ties the driver to the APIs. HTTP/1.1 and cleartext HTTP/2 on one port.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use http::{StatusCode, Uri, header};
+use pilotlight_core::pool::{Bounds, Pacing};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Catalog, Deployment, Entry};
+use crate::driver::{Driver, INBOX, Message};
+use crate::error_response::ApiError;
+use crate::function_ref::{FunctionRef, Scope};
+use crate::log_store::LogStore;
+use crate::metrics::Metrics;
+use crate::process::ProcessBackend;
+use crate::{invoke_api, logs_api, management_api};
+
+/// How long invocations may take to finish when the gateway ends.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What one gateway is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Of ARNs and of `AWS_REGION`.
+    pub region: String,
+    /// The account number of ARNs.
+    pub account: String,
+    /// Instances of a function that reserves none, at most.
+    pub concurrency: usize,
+    /// Payloads that may wait for one function, in bytes.
+    pub queue_bytes: usize,
+    /// How long an invocation may wait for an instance.
+    pub queue_wait: Duration,
+    pub pacing: Pacing,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            concurrency: 1000,
+            queue_bytes: 256 * 1024 * 1024,
+            queue_wait: Duration::from_secs(30),
+            pacing: Pacing::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn scope(&self) -> Scope {
+        Scope { region: self.region.clone(), account: self.account.clone() }
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            queue_bytes: self.queue_bytes,
+            queue_wait: self.queue_wait,
+            pacing: self.pacing,
+        }
+    }
+}
+
+/// What the request handlers share.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) scope: Scope,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) driver: mpsc::Sender<Message>,
+    pub(crate) logs: LogStore,
+    pub(crate) next_invocation: AtomicU64,
+    metrics: Metrics,
+}
+
+impl App {
+    pub(crate) fn find(&self, function: &FunctionRef) -> Option<Entry> {
+        let name = function.known_name()?;
+        self.catalog.borrow().get(&name).cloned()
+    }
+}
+
+/// A running gateway. Cheap to clone; all clones are one gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    app: Arc<App>,
+}
+
+impl Gateway {
+    /// Starts it without functions and without a port; needs a tokio runtime.
+    pub fn start(config: Config, backend: ProcessBackend, logs: LogStore) -> Gateway {
+        let metrics = Metrics::new();
+        let (driver, inbox) = mpsc::channel(INBOX);
+        let (publish, catalog) = watch::channel(Arc::default());
+        let app = App {
+            scope: config.scope(),
+            catalog,
+            driver: driver.clone(),
+            logs,
+            next_invocation: AtomicU64::new(0),
+            metrics: metrics.clone(),
+        };
+        let driver = Driver::new(config, backend, metrics, (driver, inbox), publish);
+        // Joined by `shutdown`, which waits for the driver's last word.
+        tokio::spawn(driver.run());
+        Gateway { app: Arc::new(app) }
+    }
+
+    /// Makes `all` the full set of functions: new ones are added, those with another revision
+    /// get new instances, those that are missing are deleted.
+    pub async fn deploy(&self, all: Vec<Deployment>) {
+        let (done, deployed) = oneshot::channel();
+        if self.app.driver.send(Message::Deploy { all, done }).await.is_ok() {
+            // An error means that the gateway is shut down, and there is nothing to deploy to.
+            let _ = deployed.await;
+        }
+    }
+
+    /// Serves until `stop`, then lets the calls at hand finish.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let listener = listener.tap_io(|stream| {
+            // Without it small answers wait for the client's acknowledgement; it cannot fail on
+            // a connected socket in a way that matters.
+            let _ = stream.set_nodelay(true);
+        });
+        axum::serve(listener, routes(self.app.clone()))
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+    }
+
+    /// Drains and ends all instances; returns when none is left.
+    pub async fn shutdown(&self) {
+        let (done, ended) = oneshot::channel();
+        let message = Message::Shutdown { grace: DRAIN, done };
+        if self.app.driver.send(message).await.is_ok() {
+            let _ = ended.await;
+        }
+    }
+}
+
+fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/2015-03-31/functions", get(management_api::list))
+        .route("/2015-03-31/functions/", get(management_api::list))
+        .route("/2015-03-31/functions/{name}", get(management_api::get))
+        .route("/2015-03-31/functions/{name}/configuration", get(management_api::get_configuration))
+        .route("/2015-03-31/functions/{name}/invocations", post(invoke_api::invoke))
+        .route("/pilotlight/v1/functions/{name}/logs", get(logs_api::logs))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .with_state(app)
+}
+
+async fn unknown(method: http::Method, uri: Uri) -> ApiError {
+    ApiError::unknown_operation(&method, uri.path())
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.driver.is_closed() {
+        false => "ok\n".into_response(),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match app.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Err(error) => ApiError::service(error.to_string()).into_response(),
+    }
+}
