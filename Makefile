@@ -1,0 +1,67 @@
+# The project's commands. Each does its own set-up; `make help` lists them.
+
+CARGO_BIN := target/release
+VENV := target/sdk-venv
+PYTHON ?= python3
+RUST_ECHO := examples/rust-echo/build/bootstrap
+
+.PHONY: help
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## set up, then serve the examples on http://127.0.0.1:7070
+	$(CARGO_BIN)/pilotlight local examples/hello
+
+.PHONY: build
+build: ## the programs, optimised
+	cargo build --locked --release -p pilotlight -p pilotlight-supervisor
+
+.PHONY: examples
+examples: ## the examples that are compiled
+	cargo build --locked --release -p example-rust-echo
+	mkdir -p $(dir $(RUST_ECHO))
+	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
+
+.PHONY: test
+test: lint test-rust test-python test-node ## every test
+
+.PHONY: lint
+lint: ## formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: test-rust
+test-rust: build examples ## units, the simulation, the supervisor, the workspace's edges
+	cargo test --locked --workspace
+
+.PHONY: test-python
+test-python: build examples $(VENV)/ready ## boto3 against `pilotlight local`
+	$(VENV)/bin/pytest tests/sdk/python
+
+.PHONY: test-node
+test-node: build examples tests/sdk/node/node_modules ## the JavaScript SDK against `pilotlight local`
+	cd tests/sdk/node && npm test
+
+$(VENV)/ready: tests/sdk/python/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+tests/sdk/node/node_modules: tests/sdk/node/package-lock.json
+	cd tests/sdk/node && npm ci --no-audit --no-fund
+	touch $@
+
+.PHONY: bench
+bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*
+	cargo run --locked --release -p pilotlight-bench
+
+.PHONY: deny
+deny: ## licences and sources of all crates (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny check bans licenses sources
+
+.PHONY: clean
+clean: ## remove all that was built
+	cargo clean
+	rm -rf tests/sdk/node/node_modules $(dir $(RUST_ECHO))

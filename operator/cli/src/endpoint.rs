@@ -1,0 +1,113 @@
+//! Calls to a running gateway, for `invoke` and `logs`.
+//!
+//! Owns the address, the HTTP client and the words for a call that was refused. Never retries: a
+//! call that started once must not run twice.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::Value;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
+
+/// How much of a refusal is read, in bytes.
+const REFUSAL_LIMIT: u64 = 64 * 1024;
+
+/// Where the gateway is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Endpoint {
+    /// Address of the gateway, as `pilotlight local` prints it.
+    #[arg(
+        long = "endpoint",
+        env = "PILOTLIGHT_ENDPOINT",
+        default_value = crate::local::DEFAULT_ENDPOINT,
+        value_name = "URL"
+    )]
+    url: String,
+}
+
+impl Endpoint {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+
+    /// Says who did not answer, and what to do about it.
+    pub(crate) fn unanswered(&self, error: ureq::Error) -> anyhow::Error {
+        let refused = matches!(
+            &error,
+            ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused
+        ) || matches!(&error, ureq::Error::ConnectionFailed);
+        let hint = if refused {
+            ": is `pilotlight local` running? If it listens elsewhere, pass --endpoint"
+        } else {
+            ""
+        };
+        anyhow!("{} does not answer ({error}){hint}", self.url)
+    }
+}
+
+/// A client without limits on an answer's time: functions run for up to 15 minutes.
+pub(crate) fn client() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .max_redirects(0)
+        .build()
+        .new_agent()
+}
+
+/// The refusal in an answer whose status says that there is one, worded for a person.
+pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::Error> {
+    let (head, body) = answer.into_parts();
+    let kind = head.headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    let mut text = Vec::new();
+    body.into_reader()
+        .take(REFUSAL_LIMIT)
+        .read_to_end(&mut text)
+        .context("the gateway's answer broke off")?;
+    let said = serde_json::from_slice::<Value>(&text).ok();
+    let said = said.as_ref().and_then(|said| said.get("message").or_else(|| said.get("Message")));
+    let said = match said.and_then(Value::as_str) {
+        Some(said) => said.to_owned(),
+        None => String::from_utf8_lossy(&text).trim().to_owned(),
+    };
+    let hint = match head.status {
+        StatusCode::NOT_FOUND => "; `pilotlight local` prints the names it serves",
+        StatusCode::TOO_MANY_REQUESTS => "; try again, or raise its `spec.concurrency`",
+        _ => "",
+    };
+    let kind = kind.map(str::to_owned).unwrap_or_else(|| head.status.to_string());
+    Ok(anyhow!("{function}: {said} ({kind}){hint}"))
+}
+
+/// Percent-encodes one part of a path or a query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(byte.into());
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_address_keeps_only_unreserved_characters() {
+        assert_eq!(encode("a-Z.0_~"), "a-Z.0_~");
+        assert_eq!(encode("hello:$LATEST /é"), "hello%3A%24LATEST%20%2F%C3%A9");
+    }
+
+    #[test]
+    fn an_endpoint_may_end_in_a_slash() {
+        let endpoint = Endpoint { url: "http://127.0.0.1:7070/".to_owned() };
+        assert_eq!(endpoint.url("/x"), "http://127.0.0.1:7070/x");
+    }
+}

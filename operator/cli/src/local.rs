@@ -1,0 +1,224 @@
+//! `pilotlight local`: a gateway and its instances on a laptop, without a cluster.
+//!
+//! ```text
+//! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
+//!     ▲        code, archive, python, custom, cache
+//!     └── watch
+//! ```
+//!
+//! Owns the arguments, the start, each reload and the end. Deployments, calls and processes are
+//! the gateway's; this only tells it what there is.
+
+mod archive;
+mod cache;
+mod code;
+mod custom;
+mod manifests;
+mod prepare;
+mod print;
+mod python;
+mod reload;
+mod signals;
+mod tool;
+mod watch;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pilotlight_gateway::process::ProcessBackend;
+use pilotlight_gateway::{Config, Gateway, LogStore};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::cache::Cache;
+use self::prepare::Preparer;
+use self::print::Progress;
+use self::reload::Served;
+use self::signals::Signals;
+use crate::Exit;
+
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
+pub(crate) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
+
+/// Log lines that are kept for `pilotlight logs`, in bytes per function.
+const LOG_BYTES: usize = 8 * 1024 * 1024;
+/// Past it, instances that have not ended are left to notice that this process is gone.
+const END_LIMIT: Duration = Duration::from_secs(10);
+/// For open connections once no instance is left.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+const SUPERVISOR: &str = "pilotlight-supervisor";
+
+/// Run functions on this machine; changes to them are taken up at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 ended by a signal, 1 a function could not be prepared, \
+                        2 a manifest or an argument is wrong.")]
+pub(crate) struct Args {
+    /// Manifests, or directories to search for them.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Where to listen; port 0 picks a free one.
+    #[arg(long, env = "PILOTLIGHT_LISTEN", default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
+    listen: String,
+    /// Instances of each function that reserves none, at most.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_CONCURRENCY",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u16).range(1..),
+        value_name = "INSTANCES"
+    )]
+    concurrency: u16,
+    /// Where runtimes and libraries are kept [default: pilotlight in the user's cache directory].
+    #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// The supervisor program [default: the one beside this program].
+    #[arg(long, env = "PILOTLIGHT_SUPERVISOR", value_name = "FILE")]
+    supervisor: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// What the machine's environment says; arguments, so that nothing else reads it.
+#[derive(Debug, clap::Args)]
+struct Machine {
+    #[arg(long, hide = true, env = "PATH", default_value = "/usr/local/bin:/usr/bin:/bin")]
+    search_path: OsString,
+    #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
+    user_cache: Option<PathBuf>,
+    #[arg(long, hide = true, env = "HOME")]
+    home: Option<PathBuf>,
+}
+
+impl Args {
+    fn cache(&self) -> Result<PathBuf> {
+        if let Some(cache) = &self.cache {
+            return Ok(cache.clone());
+        }
+        let of_user = self.machine.user_cache.clone().filter(|directory| directory.is_absolute());
+        let of_user = of_user.or_else(|| Some(self.machine.home.as_ref()?.join(".cache")));
+        Ok(of_user.context("there is no HOME for the cache: pass --cache")?.join("pilotlight"))
+    }
+
+    /// Absolute, since instances are started elsewhere.
+    fn supervisor(&self) -> Result<PathBuf> {
+        let path = match &self.supervisor {
+            Some(path) => path.clone(),
+            None => {
+                let own = std::env::current_exe().and_then(|own| own.canonicalize());
+                own.context("this program's own place is unknown: pass --supervisor")?
+                    .with_file_name(SUPERVISOR)
+            }
+        };
+        match path.canonicalize() {
+            Ok(path) if fs::metadata(&path).is_ok_and(|file| code::is_executable(&file)) => Ok(path),
+            _ => bail!(
+                "{} is not an executable: build it beside `pilotlight` (`cargo build -p \
+                 {SUPERVISOR}`), or pass --supervisor",
+                path.display()
+            ),
+        }
+    }
+
+    async fn listener(&self) -> Result<TcpListener> {
+        let listener = TcpListener::bind(&self.listen).await.with_context(|| {
+            format!("--listen {}: cannot listen there; 127.0.0.1:0 picks a free port", self.listen)
+        })?;
+        if !listener.local_addr()?.ip().is_loopback() {
+            print::note("warning: whoever reaches this address can run the functions");
+        }
+        Ok(listener)
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("no runtime for the gateway")?;
+    let exit = runtime.block_on(local(args));
+    // A download that was given up must not hold up the end.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn local(args: Args) -> Result<Exit> {
+    let mut signals = Signals::listen()?;
+    let found = manifests::find(&args.paths);
+    if !found.errors.is_empty() {
+        found.errors.iter().for_each(|error| print::note(error));
+        return Ok(Exit::Refused);
+    }
+    let supervisor = args.supervisor()?;
+    let listener = args.listener().await?;
+    let cache = Cache::open(&args.cache()?)?;
+    let mut preparer = Preparer::new(cache, args.machine.search_path.clone());
+
+    let progress = Progress::new();
+    let outcome = tokio::select! {
+        outcome = preparer.prepare(found.manifests, &progress) => outcome,
+        () = signals.next() => {
+            progress.done();
+            return Ok(Exit::Interrupted);
+        }
+    };
+    if !outcome.failures.is_empty() {
+        outcome.failures.iter().for_each(|failure| print::error(&reload::worded(failure)));
+        return Ok(Exit::Failure);
+    }
+    let served = Served::new(args.paths, preparer, outcome.deployments);
+    let config = Config { concurrency: args.concurrency.into(), ..Config::default() };
+    serve(config, supervisor, listener, served, signals).await
+}
+
+async fn serve(
+    config: Config,
+    supervisor: PathBuf,
+    listener: TcpListener,
+    mut served: Served,
+    mut signals: Signals,
+) -> Result<Exit> {
+    // Short, since sockets may lie below it; gone when this function returns.
+    let scratch = tempfile::Builder::new().prefix("pilotlight-").tempdir();
+    let scratch = scratch.context("no temporary directory for the instances")?;
+    let logs = LogStore::new(LOG_BYTES);
+    let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
+    let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
+    let backend = ProcessBackend::new(supervisor, scratch.path().to_owned(), logs.clone());
+    let gateway = Gateway::start(config, backend, logs);
+    gateway.deploy(served.deployments()).await;
+    let address = listener.local_addr()?;
+    let mut serving = tokio::spawn({
+        let (gateway, stop) = (gateway.clone(), stop.clone());
+        async move { gateway.serve(listener, stop).await }
+    });
+    // The functions are there whether or not anybody reads that they are.
+    let _ = print::ready(address, &served.deployments());
+
+    let failure = tokio::select! {
+        () = signals.next() => None,
+        never = served.keep_up(&gateway) => match never {},
+        ended = &mut serving => Some(ended.context("the server broke").and_then(|ended| Ok(ended?))),
+    };
+    stop.cancel();
+    let end = async {
+        gateway.shutdown().await;
+        if failure.is_none() && tokio::time::timeout(CLOSE_LIMIT, &mut serving).await.is_err() {
+            serving.abort();
+        }
+    };
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(END_LIMIT, end) => ended,
+        // The supervisors end their process groups when this process is gone.
+        () = signals.next() => return Ok(Exit::Interrupted),
+    };
+    if ended.is_err() {
+        print::note("warning: some instances took too long to end and were left to end alone");
+    }
+    quiet.cancel();
+    printer.await.context("the log's printer broke")?;
+    match failure {
+        Some(Err(error)) => Err(error.context(format!("--listen {address}"))),
+        _ => Ok(Exit::Success),
+    }
+}

@@ -1,0 +1,135 @@
+//! What an archive may hold, and what it may not do.
+//!
+//! Archives are made here, good ones and hostile ones; `archive` unpacks them to a temporary
+//! directory. Nothing is fetched.
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+
+const LIMIT: u64 = 1000;
+
+enum Entry<'a> {
+    File(&'a str, u32, &'a str),
+    Link(&'a str, &'a str),
+}
+use Entry::{File as Plain, Link};
+
+fn zipped(entries: &[Entry]) -> File {
+    let mut writer = zip::ZipWriter::new(tempfile::tempfile().expect("a file"));
+    for entry in entries {
+        match entry {
+            Plain(name, mode, text) => {
+                let options = SimpleFileOptions::default().unix_permissions(*mode);
+                writer.start_file(*name, options).expect("an entry");
+                writer.write_all(text.as_bytes()).expect("written");
+            }
+            Link(name, to) => {
+                writer.add_symlink(*name, *to, SimpleFileOptions::default()).expect("an entry");
+            }
+        }
+    }
+    let mut file = writer.finish().expect("a zip file");
+    file.rewind().expect("at its start");
+    file
+}
+
+fn tarred(entries: &[Entry]) -> File {
+    let file = tempfile::tempfile().expect("a file");
+    let mut builder = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
+    for entry in entries {
+        let mut header = tar::Header::new_gnu();
+        let (name, text) = match entry {
+            Plain(name, mode, text) => {
+                header.set_mode(*mode);
+                (*name, *text)
+            }
+            Link(name, to) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                // The safe setters refuse what a hostile archive holds.
+                header.as_mut_bytes()[157..157 + to.len()].copy_from_slice(to.as_bytes());
+                (*name, "")
+            }
+        };
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(text.len() as u64);
+        header.set_cksum();
+        builder.append(&header, text.as_bytes()).expect("an entry");
+    }
+    let mut file = builder.into_inner().and_then(GzEncoder::finish).expect("a tar.gz file");
+    file.rewind().expect("at its start");
+    file
+}
+
+fn both(entries: &[Entry]) -> [(TempDir, Result<()>); 2] {
+    [zipped(entries), tarred(entries)].map(|file| {
+        let parent = tempfile::tempdir().expect("a directory");
+        let root = parent.path().join("root");
+        fs::create_dir(&root).expect("made");
+        let unpacked = unpack(file, &root, LIMIT);
+        (parent, unpacked)
+    })
+}
+
+#[test]
+fn files_keep_their_place_content_and_executable_bit() {
+    for (parent, unpacked) in both(&[
+        Plain("bootstrap", 0o755, "#!/bin/sh"),
+        Plain("./lib/deep/a.py", 0o600, "1"),
+        Link("lib/again", "../bootstrap"),
+    ]) {
+        unpacked.expect("unpacked");
+        let root = parent.path().join("root");
+        let mode = |name: &str| fs::metadata(root.join(name)).expect("a file").permissions().mode();
+        assert_eq!(mode("bootstrap") & 0o777, 0o755);
+        assert_eq!(mode("lib/deep/a.py") & 0o777, 0o644);
+        assert_eq!(fs::read_to_string(root.join("lib/again")).expect("a link"), "#!/bin/sh");
+    }
+}
+
+#[test]
+fn nothing_lands_outside_the_directory() {
+    for (entries, said) in [
+        (&[Plain("../evil", 0o644, "x")][..], "outside"),
+        (&[Plain("a/../../evil", 0o644, "x")], "outside"),
+        (&[Plain("/tmp/evil", 0o644, "x")], "outside"),
+        (&[Link("up", "..")], "leads out"),
+        (&[Link("a/up", "../../evil")], "leads out"),
+        (&[Link("root", "/etc")], "leads out"),
+        (&[Link("here", "."), Plain("here/evil", 0o644, "x")], "below a link"),
+        (&[Link("file", "other"), Plain("file", 0o644, "x")], "cannot be unpacked"),
+    ] {
+        for (parent, unpacked) in both(entries) {
+            let error = format!("{:#}", unpacked.expect_err(said));
+            assert!(error.starts_with("url: ") && error.contains(said), "{error}");
+            assert_eq!(fs::read_dir(parent.path()).expect("a directory").count(), 1);
+        }
+    }
+}
+
+#[test]
+fn what_it_unpacks_to_is_bounded() {
+    let half = "x".repeat(LIMIT as usize / 2);
+    for (_, unpacked) in both(&[Plain("a", 0o644, &half), Plain("b", 0o644, &half)]) {
+        unpacked.expect("it just fits");
+    }
+    let more = format!("{half}x");
+    for (_, unpacked) in both(&[Plain("a", 0o644, &half), Plain("b", 0o644, &more)]) {
+        assert!(unpacked.expect_err("too large").to_string().contains("more than its limit"));
+    }
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    for content in ["", "PK", "<html>not found</html>"] {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(content.as_bytes()).expect("written");
+        file.rewind().expect("at its start");
+        let root = tempfile::tempdir().expect("a directory");
+        let error = unpack(file, root.path(), LIMIT).expect_err("no archive");
+        assert!(error.to_string().contains("neither a zip nor a tar.gz"), "{error}");
+    }
+}

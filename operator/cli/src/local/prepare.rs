@@ -1,0 +1,185 @@
+//! From manifests to deployments: code, runtime and environment of each function.
+//!
+//! Fed by `manifests`, at the start and after each change; the gateway takes the deployments. A
+//! function that cannot be prepared does not hold up the others. What lasts longer than a run is
+//! in the `cache`; what a function may do is the gateway's.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
+use pilotlight_api::Manifest;
+use pilotlight_core::function::Runtime;
+use pilotlight_gateway::{Deployment, Launch};
+use sha2::{Digest, Sha256};
+
+use super::cache::Cache;
+use super::code;
+use super::custom;
+use super::print::Progress;
+use super::python::{self, Environment};
+
+/// What came of a set of manifests.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) deployments: Vec<Deployment>,
+    /// The functions that have none, each with its place and reason.
+    pub(crate) failures: Vec<(Manifest, anyhow::Error)>,
+    /// Where a change may change a function's code.
+    pub(crate) directories: BTreeSet<PathBuf>,
+}
+
+/// Prepares functions, and remembers the runtimes it has prepared.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    cache: Cache,
+    /// The machine's `PATH`.
+    search_path: OsString,
+    environments: HashMap<Runtime, Environment>,
+}
+
+impl Preparer {
+    pub(crate) fn new(cache: Cache, search_path: OsString) -> Self {
+        Self { cache, search_path, environments: HashMap::new() }
+    }
+
+    pub(crate) async fn prepare(
+        &mut self,
+        manifests: Vec<Manifest>,
+        progress: &Progress,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        // A runtime that fails is tried once for all its functions: pip may take its time.
+        let mut broken = HashMap::new();
+        for manifest in manifests {
+            progress.at(manifest.function.metadata.name.as_str());
+            let prepared = self.function(&manifest, &mut broken, progress, &mut outcome).await;
+            match prepared {
+                Ok(deployment) => outcome.deployments.push(deployment),
+                Err(error) => outcome.failures.push((manifest, error)),
+            }
+        }
+        progress.done();
+        outcome
+    }
+
+    async fn function(
+        &mut self,
+        manifest: &Manifest,
+        broken: &mut HashMap<Runtime, String>,
+        progress: &Progress,
+        outcome: &mut Outcome,
+    ) -> Result<Deployment> {
+        let code = code::prepare(manifest, &self.cache).await?;
+        if code.is_live {
+            outcome.directories.extend(code.tree.directories);
+        }
+        let function = &manifest.function;
+        let root = &code.directory;
+        let (command, own) = match function.spec.runtime {
+            Runtime::Custom => {
+                let bootstrap = custom::bootstrap(root)?;
+                (vec![text(bootstrap)?], vec![("LAMBDA_RUNTIME_DIR", root.clone().into())])
+            }
+            runtime => {
+                let environment = self.environment(runtime, broken, progress).await?;
+                let name = function.metadata.name.as_str();
+                let libraries = environment.libraries(name, root, &self.cache, progress).await?;
+                let libraries = libraries.as_deref();
+                let own = python::variables(&environment, root, libraries, &self.cache)?;
+                let python = text(environment.python())?;
+                let handler = function.spec.handler().to_string();
+                (vec![python, "-m".to_owned(), "awslambdaric".to_owned(), handler], own)
+            }
+        };
+        let environment = self.shared(root).into_iter().chain(own);
+        let environment = environment.map(|(name, value)| Ok((name.to_owned(), text(value)?)));
+        let environment = environment.collect::<Result<BTreeMap<_, _>>>()?;
+
+        let revision = revision(manifest, &code.tree.sha256, &command, &environment)?;
+        Ok(Deployment {
+            name: function.metadata.name.clone(),
+            spec: function.spec.clone(),
+            revision,
+            code_sha256: code.tree.sha256,
+            code_size: code.tree.size,
+            modified: modified(&manifest.file, code.tree.modified),
+            launch: Launch { command, task_root: code.directory, environment },
+        })
+    }
+
+    async fn environment(
+        &mut self,
+        runtime: Runtime,
+        broken: &mut HashMap<Runtime, String>,
+        progress: &Progress,
+    ) -> Result<Environment> {
+        if let Some(environment) = self.environments.get(&runtime) {
+            return Ok(environment.clone());
+        }
+        if let Some(reason) = broken.get(&runtime) {
+            return Err(anyhow!("{reason}"));
+        }
+        match python::environment(runtime, &self.search_path, &self.cache, progress).await {
+            Ok(environment) => {
+                self.environments.insert(runtime, environment.clone());
+                Ok(environment)
+            }
+            Err(error) => {
+                broken.insert(runtime, format!("{error:#}"));
+                Err(error)
+            }
+        }
+    }
+
+    /// What every runtime finds (contracts §2), with the machine's own paths for the image's.
+    fn shared(&self, code: &Path) -> Vec<(&'static str, OsString)> {
+        let libraries = [code.to_owned(), code.join("lib")];
+        let libraries = libraries.into_iter().filter(|directory| directory.is_dir());
+        // A name with a `:` cannot be on a search path; few functions load from there.
+        let libraries = std::env::join_paths(libraries).unwrap_or_default();
+        vec![
+            ("PATH", self.search_path.clone()),
+            ("LD_LIBRARY_PATH", libraries),
+            ("LANG", "en_US.UTF-8".into()),
+            ("TZ", ":UTC".into()),
+        ]
+    }
+}
+
+/// Changes whenever an instance of before would behave differently from one of now.
+fn revision(
+    manifest: &Manifest,
+    code_sha256: &str,
+    command: &[String],
+    environment: &BTreeMap<String, String>,
+) -> Result<String> {
+    let spec = serde_json::to_vec(&manifest.function.spec).context("spec")?;
+    let mut hash = Sha256::new();
+    code::update(&mut hash, &spec);
+    code::update(&mut hash, code_sha256.as_bytes());
+    for word in command {
+        code::update(&mut hash, word.as_bytes());
+    }
+    for (name, value) in environment {
+        code::update(&mut hash, name.as_bytes());
+        code::update(&mut hash, value.as_bytes());
+    }
+    Ok(code::hex(hash))
+}
+
+fn modified(manifest: &Path, code: SystemTime) -> Timestamp {
+    let manifest = manifest.metadata().and_then(|file| file.modified());
+    let newest = manifest.map_or(code, |manifest| manifest.max(code));
+    Timestamp::try_from(newest).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Paths travel to the supervisor as JSON.
+fn text(value: impl Into<OsString>) -> Result<String> {
+    value.into().into_string().map_err(|value| {
+        anyhow!("{} is not UTF-8: use a directory of another name", value.display())
+    })
+}

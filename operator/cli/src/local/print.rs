@@ -1,0 +1,213 @@
+//! What `pilotlight local` shows: progress, the functions it serves, their log.
+//!
+//! Fed by `prepare`, `local` and the gateway's log store. Colours, columns and the spinner are
+//! for terminals; elsewhere each line is plain and whole, for `grep` and for tests. Standard
+//! output holds what the functions say and where they are; all else goes to standard error.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::tz::TimeZone;
+use pilotlight_api::FunctionSpec;
+use pilotlight_core::wire::LogSource;
+use pilotlight_gateway::{Deployment, LogEntry};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use super::DEFAULT_LISTEN;
+
+/// Told apart on dark and light terminals; red is for errors.
+const COLOURS: [AnsiColor; 5] = [
+    AnsiColor::Cyan,
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::Yellow,
+];
+const DIM: Style = Style::new().dimmed();
+/// Of ids, in characters: enough to tell a laptop's instances and calls apart.
+const SHORT: usize = 8;
+
+/// The preparation's state, for a person who waits.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    spinner: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let spinner = io::stderr().is_terminal().then(|| {
+            let spinner = ProgressBar::new_spinner();
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}");
+            spinner.set_style(style.expect("the template is valid"));
+            spinner.enable_steady_tick(Duration::from_millis(100));
+            spinner
+        });
+        Self { spinner }
+    }
+
+    /// The function that is looked at: worth a line only where lines are replaced.
+    pub(crate) fn at(&self, function: &str) {
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(format!("preparing {function}"));
+        }
+    }
+
+    /// Something that takes a while.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.spinner {
+            Some(spinner) => spinner.set_message(text.to_owned()),
+            None => note(text),
+        }
+    }
+
+    pub(crate) fn done(&self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+/// A line about the program itself.
+pub(crate) fn note(text: &str) {
+    anstream::eprintln!("{text}");
+}
+
+/// Something that a person has to do something about.
+pub(crate) fn error(text: &str) {
+    let red = AnsiColor::Red.on_default().bold();
+    anstream::eprintln!("{red}error:{red:#} {text}");
+}
+
+/// Says where the functions are and how to call one.
+pub(crate) fn ready(address: SocketAddr, deployments: &[Deployment]) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let (count, bold) = (deployments.len(), Style::new().bold());
+    let plural = if count == 1 { "" } else { "s" };
+    writeln!(out, "{bold}ready: http://{address} ({count} function{plural}){bold:#}")?;
+    let width = deployments.iter().map(|d| d.name.as_str().len()).max().unwrap_or(0);
+    for Deployment { name, spec, .. } in deployments {
+        let style = style(name.as_str());
+        writeln!(out, "  {style}{:<width$}{style:#}  {}", name.as_str(), summary(spec))?;
+    }
+    if let Some(first) = deployments.first() {
+        let name = &first.name;
+        let endpoint = match address.to_string() == DEFAULT_LISTEN {
+            true => String::new(),
+            false => format!(" --endpoint http://{address}"),
+        };
+        writeln!(out, "call one: pilotlight invoke {name} --payload '{{}}'{endpoint}")?;
+    }
+    out.flush()
+}
+
+fn summary(spec: &FunctionSpec) -> String {
+    let FunctionSpec { runtime, memory, timeout, .. } = spec;
+    let handler = spec.handler();
+    let text = format!("{runtime:<10}  {:>9}  {:>5}  {handler}", memory.to_string(), {
+        format!("{} s", timeout.get())
+    });
+    match spec.concurrency.reserved {
+        Some(reserved) => format!("{text}  ({reserved} reserved)"),
+        None => text,
+    }
+}
+
+/// Prints the log until `end`, and then what is left of it.
+pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: CancellationToken) {
+    let is_terminal = io::stdout().is_terminal();
+    loop {
+        let entry = tokio::select! {
+            entry = entries.recv() => entry,
+            () = end.cancelled() => break,
+        };
+        let written = match entry {
+            Ok(entry) => line(&mut anstream::stdout().lock(), &entry, is_terminal),
+            Err(RecvError::Lagged(count)) => {
+                note(&format!("{count} log lines were too quick to print; `pilotlight logs` has them"));
+                Ok(())
+            }
+            Err(RecvError::Closed) => return,
+        };
+        if written.is_err() {
+            // Nobody reads; the functions go on.
+            return;
+        }
+    }
+    while let Ok(entry) = entries.try_recv() {
+        if line(&mut anstream::stdout().lock(), &entry, is_terminal).is_err() {
+            return;
+        }
+    }
+}
+
+fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result<()> {
+    let LogEntry { time, function, instance, source, request_id, text } = entry;
+    let instance = short(instance);
+    let request_id = short(request_id.as_deref().unwrap_or("-"));
+    if !is_terminal {
+        return writeln!(out, "{time:.3} {function} {instance} {request_id} {text}");
+    }
+    let time = time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+    let name = style(function.as_str());
+    let body = match source {
+        LogSource::Stdout | LogSource::Stderr => Style::new(),
+        LogSource::Platform => DIM,
+    };
+    writeln!(
+        out,
+        "{DIM}{time}{DIM:#} {name}{function}{name:#} {DIM}{instance} {request_id}{DIM:#} \
+         {body}{text}{body:#}"
+    )
+}
+
+fn short(id: &str) -> &str {
+    id.char_indices().nth(SHORT).map_or(id, |(end, _)| &id[..end])
+}
+
+/// A function keeps its colour from run to run.
+fn style(function: &str) -> Style {
+    let mut hasher = DefaultHasher::new();
+    function.hash(&mut hasher);
+    let pick = hasher.finish() % COLOURS.len() as u64;
+    COLOURS[pick as usize].on_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(is_terminal: bool) -> String {
+        let entry: LogEntry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00.123456Z","function":"hello","source":"stdout",
+                "instance":"3f2a0000deadbeef","requestId":"8c1d1111-2222","text":"a  b "}"#,
+        )
+        .expect("an entry");
+        let mut out = Vec::new();
+        line(&mut out, &entry, is_terminal).expect("a vector takes all");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_plain_line_holds_name_short_ids_and_the_whole_text() {
+        assert_eq!(printed(false), "2026-01-31T10:00:00.123Z hello 3f2a0000 8c1d1111 a  b \n");
+    }
+
+    #[test]
+    fn a_terminals_line_is_coloured_and_ends_its_colours() {
+        let line = printed(true);
+        assert!(line.contains("\u{1b}[") && line.contains("hello\u{1b}[0m"), "{line:?}");
+    }
+
+    #[test]
+    fn ids_are_cut_between_characters() {
+        assert_eq!(short("é".repeat(9).as_str()), "é".repeat(8));
+        assert_eq!(short("-"), "-");
+    }
+}

@@ -1,0 +1,225 @@
+//! Keeps the gateway's functions as the manifests and the code say they are.
+//!
+//! Woken by `watch`, reads everything again (`manifests`, `prepare`) and hands the gateway the
+//! full set; equal revisions keep their instances. A mistake never takes a function away: the one
+//! of before goes on, and the mistake is told once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use pilotlight_api::Manifest;
+use pilotlight_core::function::FunctionName;
+use pilotlight_gateway::{Deployment, Gateway};
+
+use super::manifests;
+use super::prepare::{Outcome, Preparer};
+use super::print::{self, Progress};
+use super::watch::Watch;
+
+/// The functions that are served, and where they come from.
+#[derive(Debug)]
+pub(crate) struct Served {
+    paths: Vec<PathBuf>,
+    preparer: Preparer,
+    current: BTreeMap<FunctionName, Deployment>,
+    /// Of the functions' code, as it was read last.
+    code: BTreeSet<PathBuf>,
+    /// What was last told to be wrong.
+    complaints: Vec<String>,
+}
+
+impl Served {
+    pub(crate) fn new(
+        paths: Vec<PathBuf>,
+        preparer: Preparer,
+        deployments: Vec<Deployment>,
+    ) -> Self {
+        let current = deployments.into_iter().map(|one| (one.name.clone(), one)).collect();
+        Self { paths, preparer, current, code: BTreeSet::new(), complaints: Vec::new() }
+    }
+
+    pub(crate) fn deployments(&self) -> Vec<Deployment> {
+        self.current.values().cloned().collect()
+    }
+
+    /// Takes up each change, until dropped.
+    pub(crate) async fn keep_up(&mut self, gateway: &Gateway) -> Infallible {
+        let mut watch = match Watch::start() {
+            Ok(watch) => watch,
+            Err(error) => {
+                print::note(&format!("warning: {error:#}; changes need a restart"));
+                std::future::pending().await
+            }
+        };
+        loop {
+            // At first, too: much may have changed while runtimes were prepared.
+            self.reload(&mut watch, gateway).await;
+            watch.changed().await;
+        }
+    }
+
+    async fn reload(&mut self, watch: &mut Watch, gateway: &Gateway) {
+        let outcome = loop {
+            let found = manifests::find(&self.paths);
+            if !found.errors.is_empty() {
+                watch.set(&found.directories.union(&self.code).cloned().collect());
+                return self.complain(found.errors);
+            }
+            let outcome = self.preparer.prepare(found.manifests, &Progress::new()).await;
+            self.code = outcome.directories.clone();
+            if !watch.set(&found.directories.union(&self.code).cloned().collect()) {
+                break outcome;
+            }
+        };
+        self.complain(outcome.failures.iter().map(worded).collect());
+        if let Some(changes) = self.take(outcome) {
+            gateway.deploy(self.deployments()).await;
+            print::note(&changes);
+        }
+    }
+
+    /// Makes the outcome the current set; says what differs, if anything does.
+    fn take(&mut self, outcome: Outcome) -> Option<String> {
+        let mut before = std::mem::take(&mut self.current);
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
+        for deployment in outcome.deployments {
+            let name = deployment.name.clone();
+            let kept = match before.remove(&name) {
+                Some(old) if old.revision == deployment.revision => old,
+                Some(_) => {
+                    changed.push(name.to_string());
+                    deployment
+                }
+                None => {
+                    added.push(name.to_string());
+                    deployment
+                }
+            };
+            self.current.insert(name, kept);
+        }
+        for (manifest, _) in &outcome.failures {
+            let name = &manifest.function.metadata.name;
+            self.current.extend(before.remove_entry(name));
+        }
+        let removed = before.into_keys().map(|name| name.to_string()).collect();
+        let parts = [("added", added), ("changed", changed), ("removed", removed)];
+        let parts = parts.iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<_> =
+            parts.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Tells what is wrong, unless it was told already.
+    fn complain(&mut self, complaints: Vec<String>) {
+        if complaints == self.complaints {
+            return;
+        }
+        complaints.iter().for_each(|complaint| print::error(complaint));
+        if !complaints.is_empty() {
+            print::note("what was served before is served on");
+        }
+        self.complaints = complaints;
+    }
+}
+
+/// A function that could not be prepared: the place of its name, and why.
+pub(crate) fn worded((manifest, error): &(Manifest, anyhow::Error)) -> String {
+    let Manifest { file, line, column, function } = manifest;
+    let (file, name) = (file.display(), &function.metadata.name);
+    format!("{file}:{line}:{column}: {name}: {error:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use anyhow::anyhow;
+
+    use super::super::cache::Cache;
+    use super::*;
+
+    /// A served set without a runtime to prepare: every function is a script.
+    struct Fixture {
+        root: tempfile::TempDir,
+        served: Served,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let root = tempfile::tempdir().expect("a directory");
+            let cache = Cache::open(&root.path().join("cache")).expect("a cache");
+            let preparer = Preparer::new(cache, OsString::from("/usr/bin:/bin"));
+            let served = Served::new(vec![root.path().join("all.yaml")], preparer, Vec::new());
+            Self { root, served }
+        }
+
+        async fn outcome(&mut self, functions: &[(&str, &str)]) -> Outcome {
+            let text: String = functions
+                .iter()
+                .map(|(name, script)| {
+                    format!(
+                        "---\napiVersion: pilotlight.dev/v1alpha1\nkind: Function\n\
+                         metadata: {{ name: {name} }}\nspec:\n  runtime: custom\n  \
+                         code: {{ inline: {{ bootstrap: '#!/bin/sh {script}' }} }}\n"
+                    )
+                })
+                .collect();
+            let file = self.root.path().join("all.yaml");
+            std::fs::write(&file, text).expect("written");
+            let found = manifests::find(&[file]);
+            assert_eq!(found.errors, Vec::<String>::new());
+            self.served.preparer.prepare(found.manifests, &Progress::new()).await
+        }
+
+        async fn take(&mut self, functions: &[(&str, &str)]) -> Option<String> {
+            let outcome = self.outcome(functions).await;
+            assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+            self.served.take(outcome)
+        }
+
+        fn names(&self) -> Vec<&str> {
+            self.served.current.keys().map(FunctionName::as_str).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_differs_is_told() {
+        let mut fixture = Fixture::new();
+        let said = fixture.take(&[("a", "1"), ("b", "1")]).await;
+        assert_eq!(said.as_deref(), Some("added: a, b"));
+        assert_eq!(fixture.take(&[("b", "1"), ("a", "1")]).await, None);
+        let said = fixture.take(&[("a", "2"), ("c", "1")]).await;
+        assert_eq!(said.as_deref(), Some("added: c; changed: a; removed: b"));
+        assert_eq!(fixture.names(), ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_function_that_can_no_longer_be_prepared_goes_on_as_it_was() {
+        let mut fixture = Fixture::new();
+        fixture.take(&[("a", "1"), ("b", "1")]).await;
+        let mut outcome = fixture.outcome(&[("a", "2"), ("b", "1")]).await;
+        let old = fixture.served.current.values().next().expect("a").revision.clone();
+        let mut found = manifests::find(&[fixture.root.path().join("all.yaml")]);
+        outcome.deployments.remove(0);
+        outcome.failures.push((found.manifests.remove(0), anyhow!("spec.code: broken")));
+        let said = worded(&outcome.failures[0]);
+        assert!(said.ends_with("all.yaml:4:19: a: spec.code: broken"), "{said}");
+        assert_eq!(fixture.served.take(outcome), None);
+        assert_eq!(fixture.names(), ["a", "b"]);
+        assert_eq!(fixture.served.current.values().next().expect("a").revision, old);
+    }
+
+    #[tokio::test]
+    async fn code_lies_outside_the_persons_directory() {
+        let mut fixture = Fixture::new();
+        let outcome = fixture.outcome(&[("a", "1")]).await;
+        let launch = &outcome.deployments[0].launch;
+        let cache = fixture.root.path().join("cache").canonicalize().expect("a cache");
+        assert!(launch.task_root.starts_with(cache));
+        assert_eq!(Path::new(&launch.command[0]), launch.task_root.join("bootstrap"));
+        assert_eq!(launch.environment["TZ"], ":UTC");
+        assert!(outcome.directories.is_empty(), "nothing to watch");
+    }
+}

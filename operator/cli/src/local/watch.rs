@@ -1,0 +1,166 @@
+//! Tells when a manifest or a function's code has changed.
+//!
+//! Watches exactly the directories that were read, so packages and build results cost nothing,
+//! and a new directory joins when its parent's change is taken up. Collects the changes of a
+//! moment, since editors write a file in several steps; what changed is for `local` to find out.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use super::code::is_noise;
+
+/// How long a directory must be quiet before a change is taken up.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Watches directories for changes.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    watcher: RecommendedWatcher,
+    watched: BTreeSet<PathBuf>,
+    changes: Arc<Changes>,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    happened: Notify,
+    /// Gone or renamed: the system's watch on them is gone as well.
+    lost: Mutex<Vec<PathBuf>>,
+}
+
+impl Watch {
+    /// # Errors
+    /// If the system has no watch to give.
+    pub(crate) fn start() -> Result<Self> {
+        let changes = Arc::new(Changes::default());
+        let watcher = notify::recommended_watcher({
+            let changes = changes.clone();
+            move |event: notify::Result<Event>| match event {
+                Ok(event) => changes.take(&event),
+                Err(error) => tracing::warn!(%error, "a change may have been missed"),
+            }
+        });
+        let watcher = watcher.context("changes cannot be watched for")?;
+        Ok(Self { watcher, watched: BTreeSet::new(), changes })
+    }
+
+    /// Watches these directories and no others. Says whether any is new: then it may have
+    /// changed between being read and being watched.
+    pub(crate) fn set(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
+        let lost = std::mem::take(&mut *self.changes.lost());
+        for directory in lost {
+            self.forget(&directory);
+        }
+        for directory in self.watched.difference(directories).cloned().collect::<Vec<_>>() {
+            self.forget(&directory);
+        }
+        let mut is_new = false;
+        for directory in directories {
+            if self.watched.contains(directory) {
+                continue;
+            }
+            match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    is_new = true;
+                    self.watched.insert(directory.clone());
+                }
+                Err(error) => {
+                    let path = directory.display();
+                    tracing::warn!(%path, %error, "not watched: changes there need a restart");
+                }
+            }
+        }
+        is_new
+    }
+
+    /// Waits for a change, and then until nothing has changed for a moment.
+    pub(crate) async fn changed(&self) {
+        self.changes.happened.notified().await;
+        while tokio::time::timeout(QUIET, self.changes.happened.notified()).await.is_ok() {}
+    }
+
+    fn forget(&mut self, directory: &Path) {
+        if self.watched.remove(directory) {
+            // The system has dropped the watch of a directory that is gone.
+            let _ = self.watcher.unwatch(directory);
+        }
+    }
+}
+
+impl Changes {
+    fn take(&self, event: &Event) {
+        let is_change = match event.kind {
+            // Reading the code is no change; else the reader would wake itself.
+            EventKind::Access(_) => false,
+            EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Any | EventKind::Other => true,
+            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) => true,
+        };
+        let is_code = |path: &PathBuf| !path.file_name().is_some_and(is_noise);
+        if !is_change || !(event.paths.is_empty() || event.paths.iter().any(is_code)) {
+            return;
+        }
+        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+            self.lost().extend(event.paths.iter().cloned());
+        }
+        self.happened.notify_one();
+    }
+
+    fn lost(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Far more than a change takes; a test that waits for it fails.
+    const SOON: Duration = Duration::from_secs(10);
+
+    async fn change(watch: &Watch) {
+        tokio::time::timeout(SOON, watch.changed()).await.expect("the change is seen");
+    }
+
+    #[tokio::test]
+    async fn a_written_file_is_a_change_and_a_read_one_is_not() {
+        let root = tempfile::tempdir().expect("a directory");
+        let file = root.path().join("app.py");
+        fs::write(&file, "1").expect("written");
+        let mut watch = Watch::start().expect("a watch");
+        assert!(watch.set(&BTreeSet::from([root.path().to_owned()])));
+        fs::read(&file).expect("readable");
+        fs::write(root.path().join("app.py~"), "").expect("written");
+        fs::write(root.path().join("seen.txt"), "").expect("written");
+        change(&watch).await;
+        // Events come in order: what was before the last write would have been told by now.
+        let again = tokio::time::timeout(QUIET, watch.changed()).await;
+        assert!(again.is_err(), "reading is no change");
+        fs::write(&file, "2").expect("written");
+        change(&watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_removed_and_made_again_is_watched_again() {
+        let root = tempfile::tempdir().expect("a directory");
+        let inner = root.path().join("inner");
+        fs::create_dir(&inner).expect("made");
+        let all = BTreeSet::from([root.path().to_owned(), inner.clone()]);
+        let mut watch = Watch::start().expect("a watch");
+        watch.set(&all);
+        assert!(!watch.set(&all), "nothing is new");
+        fs::remove_dir(&inner).expect("removed");
+        fs::create_dir(&inner).expect("made");
+        change(&watch).await;
+        assert!(watch.set(&all), "the directory is another one");
+        fs::write(inner.join("app.py"), "1").expect("written");
+        change(&watch).await;
+    }
+}

@@ -1,0 +1,112 @@
+//! `pilotlight logs`: what a function and the platform logged.
+//!
+//! Reads the gateway's log store through `endpoint`, entry by entry, and prints a line for each:
+//! time, source, request id, text. Filtering is the gateway's; nothing is kept here.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use pilotlight_gateway::LogEntry;
+
+use crate::Exit;
+use crate::endpoint::{self, Endpoint};
+
+/// Print a function's log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of the function.
+    name: String,
+    /// Go on with each new line, until interrupted.
+    #[arg(long, short)]
+    follow: bool,
+    /// Only lines from then on: a time such as 2026-01-31T10:00:00Z, or an age such as 5m.
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| since(text, Timestamp::now()))]
+    since: Option<Timestamp>,
+    /// Only lines that contain this text.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    #[command(flatten)]
+    endpoint: Endpoint,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let mut query = format!("follow={}", args.follow);
+    if let Some(since) = args.since {
+        query.push_str(&format!("&since={}", endpoint::encode(&since.to_string())));
+    }
+    if let Some(filter) = &args.filter {
+        query.push_str(&format!("&filter={}", endpoint::encode(filter)));
+    }
+    let name = endpoint::encode(&args.name);
+    let url = args.endpoint.url(&format!("/pilotlight/v1/functions/{name}/logs?{query}"));
+    let answer =
+        endpoint::client().get(url).call().map_err(|error| args.endpoint.unanswered(error))?;
+    if !answer.status().is_success() {
+        return Err(endpoint::refusal(&args.name, answer)?);
+    }
+    let mut out = io::stdout().lock();
+    for line in BufReader::new(answer.into_body().into_reader()).lines() {
+        let line = line.context("the log broke off: the gateway has ended")?;
+        let entry: LogEntry = serde_json::from_str(&line)
+            .with_context(|| format!("not a log entry; is this a Pilotlight gateway? {line}"))?;
+        match write(&mut out, &entry) {
+            // The reader of the pipe has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn write(out: &mut impl Write, entry: &LogEntry) -> io::Result<()> {
+    let request_id = entry.request_id.as_deref().unwrap_or("-");
+    let source = entry.source.as_str();
+    writeln!(out, "{:.3} {source:<8} {request_id} {}", entry.time, entry.text)
+}
+
+/// Reads a point in time, or an age before `now`.
+fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let age = text.parse::<SignedDuration>().ok().filter(|age| !age.is_negative());
+    age.and_then(|age| now.checked_sub(age).ok()).ok_or_else(|| {
+        "must be an age such as 90s, 5m or 1h30m, or a time such as 2026-01-31T10:00:00Z".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_takes_an_age_or_a_time() {
+        let now: Timestamp = "2026-01-31T10:00:00Z".parse().expect("a time");
+        for (text, expected) in [
+            ("5m", "2026-01-31T09:55:00Z"),
+            ("90s", "2026-01-31T09:58:30Z"),
+            ("1h30m", "2026-01-31T08:30:00Z"),
+            ("0s", "2026-01-31T10:00:00Z"),
+            ("2026-01-30T12:00:00+02:00", "2026-01-30T10:00:00Z"),
+        ] {
+            assert_eq!(since(text, now), Ok(expected.parse().expect("a time")), "{text}");
+        }
+        for text in ["", "5", "yesterday", "-5m", "5 months", "2026-01-31"] {
+            assert!(since(text, now).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_holds_time_source_request_id_and_text() {
+        let entry: LogEntry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00.123456Z","function":"hello","instance":"3f2a",
+                "source":"stdout","requestId":"8c1d","text":" two  spaces "}"#,
+        )
+        .expect("an entry");
+        let mut line = Vec::new();
+        write(&mut line, &entry).expect("a vector takes all");
+        let line = String::from_utf8(line).expect("text");
+        assert_eq!(line, "2026-01-31T10:00:00.123Z stdout   8c1d  two  spaces \n");
+    }
+}

@@ -1,0 +1,68 @@
+//! `pilotlight`: the command line.
+//!
+//! Owns the subcommands' names, the exit code and the program's own log. Each subcommand's module
+//! has its `Args`, which alone read the environment. No decision about functions is taken here:
+//! those are in `pilotlight-core` and `pilotlight-gateway`.
+//!
+//! ```text
+//! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
+//! invoke, logs:  endpoint ─► HTTP ─► a gateway
+//! ```
+
+mod endpoint;
+mod invoke;
+mod local;
+mod logs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Runs functions with the Lambda programming model.
+#[derive(Debug, Parser)]
+#[command(name = "pilotlight", version, propagate_version = true)]
+struct Cli {
+    /// What the program says about itself on standard error: error, warn, info, debug, trace.
+    #[arg(long, global = true, env = "PILOTLIGHT_LOG", default_value = "warn", value_name = "LEVEL")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Local(local::Args),
+    Invoke(invoke::Args),
+    Logs(logs::Args),
+}
+
+/// What the caller's shell is told; 2 is also clap's code for a wrong command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Success = 0,
+    /// The function failed, or could not be prepared.
+    Failure = 1,
+    /// The manifests or the call are wrong, or nobody answers.
+    Refused = 2,
+    /// Interrupted a second time: 128 + SIGINT.
+    Interrupted = 130,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&cli.log))
+        .with_writer(std::io::stderr)
+        .init();
+    let exit = match cli.command {
+        Command::Local(args) => local::run(args),
+        Command::Invoke(args) => invoke::run(&args),
+        Command::Logs(args) => logs::run(&args),
+    };
+    let exit = exit.unwrap_or_else(|error| {
+        anstream::eprintln!("error: {error:#}");
+        Exit::Refused
+    });
+    ExitCode::from(exit as u8)
+}

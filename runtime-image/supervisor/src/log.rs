@@ -1,0 +1,132 @@
+//! The supervisor's standard output: a record per line, for the gateway's log store.
+//!
+//! Owns the buffer between whoever logs and a reader that may be slow. Fed by `worker` with
+//! lines from `output` and `platform_log`; never blocks the thread on a pipe: past the limit
+//! lines are dropped, counted, and the count is logged.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::rc::Rc;
+
+use pilotlight_core::wire::{LogRecord, LogSource};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::worker::Shared;
+
+/// How much waits for a slow reader.
+const BUFFER_LIMIT: usize = 1024 * 1024;
+/// A buffer that a burst has made larger than this is given back.
+const BUFFER_KEPT: usize = 64 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pending: String,
+    time: String,
+    dropped: usize,
+    closed: bool,
+    ready: Rc<Notify>,
+}
+
+impl Log {
+    pub(crate) fn record(&mut self, source: LogSource, request_id: Option<&str>, text: &str) {
+        if self.pending.len() + text.len() > BUFFER_LIMIT {
+            self.dropped += 1;
+            return;
+        }
+        self.time.clear();
+        let now = jiff::Timestamp::now();
+        let record = write!(self.time, "{now:.6}").and_then(|()| {
+            let record = LogRecord { time: &self.time, source, request_id, text };
+            writeln!(self.pending, "{record}")
+        });
+        record.expect("a string takes any text");
+        self.ready.notify_one();
+    }
+
+    /// No record follows; [`write_out`] ends when all is written.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.ready.notify_one();
+    }
+
+    fn take(&mut self, spare: String) -> Option<String> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let taken = std::mem::replace(&mut self.pending, spare);
+        if let dropped @ 1.. = std::mem::take(&mut self.dropped) {
+            let text = format!("{dropped} log lines were dropped: the log's reader is too slow");
+            self.record(LogSource::Platform, None, &text);
+        }
+        Some(taken)
+    }
+}
+
+/// Writes what is logged, until the log is closed.
+pub(crate) async fn write_out(worker: Shared) -> io::Result<()> {
+    let mut stdout = Stdout::open()?;
+    let ready = worker.borrow().log.ready.clone();
+    let mut spare = String::new();
+    loop {
+        let taken = worker.borrow_mut().log.take(std::mem::take(&mut spare));
+        let Some(mut text) = taken else {
+            if worker.borrow().log.closed {
+                return Ok(());
+            }
+            ready.notified().await;
+            continue;
+        };
+        stdout.write(text.as_bytes()).await?;
+        text.clear();
+        if text.capacity() <= BUFFER_KEPT {
+            spare = text;
+        }
+    }
+}
+
+enum Stdout {
+    Pipe(AsyncFd<File>),
+    /// A file or a terminal: a write does not wait for a reader there.
+    Direct(File),
+}
+
+impl Stdout {
+    fn open() -> io::Result<Self> {
+        let fd: OwnedFd = io::stdout().as_fd().try_clone_to_owned()?;
+        let file = File::from(fd);
+        let kind = file.metadata()?.file_type();
+        if kind.is_fifo() || kind.is_socket() {
+            rustix::io::ioctl_fionbio(&file, true)?;
+            return Ok(Stdout::Pipe(AsyncFd::with_interest(file, Interest::WRITABLE)?));
+        }
+        Ok(Stdout::Direct(file))
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let pipe = match self {
+            Stdout::Direct(file) => return file.write_all(bytes),
+            Stdout::Pipe(pipe) => pipe,
+        };
+        while !bytes.is_empty() {
+            match pipe.get_ref().write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut guard = pipe.writable().await?;
+                    // The state may be stale: only a write that blocks again clears it.
+                    match guard.try_io(|pipe| pipe.get_ref().write(bytes)) {
+                        Ok(written) => bytes = &bytes[written?..],
+                        Err(_would_block) => {}
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! The runtime process: start it, signal it, reap it, leave nothing of it behind.
+//!
+//! Owns its process group and the supervisor's part as the reaper of all orphans below it, so
+//! that even a daemon that left the group is found. Fed by `worker` with core's actions; never
+//! decides when. `output` reads what the process prints.
+
+use std::io::{self, PipeReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use pilotlight_core::failure::Exit;
+use pilotlight_core::wire::InstanceConfig;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
+};
+
+/// A started process and the ends of what it prints.
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
+}
+
+/// Orphans below this process become its children, as they do below the first process of a pod.
+pub(crate) fn become_reaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+pub(crate) fn start(config: &InstanceConfig, api: SocketAddr) -> io::Result<Started> {
+    let (program, arguments) = config.command.split_first().expect("main refuses no command");
+    let (stdout, stdout_end) = io::pipe()?;
+    let (stderr, stderr_end) = io::pipe()?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(&config.task_root)
+        .env_clear()
+        .envs(&config.environment)
+        .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
+        .stdin(Stdio::null())
+        .stdout(stdout_end)
+        .stderr(stderr_end)
+        .process_group(0);
+    end_with_parent(&mut command);
+    let pid = Pid::from_child(&command.spawn()?);
+    Ok(Started { pid, stdout, stderr })
+}
+
+/// A supervisor that is killed outright takes the runtime process along.
+#[allow(unsafe_code)]
+fn end_with_parent(command: &mut Command) {
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec the closure makes one system call; it allocates nothing,
+    // takes no lock and touches no memory of the parent.
+    unsafe { command.pre_exec(ask) };
+}
+
+pub(crate) fn terminate(leader: Pid) {
+    // It may have ended already; its exit is on the way then.
+    let _ = kill_process_group(leader, Signal::TERM);
+}
+
+/// SIGKILL to the group and to whatever has left it.
+pub(crate) fn kill(leader: Option<Pid>) {
+    if let Some(leader) = leader {
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+    for pid in descendants() {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Kills all that is left and waits for the last of it.
+pub(crate) fn kill_and_reap_all(leader: Option<Pid>) {
+    // Each round reaps at least one process, and only children are left to fork: it ends.
+    loop {
+        kill(leader);
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_no_child_left) => return,
+        }
+    }
+}
+
+/// Whether and how the process ended. Leaves it unreaped, so that its group's id stays its own.
+pub(crate) fn peek_exit(leader: Pid) -> Option<Exit> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::Pid(leader), options).ok()??;
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Exit::Code(code)),
+        (None, Some(signal)) => Some(Exit::Signal(signal)),
+        (None, None) => None,
+    }
+}
+
+/// Reaps whatever has ended, but not a `leader` whose exit nobody has seen yet.
+pub(crate) fn reap(leader: Option<Pid>) {
+    loop {
+        if leader.is_some_and(|leader| peek_exit(leader).is_some()) {
+            return;
+        }
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// All processes below this one, at any depth.
+pub(crate) fn descendants() -> Vec<Pid> {
+    let mut found = children(rustix::process::getpid());
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+fn children(parent: Pid) -> Vec<Pid> {
+    let folder = format!("/proc/{}/task", parent.as_raw_pid());
+    let threads = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| {
+        let list = thread.path().join("children");
+        std::fs::read_to_string(list).ok()
+    });
+    let pids = |list: String| -> Vec<Pid> {
+        list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+    };
+    lists.flat_map(pids).collect()
+}

@@ -1,0 +1,1 @@
+//! Nothing but tests: what must hold of the workspace as a whole. See `tests/`.

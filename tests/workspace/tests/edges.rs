@@ -1,0 +1,81 @@
+//! The edges between the parts, read from `cargo metadata`: docs/design.md draws them.
+//!
+//! A forbidden crate is looked for in everything a part depends on, however far down.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+
+struct Graph {
+    names: BTreeMap<PackageId, String>,
+    edges: BTreeMap<PackageId, Vec<PackageId>>,
+}
+
+impl Graph {
+    fn read() -> Self {
+        let metadata: Metadata = MetadataCommand::new().exec().expect("cargo metadata runs");
+        let names = metadata.packages.iter().map(|p| (p.id.clone(), p.name.to_string())).collect();
+        let nodes = metadata.resolve.expect("the dependencies are resolved").nodes;
+        let is_normal = |dep: &&cargo_metadata::NodeDep| {
+            dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
+        };
+        let deps = |node: &cargo_metadata::Node| {
+            node.deps.iter().filter(is_normal).map(|dep| dep.pkg.clone()).collect()
+        };
+        let edges = nodes.iter().map(|node| (node.id.clone(), deps(node))).collect();
+        Graph { names, edges }
+    }
+
+    /// Names of all crates that `part` is built with, itself left out.
+    fn reach(&self, part: &str) -> BTreeSet<&str> {
+        let start = self.names.iter().find(|(_, name)| *name == part);
+        let mut open = vec![start.unwrap_or_else(|| panic!("{part} is in the workspace")).0];
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            for next in self.edges.get(id).into_iter().flatten() {
+                if seen.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        seen.into_iter().map(|id| self.names[id].as_str()).collect()
+    }
+}
+
+#[track_caller]
+fn assert_never(part: &str, forbidden: &[&str]) {
+    let graph = Graph::read();
+    let reach = graph.reach(part);
+    for name in forbidden {
+        assert!(!reach.contains(name), "{part} must not depend on {name}");
+    }
+}
+
+const KUBE: [&str; 3] = ["kube", "kube-client", "k8s-openapi"];
+
+#[test]
+fn core_has_no_io_and_no_cluster() {
+    assert_never("pilotlight-core", &KUBE);
+    assert_never("pilotlight-core", &["tokio", "hyper", "pilotlight-api"]);
+}
+
+#[test]
+fn the_supervisor_knows_no_cluster_and_no_gateway() {
+    assert_never("pilotlight-supervisor", &KUBE);
+    assert_never("pilotlight-supervisor", &["pilotlight-api", "pilotlight-gateway"]);
+}
+
+#[test]
+fn the_manifests_have_no_behaviour() {
+    assert_never("pilotlight-api", &["tokio", "hyper", "pilotlight-gateway"]);
+}
+
+#[test]
+fn the_gateway_does_not_know_the_command_line() {
+    assert_never("pilotlight-gateway", &["clap", "pilotlight", "pilotlight-supervisor"]);
+}
+
+#[test]
+fn a_forbidden_edge_would_be_seen() {
+    assert!(Graph::read().reach("pilotlight-gateway").contains("tokio"));
+}
