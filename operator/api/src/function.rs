@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use pilotlight_core::wire::LogFormat;
 use pilotlight_core::function::{
     Concurrency, EnvName, EnvValue, EphemeralStorageMiB, FunctionName, Handler, KeepAlive,
     MemoryMiB, Namespace, QueueLimit, Runtime, Timeout,
 };
+use pilotlight_core::wire::LogFormat;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

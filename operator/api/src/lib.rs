@@ -20,5 +20,5 @@ pub use function::{
     ApiVersion, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,
     FunctionSpec, Kind, Logging, Metadata,
 };
-pub use pilotlight_core::wire::LogFormat;
 pub use manifest::{Manifest, ManifestError, duplicates, read};
+pub use pilotlight_core::wire::LogFormat;

@@ -96,7 +96,10 @@ impl Failure {
             }
             Failure::Exit(exit) => format!("RequestId: {request_id} {exited} with error: {exit}"),
             Failure::OutOfMemory => {
-                format!("RequestId: {request_id} {exited} with error: {}", Exit::Signal(9))
+                format!(
+                    "RequestId: {request_id} {exited} with error: {}",
+                    Exit::Signal(9)
+                )
             }
             Failure::ResponseTooLarge => format!(
                 "Response payload size exceeded maximum allowed payload size ({PAYLOAD_LIMIT} bytes)."

@@ -208,7 +208,10 @@ impl Machine {
             draining: false,
             kill_at: None,
             refused_while_busy: false,
-            status: Status { epoch: 0, condition: Condition::Starting },
+            status: Status {
+                epoch: 0,
+                condition: Condition::Starting,
+            },
             actions: VecDeque::new(),
         }
     }
@@ -252,7 +255,10 @@ impl Machine {
 
     /// When [`Machine::wake`] is due, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        [self.kill_at, self.init_deadline(), self.deadline()].into_iter().flatten().min()
+        [self.kill_at, self.init_deadline(), self.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.
@@ -276,7 +282,10 @@ impl Machine {
 
     /// Whether the runtime process may be using its memory now (init or an invocation).
     pub fn is_working(&self) -> bool {
-        matches!(self.process, Process::Starting { .. } | Process::Up { parked: false })
+        matches!(
+            self.process,
+            Process::Starting { .. } | Process::Up { parked: false }
+        )
     }
 
     fn on_lease(&mut self, now: Instant, request_id: RequestId) -> Result<(), Refusal> {
@@ -295,7 +304,11 @@ impl Machine {
             }
             // Answered, `next` is on its way: the lease waits for it.
             Process::Up { parked: false } => {
-                self.lease = Some(Lease { request_id, started: now, delivered: false });
+                self.lease = Some(Lease {
+                    request_id,
+                    started: now,
+                    delivered: false,
+                });
             }
             Process::Down => match self.failed_init.take() {
                 Some(failure) if !matches!(failure, Failure::Timeout(_)) => {
@@ -416,7 +429,11 @@ impl Machine {
 
     fn init_failed(&mut self, now: Instant, since: Instant, failure: Failure) {
         let in_invocation = self.lease.is_some();
-        self.log(LogLine::InitReport { duration: now - since, failure, in_invocation });
+        self.log(LogLine::InitReport {
+            duration: now - since,
+            failure,
+            in_invocation,
+        });
         if in_invocation {
             self.fail_lease(now, failure);
         }
@@ -449,9 +466,16 @@ impl Machine {
             if let Process::Starting { since } = self.process {
                 let failure = Failure::Timeout(self.timeout);
                 let duration = now - since;
-                self.log(LogLine::InitReport { duration, failure, in_invocation: true });
+                self.log(LogLine::InitReport {
+                    duration,
+                    failure,
+                    in_invocation: true,
+                });
             }
-            self.log(LogLine::TimedOut { request_id, after: self.timeout });
+            self.log(LogLine::TimedOut {
+                request_id,
+                after: self.timeout,
+            });
             self.fail_lease(now, Failure::Timeout(self.timeout));
         }
         match self.process {
@@ -490,8 +514,14 @@ impl Machine {
 
     /// Accepts the invocation as the one at hand.
     fn begin(&mut self, now: Instant, request_id: RequestId) {
-        self.log(LogLine::Start { request_id: request_id.clone() });
-        self.lease = Some(Lease { request_id, started: now, delivered: false });
+        self.log(LogLine::Start {
+            request_id: request_id.clone(),
+        });
+        self.lease = Some(Lease {
+            request_id,
+            started: now,
+            delivered: false,
+        });
     }
 
     fn deliver(&mut self) {
@@ -499,13 +529,22 @@ impl Machine {
         let lease = self.lease.as_mut().expect("only a held lease is delivered");
         lease.delivered = true;
         let (request_id, deadline) = (lease.request_id.clone(), lease.started + self.timeout);
-        self.actions.push_back(Action::Deliver { request_id, deadline });
+        self.actions.push_back(Action::Deliver {
+            request_id,
+            deadline,
+        });
     }
 
     /// The runtime answered; the invocation closes with its following `next`.
     fn answer(&mut self, outcome: Outcome) {
-        let lease = self.lease.take().expect("only a running invocation is answered");
-        self.actions.push_back(Action::Answer { request_id: lease.request_id.clone(), outcome });
+        let lease = self
+            .lease
+            .take()
+            .expect("only a running invocation is answered");
+        self.actions.push_back(Action::Answer {
+            request_id: lease.request_id.clone(),
+            outcome,
+        });
         let answered_as = match outcome {
             Outcome::Failed(failure) => Some(failure),
             Outcome::Success | Outcome::FunctionError => None,
@@ -518,8 +557,14 @@ impl Machine {
     }
 
     fn close(&mut self, now: Instant) {
-        let Closing { request_id, started, answered_as } =
-            self.closing.take().expect("only an answered invocation closes");
+        let Closing {
+            request_id,
+            started,
+            answered_as,
+        } = self
+            .closing
+            .take()
+            .expect("only an answered invocation closes");
         self.log_end(request_id, now - started, answered_as);
     }
 
@@ -527,7 +572,10 @@ impl Machine {
         let lease = self.lease.take().expect("only a held lease fails");
         self.log_end(lease.request_id.clone(), now - lease.started, Some(failure));
         let outcome = Outcome::Failed(failure);
-        self.actions.push_back(Action::Answer { request_id: lease.request_id, outcome });
+        self.actions.push_back(Action::Answer {
+            request_id: lease.request_id,
+            outcome,
+        });
     }
 
     fn release_lease(&mut self) {
@@ -553,8 +601,15 @@ impl Machine {
 
     fn log_end(&mut self, request_id: RequestId, duration: Duration, failure: Option<Failure>) {
         let init = self.init.take();
-        self.log(LogLine::End { request_id: request_id.clone() });
-        self.log(LogLine::Report { request_id, duration, init, failure });
+        self.log(LogLine::End {
+            request_id: request_id.clone(),
+        });
+        self.log(LogLine::Report {
+            request_id,
+            duration,
+            init,
+            failure,
+        });
     }
 
     fn log(&mut self, line: LogLine) {
@@ -572,7 +627,10 @@ impl Machine {
         let free_again = self.refused_while_busy && self.lease.is_none();
         if condition != self.status.condition || free_again {
             self.refused_while_busy = false;
-            self.status = Status { epoch: self.status.epoch + 1, condition };
+            self.status = Status {
+                epoch: self.status.epoch + 1,
+                condition,
+            };
         }
     }
 }

@@ -48,24 +48,42 @@ pub struct Pacing {
 
 impl Default for Pacing {
     fn default() -> Self {
-        Pacing { burst: 1000, interval: Duration::from_millis(10) }
+        Pacing {
+            burst: 1000,
+            interval: Duration::from_millis(10),
+        }
     }
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Arrived { invocation: InvocationId, bytes: usize },
+    Arrived {
+        invocation: InvocationId,
+        bytes: usize,
+    },
     /// The caller of a queued invocation has gone.
     Abandoned { invocation: InvocationId },
     /// An instance told its condition, by its stream or with an answer.
-    Told { instance: InstanceId, status: Status },
+    Told {
+        instance: InstanceId,
+        status: Status,
+    },
     /// A dispatched invocation was answered; `status` as told with the answer.
-    Finished { instance: InstanceId, status: Status },
+    Finished {
+        instance: InstanceId,
+        status: Status,
+    },
     /// A dispatched invocation provably never started (rule 2).
-    NotStarted { instance: InstanceId, status: Option<Status> },
+    NotStarted {
+        instance: InstanceId,
+        status: Option<Status>,
+    },
     /// The instance ended, or could not start, for this reason.
-    Gone { instance: InstanceId, reason: Arc<str> },
+    Gone {
+        instance: InstanceId,
+        reason: Arc<str>,
+    },
     /// The function has a new manifest: its instances are replaced.
     Replaced { settings: Settings },
     /// The function is deleted.
@@ -75,11 +93,21 @@ pub enum Event {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Start { instance: InstanceId },
+    Start {
+        instance: InstanceId,
+    },
     /// Drain it, then end it.
-    Stop { instance: InstanceId },
-    Dispatch { invocation: InvocationId, instance: InstanceId },
-    Reject { invocation: InvocationId, rejection: Rejection },
+    Stop {
+        instance: InstanceId,
+    },
+    Dispatch {
+        invocation: InvocationId,
+        instance: InstanceId,
+    },
+    Reject {
+        invocation: InvocationId,
+        rejection: Rejection,
+    },
 }
 
 /// Why an invocation never started.
@@ -175,8 +203,15 @@ impl Pool {
 
     /// When [`Pool::wake`] is due, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let next_start = if self.lacks_instances() { self.next_start() } else { None };
-        [self.idle_end(), next_start, self.queue.next_expiry()].into_iter().flatten().min()
+        let next_start = if self.lacks_instances() {
+            self.next_start()
+        } else {
+            None
+        };
+        [self.idle_end(), next_start, self.queue.next_expiry()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn counts(&self) -> Counts {
@@ -238,7 +273,8 @@ impl Pool {
                 self.roster.set(now, id, State::Idle);
             }
             (Some(State::Idle), Condition::Starting) => {
-                self.roster.set(now, id, State::Starting { was_ready: true });
+                self.roster
+                    .set(now, id, State::Starting { was_ready: true });
             }
             (Some(State::Starting { .. } | State::Idle), Condition::Draining) => {
                 self.stop(now, id);
@@ -256,7 +292,9 @@ impl Pool {
     }
 
     fn on_not_started(&mut self, now: Instant, id: InstanceId, status: Option<Status>) {
-        let Some(State::Busy { waiter, retired }) = self.roster.state(id) else { return };
+        let Some(State::Busy { waiter, retired }) = self.roster.state(id) else {
+            return;
+        };
         self.queue.put_back(waiter);
         let Some(status) = status else {
             return self.stop(now, id);
@@ -265,7 +303,8 @@ impl Pool {
         self.free(now, id, retired);
         if newest && self.roster.state(id) == Some(State::Idle) {
             // It runs another gateway's invocation, and tells when it is free again.
-            self.roster.set(now, id, State::Starting { was_ready: true });
+            self.roster
+                .set(now, id, State::Starting { was_ready: true });
         }
     }
 
@@ -275,7 +314,8 @@ impl Pool {
             _ if retired => self.stop(now, id),
             Some(Condition::Draining) => self.stop(now, id),
             Some(Condition::Starting) => {
-                self.roster.set(now, id, State::Starting { was_ready: true });
+                self.roster
+                    .set(now, id, State::Starting { was_ready: true });
             }
             Some(Condition::Ready) | None => self.roster.set(now, id, State::Idle),
         }
@@ -286,15 +326,24 @@ impl Pool {
             return;
         }
         let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures) + 1;
-        let pause = BACKOFF_FIRST.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_LAST);
-        self.backoff = Some(Backoff { failures, until: now + pause, reason: reason.clone() });
+        let pause = BACKOFF_FIRST
+            .saturating_mul(1 << (failures - 1).min(16))
+            .min(BACKOFF_LAST);
+        self.backoff = Some(Backoff {
+            failures,
+            until: now + pause,
+            reason: reason.clone(),
+        });
         if self.counts().live() == 0 {
             self.reject_all(&Rejection::CannotStart(reason));
         }
     }
 
     fn reject(&mut self, invocation: InvocationId, rejection: Rejection) {
-        self.actions.push_back(Action::Reject { invocation, rejection });
+        self.actions.push_back(Action::Reject {
+            invocation,
+            rejection,
+        });
     }
 
     fn reject_all(&mut self, rejection: &Rejection) {
@@ -307,7 +356,14 @@ impl Pool {
         for id in self.roster.ids() {
             match self.roster.state(id) {
                 Some(State::Busy { waiter, .. }) => {
-                    self.roster.set(now, id, State::Busy { waiter, retired: true });
+                    self.roster.set(
+                        now,
+                        id,
+                        State::Busy {
+                            waiter,
+                            retired: true,
+                        },
+                    );
                 }
                 Some(State::Starting { .. } | State::Idle) => self.stop(now, id),
                 Some(State::Stopping) | None => {}
@@ -328,9 +384,19 @@ impl Pool {
         while let Some(instance) = self.roster.last_idle()
             && let Some(waiter) = self.queue.pop()
         {
-            self.roster.set(now, instance, State::Busy { waiter, retired: false });
+            self.roster.set(
+                now,
+                instance,
+                State::Busy {
+                    waiter,
+                    retired: false,
+                },
+            );
             let invocation = waiter.invocation;
-            self.actions.push_back(Action::Dispatch { invocation, instance });
+            self.actions.push_back(Action::Dispatch {
+                invocation,
+                instance,
+            });
         }
         while self.idle_end().is_some_and(|at| at <= now)
             && let Some((_, instance)) = self.roster.longest_idle()
@@ -343,7 +409,9 @@ impl Pool {
     }
 
     fn idle_end(&self) -> Option<Instant> {
-        self.roster.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
+        self.roster
+            .longest_idle()
+            .map(|(since, _)| since + self.settings.keep_alive)
     }
 
     fn lacks_instances(&self) -> bool {

@@ -32,11 +32,20 @@ pub struct Queue {
 impl Queue {
     /// `max_bytes`: payloads held at once; `max_wait`: from arrival to refusal.
     pub fn new(max_bytes: usize, max_wait: Duration) -> Self {
-        Queue { waiters: VecDeque::new(), bytes: 0, max_bytes, max_wait }
+        Queue {
+            waiters: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+            max_wait,
+        }
     }
 
     pub fn waiter(&self, now: Instant, invocation: InvocationId, bytes: usize) -> Waiter {
-        Waiter { invocation, bytes, deadline: now + self.max_wait }
+        Waiter {
+            invocation,
+            bytes,
+            deadline: now + self.max_wait,
+        }
     }
 
     pub fn has_room_for(&self, bytes: usize) -> bool {
@@ -51,7 +60,9 @@ impl Queue {
     /// Puts back one that never started, before those that came later.
     pub fn put_back(&mut self, waiter: Waiter) {
         self.bytes += waiter.bytes;
-        let place = self.waiters.partition_point(|other| other.invocation < waiter.invocation);
+        let place = self
+            .waiters
+            .partition_point(|other| other.invocation < waiter.invocation);
         self.waiters.insert(place, waiter);
     }
 
@@ -70,7 +81,10 @@ impl Queue {
 
     /// Takes out one whose caller has gone.
     pub fn remove(&mut self, invocation: InvocationId) -> Option<Waiter> {
-        let place = self.waiters.iter().position(|waiter| waiter.invocation == invocation)?;
+        let place = self
+            .waiters
+            .iter()
+            .position(|waiter| waiter.invocation == invocation)?;
         let waiter = self.waiters.remove(place)?;
         self.bytes -= waiter.bytes;
         Some(waiter)

@@ -17,10 +17,15 @@ pub struct InstanceId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// On its way up, for the first time or again.
-    Starting { was_ready: bool },
+    Starting {
+        was_ready: bool,
+    },
     Idle,
     /// Leased to `waiter`; once `retired`, it stops when the lease ends.
-    Busy { waiter: Waiter, retired: bool },
+    Busy {
+        waiter: Waiter,
+        retired: bool,
+    },
     Stopping,
 }
 
@@ -70,7 +75,13 @@ impl Roster {
         let id = InstanceId(self.next_id);
         self.next_id += 1;
         let state = State::Starting { was_ready: false };
-        self.instances.insert(id, Instance { state, status: None });
+        self.instances.insert(
+            id,
+            Instance {
+                state,
+                status: None,
+            },
+        );
         self.counts.starting += 1;
         id
     }
@@ -82,7 +93,9 @@ impl Roster {
     }
 
     pub(crate) fn set(&mut self, now: Instant, id: InstanceId, state: State) {
-        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
         let old = std::mem::replace(&mut instance.state, state);
         self.leave(id, old);
         *self.counts.of(state) += 1;
@@ -110,8 +123,12 @@ impl Roster {
 
     /// Notes what the instance told; false if it is no news.
     pub(crate) fn note(&mut self, id: InstanceId, status: Status) -> bool {
-        let Some(instance) = self.instances.get_mut(&id) else { return false };
-        let is_news = instance.status.is_none_or(|known| known.epoch < status.epoch);
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return false;
+        };
+        let is_news = instance
+            .status
+            .is_none_or(|known| known.epoch < status.epoch);
         if is_news {
             instance.status = Some(status);
         }

@@ -118,8 +118,13 @@ impl FromStr for Status {
         let parse = || {
             let (epoch, condition) = text.split_once(' ')?;
             let conditions = [Condition::Starting, Condition::Ready, Condition::Draining];
-            let condition = conditions.into_iter().find(|known| known.as_str() == condition)?;
-            Some(Status { epoch: epoch.parse().ok()?, condition })
+            let condition = conditions
+                .into_iter()
+                .find(|known| known.as_str() == condition)?;
+            Some(Status {
+                epoch: epoch.parse().ok()?,
+                condition,
+            })
         };
         parse().ok_or_else(|| NotAStatus(text.to_owned()))
     }
@@ -156,7 +161,13 @@ impl LogSource {
 impl fmt::Display for LogRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let request_id = self.request_id.unwrap_or("-");
-        write!(f, "{} {} {request_id} {}", self.time, self.source.as_str(), self.text)
+        write!(
+            f,
+            "{} {} {request_id} {}",
+            self.time,
+            self.source.as_str(),
+            self.text
+        )
     }
 }
 
@@ -168,7 +179,12 @@ impl<'a> LogRecord<'a> {
         let request_id = parts.next().map(|id| (id != "-").then_some(id))?;
         let sources = [LogSource::Stdout, LogSource::Stderr, LogSource::Platform];
         let source = sources.into_iter().find(|known| known.as_str() == source)?;
-        Some(LogRecord { time, source, request_id, text: parts.next()? })
+        Some(LogRecord {
+            time,
+            source,
+            request_id,
+            text: parts.next()?,
+        })
     }
 }
 
@@ -181,7 +197,10 @@ mod tests {
 
     #[test]
     fn a_status_reads_back_as_written() {
-        let status = Status { epoch: 7, condition: Condition::Draining };
+        let status = Status {
+            epoch: 7,
+            condition: Condition::Draining,
+        };
         assert_eq!(status.to_string().parse(), Ok(status));
         assert!("7 sleeping".parse::<Status>().is_err());
     }
@@ -191,7 +210,12 @@ mod tests {
         for request_id in [None, Some("8f3c")] {
             let time = "2026-01-31T10:00:00.000001Z";
             let text = " two  spaces ";
-            let record = LogRecord { time, source: LogSource::Stderr, request_id, text };
+            let record = LogRecord {
+                time,
+                source: LogSource::Stderr,
+                request_id,
+                text,
+            };
             assert_eq!(LogRecord::parse(&record.to_string()), Some(record));
         }
     }

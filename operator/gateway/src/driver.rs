@@ -64,14 +64,30 @@ pub(crate) struct Answer {
 /// What the driver is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Call { pool: PoolKey, call: Call },
+    Call {
+        pool: PoolKey,
+        call: Call,
+    },
     /// The caller of a call has gone.
-    Abandoned { pool: PoolKey, invocation: InvocationId },
-    Report { pool: PoolKey, instance: InstanceId, report: Report },
+    Abandoned {
+        pool: PoolKey,
+        invocation: InvocationId,
+    },
+    Report {
+        pool: PoolKey,
+        instance: InstanceId,
+        report: Report,
+    },
     /// The full set of functions from now on.
-    Deploy { all: Vec<Deployment>, done: oneshot::Sender<()> },
+    Deploy {
+        all: Vec<Deployment>,
+        done: oneshot::Sender<()>,
+    },
     /// Drain and end every instance; after `grace` without further waiting.
-    Shutdown { grace: Duration, done: oneshot::Sender<()> },
+    Shutdown {
+        grace: Duration,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What an instance's task says.
@@ -181,10 +197,16 @@ impl Driver {
         match message {
             Message::Call { pool, call } => self.on_call(pool, call),
             Message::Abandoned { pool, invocation } => self.with(pool, |function| {
-                function.pool.handle(Instant::now(), pool::Event::Abandoned { invocation });
+                function
+                    .pool
+                    .handle(Instant::now(), pool::Event::Abandoned { invocation });
                 function.calls.remove(&invocation);
             }),
-            Message::Report { pool, instance, report } => self.on_report(pool, instance, report),
+            Message::Report {
+                pool,
+                instance,
+                report,
+            } => self.on_report(pool, instance, report),
             Message::Deploy { all, done } => {
                 self.deploy(all);
                 let _ = done.send(());
@@ -201,7 +223,9 @@ impl Driver {
         self.with(key, |function| {
             let (invocation, bytes) = (call.invocation, call.payload.len());
             function.calls.insert(invocation, call);
-            function.pool.handle(Instant::now(), pool::Event::Arrived { invocation, bytes });
+            function
+                .pool
+                .handle(Instant::now(), pool::Event::Arrived { invocation, bytes });
         });
     }
 
@@ -222,9 +246,14 @@ impl Driver {
     fn on_task_ended(&mut self, ended: Result<(task::Id, Arc<str>), task::JoinError>) {
         let (id, reason) = match ended {
             Ok((id, reason)) => (id, reason),
-            Err(error) => (error.id(), Arc::from(format!("the instance's task failed: {error}"))),
+            Err(error) => (
+                error.id(),
+                Arc::from(format!("the instance's task failed: {error}")),
+            ),
         };
-        let Some((key, instance)) = self.task_names.remove(&id) else { return };
+        let Some((key, instance)) = self.task_names.remove(&id) else {
+            return;
+        };
         self.with(key, |function| {
             tracing::debug!(function = %function.deployment.name, ?instance, %reason, "instance gone");
             function.instances.remove(&instance);
@@ -242,10 +271,15 @@ impl Driver {
             let entry = match old.get(&name) {
                 Some(entry) if entry.deployment.revision == deployment.revision => entry.clone(),
                 Some(entry) => {
-                    let entry = Entry { deployment: Arc::new(deployment), ..entry.clone() };
+                    let entry = Entry {
+                        deployment: Arc::new(deployment),
+                        ..entry.clone()
+                    };
                     self.with(entry.pool, |function| {
                         function.deployment = entry.deployment.clone();
-                        function.pool.handle(now, pool::Event::Replaced { settings });
+                        function
+                            .pool
+                            .handle(now, pool::Event::Replaced { settings });
                     });
                     entry
                 }
@@ -257,7 +291,9 @@ impl Driver {
         let gone: Vec<_> = gone.map(|(_, entry)| entry.pool).collect();
         self.catalog.send_replace(Arc::new(catalog));
         for key in gone {
-            self.with(key, |function| function.pool.handle(now, pool::Event::Deleted));
+            self.with(key, |function| {
+                function.pool.handle(now, pool::Event::Deleted)
+            });
         }
     }
 
@@ -275,13 +311,19 @@ impl Driver {
             timer: None,
         };
         self.functions.insert(key, function);
-        Entry { pool: key, deployment, metrics }
+        Entry {
+            pool: key,
+            deployment,
+            metrics,
+        }
     }
 
     fn settings(&self, deployment: &Deployment) -> Settings {
         let concurrency = &deployment.spec.concurrency;
         Settings {
-            limit: concurrency.reserved.map_or(self.config.concurrency, |n| n.get() as usize),
+            limit: concurrency
+                .reserved
+                .map_or(self.config.concurrency, |n| n.get() as usize),
             queue: concurrency.queue.get() as usize,
             keep_alive: deployment.spec.keep_alive.duration(),
         }
@@ -289,12 +331,18 @@ impl Driver {
 
     /// Changes one function's state, and does what follows from it.
     fn with(&mut self, key: PoolKey, change: impl FnOnce(&mut Function)) {
-        let Some(function) = self.functions.get_mut(&key) else { return };
+        let Some(function) = self.functions.get_mut(&key) else {
+            return;
+        };
         change(function);
         while let Some(action) = function.pool.poll_action() {
             match action {
                 pool::Action::Start { instance } => {
-                    let link = instance::Link { pool: key, instance, driver: self.sender.clone() };
+                    let link = instance::Link {
+                        pool: key,
+                        instance,
+                        driver: self.sender.clone(),
+                    };
                     let (orders, inbox) = mpsc::channel(instance::ORDERS);
                     let run = instance::run(
                         link,
@@ -306,7 +354,13 @@ impl Driver {
                     );
                     let task = self.tasks.spawn(run);
                     self.task_names.insert(task.id(), (key, instance));
-                    function.instances.insert(instance, Handle { orders, has_served: false });
+                    function.instances.insert(
+                        instance,
+                        Handle {
+                            orders,
+                            has_served: false,
+                        },
+                    );
                 }
                 pool::Action::Stop { instance } => {
                     if let Some(handle) = function.instances.get(&instance) {
@@ -314,22 +368,32 @@ impl Driver {
                         let _ = handle.orders.try_send(Order::Drain);
                     }
                 }
-                pool::Action::Dispatch { invocation, instance } => {
+                pool::Action::Dispatch {
+                    invocation,
+                    instance,
+                } => {
                     function.dispatch(invocation, instance);
                 }
-                pool::Action::Reject { invocation, rejection } => {
+                pool::Action::Reject {
+                    invocation,
+                    rejection,
+                } => {
                     if let Some(call) = function.calls.remove(&invocation) {
                         let _ = call.reply.send(Reply::Rejected(rejection));
                     }
                 }
             }
         }
-        function.metrics.observe(function.pool.counts(), function.pool.queued());
+        function
+            .metrics
+            .observe(function.pool.counts(), function.pool.queued());
         self.after_change(key);
     }
 
     fn after_change(&mut self, key: PoolKey) {
-        let Some(function) = self.functions.get_mut(&key) else { return };
+        let Some(function) = self.functions.get_mut(&key) else {
+            return;
+        };
         // A timer that is too early is left: it costs one look, not a change at each call.
         let wake = function.pool.next_wakeup();
         if wake.is_some_and(|at| function.timer.is_none_or(|timer| at < timer)) {
@@ -372,8 +436,12 @@ impl Driver {
 
 impl Function {
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
-        let Some(call) = self.calls.remove(&invocation) else { return };
-        let Some(handle) = self.instances.get_mut(&instance) else { return };
+        let Some(call) = self.calls.remove(&invocation) else {
+            return;
+        };
+        let Some(handle) = self.instances.get_mut(&instance) else {
+            return;
+        };
         if !std::mem::replace(&mut handle.has_served, true) {
             self.metrics.cold_start();
         }
@@ -381,7 +449,10 @@ impl Function {
             // The task has ended and its end is about to be heard: never started.
             if let Order::Run(call) = error.into_inner() {
                 self.calls.insert(invocation, call);
-                let event = pool::Event::NotStarted { instance, status: None };
+                let event = pool::Event::NotStarted {
+                    instance,
+                    status: None,
+                };
                 self.pool.handle(Instant::now(), event);
             }
         }

@@ -25,7 +25,11 @@ impl ApiError {
     }
 
     fn user(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self::new(status, kind, json!({ "Type": "User", "message": message.into() }))
+        Self::new(
+            status,
+            kind,
+            json!({ "Type": "User", "message": message.into() }),
+        )
     }
 
     pub(crate) fn function_not_found(arn: &str) -> Self {
@@ -59,11 +63,19 @@ impl ApiError {
         let message = format!(
             "Could not parse request body into json: Could not parse payload into json: {cause}"
         );
-        Self::user(StatusCode::BAD_REQUEST, "InvalidRequestContentException", message)
+        Self::user(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestContentException",
+            message,
+        )
     }
 
     pub(crate) fn invalid_parameter(message: impl Into<String>) -> Self {
-        Self::user(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
+        Self::user(
+            StatusCode::BAD_REQUEST,
+            "InvalidParameterValueException",
+            message,
+        )
     }
 
     pub(crate) fn validation(message: impl Into<String>) -> Self {
@@ -75,13 +87,21 @@ impl ApiError {
         let message = format!(
             "Request must be smaller than {PAYLOAD_LIMIT} bytes for the InvokeFunction operation"
         );
-        Self::user(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
+        Self::user(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestTooLargeException",
+            message,
+        )
     }
 
     /// No instance can be started, for this reason.
     pub(crate) fn not_ready(reason: &str) -> Self {
         let message = format!("No instance of the function can be started: {reason}");
-        Self::user(StatusCode::BAD_GATEWAY, "ResourceNotReadyException", message)
+        Self::user(
+            StatusCode::BAD_GATEWAY,
+            "ResourceNotReadyException",
+            message,
+        )
     }
 
     /// The platform failed the call.
@@ -123,7 +143,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body.to_string()).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         headers.insert(ERROR_TYPE, HeaderValue::from_static(self.kind));
         response
     }

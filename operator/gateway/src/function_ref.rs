@@ -19,7 +19,10 @@ pub(crate) struct Scope {
 
 impl Scope {
     pub(crate) fn arn(&self, name: &str) -> String {
-        format!("arn:aws:lambda:{}:{}:function:{name}", self.region, self.account)
+        format!(
+            "arn:aws:lambda:{}:{}:function:{name}",
+            self.region, self.account
+        )
     }
 }
 
@@ -65,7 +68,9 @@ impl FunctionRef {
     /// The name, if one of ours can be meant.
     pub(crate) fn known_name(&self) -> Option<FunctionName> {
         let version = self.qualifier.as_deref().unwrap_or(LATEST);
-        FunctionName::try_from(self.name.clone()).ok().filter(|_| version == LATEST)
+        FunctionName::try_from(self.name.clone())
+            .ok()
+            .filter(|_| version == LATEST)
     }
 
     pub(crate) fn not_found(&self, scope: &Scope) -> ApiError {
@@ -97,7 +102,9 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Option<(String, Option<String>)> {
-        FunctionRef::parse(text, None).ok().map(|r| (r.name, r.qualifier))
+        FunctionRef::parse(text, None)
+            .ok()
+            .map(|r| (r.name, r.qualifier))
     }
 
     #[test]
@@ -109,10 +116,17 @@ mod tests {
             ("000000000000:function:hello", None),
             ("function:hello:$LATEST", latest.clone()),
             ("arn:aws:lambda:us-east-1:000000000000:function:hello", None),
-            ("arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST", latest),
+            (
+                "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST",
+                latest,
+            ),
         ];
         for (text, qualifier) in cases {
-            assert_eq!(parsed(text), Some(("hello".to_owned(), qualifier)), "{text}");
+            assert_eq!(
+                parsed(text),
+                Some(("hello".to_owned(), qualifier)),
+                "{text}"
+            );
         }
     }
 

@@ -49,7 +49,14 @@ impl Link {
     async fn report(&self, report: Report) {
         let (pool, instance) = (self.pool, self.instance);
         // Without a driver there is nobody left to tell.
-        let _ = self.driver.send(Message::Report { pool, instance, report }).await;
+        let _ = self
+            .driver
+            .send(Message::Report {
+                pool,
+                instance,
+                report,
+            })
+            .await;
     }
 }
 
@@ -132,7 +139,10 @@ async fn follow_status(link: &Link, address: std::net::SocketAddr) {
     let stream = async {
         let stream = TcpStream::connect(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-        let request = Request::builder().uri(wire::STATUS_PATH).body(Empty::<Bytes>::new()).ok()?;
+        let request = Request::builder()
+            .uri(wire::STATUS_PATH)
+            .body(Empty::<Bytes>::new())
+            .ok()?;
         let read = async {
             let mut body = sender.send_request(request).await.ok()?.into_body();
             let mut pending = Vec::new();
@@ -175,7 +185,10 @@ async fn lease(
         }
     };
     let (parts, body) = response.into_parts();
-    let status = parts.headers.get(wire::STATUS).and_then(|value| value.to_str().ok());
+    let status = parts
+        .headers
+        .get(wire::STATUS)
+        .and_then(|value| value.to_str().ok());
     let status: Option<Status> = status.and_then(|text| text.parse().ok());
     if parts.headers.contains_key(wire::REFUSAL) {
         return link.report(Report::NotStarted { call, status }).await;

@@ -19,17 +19,34 @@ pub(crate) fn compose(deployment: &Deployment, scope: &Scope, instance: &str) ->
     let platform = [
         ("AWS_LAMBDA_FUNCTION_NAME", deployment.name.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", LATEST.to_owned()),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", spec.memory.get().to_string()),
+        (
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            spec.memory.get().to_string(),
+        ),
         ("AWS_LAMBDA_LOG_GROUP_NAME", log_group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.clone()),
-        ("AWS_LAMBDA_LOG_FORMAT", spec.logging.format.as_str().to_owned()),
+        (
+            "AWS_LAMBDA_LOG_FORMAT",
+            spec.logging.format.as_str().to_owned(),
+        ),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
-        ("LAMBDA_TASK_ROOT", deployment.launch.task_root.display().to_string()),
+        (
+            "LAMBDA_TASK_ROOT",
+            deployment.launch.task_root.display().to_string(),
+        ),
         ("_HANDLER", spec.handler().to_string()),
     ];
-    let own = spec.environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-    let defaults = [("AWS_REGION", &scope.region), ("AWS_DEFAULT_REGION", &scope.region)];
-    let defaults = defaults.into_iter().map(|(name, value)| (name.to_owned(), value.clone()));
+    let own = spec
+        .environment
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let defaults = [
+        ("AWS_REGION", &scope.region),
+        ("AWS_DEFAULT_REGION", &scope.region),
+    ];
+    let defaults = defaults
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.clone()));
     let environment: BTreeMap<String, String> = defaults
         .chain(own)
         .chain(deployment.launch.environment.clone())

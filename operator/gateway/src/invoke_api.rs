@@ -81,7 +81,9 @@ pub(crate) async fn invoke(
         error.into_response()
     });
     let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
-    response.headers_mut().insert(crate::error_response::REQUEST_ID, request_id);
+    response
+        .headers_mut()
+        .insert(crate::error_response::REQUEST_ID, request_id);
     response
 }
 
@@ -98,7 +100,9 @@ async fn call(
         drain(body).await;
         return Err(function.not_found(&app.scope));
     };
-    let payload = read_payload(body).await.inspect_err(|_| entry.metrics.refused())?;
+    let payload = read_payload(body)
+        .await
+        .inspect_err(|_| entry.metrics.refused())?;
     if wishes.kind == InvocationType::DryRun {
         let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
         return Ok((StatusCode::NO_CONTENT, version).into_response());
@@ -120,9 +124,17 @@ async fn call(
         reply,
     };
     let stopping = || ApiError::service("The gateway is shutting down; nothing was executed.");
-    let message = Message::Call { pool: entry.pool, call };
+    let message = Message::Call {
+        pool: entry.pool,
+        call,
+    };
     app.driver.send(message).await.map_err(|_| stopping())?;
-    let waiting = Waiting { driver: &app.driver, pool: entry.pool, invocation, done: false };
+    let waiting = Waiting {
+        driver: &app.driver,
+        pool: entry.pool,
+        invocation,
+        done: false,
+    };
     let reply = waiting.on(replied).await;
     let seconds = arrived.elapsed().as_secs_f64();
     entry.metrics.ended(outcome(&reply), seconds);
@@ -151,7 +163,9 @@ impl Drop for Waiting<'_> {
         if !self.done {
             let (pool, invocation) = (self.pool, self.invocation);
             // If the driver has no room the event is executed, and its answer dropped.
-            let _ = self.driver.try_send(Message::Abandoned { pool, invocation });
+            let _ = self
+                .driver
+                .try_send(Message::Abandoned { pool, invocation });
         }
     }
 }
@@ -235,8 +249,16 @@ fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
             )));
         }
     };
-    let client_context = headers.get(CLIENT_CONTEXT).map(decode_client_context).transpose()?;
-    Ok(Wishes { kind, log_tail, client_context, trace_id: headers.get(TRACE_ID).cloned() })
+    let client_context = headers
+        .get(CLIENT_CONTEXT)
+        .map(decode_client_context)
+        .transpose()?;
+    Ok(Wishes {
+        kind,
+        log_tail,
+        client_context,
+        trace_id: headers.get(TRACE_ID).cloned(),
+    })
 }
 
 /// Base64 JSON from the caller; the runtime gets the JSON.
@@ -249,7 +271,9 @@ fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError>
     let invalid = |cause: &dyn std::fmt::Display| {
         ApiError::invalid_parameter(format!("X-Amz-Client-Context must be base64 JSON: {cause}"))
     };
-    let decoded = BASE64_STANDARD.decode(encoded.as_bytes()).map_err(|error| invalid(&error))?;
+    let decoded = BASE64_STANDARD
+        .decode(encoded.as_bytes())
+        .map_err(|error| invalid(&error))?;
     let value: serde_json::Value =
         serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?;
     // Written anew, as a header value has no line breaks.
@@ -261,7 +285,9 @@ async fn read_payload(mut body: Body) -> Result<Bytes, ApiError> {
     let mut first: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ApiError::content_not_json(&error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if payload.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > PAYLOAD_LIMIT {
             drain(body).await;
             return Err(ApiError::request_too_large());

@@ -41,8 +41,13 @@ impl LogEntry {
             time: time.unwrap_or_else(Timestamp::now),
             function: function.clone(),
             instance: instance.to_owned(),
-            source: record.as_ref().map_or(LogSource::Platform, |record| record.source),
-            request_id: record.as_ref().and_then(|r| r.request_id).map(str::to_owned),
+            source: record
+                .as_ref()
+                .map_or(LogSource::Platform, |record| record.source),
+            request_id: record
+                .as_ref()
+                .and_then(|r| r.request_id)
+                .map(str::to_owned),
             text: record.map_or(line, |record| record.text).to_owned(),
         }
     }
@@ -82,7 +87,11 @@ impl LogStore {
     /// `bytes_per_function`: how much of each function's log is kept, in bytes.
     pub fn new(bytes_per_function: usize) -> Self {
         let (news, _) = broadcast::channel(SUBSCRIBER_LAG);
-        LogStore { lines: Arc::default(), news, bytes_per_function }
+        LogStore {
+            lines: Arc::default(),
+            news,
+            bytes_per_function,
+        }
     }
 
     /// All lines from now on, of all functions.
@@ -112,7 +121,9 @@ impl LogStore {
         function: &FunctionName,
     ) -> (Vec<Arc<LogEntry>>, broadcast::Receiver<Arc<LogEntry>>) {
         let functions = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = functions.get(function).map(|lines| lines.entries.iter().cloned().collect());
+        let entries = functions
+            .get(function)
+            .map(|lines| lines.entries.iter().cloned().collect());
         (entries.unwrap_or_default(), self.news.subscribe())
     }
 }

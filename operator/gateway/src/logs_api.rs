@@ -58,12 +58,22 @@ pub(crate) async fn logs(
 
 fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
     let function = FunctionRef::parse(name, None)?;
-    let entry = app.find(&function).ok_or_else(|| function.not_found(&app.scope))?;
-    let since = choice.since.map(|since| since.parse::<Timestamp>()).transpose().map_err(|e| {
-        ApiError::invalid_parameter(format!("since must be a time as RFC 3339 writes it: {e}"))
-    })?;
+    let entry = app
+        .find(&function)
+        .ok_or_else(|| function.not_found(&app.scope))?;
+    let since = choice
+        .since
+        .map(|since| since.parse::<Timestamp>())
+        .transpose()
+        .map_err(|e| {
+            ApiError::invalid_parameter(format!("since must be a time as RFC 3339 writes it: {e}"))
+        })?;
     let function = entry.deployment.name.clone();
-    let filter = Filter { function, since, text: choice.filter };
+    let filter = Filter {
+        function,
+        since,
+        text: choice.filter,
+    };
     let (kept, news) = app.logs.read(&filter.function);
     let news = choice.follow.then_some(news);
     let body = Body::from_stream(stream::unfold((kept, news, filter), next_chunk));
@@ -71,7 +81,11 @@ fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
     Ok(([(header::CONTENT_TYPE, ndjson)], body).into_response())
 }
 
-type Source = (Vec<Arc<LogEntry>>, Option<broadcast::Receiver<Arc<LogEntry>>>, Filter);
+type Source = (
+    Vec<Arc<LogEntry>>,
+    Option<broadcast::Receiver<Arc<LogEntry>>>,
+    Filter,
+);
 
 /// First all kept lines, then each that comes.
 async fn next_chunk(

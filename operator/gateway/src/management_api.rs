@@ -45,32 +45,56 @@ fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
         None => PAGE,
         Some(Ok(size @ 1..=10_000)) => size.min(PAGE),
         Some(_) => {
-            return Err(ApiError::validation("MaxItems must be a number from 1 to 10000"));
+            return Err(ApiError::validation(
+                "MaxItems must be a number from 1 to 10000",
+            ));
         }
     };
-    if page.function_version.as_deref().is_some_and(|version| version != "ALL") {
-        return Err(ApiError::validation("FunctionVersion must be ALL, or left out"));
+    if page
+        .function_version
+        .as_deref()
+        .is_some_and(|version| version != "ALL")
+    {
+        return Err(ApiError::validation(
+            "FunctionVersion must be ALL, or left out",
+        ));
     }
-    let after = page.marker.map(|marker| decode_marker(&marker)).transpose()?;
+    let after = page
+        .marker
+        .map(|marker| decode_marker(&marker))
+        .transpose()?;
     let catalog = app.catalog.borrow().clone();
     let mut rest = catalog
         .values()
         .map(|entry| &entry.deployment)
-        .filter(|one| after.as_deref().is_none_or(|after| one.name.as_str() > after))
+        .filter(|one| {
+            after
+                .as_deref()
+                .is_none_or(|after| one.name.as_str() > after)
+        })
         .peekable();
     let functions: Vec<_> = rest.by_ref().take(size).collect();
     let more = rest.peek().is_some();
     let mut body = Map::new();
     if let Some(last) = functions.last().filter(|_| more) {
-        body.insert("NextMarker".to_owned(), json!(BASE64_STANDARD.encode(last.name.as_str())));
+        body.insert(
+            "NextMarker".to_owned(),
+            json!(BASE64_STANDARD.encode(last.name.as_str())),
+        );
     }
-    let functions = functions.into_iter().map(|one| configuration(app, one)).collect();
+    let functions = functions
+        .into_iter()
+        .map(|one| configuration(app, one))
+        .collect();
     body.insert("Functions".to_owned(), Value::Array(functions));
     Ok(axum::Json(Value::Object(body)).into_response())
 }
 
 fn decode_marker(marker: &str) -> Result<String, ApiError> {
-    let name = BASE64_STANDARD.decode(marker).ok().and_then(|name| String::from_utf8(name).ok());
+    let name = BASE64_STANDARD
+        .decode(marker)
+        .ok()
+        .and_then(|name| String::from_utf8(name).ok());
     name.ok_or_else(|| ApiError::invalid_parameter("Marker must be a NextMarker of this gateway"))
 }
 
@@ -103,7 +127,9 @@ pub(crate) async fn get_configuration(
 
 fn find(app: &App, name: &str, parameters: &Parameters) -> Result<Arc<Deployment>, ApiError> {
     let function = FunctionRef::parse(name, parameters.qualifier.as_deref())?;
-    let entry = app.find(&function).ok_or_else(|| function.not_found(&app.scope))?;
+    let entry = app
+        .find(&function)
+        .ok_or_else(|| function.not_found(&app.scope))?;
     Ok(entry.deployment)
 }
 

@@ -16,8 +16,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 /// Upper bounds of the duration histogram, in seconds.
-const BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 900.0];
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 900.0,
+];
 
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -100,11 +101,23 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("pilotlight");
         let invocations = Family::default();
-        registry.register("invocations", "Invocations that ended, by outcome", invocations.clone());
+        registry.register(
+            "invocations",
+            "Invocations that ended, by outcome",
+            invocations.clone(),
+        );
         let cold_starts = Family::default();
-        registry.register("cold_starts", "Instances that served their first", cold_starts.clone());
+        registry.register(
+            "cold_starts",
+            "Instances that served their first",
+            cold_starts.clone(),
+        );
         let queued = Family::default();
-        registry.register("queued", "Invocations that wait for an instance", queued.clone());
+        registry.register(
+            "queued",
+            "Invocations that wait for an instance",
+            queued.clone(),
+        );
         let in_flight = Family::default();
         registry.register("in_flight", "Invocations in an instance", in_flight.clone());
         let instances = Family::default();
@@ -118,23 +131,35 @@ impl Metrics {
             duration.clone(),
         );
         let registry = Arc::new(registry);
-        Metrics { registry, invocations, cold_starts, queued, in_flight, instances, duration }
+        Metrics {
+            registry,
+            invocations,
+            cold_starts,
+            queued,
+            in_flight,
+            instances,
+            duration,
+        }
     }
 
     pub(crate) fn function(&self, name: &FunctionName) -> FunctionMetrics {
         let function = name.to_string();
-        let of_function = OfFunction { function: function.clone() };
+        let of_function = OfFunction {
+            function: function.clone(),
+        };
         FunctionMetrics {
             invocations: OUTCOMES.map(|outcome| {
                 let function = function.clone();
-                self.invocations.get_or_create_owned(&OfOutcome { function, outcome })
+                self.invocations
+                    .get_or_create_owned(&OfOutcome { function, outcome })
             }),
             cold_starts: self.cold_starts.get_or_create_owned(&of_function),
             queued: self.queued.get_or_create_owned(&of_function),
             in_flight: self.in_flight.get_or_create_owned(&of_function),
             instances: STATES.map(|state| {
                 let function = function.clone();
-                self.instances.get_or_create_owned(&OfState { function, state })
+                self.instances
+                    .get_or_create_owned(&OfState { function, state })
             }),
             duration: self.duration.get_or_create_owned(&of_function),
         }
@@ -143,10 +168,16 @@ impl Metrics {
     pub(crate) fn forget(&self, name: &FunctionName) {
         let function = name.to_string();
         for outcome in OUTCOMES {
-            self.invocations.remove(&OfOutcome { function: function.clone(), outcome });
+            self.invocations.remove(&OfOutcome {
+                function: function.clone(),
+                outcome,
+            });
         }
         for state in STATES {
-            self.instances.remove(&OfState { function: function.clone(), state });
+            self.instances.remove(&OfState {
+                function: function.clone(),
+                state,
+            });
         }
         let of_function = OfFunction { function };
         self.cold_starts.remove(&of_function);

@@ -27,9 +27,15 @@ const END_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("its scratch directory {path} cannot be made: {source}")]
-    Scratch { path: PathBuf, source: std::io::Error },
+    Scratch {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the supervisor {path} cannot be started: {source}")]
-    Spawn { path: PathBuf, source: std::io::Error },
+    Spawn {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the supervisor ended before it listened: {0}")]
     Ended(String),
     #[error("the supervisor did not listen within {} s", START_LIMIT.as_secs())]
@@ -47,7 +53,11 @@ pub struct ProcessBackend {
 impl ProcessBackend {
     /// `supervisor`: the program; `root`: where each instance gets a scratch directory.
     pub fn new(supervisor: PathBuf, root: PathBuf, logs: LogStore) -> Self {
-        ProcessBackend { supervisor, root, logs }
+        ProcessBackend {
+            supervisor,
+            root,
+            logs,
+        }
     }
 
     pub(crate) async fn start(
@@ -57,8 +67,10 @@ impl ProcessBackend {
         mut config: InstanceConfig,
     ) -> Result<InstanceProcess, StartError> {
         let scratch = Scratch(self.root.join(format!("{function}-{instance}")));
-        std::fs::create_dir_all(&scratch.0)
-            .map_err(|source| StartError::Scratch { path: scratch.0.clone(), source })?;
+        std::fs::create_dir_all(&scratch.0).map_err(|source| StartError::Scratch {
+            path: scratch.0.clone(),
+            source,
+        })?;
         let temporary = scratch.0.display().to_string();
         config.environment.insert("TMPDIR".to_owned(), temporary);
         let config = serde_json::to_string(&config).expect("the configuration has string keys");
@@ -72,7 +84,10 @@ impl ProcessBackend {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| StartError::Spawn { path: self.supervisor.clone(), source })?;
+            .map_err(|source| StartError::Spawn {
+                path: self.supervisor.clone(),
+                source,
+            })?;
         let (tell, listening) = oneshot::channel();
         let reader = LogReader {
             logs: self.logs.clone(),
@@ -96,9 +111,13 @@ impl ProcessBackend {
             tokio::join!(complaints, records).0
         });
         match tokio::time::timeout(START_LIMIT, listening).await {
-            Ok(Ok(address)) => {
-                Ok(InstanceProcess { child, lifeline, address, logs, _scratch: scratch })
-            }
+            Ok(Ok(address)) => Ok(InstanceProcess {
+                child,
+                lifeline,
+                address,
+                logs,
+                _scratch: scratch,
+            }),
             Ok(Err(_)) => Err(StartError::Ended(logs.await.unwrap_or_default())),
             Err(_) => Err(StartError::TooSlow),
         }
@@ -145,8 +164,14 @@ impl InstanceProcess {
     /// Ends it, with all that it runs, and waits for its last log line.
     pub(crate) async fn end(mut self) {
         drop(self.lifeline.take());
-        if tokio::time::timeout(END_LIMIT, self.child.wait()).await.is_err() {
-            tracing::warn!(pid = self.child.id(), "a supervisor does not end and is killed");
+        if tokio::time::timeout(END_LIMIT, self.child.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                pid = self.child.id(),
+                "a supervisor does not end and is killed"
+            );
             let _ = self.child.kill().await;
         }
         let _ = self.logs.await;
@@ -171,7 +196,9 @@ impl LogReader {
                     // Nobody waits any more if the start was given up.
                     let _ = tell.take().map(|tell| tell.send(address));
                 }
-                _ => self.logs.add(LogEntry::from_line(&self.function, &self.instance, &line)),
+                _ => self
+                    .logs
+                    .add(LogEntry::from_line(&self.function, &self.instance, &line)),
             }
         }
     }
@@ -181,7 +208,8 @@ impl LogReader {
         let mut lines = BufReader::new(from).lines();
         let mut last = String::new();
         while let Ok(Some(line)) = lines.next_line().await {
-            self.logs.add(LogEntry::from_line(&self.function, &self.instance, &line));
+            self.logs
+                .add(LogEntry::from_line(&self.function, &self.instance, &line));
             last = line;
         }
         last

@@ -61,7 +61,10 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn scope(&self) -> Scope {
-        Scope { region: self.region.clone(), account: self.account.clone() }
+        Scope {
+            region: self.region.clone(),
+            account: self.account.clone(),
+        }
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
@@ -121,7 +124,13 @@ impl Gateway {
     /// get new instances, those that are missing are deleted.
     pub async fn deploy(&self, all: Vec<Deployment>) {
         let (done, deployed) = oneshot::channel();
-        if self.app.driver.send(Message::Deploy { all, done }).await.is_ok() {
+        if self
+            .app
+            .driver
+            .send(Message::Deploy { all, done })
+            .await
+            .is_ok()
+        {
             // An error means that the gateway is shut down, and there is nothing to deploy to.
             let _ = deployed.await;
         }
@@ -154,8 +163,14 @@ fn routes(app: Arc<App>) -> Router {
         .route("/2015-03-31/functions", get(management_api::list))
         .route("/2015-03-31/functions/", get(management_api::list))
         .route("/2015-03-31/functions/{name}", get(management_api::get))
-        .route("/2015-03-31/functions/{name}/configuration", get(management_api::get_configuration))
-        .route("/2015-03-31/functions/{name}/invocations", post(invoke_api::invoke))
+        .route(
+            "/2015-03-31/functions/{name}/configuration",
+            get(management_api::get_configuration),
+        )
+        .route(
+            "/2015-03-31/functions/{name}/invocations",
+            post(invoke_api::invoke),
+        )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs_api::logs))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

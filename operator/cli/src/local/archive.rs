@@ -87,7 +87,8 @@ fn unzip(file: File, target: &mut Target) -> Result<()> {
     let mut archive = zip::ZipArchive::new(file).context("url: the zip file is damaged")?;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).context("url: the zip file is damaged")?;
-        let name = PathBuf::from(entry.name());
+        let name = entry.name().context("url: a damaged name")?;
+        let name = PathBuf::from(name.into_owned());
         let mode = entry.unix_mode().unwrap_or(0o644);
         if entry.is_dir() {
             target.directory(&name)?;

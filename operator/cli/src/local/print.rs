@@ -154,7 +154,7 @@ fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result
     if !is_terminal {
         return writeln!(out, "{time:.3} {function} {instance} {request_id} {text}");
     }
-    let time = time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+    let time = time.in_tz_TBD.strftime("%H:%M:%S%.3f").to_string();
     let name = style(function.as_str());
     let body = match source {
         LogSource::Stdout | LogSource::Stderr => Style::new(),

@@ -5,6 +5,11 @@
 //! watches. A failing seed is printed; replay it with its trace by
 //! `SEED=<n> cargo test -p pilotlight-core --test simulation -- --nocapture`.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a test's trace and summary go to its output"
+)]
+
 mod instances;
 mod oracle;
 mod world;

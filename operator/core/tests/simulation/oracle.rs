@@ -101,7 +101,7 @@ impl Oracle {
         self.room = self.room.max(settings.limit + settings.queue);
     }
 
-    pub(crate) fn after_step(&mut self, now: Instant, pool: &Pool, settings: Settings) {
+    pub(crate) fn after_step(&mut self, pool: &Pool, settings: Settings) {
         let live = pool.counts().live();
         if live <= settings.limit {
             self.limit = settings.limit;
@@ -116,7 +116,11 @@ impl Oracle {
         if load <= room {
             self.room = room;
         }
-        assert!(load <= self.room, "{load} in flight and queued, room for {}", self.room);
+        assert!(
+            load <= self.room,
+            "{load} in flight and queued, room for {}",
+            self.room
+        );
     }
 
     pub(crate) fn settled(&self, now: Instant, pool: &Pool) {
@@ -127,7 +131,10 @@ impl Oracle {
 
     pub(crate) fn at_the_end(&self, pool: &Pool) {
         // Whether another gateway noticed that its lease broke is in its own account.
-        let own = self.invocations.iter().filter(|(invocation, _)| invocation.0 < FOREIGN);
+        let own = self
+            .invocations
+            .iter()
+            .filter(|(invocation, _)| invocation.0 < FOREIGN);
         for (invocation, account) in own {
             assert_eq!(account.answers, 1, "{invocation:?} is never answered");
         }

@@ -211,7 +211,7 @@ impl World {
                 println!("{:>12?} {happening:?}", at - self.started_at);
             }
             self.happen(happening);
-            self.oracle.after_step(self.now, &self.pool, self.settings);
+            self.oracle.after_step(&self.pool, self.settings);
             self.schedule_pool_wake();
         }
         self.oracle.at_the_end(&self.pool);
