@@ -60,14 +60,19 @@ pub(crate) fn client() -> Agent {
 /// The refusal in an answer whose status says that there is one, worded for a person.
 pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::Error> {
     let (head, body) = answer.into_parts();
-    let kind = head.headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    let kind = head
+        .headers
+        .get("x-amzn-errortype")
+        .and_then(|kind| kind.to_str().ok());
     let mut text = Vec::new();
     body.into_reader()
         .take(REFUSAL_LIMIT)
         .read_to_end(&mut text)
         .context("the gateway's answer broke off")?;
     let said = serde_json::from_slice::<Value>(&text).ok();
-    let said = said.as_ref().and_then(|said| said.get("message").or_else(|| said.get("Message")));
+    let said = said
+        .as_ref()
+        .and_then(|said| said.get("message").or_else(|| said.get("Message")));
     let said = match said.and_then(Value::as_str) {
         Some(said) => said.to_owned(),
         None => String::from_utf8_lossy(&text).trim().to_owned(),
@@ -77,7 +82,9 @@ pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::
         StatusCode::TOO_MANY_REQUESTS => "; try again, or raise its `spec.concurrency`",
         _ => "",
     };
-    let kind = kind.map(str::to_owned).unwrap_or_else(|| head.status.to_string());
+    let kind = kind
+        .map(str::to_owned)
+        .unwrap_or_else(|| head.status.to_string());
     Ok(anyhow!("{function}: {said} ({kind}){hint}"))
 }
 
@@ -107,7 +114,9 @@ mod tests {
 
     #[test]
     fn an_endpoint_may_end_in_a_slash() {
-        let endpoint = Endpoint { url: "http://127.0.0.1:7070/".to_owned() };
+        let endpoint = Endpoint {
+            url: "http://127.0.0.1:7070/".to_owned(),
+        };
         assert_eq!(endpoint.url("/x"), "http://127.0.0.1:7070/x");
     }
 }

@@ -37,7 +37,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let event = event(args)?;
-    let path = format!("/2015-03-31/functions/{}/invocations", endpoint::encode(&args.name));
+    let path = format!(
+        "/2015-03-31/functions/{}/invocations",
+        endpoint::encode(&args.name)
+    );
     let mut call = endpoint::client()
         .post(args.endpoint.url(&path))
         .header("content-type", "application/json");
@@ -47,15 +50,24 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if let Some(context) = &args.client_context {
         call = call.header("x-amz-client-context", BASE64.encode(context));
     }
-    let answer = call.send(&event[..]).map_err(|error| args.endpoint.unanswered(error))?;
+    let answer = call
+        .send(&event[..])
+        .map_err(|error| args.endpoint.unanswered(error))?;
     if !answer.status().is_success() {
         return Err(endpoint::refusal(&args.name, answer)?);
     }
 
-    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let failed = header("x-amz-function-error").map(str::to_owned);
     if let Some(log) = header("x-amz-log-result") {
-        let log = BASE64.decode(log).context("the answer's log is not base64")?;
+        let log = BASE64
+            .decode(log)
+            .context("the answer's log is not base64")?;
         io::stderr().write_all(&log)?;
     }
     print(answer.into_body().into_reader()).context("the answer broke off")?;
@@ -71,7 +83,9 @@ fn event(args: &Args) -> Result<Vec<u8>> {
     match (&args.payload, &args.payload_file) {
         (Some(dash), _) if dash == "-" => {
             let mut event = Vec::new();
-            io::stdin().read_to_end(&mut event).context("the event on standard input")?;
+            io::stdin()
+                .read_to_end(&mut event)
+                .context("the event on standard input")?;
             Ok(event)
         }
         (Some(payload), _) => Ok(payload.clone().into_bytes()),

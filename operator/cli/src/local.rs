@@ -53,8 +53,10 @@ const SUPERVISOR: &str = "pilotlight-supervisor";
 
 /// Run functions on this machine; changes to them are taken up at once.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 ended by a signal, 1 a function could not be prepared, \
-                        2 a manifest or an argument is wrong.")]
+#[command(
+    after_help = "Exit codes: 0 ended by a signal, 1 a function could not be prepared, \
+                        2 a manifest or an argument is wrong."
+)]
 pub(crate) struct Args {
     /// Manifests, or directories to search for them.
     #[arg(required = true, value_name = "PATH")]
@@ -84,7 +86,12 @@ pub(crate) struct Args {
 /// What the machine's environment says; arguments, so that nothing else reads it.
 #[derive(Debug, clap::Args)]
 struct Machine {
-    #[arg(long, hide = true, env = "PATH", default_value = "/usr/local/bin:/usr/bin:/bin")]
+    #[arg(
+        long,
+        hide = true,
+        env = "PATH",
+        default_value = "/usr/local/bin:/usr/bin:/bin"
+    )]
     search_path: OsString,
     #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
     user_cache: Option<PathBuf>,
@@ -97,9 +104,15 @@ impl Args {
         if let Some(cache) = &self.cache {
             return Ok(cache.clone());
         }
-        let of_user = self.machine.user_cache.clone().filter(|directory| directory.is_absolute());
+        let of_user = self
+            .machine
+            .user_cache
+            .clone()
+            .filter(|directory| directory.is_absolute());
         let of_user = of_user.or_else(|| Some(self.machine.home.as_ref()?.join(".cache")));
-        Ok(of_user.context("there is no HOME for the cache: pass --cache")?.join("pilotlight"))
+        Ok(of_user
+            .context("there is no HOME for the cache: pass --cache")?
+            .join("pilotlight"))
     }
 
     /// Absolute, since instances are started elsewhere.
@@ -113,7 +126,9 @@ impl Args {
             }
         };
         match path.canonicalize() {
-            Ok(path) if fs::metadata(&path).is_ok_and(|file| code::is_executable(&file)) => Ok(path),
+            Ok(path) if fs::metadata(&path).is_ok_and(|file| code::is_executable(&file)) => {
+                Ok(path)
+            }
             _ => bail!(
                 "{} is not an executable: build it beside `pilotlight` (`cargo build -p \
                  {SUPERVISOR}`), or pass --supervisor",
@@ -124,7 +139,10 @@ impl Args {
 
     async fn listener(&self) -> Result<TcpListener> {
         let listener = TcpListener::bind(&self.listen).await.with_context(|| {
-            format!("--listen {}: cannot listen there; 127.0.0.1:0 picks a free port", self.listen)
+            format!(
+                "--listen {}: cannot listen there; 127.0.0.1:0 picks a free port",
+                self.listen
+            )
         })?;
         if !listener.local_addr()?.ip().is_loopback() {
             print::note("warning: whoever reaches this address can run the functions");
@@ -134,7 +152,9 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.context("no runtime for the gateway")?;
     let exit = runtime.block_on(local(args));
     // A download that was given up must not hold up the end.
@@ -163,11 +183,17 @@ async fn local(args: Args) -> Result<Exit> {
         }
     };
     if !outcome.failures.is_empty() {
-        outcome.failures.iter().for_each(|failure| print::error(&reload::worded(failure)));
+        outcome
+            .failures
+            .iter()
+            .for_each(|failure| print::error(&reload::worded(failure)));
         return Ok(Exit::Failure);
     }
     let served = Served::new(args.paths, preparer, outcome.deployments);
-    let config = Config { concurrency: args.concurrency.into(), ..Config::default() };
+    let config = Config {
+        concurrency: args.concurrency.into(),
+        ..Config::default()
+    };
     serve(config, supervisor, listener, served, signals).await
 }
 
@@ -203,7 +229,11 @@ async fn serve(
     stop.cancel();
     let end = async {
         gateway.shutdown().await;
-        if failure.is_none() && tokio::time::timeout(CLOSE_LIMIT, &mut serving).await.is_err() {
+        if failure.is_none()
+            && tokio::time::timeout(CLOSE_LIMIT, &mut serving)
+                .await
+                .is_err()
+        {
             serving.abort();
         }
     };

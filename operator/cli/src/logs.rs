@@ -39,9 +39,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         query.push_str(&format!("&filter={}", endpoint::encode(filter)));
     }
     let name = endpoint::encode(&args.name);
-    let url = args.endpoint.url(&format!("/pilotlight/v1/functions/{name}/logs?{query}"));
-    let answer =
-        endpoint::client().get(url).call().map_err(|error| args.endpoint.unanswered(error))?;
+    let url = args
+        .endpoint
+        .url(&format!("/pilotlight/v1/functions/{name}/logs?{query}"));
+    let answer = endpoint::client()
+        .get(url)
+        .call()
+        .map_err(|error| args.endpoint.unanswered(error))?;
     if !answer.status().is_success() {
         return Err(endpoint::refusal(&args.name, answer)?);
     }
@@ -62,7 +66,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 fn write(out: &mut impl Write, entry: &LogEntry) -> io::Result<()> {
     let request_id = entry.request_id.as_deref().unwrap_or("-");
     let source = entry.source.as_str();
-    writeln!(out, "{:.3} {source:<8} {request_id} {}", entry.time, entry.text)
+    writeln!(
+        out,
+        "{:.3} {source:<8} {request_id} {}",
+        entry.time, entry.text
+    )
 }
 
 /// Reads a point in time, or an age before `now`.
@@ -70,10 +78,15 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let age = text.parse::<SignedDuration>().ok().filter(|age| !age.is_negative());
-    age.and_then(|age| now.checked_sub(age).ok()).ok_or_else(|| {
-        "must be an age such as 90s, 5m or 1h30m, or a time such as 2026-01-31T10:00:00Z".to_owned()
-    })
+    let age = text
+        .parse::<SignedDuration>()
+        .ok()
+        .filter(|age| !age.is_negative());
+    age.and_then(|age| now.checked_sub(age).ok())
+        .ok_or_else(|| {
+            "must be an age such as 90s, 5m or 1h30m, or a time such as 2026-01-31T10:00:00Z"
+                .to_owned()
+        })
 }
 
 #[cfg(test)]
@@ -90,7 +103,11 @@ mod tests {
             ("0s", "2026-01-31T10:00:00Z"),
             ("2026-01-30T12:00:00+02:00", "2026-01-30T10:00:00Z"),
         ] {
-            assert_eq!(since(text, now), Ok(expected.parse().expect("a time")), "{text}");
+            assert_eq!(
+                since(text, now),
+                Ok(expected.parse().expect("a time")),
+                "{text}"
+            );
         }
         for text in ["", "5", "yesterday", "-5m", "5 months", "2026-01-31"] {
             assert!(since(text, now).is_err(), "{text}");
@@ -107,6 +124,9 @@ mod tests {
         let mut line = Vec::new();
         write(&mut line, &entry).expect("a vector takes all");
         let line = String::from_utf8(line).expect("text");
-        assert_eq!(line, "2026-01-31T10:00:00.123Z stdout   8c1d  two  spaces \n");
+        assert_eq!(
+            line,
+            "2026-01-31T10:00:00.123Z stdout   8c1d  two  spaces \n"
+        );
     }
 }

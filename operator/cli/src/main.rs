@@ -24,7 +24,13 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "pilotlight", version, propagate_version = true)]
 struct Cli {
     /// What the program says about itself on standard error: error, warn, info, debug, trace.
-    #[arg(long, global = true, env = "PILOTLIGHT_LOG", default_value = "warn", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "PILOTLIGHT_LOG",
+        default_value = "warn",
+        value_name = "LEVEL"
+    )]
     log: String,
     #[command(subcommand)]
     command: Command,

@@ -31,7 +31,9 @@ pub(crate) struct Fault<'a> {
 
 impl Fault<'_> {
     pub(crate) fn to_bytes(&self) -> Bytes {
-        serde_json::to_vec(self).expect("two strings are always JSON").into()
+        serde_json::to_vec(self)
+            .expect("two strings are always JSON")
+            .into()
     }
 }
 
@@ -50,8 +52,12 @@ pub(crate) async fn read(mut body: Incoming) -> Payload {
     let mut joined = BytesMut::new();
     let mut size = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Payload::Truncated };
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(frame) = frame else {
+            return Payload::Truncated;
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         let first = size == 0;
         size += data.len();
         if size > PAYLOAD_LIMIT {
@@ -83,6 +89,12 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<
 }
 
 pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Response<Full<Bytes>> {
-    let error = ApiError { error_message: message, error_type };
-    json(status, serde_json::to_vec(&error).expect("two strings are always JSON"))
+    let error = ApiError {
+        error_message: message,
+        error_type,
+    };
+    json(
+        status,
+        serde_json::to_vec(&error).expect("two strings are always JSON"),
+    )
 }

@@ -60,7 +60,6 @@ pub(crate) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
 pub(crate) struct Invocation {
     pub(crate) call: Call,
     pub(crate) posted: Option<Posted>,
-    pub(crate) started: bool,
     /// END and REPORT are logged.
     closed: bool,
     tail: VecDeque<u8>,
@@ -74,16 +73,11 @@ impl Invocation {
         Invocation {
             call,
             posted: None,
-            started: false,
             closed: false,
             tail: VecDeque::new(),
             held: None,
             reply: Some(reply),
         }
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.started && !self.closed
     }
 
     /// Answered and closed: nothing will ask for it again.
@@ -151,7 +145,10 @@ pub(crate) fn answer_body(
         (Outcome::Failed(_), Some(posted)) => (posted.body, posted.content_type.unwrap_or(json)),
         (Outcome::Failed(failure), None) => {
             let error_message = &failure.message(&call.request_id);
-            let fault = Fault { error_type: failure.error_type(), error_message };
+            let fault = Fault {
+                error_type: failure.error_type(),
+                error_message,
+            };
             (fault.to_bytes(), json)
         }
         (Outcome::Success | Outcome::FunctionError, None) => {
@@ -170,12 +167,20 @@ fn sanitised(call: &Call, posted: &Posted, outcome: Outcome) -> Bytes {
         Outcome::Failed(failure) => failure.error_type(),
         Outcome::Success | Outcome::FunctionError => "Function.Unknown",
     };
-    let in_body = serde_json::from_slice::<Typed>(&posted.body).ok().map(|typed| typed.error_type);
+    let in_body = serde_json::from_slice::<Typed>(&posted.body)
+        .ok()
+        .map(|typed| typed.error_type);
     let in_body = in_body.as_deref().filter(|name| !name.is_empty());
-    let error_type = in_body.or(posted.error_type.as_deref()).unwrap_or(of_failure);
+    let error_type = in_body
+        .or(posted.error_type.as_deref())
+        .unwrap_or(of_failure);
     let error_message = &format!(
         "The function failed. Its error is in the function's log under RequestId: {}",
         call.request_id
     );
-    Fault { error_type, error_message }.to_bytes()
+    Fault {
+        error_type,
+        error_message,
+    }
+    .to_bytes()
 }

@@ -7,13 +7,13 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
 
 use pilotlight_core::wire::{LogRecord, LogSource};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
 
 use crate::worker::Shared;
@@ -41,7 +41,12 @@ impl Log {
         self.time.clear();
         let now = jiff::Timestamp::now();
         let record = write!(self.time, "{now:.6}").and_then(|()| {
-            let record = LogRecord { time: &self.time, source, request_id, text };
+            let record = LogRecord {
+                time: &self.time,
+                source,
+                request_id,
+                text,
+            };
             writeln!(self.pending, "{record}")
         });
         record.expect("a string takes any text");
@@ -90,43 +95,24 @@ pub(crate) async fn write_out(worker: Shared) -> io::Result<()> {
 }
 
 enum Stdout {
-    Pipe(AsyncFd<File>),
+    Pipe(Sender),
     /// A file or a terminal: a write does not wait for a reader there.
     Direct(File),
 }
 
 impl Stdout {
     fn open() -> io::Result<Self> {
-        let fd: OwnedFd = io::stdout().as_fd().try_clone_to_owned()?;
-        let file = File::from(fd);
-        let kind = file.metadata()?.file_type();
-        if kind.is_fifo() || kind.is_socket() {
-            rustix::io::ioctl_fionbio(&file, true)?;
-            return Ok(Stdout::Pipe(AsyncFd::with_interest(file, Interest::WRITABLE)?));
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        match file.metadata()?.file_type().is_fifo() {
+            true => Ok(Stdout::Pipe(Sender::from_file(file)?)),
+            false => Ok(Stdout::Direct(file)),
         }
-        Ok(Stdout::Direct(file))
     }
 
-    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let pipe = match self {
-            Stdout::Direct(file) => return file.write_all(bytes),
-            Stdout::Pipe(pipe) => pipe,
-        };
-        while !bytes.is_empty() {
-            match pipe.get_ref().write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut guard = pipe.writable().await?;
-                    // The state may be stale: only a write that blocks again clears it.
-                    match guard.try_io(|pipe| pipe.get_ref().write(bytes)) {
-                        Ok(written) => bytes = &bytes[written?..],
-                        Err(_would_block) => {}
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stdout::Direct(file) => file.write_all(bytes),
+            Stdout::Pipe(pipe) => pipe.write_all(bytes).await,
         }
-        Ok(())
     }
 }

@@ -28,7 +28,12 @@ fn main() -> anyhow::Result<()> {
         .with_context(|| format!("set {CONFIG_VARIABLE} to the instance's configuration"))?;
     let config: InstanceConfig = serde_json::from_str(&text)
         .with_context(|| format!("{CONFIG_VARIABLE} does not hold a valid configuration"))?;
-    anyhow::ensure!(!config.command.is_empty(), "{CONFIG_VARIABLE}: `command` is empty");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    anyhow::ensure!(
+        !config.command.is_empty(),
+        "{CONFIG_VARIABLE}: `command` is empty"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     tokio::task::LocalSet::new().block_on(&runtime, lifecycle::run(config))
 }

@@ -28,14 +28,24 @@ struct Usage {
 impl Memory {
     pub(crate) fn of(leader: Pid) -> Self {
         let file = File::open(format!("/proc/{}/status", leader.as_raw_pid())).ok();
-        Memory { leader: file.map(|file| (leader, file)), peak_kib: 0 }
+        Memory {
+            leader: file.map(|file| (leader, file)),
+            peak_kib: 0,
+        }
     }
 
     /// MiB in use now, by the runtime process and its descendants.
     pub(crate) fn look(&mut self) -> u64 {
-        let mut sum = self.leader.as_ref().map(|(_, file)| usage(file)).unwrap_or_default();
+        let mut sum = self
+            .leader
+            .as_ref()
+            .map(|(_, file)| usage(file))
+            .unwrap_or_default();
         let leader = self.leader.as_ref().map(|(pid, _)| *pid);
-        for pid in process::descendants().into_iter().filter(|pid| Some(*pid) != leader) {
+        for pid in process::descendants()
+            .into_iter()
+            .filter(|pid| Some(*pid) != leader)
+        {
             if let Ok(file) = File::open(format!("/proc/{}/status", pid.as_raw_pid())) {
                 let usage = usage(&file);
                 sum.peak_kib += usage.peak_kib;
@@ -59,14 +69,19 @@ impl Memory {
 /// Zero for a process that has ended.
 fn usage(status: &File) -> Usage {
     let mut buffer = [0; STATUS_SIZE];
-    let Ok(size) = rustix::io::pread(status, &mut buffer, 0) else { return Usage::default() };
+    let Ok(size) = rustix::io::pread(status, &mut buffer, 0) else {
+        return Usage::default();
+    };
     let text = String::from_utf8_lossy(&buffer[..size]);
     let kib = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name))?;
         value.trim().strip_suffix(" kB")?.parse().ok()
     };
     let now_kib = kib("VmRSS:").unwrap_or(0);
-    Usage { peak_kib: kib("VmHWM:").unwrap_or(now_kib), now_kib }
+    Usage {
+        peak_kib: kib("VmHWM:").unwrap_or(now_kib),
+        now_kib,
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 //! event that ends or begins an invocation, so that every line is logged under the right one.
 //! Never waits: `watch` wakes the worker when there is something to read.
 
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader};
 use std::rc::Rc;
 
 use pilotlight_core::wire::LogSource;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::io::Errno;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::worker::WeakShared;
 
@@ -22,7 +22,7 @@ const CHUNK: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Output {
-    pipe: Rc<AsyncFd<PipeReader>>,
+    pipe: Rc<Receiver>,
     pub(crate) source: LogSource,
     /// The beginning of a line whose end is not there yet.
     partial: Vec<u8>,
@@ -39,17 +39,21 @@ pub(crate) enum Drained {
 
 impl Output {
     pub(crate) fn new(pipe: PipeReader, source: LogSource) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&pipe, true)?;
-        let pipe = Rc::new(AsyncFd::with_interest(pipe, Interest::READABLE)?);
-        Ok(Output { pipe, source, partial: Vec::new(), cut: false })
+        let pipe = Rc::new(Receiver::from_owned_fd(pipe.into())?);
+        Ok(Output {
+            pipe,
+            source,
+            partial: Vec::new(),
+            cut: false,
+        })
     }
 
-    /// Reads what is there. Straight from the pipe: tokio's readiness may lag behind.
+    /// Reads what is there.
     pub(crate) fn drain(&mut self, mut emit: impl FnMut(LogSource, &str)) -> Drained {
         let mut chunk = [0; CHUNK];
         let mut total = 0;
         while total < DRAIN_LIMIT {
-            match self.pipe.get_ref().read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => return Drained::End,
                 Ok(size) => {
                     self.split(&chunk[..size], &mut emit);
@@ -61,6 +65,15 @@ impl Output {
             }
         }
         Drained::More
+    }
+
+    /// Straight from the pipe, as tokio's readiness may lag behind; and when the pipe is empty
+    /// through tokio, which clears the readiness that `watch` waits for.
+    fn read(&self, chunk: &mut [u8]) -> io::Result<usize> {
+        match rustix::io::read(&*self.pipe, &mut *chunk) {
+            Err(Errno::WOULDBLOCK) => self.pipe.try_read(chunk),
+            result => Ok(result?),
+        }
     }
 
     /// The beginning of a line counts as one: the invocation that printed it is over.
@@ -84,7 +97,8 @@ impl Output {
                 continue;
             }
             let room = LINE_LIMIT - self.partial.len();
-            self.partial.extend_from_slice(&line[..line.len().min(room)]);
+            self.partial
+                .extend_from_slice(&line[..line.len().min(room)]);
             self.cut |= line.len() > room;
             if ended {
                 emit(self.source, &String::from_utf8_lossy(&self.partial));
@@ -98,11 +112,13 @@ impl Output {
         let (pipe, source) = (self.pipe.clone(), self.source);
         async move {
             loop {
-                let Ok(mut ready) = pipe.readable().await else { return };
-                // Before the read: bytes that come in between make it ready again.
-                ready.clear_ready();
+                if pipe.readable().await.is_err() {
+                    return;
+                }
                 loop {
-                    let Some(worker) = worker.upgrade() else { return };
+                    let Some(worker) = worker.upgrade() else {
+                        return;
+                    };
                     let drained = worker.borrow_mut().on_output(source);
                     match drained {
                         Drained::More => tokio::task::yield_now().await,
@@ -121,7 +137,9 @@ mod tests {
     use std::io::Write;
 
     fn lines_of(writes: &[&[u8]]) -> Vec<String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let _guard = runtime.as_ref().expect("a tokio runtime").enter();
         let (reader, mut writer) = io::pipe().expect("a pipe");
         let mut output = Output::new(reader, LogSource::Stdout).expect("a watched pipe");
@@ -146,7 +164,10 @@ mod tests {
         let mut long = vec![b'x'; LINE_LIMIT + 100_000];
         long.extend_from_slice(b"\nnext\n");
         let lines = lines_of(&[&long]);
-        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_LIMIT, 4]);
+        assert_eq!(
+            lines.iter().map(String::len).collect::<Vec<_>>(),
+            [LINE_LIMIT, 4]
+        );
     }
 
     #[test]

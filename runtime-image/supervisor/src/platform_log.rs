@@ -49,7 +49,11 @@ impl PlatformLog {
     fn text(&self, line: &LogLine, peak_mib: u64) -> String {
         match line {
             LogLine::InitStart => format!("INIT_START Runtime Version: {}", self.runtime),
-            LogLine::InitReport { duration, failure, in_invocation } => format!(
+            LogLine::InitReport {
+                duration,
+                failure,
+                in_invocation,
+            } => format!(
                 "INIT_REPORT Init Duration: {:.2} ms\tPhase: {}\t{}",
                 millis(*duration),
                 phase(*in_invocation),
@@ -60,7 +64,12 @@ impl PlatformLog {
             }
             LogLine::TimedOut { request_id, after } => timed_out(request_id, *after),
             LogLine::End { request_id } => format!("END RequestId: {request_id}"),
-            LogLine::Report { request_id, duration, init, failure } => {
+            LogLine::Report {
+                request_id,
+                duration,
+                init,
+                failure,
+            } => {
                 let init = init.map(|init| format!("Init Duration: {:.2} ms\t", millis(init)));
                 format!(
                     "REPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {} ms\t\
@@ -87,7 +96,11 @@ impl PlatformLog {
                     "functionVersion": self.version,
                 }),
             ),
-            LogLine::InitReport { duration, failure, in_invocation } => {
+            LogLine::InitReport {
+                duration,
+                failure,
+                in_invocation,
+            } => {
                 let mut record = json_status(Some(failure));
                 record.insert("initializationType".to_owned(), json!("on-demand"));
                 record.insert("phase".to_owned(), json!(phase(*in_invocation)));
@@ -101,7 +114,12 @@ impl PlatformLog {
             ),
             LogLine::TimedOut { request_id, after } => return Some(timed_out(request_id, *after)),
             LogLine::End { .. } => return None,
-            LogLine::Report { request_id, duration, init, failure } => {
+            LogLine::Report {
+                request_id,
+                duration,
+                init,
+                failure,
+            } => {
                 let mut metrics = json!({
                     "durationMs": rounded(*duration),
                     "billedDurationMs": billed_ms(*duration),
@@ -117,13 +135,21 @@ impl PlatformLog {
                 ("platform.report", record.into())
             }
         };
-        let line = JsonLine { time: iso_now(), r#type, record };
+        let line = JsonLine {
+            time: iso_now(),
+            r#type,
+            record,
+        };
         Some(serde_json::to_string(&line).expect("strings and numbers are always JSON"))
     }
 }
 
 fn timed_out(request_id: &str, after: Duration) -> String {
-    format!("{} {request_id} Task timed out after {:.2} seconds", iso_now(), after.as_secs_f64())
+    format!(
+        "{} {request_id} Task timed out after {:.2} seconds",
+        iso_now(),
+        after.as_secs_f64()
+    )
 }
 
 fn iso_now() -> String {

@@ -24,11 +24,16 @@ pub(crate) struct Started {
 
 /// Orphans below this process become its children, as they do below the first process of a pod.
 pub(crate) fn become_reaper() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+    Ok(rustix::process::set_child_subreaper(Some(
+        rustix::process::getpid(),
+    ))?)
 }
 
 pub(crate) fn start(config: &InstanceConfig, api: SocketAddr) -> io::Result<Started> {
-    let (program, arguments) = config.command.split_first().expect("main refuses no command");
+    let (program, arguments) = config
+        .command
+        .split_first()
+        .expect("main refuses no command");
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let mut command = Command::new(program);
@@ -44,13 +49,21 @@ pub(crate) fn start(config: &InstanceConfig, api: SocketAddr) -> io::Result<Star
         .process_group(0);
     end_with_parent(&mut command);
     let pid = Pid::from_child(&command.spawn()?);
-    Ok(Started { pid, stdout, stderr })
+    Ok(Started {
+        pid,
+        stdout,
+        stderr,
+    })
 }
 
 /// A supervisor that is killed outright takes the runtime process along.
 #[allow(unsafe_code)]
 fn end_with_parent(command: &mut Command) {
-    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+    let ask = || {
+        Ok(rustix::process::set_parent_process_death_signal(Some(
+            Signal::KILL,
+        ))?)
+    };
     // SAFETY: between fork and exec the closure makes one system call; it allocates nothing,
     // takes no lock and touches no memory of the parent.
     unsafe { command.pre_exec(ask) };
@@ -126,7 +139,9 @@ fn children(parent: Pid) -> Vec<Pid> {
         std::fs::read_to_string(list).ok()
     });
     let pids = |list: String| -> Vec<Pid> {
-        list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+        list.split_ascii_whitespace()
+            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+            .collect()
     };
     lists.flat_map(pids).collect()
 }

@@ -37,13 +37,19 @@ pub(crate) async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf
         .await
         .context("the fetch was given up")?
     };
-    cache.entry("archives", archive.sha256.as_str(), fetch).await
+    cache
+        .entry("archives", archive.sha256.as_str(), fetch)
+        .await
 }
 
 fn fetch(url: &str, expected: &str) -> Result<File> {
     // The machine's own certificates: a company's server is signed by the company.
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-    let config = Agent::config_builder().tls_config(tls).timeout_global(Some(FETCH_LIMIT));
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::PlatformVerifier)
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(FETCH_LIMIT));
     let answer = config.build().new_agent().get(url).call();
     let answer = answer.with_context(|| format!("url: {url} cannot be fetched"))?;
     let mut body = answer.into_body().into_reader().take(UNPACKED_LIMIT + 1);
@@ -52,12 +58,17 @@ fn fetch(url: &str, expected: &str) -> Result<File> {
     let mut buffer = [0; 64 * 1024];
     let mut size = 0;
     loop {
-        let read = body.read(&mut buffer).with_context(|| format!("url: {url} broke off"))?;
+        let read = body
+            .read(&mut buffer)
+            .with_context(|| format!("url: {url} broke off"))?;
         if read == 0 {
             break;
         }
         size += read as u64;
-        ensure!(size <= UNPACKED_LIMIT, "url: {url} is larger than {UNPACKED_LIMIT} bytes");
+        ensure!(
+            size <= UNPACKED_LIMIT,
+            "url: {url} is larger than {UNPACKED_LIMIT} bytes"
+        );
         hash.update(&buffer[..read]);
         file.write_all(&buffer[..read])?;
     }
@@ -75,7 +86,11 @@ fn unpack(mut file: File, root: &Path, limit: u64) -> Result<()> {
     let mut magic = [0; 4];
     let known = file.read_exact(&mut magic);
     file.rewind()?;
-    let mut target = Target { root: root.to_owned(), left: limit, entries: 0 };
+    let mut target = Target {
+        root: root.to_owned(),
+        left: limit,
+        entries: 0,
+    };
     match (known, magic) {
         (Ok(()), [b'P', b'K', ..]) => unzip(file, &mut target),
         (Ok(()), [0x1f, 0x8b, ..]) => untar(GzDecoder::new(file), &mut target),
@@ -86,7 +101,9 @@ fn unpack(mut file: File, root: &Path, limit: u64) -> Result<()> {
 fn unzip(file: File, target: &mut Target) -> Result<()> {
     let mut archive = zip::ZipArchive::new(file).context("url: the zip file is damaged")?;
     for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).context("url: the zip file is damaged")?;
+        let mut entry = archive
+            .by_index(index)
+            .context("url: the zip file is damaged")?;
         let name = entry.name().context("url: a damaged name")?;
         let name = PathBuf::from(name.into_owned());
         let mode = entry.unix_mode().unwrap_or(0o644);
@@ -94,7 +111,10 @@ fn unzip(file: File, target: &mut Target) -> Result<()> {
             target.directory(&name)?;
         } else if entry.is_symlink() {
             let mut link = String::new();
-            (&mut entry).take(4096).read_to_string(&mut link).context("url: a damaged link")?;
+            (&mut entry)
+                .take(4096)
+                .read_to_string(&mut link)
+                .context("url: a damaged link")?;
             target.link(&name, Path::new(&link))?;
         } else {
             target.file(&name, mode, &mut entry)?;
@@ -105,7 +125,10 @@ fn unzip(file: File, target: &mut Target) -> Result<()> {
 
 fn untar(stream: impl Read, target: &mut Target) -> Result<()> {
     let mut archive = tar::Archive::new(stream);
-    for entry in archive.entries().context("url: the tar.gz file is damaged")? {
+    for entry in archive
+        .entries()
+        .context("url: the tar.gz file is damaged")?
+    {
         let mut entry = entry.context("url: the tar.gz file is damaged")?;
         let name = entry.path().context("url: a damaged name")?.into_owned();
         let mode = entry.header().mode().unwrap_or(0o644);
@@ -113,12 +136,18 @@ fn untar(stream: impl Read, target: &mut Target) -> Result<()> {
         if kind.is_dir() {
             target.directory(&name)?;
         } else if kind.is_symlink() {
-            let link = entry.link_name().context("url: a damaged link")?.unwrap_or_default();
-            target.link(&name, &link.into_owned())?;
+            let link = entry
+                .link_name()
+                .context("url: a damaged link")?
+                .unwrap_or_default();
+            target.link(&name, &link)?;
         } else if kind.is_file() {
             target.file(&name, mode, &mut entry)?;
         } else if !kind.is_pax_global_extensions() {
-            bail!("url: {} is neither a file, a directory nor a symbolic link", name.display());
+            bail!(
+                "url: {} is neither a file, a directory nor a symbolic link",
+                name.display()
+            );
         }
     }
     Ok(())
@@ -144,7 +173,10 @@ impl Target {
             .with_context(|| format!("url: {} cannot be unpacked", name.display()))?;
         let written = io::copy(&mut content.take(self.left + 1), &mut file)
             .with_context(|| format!("url: {} is damaged", name.display()))?;
-        ensure!(written <= self.left, "url: it unpacks to more than its limit of 250 MiB");
+        ensure!(
+            written <= self.left,
+            "url: it unpacks to more than its limit of 250 MiB"
+        );
         self.left -= written;
         let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
         Ok(file.set_permissions(fs::Permissions::from_mode(mode))?)
@@ -153,7 +185,11 @@ impl Target {
     fn link(&mut self, name: &Path, to: &Path) -> Result<()> {
         let path = self.place(name)?;
         // Depth below the root while following the link's text; it must not go above.
-        let mut depth = name.components().filter(|c| matches!(c, Component::Normal(_))).count() - 1;
+        let mut depth = name
+            .components()
+            .filter(|c| matches!(c, Component::Normal(_)))
+            .count()
+            - 1;
         for component in to.components() {
             let next = match component {
                 Component::Normal(_) => Some(depth + 1),
@@ -171,7 +207,10 @@ impl Target {
     /// Where an entry goes, with its parents made.
     fn place(&mut self, name: &Path) -> Result<PathBuf> {
         self.entries += 1;
-        ensure!(self.entries <= ENTRY_LIMIT, "url: it holds more than {ENTRY_LIMIT} files");
+        ensure!(
+            self.entries <= ENTRY_LIMIT,
+            "url: it holds more than {ENTRY_LIMIT} files"
+        );
         let mut path = self.root.clone();
         for component in name.components() {
             match component {
@@ -181,7 +220,10 @@ impl Target {
                 }
                 Component::Normal(part) => path.push(part),
                 Component::CurDir => {}
-                _ => bail!("url: {} would land outside the code's directory", name.display()),
+                _ => bail!(
+                    "url: {} would land outside the code's directory",
+                    name.display()
+                ),
             }
         }
         if path == self.root {

@@ -28,7 +28,9 @@ fn zipped(entries: &[Entry]) -> File {
                 writer.write_all(text.as_bytes()).expect("written");
             }
             Link(name, to) => {
-                writer.add_symlink(*name, *to, SimpleFileOptions::default()).expect("an entry");
+                writer
+                    .add_symlink(*name, *to, SimpleFileOptions::default())
+                    .expect("an entry");
             }
         }
     }
@@ -59,7 +61,10 @@ fn tarred(entries: &[Entry]) -> File {
         header.set_cksum();
         builder.append(&header, text.as_bytes()).expect("an entry");
     }
-    let mut file = builder.into_inner().and_then(GzEncoder::finish).expect("a tar.gz file");
+    let mut file = builder
+        .into_inner()
+        .and_then(GzEncoder::finish)
+        .expect("a tar.gz file");
     file.rewind().expect("at its start");
     file
 }
@@ -83,10 +88,18 @@ fn files_keep_their_place_content_and_executable_bit() {
     ]) {
         unpacked.expect("unpacked");
         let root = parent.path().join("root");
-        let mode = |name: &str| fs::metadata(root.join(name)).expect("a file").permissions().mode();
+        let mode = |name: &str| {
+            fs::metadata(root.join(name))
+                .expect("a file")
+                .permissions()
+                .mode()
+        };
         assert_eq!(mode("bootstrap") & 0o777, 0o755);
         assert_eq!(mode("lib/deep/a.py") & 0o777, 0o644);
-        assert_eq!(fs::read_to_string(root.join("lib/again")).expect("a link"), "#!/bin/sh");
+        assert_eq!(
+            fs::read_to_string(root.join("lib/again")).expect("a link"),
+            "#!/bin/sh"
+        );
     }
 }
 
@@ -99,12 +112,21 @@ fn nothing_lands_outside_the_directory() {
         (&[Link("up", "..")], "leads out"),
         (&[Link("a/up", "../../evil")], "leads out"),
         (&[Link("root", "/etc")], "leads out"),
-        (&[Link("here", "."), Plain("here/evil", 0o644, "x")], "below a link"),
-        (&[Link("file", "other"), Plain("file", 0o644, "x")], "cannot be unpacked"),
+        (
+            &[Link("here", "."), Plain("here/evil", 0o644, "x")],
+            "below a link",
+        ),
+        (
+            &[Link("file", "other"), Plain("file", 0o644, "x")],
+            "cannot be unpacked",
+        ),
     ] {
         for (parent, unpacked) in both(entries) {
             let error = format!("{:#}", unpacked.expect_err(said));
-            assert!(error.starts_with("url: ") && error.contains(said), "{error}");
+            assert!(
+                error.starts_with("url: ") && error.contains(said),
+                "{error}"
+            );
             assert_eq!(fs::read_dir(parent.path()).expect("a directory").count(), 1);
         }
     }
@@ -118,7 +140,12 @@ fn what_it_unpacks_to_is_bounded() {
     }
     let more = format!("{half}x");
     for (_, unpacked) in both(&[Plain("a", 0o644, &half), Plain("b", 0o644, &more)]) {
-        assert!(unpacked.expect_err("too large").to_string().contains("more than its limit"));
+        assert!(
+            unpacked
+                .expect_err("too large")
+                .to_string()
+                .contains("more than its limit")
+        );
     }
 }
 
@@ -130,6 +157,9 @@ fn other_files_are_told_apart() {
         file.rewind().expect("at its start");
         let root = tempfile::tempdir().expect("a directory");
         let error = unpack(file, root.path(), LIMIT).expect_err("no archive");
-        assert!(error.to_string().contains("neither a zip nor a tar.gz"), "{error}");
+        assert!(
+            error.to_string().contains("neither a zip nor a tar.gz"),
+            "{error}"
+        );
     }
 }

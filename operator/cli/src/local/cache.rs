@@ -29,7 +29,10 @@ impl Cache {
             root.canonicalize()
         };
         let root = open().with_context(|| {
-            format!("the cache {} cannot be made: pass another with --cache", root.display())
+            format!(
+                "the cache {} cannot be made: pass another with --cache",
+                root.display()
+            )
         })?;
         Ok(Self { root })
     }
@@ -52,7 +55,10 @@ impl Cache {
         if place.exists() {
             return Ok(place);
         }
-        let _lock = self.lock(kind, key).await.with_context(|| self.unusable())?;
+        let _lock = self
+            .lock(kind, key)
+            .await
+            .with_context(|| self.unusable())?;
         if place.exists() {
             // Whoever held the lock has made it.
             return Ok(place);
@@ -67,7 +73,10 @@ impl Cache {
 
     /// Takes away an entry that turned out not to work.
     pub(crate) async fn discard(&self, kind: &str, key: &str) -> Result<()> {
-        let _lock = self.lock(kind, key).await.with_context(|| self.unusable())?;
+        let _lock = self
+            .lock(kind, key)
+            .await
+            .with_context(|| self.unusable())?;
         remove(&self.root.join(kind).join(key)).with_context(|| self.unusable())
     }
 
@@ -86,7 +95,10 @@ impl Cache {
     }
 
     fn unusable(&self) -> String {
-        format!("the cache {} cannot be written: pass another with --cache", self.root.display())
+        format!(
+            "the cache {} cannot be written: pass another with --cache",
+            self.root.display()
+        )
     }
 }
 
@@ -117,7 +129,9 @@ mod tests {
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).expect("a directory");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
-        let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> = names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
         names.retain(|name| !name.ends_with(".lock"));
         names.sort();
         names
@@ -130,7 +144,9 @@ mod tests {
         let build = async |place: &Path| Ok(fs::write(place.join("made"), "")?);
         let place = cache.entry("kind", "key", build).await.expect("built");
         assert!(place.join("made").exists());
-        let again = cache.entry("kind", "key", async |_: &Path| bail!("built twice")).await;
+        let again = cache
+            .entry("kind", "key", async |_: &Path| bail!("built twice"))
+            .await;
         assert_eq!(again.expect("found"), place);
     }
 
@@ -142,7 +158,10 @@ mod tests {
             fs::write(place.join("half"), "")?;
             bail!("no network")
         };
-        let error = cache.entry("kind", "key", build).await.expect_err("it failed");
+        let error = cache
+            .entry("kind", "key", build)
+            .await
+            .expect_err("it failed");
         assert_eq!(error.to_string(), "no network");
         assert_eq!(names(&root.path().join("kind")), Vec::<String>::new());
     }
@@ -152,7 +171,10 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let cache = Cache::open(root.path()).expect("a cache");
         fs::create_dir_all(root.path().join("kind/.key.partial/half")).expect("made");
-        let build = async |place: &Path| Ok(assert_eq!(names(place), Vec::<String>::new()));
+        let build = async |place: &Path| {
+            assert_eq!(names(place), Vec::<String>::new());
+            Ok(())
+        };
         cache.entry("kind", "key", build).await.expect("built");
         assert_eq!(names(&root.path().join("kind")), ["key"]);
     }
@@ -164,7 +186,10 @@ mod tests {
         let build = async |place: &Path| Ok(fs::write(place.join("old"), "")?);
         cache.entry("kind", "key", build).await.expect("built");
         cache.discard("kind", "key").await.expect("removed");
-        let place = cache.entry("kind", "key", async |_: &Path| Ok(())).await.expect("built");
+        let place = cache
+            .entry("kind", "key", async |_: &Path| Ok(()))
+            .await
+            .expect("built");
         assert_eq!(names(&place), Vec::<String>::new());
     }
 }

@@ -48,32 +48,51 @@ pub(crate) struct Tree {
 /// Name the field of the manifest.
 pub(crate) async fn prepare(manifest: &Manifest, cache: &Cache) -> Result<Prepared> {
     let (directory, is_live) = match &manifest.function.spec.code {
-        Code::Inline(files) => (inline(files, cache).await.context("spec.code.inline")?, false),
-        Code::Archive(archive) => {
-            (archive::unpacked(archive, cache).await.context("spec.code.archive")?, false)
-        }
+        Code::Inline(files) => (
+            inline(files, cache).await.context("spec.code.inline")?,
+            false,
+        ),
+        Code::Archive(archive) => (
+            archive::unpacked(archive, cache)
+                .await
+                .context("spec.code.archive")?,
+            false,
+        ),
         Code::Path(path) => {
             let base = manifest.file.parent().unwrap_or(Path::new(""));
-            (existing(&base.join(path.as_path())).context("spec.code.path")?, true)
+            (
+                existing(&base.join(path.as_path())).context("spec.code.path")?,
+                true,
+            )
         }
-        Code::ConfigMap(_) => bail!(
-            "spec.code.configMap: config maps need a cluster; use `path` or `inline` here"
-        ),
+        Code::ConfigMap(_) => {
+            bail!("spec.code.configMap: config maps need a cluster; use `path` or `inline` here")
+        }
         Code::Image(_) => {
             bail!("spec.code.image: images need a cluster; use `path` or `inline` here")
         }
     };
     let tree = tree(&directory)
         .with_context(|| format!("spec.code: {} cannot be read", directory.display()))?;
-    Ok(Prepared { directory, tree, is_live })
+    Ok(Prepared {
+        directory,
+        tree,
+        is_live,
+    })
 }
 
 fn existing(directory: &Path) -> Result<PathBuf> {
     let directory = directory.canonicalize().with_context(|| {
-        format!("{} cannot be opened; the path is relative to the manifest", directory.display())
+        format!(
+            "{} cannot be opened; the path is relative to the manifest",
+            directory.display()
+        )
     })?;
     if !directory.is_dir() {
-        bail!("{} is a file: name the directory it lies in", directory.display());
+        bail!(
+            "{} is a file: name the directory it lies in",
+            directory.display()
+        );
     }
     Ok(directory)
 }
@@ -153,7 +172,10 @@ pub(crate) fn is_noise(name: &OsStr) -> bool {
     matches!(&*name, "__pycache__" | ".git" | "4913" | ".DS_Store")
         || name.ends_with('~')
         || name.starts_with(".#")
-        || (name.starts_with('.') && [".swp", ".swo", ".swx"].iter().any(|end| name.ends_with(end)))
+        || (name.starts_with('.')
+            && [".swp", ".swo", ".swx"]
+                .iter()
+                .any(|end| name.ends_with(end)))
 }
 
 /// Lengths keep `ab`, `c` and `a`, `bc` apart.
@@ -163,7 +185,10 @@ pub(crate) fn update(hash: &mut Sha256, part: &[u8]) {
 }
 
 pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -189,9 +214,18 @@ mod tests {
         let files = root(&[("app.py", "1"), ("lib/a.py", "2")]);
         let same = root(&[("lib/a.py", "2"), ("app.py", "1")]);
         assert_eq!(hash(&files), hash(&same));
-        assert_ne!(hash(&files), hash(&root(&[("app.py", "1"), ("lib/a.py", "3")])));
-        assert_ne!(hash(&files), hash(&root(&[("app.py", "1"), ("lib/b.py", "2")])));
-        assert_ne!(hash(&files), hash(&root(&[("app.py", "1l"), ("ib/a.py", "2")])));
+        assert_ne!(
+            hash(&files),
+            hash(&root(&[("app.py", "1"), ("lib/a.py", "3")]))
+        );
+        assert_ne!(
+            hash(&files),
+            hash(&root(&[("app.py", "1"), ("lib/b.py", "2")]))
+        );
+        assert_ne!(
+            hash(&files),
+            hash(&root(&[("app.py", "1l"), ("ib/a.py", "2")]))
+        );
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(same.path().join("app.py"), mode).expect("changed");
         assert_ne!(hash(&files), hash(&same));

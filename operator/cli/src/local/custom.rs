@@ -51,7 +51,9 @@ mod tests {
         let path = code.path().join("bootstrap");
         fs::write(&path, "#!/bin/sh").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
-        let plain = bootstrap(code.path()).expect_err("not executable").to_string();
+        let plain = bootstrap(code.path())
+            .expect_err("not executable")
+            .to_string();
         assert!(plain.contains("chmod +x"), "{plain}");
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");

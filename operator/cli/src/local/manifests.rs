@@ -39,7 +39,9 @@ pub(crate) fn find(paths: &[PathBuf]) -> Found {
                 ));
             }
         } else {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new(".")).to_owned();
             found.directories.extend(parent.is_dir().then_some(parent));
             match fs::read_to_string(path) {
@@ -57,10 +59,17 @@ pub(crate) fn find(paths: &[PathBuf]) -> Found {
         }
     }
     let duplicates = api::duplicates(&found.manifests);
-    found.errors.extend(duplicates.iter().map(ToString::to_string));
+    found
+        .errors
+        .extend(duplicates.iter().map(ToString::to_string));
     if found.manifests.is_empty() && found.errors.is_empty() {
-        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        found.errors.push(format!("{}: holds no function", names.join(", ")));
+        let names: Vec<_> = paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        found
+            .errors
+            .push(format!("{}: holds no function", names.join(", ")));
     }
     found
 }
@@ -69,7 +78,11 @@ fn walk(directory: &Path, files: &mut Vec<(PathBuf, String)>, found: &mut Found)
     found.directories.insert(directory.to_owned());
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) => return found.errors.push(format!("{}: {error}", directory.display())),
+        Err(error) => {
+            return found
+                .errors
+                .push(format!("{}: {error}", directory.display()));
+        }
     };
     let mut entries: Vec<_> = entries.flatten().collect();
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -80,7 +93,10 @@ fn walk(directory: &Path, files: &mut Vec<(PathBuf, String)>, found: &mut Found)
             if !is_foreign(&entry.file_name()) {
                 walk(&path, files, found);
             }
-        } else if matches!(path.extension().and_then(OsStr::to_str), Some("yaml" | "yml")) {
+        } else if matches!(
+            path.extension().and_then(OsStr::to_str),
+            Some("yaml" | "yml")
+        ) {
             match fs::read_to_string(&path) {
                 Ok(text) if speaks_of_pilotlight(&text) => files.push((path, text)),
                 Ok(_) => {}
@@ -100,10 +116,14 @@ fn is_foreign(name: &OsStr) -> bool {
 fn speaks_of_pilotlight(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start_matches(['-', ' ', '{', '"', '\'']);
-        let value = line.strip_prefix("apiVersion").map(|rest| rest.trim_start_matches(['"', '\'']));
+        let value = line
+            .strip_prefix("apiVersion")
+            .map(|rest| rest.trim_start_matches(['"', '\'']));
         let value = value.and_then(|rest| rest.trim_start().strip_prefix(':'));
         value.is_some_and(|value| {
-            value.trim_start_matches([' ', '"', '\'']).starts_with("pilotlight.dev/")
+            value
+                .trim_start_matches([' ', '"', '\''])
+                .starts_with("pilotlight.dev/")
         })
     })
 }
@@ -128,7 +148,11 @@ mod tests {
 
     fn names(found: &Found) -> Vec<&str> {
         assert_eq!(found.errors, Vec::<String>::new());
-        found.manifests.iter().map(|manifest| manifest.function.metadata.name.as_str()).collect()
+        found
+            .manifests
+            .iter()
+            .map(|manifest| manifest.function.metadata.name.as_str())
+            .collect()
     }
 
     #[test]
@@ -149,7 +173,10 @@ mod tests {
         assert_eq!(names(&found), ["a", "b"]);
         let directories: Vec<_> = found.directories.into_iter().collect();
         let root = root.path();
-        assert_eq!(directories, [root.to_owned(), root.join("a"), root.join("a/deep")]);
+        assert_eq!(
+            directories,
+            [root.to_owned(), root.join("a"), root.join("a/deep")]
+        );
     }
 
     #[test]
@@ -164,11 +191,21 @@ mod tests {
     fn all_errors_of_all_files_are_told() {
         let root = tempfile::tempdir().expect("a directory");
         write(root.path(), "one.yaml", &manifest("Bad_Name"));
-        write(root.path(), "two.yaml", &manifest("two").replace("custom", "cobol"));
+        write(
+            root.path(),
+            "two.yaml",
+            &manifest("two").replace("custom", "cobol"),
+        );
         let found = find(&[root.path().to_owned(), root.path().join("absent.yaml")]);
         assert_eq!(found.errors.len(), 3, "{:#?}", found.errors);
         let errors = found.errors.join("\n");
-        for part in ["one.yaml:3:", "metadata.name", "two.yaml:4:", "spec.runtime", "absent.yaml"] {
+        for part in [
+            "one.yaml:3:",
+            "metadata.name",
+            "two.yaml:4:",
+            "spec.runtime",
+            "absent.yaml",
+        ] {
             assert!(errors.contains(part), "{part} in {errors}");
         }
     }
@@ -178,7 +215,11 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         write(root.path(), "values.yaml", "a: 1");
         let found = find(&[root.path().to_owned()]);
-        assert!(found.errors[0].contains("no manifest in this directory"), "{:?}", found.errors);
+        assert!(
+            found.errors[0].contains("no manifest in this directory"),
+            "{:?}",
+            found.errors
+        );
     }
 
     #[test]
@@ -191,7 +232,11 @@ mod tests {
         ] {
             assert!(speaks_of_pilotlight(text), "{text}");
         }
-        for text in ["apiVersion: v1", "# pilotlight.dev/v1", "a: pilotlight.dev/v1alpha1"] {
+        for text in [
+            "apiVersion: v1",
+            "# pilotlight.dev/v1",
+            "a: pilotlight.dev/v1alpha1",
+        ] {
             assert!(!speaks_of_pilotlight(text), "{text}");
         }
     }

@@ -43,7 +43,11 @@ pub(crate) struct Preparer {
 
 impl Preparer {
     pub(crate) fn new(cache: Cache, search_path: OsString) -> Self {
-        Self { cache, search_path, environments: HashMap::new() }
+        Self {
+            cache,
+            search_path,
+            environments: HashMap::new(),
+        }
     }
 
     pub(crate) async fn prepare(
@@ -56,7 +60,9 @@ impl Preparer {
         let mut broken = HashMap::new();
         for manifest in manifests {
             progress.at(manifest.function.metadata.name.as_str());
-            let prepared = self.function(&manifest, &mut broken, progress, &mut outcome).await;
+            let prepared = self
+                .function(&manifest, &mut broken, progress, &mut outcome)
+                .await;
             match prepared {
                 Ok(deployment) => outcome.deployments.push(deployment),
                 Err(error) => outcome.failures.push((manifest, error)),
@@ -82,17 +88,25 @@ impl Preparer {
         let (command, own) = match function.spec.runtime {
             Runtime::Custom => {
                 let bootstrap = custom::bootstrap(root)?;
-                (vec![text(bootstrap)?], vec![("LAMBDA_RUNTIME_DIR", root.clone().into())])
+                (
+                    vec![text(bootstrap)?],
+                    vec![("LAMBDA_RUNTIME_DIR", root.clone().into())],
+                )
             }
             runtime => {
                 let environment = self.environment(runtime, broken, progress).await?;
                 let name = function.metadata.name.as_str();
-                let libraries = environment.libraries(name, root, &self.cache, progress).await?;
+                let libraries = environment
+                    .libraries(name, root, &self.cache, progress)
+                    .await?;
                 let libraries = libraries.as_deref();
                 let own = python::variables(&environment, root, libraries, &self.cache)?;
                 let python = text(environment.python())?;
                 let handler = function.spec.handler().to_string();
-                (vec![python, "-m".to_owned(), "awslambdaric".to_owned(), handler], own)
+                (
+                    vec![python, "-m".to_owned(), "awslambdaric".to_owned(), handler],
+                    own,
+                )
             }
         };
         let environment = self.shared(root).into_iter().chain(own);
@@ -107,7 +121,11 @@ impl Preparer {
             code_sha256: code.tree.sha256,
             code_size: code.tree.size,
             modified: modified(&manifest.file, code.tree.modified),
-            launch: Launch { command, task_root: code.directory, environment },
+            launch: Launch {
+                command,
+                task_root: code.directory,
+                environment,
+            },
         })
     }
 
@@ -180,6 +198,9 @@ fn modified(manifest: &Path, code: SystemTime) -> Timestamp {
 /// Paths travel to the supervisor as JSON.
 fn text(value: impl Into<OsString>) -> Result<String> {
     value.into().into_string().map_err(|value| {
-        anyhow!("{} is not UTF-8: use a directory of another name", value.display())
+        anyhow!(
+            "{} is not UTF-8: use a directory of another name",
+            value.display()
+        )
     })
 }

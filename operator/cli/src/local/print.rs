@@ -90,11 +90,23 @@ pub(crate) fn ready(address: SocketAddr, deployments: &[Deployment]) -> io::Resu
     let mut out = anstream::stdout().lock();
     let (count, bold) = (deployments.len(), Style::new().bold());
     let plural = if count == 1 { "" } else { "s" };
-    writeln!(out, "{bold}ready: http://{address} ({count} function{plural}){bold:#}")?;
-    let width = deployments.iter().map(|d| d.name.as_str().len()).max().unwrap_or(0);
+    writeln!(
+        out,
+        "{bold}ready: http://{address} ({count} function{plural}){bold:#}"
+    )?;
+    let width = deployments
+        .iter()
+        .map(|d| d.name.as_str().len())
+        .max()
+        .unwrap_or(0);
     for Deployment { name, spec, .. } in deployments {
         let style = style(name.as_str());
-        writeln!(out, "  {style}{:<width$}{style:#}  {}", name.as_str(), summary(spec))?;
+        writeln!(
+            out,
+            "  {style}{:<width$}{style:#}  {}",
+            name.as_str(),
+            summary(spec)
+        )?;
     }
     if let Some(first) = deployments.first() {
         let name = &first.name;
@@ -102,17 +114,27 @@ pub(crate) fn ready(address: SocketAddr, deployments: &[Deployment]) -> io::Resu
             true => String::new(),
             false => format!(" --endpoint http://{address}"),
         };
-        writeln!(out, "call one: pilotlight invoke {name} --payload '{{}}'{endpoint}")?;
+        writeln!(
+            out,
+            "call one: pilotlight invoke {name} --payload '{{}}'{endpoint}"
+        )?;
     }
     out.flush()
 }
 
 fn summary(spec: &FunctionSpec) -> String {
-    let FunctionSpec { runtime, memory, timeout, .. } = spec;
+    let FunctionSpec {
+        runtime,
+        memory,
+        timeout,
+        ..
+    } = spec;
     let handler = spec.handler();
-    let text = format!("{runtime:<10}  {:>9}  {:>5}  {handler}", memory.to_string(), {
-        format!("{} s", timeout.get())
-    });
+    let text = format!(
+        "{runtime:<10}  {:>9}  {:>5}  {handler}",
+        memory.to_string(),
+        { format!("{} s", timeout.get()) }
+    );
     match spec.concurrency.reserved {
         Some(reserved) => format!("{text}  ({reserved} reserved)"),
         None => text,
@@ -130,7 +152,9 @@ pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: Cancellation
         let written = match entry {
             Ok(entry) => line(&mut anstream::stdout().lock(), &entry, is_terminal),
             Err(RecvError::Lagged(count)) => {
-                note(&format!("{count} log lines were too quick to print; `pilotlight logs` has them"));
+                note(&format!(
+                    "{count} log lines were too quick to print; `pilotlight logs` has them"
+                ));
                 Ok(())
             }
             Err(RecvError::Closed) => return,
@@ -148,13 +172,23 @@ pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: Cancellation
 }
 
 fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result<()> {
-    let LogEntry { time, function, instance, source, request_id, text } = entry;
+    let LogEntry {
+        time,
+        function,
+        instance,
+        source,
+        request_id,
+        text,
+    } = entry;
     let instance = short(instance);
     let request_id = short(request_id.as_deref().unwrap_or("-"));
     if !is_terminal {
         return writeln!(out, "{time:.3} {function} {instance} {request_id} {text}");
     }
-    let time = time.in_tz_TBD.strftime("%H:%M:%S%.3f").to_string();
+    let time = time
+        .to_zoned_datetime(TimeZone::system())
+        .strftime("%H:%M:%S%.3f")
+        .to_string();
     let name = style(function.as_str());
     let body = match source {
         LogSource::Stdout | LogSource::Stderr => Style::new(),
@@ -168,7 +202,9 @@ fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result
 }
 
 fn short(id: &str) -> &str {
-    id.char_indices().nth(SHORT).map_or(id, |(end, _)| &id[..end])
+    id.char_indices()
+        .nth(SHORT)
+        .map_or(id, |(end, _)| &id[..end])
 }
 
 /// A function keeps its colour from run to run.
@@ -196,13 +232,19 @@ mod tests {
 
     #[test]
     fn a_plain_line_holds_name_short_ids_and_the_whole_text() {
-        assert_eq!(printed(false), "2026-01-31T10:00:00.123Z hello 3f2a0000 8c1d1111 a  b \n");
+        assert_eq!(
+            printed(false),
+            "2026-01-31T10:00:00.123Z hello 3f2a0000 8c1d1111 a  b \n"
+        );
     }
 
     #[test]
     fn a_terminals_line_is_coloured_and_ends_its_colours() {
         let line = printed(true);
-        assert!(line.contains("\u{1b}[") && line.contains("hello\u{1b}[0m"), "{line:?}");
+        assert!(
+            line.contains("\u{1b}[") && line.contains("hello\u{1b}[0m"),
+            "{line:?}"
+        );
     }
 
     #[test]

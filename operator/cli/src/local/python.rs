@@ -47,7 +47,9 @@ pub(crate) async fn environment(
     progress: &Progress,
 ) -> Result<Environment> {
     let name = runtime.as_str();
-    let version = name.strip_prefix("python").expect("only Python runtimes are asked for");
+    let version = name
+        .strip_prefix("python")
+        .expect("only Python runtimes are asked for");
     let interpreter = interpreter(name, version, search_path).await?;
     let mut hash = Sha256::new();
     code::update(&mut hash, interpreter.as_os_str().as_encoded_bytes());
@@ -68,7 +70,11 @@ pub(crate) async fn environment(
         cache.discard(ENVIRONMENTS, &key).await?;
         directory = cache.entry(ENVIRONMENTS, &key, build).await?;
     }
-    Ok(Environment { version, key, directory })
+    Ok(Environment {
+        version,
+        key,
+        directory,
+    })
 }
 
 impl Environment {
@@ -107,11 +113,16 @@ impl Environment {
             progress.say(&format!("{function}: installing requirements.txt (once)"));
             let mut pip = pip(&self.directory);
             // The code's directory is where the paths in the file begin.
-            let install = pip.args(["install", "--target"]).arg(place).arg("--requirement");
+            let install = pip
+                .args(["install", "--target"])
+                .arg(place)
+                .arg("--requirement");
             tool::run(install.arg(&requirements).current_dir(code)).await
         };
         let libraries = cache.entry(LIBRARIES, &code::hex(hash), install).await;
-        libraries.map(Some).with_context(|| format!("{}", requirements.display()))
+        libraries
+            .map(Some)
+            .with_context(|| format!("{}", requirements.display()))
     }
 }
 
@@ -144,11 +155,16 @@ async fn interpreter(name: &str, version: &str, search_path: &OsStr) -> Result<P
 }
 
 async fn ask(candidate: &Path) -> Option<(String, PathBuf)> {
-    let answer = tool::output(Command::new(candidate).args(["-I", "-c", ASK])).await.ok()?;
+    let answer = tool::output(Command::new(candidate).args(["-I", "-c", ASK]))
+        .await
+        .ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
     let mut lines = text.lines();
     let (version, interpreter) = (lines.next()?, lines.next()?);
-    answer.status.success().then(|| (version.to_owned(), PathBuf::from(interpreter)))
+    answer
+        .status
+        .success()
+        .then(|| (version.to_owned(), PathBuf::from(interpreter)))
 }
 
 async fn imports_client(environment: &Path) -> Result<bool> {
@@ -160,7 +176,12 @@ async fn imports_client(environment: &Path) -> Result<bool> {
 /// `python -m pip`: the script beside it names the directory the environment was built in.
 fn pip(environment: &Path) -> Command {
     let mut pip = Command::new(environment.join("bin/python"));
-    let quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"];
+    let quiet = [
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ];
     pip.args(["-m", "pip"]).args(quiet);
     pip
 }
@@ -176,7 +197,10 @@ pub(crate) fn variables(
     let search = std::env::join_paths([code].into_iter().chain(libraries));
     let search = search.context("spec.code.path: the directory's name must not hold a `:`")?;
     Ok(vec![
-        ("AWS_EXECUTION_ENV", environment.execution_environment().into()),
+        (
+            "AWS_EXECUTION_ENV",
+            environment.execution_environment().into(),
+        ),
         ("LAMBDA_RUNTIME_DIR", environment.directory.clone().into()),
         ("PYTHONPATH", search),
         // Byte code makes later starts quick, and must not litter the code's directory.
@@ -204,10 +228,16 @@ mod tests {
     async fn a_shim_that_does_not_run_is_passed_over() {
         let (shims, real) = (tempfile::tempdir(), tempfile::tempdir());
         let (shims, real) = (shims.expect("a directory"), real.expect("a directory"));
-        program(shims.path(), "python3.13", "echo not switched on >&2; exit 127");
+        program(
+            shims.path(),
+            "python3.13",
+            "echo not switched on >&2; exit 127",
+        );
         program(real.path(), "python3.13", "echo 3.13; echo /opt/python");
         let path = search_path(&[&shims, &real]);
-        let found = interpreter("python3.13", "3.13", &path).await.expect("found");
+        let found = interpreter("python3.13", "3.13", &path)
+            .await
+            .expect("found");
         assert_eq!(found, Path::new("/opt/python"));
     }
 
@@ -225,20 +255,38 @@ mod tests {
         program(real.path(), "python3", "echo 3.9; echo /opt/python");
         let error = interpreter("python3.14", "3.14", &search_path(&[&real])).await;
         let text = error.expect_err("another version").to_string();
-        let found = format!("found: python3.9 ({})", real.path().join("python3").display());
-        assert!(text.starts_with("spec.runtime: python3.14") && text.contains(&found), "{text}");
+        let found = format!(
+            "found: python3.9 ({})",
+            real.path().join("python3").display()
+        );
+        assert!(
+            text.starts_with("spec.runtime: python3.14") && text.contains(&found),
+            "{text}"
+        );
         assert!(text.contains("Install Python 3.14"), "{text}");
 
         let error = interpreter("python3.14", "3.14", OsStr::new("")).await;
-        assert!(error.expect_err("nothing").to_string().contains("found: no Python"));
+        assert!(
+            error
+                .expect_err("nothing")
+                .to_string()
+                .contains("found: no Python")
+        );
     }
 
     #[test]
     fn old_versions_run_under_a_name_that_keeps_signals_and_text_whole() {
-        for (version, name) in [("3.10", "3.12"), ("3.11", "3.12"), ("3.12", "3.12"), ("3.14", "3.14")]
-        {
-            let environment =
-                Environment { version, key: String::new(), directory: PathBuf::new() };
+        for (version, name) in [
+            ("3.10", "3.12"),
+            ("3.11", "3.12"),
+            ("3.12", "3.12"),
+            ("3.14", "3.14"),
+        ] {
+            let environment = Environment {
+                version,
+                key: String::new(),
+                directory: PathBuf::new(),
+            };
             let expected = format!("AWS_Lambda_python{name}");
             assert_eq!(environment.execution_environment(), expected);
         }

@@ -35,8 +35,17 @@ impl Served {
         preparer: Preparer,
         deployments: Vec<Deployment>,
     ) -> Self {
-        let current = deployments.into_iter().map(|one| (one.name.clone(), one)).collect();
-        Self { paths, preparer, current, code: BTreeSet::new(), complaints: Vec::new() }
+        let current = deployments
+            .into_iter()
+            .map(|one| (one.name.clone(), one))
+            .collect();
+        Self {
+            paths,
+            preparer,
+            current,
+            code: BTreeSet::new(),
+            complaints: Vec::new(),
+        }
     }
 
     pub(crate) fn deployments(&self) -> Vec<Deployment> {
@@ -66,7 +75,10 @@ impl Served {
                 watch.set(&found.directories.union(&self.code).cloned().collect());
                 return self.complain(found.errors);
             }
-            let outcome = self.preparer.prepare(found.manifests, &Progress::new()).await;
+            let outcome = self
+                .preparer
+                .prepare(found.manifests, &Progress::new())
+                .await;
             self.code = outcome.directories.clone();
             if !watch.set(&found.directories.union(&self.code).cloned().collect()) {
                 break outcome;
@@ -105,8 +117,9 @@ impl Served {
         let removed = before.into_keys().map(|name| name.to_string()).collect();
         let parts = [("added", added), ("changed", changed), ("removed", removed)];
         let parts = parts.iter().filter(|(_, names)| !names.is_empty());
-        let parts: Vec<_> =
-            parts.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
+        let parts: Vec<_> = parts
+            .map(|(what, names)| format!("{what}: {}", names.join(", ")))
+            .collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
@@ -115,7 +128,9 @@ impl Served {
         if complaints == self.complaints {
             return;
         }
-        complaints.iter().for_each(|complaint| print::error(complaint));
+        complaints
+            .iter()
+            .for_each(|complaint| print::error(complaint));
         if !complaints.is_empty() {
             print::note("what was served before is served on");
         }
@@ -125,7 +140,12 @@ impl Served {
 
 /// A function that could not be prepared: the place of its name, and why.
 pub(crate) fn worded((manifest, error): &(Manifest, anyhow::Error)) -> String {
-    let Manifest { file, line, column, function } = manifest;
+    let Manifest {
+        file,
+        line,
+        column,
+        function,
+    } = manifest;
     let (file, name) = (file.display(), &function.metadata.name);
     format!("{file}:{line}:{column}: {name}: {error:#}")
 }
@@ -170,7 +190,10 @@ mod tests {
             std::fs::write(&file, text).expect("written");
             let found = manifests::find(&[file]);
             assert_eq!(found.errors, Vec::<String>::new());
-            self.served.preparer.prepare(found.manifests, &Progress::new()).await
+            self.served
+                .preparer
+                .prepare(found.manifests, &Progress::new())
+                .await
         }
 
         async fn take(&mut self, functions: &[(&str, &str)]) -> Option<String> {
@@ -180,7 +203,11 @@ mod tests {
         }
 
         fn names(&self) -> Vec<&str> {
-            self.served.current.keys().map(FunctionName::as_str).collect()
+            self.served
+                .current
+                .keys()
+                .map(FunctionName::as_str)
+                .collect()
         }
     }
 
@@ -200,15 +227,30 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.take(&[("a", "1"), ("b", "1")]).await;
         let mut outcome = fixture.outcome(&[("a", "2"), ("b", "1")]).await;
-        let old = fixture.served.current.values().next().expect("a").revision.clone();
+        let old = fixture
+            .served
+            .current
+            .values()
+            .next()
+            .expect("a")
+            .revision
+            .clone();
         let mut found = manifests::find(&[fixture.root.path().join("all.yaml")]);
         outcome.deployments.remove(0);
-        outcome.failures.push((found.manifests.remove(0), anyhow!("spec.code: broken")));
+        outcome
+            .failures
+            .push((found.manifests.remove(0), anyhow!("spec.code: broken")));
         let said = worded(&outcome.failures[0]);
-        assert!(said.ends_with("all.yaml:4:19: a: spec.code: broken"), "{said}");
+        assert!(
+            said.ends_with("all.yaml:4:19: a: spec.code: broken"),
+            "{said}"
+        );
         assert_eq!(fixture.served.take(outcome), None);
         assert_eq!(fixture.names(), ["a", "b"]);
-        assert_eq!(fixture.served.current.values().next().expect("a").revision, old);
+        assert_eq!(
+            fixture.served.current.values().next().expect("a").revision,
+            old
+        );
     }
 
     #[tokio::test]
@@ -216,9 +258,17 @@ mod tests {
         let mut fixture = Fixture::new();
         let outcome = fixture.outcome(&[("a", "1")]).await;
         let launch = &outcome.deployments[0].launch;
-        let cache = fixture.root.path().join("cache").canonicalize().expect("a cache");
+        let cache = fixture
+            .root
+            .path()
+            .join("cache")
+            .canonicalize()
+            .expect("a cache");
         assert!(launch.task_root.starts_with(cache));
-        assert_eq!(Path::new(&launch.command[0]), launch.task_root.join("bootstrap"));
+        assert_eq!(
+            Path::new(&launch.command[0]),
+            launch.task_root.join("bootstrap")
+        );
         assert_eq!(launch.environment["TZ"], ":UTC");
         assert!(outcome.directories.is_empty(), "nothing to watch");
     }

@@ -17,13 +17,20 @@ const SHOWN_LINES: usize = 15;
 /// # Errors
 /// If it cannot be started or does not succeed; then with the last lines it printed.
 pub(crate) async fn run(command: &mut Command) -> Result<()> {
-    let Output { status, stdout, stderr } = output(command).await?;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output(command).await?;
     if status.success() {
         return Ok(());
     }
     let printed = [stdout, stderr].concat();
     let printed = String::from_utf8_lossy(&printed);
-    let lines: Vec<_> = printed.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = printed
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
     let indented: String = last.iter().map(|line| format!("\n    {line}")).collect();
     bail!("`{}` failed ({status}):{indented}", shown(command))
@@ -40,13 +47,19 @@ pub(crate) async fn output(command: &mut Command) -> Result<Output> {
         .spawn()
         .with_context(|| format!("`{}` cannot be started", shown(command)))?;
     let _group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    child.wait_with_output().await.with_context(|| format!("`{}` was lost", shown(command)))
+    child
+        .wait_with_output()
+        .await
+        .with_context(|| format!("`{}` was lost", shown(command)))
 }
 
 fn shown(command: &Command) -> String {
     let command = command.as_std();
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A tool's process group, ended when dropped: `pip` and `venv` start processes of their own.
@@ -68,15 +81,25 @@ mod tests {
     #[tokio::test]
     async fn a_failed_tool_shows_its_last_lines() {
         let script = "for i in $(seq 40); do echo line $i; done; echo cause >&2; exit 3";
-        let error = run(Command::new("sh").args(["-c", script])).await.expect_err("it fails");
+        let error = run(Command::new("sh").args(["-c", script]))
+            .await
+            .expect_err("it fails");
         let text = error.to_string();
-        assert!(text.contains("exit status: 3") && text.ends_with("line 40\n    cause"), "{text}");
-        assert!(!text.contains("line 26\n") && text.contains("line 27\n"), "{text}");
+        assert!(
+            text.contains("exit status: 3") && text.ends_with("line 40\n    cause"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("line 26\n") && text.contains("line 27\n"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
     async fn a_tool_that_does_not_exist_is_named() {
-        let error = run(&mut Command::new("/absent/tool")).await.expect_err("absent");
+        let error = run(&mut Command::new("/absent/tool"))
+            .await
+            .expect_err("absent");
         assert_eq!(error.to_string(), "`/absent/tool` cannot be started");
     }
 }

@@ -47,7 +47,11 @@ impl Watch {
             }
         });
         let watcher = watcher.context("changes cannot be watched for")?;
-        Ok(Self { watcher, watched: BTreeSet::new(), changes })
+        Ok(Self {
+            watcher,
+            watched: BTreeSet::new(),
+            changes,
+        })
     }
 
     /// Watches these directories and no others. Says whether any is new: then it may have
@@ -57,7 +61,12 @@ impl Watch {
         for directory in lost {
             self.forget(&directory);
         }
-        for directory in self.watched.difference(directories).cloned().collect::<Vec<_>>() {
+        for directory in self
+            .watched
+            .difference(directories)
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.forget(&directory);
         }
         let mut is_new = false;
@@ -82,7 +91,10 @@ impl Watch {
     /// Waits for a change, and then until nothing has changed for a moment.
     pub(crate) async fn changed(&self) {
         self.changes.happened.notified().await;
-        while tokio::time::timeout(QUIET, self.changes.happened.notified()).await.is_ok() {}
+        while tokio::time::timeout(QUIET, self.changes.happened.notified())
+            .await
+            .is_ok()
+        {}
     }
 
     fn forget(&mut self, directory: &Path) {
@@ -105,7 +117,10 @@ impl Changes {
         if !is_change || !(event.paths.is_empty() || event.paths.iter().any(is_code)) {
             return;
         }
-        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+        if matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        ) {
             self.lost().extend(event.paths.iter().cloned());
         }
         self.happened.notify_one();
@@ -126,7 +141,9 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     async fn change(watch: &Watch) {
-        tokio::time::timeout(SOON, watch.changed()).await.expect("the change is seen");
+        tokio::time::timeout(SOON, watch.changed())
+            .await
+            .expect("the change is seen");
     }
 
     #[tokio::test]

@@ -1,0 +1,171 @@
+//! What a gateway asks of this instance: lease, status, drain (`pilotlight_core::wire`).
+//!
+//! Owns the gateways' connections. Reads calls, hands them to `worker`, words what it answers.
+//! `runtime_api` is the other end of a lease; nothing here decides whether one is taken.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use pilotlight_core::instance::{Refusal, Status};
+use pilotlight_core::wire;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use crate::body::{self, Payload};
+use crate::invocation::{Answer, Call};
+use crate::worker::Shared;
+
+type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// For answers that are still on their way to a gateway when the instance ends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Serves until `end`, then lets what is under way be written.
+pub(crate) async fn serve(listener: TcpListener, worker: Shared, end: Rc<Notify>) {
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = end.notified() => break,
+        };
+        // Out of file descriptors, or the peer has gone already: the next one may do better.
+        let Ok((stream, _)) = accepted else { continue };
+        // Fails only on a connection that is gone.
+        let _ = stream.set_nodelay(true);
+        let worker = worker.clone();
+        let service = service_fn(move |request| {
+            let worker = worker.clone();
+            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = connections.watch(connection);
+        // A gateway that breaks off is heard of through its own end of the lease.
+        tokio::task::spawn_local(async move { connection.await.ok() });
+    }
+    // What a gateway has not read by then is lost, as it would be with the instance.
+    let _ = tokio::time::timeout(CLOSE_LIMIT, connections.shutdown()).await;
+}
+
+async fn answer(worker: &Shared, request: Request<Incoming>) -> Reply {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, wire::LEASE_PATH) => lease(worker, request).await,
+        (&Method::GET, wire::STATUS_PATH) => status(worker),
+        (&Method::POST, wire::DRAIN_PATH) => {
+            worker.borrow_mut().drain();
+            plain(StatusCode::ACCEPTED, "")
+        }
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "an instance has /lease, /status and /drain\n",
+        ),
+    }
+}
+
+async fn lease(worker: &Shared, request: Request<Incoming>) -> Reply {
+    let (head, body) = request.into_parts();
+    let event = match body::read(body).await {
+        Payload::Complete(event) => event,
+        Payload::TooLarge => {
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, "the event is too large\n");
+        }
+        Payload::Truncated => return plain(StatusCode::BAD_REQUEST, "the event broke off\n"),
+    };
+    let Some(call) = read_call(&head.headers, event) else {
+        let missing = "a lease needs a request id and a function ARN\n";
+        return plain(StatusCode::BAD_REQUEST, missing);
+    };
+    let leased = worker.borrow_mut().lease(call);
+    let answered = match leased {
+        Ok(answer) => answer.await,
+        Err(refusal) => Ok(Err(refusal)),
+    };
+    match answered {
+        Ok(Ok(answer)) => answered_with(answer),
+        Ok(Err(refusal)) => refused(worker.borrow().status(), refusal),
+        // The instance ends with the invocation unanswered: what became of it is not known.
+        Err(_) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the instance has ended\n",
+        ),
+    }
+}
+
+fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
+    Some(Call {
+        request_id: headers.get(wire::REQUEST_ID)?.to_str().ok()?.into(),
+        event,
+        function_arn: headers.get(wire::FUNCTION_ARN)?.clone(),
+        trace_id: headers.get(wire::TRACE_ID).cloned(),
+        client_context: headers.get(wire::CLIENT_CONTEXT).cloned(),
+        wants_tail: headers.contains_key(wire::LOG_TAIL),
+    })
+}
+
+fn answered_with(answer: Answer) -> Reply {
+    let outcome = match answer.succeeded {
+        true => wire::OUTCOME_SUCCESS,
+        false => wire::OUTCOME_FUNCTION_ERROR,
+    };
+    let mut reply = Response::new(Full::new(answer.body).boxed_unsync());
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, answer.content_type);
+    headers.insert(wire::OUTCOME, HeaderValue::from_static(outcome));
+    headers.insert(wire::STATUS, status_value(answer.status));
+    if let Some(tail) = answer.tail {
+        let tail = HeaderValue::try_from(BASE64_STANDARD.encode(tail));
+        headers.insert(wire::LOG_TAIL, tail.expect("base64 is a header value"));
+    }
+    reply
+}
+
+fn refused(status: Status, refusal: Refusal) -> Reply {
+    let mut reply = plain(StatusCode::CONFLICT, "");
+    let headers = reply.headers_mut();
+    let refusal = HeaderValue::try_from(refusal.to_string());
+    headers.insert(
+        wire::REFUSAL,
+        refusal.expect("refusals are worded in ASCII"),
+    );
+    headers.insert(wire::STATUS, status_value(status));
+    reply
+}
+
+fn status_value(status: Status) -> HeaderValue {
+    HeaderValue::try_from(status.to_string()).expect("a status is ASCII")
+}
+
+/// The status now and at each change, until the instance or the gateway ends.
+fn status(worker: &Shared) -> Reply {
+    let Some(mut changes) = worker.borrow().follow_status() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "the instance ends\n");
+    };
+    changes.mark_changed();
+    let lines = stream::unfold(changes, |mut changes: watch::Receiver<Status>| async move {
+        changes.changed().await.ok()?;
+        let line = format!("{}\n", *changes.borrow_and_update());
+        Some((Ok(Frame::data(Bytes::from(line))), changes))
+    });
+    Response::new(StreamBody::new(lines).boxed_unsync())
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync());
+    *reply.status_mut() = status;
+    reply
+}

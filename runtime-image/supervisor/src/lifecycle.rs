@@ -1,0 +1,109 @@
+//! Birth and death of the supervisor: its ports, its signals, its alarm, its parent.
+//!
+//! Turns what comes from outside into calls to `worker`, and ends when that is finished, taking
+//! along all that the runtime process started. Waits without polling.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use pilotlight_core::wire::InstanceConfig;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::worker::{Shared, Worker};
+use crate::{control_api, log, process, runtime_api};
+
+/// For a log's reader that is slower than the instance's end.
+const LOG_LIMIT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(config: InstanceConfig) -> anyhow::Result<()> {
+    process::become_reaper().context("cannot become the reaper of the runtime's children")?;
+    let control = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let runtime = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let runtime = runtime.context("cannot listen for the runtime process")?;
+    let listening = control.local_addr()?;
+    let mut outside = Outside::new(config.ends_with_parent)?;
+
+    let worker = Worker::new(config, runtime.local_addr()?);
+    let log = tokio::task::spawn_local(log::write_out(worker.clone()));
+    let closing = Rc::new(Notify::new());
+    let control = control_api::serve(control, worker.clone(), closing.clone());
+    let control = tokio::task::spawn_local(control);
+    let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
+    worker.borrow_mut().boot(listening);
+    outside.drive(&worker).await;
+
+    runtime.abort();
+    worker.borrow_mut().end();
+    closing.notify_one();
+    control.await.context("the control API broke")?;
+    // A parent that has gone reads no log, and one that is too slow gets the rest of it never.
+    let _ = tokio::time::timeout(LOG_LIMIT, log).await;
+    Ok(())
+}
+
+/// What the kernel and the parent tell this process.
+struct Outside {
+    child: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    lifeline: Option<pipe::Receiver>,
+}
+
+impl Outside {
+    /// Before the first child is started, so that no exit goes unheard.
+    fn new(ends_with_parent: bool) -> anyhow::Result<Self> {
+        let lifeline = ends_with_parent.then(|| {
+            let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+            pipe::Receiver::from_owned_fd(stdin)
+        });
+        Ok(Outside {
+            child: signal(SignalKind::child())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            lifeline: lifeline
+                .transpose()
+                .context("`endsWithParent` needs a pipe as input")?,
+        })
+    }
+
+    /// Hands the worker whatever happens, until it has finished or the parent is gone.
+    async fn drive(&mut self, worker: &Shared) {
+        let changed = worker.borrow().changed.clone();
+        while !worker.borrow().finished {
+            let alarm = worker.borrow().alarm();
+            let alarm = async {
+                match alarm {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed.notified() => {}
+                () = alarm => worker.borrow_mut().on_alarm(),
+                _ = self.child.recv() => worker.borrow_mut().on_child(),
+                _ = self.terminate.recv() => worker.borrow_mut().drain(),
+                _ = self.interrupt.recv() => worker.borrow_mut().drain(),
+                () = ended(&mut self.lifeline) => return,
+            }
+        }
+    }
+}
+
+/// Waits for the end of what nobody writes to.
+async fn ended(lifeline: &mut Option<pipe::Receiver>) {
+    let mut ignored = [0; 64];
+    match lifeline {
+        Some(pipe) => while matches!(pipe.read(&mut ignored).await, Ok(1..)) {},
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,299 @@
+//! All state of an instance, and what core's `Machine` says to do with it.
+//!
+//! Fed by `control_api` (leases), `runtime_api` (the runtime's calls), `output` (what it prints)
+//! and `lifecycle` (time, signals, exits); each hands in an event and has the actions done before
+//! it goes on. Decides nothing about an invocation: that is `pilotlight_core::instance`.
+
+mod actions;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::instance::{Event, Machine, Refusal, Status};
+use pilotlight_core::wire::{InstanceConfig, LISTENING, LogSource};
+use rustix::process::Pid;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::invocation::{Answer, Call, Delivery, Invocation, Posted};
+use crate::log::Log;
+use crate::memory::Memory;
+use crate::output::{Drained, Output};
+use crate::platform_log::PlatformLog;
+use crate::process;
+
+pub(crate) type Shared = Rc<RefCell<Worker>>;
+pub(crate) type WeakShared = Weak<RefCell<Worker>>;
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    this: WeakShared,
+    config: InstanceConfig,
+    runtime_api: SocketAddr,
+    machine: Machine,
+    pub(crate) log: Log,
+    platform_log: PlatformLog,
+    memory: Memory,
+    /// The next look at the memory.
+    look_at: Option<Instant>,
+    leader: Option<Pid>,
+    outputs: Vec<Output>,
+    /// Wake the worker for its outputs; gone with the process that prints.
+    watchers: JoinSet<()>,
+    /// The one at hand, and the one before it while that is not closed.
+    invocations: Vec<Invocation>,
+    /// What the runtime posted when its init failed.
+    init_error: Option<Posted>,
+    next: Option<oneshot::Sender<Delivery>>,
+    /// For a runtime whose `next` broke off before it had this.
+    undelivered: Option<Delivery>,
+    status: Option<watch::Sender<Status>>,
+    /// When `lifecycle` wakes the worker; may be too early, never too late.
+    alarm: Option<Instant>,
+    /// Tells `lifecycle` of an earlier alarm, or of the end.
+    pub(crate) changed: Rc<Notify>,
+    pub(crate) finished: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(config: InstanceConfig, runtime_api: SocketAddr) -> Shared {
+        let machine = Machine::new(config.timeout.duration());
+        let (status, _) = watch::channel(machine.status());
+        Rc::new_cyclic(|this| {
+            RefCell::new(Worker {
+                this: this.clone(),
+                platform_log: PlatformLog::new(&config),
+                config,
+                runtime_api,
+                machine,
+                log: Log::default(),
+                memory: Memory::default(),
+                look_at: None,
+                leader: None,
+                outputs: Vec::new(),
+                watchers: JoinSet::new(),
+                invocations: Vec::new(),
+                init_error: None,
+                next: None,
+                undelivered: None,
+                status: Some(status),
+                alarm: None,
+                changed: Rc::default(),
+                finished: false,
+            })
+        })
+    }
+
+    /// Tells the parent where leases are taken, then starts the runtime.
+    pub(crate) fn boot(&mut self, listening: SocketAddr) {
+        let text = format!("{LISTENING}{listening}");
+        self.log.record(LogSource::Platform, None, &text);
+        self.happened(Event::Boot);
+    }
+
+    /// Takes no further lease, ends the runtime when it is idle, then finishes.
+    pub(crate) fn drain(&mut self) {
+        self.happened(Event::Drain);
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.machine.status()
+    }
+
+    /// `None` once the supervisor ends.
+    pub(crate) fn follow_status(&self) -> Option<watch::Receiver<Status>> {
+        self.status.as_ref().map(watch::Sender::subscribe)
+    }
+
+    /// A gateway's call: the receiver gets its answer.
+    pub(crate) fn lease(
+        &mut self,
+        call: Call,
+    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+        self.read_output();
+        let request_id = call.request_id.clone();
+        let leased = self.handle(Event::Lease { request_id });
+        let (reply, answer) = oneshot::channel();
+        if leased.is_ok() {
+            self.invocations.push(Invocation::new(call, reply));
+        }
+        self.act();
+        leased.map(|()| answer)
+    }
+
+    /// The runtime's call for the next event: the receiver gets it.
+    pub(crate) fn next(&mut self) -> Result<oneshot::Receiver<Delivery>, Refusal> {
+        let (next, delivery) = oneshot::channel();
+        if let Some(undelivered) = self.undelivered.take() {
+            self.undelivered = next.send(undelivered).err();
+            return Ok(delivery);
+        }
+        if self.next.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            // The same wait for an event, on a new connection.
+            self.next = Some(next);
+            return Ok(delivery);
+        }
+        self.read_output();
+        self.end_lines();
+        let called = self.handle(Event::Next);
+        if called.is_ok() {
+            self.next = Some(next);
+        }
+        if self.invocations.is_empty() {
+            // Init is done. A process that ends takes what the kernel knows of its peak along.
+            self.memory.peak_mib();
+        }
+        self.act();
+        called.map(|()| delivery)
+    }
+
+    /// The runtime's answer.
+    pub(crate) fn respond(&mut self, id: &str, posted: Posted) -> Result<(), Refusal> {
+        let bytes = posted.body.len();
+        let request_id = id.into();
+        self.post(id, Event::Response { request_id, bytes }, Some(posted))
+    }
+
+    /// The runtime's answer was larger than the limit, and is thrown away.
+    pub(crate) fn respond_too_large(&mut self, id: &str) -> Result<(), Refusal> {
+        let (request_id, bytes) = (id.into(), PAYLOAD_LIMIT + 1);
+        self.post(id, Event::Response { request_id, bytes }, None)
+    }
+
+    /// The runtime's error.
+    pub(crate) fn fail(&mut self, id: &str, posted: Posted) -> Result<(), Refusal> {
+        let request_id = id.into();
+        self.post(id, Event::Error { request_id }, Some(posted))
+    }
+
+    pub(crate) fn fail_init(&mut self, posted: Posted) -> Result<(), Refusal> {
+        self.read_output();
+        let result = self.handle(Event::InitError);
+        if result.is_ok() {
+            self.init_error = Some(posted);
+        }
+        self.act();
+        result
+    }
+
+    fn post(&mut self, id: &str, event: Event, posted: Option<Posted>) -> Result<(), Refusal> {
+        let result = self.handle(event);
+        if result.is_ok()
+            && let Some(invocation) = self.invocation(id)
+        {
+            invocation.posted = posted;
+        }
+        self.act();
+        result
+    }
+
+    /// There is something to read.
+    pub(crate) fn on_output(&mut self, source: LogSource) -> Drained {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let output = outputs.iter_mut().find(|output| output.source == source);
+        let drained = output.map_or(Drained::End, |output| {
+            output.drain(|source, line| self.print(source, line))
+        });
+        self.outputs = outputs;
+        drained
+    }
+
+    /// A process below this one has ended.
+    pub(crate) fn on_child(&mut self) {
+        let exit = self.leader.and_then(process::peek_exit);
+        if exit.is_some() {
+            self.read_output();
+            self.end_lines();
+            // What it leaves behind does not outlive it.
+            process::kill(self.leader);
+            self.leader = None;
+            self.outputs.clear();
+            self.watchers.abort_all();
+            self.next = None;
+            self.undelivered = None;
+        }
+        process::reap(self.leader);
+        if let Some(exit) = exit {
+            self.happened(Event::Exited(exit));
+        }
+    }
+
+    pub(crate) fn alarm(&self) -> Option<Instant> {
+        self.alarm
+    }
+
+    pub(crate) fn on_alarm(&mut self) {
+        self.alarm = None;
+        let now = Instant::now();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            if self.machine.is_working() && self.memory.look() > u64::from(self.config.memory.get())
+            {
+                self.happened(Event::MemoryExceeded);
+            }
+        }
+        if self.machine.next_wakeup().is_some_and(|at| at <= now) {
+            self.read_output();
+            self.end_lines();
+        }
+        self.machine.wake(now);
+        self.act();
+    }
+
+    /// Ends all that is left, without waiting for anything.
+    pub(crate) fn end(&mut self) {
+        process::kill_and_reap_all(self.leader.take());
+        self.read_output();
+        self.end_lines();
+        self.outputs.clear();
+        self.watchers.abort_all();
+        self.invocations.clear();
+        self.status = None;
+        self.log.close();
+    }
+
+    fn happened(&mut self, event: Event) {
+        self.handle(event)
+            .expect("the machine refuses calls only, never what happened");
+        self.act();
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Refusal> {
+        self.machine.handle(Instant::now(), event)
+    }
+
+    fn invocation(&mut self, id: &str) -> Option<&mut Invocation> {
+        self.invocations
+            .iter_mut()
+            .find(|known| *known.call.request_id == *id)
+    }
+
+    /// Takes in what was printed up to now.
+    fn read_output(&mut self) {
+        for source in [LogSource::Stdout, LogSource::Stderr] {
+            self.on_output(source);
+        }
+    }
+
+    /// What was printed without a line's end belongs to the invocation that ends.
+    fn end_lines(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in &mut outputs {
+            output.end_line(|source, line| self.print(source, line));
+        }
+        self.outputs = outputs;
+    }
+
+    fn print(&mut self, source: LogSource, line: &str) {
+        let request_id = self.machine.current_request().cloned();
+        if let Some(invocation) = request_id.as_ref().and_then(|id| self.invocation(id)) {
+            invocation.add_to_tail(line);
+        }
+        if self.config.logs {
+            self.log.record(source, request_id.as_deref(), line);
+        }
+    }
+}

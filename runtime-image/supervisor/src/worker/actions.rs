@@ -1,0 +1,182 @@
+//! Does what core's `Machine` says, in its order, until nothing is left to do.
+//!
+//! Owns the start of a runtime process, the way of payloads to `next` and to the gateway, and
+//! the worker's alarm. Called by `worker` after each event; never decides that something is due.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pilotlight_core::failure::{Exit, Failure};
+use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
+use pilotlight_core::wire::LogSource;
+use tokio::task::JoinSet;
+
+use super::Worker;
+use crate::invocation::{Answer, Delivery, answer_body};
+use crate::memory::Memory;
+use crate::output::Output;
+use crate::process::{self, Started};
+
+/// Between two looks at the memory of a process that works.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(20);
+/// How a shell tells that a program could not be started.
+const CANNOT_START: Exit = Exit::Code(127);
+
+impl Worker {
+    pub(super) fn act(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::StartRuntime => self.start_runtime(),
+                Action::Deliver {
+                    request_id,
+                    deadline,
+                } => self.deliver(&request_id, deadline),
+                Action::Answer {
+                    request_id,
+                    outcome,
+                } => self.answer(&request_id, outcome),
+                Action::Release { request_id } => {
+                    let held = self.invocations.iter();
+                    let place = held
+                        .take_while(|held| held.call.request_id != request_id)
+                        .count();
+                    if place < self.invocations.len() {
+                        self.invocations.remove(place).release(Refusal::Starting);
+                    }
+                }
+                Action::Log(line) => self.log_line(&line),
+                Action::Terminate => {
+                    if let Some(leader) = self.leader {
+                        process::terminate(leader);
+                    }
+                }
+                Action::Kill => process::kill(self.leader),
+                Action::Shutdown => {
+                    self.finished = true;
+                    self.changed.notify_one();
+                }
+            }
+        }
+        self.invocations.retain(|invocation| !invocation.is_over());
+        self.tell_status();
+        self.set_alarm();
+    }
+
+    fn start_runtime(&mut self) {
+        let started = process::start(&self.config, self.runtime_api);
+        if let Err(error) = started.and_then(|started| self.attach(started)) {
+            let program = self.config.command.first().map_or("", String::as_str);
+            let text = format!("{program} cannot be started: {error}");
+            self.log.record(LogSource::Platform, None, &text);
+            process::kill(self.leader.take());
+            let told = self
+                .machine
+                .handle(Instant::now(), Event::Exited(CANNOT_START));
+            told.expect("the machine refuses calls only, never what happened");
+        }
+    }
+
+    fn attach(&mut self, started: Started) -> std::io::Result<()> {
+        self.leader = Some(started.pid);
+        self.memory = Memory::of(started.pid);
+        self.outputs = vec![
+            Output::new(started.stdout, LogSource::Stdout)?,
+            Output::new(started.stderr, LogSource::Stderr)?,
+        ];
+        self.watchers = JoinSet::new();
+        for output in &self.outputs {
+            self.watchers.spawn_local(output.watch(self.this.clone()));
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, id: &str, deadline: Instant) {
+        let Some(invocation) = self.invocation(id) else {
+            return;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let deadline_ms = (since_epoch + left).as_millis();
+        let delivery = Delivery {
+            call: invocation.call.clone(),
+            deadline_ms: u64::try_from(deadline_ms).unwrap_or(u64::MAX),
+        };
+        self.undelivered = match self.next.take() {
+            Some(next) => next.send(delivery).err(),
+            None => Some(delivery),
+        };
+    }
+
+    fn answer(&mut self, id: &str, outcome: Outcome) {
+        let status = self.machine.status();
+        let sanitize = self.config.sanitize_errors;
+        let of_init = match outcome {
+            Outcome::Failed(Failure::Init) => self.init_error.take(),
+            _ => None,
+        };
+        let Some(invocation) = self.invocation(id) else {
+            return;
+        };
+        let posted = of_init.or_else(|| invocation.posted.take());
+        let (body, content_type) = answer_body(&invocation.call, outcome, posted, sanitize);
+        let succeeded = outcome == Outcome::Success;
+        invocation.answer(Answer {
+            succeeded,
+            body,
+            content_type,
+            tail: None,
+            status,
+        });
+    }
+
+    fn log_line(&mut self, line: &LogLine) {
+        let peak_mib = match line {
+            LogLine::Report { .. } => self.memory.peak_mib(),
+            _ => 0,
+        };
+        let text = self.platform_log.word(line, peak_mib);
+        let request_id = match line {
+            LogLine::InitStart | LogLine::InitReport { .. } => None,
+            LogLine::Start { request_id }
+            | LogLine::TimedOut { request_id, .. }
+            | LogLine::End { request_id }
+            | LogLine::Report { request_id, .. } => Some(request_id.clone()),
+        };
+        if let (Some(text), true) = (&text, self.config.logs) {
+            self.log
+                .record(LogSource::Platform, request_id.as_deref(), text);
+        }
+        let Some(invocation) = request_id.and_then(|id| self.invocation(&id)) else {
+            return;
+        };
+        if let Some(text) = text {
+            invocation.add_to_tail(&text);
+        }
+        if let LogLine::Report { .. } = line {
+            invocation.close();
+        }
+    }
+
+    fn tell_status(&mut self) {
+        let now = self.machine.status();
+        if let Some(status) = &self.status {
+            status.send_if_modified(|told| std::mem::replace(told, now) != now);
+        }
+    }
+
+    /// An alarm that is too early is left: it costs one wake-up, not one for each invocation.
+    fn set_alarm(&mut self) {
+        if self.machine.is_working() && self.look_at.is_none() {
+            self.look_at = Some(Instant::now() + MEMORY_INTERVAL);
+        }
+        let due = [self.machine.next_wakeup(), self.look_at]
+            .into_iter()
+            .flatten()
+            .min();
+        if due.is_some_and(|due| self.alarm.is_none_or(|alarm| due < alarm)) {
+            self.alarm = due;
+            self.changed.notify_one();
+        }
+    }
+}
