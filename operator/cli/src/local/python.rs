@@ -176,13 +176,7 @@ async fn imports_client(environment: &Path) -> Result<bool> {
 /// `python -m pip`: the script beside it names the directory the environment was built in.
 fn pip(environment: &Path) -> Command {
     let mut pip = Command::new(environment.join("bin/python"));
-    let quiet = [
-        "--no-input",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ];
-    pip.args(["-m", "pip"]).args(quiet);
+    pip.args(["-m", "pip", "--no-input", "--disable-pip-version-check"]);
     pip
 }
 
