@@ -24,7 +24,7 @@ examples: ## the examples that are compiled
 	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
 
 .PHONY: test
-test: lint test-rust ## every test of what is built so far
+test: lint test-rust test-python test-node ## every test
 
 .PHONY: lint
 lint: ## formatting and clippy

@@ -93,6 +93,15 @@ fn the_gateway_does_not_know_the_command_line() {
 }
 
 #[test]
+fn the_supervisor_knows_neither_the_cluster_nor_the_manifest() {
+    assert_never("pilotlight-supervisor", &KUBE);
+    assert_never(
+        "pilotlight-supervisor",
+        &["pilotlight-api", "pilotlight-gateway", "clap"],
+    );
+}
+
+#[test]
 fn a_forbidden_edge_would_be_seen() {
     assert!(Graph::read().reach("pilotlight-gateway").contains("tokio"));
 }

@@ -1,0 +1,268 @@
+//! A real supervisor whose runtime process does nothing: the test speaks the Runtime API for it.
+//!
+//! Owns the process and its log. The script in the runtime's place prints where the API is, and
+//! whatever a test wants besides; tests learn through HTTP, the log and the process table.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use ureq::http::{HeaderMap, Method, Request, StatusCode};
+
+/// Nothing that a test waits for takes nearly as long.
+const PATIENCE: Duration = Duration::from_secs(20);
+const STANDS_BY: &str = "exec sleep 600";
+
+pub(crate) struct Instance {
+    child: Child,
+    lifeline: Option<ChildStdin>,
+    log: Arc<Log>,
+    pub(crate) control: String,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("ASCII"))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+}
+
+impl Instance {
+    /// Its runtime process prints the API's address and stands by.
+    pub(crate) fn start() -> Self {
+        Self::with(STANDS_BY, json!({}))
+    }
+
+    /// `script`: what the runtime process does after that; `changes`: to the configuration.
+    pub(crate) fn with(script: &str, changes: Value) -> Self {
+        let script = format!("echo API=$AWS_LAMBDA_RUNTIME_API; {script}");
+        let mut config = json!({
+            "listen": "127.0.0.1:0",
+            "endsWithParent": true,
+            "function": "tested",
+            "memory": 128,
+            "timeout": 3,
+            "sanitizeErrors": false,
+            "logFormat": "Text",
+            "logs": true,
+            "logGroup": "/aws/lambda/tested",
+            "logStream": "stream",
+            "runtime": "custom",
+            "command": ["/bin/sh", "-c", script],
+            "taskRoot": "/",
+            "environment": { "PATH": "/usr/bin:/bin" },
+        });
+        let changes = changes.as_object().expect("changes by name").clone();
+        config.as_object_mut().expect("an object").extend(changes);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pilotlight-supervisor"))
+            .env("PILOTLIGHT_INSTANCE", config.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the supervisor starts");
+        let log = Arc::new(Log::default());
+        let stdout = child.stdout.take().expect("a pipe");
+        thread::spawn({
+            let log = log.clone();
+            move || log.fill(BufReader::new(stdout))
+        });
+        let lifeline = child.stdin.take();
+        let mut instance = Instance {
+            child,
+            lifeline,
+            log,
+            control: String::new(),
+        };
+        let listening = instance.logged("LISTENING ", 1);
+        instance.control = format!("http://{}", after(&listening, "LISTENING "));
+        instance
+    }
+
+    /// The Runtime API of the `nth` runtime process, from 1.
+    pub(crate) fn api(&self, nth: usize) -> String {
+        let line = self.logged("API=", nth);
+        format!("http://{}/2018-06-01", after(&line, "API="))
+    }
+
+    /// Waits for the `nth` line that holds this text.
+    pub(crate) fn logged(&self, text: &str, nth: usize) -> String {
+        let holds = |lines: &Vec<String>| {
+            lines
+                .iter()
+                .filter(|line| line.contains(text))
+                .nth(nth - 1)
+                .cloned()
+        };
+        let lines = self.log.lines.lock().expect("no reader panicked");
+        let waited = self
+            .log
+            .grown
+            .wait_timeout_while(lines, PATIENCE, |l| holds(l).is_none());
+        let (lines, _) = waited.expect("no reader panicked");
+        holds(&lines).unwrap_or_else(|| panic!("{nth} × {text:?} is not in {lines:#?}"))
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.lines.lock().expect("no reader panicked").clone()
+    }
+
+    /// Follows the status until it is this one, and gives the whole line.
+    pub(crate) fn becomes(&self, condition: &str) -> String {
+        let status = agent()
+            .get(format!("{}/status", self.control))
+            .call()
+            .expect("a stream");
+        let mut lines = BufReader::new(status.into_body().into_reader()).lines();
+        lines
+            .find_map(|line| line.ok().filter(|line| line.ends_with(condition)))
+            .expect(condition)
+    }
+
+    /// A gateway's call, under way until it is joined.
+    pub(crate) fn lease(&self, id: &str, event: &str) -> JoinHandle<Answer> {
+        let url = format!("{}/lease", self.control);
+        let (id, event) = (id.to_owned(), event.to_owned());
+        thread::spawn(move || {
+            let headers = [
+                ("pilotlight-request-id", id.as_str()),
+                (
+                    "lambda-runtime-invoked-function-arn",
+                    "arn:aws:lambda:::function:tested",
+                ),
+                ("lambda-runtime-client-context", r#"{"custom":{}}"#),
+                ("pilotlight-log-tail", "1"),
+            ];
+            call(Method::POST, &url, &headers, event)
+        })
+    }
+
+    pub(crate) fn drain(&self) {
+        let answer = call(Method::POST, &format!("{}/drain", self.control), &[], "");
+        assert_eq!(answer.status, 202);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets go of the supervisor's standard input.
+    pub(crate) fn leave(&mut self) {
+        self.lifeline = None;
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+    }
+
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        until("the supervisor has ended", || {
+            self.child.try_wait().expect("a child")
+        })
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.lifeline = None;
+        // A test that failed leaves nothing behind either.
+        let _ = self.child.wait();
+    }
+}
+
+impl Log {
+    fn fill(&self, lines: impl BufRead) {
+        for line in lines.lines().map_while(Result::ok) {
+            self.lines.lock().expect("no reader panicked").push(line);
+            self.grown.notify_all();
+        }
+    }
+}
+
+pub(crate) fn call(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(body.into()).expect("a request");
+    let (head, body) = agent().run(request).expect("an answer").into_parts();
+    let body = body
+        .into_with_config()
+        .limit(1 << 24)
+        .read_to_vec()
+        .expect("a whole body");
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .output_buffer_size(1 << 21);
+    config.build().new_agent()
+}
+
+/// The runtime's `next`, under way until it is joined.
+pub(crate) fn next(api: &str) -> JoinHandle<Answer> {
+    let url = format!("{api}/runtime/invocation/next");
+    thread::spawn(move || call(Method::GET, &url, &[], ""))
+}
+
+pub(crate) fn post(api: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    call(Method::POST, &format!("{api}/runtime{path}"), headers, body)
+}
+
+/// Polls for what no call can wait for.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z")
+}
+
+pub(crate) fn after<'a>(line: &'a str, text: &str) -> &'a str {
+    line.split_once(text).expect("the text is there").1
+}

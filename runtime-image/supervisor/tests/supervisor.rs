@@ -1,0 +1,462 @@
+//! The supervisor as its two neighbours see it: a gateway's lease and the runtime's API.
+
+mod instance;
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use instance::{Answer, Instance, after, call, is_alive, next, post, until};
+
+const ACCEPTED: &[u8] = br#"{"status":"OK"}"#;
+
+/// An instance whose runtime waits in `next`.
+fn ready() -> (Instance, String, JoinHandle<Answer>) {
+    ready_with("exec sleep 600", json!({}))
+}
+
+fn ready_with(script: &str, changes: Value) -> (Instance, String, JoinHandle<Answer>) {
+    let instance = Instance::with(script, changes);
+    let api = instance.api(1);
+    let waiting = next(&api);
+    instance.becomes("ready");
+    (instance, api, waiting)
+}
+
+fn joined(call: JoinHandle<Answer>) -> Answer {
+    call.join().expect("the call was answered")
+}
+
+#[test]
+fn an_event_reaches_the_runtime_and_its_answer_the_gateway() {
+    let (instance, api, waiting) = ready();
+    let lease = instance.lease("r1", r#"{"n":1}"#);
+    let event = joined(waiting);
+    assert_eq!(
+        (event.status.as_u16(), event.body.as_slice()),
+        (200, &br#"{"n":1}"#[..])
+    );
+    assert_eq!(event.header("content-type"), "application/json");
+    assert_eq!(event.header("lambda-runtime-aws-request-id"), "r1");
+    assert_eq!(
+        event.header("lambda-runtime-client-context"),
+        r#"{"custom":{}}"#
+    );
+    assert!(
+        event
+            .header("lambda-runtime-invoked-function-arn")
+            .ends_with(":function:tested")
+    );
+    assert!(
+        !event.headers.contains_key("lambda-runtime-trace-id"),
+        "the caller sent none"
+    );
+    let deadline: u64 = event
+        .header("lambda-runtime-deadline-ms")
+        .parse()
+        .expect("a number");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis() as u64;
+    assert!(
+        (now..=now + 3000).contains(&deadline),
+        "{deadline} is not within 3 s of {now}"
+    );
+
+    let posted = post(&api, "/invocation/r1/response", &[], r#"{"answer":2}"#);
+    assert_eq!(
+        (posted.status.as_u16(), posted.body.as_slice()),
+        (202, ACCEPTED)
+    );
+    let _next = next(&api);
+    let answer = joined(lease);
+    assert_eq!(
+        (answer.status.as_u16(), answer.body.as_slice()),
+        (200, &br#"{"answer":2}"#[..])
+    );
+    assert_eq!(answer.header("pilotlight-outcome"), "success");
+    assert!(answer.header("pilotlight-status").ends_with(" ready"));
+    instance.logged("REPORT RequestId: r1\tDuration: ", 1);
+    let lines = instance.lines();
+    let place = |text: &str| {
+        lines
+            .iter()
+            .position(|line| line.contains(text))
+            .expect(text)
+    };
+    assert!(place("INIT_START") < place("START RequestId: r1 Version: $LATEST"));
+    assert!(place("END RequestId: r1") < place("REPORT RequestId: r1"));
+}
+
+#[test]
+fn calls_out_of_turn_are_refused_and_change_nothing() {
+    let instance = Instance::start();
+    let api = instance.api(1);
+    let early = post(&api, "/invocation/r1/response", &[], "1");
+    assert_eq!(early.status, 403);
+    assert_eq!(early.json()["errorType"], "InvalidStateTransition");
+    let waiting = next(&api);
+    instance.becomes("ready");
+    let second = joined(next(&api));
+    assert_eq!(
+        (second.status.as_u16(), &second.json()["errorType"]),
+        (403, &json!("InvalidStateTransition"))
+    );
+    assert_eq!(post(&api, "/init/error", &[], "{}").status, 403);
+    assert_eq!(post(&api, "/restore/error", &[], "{}").status, 403);
+    assert_eq!(
+        call(Method::GET, &format!("{api}/ping"), &[], "").status,
+        200
+    );
+    assert_eq!(
+        call(Method::GET, &format!("{api}/runtime/nothing"), &[], "").status,
+        404
+    );
+
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    let other = post(&api, "/invocation/r2/response", &[], "1");
+    assert_eq!(
+        (other.status.as_u16(), &other.json()["errorType"]),
+        (400, &json!("InvalidRequestID"))
+    );
+    assert_eq!(post(&api, "/invocation/r1/response", &[], "1").status, 202);
+    assert_eq!(post(&api, "/invocation/r1/response", &[], "2").status, 400);
+    let _next = next(&api);
+    assert_eq!(joined(lease).body, b"1");
+}
+
+#[test]
+fn a_second_lease_is_told_busy_and_a_third_waits_for_the_following_next() {
+    let (instance, api, waiting) = ready();
+    let first = instance.lease("r1", "{}");
+    joined(waiting);
+    let second = joined(instance.lease("r2", "{}"));
+    assert_eq!(second.status, 409);
+    assert!(
+        second
+            .header("pilotlight-refusal")
+            .starts_with("busy, not started"),
+        "{second:?}"
+    );
+    post(&api, "/invocation/r1/response", &[], "1");
+    // Told at once, though the runtime has not called `next` yet.
+    let epoch: u64 = instance
+        .becomes("ready")
+        .split(' ')
+        .next()
+        .and_then(|e| e.parse().ok())
+        .expect("an epoch");
+    assert!(
+        epoch > 1,
+        "free again is news for the gateway that was refused"
+    );
+    let third = instance.lease("r3", "3");
+    let event = joined(next(&api));
+    assert_eq!(event.body, b"3");
+    assert_eq!(joined(first).body, b"1");
+    post(&api, "/invocation/r3/response", &[], "4");
+    let _next = next(&api);
+    assert_eq!(joined(third).body, b"4");
+}
+
+#[test]
+fn a_lease_behind_an_answer_is_released_when_the_process_exits_instead_of_going_on() {
+    let (instance, api, waiting) = ready_with("sleep 600 & echo PID=$!; wait", json!({}));
+    let child = instance.logged("PID=", 1);
+    let first = instance.lease("r1", "{}");
+    joined(waiting);
+    post(&api, "/invocation/r1/response", &[], "1");
+    let second = instance.lease("r2", "{}");
+    kill(after(&child, "PID="));
+    let second = joined(second);
+    assert_eq!(second.status, 409);
+    assert!(
+        second.header("pilotlight-refusal").contains("not started"),
+        "{second:?}"
+    );
+    assert_eq!(joined(first).body, b"1");
+    assert!(
+        !instance
+            .lines()
+            .iter()
+            .any(|line| line.contains("START RequestId: r2"))
+    );
+}
+
+#[test]
+fn a_next_that_breaks_off_is_taken_up_again() {
+    let instance = Instance::start();
+    let api = instance.api(1);
+    let address = after(&api, "http://")
+        .split('/')
+        .next()
+        .expect("an address")
+        .to_owned();
+    let mut broken = TcpStream::connect(address).expect("connected");
+    let head = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: runtime\r\n\r\n";
+    broken.write_all(head.as_bytes()).expect("sent");
+    instance.becomes("ready");
+    drop(broken);
+    let lease = instance.lease("r1", "1");
+    let event = until("the event is handed out again", || {
+        Some(joined(next(&api))).filter(|answer| answer.status == 200)
+    });
+    assert_eq!(event.body, b"1");
+    post(&api, "/invocation/r1/response", &[], "2");
+    let _next = next(&api);
+    assert_eq!(joined(lease).body, b"2");
+}
+
+#[test]
+fn a_streamed_response_is_refused_and_the_whole_one_taken() {
+    let (instance, api, waiting) = ready();
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    for mode in ["streaming", "buffered"] {
+        let headers = [("lambda-runtime-function-response-mode", mode)];
+        let refused = post(&api, "/invocation/r1/response", &headers, "1");
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.json()["errorType"], "InvalidFunctionResponseMode");
+    }
+    assert_eq!(post(&api, "/invocation/r1/response", &[], "2").status, 202);
+    let _next = next(&api);
+    assert_eq!(joined(lease).body, b"2");
+}
+
+#[test]
+fn a_response_over_the_limit_is_refused_and_fails_the_invocation() {
+    let (instance, api, waiting) = ready();
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    let limit = 6 * 1024 * 1024 + 100;
+    let refused = post(&api, "/invocation/r1/response", &[], &"x".repeat(limit + 1));
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["errorType"]),
+        (413, &json!("RequestEntityTooLarge"))
+    );
+    let waiting = next(&api);
+    let answer = joined(lease);
+    assert_eq!(answer.header("pilotlight-outcome"), "function-error");
+    assert_eq!(answer.json()["errorType"], "Function.ResponseSizeTooLarge");
+
+    let lease = instance.lease("r2", "{}");
+    joined(waiting);
+    assert_eq!(
+        post(&api, "/invocation/r2/response", &[], &"x".repeat(limit)).status,
+        202
+    );
+    let _next = next(&api);
+    assert_eq!(joined(lease).body.len(), limit);
+}
+
+#[test]
+fn an_error_is_handed_on_as_it_is_with_a_cause_of_a_mebibyte_in_its_head() {
+    let (instance, api, waiting) = ready();
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    let cause = "x".repeat((1 << 20) - 100);
+    let headers = [
+        ("lambda-runtime-function-xray-error-cause", cause.as_str()),
+        ("lambda-runtime-function-error-type", "unhandled"),
+    ];
+    let body = r#"{"errorMessage":"m", "errorType":"E", "stackTrace":[ {"path":"p","line":1} ]}"#;
+    assert_eq!(
+        post(&api, "/invocation/r1/error", &headers, body).status,
+        202
+    );
+    let _next = next(&api);
+    let answer = joined(lease);
+    assert_eq!(answer.header("pilotlight-outcome"), "function-error");
+    assert_eq!(String::from_utf8_lossy(&answer.body), body);
+}
+
+#[test]
+fn a_sanitised_error_keeps_its_type_and_names_the_request() {
+    let (instance, api, waiting) = ready_with("exec sleep 600", json!({ "sanitizeErrors": true }));
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    let body = r#"{"errorMessage":"password=x","errorType":"E","stackTrace":["secret.py"]}"#;
+    post(&api, "/invocation/r1/error", &[], body);
+    let _next = next(&api);
+    let answer = joined(lease).json();
+    assert_eq!(answer["errorType"], "E");
+    assert!(
+        answer["errorMessage"]
+            .as_str()
+            .is_some_and(|text| text.contains("RequestId: r1"))
+    );
+    assert_eq!(answer.as_object().map(|fields| fields.len()), Some(2));
+}
+
+#[test]
+fn an_init_error_answers_the_next_lease_and_init_is_tried_behind_it() {
+    let instance = Instance::start();
+    let body = r#"{"errorMessage":"no table","errorType":"Exception","requestId":""}"#;
+    assert_eq!(post(&instance.api(1), "/init/error", &[], body).status, 202);
+    instance.becomes("ready");
+    let answer = joined(instance.lease("r1", "{}"));
+    assert_eq!(answer.header("pilotlight-outcome"), "function-error");
+    assert!(
+        answer.header("pilotlight-status").ends_with("starting"),
+        "{answer:?}"
+    );
+    assert_eq!(String::from_utf8_lossy(&answer.body), body);
+    instance.logged("INIT_REPORT Init Duration: ", 1);
+
+    let waiting = next(&instance.api(2));
+    instance.becomes("ready");
+    let lease = instance.lease("r2", "2");
+    assert_eq!(joined(waiting).body, b"2");
+    post(&instance.api(2), "/invocation/r2/response", &[], "3");
+    let _next = next(&instance.api(2));
+    assert_eq!(joined(lease).body, b"3");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_answers_with_status_127_and_is_named_in_the_log() {
+    let command = json!({ "command": ["/nonexistent/bootstrap"] });
+    let instance = Instance::with("", command);
+    instance.becomes("ready");
+    let answer = joined(instance.lease("r1", "{}")).json();
+    assert_eq!(answer["errorType"], "Runtime.ExitError");
+    let message = "RequestId: r1 Error: Runtime exited with error: exit status 127";
+    assert_eq!(answer["errorMessage"], message);
+    instance.logged("/nonexistent/bootstrap cannot be started: No such file", 1);
+}
+
+#[test]
+fn a_timeout_takes_along_what_has_left_the_process_group() {
+    let script = "setsid sleep 600 & echo PID=$!; exec sleep 600";
+    let (instance, _, waiting) = ready_with(script, json!({ "timeout": 1 }));
+    let line = instance.logged("PID=", 1);
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    let answer = joined(lease).json();
+    assert_eq!(answer["errorType"], "Sandbox.Timedout");
+    assert_eq!(
+        answer["errorMessage"],
+        "RequestId: r1 Error: Task timed out after 1.00 seconds"
+    );
+    until("the daemon is gone", || {
+        (!is_alive(after(&line, "PID="))).then_some(())
+    });
+    instance.logged("INIT_START", 2);
+}
+
+#[test]
+fn output_is_logged_under_the_invocation_that_printed_it_the_last_line_without_its_end_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (asked, printed) = (
+        directory.path().join("asked"),
+        directory.path().join("printed"),
+    );
+    let script = format!(
+        "mkfifo {asked}; while read -r line <{asked}; do printf %s \"$line\"; : >{printed}; done",
+        asked = asked.display(),
+        printed = printed.display(),
+    );
+    let (instance, api, waiting) = ready_with(&script, json!({}));
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    fs::write(&asked, "unended\n").expect("the script reads");
+    until("it is printed", || printed.exists().then_some(()));
+    post(&api, "/invocation/r1/response", &[], "1");
+    let _next = next(&api);
+    let answer = joined(lease);
+    assert!(
+        instance
+            .logged("unended", 1)
+            .ends_with(" stdout r1 unended")
+    );
+    assert!(!answer.header("pilotlight-log-tail").is_empty());
+}
+
+#[test]
+fn a_drained_instance_finishes_its_invocation_takes_no_other_and_ends() {
+    let (mut instance, api, waiting) = ready();
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    instance.drain();
+    let refused = joined(instance.lease("r2", "{}"));
+    assert!(
+        refused
+            .header("pilotlight-refusal")
+            .starts_with("draining, not started")
+    );
+    post(&api, "/invocation/r1/response", &[], "1");
+    let _next = next(&api);
+    assert_eq!(joined(lease).body, b"1");
+    assert!(instance.ended().success());
+    instance.logged("REPORT RequestId: r1", 1);
+}
+
+#[test]
+fn sigterm_drains() {
+    let (mut instance, _, _waiting) = ready();
+    kill_with(&instance.pid().to_string(), "TERM");
+    assert!(instance.ended().success());
+}
+
+#[test]
+fn nothing_outlives_a_supervisor_that_lost_its_parent_or_was_killed() {
+    for lose in [Instance::leave, Instance::kill] {
+        let mut instance = Instance::with("echo PID=$$; exec sleep 600", json!({}));
+        let line = instance.logged("PID=", 1);
+        lose(&mut instance);
+        instance.ended();
+        until("the runtime process is gone", || {
+            (!is_alive(after(&line, "PID="))).then_some(())
+        });
+    }
+}
+
+#[test]
+fn an_idle_instance_does_nothing_at_all() {
+    let (instance, _, _waiting) = ready();
+    let switches = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", instance.pid()));
+        let status = status.expect("it runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.expect("the kernel counts").to_owned()
+    };
+    // The alarms of its start run out first: the init limit's is the last.
+    until("two looks 500 ms apart are alike", || {
+        let before = switches();
+        std::thread::sleep(Duration::from_millis(500));
+        (before == switches()).then_some(())
+    });
+}
+
+#[test]
+fn json_lines_are_json() {
+    let (instance, api, waiting) = ready_with("exec sleep 600", json!({ "logFormat": "JSON" }));
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    post(&api, "/invocation/r1/response", &[], "1");
+    let _next = next(&api);
+    joined(lease);
+    let line = instance.logged("platform.report", 1);
+    let report: Value = serde_json::from_str(&line[line.find('{').expect("JSON")..]).expect("JSON");
+    assert_eq!(report["record"]["status"], "success");
+    assert_eq!(report["record"]["metrics"]["memorySizeMB"], 128);
+}
+
+fn kill(pid: &str) {
+    kill_with(pid, "KILL");
+}
+
+fn kill_with(pid: &str, signal: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, pid])
+        .status();
+    assert!(sent.expect("kill runs").success());
+}

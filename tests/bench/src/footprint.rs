@@ -1,0 +1,68 @@
+//! What a warm instance and the gateway take while nobody calls.
+//!
+//! Memory after the first call and after the load of `latency`; processor time and context
+//! switches over a while without traffic, which should be none.
+
+use anyhow::{Context, Result};
+
+use crate::pilotlight::Pilotlight;
+use crate::plan::Plan;
+use crate::process_stats::{self, Activity, Memory};
+use crate::results::Footprint;
+use crate::stage::Function;
+
+/// A process that is watched, and its memory when the watch began.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    name: String,
+    pid: u32,
+    first: Memory,
+}
+
+/// The gateway, and each function's supervisor and runtime process; all are warm.
+pub(crate) fn watch(pilotlight: &Pilotlight, functions: &[Function]) -> Result<Vec<Watched>> {
+    let mut processes = vec![("gateway".to_owned(), pilotlight.pid)];
+    for function in functions.iter().map(|function| function.name()) {
+        let instance = pilotlight.instance(function)?;
+        processes.push((format!("supervisor of {function}"), instance.supervisor));
+        let runtime = instance
+            .runtime
+            .context("a warm instance without a runtime process")?;
+        processes.push((format!("runtime process of {function}"), runtime));
+    }
+    let watched = processes.into_iter().map(|(name, pid)| {
+        let first = process_stats::memory(pid)?;
+        Ok(Watched { name, pid, first })
+    });
+    watched.collect()
+}
+
+pub(crate) async fn measure(plan: &Plan, watched: Vec<Watched>) -> Result<Vec<Footprint>> {
+    anstream::eprintln!("footprint: {} s without traffic", plan.idle.as_secs());
+    let activities = |watched: &[Watched]| -> Result<Vec<Activity>> {
+        watched
+            .iter()
+            .map(|process| process_stats::activity(process.pid))
+            .collect()
+    };
+    let before = activities(&watched)?;
+    tokio::time::sleep(plan.idle).await;
+    let after = activities(&watched)?;
+    let idle = after
+        .into_iter()
+        .zip(before)
+        .map(|(after, before)| after.since(before));
+    let footprints = watched
+        .into_iter()
+        .zip(idle)
+        .map(|(Watched { name, pid, first }, idle)| {
+            let loaded = process_stats::memory(pid)?;
+            Ok(Footprint {
+                name,
+                first,
+                loaded,
+                idle,
+            })
+        });
+    footprints.collect()
+}

@@ -1,0 +1,137 @@
+//! `make bench`: what Pilotlight costs beside bare proxies on the same machine.
+//!
+//! ```text
+//! main ─► bench ─► latency, throughput ─► load ─► echo | proxy | runtime_proxy | pilotlight
+//!           │  └─► footprint ─► process_stats
+//!           │  └─► cold_start ─► runtime_api ◄─ runtime_process
+//!           └─► results ─► report (table) and plot
+//! ```
+//!
+//! Owns the arguments. The servers that Pilotlight is held against are this program again, under
+//! a hidden subcommand each; `role` starts them. Figures are reported, never asserted.
+
+mod bench;
+mod cold_start;
+mod echo;
+mod footprint;
+mod http_server;
+mod latency;
+mod load;
+mod machine;
+mod pilotlight;
+mod plan;
+mod plot;
+mod process_stats;
+mod proxy;
+mod report;
+mod results;
+mod role;
+mod runtime_api;
+mod runtime_process;
+mod runtime_proxy;
+mod stage;
+mod table;
+mod throughput;
+
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::plan::Plan;
+
+/// More than twice the time that a full run takes.
+const RUN_LIMIT: Duration = Duration::from_secs(600);
+
+/// Measures Pilotlight beside bare proxies and writes docs/benchmarks.md and docs/benchmarks.svg.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Args {
+    /// A short run whose figures only show that the bench works; it leaves docs/ alone.
+    #[arg(long)]
+    quick: bool,
+    /// Where benchmarks.md and benchmarks.svg go [default: docs, target/bench with --quick].
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// The processes of the bench.
+#[derive(Debug, Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Echo,
+    #[command(hide = true)]
+    Proxy {
+        #[arg(required = true)]
+        upstreams: Vec<SocketAddr>,
+    },
+    #[command(hide = true)]
+    RuntimeProxy,
+    /// Calls an Invoke API in a closed loop: for profilers.
+    #[command(hide = true)]
+    Load(load::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.role {
+        Some(Role::Echo) => echo::run(),
+        Some(Role::Proxy { upstreams }) => proxy::run(&upstreams),
+        Some(Role::RuntimeProxy) => runtime_proxy::run(),
+        Some(Role::Load(args)) => single_threaded(load::run(args)),
+        None => single_threaded(measure(args.quick, args.output)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread: the client shall leave the other core to what it measures.
+fn single_threaded(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.context("no runtime")?.block_on(work)
+}
+
+async fn measure(quick: bool, output: Option<PathBuf>) -> Result<()> {
+    if cfg!(debug_assertions) {
+        bail!("an unoptimised client measures itself: run `make bench`");
+    }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let repository = repository
+        .canonicalize()
+        .context("the repository this was built in")?;
+    let default = if quick { "target/bench" } else { "docs" };
+    let output = output.unwrap_or_else(|| repository.join(default));
+    let plan = if quick { Plan::quick() } else { Plan::full() };
+
+    // Whatever is dropped on the way out ends the processes it started.
+    let results = tokio::select! {
+        results = bench::run(&plan, &repository) => results?,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        () = tokio::time::sleep(RUN_LIMIT) => bail!("not done within {} s", RUN_LIMIT.as_secs()),
+    };
+    let report = report::render(&results, &plan)?;
+    write!(anstream::stdout().lock(), "{report}")?;
+    fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
+    write_file(&output.join("benchmarks.md"), &report)?;
+    write_file(&output.join("benchmarks.svg"), &plot::render(&results)?)
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())?;
+    anstream::eprintln!("wrote {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Who takes part: systems, functions, payloads, and the calls between them.
+//!
+//! Owns the names that tables and plot use. The client sends the same request to all systems, so
+//! only address and function differ.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use bytes::Bytes;
+use hyper::Uri;
+
+use crate::load::Call;
+
+/// What answers the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    /// `echo`, called directly.
+    Direct,
+    /// `proxy` before `echo`.
+    Proxy,
+    /// `runtime_proxy` before the function's runtime process.
+    RuntimeProxy,
+    /// `pilotlight local`.
+    Pilotlight,
+}
+
+impl System {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            System::Direct => "direct",
+            System::Proxy => "proxy",
+            System::RuntimeProxy => "runtime proxy",
+            System::Pilotlight => "pilotlight",
+        }
+    }
+}
+
+/// What computes the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Function {
+    /// The bench's own hyper server; no function at all.
+    PlainServer,
+    /// examples/rust-echo: the vendor's Rust client.
+    RustEcho,
+    /// examples/hello: the vendor's Python client.
+    Hello,
+}
+
+impl Function {
+    /// As its manifest names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Function::PlainServer => "plain server",
+            Function::RustEcho => "rust-echo",
+            Function::Hello => "hello",
+        }
+    }
+
+    /// What it answers to a payload.
+    fn answer(self, payload: &Bytes) -> Bytes {
+        match self {
+            Function::PlainServer | Function::RustEcho => payload.clone(),
+            Function::Hello => Bytes::from_static(b"{\"message\": \"Hello, Ada!\"}"),
+        }
+    }
+}
+
+/// A system that answers for a function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contestant {
+    pub(crate) system: System,
+    pub(crate) function: Function,
+    pub(crate) address: SocketAddr,
+}
+
+impl Contestant {
+    pub(crate) fn call(&self, payload: &Bytes) -> Result<Call> {
+        Ok(Call {
+            address: self.address,
+            path: invoke_path(self.function.name())?,
+            payload: payload.clone(),
+            answer: self.function.answer(payload),
+        })
+    }
+}
+
+/// The Invoke API's path (contracts §4); baselines take any.
+pub(crate) fn invoke_path(function: &str) -> Result<Uri> {
+    let function = function.replace(' ', "-");
+    Ok(format!("/2015-03-31/functions/{function}/invocations").parse()?)
+}
+
+/// A JSON event of so many bytes, which all functions understand.
+pub(crate) fn payload(bytes: usize) -> Bytes {
+    let (head, tail) = ("{\"name\":\"Ada\",\"data\":\"", "\"}");
+    let data = "x".repeat(bytes.saturating_sub(head.len() + tail.len()));
+    Bytes::from(format!("{head}{data}{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_json_of_its_size() {
+        for bytes in [100, 65536] {
+            let payload = payload(bytes);
+            assert_eq!(payload.len(), bytes);
+            let event: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
+            assert_eq!(event["name"], "Ada");
+        }
+    }
+}
