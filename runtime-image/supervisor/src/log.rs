@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pilotlight_core::wire::{LogRecord, LogSource};
 use tokio::io::AsyncWriteExt;
@@ -20,6 +21,10 @@ use crate::worker::Shared;
 
 /// How much waits for a slow reader.
 const BUFFER_LIMIT: usize = 1024 * 1024;
+/// Lines of this much time, or as many bytes, are written at once: a reader that is woken for
+/// each line costs more than the invocation that wrote it.
+const BATCH_TIME: Duration = Duration::from_millis(10);
+const BATCH_SIZE: usize = 16 * 1024;
 /// A buffer that a burst has made larger than this is given back.
 const BUFFER_KEPT: usize = 64 * 1024;
 
@@ -38,6 +43,7 @@ impl Log {
             self.dropped += 1;
             return;
         }
+        let was_empty = self.pending.is_empty();
         self.time.clear();
         let now = jiff::Timestamp::now();
         let record = write!(self.time, "{now:.6}").and_then(|()| {
@@ -50,7 +56,9 @@ impl Log {
             writeln!(self.pending, "{record}")
         });
         record.expect("a string takes any text");
-        self.ready.notify_one();
+        if was_empty || self.pending.len() > BATCH_SIZE {
+            self.ready.notify_one();
+        }
     }
 
     /// No record follows; [`write_out`] ends when all is written.
@@ -84,6 +92,11 @@ pub(crate) async fn write_out(worker: Shared) -> io::Result<()> {
                 return Ok(());
             }
             ready.notified().await;
+            let waits = !worker.borrow().log.closed;
+            if waits {
+                // Told before only if the batch is full, or the last.
+                let _ = tokio::time::timeout(BATCH_TIME, ready.notified()).await;
+            }
             continue;
         };
         stdout.write(text.as_bytes()).await?;

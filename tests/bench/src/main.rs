@@ -34,7 +34,7 @@ mod table;
 mod throughput;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::plan::Plan;
 
@@ -120,7 +121,7 @@ async fn measure(quick: bool, output: Option<PathBuf>) -> Result<()> {
     // Whatever is dropped on the way out ends the processes it started.
     let results = tokio::select! {
         results = bench::run(&plan, &repository) => results?,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        interrupted = interruption() => { interrupted?; bail!("interrupted") }
         () = tokio::time::sleep(RUN_LIMIT) => bail!("not done within {} s", RUN_LIMIT.as_secs()),
     };
     let report = report::render(&results, &plan)?;
@@ -128,6 +129,22 @@ async fn measure(quick: bool, output: Option<PathBuf>) -> Result<()> {
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
     write_file(&output.join("benchmarks.md"), &report)?;
     write_file(&output.join("benchmarks.svg"), &plot::render(&results)?)
+}
+
+/// A signal that asks for the end. The children have process groups of their own, so a terminal's
+/// signals reach this process alone.
+async fn interruption() -> io::Result<()> {
+    let (mut interrupt, mut terminate, mut hangup) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 fn write_file(path: &Path, text: &str) -> Result<()> {

@@ -31,6 +31,8 @@ const COLOURS: [AnsiColor; 5] = [
     AnsiColor::Yellow,
 ];
 const DIM: Style = Style::new().dimmed();
+/// Of the log, written at once, in bytes.
+const BATCH_SIZE: usize = 16 * 1024;
 /// Of ids, in characters: enough to tell a laptop's instances and calls apart.
 const SHORT: usize = 8;
 
@@ -144,31 +146,35 @@ fn summary(spec: &FunctionSpec) -> String {
 /// Prints the log until `end`, and then what is left of it.
 pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: CancellationToken) {
     let is_terminal = io::stdout().is_terminal();
+    let mut batch = Vec::new();
     loop {
-        let entry = tokio::select! {
-            entry = entries.recv() => entry,
-            () = end.cancelled() => break,
+        let first = tokio::select! {
+            first = entries.recv() => first,
+            () = end.cancelled() => entries.try_recv().map_err(|_| RecvError::Closed),
         };
-        let written = match entry {
-            Ok(entry) => line(&mut anstream::stdout().lock(), &entry, is_terminal),
-            Err(RecvError::Lagged(count)) => {
-                note(&format!(
-                    "{count} log lines were too quick to print; `pilotlight logs` has them"
-                ));
-                Ok(())
-            }
+        match first {
+            Ok(entry) => add(&mut batch, &entry, is_terminal),
+            Err(RecvError::Lagged(count)) => note(&format!(
+                "{count} log lines were too quick to print; `pilotlight logs` has them"
+            )),
             Err(RecvError::Closed) => return,
-        };
-        if written.is_err() {
+        }
+        // What is there goes out in one write.
+        while batch.len() < BATCH_SIZE
+            && let Ok(entry) = entries.try_recv()
+        {
+            add(&mut batch, &entry, is_terminal);
+        }
+        if anstream::stdout().write_all(&batch).is_err() {
             // Nobody reads; the functions go on.
             return;
         }
+        batch.clear();
     }
-    while let Ok(entry) = entries.try_recv() {
-        if line(&mut anstream::stdout().lock(), &entry, is_terminal).is_err() {
-            return;
-        }
-    }
+}
+
+fn add(batch: &mut Vec<u8>, entry: &LogEntry, is_terminal: bool) {
+    line(batch, entry, is_terminal).expect("a vector takes all");
 }
 
 fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result<()> {
