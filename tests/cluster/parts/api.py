@@ -1,0 +1,56 @@
+"""The few questions that bringing a cluster up asks of its API server, through the loopback."""
+
+import json
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+
+from .certificates import CA_CERTIFICATE
+from .layout import BIN, KUBECONFIG, PKI, RUN
+from .progress import Failed
+
+TIMEOUT_SECONDS = 5
+# What an API server that is not there, not yet there or just going looks like from here.
+NO_ANSWER = (OSError, urllib.error.URLError, ValueError)
+
+
+def get(path: str) -> bytes:
+    server = json.loads(KUBECONFIG.read_text())["clusters"][0]["cluster"]["server"]
+    trust = ssl.create_default_context(cafile=str(CA_CERTIFICATE))
+    trust.load_cert_chain(str(PKI / "admin.crt"), str(PKI / "admin.key"))
+    # No proxy of the environment: the cluster is on this machine.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+    )
+    with opener.open(server + path, timeout=TIMEOUT_SECONDS) as response:
+        return response.read()
+
+
+def answers(path: str) -> bool:
+    try:
+        get(path)
+        return True
+    except NO_ANSWER:
+        return False
+
+
+def ready_nodes() -> set[str]:
+    try:
+        nodes = json.loads(get("/api/v1/nodes"))["items"]
+    except NO_ANSWER:
+        return set()
+    return {
+        node["metadata"]["name"]
+        for node in nodes
+        for condition in node["status"].get("conditions", [])
+        if condition["type"] == "Ready" and condition["status"] == "True"
+    }
+
+
+def apply(manifest: str) -> None:
+    flags = ["--kubeconfig", str(KUBECONFIG), "--cache-dir", str(RUN / "kubectl-cache")]
+    command = [str(BIN / "kubectl"), *flags, "apply", "--filename", "-"]
+    done = subprocess.run(command, input=manifest, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"kubectl apply: {done.stderr.strip()}")

@@ -1,0 +1,150 @@
+"""Makes the programs and images under target/cluster, once: each has a stamp over what it is made of.
+
+Go finds out for itself that nothing changed, but takes seconds to; `up` should not.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from . import layout
+from .layout import BASE_IMAGE, BIN, HOME, IMAGES, PAUSE_IMAGE, SOURCE
+from .progress import Failed, exclusive, stage
+
+KUBERNETES = "v1.34.4"
+HELM = "v3.22.0"
+KUBERNETES_NAMES = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+]
+STRIP = "-s -w"
+BUSYBOX = "busybox"
+
+
+def build_cluster() -> None:
+    go = go_version()
+    for folder in (BIN, IMAGES):
+        folder.mkdir(parents=True, exist_ok=True)
+    made("pause", [go, *sources("pause")], lambda: go_build("pause", "pause", STRIP))
+    made("coredns", [go, *sources("dns")], lambda: go_build("dns", "coredns", STRIP))
+    made("kubernetes", [go, *sources("node")], build_kubernetes)
+    made("pause-image", [SOURCE / "image", BIN / "pause"], pack_pause)
+    build_base_image()
+
+
+def build_base_image() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    made("base-image", [SOURCE / "image", Path(which(BUSYBOX))], pack_base)
+
+
+def build_all() -> None:
+    build_cluster()
+    made("helm", [go_version()], install_helm)
+
+
+def made(name: str, inputs: list[str | Path], make: Callable[[], None]) -> None:
+    """Runs `make` unless it has run with the same inputs: texts, files by their content, and this file."""
+    digest = hashlib.sha256()
+    for item in [*inputs, Path(__file__), Path(layout.__file__)]:
+        content = item.read_bytes() if isinstance(item, Path) else item.encode()
+        digest.update(hashlib.sha256(content).digest())
+    stamp = HOME / "stamps" / name
+    with exclusive(f"{name}.build"):
+        if stamp.exists() and stamp.read_text() == digest.hexdigest():
+            return
+        with stage(f"build {name}"):
+            make()
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(digest.hexdigest())
+
+
+def sources(module: str) -> list[Path]:
+    return sorted(file for file in (SOURCE / module).iterdir() if file.is_file())
+
+
+def build_kubernetes() -> None:
+    package = "k8s.io/component-base/version"
+    _, minor, _ = KUBERNETES.split(".")
+    values = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": minor, "gitTreeState": "clean"}
+    stamps = " ".join(f"-X {package}.{name}={value}" for name, value in values.items())
+    go_build("node", "kubernetes", f"{STRIP} {stamps}")
+    for name in KUBERNETES_NAMES:
+        link = BIN / name
+        link.unlink(missing_ok=True)
+        link.symlink_to("kubernetes")
+
+
+def go_build(module: str, program: str, linker_flags: str) -> None:
+    flags = ["-buildvcs=false", "-trimpath", f"-ldflags={linker_flags}"]
+    run_go(["go", "build", *flags, "-o", str(BIN / program), "."], SOURCE / module)
+
+
+def install_helm() -> None:
+    command = ["go", "install", "-trimpath", f"-ldflags={STRIP}", f"helm.sh/helm/v3/cmd/helm@{HELM}"]
+    run_go(command, HOME)
+
+
+def run_go(command: list[str], folder: Path) -> None:
+    print(f"building: {' '.join(command)}", file=sys.stderr, flush=True)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(BIN)}
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)} failed in {folder}")
+
+
+def go_version() -> str:
+    try:
+        return subprocess.run(["go", "env", "GOVERSION"], check=True, capture_output=True, text=True).stdout
+    except OSError as error:
+        raise Failed("the cluster's programs are built with Go 1.24 or newer; `go` is not on this machine") from error
+
+
+def pack_pause() -> None:
+    pause = fresh_root("pause")
+    shutil.copy2(BIN / "pause", pause / "pause")
+    pack("pause", PAUSE_IMAGE, pause, "--entrypoint", "/pause", "--user", "65535:65535")
+
+
+def pack_base() -> None:
+    base = fresh_root("base")
+    for folder in ("bin", "etc", "tmp", "var", "root"):
+        (base / folder).mkdir()
+    (base / "tmp").chmod(0o1777)
+    (base / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n")
+    (base / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    shutil.copy2(which(BUSYBOX), base / "bin/busybox")
+    listed = subprocess.run([which(BUSYBOX), "--list"], check=True, capture_output=True, text=True).stdout
+    for applet in set(listed.split()) - {"busybox"}:
+        (base / "bin" / applet).symlink_to("busybox")
+    pack("base", BASE_IMAGE, base, "--entrypoint", "/bin/sh", "--env", "PATH=/bin")
+
+
+def fresh_root(name: str) -> Path:
+    root = IMAGES / f"{name}.root"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    return root
+
+
+def pack(name: str, tag: str, root: Path, *options: str) -> None:
+    archive = IMAGES / f"{name}.tar"
+    command = [sys.executable, str(SOURCE / "image"), "--tag", tag, "--layer", str(root), *options, str(archive)]
+    if subprocess.run(command).returncode != 0:
+        raise Failed(f"the {name} image cannot be made")
+    shutil.rmtree(root)
+
+
+def which(program: str) -> str:
+    found = shutil.which(program)
+    if not found:
+        raise Failed(f"{program} is missing: run `tests/cluster/cluster setup`")
+    return found

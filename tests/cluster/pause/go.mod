@@ -1,0 +1,3 @@
+module pilotlight.dev/tests/cluster/pause
+
+go 1.24
