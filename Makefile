@@ -10,8 +10,9 @@ help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: build ## set up, then serve the examples on http://127.0.0.1:7070
-	$(CARGO_BIN)/pilotlight local examples/hello
+run: ## set up, then serve an example on http://127.0.0.1:7070
+	cargo build --locked -p pilotlight -p pilotlight-supervisor
+	target/debug/pilotlight local examples/hello
 
 .PHONY: build
 build: ## the programs, optimised

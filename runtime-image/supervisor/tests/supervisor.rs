@@ -320,6 +320,25 @@ fn an_init_error_answers_the_next_lease_and_init_is_tried_behind_it() {
 }
 
 #[test]
+fn an_init_past_its_limit_is_stopped_and_runs_again_within_the_invocation() {
+    let instance = Instance::with("exec sleep 600", json!({ "timeout": 15 }));
+    let line = instance.logged("INIT_REPORT Init Duration: 10", 1);
+    assert!(line.ends_with("Phase: init\tStatus: timeout"), "{line}");
+    instance.becomes("ready");
+    let lease = instance.lease("r1", "1");
+    let api = instance.api(2);
+    assert_eq!(joined(next(&api)).body, b"1");
+    post(&api, "/invocation/r1/response", &[], "2");
+    let _next = next(&api);
+    assert_eq!(joined(lease).body, b"2");
+    assert!(
+        instance
+            .logged("REPORT RequestId: r1", 1)
+            .contains("Init Duration: ")
+    );
+}
+
+#[test]
 fn a_program_that_cannot_be_started_answers_with_status_127_and_is_named_in_the_log() {
     let command = json!({ "command": ["/nonexistent/bootstrap"] });
     let instance = Instance::with("", command);

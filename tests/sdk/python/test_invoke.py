@@ -1,6 +1,7 @@
 """The Invoke API seen by boto3: payloads, names, types and refusals (contract section 4)."""
 
 import json
+import subprocess
 import urllib.error
 import urllib.request
 
@@ -160,3 +161,13 @@ def raw_invoke(server, name, payload):
         answer = error
     with answer:
         return answer.status, answer.headers, json.load(answer)
+
+
+def test_clients_may_speak_http_2_without_tls(server):
+    url = f"{server.endpoint}/2015-03-31/functions/sdk-echo/invocations"
+    answer = subprocess.run(
+        ["curl", "--silent", "--http2-prior-knowledge", "--write-out", " %{http_version}",
+         "--data", '{"a":1}', url],
+        capture_output=True, text=True, timeout=30, check=True,
+    )
+    assert answer.stdout == '{"a":1} 2'

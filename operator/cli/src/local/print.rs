@@ -5,6 +5,7 @@
 //! output holds what the functions say and where they are; all else goes to standard error.
 
 use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsStr;
 use std::hash::{Hash, Hasher};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -116,9 +117,13 @@ pub(crate) fn ready(address: SocketAddr, deployments: &[Deployment]) -> io::Resu
             true => String::new(),
             false => format!(" --endpoint http://{address}"),
         };
+        // As it was called: it need not be on the PATH.
+        let program = std::env::args_os().next();
+        let program = program.as_deref().unwrap_or(OsStr::new("pilotlight"));
         writeln!(
             out,
-            "call one: pilotlight invoke {name} --payload '{{}}'{endpoint}"
+            "call one: {} invoke {name} --payload '{{}}'{endpoint}",
+            program.display()
         )?;
     }
     out.flush()
