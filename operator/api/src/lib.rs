@@ -10,6 +10,7 @@
 
 mod code;
 mod function;
+pub mod labels;
 mod manifest;
 
 pub use code::{

@@ -25,6 +25,7 @@ mod watch;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -210,8 +211,8 @@ async fn serve(
     let logs = LogStore::new(LOG_BYTES);
     let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
     let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
-    let backend = ProcessBackend::new(supervisor, scratch.path().to_owned(), logs.clone());
-    let gateway = Gateway::start(config, backend, logs);
+    let backend = ProcessBackend::new(supervisor, scratch.path().to_owned(), logs.clone(), &config);
+    let gateway = Gateway::start(config, Arc::new(backend), logs);
     gateway.deploy(served.deployments()).await;
     let address = listener.local_addr()?;
     let mut serving = tokio::spawn({

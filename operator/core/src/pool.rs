@@ -196,6 +196,18 @@ impl Pool {
         self.settle(now);
     }
 
+    /// Takes on an instance that lives already, of an owner before this one. It tells its
+    /// condition as any other; until then nothing is known of it, and its end is no failed start.
+    pub fn adopt(&mut self, now: Instant) -> InstanceId {
+        let instance = self.roster.add();
+        self.roster
+            .set(now, instance, State::Starting { was_ready: true });
+        if self.deleted {
+            self.stop(now, instance);
+        }
+        instance
+    }
+
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

@@ -1,7 +1,8 @@
 //! What gateway and supervisor say to each other: names and shapes, no IO.
 //!
-//! Owns the lease call, the status stream and the configuration of an instance. `instance`
-//! decides what is said; `docs/design.md` shows the calls in full.
+//! Owns the lease call, the status stream and the configuration of an instance, and what a
+//! gateway tells the controller. `instance` decides what is said; `docs/design.md` shows the calls
+//! in full.
 //!
 //! ```text
 //! POST /lease    event in, answer out; 409 with `pilotlight-refusal` if it never started
@@ -9,7 +10,7 @@
 //! POST /drain    take no further lease, finish, end
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -190,6 +191,26 @@ impl<'a> LogRecord<'a> {
 
 /// The supervisor's first record: its text is this, then the address it listens on.
 pub const LISTENING: &str = "LISTENING ";
+
+/// `GET` on a gateway: what it wants of the functions it owns, a [`Demand`] as JSON a line; first
+/// all of them, then each that changes. An empty line now and then shows that both ends live.
+pub const DEMAND_PATH: &str = "/pilotlight/v1/demand";
+
+/// Which instances of one function shall live. The controller makes those that are missing and
+/// deletes all others of the function that no gateway wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Demand {
+    pub function: FunctionName,
+    /// Of the Function resource: one of the same name made later is another.
+    pub uid: String,
+    /// What the instances are made from; the controller makes none of another revision.
+    pub revision: String,
+    /// Names of instances; part of their pods' names.
+    pub instances: BTreeSet<String>,
+    pub in_flight: usize,
+    pub queued: usize,
+}
 
 #[cfg(test)]
 mod tests {

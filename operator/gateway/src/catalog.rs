@@ -24,7 +24,16 @@ pub struct Deployment {
     /// Of the code, in bytes.
     pub code_size: u64,
     pub modified: jiff::Timestamp,
-    pub launch: Launch,
+    pub source: Source,
+}
+
+/// Where its instances come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Processes of this machine.
+    Local(Launch),
+    /// Pods, of the Function resource with this UID.
+    Cluster { uid: String },
 }
 
 /// How the runtime process of a function is started.

@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey};
 use crate::instance::{self, Order};
 use crate::metrics::{FunctionMetrics, Metrics};
-use crate::process::ProcessBackend;
 use crate::server::Config;
 
 /// Messages that may wait for the driver; a sender waits for room.
@@ -83,6 +83,12 @@ pub(crate) enum Message {
         all: Vec<Deployment>,
         done: oneshot::Sender<()>,
     },
+    /// These instances of a function live already, of a gateway before this one.
+    Adopt {
+        function: FunctionName,
+        instances: Vec<String>,
+        done: oneshot::Sender<()>,
+    },
     /// Drain and end every instance; after `grace` without further waiting.
     Shutdown {
         grace: Duration,
@@ -115,41 +121,49 @@ struct Handle {
 
 pub(crate) struct Driver {
     config: Config,
-    backend: Arc<ProcessBackend>,
+    surroundings: Surroundings,
     metrics: Metrics,
     inbox: mpsc::Receiver<Message>,
-    /// For the instances' reports.
-    sender: mpsc::Sender<Message>,
     catalog: watch::Sender<Arc<Catalog>>,
     functions: HashMap<PoolKey, Function>,
     next_key: u64,
     timers: BTreeSet<(Instant, PoolKey)>,
     tasks: JoinSet<Arc<str>>,
     task_names: HashMap<task::Id, (PoolKey, InstanceId)>,
+}
+
+/// What the instances' tasks share.
+struct Surroundings {
+    backend: Arc<dyn Backend>,
+    /// For their reports.
+    sender: mpsc::Sender<Message>,
+    /// Ends them without further waiting.
     force: CancellationToken,
 }
 
 impl Driver {
     pub(crate) fn new(
         config: Config,
-        backend: ProcessBackend,
+        backend: Arc<dyn Backend>,
         metrics: Metrics,
         (sender, inbox): (mpsc::Sender<Message>, mpsc::Receiver<Message>),
         catalog: watch::Sender<Arc<Catalog>>,
     ) -> Self {
         Driver {
             config,
-            backend: Arc::new(backend),
+            surroundings: Surroundings {
+                backend,
+                sender,
+                force: CancellationToken::new(),
+            },
             metrics,
             inbox,
-            sender,
             catalog,
             functions: HashMap::new(),
             next_key: 0,
             timers: BTreeSet::new(),
             tasks: JoinSet::new(),
             task_names: HashMap::new(),
-            force: CancellationToken::new(),
         }
     }
 
@@ -211,8 +225,30 @@ impl Driver {
                 self.deploy(all);
                 let _ = done.send(());
             }
+            Message::Adopt {
+                function,
+                instances,
+                done,
+            } => {
+                self.adopt(&function, instances);
+                let _ = done.send(());
+            }
             Message::Shutdown { .. } => {}
         }
+    }
+
+    fn adopt(&mut self, function: &FunctionName, instances: Vec<String>) {
+        let Some(key) = self.catalog.borrow().get(function).map(|entry| entry.pool) else {
+            return;
+        };
+        if let Some(function) = self.functions.get_mut(&key) {
+            for name in instances {
+                let instance = function.pool.adopt(Instant::now());
+                let tasks = (&mut self.tasks, &mut self.task_names);
+                function.run(key, instance, name, &self.surroundings, tasks);
+            }
+        }
+        self.with(key, |_| {});
     }
 
     fn on_call(&mut self, key: PoolKey, call: Call) {
@@ -338,29 +374,9 @@ impl Driver {
         while let Some(action) = function.pool.poll_action() {
             match action {
                 pool::Action::Start { instance } => {
-                    let link = instance::Link {
-                        pool: key,
-                        instance,
-                        driver: self.sender.clone(),
-                    };
-                    let (orders, inbox) = mpsc::channel(instance::ORDERS);
-                    let run = instance::run(
-                        link,
-                        function.deployment.clone(),
-                        self.config.scope(),
-                        self.backend.clone(),
-                        inbox,
-                        self.force.clone(),
-                    );
-                    let task = self.tasks.spawn(run);
-                    self.task_names.insert(task.id(), (key, instance));
-                    function.instances.insert(
-                        instance,
-                        Handle {
-                            orders,
-                            has_served: false,
-                        },
-                    );
+                    let name = uuid::Uuid::new_v4().simple().to_string();
+                    let tasks = (&mut self.tasks, &mut self.task_names);
+                    function.run(key, instance, name, &self.surroundings, tasks);
                 }
                 pool::Action::Stop { instance } => {
                     if let Some(handle) = function.instances.get(&instance) {
@@ -384,9 +400,12 @@ impl Driver {
                 }
             }
         }
-        function
-            .metrics
-            .observe(function.pool.counts(), function.pool.queued());
+        let (counts, queued) = (function.pool.counts(), function.pool.queued());
+        function.metrics.observe(counts, queued);
+        let deployment = &function.deployment;
+        self.surroundings
+            .backend
+            .observe(deployment, counts.busy, queued);
         self.after_change(key);
     }
 
@@ -426,8 +445,8 @@ impl Driver {
         while !self.tasks.is_empty() {
             tokio::select! {
                 _ = self.next_message() => {}
-                () = tokio::time::sleep_until(deadline), if !self.force.is_cancelled() => {
-                    self.force.cancel();
+                () = tokio::time::sleep_until(deadline), if !self.surroundings.force.is_cancelled() => {
+                    self.surroundings.force.cancel();
                 }
             }
         }
@@ -435,6 +454,38 @@ impl Driver {
 }
 
 impl Function {
+    /// Starts the task of an instance; a backend that has one of this name finds it.
+    fn run(
+        &mut self,
+        pool: PoolKey,
+        instance: InstanceId,
+        name: String,
+        surroundings: &Surroundings,
+        (tasks, names): (
+            &mut JoinSet<Arc<str>>,
+            &mut HashMap<task::Id, (PoolKey, InstanceId)>,
+        ),
+    ) {
+        let link = instance::Link {
+            pool,
+            instance,
+            driver: surroundings.sender.clone(),
+        };
+        let (orders, inbox) = mpsc::channel(instance::ORDERS);
+        let Surroundings { backend, force, .. } = surroundings;
+        let (backend, force) = (backend.clone(), force.clone());
+        let run = instance::run(link, name, self.deployment.clone(), backend, inbox, force);
+        let task = tasks.spawn(run);
+        names.insert(task.id(), (pool, instance));
+        self.instances.insert(
+            instance,
+            Handle {
+                orders,
+                has_served: false,
+            },
+        );
+    }
+
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
         let Some(call) = self.calls.remove(&invocation) else {
             return;

@@ -20,11 +20,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::{Backend, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply, Report};
-use crate::function_ref::Scope;
-use crate::instance_config;
-use crate::process::{InstanceProcess, ProcessBackend};
 
 /// Orders that may wait for an instance: one event and one drain are all there can be.
 pub(crate) const ORDERS: usize = 4;
@@ -62,29 +60,27 @@ impl Link {
 
 type Connection = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
 
-/// Starts the instance and runs it to its end; returns why it ended.
+/// Has the instance of this name up and runs it to its end; returns why it ended.
 pub(crate) async fn run(
     link: Link,
+    name: String,
     deployment: Arc<Deployment>,
-    scope: Scope,
-    backend: Arc<ProcessBackend>,
+    backend: Arc<dyn Backend>,
     mut orders: mpsc::Receiver<Order>,
     force: CancellationToken,
 ) -> Arc<str> {
-    let name = uuid::Uuid::new_v4().simple().to_string();
-    let config = instance_config::compose(&deployment, &scope, &name);
     let process = tokio::select! {
-        started = backend.start(&deployment.name, &name, config) => started,
+        started = backend.start(&deployment, &name) => started,
         // Before it is up, the only order is to drain.
         _ = orders.recv() => return Arc::from("stopped before it was up"),
         () = force.cancelled() => return Arc::from("stopped before it was up"),
     };
     let mut process = match process {
         Ok(process) => process,
-        Err(error) => return Arc::from(error.to_string()),
+        Err(reason) => return reason,
     };
     let reason = tokio::select! {
-        reason = serve(&link, &mut process, &mut orders) => reason,
+        reason = serve(&link, process.as_mut(), &mut orders) => reason,
         () = force.cancelled() => Arc::from("stopped"),
     };
     process.end().await;
@@ -93,7 +89,7 @@ pub(crate) async fn run(
 
 async fn serve(
     link: &Link,
-    process: &mut InstanceProcess,
+    process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Arc<str> {
     let address = process.address();

@@ -8,10 +8,15 @@ use std::collections::BTreeMap;
 use pilotlight_api::ErrorDetail;
 use pilotlight_core::wire::InstanceConfig;
 
-use crate::catalog::Deployment;
+use crate::catalog::{Deployment, Launch};
 use crate::function_ref::{LATEST, Scope};
 
-pub(crate) fn compose(deployment: &Deployment, scope: &Scope, instance: &str) -> InstanceConfig {
+pub(crate) fn compose(
+    deployment: &Deployment,
+    launch: &Launch,
+    scope: &Scope,
+    instance: &str,
+) -> InstanceConfig {
     let spec = &deployment.spec;
     let date = jiff::Timestamp::now().strftime("%Y/%m/%d");
     let log_group = format!("/aws/lambda/{}", deployment.name);
@@ -30,10 +35,7 @@ pub(crate) fn compose(deployment: &Deployment, scope: &Scope, instance: &str) ->
             spec.logging.format.as_str().to_owned(),
         ),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
-        (
-            "LAMBDA_TASK_ROOT",
-            deployment.launch.task_root.display().to_string(),
-        ),
+        ("LAMBDA_TASK_ROOT", launch.task_root.display().to_string()),
         ("_HANDLER", spec.handler().to_string()),
     ];
     let own = spec
@@ -49,7 +51,7 @@ pub(crate) fn compose(deployment: &Deployment, scope: &Scope, instance: &str) ->
         .map(|(name, value)| (name.to_owned(), value.clone()));
     let environment: BTreeMap<String, String> = defaults
         .chain(own)
-        .chain(deployment.launch.environment.clone())
+        .chain(launch.environment.clone())
         .chain(platform.map(|(name, value)| (name.to_owned(), value)))
         .collect();
     InstanceConfig {
@@ -64,8 +66,8 @@ pub(crate) fn compose(deployment: &Deployment, scope: &Scope, instance: &str) ->
         log_group,
         log_stream,
         runtime: spec.runtime.to_string(),
-        command: deployment.launch.command.clone(),
-        task_root: deployment.launch.task_root.clone(),
+        command: launch.command.clone(),
+        task_root: launch.task_root.clone(),
         environment,
     }
 }

@@ -7,11 +7,14 @@
 //!    │          ▲  │         │ core::pool decides     │
 //!    │          └──┼─────────┴──── reply ◄────────────┘
 //!    │   function_ref, error_response
-//!    ├─► management_api ─► catalog          process: instances as local processes
+//!    ├─► management_api ─► catalog          backend, process: instances as local processes
 //!    └─► logs_api ─► log_store ◄──────────────┘
 //! ```
 
+mod backend;
 pub mod catalog;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod driver;
 mod error_response;
 mod function_ref;
@@ -25,6 +28,7 @@ mod metrics;
 pub mod process;
 mod server;
 
-pub use catalog::{Deployment, Launch};
+pub use backend::{Backend, Promise, Running};
+pub use catalog::{Deployment, Launch, Source};
 pub use log_store::{LogEntry, LogStore};
 pub use server::{Config, Gateway};

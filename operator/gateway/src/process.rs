@@ -10,13 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{CONFIG_VARIABLE, InstanceConfig, LISTENING, LogRecord};
+use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::backend::{Backend, Promise, Running};
+use crate::catalog::{Deployment, Source};
+use crate::function_ref::Scope;
+use crate::instance_config;
 use crate::log_store::{LogEntry, LogStore};
+use crate::server::Config;
 
 /// A supervisor that has not said where it listens by then will not.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -26,6 +31,8 @@ const END_LIMIT: Duration = Duration::from_secs(3);
 /// Why an instance could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
+    #[error("its code lies in a cluster, not on this machine")]
+    NotLocal,
     #[error("its scratch directory {path} cannot be made: {source}")]
     Scratch {
         path: PathBuf,
@@ -48,24 +55,30 @@ pub struct ProcessBackend {
     supervisor: PathBuf,
     root: PathBuf,
     logs: LogStore,
+    scope: Scope,
 }
 
 impl ProcessBackend {
     /// `supervisor`: the program; `root`: where each instance gets a scratch directory.
-    pub fn new(supervisor: PathBuf, root: PathBuf, logs: LogStore) -> Self {
+    pub fn new(supervisor: PathBuf, root: PathBuf, logs: LogStore, config: &Config) -> Self {
         ProcessBackend {
             supervisor,
             root,
             logs,
+            scope: config.scope(),
         }
     }
 
-    pub(crate) async fn start(
+    async fn start(
         &self,
-        function: &FunctionName,
+        deployment: &Deployment,
         instance: &str,
-        mut config: InstanceConfig,
     ) -> Result<InstanceProcess, StartError> {
+        let function = &deployment.name;
+        let Source::Local(launch) = &deployment.source else {
+            return Err(StartError::NotLocal);
+        };
+        let mut config = instance_config::compose(deployment, launch, &self.scope, instance);
         let scratch = Scratch(self.root.join(format!("{function}-{instance}")));
         std::fs::create_dir_all(&scratch.0).map_err(|source| StartError::Scratch {
             path: scratch.0.clone(),
@@ -124,6 +137,23 @@ impl ProcessBackend {
     }
 }
 
+impl Backend for ProcessBackend {
+    fn start<'a>(
+        &'a self,
+        deployment: &'a Deployment,
+        instance: &'a str,
+    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+        Box::pin(async move {
+            match self.start(deployment, instance).await {
+                Ok(process) => Ok(Box::new(process) as Box<dyn Running>),
+                Err(error) => Err(Arc::from(error.to_string())),
+            }
+        })
+    }
+
+    fn observe(&self, _: &Deployment, _: usize, _: usize) {}
+}
+
 /// An instance's directory for temporary files; gone with it.
 #[derive(Debug)]
 struct Scratch(PathBuf);
@@ -147,34 +177,31 @@ pub(crate) struct InstanceProcess {
     _scratch: Scratch,
 }
 
-impl InstanceProcess {
-    /// Where it takes leases.
-    pub(crate) fn address(&self) -> SocketAddr {
+impl Running for InstanceProcess {
+    fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for its end; says how it ended.
-    pub(crate) async fn wait(&mut self) -> Arc<str> {
-        match self.child.wait().await {
-            Ok(status) => Arc::from(format!("its supervisor ended ({status})")),
-            Err(error) => Arc::from(format!("its supervisor was lost: {error}")),
-        }
+    fn wait(&mut self) -> Promise<'_, Arc<str>> {
+        Box::pin(async {
+            match self.child.wait().await {
+                Ok(status) => Arc::from(format!("its supervisor ended ({status})")),
+                Err(error) => Arc::from(format!("its supervisor was lost: {error}")),
+            }
+        })
     }
 
-    /// Ends it, with all that it runs, and waits for its last log line.
-    pub(crate) async fn end(mut self) {
-        drop(self.lifeline.take());
-        if tokio::time::timeout(END_LIMIT, self.child.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                pid = self.child.id(),
-                "a supervisor does not end and is killed"
-            );
-            let _ = self.child.kill().await;
-        }
-        let _ = self.logs.await;
+    fn end(mut self: Box<Self>) -> Promise<'static, ()> {
+        Box::pin(async move {
+            drop(self.lifeline.take());
+            let ended = tokio::time::timeout(END_LIMIT, self.child.wait()).await;
+            if ended.is_err() {
+                let pid = self.child.id();
+                tracing::warn!(pid, "a supervisor does not end and is killed");
+                let _ = self.child.kill().await;
+            }
+            let _ = self.logs.await;
+        })
     }
 }
 

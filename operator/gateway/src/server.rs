@@ -13,18 +13,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use http::{StatusCode, Uri, header};
+use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry};
 use crate::driver::{Driver, INBOX, Message};
 use crate::error_response::ApiError;
 use crate::function_ref::{FunctionRef, Scope};
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
-use crate::process::ProcessBackend;
 use crate::{invoke_api, logs_api, management_api};
 
 /// How long invocations may take to finish when the gateway ends.
@@ -102,7 +103,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts it without functions and without a port; needs a tokio runtime.
-    pub fn start(config: Config, backend: ProcessBackend, logs: LogStore) -> Gateway {
+    pub fn start(config: Config, backend: Arc<dyn Backend>, logs: LogStore) -> Gateway {
         let metrics = Metrics::new();
         let (driver, inbox) = mpsc::channel(INBOX);
         let (publish, catalog) = watch::channel(Arc::default());
@@ -138,14 +139,38 @@ impl Gateway {
 
     /// Serves until `stop`, then lets the calls at hand finish.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        self.serve_with(Router::new(), listener, stop).await
+    }
+
+    /// The same, with further routes.
+    pub(crate) async fn serve_with(
+        &self,
+        more: Router,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
         let listener = listener.tap_io(|stream| {
             // Without it small answers wait for the client's acknowledgement; it cannot fail on
             // a connected socket in a way that matters.
             let _ = stream.set_nodelay(true);
         });
-        axum::serve(listener, routes(self.app.clone()))
+        axum::serve(listener, routes(self.app.clone()).merge(more))
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
+    }
+
+    /// Takes on instances of a function that live already.
+    pub async fn adopt(&self, function: FunctionName, instances: Vec<String>) {
+        let (done, adopted) = oneshot::channel();
+        let message = Message::Adopt {
+            function,
+            instances,
+            done,
+        };
+        if self.app.driver.send(message).await.is_ok() {
+            // An error means that the gateway is shut down.
+            let _ = adopted.await;
+        }
     }
 
     /// Drains and ends all instances; returns when none is left.

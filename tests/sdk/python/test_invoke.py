@@ -170,4 +170,4 @@ def test_clients_may_speak_http_2_without_tls(server):
          "--data", '{"a":1}', url],
         capture_output=True, text=True, timeout=30, check=True,
     )
-    assert answer.stdout == '{"a":1} 2'
+    assert answer.stdout == '{"a": 1} 2'

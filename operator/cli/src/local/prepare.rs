@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use pilotlight_api::Manifest;
 use pilotlight_core::function::Runtime;
-use pilotlight_gateway::{Deployment, Launch};
+use pilotlight_gateway::{Deployment, Launch, Source};
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
@@ -121,11 +121,11 @@ impl Preparer {
             code_sha256: code.tree.sha256,
             code_size: code.tree.size,
             modified: modified(&manifest.file, code.tree.modified),
-            launch: Launch {
+            source: Source::Local(Launch {
                 command,
                 task_root: code.directory,
                 environment,
-            },
+            }),
         })
     }
 

@@ -156,6 +156,7 @@ mod tests {
     use std::path::Path;
 
     use anyhow::anyhow;
+    use pilotlight_gateway::Source;
 
     use super::super::cache::Cache;
     use super::*;
@@ -257,7 +258,9 @@ mod tests {
     async fn code_lies_outside_the_persons_directory() {
         let mut fixture = Fixture::new();
         let outcome = fixture.outcome(&[("a", "1")]).await;
-        let launch = &outcome.deployments[0].launch;
+        let Source::Local(launch) = &outcome.deployments[0].source else {
+            panic!("local mode makes local deployments");
+        };
         let cache = fixture
             .root
             .path()

@@ -1,0 +1,22 @@
+//! What marks a pod as an instance, for those who make it and those who look for it.
+//!
+//! Owns labels, names and the port; the controller sets them, gateways select by them.
+
+/// The function's name.
+pub const FUNCTION: &str = "pilotlight.dev/function";
+/// The instance's name, as the gateway that wants it made it up.
+pub const INSTANCE: &str = "pilotlight.dev/instance";
+/// What the instance was made from.
+pub const REVISION: &str = "pilotlight.dev/revision";
+
+/// Where a supervisor takes leases in its pod.
+pub const CONTROL_PORT: u16 = 9001;
+
+/// Digits of an instance's name that its pod bears.
+const POD_DIGITS: usize = 10;
+
+/// The one name that an instance's pod can have: a pod is never made twice.
+pub fn pod_name(function: &str, instance: &str) -> String {
+    let digits = instance.get(..POD_DIGITS).unwrap_or(instance);
+    format!("{function}-{digits}")
+}

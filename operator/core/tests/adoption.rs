@@ -1,0 +1,77 @@
+//! A gateway that becomes a function's owner takes on the instances that live already.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pilotlight_core::instance::{Condition, Status};
+use pilotlight_core::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Settings};
+use pilotlight_core::queue::InvocationId;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+fn pool() -> Pool {
+    let settings = Settings {
+        limit: 2,
+        queue: 5,
+        keep_alive: KEEP_ALIVE,
+    };
+    let bounds = Bounds {
+        queue_bytes: 1000,
+        queue_wait: Duration::from_secs(30),
+        pacing: Pacing::default(),
+    };
+    Pool::new(settings, bounds)
+}
+
+fn told(instance: InstanceId, condition: Condition) -> Event {
+    let status = Status {
+        epoch: 1,
+        condition,
+    };
+    Event::Told { instance, status }
+}
+
+fn arrived(invocation: u64) -> Event {
+    Event::Arrived {
+        invocation: InvocationId(invocation),
+        bytes: 1,
+    }
+}
+
+#[test]
+fn an_adopted_instance_serves_the_waiter_and_none_is_started() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let instance = pool.adopt(now);
+    pool.handle(now, arrived(1));
+    assert_eq!(pool.poll_action(), None, "it counts as one on its way");
+    pool.handle(now, told(instance, Condition::Ready));
+    let invocation = InvocationId(1);
+    assert_eq!(
+        pool.poll_action(),
+        Some(Action::Dispatch {
+            invocation,
+            instance
+        })
+    );
+}
+
+#[test]
+fn an_adopted_instance_that_nobody_needs_goes_after_its_keep_alive() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let instance = pool.adopt(now);
+    pool.handle(now, told(instance, Condition::Ready));
+    let end = now + KEEP_ALIVE;
+    assert_eq!(pool.next_wakeup(), Some(end));
+    pool.wake(end);
+    assert_eq!(pool.poll_action(), Some(Action::Stop { instance }));
+}
+
+#[test]
+fn the_end_of_an_adopted_instance_is_not_a_failed_start() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let instance = pool.adopt(now);
+    pool.handle(now, arrived(1));
+    let reason = Arc::from("its pod was deleted");
+    pool.handle(now, Event::Gone { instance, reason });
+    assert!(matches!(pool.poll_action(), Some(Action::Start { .. })));
+}

@@ -1,0 +1,40 @@
+//! Where instances come from: what `instance` and the driver ask of it.
+//!
+//! `process` starts them on this machine. A backend makes and ends instances and knows where each
+//! takes leases; it never sees an invocation, and decides nothing.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::catalog::Deployment;
+
+/// What a backend promises.
+pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Makes instances.
+pub trait Backend: Debug + Send + Sync {
+    /// Has the instance of this name up, or says for a person why it cannot be. Dropping the
+    /// promise gives the instance up.
+    fn start<'a>(
+        &'a self,
+        deployment: &'a Deployment,
+        instance: &'a str,
+    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>>;
+
+    /// The load of a function, at each change of it.
+    fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
+}
+
+/// An instance that is up. Dropping it gives it up.
+pub trait Running: Send + Sync {
+    /// Where it takes leases.
+    fn address(&self) -> SocketAddr;
+
+    /// Waits for its end; says how it ended. May be asked again.
+    fn wait(&mut self) -> Promise<'_, Arc<str>>;
+
+    /// Ends it, with all that it runs, and waits for its last log line.
+    fn end(self: Box<Self>) -> Promise<'static, ()>;
+}

@@ -1,0 +1,196 @@
+//! What this gateway wants of its functions, as the controller is told it.
+//!
+//! Owns one `Demand` per claimed function; `backend` adds and takes away instances, the driver's
+//! counts pass through. Serves the stream that the controller follows (`core::wire`). A function
+//! that is not claimed yet is not spoken of, so that nobody takes its instances for unwanted.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, header};
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::wire::Demand;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Changes of counts alone are told this often, and as often that nothing has changed.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Claim {
+    demand: Demand,
+    is_claimed: bool,
+    /// The change that made it what it is.
+    version: u64,
+    counts_changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Claims {
+    functions: BTreeMap<FunctionName, Claim>,
+    version: u64,
+}
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    claims: Arc<Mutex<Claims>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Ledger { claims: Arc::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// From now on this gateway speaks for the function.
+    pub(crate) fn claim(&self, function: &FunctionName, uid: &str, revision: &str) {
+        self.change(function, uid, revision, |claim| claim.is_claimed = true);
+    }
+
+    pub(crate) fn release(&self, function: &FunctionName) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.functions.remove(function);
+    }
+
+    pub(crate) fn want(&self, function: &FunctionName, uid: &str, revision: &str, instance: &str) {
+        self.change(function, uid, revision, |claim| {
+            claim.demand.instances.insert(instance.to_owned());
+        });
+    }
+
+    pub(crate) fn give_up(&self, function: &FunctionName, instance: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = claims.version + 1;
+        let Some(claim) = claims.functions.get_mut(function) else { return };
+        if claim.demand.instances.remove(instance) {
+            claim.version = version;
+            claims.version = version;
+            self.changes.send_replace(version);
+        }
+    }
+
+    pub(crate) fn observe(&self, function: &FunctionName, in_flight: usize, queued: usize) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(claim) = claims.functions.get_mut(function) else { return };
+        if (claim.demand.in_flight, claim.demand.queued) != (in_flight, queued) {
+            (claim.demand.in_flight, claim.demand.queued) = (in_flight, queued);
+            claim.counts_changed = true;
+        }
+    }
+
+    fn change(
+        &self,
+        function: &FunctionName,
+        uid: &str,
+        revision: &str,
+        change: impl FnOnce(&mut Claim),
+    ) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.version += 1;
+        let version = claims.version;
+        let claim = claims.functions.entry(function.clone()).or_insert_with(|| Claim {
+            demand: Demand {
+                function: function.clone(),
+                uid: String::new(),
+                revision: String::new(),
+                instances: Default::default(),
+                in_flight: 0,
+                queued: 0,
+            },
+            is_claimed: false,
+            version,
+            counts_changed: false,
+        });
+        claim.demand.uid = uid.to_owned();
+        claim.demand.revision = revision.to_owned();
+        change(claim);
+        claim.version = version;
+        self.changes.send_replace(version);
+    }
+
+    /// The lines of all that changed after `version` (of all, without one), and the version that
+    /// they lead to.
+    fn since(&self, version: Option<u64>, with_counts: bool) -> (String, u64) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = claims.version;
+        let mut lines = String::new();
+        for claim in claims.functions.values_mut() {
+            let is_news = version.is_none_or(|version| claim.version > version)
+                || (with_counts && claim.counts_changed);
+            if claim.is_claimed && is_news {
+                let line = serde_json::to_string(&claim.demand);
+                lines.push_str(&line.expect("demand is plain data"));
+                lines.push('\n');
+                claim.counts_changed = false;
+            }
+        }
+        if lines.is_empty() {
+            lines.push('\n');
+        }
+        (lines, newest)
+    }
+
+    /// The stream for one controller, until `end`.
+    pub(crate) fn stream(&self, end: CancellationToken) -> Response {
+        let start = (self.clone(), self.changes.subscribe(), None);
+        let lines = stream::unfold(start, |(ledger, mut changes, told)| async move {
+            let with_counts = match told {
+                None => true,
+                Some(_) => tokio::time::timeout(INTERVAL, changes.changed()).await.is_err(),
+            };
+            changes.mark_unchanged();
+            let (lines, newest) = ledger.since(told, with_counts);
+            Some((Ok::<_, Infallible>(Bytes::from(lines)), (ledger, changes, Some(newest))))
+        });
+        let lines = lines.take_until(end.cancelled_owned());
+        let ndjson = HeaderValue::from_static("application/x-ndjson");
+        ([(header::CONTENT_TYPE, ndjson)], Body::from_stream(lines)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> FunctionName {
+        FunctionName::try_from(text.to_owned()).expect("a name")
+    }
+
+    fn told(lines: &str) -> Vec<(String, usize, usize)> {
+        let demands = lines.lines().filter(|line| !line.is_empty());
+        let demands = demands.map(|line| serde_json::from_str::<Demand>(line).expect("a demand"));
+        demands.map(|one| (one.function.to_string(), one.instances.len(), one.in_flight)).collect()
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_function_before_it_is_claimed() {
+        let ledger = Ledger::new();
+        ledger.want(&name("a"), "u", "r", "i1");
+        assert_eq!(ledger.since(None, true).0, "\n");
+        ledger.claim(&name("a"), "u", "r");
+        assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);
+    }
+
+    #[test]
+    fn each_change_of_instances_is_told_once_and_counts_when_asked_for() {
+        let ledger = Ledger::new();
+        ledger.claim(&name("a"), "u", "r");
+        ledger.claim(&name("b"), "u", "r");
+        let (_, version) = ledger.since(None, true);
+        ledger.want(&name("b"), "u", "r", "i1");
+        let (lines, version) = ledger.since(Some(version), false);
+        assert_eq!(told(&lines), [("b".to_owned(), 1, 0)]);
+        ledger.observe(&name("a"), 3, 0);
+        assert_eq!(told(&ledger.since(Some(version), false).0), []);
+        assert_eq!(told(&ledger.since(Some(version), true).0), [("a".to_owned(), 0, 3)]);
+        ledger.give_up(&name("b"), "i1");
+        assert_eq!(told(&ledger.since(Some(version), true).0), [("b".to_owned(), 0, 0)]);
+    }
+}
