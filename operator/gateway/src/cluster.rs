@@ -1,1 +1,1 @@
-//! to come
+//! Instances as pods of a cluster.

@@ -128,8 +128,14 @@ pub(crate) struct Driver {
     functions: HashMap<PoolKey, Function>,
     next_key: u64,
     timers: BTreeSet<(Instant, PoolKey)>,
-    tasks: JoinSet<Arc<str>>,
-    task_names: HashMap<task::Id, (PoolKey, InstanceId)>,
+    tasks: Tasks,
+}
+
+/// The instances' tasks; each ends with the reason why its instance did.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<Arc<str>>,
+    names: HashMap<task::Id, (PoolKey, InstanceId)>,
 }
 
 /// What the instances' tasks share.
@@ -162,8 +168,7 @@ impl Driver {
             functions: HashMap::new(),
             next_key: 0,
             timers: BTreeSet::new(),
-            tasks: JoinSet::new(),
-            task_names: HashMap::new(),
+            tasks: Tasks::default(),
         }
     }
 
@@ -193,7 +198,7 @@ impl Driver {
                 message @ Message::Shutdown { .. } => return Some(message),
                 message => self.on_message(message),
             },
-            Some(ended) = self.tasks.join_next_with_id() => self.on_task_ended(ended),
+            Some(ended) = self.tasks.running.join_next_with_id() => self.on_task_ended(ended),
             () = timer => {
                 if let Some((at, key)) = self.timers.pop_first() {
                     let now = Instant::now().max(at);
@@ -244,8 +249,7 @@ impl Driver {
         if let Some(function) = self.functions.get_mut(&key) {
             for name in instances {
                 let instance = function.pool.adopt(Instant::now());
-                let tasks = (&mut self.tasks, &mut self.task_names);
-                function.run(key, instance, name, &self.surroundings, tasks);
+                function.run(key, instance, name, &self.surroundings, &mut self.tasks);
             }
         }
         self.with(key, |_| {});
@@ -287,7 +291,7 @@ impl Driver {
                 Arc::from(format!("the instance's task failed: {error}")),
             ),
         };
-        let Some((key, instance)) = self.task_names.remove(&id) else {
+        let Some((key, instance)) = self.tasks.names.remove(&id) else {
             return;
         };
         self.with(key, |function| {
@@ -375,8 +379,7 @@ impl Driver {
             match action {
                 pool::Action::Start { instance } => {
                     let name = uuid::Uuid::new_v4().simple().to_string();
-                    let tasks = (&mut self.tasks, &mut self.task_names);
-                    function.run(key, instance, name, &self.surroundings, tasks);
+                    function.run(key, instance, name, &self.surroundings, &mut self.tasks);
                 }
                 pool::Action::Stop { instance } => {
                     if let Some(handle) = function.instances.get(&instance) {
@@ -442,7 +445,7 @@ impl Driver {
     async fn shut_down(&mut self, grace: Duration) {
         self.deploy(Vec::new());
         let deadline = tokio::time::Instant::now() + grace;
-        while !self.tasks.is_empty() {
+        while !self.tasks.running.is_empty() {
             tokio::select! {
                 _ = self.next_message() => {}
                 () = tokio::time::sleep_until(deadline), if !self.surroundings.force.is_cancelled() => {
@@ -461,10 +464,7 @@ impl Function {
         instance: InstanceId,
         name: String,
         surroundings: &Surroundings,
-        (tasks, names): (
-            &mut JoinSet<Arc<str>>,
-            &mut HashMap<task::Id, (PoolKey, InstanceId)>,
-        ),
+        tasks: &mut Tasks,
     ) {
         let link = instance::Link {
             pool,
@@ -475,8 +475,8 @@ impl Function {
         let Surroundings { backend, force, .. } = surroundings;
         let (backend, force) = (backend.clone(), force.clone());
         let run = instance::run(link, name, self.deployment.clone(), backend, inbox, force);
-        let task = tasks.spawn(run);
-        names.insert(task.id(), (pool, instance));
+        let task = tasks.running.spawn(run);
+        tasks.names.insert(task.id(), (pool, instance));
         self.instances.insert(
             instance,
             Handle {
