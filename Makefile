@@ -11,7 +11,7 @@ help: ## list the commands
 
 .PHONY: run
 run: ## set up, then serve an example on http://127.0.0.1:7070
-	cargo build --locked -p pilotlight -p pilotlight-supervisor
+	cargo build --locked --no-default-features -p pilotlight -p pilotlight-supervisor
 	target/debug/pilotlight local examples/hello
 
 .PHONY: build

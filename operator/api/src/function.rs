@@ -55,6 +55,21 @@ pub struct Metadata {
 
 /// How a function runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cluster", derive(kube::CustomResource))]
+#[cfg_attr(
+    feature = "cluster",
+    kube(
+        group = "pilotlight.dev",
+        version = "v1alpha1",
+        kind = "Function",
+        root = "FunctionResource",
+        namespaced,
+        status = "crate::resource::FunctionStatus",
+        shortname = "fn",
+        category = "pilotlight",
+        schema = "disabled"
+    )
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FunctionSpec {
     pub runtime: Runtime,

@@ -12,6 +12,8 @@ mod code;
 mod function;
 pub mod labels;
 mod manifest;
+#[cfg(feature = "cluster")]
+pub mod resource;
 
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Sha256, SourceFiles,

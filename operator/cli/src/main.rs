@@ -7,9 +7,12 @@
 //! ```text
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
 //! invoke, logs:  endpoint ─► HTTP ─► a gateway
+//! gateway:       the gateway of a cluster (feature `cluster`)
 //! ```
 
 mod endpoint;
+#[cfg(feature = "cluster")]
+mod gateway;
 mod invoke;
 mod local;
 mod logs;
@@ -39,6 +42,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Local(local::Args),
+    #[cfg(feature = "cluster")]
+    Gateway(gateway::Args),
     Invoke(invoke::Args),
     Logs(logs::Args),
 }
@@ -63,6 +68,8 @@ fn main() -> ExitCode {
         .init();
     let exit = match cli.command {
         Command::Local(args) => local::run(args),
+        #[cfg(feature = "cluster")]
+        Command::Gateway(args) => gateway::run(args),
         Command::Invoke(args) => invoke::run(&args),
         Command::Logs(args) => logs::run(&args),
     };

@@ -123,6 +123,8 @@ impl Pilotlight {
                 &concurrency.to_string(),
             ])
             .args(manifests)
+            // Its directories go with the bench's own, even if it is killed.
+            .env("TMPDIR", scratch)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(File::try_clone(&file)?)

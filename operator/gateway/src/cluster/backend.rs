@@ -59,17 +59,22 @@ impl PodBackend {
             function: deployment.name.clone(),
             instance: instance.to_owned(),
         };
-        self.ledger.want(&deployment.name, uid, &deployment.revision, instance);
+        self.ledger
+            .want(&deployment.name, uid, &deployment.revision, instance);
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
-            match &*state.borrow_and_update() {
+            let now = state.borrow_and_update().clone();
+            match now {
                 PodState::Starting => {}
                 PodState::Ready(ip) => {
-                    let address = SocketAddr::new(*ip, labels::CONTROL_PORT);
-                    let state = state.clone();
-                    return Ok(Box::new(PodInstance { address, state, _wish: wish }));
+                    let address = SocketAddr::new(ip, labels::CONTROL_PORT);
+                    return Ok(Box::new(PodInstance {
+                        address,
+                        state,
+                        _wish: wish,
+                    }));
                 }
-                PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason.clone()),
+                PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
             // A refusal of another pod is an older one.
             let refusal = refusals.borrow_and_update().get(&deployment.name).cloned();

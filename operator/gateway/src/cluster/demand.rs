@@ -46,7 +46,10 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Ledger { claims: Arc::default(), changes: watch::Sender::new(0) }
+        Ledger {
+            claims: Arc::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// From now on this gateway speaks for the function.
@@ -68,7 +71,9 @@ impl Ledger {
     pub(crate) fn give_up(&self, function: &FunctionName, instance: &str) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let version = claims.version + 1;
-        let Some(claim) = claims.functions.get_mut(function) else { return };
+        let Some(claim) = claims.functions.get_mut(function) else {
+            return;
+        };
         if claim.demand.instances.remove(instance) {
             claim.version = version;
             claims.version = version;
@@ -78,7 +83,9 @@ impl Ledger {
 
     pub(crate) fn observe(&self, function: &FunctionName, in_flight: usize, queued: usize) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(claim) = claims.functions.get_mut(function) else { return };
+        let Some(claim) = claims.functions.get_mut(function) else {
+            return;
+        };
         if (claim.demand.in_flight, claim.demand.queued) != (in_flight, queued) {
             (claim.demand.in_flight, claim.demand.queued) = (in_flight, queued);
             claim.counts_changed = true;
@@ -95,19 +102,22 @@ impl Ledger {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.version += 1;
         let version = claims.version;
-        let claim = claims.functions.entry(function.clone()).or_insert_with(|| Claim {
-            demand: Demand {
-                function: function.clone(),
-                uid: String::new(),
-                revision: String::new(),
-                instances: Default::default(),
-                in_flight: 0,
-                queued: 0,
-            },
-            is_claimed: false,
-            version,
-            counts_changed: false,
-        });
+        let claim = claims
+            .functions
+            .entry(function.clone())
+            .or_insert_with(|| Claim {
+                demand: Demand {
+                    function: function.clone(),
+                    uid: String::new(),
+                    revision: String::new(),
+                    instances: Default::default(),
+                    in_flight: 0,
+                    queued: 0,
+                },
+                is_claimed: false,
+                version,
+                counts_changed: false,
+            });
         claim.demand.uid = uid.to_owned();
         claim.demand.revision = revision.to_owned();
         change(claim);
@@ -143,11 +153,16 @@ impl Ledger {
         let lines = stream::unfold(start, |(ledger, mut changes, told)| async move {
             let with_counts = match told {
                 None => true,
-                Some(_) => tokio::time::timeout(INTERVAL, changes.changed()).await.is_err(),
+                Some(_) => tokio::time::timeout(INTERVAL, changes.changed())
+                    .await
+                    .is_err(),
             };
             changes.mark_unchanged();
             let (lines, newest) = ledger.since(told, with_counts);
-            Some((Ok::<_, Infallible>(Bytes::from(lines)), (ledger, changes, Some(newest))))
+            Some((
+                Ok::<_, Infallible>(Bytes::from(lines)),
+                (ledger, changes, Some(newest)),
+            ))
         });
         let lines = lines.take_until(end.cancelled_owned());
         let ndjson = HeaderValue::from_static("application/x-ndjson");
@@ -166,7 +181,9 @@ mod tests {
     fn told(lines: &str) -> Vec<(String, usize, usize)> {
         let demands = lines.lines().filter(|line| !line.is_empty());
         let demands = demands.map(|line| serde_json::from_str::<Demand>(line).expect("a demand"));
-        demands.map(|one| (one.function.to_string(), one.instances.len(), one.in_flight)).collect()
+        demands
+            .map(|one| (one.function.to_string(), one.instances.len(), one.in_flight))
+            .collect()
     }
 
     #[test]
@@ -189,8 +206,14 @@ mod tests {
         assert_eq!(told(&lines), [("b".to_owned(), 1, 0)]);
         ledger.observe(&name("a"), 3, 0);
         assert_eq!(told(&ledger.since(Some(version), false).0), []);
-        assert_eq!(told(&ledger.since(Some(version), true).0), [("a".to_owned(), 0, 3)]);
+        assert_eq!(
+            told(&ledger.since(Some(version), true).0),
+            [("a".to_owned(), 0, 3)]
+        );
         ledger.give_up(&name("b"), "i1");
-        assert_eq!(told(&ledger.since(Some(version), true).0), [("b".to_owned(), 0, 0)]);
+        assert_eq!(
+            told(&ledger.since(Some(version), true).0),
+            [("b".to_owned(), 0, 0)]
+        );
     }
 }

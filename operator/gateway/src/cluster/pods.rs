@@ -73,7 +73,10 @@ impl Pods {
     /// Nobody follows the instance any more.
     pub(crate) fn forget(&self, instance: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(instance).is_some_and(|known| known.found.is_none()) {
+        if known
+            .get(instance)
+            .is_some_and(|known| known.found.is_none())
+        {
             known.remove(instance);
         }
     }
@@ -82,7 +85,10 @@ impl Pods {
     pub(crate) fn found(&self, function: &str) -> Vec<Found> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let living = known.values().filter(|known| {
-            matches!(*known.state.borrow(), PodState::Starting | PodState::Ready(_))
+            matches!(
+                *known.state.borrow(),
+                PodState::Starting | PodState::Ready(_)
+            )
         });
         let found = living.filter_map(|known| known.found.clone());
         found.filter(|found| found.function == function).collect()
@@ -99,9 +105,9 @@ impl Pods {
             }
             Event::InitDone => {
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                let gone = known.iter().filter(|(name, known)| {
-                    known.found.is_some() && !seen.contains(*name)
-                });
+                let gone = known
+                    .iter()
+                    .filter(|(name, known)| known.found.is_some() && !seen.contains(*name));
                 let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
                 drop(known);
                 gone.iter().for_each(|name| self.delete(name, None));
@@ -116,7 +122,9 @@ impl Pods {
     }
 
     fn apply(&self, pod: &Pod) {
-        let Some(instance) = instance_of(pod) else { return };
+        let Some(instance) = instance_of(pod) else {
+            return;
+        };
         let uid = pod.uid().unwrap_or_default();
         let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let found = Found {
@@ -133,7 +141,9 @@ impl Pods {
         });
         if entry.found.is_some() && entry.uid != uid {
             // The one that was followed is gone, whatever bears its name now.
-            entry.state.send_replace(PodState::Gone(Arc::from("its pod was replaced")));
+            entry
+                .state
+                .send_replace(PodState::Gone(Arc::from("its pod was replaced")));
             return;
         }
         entry.uid = uid;
@@ -172,7 +182,9 @@ fn instance_of(pod: &Pod) -> Option<String> {
 
 /// The state that a pod's status says.
 fn state_of(pod: &Pod) -> PodState {
-    let Some(status) = &pod.status else { return PodState::Starting };
+    let Some(status) = &pod.status else {
+        return PodState::Starting;
+    };
     let containers = status.container_statuses.as_deref().unwrap_or_default();
     match status.phase.as_deref() {
         Some("Succeeded" | "Failed") => return PodState::Gone(ending(pod, containers)),
@@ -188,7 +200,9 @@ fn state_of(pod: &Pod) -> PodState {
     let waiting = containers.iter().find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref()?;
-        HOPELESS.contains(&reason).then(|| worded(reason, waiting.message.as_deref()))
+        HOPELESS
+            .contains(&reason)
+            .then(|| worded(reason, waiting.message.as_deref()))
     });
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let unschedulable = conditions.iter().find_map(|condition| {
@@ -206,12 +220,14 @@ fn ending(pod: &Pod, containers: &[ContainerStatus]) -> Arc<str> {
     let terminated = containers.iter().find_map(|container| {
         let ended = container.state.as_ref()?.terminated.as_ref()?;
         let reason = ended.reason.as_deref().unwrap_or("Error");
-        Some(format!("its pod ended: {reason}, exit code {}", ended.exit_code))
+        Some(format!(
+            "its pod ended: {reason}, exit code {}",
+            ended.exit_code
+        ))
     });
     let status = pod.status.as_ref();
-    let evicted = status.and_then(|status| {
-        Some(worded(status.reason.as_deref()?, status.message.as_deref()))
-    });
+    let evicted = status
+        .and_then(|status| Some(worded(status.reason.as_deref()?, status.message.as_deref())));
     evicted.unwrap_or_else(|| Arc::from(terminated.unwrap_or_else(|| "its pod ended".to_owned())))
 }
 

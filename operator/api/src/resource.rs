@@ -1,0 +1,101 @@
+//! The `Function` resource of the API server: the same spec as in a file, and a status.
+//!
+//! Owns kind, names and status; `function` owns the spec. The controller writes the status,
+//! gateways and people read it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use pilotlight_core::function::KeepAlive;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::function::{ConcurrencySpec, FunctionSpec};
+
+pub use crate::function::FunctionResource;
+
+/// The one condition of a function: whether events are served.
+pub const READY: &str = "Ready";
+/// Its reason while the API server refuses pods; the message names the pod.
+pub const POD_REFUSED: &str = "PodRefused";
+
+/// What the controller knows of a function.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionStatus {
+    /// The generation of the spec that this status tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The entry point, the runtime's default too.
+    pub handler: String,
+    /// Pods that live.
+    pub instances: usize,
+    /// Those of them that take events.
+    pub ready: usize,
+    pub in_flight: usize,
+    pub queued: usize,
+}
+
+/// Digits of a revision: enough to tell two apart, few enough for a label.
+const REVISION_DIGITS: usize = 16;
+
+impl FunctionSpec {
+    /// Names what instances are made from. The same for every spec whose instances may stay:
+    /// limits on their number and their idle time may change without new ones.
+    pub fn revision(&self) -> String {
+        let shaped = FunctionSpec {
+            concurrency: ConcurrencySpec::default(),
+            keep_alive: KeepAlive::default(),
+            description: None,
+            ..self.clone()
+        };
+        let text = serde_json::to_vec(&shaped).expect("a spec has string keys");
+        let mut digits = hex(&Sha256::digest(text));
+        digits.truncate(REVISION_DIGITS);
+        digits
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl FunctionResource {
+    /// Why the API server refused the function's last pod, if it did.
+    pub fn refusal(&self) -> Option<&str> {
+        let conditions = &self.status.as_ref()?.conditions;
+        let refused = conditions.iter().find(|one| one.reason == POD_REFUSED);
+        refused.map(|condition| condition.message.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(changes: &str) -> FunctionSpec {
+        let text = format!(
+            "{{\"runtime\":\"python3.11\",\"code\":{{\"inline\":{{\"a.py\":\"1\"}}}}{changes}}}"
+        );
+        serde_json::from_str(&text).expect("a spec")
+    }
+
+    #[test]
+    fn the_revision_changes_with_what_shapes_an_instance_and_with_nothing_else() {
+        let plain = spec("").revision();
+        for same in [
+            r#","keepAlive":1"#,
+            r#","concurrency":{"reserved":1}"#,
+            r#","description":"d""#,
+        ] {
+            assert_eq!(spec(same).revision(), plain, "{same}");
+        }
+        for other in [
+            r#","memory":256"#,
+            r#","environment":{"A":"1"}"#,
+            r#","timeout":4"#,
+        ] {
+            assert_ne!(spec(other).revision(), plain, "{other}");
+        }
+    }
+}
