@@ -53,6 +53,17 @@ tests/sdk/node/node_modules: tests/sdk/node/package-lock.json
 	cd tests/sdk/node && npm ci --no-audit --no-fund
 	touch $@
 
+.PHONY: crds
+crds: ## write the custom resource definitions from their source
+	cargo run --locked -p pilotlight -- crd >target/function.yaml
+	install -m 644 target/function.yaml crds/function.yaml
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/ready ## what a real API server says of Functions
+	tests/cluster/cluster setup
+	tests/cluster/cluster up
+	trap 'tests/cluster/cluster down' EXIT; $(VENV)/bin/pytest tests/manifests
+
 .PHONY: bench
 bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*
 	cargo run --locked --release -p pilotlight-bench

@@ -67,7 +67,24 @@ pub struct Metadata {
         status = "crate::resource::FunctionStatus",
         shortname = "fn",
         category = "pilotlight",
-        schema = "disabled"
+        printcolumn(name = "Runtime", type_ = "string", json_path = ".spec.runtime"),
+        printcolumn(name = "Handler", type_ = "string", json_path = ".status.handler"),
+        printcolumn(name = "Memory", type_ = "integer", json_path = ".spec.memory"),
+        printcolumn(name = "Instances", type_ = "integer", json_path = ".status.instances"),
+        printcolumn(name = "Ready", type_ = "integer", json_path = ".status.ready"),
+        printcolumn(name = "In-Flight", type_ = "integer", json_path = ".status.inFlight"),
+        printcolumn(
+            name = "Reason",
+            type_ = "string",
+            json_path = ".status.conditions[?(@.type=='Ready')].reason",
+            priority = 1
+        ),
+        printcolumn(
+            name = "Age",
+            type_ = "date",
+            json_path = ".metadata.creationTimestamp"
+        ),
+        schema = "derived"
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -14,6 +14,8 @@ pub mod labels;
 mod manifest;
 #[cfg(feature = "cluster")]
 pub mod resource;
+#[cfg(feature = "cluster")]
+mod schema;
 
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Sha256, SourceFiles,

@@ -3,12 +3,18 @@
 //! Owns kind, names and status; `function` owns the spec. The controller writes the status,
 //! gateways and people read it.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResourceExt;
 use pilotlight_core::function::KeepAlive;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::function::{ConcurrencySpec, FunctionSpec};
+use crate::schema::{NAME_MESSAGE, NAME_RULE};
 
 pub use crate::function::FunctionResource;
 
@@ -18,7 +24,7 @@ pub const READY: &str = "Ready";
 pub const POD_REFUSED: &str = "PodRefused";
 
 /// What the controller knows of a function.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionStatus {
     /// The generation of the spec that this status tells of.
@@ -34,6 +40,23 @@ pub struct FunctionStatus {
     pub ready: usize,
     pub in_flight: usize,
     pub queued: usize,
+}
+
+/// The definition that the API server is given.
+pub fn definition() -> CustomResourceDefinition {
+    let mut definition = FunctionResource::crd();
+    let schemas = definition.spec.versions.iter_mut();
+    let schemas =
+        schemas.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for schema in schemas {
+        // The root is the one place from which a rule sees the name.
+        schema.x_kubernetes_validations = Some(vec![ValidationRule {
+            rule: NAME_RULE.to_owned(),
+            message: Some(NAME_MESSAGE.to_owned()),
+            ..ValidationRule::default()
+        }]);
+    }
+    definition
 }
 
 /// Digits of a revision: enough to tell two apart, few enough for a label.

@@ -10,6 +10,8 @@
 //! gateway:       the gateway of a cluster (feature `cluster`)
 //! ```
 
+#[cfg(feature = "cluster")]
+mod crd;
 mod endpoint;
 #[cfg(feature = "cluster")]
 mod gateway;
@@ -43,6 +45,8 @@ struct Cli {
 enum Command {
     Local(local::Args),
     #[cfg(feature = "cluster")]
+    Crd(crd::Args),
+    #[cfg(feature = "cluster")]
     Gateway(gateway::Args),
     Invoke(invoke::Args),
     Logs(logs::Args),
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
         .init();
     let exit = match cli.command {
         Command::Local(args) => local::run(args),
+        #[cfg(feature = "cluster")]
+        Command::Crd(args) => crd::run(&args),
         #[cfg(feature = "cluster")]
         Command::Gateway(args) => gateway::run(args),
         Command::Invoke(args) => invoke::run(&args),

@@ -1,0 +1,198 @@
+//! The schema of a Function's spec, with the rules that the API server keeps.
+//!
+//! Says for `kubectl apply` what the types of `function` and `code` say for a file: whatever those
+//! refuse is refused here, with field and remedy, so that no bad Function is ever stored. Ranges
+//! and words are native to the schema; what needs a sentence is a CEL rule. Every text, list and
+//! map is bounded, or the rules would cost too much.
+
+use std::borrow::Cow;
+
+use pilotlight_core::function::Runtime;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use crate::function::FunctionSpec;
+
+/// Characters of a function's name.
+pub(crate) const NAME_RULE: &str = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') \
+                                    && size(self.metadata.name) <= 63";
+pub(crate) const NAME_MESSAGE: &str = "metadata.name must be 1 to 63 characters: a-z, 0-9 and `-`, \
+                                       with a letter or digit at both ends";
+
+/// Characters of inline source: `kubectl apply` keeps a copy in an annotation of 256 KiB.
+const INLINE_LIMIT: u32 = 200_000;
+
+impl JsonSchema for FunctionSpec {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("FunctionSpec")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::try_from(spec()).expect("a schema is an object")
+    }
+}
+
+fn spec() -> Value {
+    json!({
+        "type": "object",
+        "required": ["code", "runtime"],
+        "properties": {
+            "runtime": {
+                "type": "string",
+                "enum": Runtime::ALL.map(Runtime::as_str),
+                "description": "The language environment; `custom` runs any executable `bootstrap`.",
+            },
+            "handler": text(128, "The entry point; absent: the runtime's default.", &[rule(
+                "self.matches('^[^\\\\s\\\\x00-\\\\x1f\\\\x7f]+$')",
+                "must be 1 to 128 characters without spaces, such as `app.handler`",
+            )]),
+            "description": text(256, "A line for people.", &[]),
+            "memory": number(128, 10240, Some(128), "Memory of one instance, in MiB."),
+            "timeout": number(1, 900, Some(3), "How long one invocation may run, in seconds."),
+            "environment": environment(),
+            "code": code(),
+            "ephemeralStorage": number(512, 10240, Some(512), "Size of `/tmp`, in MiB."),
+            "concurrency": {
+                "type": "object",
+                "default": {},
+                "description": "How many events run and wait at a time.",
+                "properties": {
+                    "reserved": number(0, 10000, None, "Instances at most, one event each; 0 blocks all."),
+                    "queue": number(0, 10000, Some(100), "Events that may wait; 0 answers 429 at once."),
+                },
+            },
+            "keepAlive": number(0, 3600, Some(600), "How long an idle instance stays warm, in seconds."),
+            "logging": {
+                "type": "object",
+                "default": {},
+                "description": "What the function prints, and the platform's lines.",
+                "properties": {
+                    "format": { "type": "string", "enum": ["Text", "JSON"], "default": "Text" },
+                    "enabled": { "type": "boolean", "default": true },
+                },
+            },
+            "errors": {
+                "type": "string",
+                "enum": ["Full", "Sanitized"],
+                "default": "Full",
+                "description": "How much of a failure its caller is told.",
+            },
+        },
+    })
+}
+
+fn environment() -> Value {
+    let reserved = "k.startsWith('AWS_LAMBDA_') || k in ['AWS_EXECUTION_ENV', \
+                    'LAMBDA_RUNTIME_DIR', 'LAMBDA_TASK_ROOT', '_HANDLER', '_X_AMZN_TRACE_ID']";
+    json!({
+        "type": "object",
+        "maxProperties": 200,
+        "additionalProperties": { "type": "string", "maxLength": 32768 },
+        "description": "Variables of the runtime process, besides the platform's own.",
+        "x-kubernetes-validations": [
+            rule(
+                "self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))",
+                "each name must be a variable's: letters, digits and `_`, and no digit at the start",
+            ),
+            rule(
+                &format!("!self.exists(k, {reserved})"),
+                "AWS_LAMBDA_*, AWS_EXECUTION_ENV, LAMBDA_RUNTIME_DIR, LAMBDA_TASK_ROOT, _HANDLER \
+                 and _X_AMZN_TRACE_ID are set by the platform: remove or rename them",
+            ),
+        ],
+    })
+}
+
+fn code() -> Value {
+    let forms = "[has(self.inline), has(self.archive), has(self.configMap), has(self.image)]\
+                 .filter(form, form).size() == 1";
+    json!({
+        "type": "object",
+        "description": "Where the code comes from: one of the forms.",
+        "x-kubernetes-validations": [
+            rule("!has(self.path)", "`path` is for local mode: use inline, archive, configMap or image"),
+            rule(
+                &format!("has(self.path) || {forms}"),
+                "must have exactly one of inline, archive, configMap, image",
+            ),
+        ],
+        "properties": {
+            "inline": {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 100,
+                "additionalProperties": { "type": "string", "maxLength": INLINE_LIMIT },
+                "description": "Source text by file name.",
+                "x-kubernetes-validations": [
+                    rule(
+                        "self.all(k, !k.startsWith('/') && !k.endsWith('/') && !k.contains('//') \
+                         && !('/' + k + '/').contains('/./') && !('/' + k + '/').contains('/../') \
+                         && !k.contains('\\\\') && size(k) > 0)",
+                        "each file name must be relative, with `/` between and without `.` or `..` parts",
+                    ),
+                    rule(
+                        "self.all(k, !self.exists(other, other.startsWith(k + '/')))",
+                        "a file cannot be another file's directory: rename one of them",
+                    ),
+                    rule(
+                        &format!("self.map(k, size(self[k])).sum() <= {INLINE_LIMIT}"),
+                        "the files must have at most 200,000 characters together: use archive or image",
+                    ),
+                ],
+            },
+            "path": text(4096, "A directory beside the manifest; local mode only.", &[]),
+            "archive": {
+                "type": "object",
+                "description": "A zip or tar.gz file and what it must hash to.",
+                "required": ["sha256", "url"],
+                "properties": {
+                    "url": text(2048, "Its address.", &[rule(
+                        "self.matches('^https?://[^/\\\\s][^\\\\s]*$')",
+                        "must be an https:// or http:// address without spaces",
+                    )]),
+                    "sha256": text(256, "Its SHA-256, as `sha256sum` prints it.", &[rule(
+                        "self.matches('^[0-9a-f]{64}$')",
+                        "must be 64 characters 0-9 and a-f, as `sha256sum` prints them",
+                    )]),
+                },
+            },
+            "configMap": text(512, "A config map of the namespace, each key a file.", &[rule(
+                "size(self) <= 253 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+                "must be 1 to 253 characters: a-z, 0-9, `-` and `.`",
+            )]),
+            "image": text(1024, "A container image that holds the code.", &[rule(
+                "self.matches('^[^\\\\s]+$')",
+                "must be an image such as `registry/name:tag`, without spaces",
+            )]),
+        },
+    })
+}
+
+fn rule(rule: &str, message: &str) -> Value {
+    json!({ "rule": rule, "message": message })
+}
+
+fn text(max_length: u32, description: &str, rules: &[Value]) -> Value {
+    let mut text = json!({
+        "type": "string",
+        "maxLength": max_length,
+        "description": description,
+    });
+    if !rules.is_empty() {
+        text["x-kubernetes-validations"] = json!(rules);
+    }
+    text
+}
+
+fn number(min: u32, max: u32, default: Option<u32>, description: &str) -> Value {
+    let mut number = json!({
+        "type": "integer",
+        "minimum": min,
+        "maximum": max,
+        "description": description,
+    });
+    if let Some(default) = default {
+        number["default"] = json!(default);
+    }
+    number
+}
