@@ -67,23 +67,14 @@ pub struct Metadata {
         status = "crate::resource::FunctionStatus",
         shortname = "fn",
         category = "pilotlight",
-        printcolumn(name = "Runtime", type_ = "string", json_path = ".spec.runtime"),
-        printcolumn(name = "Handler", type_ = "string", json_path = ".status.handler"),
-        printcolumn(name = "Memory", type_ = "integer", json_path = ".spec.memory"),
-        printcolumn(name = "Instances", type_ = "integer", json_path = ".status.instances"),
-        printcolumn(name = "Ready", type_ = "integer", json_path = ".status.ready"),
-        printcolumn(name = "In-Flight", type_ = "integer", json_path = ".status.inFlight"),
-        printcolumn(
-            name = "Reason",
-            type_ = "string",
-            json_path = ".status.conditions[?(@.type=='Ready')].reason",
-            priority = 1
-        ),
-        printcolumn(
-            name = "Age",
-            type_ = "date",
-            json_path = ".metadata.creationTimestamp"
-        ),
+        printcolumn = r#"{"name":"Runtime","type":"string","jsonPath":".spec.runtime"}"#,
+        printcolumn = r#"{"name":"Handler","type":"string","jsonPath":".status.handler"}"#,
+        printcolumn = r#"{"name":"Memory","type":"integer","jsonPath":".spec.memory"}"#,
+        printcolumn = r#"{"name":"Instances","type":"integer","jsonPath":".status.instances"}"#,
+        printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.ready"}"#,
+        printcolumn = r#"{"name":"In-Flight","type":"integer","jsonPath":".status.inFlight"}"#,
+        printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+        printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
         schema = "derived"
     )
 )]

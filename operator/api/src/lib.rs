@@ -10,6 +10,7 @@
 
 mod code;
 mod function;
+pub mod instance_config;
 pub mod labels;
 mod manifest;
 #[cfg(feature = "cluster")]

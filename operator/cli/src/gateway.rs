@@ -49,18 +49,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
     let runtime = runtime.context("no runtime for the gateway")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::spawn({
-            let stop = stop.clone();
-            async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                stop.cancel();
-            }
-        });
+        cancel_at_the_end(&stop)?;
         let listener = TcpListener::bind(&args.listen)
             .await
             .with_context(|| format!("--listen {}: cannot listen there", args.listen))?;
@@ -73,4 +62,19 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         cluster::serve(&args.namespace, config, listener, stop).await?;
         Ok(Exit::Success)
     })
+}
+
+/// Cancels at SIGTERM, as a pod is told to end, and at Ctrl-C.
+pub(crate) fn cancel_at_the_end(stop: &CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
 }

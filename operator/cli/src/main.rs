@@ -7,9 +7,11 @@
 //! ```text
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
 //! invoke, logs:  endpoint ─► HTTP ─► a gateway
-//! gateway:       the gateway of a cluster (feature `cluster`)
+//! gateway, controller, crd: the parts of a cluster (feature `cluster`)
 //! ```
 
+#[cfg(feature = "cluster")]
+mod controller;
 #[cfg(feature = "cluster")]
 mod crd;
 mod endpoint;
@@ -45,6 +47,8 @@ struct Cli {
 enum Command {
     Local(local::Args),
     #[cfg(feature = "cluster")]
+    Controller(controller::Args),
+    #[cfg(feature = "cluster")]
     Crd(crd::Args),
     #[cfg(feature = "cluster")]
     Gateway(gateway::Args),
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
         .init();
     let exit = match cli.command {
         Command::Local(args) => local::run(args),
+        #[cfg(feature = "cluster")]
+        Command::Controller(args) => controller::run(args),
         #[cfg(feature = "cluster")]
         Command::Crd(args) => crd::run(&args),
         #[cfg(feature = "cluster")]

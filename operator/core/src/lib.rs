@@ -13,6 +13,7 @@
 //! ```
 
 pub mod failure;
+pub mod fleet;
 pub mod function;
 pub mod instance;
 pub mod pool;

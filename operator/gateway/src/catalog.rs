@@ -4,10 +4,10 @@
 //! counts and no instances: those are the driver's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilotlight_api::FunctionSpec;
+use pilotlight_api::instance_config::Launch;
 use pilotlight_core::function::FunctionName;
 
 use crate::metrics::FunctionMetrics;
@@ -34,17 +34,6 @@ pub enum Source {
     Local(Launch),
     /// Pods, of the Function resource with this UID.
     Cluster { uid: String },
-}
-
-/// How the runtime process of a function is started.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// The working directory: where the function's code lies.
-    pub task_root: PathBuf,
-    /// What the runtime adds to the environment (search paths, its own name).
-    pub environment: BTreeMap<String, String>,
 }
 
 /// Names one pool; a function that is deleted and made anew gets a new one.

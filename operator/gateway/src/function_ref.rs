@@ -3,12 +3,10 @@
 //! Parses what the path's `{FunctionName}` and `?Qualifier=` hold, and writes ARNs. Whether the
 //! function exists is the catalog's knowledge.
 
+pub(crate) use pilotlight_api::instance_config::LATEST;
 use pilotlight_core::function::FunctionName;
 
 use crate::error_response::ApiError;
-
-/// The only version that exists until functions have published ones.
-pub(crate) const LATEST: &str = "$LATEST";
 
 /// Where this gateway's functions live, as ARNs say it.
 #[derive(Clone, Debug)]

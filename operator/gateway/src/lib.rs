@@ -19,7 +19,6 @@ mod driver;
 mod error_response;
 mod function_ref;
 mod instance;
-mod instance_config;
 mod invoke_api;
 mod log_store;
 mod logs_api;
@@ -29,6 +28,6 @@ pub mod process;
 mod server;
 
 pub use backend::{Backend, Promise, Running};
-pub use catalog::{Deployment, Launch, Source};
+pub use catalog::{Deployment, Source};
 pub use log_store::{LogEntry, LogStore};
 pub use server::{Config, Gateway};

@@ -9,6 +9,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -18,8 +20,6 @@ use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, Promise, Running};
 use crate::catalog::{Deployment, Source};
-use crate::function_ref::Scope;
-use crate::instance_config;
 use crate::log_store::{LogEntry, LogStore};
 use crate::server::Config;
 
@@ -55,7 +55,7 @@ pub struct ProcessBackend {
     supervisor: PathBuf,
     root: PathBuf,
     logs: LogStore,
-    scope: Scope,
+    region: String,
 }
 
 impl ProcessBackend {
@@ -65,7 +65,7 @@ impl ProcessBackend {
             supervisor,
             root,
             logs,
-            scope: config.scope(),
+            region: config.region.clone(),
         }
     }
 
@@ -78,7 +78,14 @@ impl ProcessBackend {
         let Source::Local(launch) = &deployment.source else {
             return Err(StartError::NotLocal);
         };
-        let mut config = instance_config::compose(deployment, launch, &self.scope, instance);
+        let place = Place {
+            instance,
+            date: &Timestamp::now().strftime("%Y/%m/%d").to_string(),
+            region: &self.region,
+            listen: "127.0.0.1:0",
+            ends_with_parent: true,
+        };
+        let mut config = compose(function, &deployment.spec, launch, place);
         let scratch = Scratch(self.root.join(format!("{function}-{instance}")));
         std::fs::create_dir_all(&scratch.0).map_err(|source| StartError::Scratch {
             path: scratch.0.clone(),

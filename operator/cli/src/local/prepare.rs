@@ -12,8 +12,9 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use pilotlight_api::Manifest;
+use pilotlight_api::instance_config::Launch;
 use pilotlight_core::function::Runtime;
-use pilotlight_gateway::{Deployment, Launch, Source};
+use pilotlight_gateway::{Deployment, Source};
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;

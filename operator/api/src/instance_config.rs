@@ -1,28 +1,55 @@
 //! What an instance is told at its start: limits, log names, command and environment.
 //!
 //! Composes the environment of contracts §2 in its order of precedence: the function's own
-//! variables, then the runtime's, then the platform's, which always win.
+//! variables, then the runtime's, then the platform's, which always win. Local mode hands it to a
+//! process, the controller to a pod.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use pilotlight_api::ErrorDetail;
+use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::InstanceConfig;
 
-use crate::catalog::{Deployment, Launch};
-use crate::function_ref::{LATEST, Scope};
+use crate::function::{ErrorDetail, FunctionSpec};
 
-pub(crate) fn compose(
-    deployment: &Deployment,
+/// The only version that exists until functions have published ones.
+pub const LATEST: &str = "$LATEST";
+
+/// How the runtime process of a function is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The working directory: where the function's code lies.
+    pub task_root: PathBuf,
+    /// What the runtime adds to the environment (search paths, its own name).
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What one instance has for itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Its name, 32 hexadecimal digits.
+    pub instance: &'a str,
+    /// The day of its start, `2026/01/31`.
+    pub date: &'a str,
+    pub region: &'a str,
+    /// Where it takes leases, `host:port`.
+    pub listen: &'a str,
+    /// It ends with the process that started it.
+    pub ends_with_parent: bool,
+}
+
+pub fn compose(
+    name: &FunctionName,
+    spec: &FunctionSpec,
     launch: &Launch,
-    scope: &Scope,
-    instance: &str,
+    place: Place<'_>,
 ) -> InstanceConfig {
-    let spec = &deployment.spec;
-    let date = jiff::Timestamp::now().strftime("%Y/%m/%d");
-    let log_group = format!("/aws/lambda/{}", deployment.name);
-    let log_stream = format!("{date}/[{LATEST}]{instance}");
+    let log_group = format!("/aws/lambda/{name}");
+    let log_stream = format!("{}/[{LATEST}]{}", place.date, place.instance);
     let platform = [
-        ("AWS_LAMBDA_FUNCTION_NAME", deployment.name.to_string()),
+        ("AWS_LAMBDA_FUNCTION_NAME", name.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", LATEST.to_owned()),
         (
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -43,21 +70,21 @@ pub(crate) fn compose(
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()));
     let defaults = [
-        ("AWS_REGION", &scope.region),
-        ("AWS_DEFAULT_REGION", &scope.region),
+        ("AWS_REGION", place.region),
+        ("AWS_DEFAULT_REGION", place.region),
     ];
     let defaults = defaults
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.clone()));
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let environment: BTreeMap<String, String> = defaults
         .chain(own)
         .chain(launch.environment.clone())
         .chain(platform.map(|(name, value)| (name.to_owned(), value)))
         .collect();
     InstanceConfig {
-        listen: "127.0.0.1:0".to_owned(),
-        ends_with_parent: true,
-        function: deployment.name.clone(),
+        listen: place.listen.to_owned(),
+        ends_with_parent: place.ends_with_parent,
+        function: name.clone(),
         memory: spec.memory,
         timeout: spec.timeout,
         sanitize_errors: spec.errors == ErrorDetail::Sanitized,

@@ -1,0 +1,67 @@
+//! `pilotlight controller`: the controller of a cluster, in a pod of its own.
+//!
+//! Owns the arguments and the end; the rest is `pilotlight_controller`'s.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use pilotlight_controller::Options;
+use tokio_util::sync::CancellationToken;
+
+use crate::Exit;
+use crate::gateway::cancel_at_the_end;
+
+/// Make and delete the pods of a namespace's Functions.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the Functions are.
+    #[arg(long, env = "PILOTLIGHT_NAMESPACE")]
+    namespace: String,
+    /// The Service of the gateways.
+    #[arg(long, env = "PILOTLIGHT_GATEWAY_SERVICE", value_name = "NAME")]
+    gateway_service: String,
+    /// The namespace of that Service [default: --namespace].
+    #[arg(long, env = "PILOTLIGHT_GATEWAY_NAMESPACE", value_name = "NAMESPACE")]
+    gateway_namespace: Option<String>,
+    /// The image of a runtime; once for each.
+    #[arg(
+        long = "image",
+        env = "PILOTLIGHT_IMAGES",
+        value_delimiter = ',',
+        value_parser = image,
+        value_name = "RUNTIME=IMAGE"
+    )]
+    images: Vec<(String, String)>,
+    /// AWS_REGION of the instances.
+    #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
+    region: String,
+}
+
+fn image(text: &str) -> Result<(String, String), String> {
+    let (runtime, image) = text
+        .split_once('=')
+        .ok_or("must be RUNTIME=IMAGE, such as python3.11=pilotlight/python3.11:1")?;
+    Ok((runtime.to_owned(), image.to_owned()))
+}
+
+pub(crate) fn run(args: Args) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("no runtime for the controller")?;
+    let options = Options {
+        gateway_namespace: args
+            .gateway_namespace
+            .unwrap_or_else(|| args.namespace.clone()),
+        namespace: args.namespace,
+        gateway_service: args.gateway_service,
+        region: args.region,
+        images: BTreeMap::from_iter(args.images),
+    };
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        cancel_at_the_end(&stop)?;
+        pilotlight_controller::run(options, stop).await?;
+        Ok(Exit::Success)
+    })
+}

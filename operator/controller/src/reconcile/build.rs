@@ -1,0 +1,335 @@
+//! The objects of one function: its code's config map, and the pod of an instance.
+//!
+//! Pure: complete objects from the Function and the controller's options. Never sees a client;
+//! `apply` writes what this returns.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
+    EnvVar, KeyToPath, Pod, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+use pilotlight_api::instance_config::{Launch, Place, compose};
+use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::{Code, labels};
+use pilotlight_core::function::{FunctionName, Runtime};
+use pilotlight_core::wire::CONFIG_VARIABLE;
+
+use crate::Options;
+
+/// What a supervisor may use besides the function's memory, in MiB.
+const SUPERVISOR_MIB: u32 = 32;
+/// Memory that brings one whole processor, in MiB: processors are in proportion to memory.
+const MIB_PER_CPU: u32 = 1769;
+/// Of the images' user and group `function`.
+const USER: i64 = 993;
+const GROUP: i64 = 990;
+/// For END, REPORT and the log's last lines after the longest event, in seconds.
+const FLUSH: u32 = 5;
+/// Code is read and executed by everybody, and written by nobody but root.
+const CODE_MODE: i32 = 0o755;
+
+const TASK_ROOT: &str = "/var/task";
+
+/// Why a function has no pods.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unbuildable {
+    #[error("spec.code.{0} is not supported in a cluster yet: use inline, configMap or image")]
+    Code(&'static str),
+    #[error(
+        "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
+    )]
+    NoImage(Runtime),
+}
+
+impl Unbuildable {
+    /// The condition's reason.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Unbuildable::Code(_) => "CodeNotSupported",
+            Unbuildable::NoImage(_) => "NoImage",
+        }
+    }
+}
+
+/// The config map of inline code; `None` if the code lies elsewhere.
+pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
+    let Code::Inline(files) = &function.spec.code else {
+        return None;
+    };
+    let texts = files.iter().enumerate();
+    let data = texts
+        .map(|(place, (_, text))| (key(place), text.to_owned()))
+        .collect();
+    Some(ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(code_name(function)),
+            namespace: function.namespace(),
+            labels: Some(labelled(function, &[])),
+            owner_references: Some(vec![owner(function)]),
+            ..ObjectMeta::default()
+        },
+        data: Some(data),
+        // A pod of an earlier revision keeps the code that it began with.
+        immutable: Some(true),
+        ..ConfigMap::default()
+    })
+}
+
+/// Whether a function can have pods; the checks of [`pod`] without making one.
+pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
+    image(function, options)?;
+    match &function.spec.code {
+        Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) => Ok(()),
+        Code::Archive(_) => Err(Unbuildable::Code("archive")),
+        Code::Path(_) => Err(Unbuildable::Code("path")),
+    }
+}
+
+/// The pod of an instance, ready to be created. `date`: the day, `2026/01/31`.
+pub(crate) fn pod(
+    function: &FunctionResource,
+    name: &FunctionName,
+    instance: &str,
+    date: &str,
+    options: &Options,
+) -> Result<Pod, Unbuildable> {
+    check(function, options)?;
+    let spec = &function.spec;
+    let place = Place {
+        instance,
+        date,
+        region: &options.region,
+        listen: &format!("0.0.0.0:{}", labels::CONTROL_PORT),
+        ends_with_parent: false,
+    };
+    let config = compose(name, spec, &launch(function), place);
+    let config = serde_json::to_string(&config).expect("the configuration has string keys");
+    let (mut volumes, mut mounts) = (
+        vec![tmp(spec.ephemeral_storage.get())],
+        vec![mount("tmp", "/tmp")],
+    );
+    if let Some(volume) = code_volume(function) {
+        volumes.push(volume);
+        mounts.push(VolumeMount {
+            read_only: Some(true),
+            ..mount("code", TASK_ROOT)
+        });
+    }
+    let revision = spec.revision();
+    let own = [
+        (labels::INSTANCE, instance),
+        (labels::REVISION, revision.as_str()),
+    ];
+    Ok(Pod {
+        metadata: ObjectMeta {
+            name: Some(labels::pod_name(name.as_str(), instance)),
+            namespace: function.namespace(),
+            labels: Some(labelled(function, &own)),
+            owner_references: Some(vec![owner(function)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            restart_policy: Some("Never".to_owned()),
+            termination_grace_period_seconds: Some((spec.timeout.get() + FLUSH).into()),
+            containers: vec![Container {
+                name: "instance".to_owned(),
+                image: Some(image(function, options)?),
+                image_pull_policy: Some("IfNotPresent".to_owned()),
+                env: Some(vec![EnvVar {
+                    name: CONFIG_VARIABLE.to_owned(),
+                    value: Some(config),
+                    ..EnvVar::default()
+                }]),
+                ports: Some(vec![ContainerPort {
+                    name: Some("lease".to_owned()),
+                    container_port: labels::CONTROL_PORT.into(),
+                    ..ContainerPort::default()
+                }]),
+                resources: Some(resources(spec.memory.get())),
+                security_context: Some(confined()),
+                volume_mounts: Some(mounts),
+                ..Container::default()
+            }],
+            volumes: Some(volumes),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    })
+}
+
+fn image(function: &FunctionResource, options: &Options) -> Result<String, Unbuildable> {
+    let runtime = function.spec.runtime;
+    match &function.spec.code {
+        Code::Image(image) => Ok(image.as_str().to_owned()),
+        _ => options
+            .images
+            .get(runtime.as_str())
+            .cloned()
+            .ok_or(Unbuildable::NoImage(runtime)),
+    }
+}
+
+/// How the images start a runtime (contracts §1, §2).
+fn launch(function: &FunctionResource) -> Launch {
+    let runtime = function.spec.runtime;
+    let handler = function.spec.handler().to_string();
+    let variables = [
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+        (
+            "LD_LIBRARY_PATH",
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+        ),
+        (
+            "PATH",
+            "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        ),
+        ("LANG", "en_US.UTF-8"),
+        ("TZ", ":UTC"),
+    ];
+    let mut environment: BTreeMap<String, String> = variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let command = match runtime {
+        Runtime::Custom => {
+            let find = "for f in /var/task /opt /var/runtime; do \
+                        [ -x $f/bootstrap ] && exec $f/bootstrap; done; \
+                        echo 'no executable bootstrap in /var/task, /opt, /var/runtime' >&2; exit 127";
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), find.to_owned()]
+        }
+        _ => {
+            // Under an older name the client waits for events with signals blocked (contracts §1).
+            let version = match runtime {
+                Runtime::Python310 | Runtime::Python311 => "python3.12",
+                newer => newer.as_str(),
+            };
+            environment.insert(
+                "AWS_EXECUTION_ENV".to_owned(),
+                format!("AWS_Lambda_{version}"),
+            );
+            environment.insert("PYTHONPATH".to_owned(), "/var/runtime".to_owned());
+            vec![
+                "/var/lang/bin/python".to_owned(),
+                "-m".to_owned(),
+                "awslambdaric".to_owned(),
+                handler,
+            ]
+        }
+    };
+    Launch {
+        command,
+        task_root: PathBuf::from(TASK_ROOT),
+        environment,
+    }
+}
+
+fn code_volume(function: &FunctionResource) -> Option<Volume> {
+    let (name, items) = match &function.spec.code {
+        Code::Inline(files) => {
+            let items = files
+                .iter()
+                .enumerate()
+                .map(|(place, (name, _))| KeyToPath {
+                    key: key(place),
+                    path: name.as_str().to_owned(),
+                    ..KeyToPath::default()
+                });
+            (code_name(function), Some(items.collect()))
+        }
+        Code::ConfigMap(name) => (name.as_str().to_owned(), None),
+        Code::Archive(_) | Code::Image(_) | Code::Path(_) => return None,
+    };
+    Some(Volume {
+        name: "code".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name,
+            items,
+            default_mode: Some(CODE_MODE),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    })
+}
+
+fn code_name(function: &FunctionResource) -> String {
+    format!("{}-code-{}", function.name_any(), function.spec.revision())
+}
+
+/// A config map's keys allow less than file names do.
+fn key(place: usize) -> String {
+    format!("file-{place}")
+}
+
+fn tmp(size_mib: u32) -> Volume {
+    Volume {
+        name: "tmp".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(format!("{size_mib}Mi"))),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    }
+}
+
+fn resources(memory_mib: u32) -> ResourceRequirements {
+    let memory = Quantity(format!("{}Mi", memory_mib + SUPERVISOR_MIB));
+    let cpu = Quantity(format!("{}m", (memory_mib * 1000).div_ceil(MIB_PER_CPU)));
+    let limits = [("memory".to_owned(), memory.clone())];
+    let requests = [("memory".to_owned(), memory), ("cpu".to_owned(), cpu)];
+    ResourceRequirements {
+        limits: Some(limits.into()),
+        requests: Some(requests.into()),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn confined() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(GROUP),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn labelled(function: &FunctionResource, own: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let name = function.name_any();
+    let all = [
+        (labels::FUNCTION, name.as_str()),
+        ("app.kubernetes.io/managed-by", "pilotlight"),
+    ];
+    let all = all.iter().chain(own);
+    all.map(|(label, value)| ((*label).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn owner(function: &FunctionResource) -> OwnerReference {
+    function
+        .controller_owner_ref(&())
+        .expect("a Function that the API server told of has a UID")
+}

@@ -1,0 +1,128 @@
+//! How a function does, as `kubectl get functions` and its conditions say it.
+//!
+//! Pure: the status follows from the pods, the demand and what went wrong. Fed by `worker`, which
+//! writes it when it has changed.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use pilotlight_api::resource::{FunctionResource, FunctionStatus, POD_REFUSED, READY};
+use pilotlight_core::wire::Demand;
+
+use super::build::Unbuildable;
+
+/// What keeps a function from being served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Unbuildable(Unbuildable),
+    /// The API server refuses this pod, in these words.
+    Refused {
+        pod: String,
+        message: String,
+    },
+    /// The API server did not take the code.
+    Code(String),
+}
+
+impl Trouble {
+    fn reason(&self) -> &'static str {
+        match self {
+            Trouble::Unbuildable(why) => why.reason(),
+            Trouble::Refused { .. } => POD_REFUSED,
+            Trouble::Code(_) => "CodeNotStored",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Trouble::Unbuildable(why) => why.to_string(),
+            Trouble::Refused { pod, message } => format!("{pod}: {message}"),
+            Trouble::Code(message) => format!("the inline code cannot be stored: {message}"),
+        }
+    }
+}
+
+/// The status now; a condition keeps its time while it says the same.
+pub(crate) fn of<'a>(
+    function: &FunctionResource,
+    pods: impl Iterator<Item = &'a Pod>,
+    demands: &[&Demand],
+    trouble: Option<&Trouble>,
+) -> FunctionStatus {
+    let living: Vec<&Pod> = pods
+        .filter(|pod| !is_over(pod) && !is_being_deleted(pod))
+        .collect();
+    let stuck = living.iter().find_map(|pod| stuck(pod));
+    let (status, reason, message) = match (trouble, stuck) {
+        (Some(trouble), _) => ("False", trouble.reason().to_owned(), trouble.message()),
+        (None, Some((reason, message))) => ("False", reason, message),
+        (None, None) => ("True", "Serving".to_owned(), "events are served".to_owned()),
+    };
+    let known = function.status.as_ref();
+    let before = known.and_then(|known| known.conditions.iter().find(|one| one.type_ == READY));
+    let since = before.filter(|before| before.status == status);
+    let condition = Condition {
+        type_: READY.to_owned(),
+        status: status.to_owned(),
+        reason,
+        message,
+        observed_generation: function.metadata.generation,
+        last_transition_time: since.map_or_else(
+            || Time(Timestamp::now()),
+            |before| before.last_transition_time.clone(),
+        ),
+    };
+    FunctionStatus {
+        observed_generation: function.metadata.generation,
+        conditions: vec![condition],
+        handler: function.spec.handler().to_string(),
+        instances: living.len(),
+        ready: living.iter().filter(|pod| is_ready(pod)).count(),
+        in_flight: demands.iter().map(|demand| demand.in_flight).sum(),
+        queued: demands.iter().map(|demand| demand.queued).sum(),
+    }
+}
+
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+pub(crate) fn is_being_deleted(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// The reason of a pod that cannot come up, and the message with the pod's name.
+fn stuck(pod: &Pod) -> Option<(String, String)> {
+    let status = pod.status.as_ref()?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let containers = status.container_statuses.iter().flatten();
+    let waiting = containers.filter_map(|container| container.state.as_ref()?.waiting.as_ref());
+    let mut waiting = waiting.filter(|waiting| {
+        let reason = waiting.reason.as_deref();
+        !matches!(reason, None | Some("ContainerCreating" | "PodInitializing"))
+    });
+    if let Some(waiting) = waiting.next() {
+        let message = waiting.message.as_deref().unwrap_or_default();
+        return Some((waiting.reason.clone()?, format!("{name}: {message}")));
+    }
+    let mut conditions = status.conditions.iter().flatten();
+    let unscheduled = conditions.find(|one| {
+        one.type_ == "PodScheduled" && one.reason.as_deref() == Some("Unschedulable")
+    })?;
+    let message = unscheduled.message.as_deref().unwrap_or_default();
+    Some(("Unschedulable".to_owned(), format!("{name}: {message}")))
+}

@@ -1,0 +1,240 @@
+//! Which pods of one function are to be made, and which to be deleted.
+//!
+//! Fed by the controller with what the gateways want and what its watch shows; knows no API
+//! server. Creations in flight are expected, so that a watch that lags behind never leads to a
+//! second one (rule 6); a refusal is tried again later, and later each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::wire::Demand;
+
+/// A creation that no watch has shown by then is made again, under the same name.
+const EXPECTATION: Duration = Duration::from_secs(30);
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_LAST: Duration = Duration::from_secs(60);
+
+/// A pod as the watch shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    pub instance: String,
+    /// All its containers have ended.
+    pub is_over: bool,
+    pub is_being_deleted: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Create {
+        instance: String,
+    },
+    /// Of exactly this pod, never of one that bears its name later.
+    Delete {
+        pod: String,
+        uid: String,
+    },
+}
+
+/// One function's creations. See the module's text.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    expected: BTreeMap<String, Instant>,
+    deleting: BTreeSet<String>,
+    refusals: u32,
+    refused_until: Option<Instant>,
+}
+
+impl Fleet {
+    /// What follows from the demands for the function as the controller knows it. Each step counts
+    /// as begun.
+    pub fn plan(
+        &mut self,
+        now: Instant,
+        (uid, revision): (&str, &str),
+        demands: &[&Demand],
+        pods: &[Pod],
+    ) -> Vec<Step> {
+        let there: BTreeSet<&str> = pods.iter().map(|pod| pod.instance.as_str()).collect();
+        let uids: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
+        self.expected
+            .retain(|instance, until| *until > now && !there.contains(instance.as_str()));
+        self.deleting.retain(|pod| uids.contains(pod.as_str()));
+
+        let of_this = demands.iter().filter(|demand| demand.uid == uid);
+        let wanted: BTreeSet<&str> = of_this
+            .clone()
+            .flat_map(|demand| demand.instances.iter().map(String::as_str))
+            .collect();
+        // A gateway with another revision has not seen the newest spec yet, or the controller has
+        // not: pods are made when both have.
+        let of_revision = of_this.clone().filter(|demand| demand.revision == revision);
+        let creatable: BTreeSet<&str> = of_revision
+            .flat_map(|demand| demand.instances.iter().map(String::as_str))
+            .collect();
+        let somebody_speaks = of_this.count() > 0;
+
+        let mut steps = Vec::new();
+        for pod in pods {
+            let is_unwanted = somebody_speaks && !wanted.contains(pod.instance.as_str());
+            let is_done = pod.is_being_deleted || self.deleting.contains(&pod.uid);
+            if (pod.is_over || is_unwanted) && !is_done {
+                self.deleting.insert(pod.uid.clone());
+                let (pod, uid) = (pod.name.clone(), pod.uid.clone());
+                steps.push(Step::Delete { pod, uid });
+            }
+        }
+        if self.refused_until.is_some_and(|until| until > now) {
+            return steps;
+        }
+        for instance in creatable {
+            if !there.contains(instance) && !self.expected.contains_key(instance) {
+                self.expected.insert(instance.to_owned(), now + EXPECTATION);
+                let instance = instance.to_owned();
+                steps.push(Step::Create { instance });
+            }
+        }
+        steps
+    }
+
+    /// The API server took the pod, or had it already.
+    pub fn created(&mut self) {
+        self.refusals = 0;
+        self.refused_until = None;
+    }
+
+    /// The API server refused the pod of this instance.
+    pub fn refused(&mut self, now: Instant, instance: &str) {
+        self.expected.remove(instance);
+        let pause = BACKOFF_FIRST.saturating_mul(1 << self.refusals.min(16));
+        self.refusals += 1;
+        self.refused_until = Some(now + pause.min(BACKOFF_LAST));
+    }
+
+    /// A deletion failed and is to be tried again.
+    pub fn not_deleted(&mut self, uid: &str) {
+        self.deleting.remove(uid);
+    }
+
+    /// When [`Fleet::plan`] is due, if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let expectation = self.expected.values().min().copied();
+        self.refused_until.into_iter().chain(expectation).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OF: (&str, &str) = ("uid", "r1");
+
+    fn demand(revision: &str, instances: &[&str]) -> Demand {
+        Demand {
+            function: "hello".parse().expect("a name"),
+            uid: "uid".to_owned(),
+            revision: revision.to_owned(),
+            instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+            in_flight: 0,
+            queued: 0,
+        }
+    }
+
+    fn pod(instance: &str) -> Pod {
+        Pod {
+            name: format!("hello-{instance}"),
+            uid: format!("uid-{instance}"),
+            instance: instance.to_owned(),
+            is_over: false,
+            is_being_deleted: false,
+        }
+    }
+
+    fn create(instance: &str) -> Step {
+        Step::Create {
+            instance: instance.to_owned(),
+        }
+    }
+
+    fn delete(instance: &str) -> Step {
+        let (pod, uid) = (format!("hello-{instance}"), format!("uid-{instance}"));
+        Step::Delete { pod, uid }
+    }
+
+    #[test]
+    fn what_is_wanted_and_not_there_is_made_once_however_far_the_watch_lags() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let wants = demand("r1", &["a", "b"]);
+        assert_eq!(
+            fleet.plan(now, OF, &[&wants], &[]),
+            [create("a"), create("b")]
+        );
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
+        // Seen, and gone again: its gateway says whether it still wants one of this name.
+        let later = now + EXPECTATION;
+        assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("a")]), [create("b")]);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_deleted_once_but_not_while_nobody_speaks() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let pods = [pod("a"), pod("b")];
+        assert_eq!(fleet.plan(now, OF, &[], &pods), []);
+        let (one, other) = (demand("r1", &["a"]), demand("r1", &[]));
+        assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), [delete("b")]);
+        assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), []);
+        fleet.not_deleted("uid-b");
+        assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
+    }
+
+    #[test]
+    fn nothing_is_made_of_a_revision_that_only_one_side_knows_and_nothing_deleted() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let ahead = demand("r2", &["a", "b"]);
+        assert_eq!(fleet.plan(now, OF, &[&ahead], &[pod("a")]), []);
+        assert_eq!(
+            fleet.plan(now, ("uid", "r2"), &[&ahead], &[pod("a")]),
+            [create("b")]
+        );
+    }
+
+    #[test]
+    fn the_demand_for_an_earlier_function_of_the_name_is_not_heeded() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let wants = demand("r1", &["a"]);
+        assert_eq!(
+            fleet.plan(now, ("another", "r1"), &[&wants], &[pod("b")]),
+            []
+        );
+    }
+
+    #[test]
+    fn a_pod_that_ended_is_deleted_though_it_is_wanted() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let ended = Pod {
+            is_over: true,
+            ..pod("a")
+        };
+        let wants = demand("r1", &["a"]);
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[ended]), [delete("a")]);
+    }
+
+    #[test]
+    fn a_refusal_is_tried_again_later_and_later() {
+        let (mut fleet, mut now) = (Fleet::default(), Instant::now());
+        let wants = demand("r1", &["a"]);
+        for pause in [1, 2, 4] {
+            assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
+            fleet.refused(now, "a");
+            assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+            now += Duration::from_secs(pause);
+            assert_eq!(fleet.next_wakeup(), Some(now));
+        }
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
+        fleet.created();
+        assert_eq!(fleet.next_wakeup(), Some(now + EXPECTATION));
+    }
+}
