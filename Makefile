@@ -25,7 +25,7 @@ examples: ## the examples that are compiled
 	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
 
 .PHONY: test
-test: lint test-rust test-python test-node ## every test
+test: lint test-rust test-python test-node test-cluster ## every test
 
 .PHONY: lint
 lint: ## formatting and clippy
@@ -56,13 +56,21 @@ tests/sdk/node/node_modules: tests/sdk/node/package-lock.json
 .PHONY: crds
 crds: ## write the custom resource definitions from their source
 	cargo run --locked -p pilotlight -- crd >target/function.yaml
-	install -m 644 target/function.yaml crds/function.yaml
+	install -m 644 target/function.yaml crds/
+	install -m 644 target/function.yaml charts/pilotlight/crds/
 
 .PHONY: test-cluster
-test-cluster: $(VENV)/ready ## what a real API server says of Functions
+test-cluster: build $(VENV)/ready ## a real cluster: manifests, images, and functions in pods
 	tests/cluster/cluster setup
+	command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	tests/cluster/cluster build
+	runtime-image/build archives
 	tests/cluster/cluster up
-	trap 'tests/cluster/cluster down' EXIT; $(VENV)/bin/pytest tests/manifests
+	@trap 'tests/cluster/cluster down' EXIT; set -e; \
+	tests/cluster/cluster load target/images/*.tar; \
+	$(VENV)/bin/pytest tests/manifests; \
+	$(VENV)/bin/pytest tests/images; \
+	tests/cluster/cluster exec -- $(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench
 bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*

@@ -34,6 +34,7 @@ print(timeit.timeit(lambda: lambda_handler(event, None), number=rounds) / rounds
 struct Warm {
     latency: Vec<LatencySeries>,
     footprints: Vec<Footprint>,
+    others: f64,
     /// How Pilotlight runs the functions.
     configs: Vec<(Function, InstanceConfig)>,
     instances: usize,
@@ -48,6 +49,7 @@ pub(crate) async fn run(plan: &Plan, repository: &Path) -> Result<Results> {
     let scratch = scratch.path();
 
     let Warm {
+        others,
         latency,
         footprints,
         configs,
@@ -64,6 +66,7 @@ pub(crate) async fn run(plan: &Plan, repository: &Path) -> Result<Results> {
     let throughput = throughput::measure(plan, &programs, echo, scratch).await?;
     let cold_starts = cold_start::measure(plan, &programs, &configs, scratch).await?;
     Ok(Results {
+        others,
         machine,
         latency,
         throughput,
@@ -114,10 +117,11 @@ async fn warm(plan: &Plan, programs: &Programs, scratch: &Path) -> Result<Warm> 
     let contestants: Vec<_> = contestants.collect();
     let watched = footprint::watch(&pilotlight, &FUNCTIONS)?;
     let latency = latency::measure(plan, &contestants).await?;
-    let footprints = footprint::measure(plan, watched).await?;
+    let (footprints, others) = footprint::measure(plan, watched).await?;
     let instances = pilotlight.instances()?.len();
     pilotlight.stop().await?;
     Ok(Warm {
+        others,
         latency,
         footprints,
         configs,

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::machine::Cores;
 use crate::pilotlight::Pilotlight;
 use crate::plan::Plan;
 use crate::process_stats::{self, Activity, Memory};
@@ -37,7 +38,8 @@ pub(crate) fn watch(pilotlight: &Pilotlight, functions: &[Function]) -> Result<V
     watched.collect()
 }
 
-pub(crate) async fn measure(plan: &Plan, watched: Vec<Watched>) -> Result<Vec<Footprint>> {
+/// The footprints, and the share of the cores that others took meanwhile.
+pub(crate) async fn measure(plan: &Plan, watched: Vec<Watched>) -> Result<(Vec<Footprint>, f64)> {
     anstream::eprintln!("footprint: {} s without traffic", plan.idle.as_secs());
     let activities = |watched: &[Watched]| -> Result<Vec<Activity>> {
         watched
@@ -45,9 +47,9 @@ pub(crate) async fn measure(plan: &Plan, watched: Vec<Watched>) -> Result<Vec<Fo
             .map(|process| process_stats::activity(process.pid))
             .collect()
     };
-    let before = activities(&watched)?;
+    let (cores, before) = (Cores::now()?, activities(&watched)?);
     tokio::time::sleep(plan.idle).await;
-    let after = activities(&watched)?;
+    let (others, after) = (Cores::now()?.busy_since(cores), activities(&watched)?);
     let idle = after
         .into_iter()
         .zip(before)
@@ -64,5 +66,5 @@ pub(crate) async fn measure(plan: &Plan, watched: Vec<Watched>) -> Result<Vec<Fo
                 idle,
             })
         });
-    footprints.collect()
+    Ok((footprints.collect::<Result<_>>()?, others))
 }

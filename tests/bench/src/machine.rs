@@ -1,11 +1,12 @@
 //! The machine of a run, in one line.
 //!
-//! Figures mean nothing without it; `report` puts it under the title. Reads `/proc` only.
+//! Figures mean nothing without it; `report` puts it under the title. Owns the look at what others
+//! do meanwhile, too: `footprint` takes it while the bench itself rests. Reads `/proc` only.
 
 use std::fs;
 use std::thread::available_parallelism;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Read before anything is measured.
 #[derive(Clone, Debug)]
@@ -13,8 +14,6 @@ pub(crate) struct Machine {
     cores: usize,
     processor: String,
     kernel: String,
-    /// How many threads of others ran or waited over the last minute.
-    load: String,
 }
 
 impl Machine {
@@ -24,13 +23,11 @@ impl Machine {
         let model = model
             .and_then(|line| line.split_once(':'))
             .map(|(_, model)| model.trim());
-        let load = fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("osrelease")?;
         Ok(Machine {
             cores: available_parallelism()?.get(),
             processor: model.unwrap_or(std::env::consts::ARCH).to_owned(),
             kernel: kernel.trim().to_owned(),
-            load: load.split(' ').next().unwrap_or_default().to_owned(),
         })
     }
 
@@ -39,8 +36,39 @@ impl Machine {
             cores,
             processor,
             kernel,
-            load,
         } = self;
-        format!("{cores} cores ({processor}), Linux {kernel}, load {load} before the start")
+        format!("{cores} cores ({processor}), Linux {kernel}")
+    }
+}
+
+/// What all cores together have done since the machine's start, in clock ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores {
+    idle: u64,
+    all: u64,
+}
+
+impl Cores {
+    pub(crate) fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        let line = stat.lines().next().unwrap_or_default();
+        // user nice system idle iowait irq softirq steal; guest times are in user's already.
+        let ticks = line.split_whitespace().skip(1).take(8).map(str::parse);
+        let ticks = ticks
+            .collect::<Result<Vec<u64>, _>>()
+            .context("/proc/stat")?;
+        let [_, _, _, idle, waiting, ..] = ticks[..] else {
+            bail!("/proc/stat begins with {line:?}");
+        };
+        Ok(Cores {
+            idle: idle + waiting,
+            all: ticks.iter().sum(),
+        })
+    }
+
+    /// The share of the time since `before` in which the cores worked.
+    pub(crate) fn busy_since(self, before: Cores) -> f64 {
+        let (idle, all) = (self.idle - before.idle, self.all - before.all);
+        1.0 - idle as f64 / all.max(1) as f64
     }
 }

@@ -107,6 +107,7 @@ fn latency(area: &Area<'_>, results: &Results) -> Result<()> {
         })
         .disable_y_mesh()
         .y_label_formatter(&|_| String::new())
+        .set_tick_mark_size(LabelAreaPosition::Left, 0)
         .label_style(text(13))
         .axis_style(INK)
         .bold_line_style(GRID)
@@ -116,7 +117,8 @@ fn latency(area: &Area<'_>, results: &Results) -> Result<()> {
     for ms in TICKS.into_iter().filter(|ms| (low..high).contains(ms)) {
         chart.draw_series([PathElement::new(vec![(LEFT, ms), (RIGHT, ms)], GRID)])?;
         let right = text(13).pos(Pos::new(HPos::Right, VPos::Center));
-        chart.draw_series([Text::new(format!("{ms} ms"), (LEFT - 0.04, ms), right)])?;
+        let label = Text::new(format!("{ms} ms"), (-10, 0), right);
+        chart.draw_series([EmptyElement::at((LEFT, ms)) + label])?;
     }
     for (series, line) in small.iter().zip(lines) {
         let stroke = stroke(series);

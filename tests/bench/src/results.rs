@@ -16,6 +16,8 @@ use crate::stage::{Function, System};
 #[derive(Debug)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
+    /// The share of the cores that others took while the bench rested.
+    pub(crate) others: f64,
     pub(crate) latency: Vec<LatencySeries>,
     pub(crate) throughput: Vec<ThroughputSeries>,
     pub(crate) footprints: Vec<Footprint>,

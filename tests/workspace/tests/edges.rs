@@ -93,6 +93,14 @@ fn the_gateway_does_not_know_the_command_line() {
 }
 
 #[test]
+fn the_controller_never_sees_an_invocation() {
+    assert_never(
+        "pilotlight-controller",
+        &["pilotlight-gateway", "pilotlight-supervisor", "clap"],
+    );
+}
+
+#[test]
 fn the_supervisor_knows_neither_the_cluster_nor_the_manifest() {
     assert_never("pilotlight-supervisor", &KUBE);
     assert_never(

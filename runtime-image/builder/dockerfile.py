@@ -1,0 +1,53 @@
+"""Writes the Dockerfiles: they run `build root` in their first stage, so both ways make one root.
+
+Fed by `description`. What a Dockerfile says itself (variables, user, entry point) is what `archive`
+puts into an image's configuration.
+"""
+
+import json
+from pathlib import Path
+
+from .description import SOURCE, Image, description
+
+FOLDER = SOURCE / "dockerfiles"
+
+TEMPLATE = """\
+# Made by `runtime-image/build dockerfiles` from images.toml; not edited by hand.
+#
+#   docker build -t NAME -f runtime-image/dockerfiles/{file} \\
+#       --build-context programs=target/release runtime-image
+FROM {base} AS root
+RUN apt-get update && apt-get install --yes --no-install-recommends {packages}
+COPY build images.toml /source/
+COPY builder /source/builder
+COPY requirements /source/requirements
+RUN /source/build root {name} /image
+COPY --from=programs --chmod=755 {program} /image{entrypoint}
+
+FROM scratch
+COPY --from=root /image /
+{environment}
+USER {user}
+WORKDIR {workdir}
+ENTRYPOINT {exec}
+"""
+
+
+def place(image: Image) -> Path:
+    return FOLDER / f"{image.name}.Dockerfile"
+
+
+def text(image: Image) -> str:
+    stage = description()["dockerfile"]
+    return TEMPLATE.format(
+        file=place(image).name,
+        base=stage["base"],
+        packages=" ".join(stage["packages"]),
+        name=image.name,
+        program=image.program,
+        entrypoint=image.entrypoint,
+        environment="\n".join(f"ENV {key}={json.dumps(value)}" for key, value in image.environment.items()),
+        user=image.user,
+        workdir=image.workdir,
+        exec=json.dumps([image.entrypoint]),
+    )

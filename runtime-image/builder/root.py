@@ -1,0 +1,229 @@
+"""Makes the root file system of an image: Debian's packages, unpacked and stripped, and the client.
+
+Fed by `description`; `archive` and the Dockerfiles add the program. Packages are unpacked, never
+configured: what their scripts would have done and an image needs is done here, and is the same on
+each machine. Runs as root, with no more than a container's build has: no mount, no namespace.
+"""
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .description import SOURCE, Image
+
+PACKAGE_LISTS = "var/lib/dpkg/status.d"
+
+# Nothing that runs reads these. The copyright notices stay.
+UNREAD = [
+    "boot",
+    "dev/*",
+    "etc/apt",
+    "etc/dpkg",
+    "etc/hostname",
+    "etc/machine-id",
+    "etc/resolv.conf",
+    "etc/cron*",
+    "etc/default",
+    "etc/fstab",
+    "etc/init.d",
+    "etc/logrotate.d",
+    "etc/skel",
+    "etc/systemd",
+    "etc/update-motd.d",
+    "lib32",
+    "libo32",
+    "libx32",
+    "root/.[!.]*",
+    "usr/lib/*-linux-gnu/gconv",
+    "usr/lib/python*/*/_test*",
+    "usr/lib/python*/idlelib",
+    "usr/lib/python*/test",
+    "usr/lib/python*/turtledemo",
+    "usr/lib/systemd",
+    "usr/lib/valgrind",
+    "usr/lib32",
+    "usr/libo32",
+    "usr/libx32",
+    "usr/share/applications",
+    "usr/share/base-files",
+    "usr/share/bash-completion",
+    "usr/share/bug",
+    "usr/share/ca-certificates",
+    "usr/share/doc-base",
+    "usr/share/gcc",
+    "usr/share/gdb",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/menu",
+    "usr/share/pixmaps",
+    "usr/share/zoneinfo/posix",
+    "usr/share/zoneinfo/right",
+    "var/backups",
+    "var/cache/*",
+    "var/lib/apt",
+    "var/lib/dpkg/[!s]*",
+    "var/lib/dpkg/status",
+    "var/lib/dpkg/status-old",
+    "var/local",
+    "var/lock",
+    "var/log/*",
+    "var/run",
+    "var/spool",
+]
+# pip's word for what a wheel may ask of the C library; all are older than Debian's.
+WHEELS = ["manylinux2014", "manylinux_2_28"]
+
+
+class Failed(Exception):
+    """With a message for whoever runs the build."""
+
+
+def make(image: Image, root: Path) -> None:
+    """Fills `root`, which must not exist or be empty."""
+    unpack(image, root)
+    certificates(root)
+    strip(root)
+    accounts(image, root)
+    folders(image, root)
+    if image.requirements:
+        install_client(image, root)
+    if image.python:
+        compile_modules(image, root)
+    run("ldconfig", "-r", str(root))
+    shutil.rmtree(root / "var/cache/ldconfig", ignore_errors=True)
+    check_libraries(root)
+
+
+def unpack(image: Image, root: Path) -> None:
+    present = "".join(
+        f"Package: {name}\\nStatus: install ok installed\\nArchitecture: all\\nMulti-Arch: foreign\\n"
+        f"Maintainer: -\\nVersion: 999\\nDescription: left out\\n\\n"
+        for name in image.left_out
+    )
+    # As Debian's installer does: /bin is /usr/bin.
+    merge = 'for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
+    pretend = f'mkdir -p "$1/var/lib/dpkg"; printf "{present}" > "$1/var/lib/dpkg/status"'
+    # For whoever looks for known vulnerabilities: scanners read this folder.
+    record = (
+        f'mkdir -p "$1/{PACKAGE_LISTS}"; for d in "$1"/var/cache/apt/archives/*.deb; do '
+        f'dpkg-deb -f "$d" > "$1/{PACKAGE_LISTS}/$(dpkg-deb -f "$d" Package)"; done'
+    )
+    run(
+        "mmdebstrap",
+        "--quiet",
+        "--variant=extract",
+        "--mode=root",
+        "--format=directory",
+        f"--include={','.join(image.packages)}",
+        f"--setup-hook={merge}; {pretend}",
+        f"--extract-hook={record}",
+        image.suite,
+        str(root),
+    )
+
+
+def certificates(root: Path) -> None:
+    """One file of all authorities, as update-ca-certificates makes it."""
+    parts = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    if not parts:
+        raise Failed("ca-certificates holds no certificate")
+    bundle = root / "etc/ssl/certs/ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_text("".join(part.read_text().rstrip("\n") + "\n" for part in parts))
+
+
+def strip(root: Path) -> None:
+    for pattern in UNREAD:
+        for path in root.glob(pattern):
+            remove(path)
+    for path in (root / "usr/share/doc").glob("*/*"):
+        if path.name != "copyright":
+            remove(path)
+    for path in root.rglob("*"):
+        # No program needs the rights of a file's owner or group.
+        if not path.is_symlink() and path.stat().st_mode & 0o6000:
+            path.chmod(path.stat().st_mode & 0o1777)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def accounts(image: Image, root: Path) -> None:
+    user = image.user
+    lines = [
+        "root:x:0:0:root:/root:/usr/sbin/nologin",
+        f"{user.name}:x:{user.uid}:{user.gid}::/tmp:/usr/sbin/nologin",
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin",
+    ]
+    (root / "etc/passwd").write_text("\n".join(lines) + "\n")
+    (root / "etc/group").write_text(f"root:x:0:\n{user.name}:x:{user.gid}:\nnogroup:x:65534:\n")
+    (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
+
+
+def folders(image: Image, root: Path) -> None:
+    for folder in image.folders:
+        (root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    for temporary in ("tmp", "var/tmp"):
+        (root / temporary).chmod(0o1777)
+    for link, target in image.links.items():
+        place = root / link.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+
+def install_client(image: Image, root: Path) -> None:
+    machine = platform.machine()
+    version = image.python.removeprefix("python")
+    run(
+        sys.executable,
+        *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"),
+        *("--no-compile", "--no-deps", "--require-hashes", "--only-binary=:all:"),
+        *("--implementation=cp", f"--python-version={version}"),
+        *(f"--platform={wheels}_{machine}" for wheels in WHEELS),
+        f"--target={root}{image.environment['LAMBDA_RUNTIME_DIR']}",
+        f"--requirement={SOURCE / image.requirements}",
+    )
+
+
+def compile_modules(image: Image, root: Path) -> None:
+    """Byte code, since an instance cannot write it. Bound to no time: files' times are changed later."""
+    where = [f"/usr/lib/{image.python}", image.environment["LAMBDA_RUNTIME_DIR"]]
+    command = [image.python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", *where]
+    # Under a fixed hash seed equal sources become equal bytes.
+    run("chroot", str(root), "/usr/bin/env", "-i", "PYTHONHASHSEED=0", "PATH=/usr/bin", *command)
+
+
+def check_libraries(root: Path) -> None:
+    """No program or library asks for one that is not in the image."""
+    loader = next(root.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*"))
+    missing = []
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                continue
+        inside = [f"/{file.relative_to(root)}" for file in (loader, path)]
+        command = ["chroot", str(root), inside[0], "--list", inside[1]]
+        listed = subprocess.run(command, capture_output=True, text=True)
+        missing += [f"{inside[1]}: {line.strip()}" for line in listed.stdout.splitlines() if "not found" in line]
+        missing += [listed.stderr.strip()] if "cannot open shared object" in listed.stderr else []
+    if missing:
+        raise Failed("libraries are missing from the image:\n" + "\n".join(missing))
+
+
+def run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    except FileNotFoundError as error:
+        raise Failed(f"{command[0]} is missing: install the Debian package that has it") from error
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)}: exit status {done.returncode}")

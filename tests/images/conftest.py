@@ -1,0 +1,43 @@
+"""The archives, made if they are not there, and a namespace on the cluster of this machine."""
+
+import json
+import sys
+import tarfile
+
+import pytest
+
+from cluster import CLUSTER, REPOSITORY, Namespace, run
+
+BUILD = REPOSITORY / "runtime-image/build"
+
+
+class Archive:
+    def __init__(self, name):
+        made = json.loads((REPOSITORY / f"target/images/{name}.json").read_text())
+        self.name, self.image, self.path, self.bytes = name, made["image"], made["archive"], made["bytes"]
+        with tarfile.open(self.path) as archive:
+            def read(member):
+                return json.load(archive.extractfile(member))
+
+            manifest = read("manifest.json")[0]
+            self.config = read(manifest["Config"])["config"]
+            self.entries = {}
+            for name in manifest["Layers"]:
+                with tarfile.open(fileobj=archive.extractfile(name)) as layer:
+                    self.entries |= {f"/{entry.name}": entry for entry in layer}
+        self.environment = dict(line.split("=", 1) for line in self.config["Env"])
+
+
+@pytest.fixture(scope="session")
+def archives():
+    run(sys.executable, BUILD, "archives")
+    return {name: Archive(name) for name in ("custom", "pilotlight", "python3.11")}
+
+
+@pytest.fixture(scope="session")
+def namespace(archives):
+    run(CLUSTER, "up")
+    run(CLUSTER, "load", *(archive.path for archive in archives.values()))
+    made = Namespace()
+    yield made
+    made.delete()

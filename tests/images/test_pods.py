@@ -1,0 +1,131 @@
+"""Instances in pods: an invocation, its log, memory, processes, and the end."""
+
+import json
+
+import pytest
+
+from cluster import REPOSITORY, Instance, answer
+
+HERE = REPOSITORY / "tests/images"
+SHELL = REPOSITORY / "examples/shell/code"
+
+
+@pytest.fixture(scope="module")
+def python(namespace, archives):
+    return make_python(namespace, archives, "python")
+
+
+@pytest.fixture(scope="module")
+def shell(namespace, archives):
+    return Instance(
+        namespace,
+        "shell",
+        archives["custom"].image,
+        archives["custom"].environment,
+        ["/var/task/bootstrap"],
+        SHELL.iterdir(),
+        "function.describe",
+    )
+
+
+def make_python(namespace, archives, name, **settings):
+    handler = "lambda_function.lambda_handler"
+    return Instance(
+        namespace,
+        name,
+        archives["python3.11"].image,
+        archives["python3.11"].environment,
+        ["python", "-m", "awslambdaric", handler],
+        [HERE / "functions/lambda_function.py"],
+        handler,
+        **settings,
+    )
+
+
+def test_a_python_function_has_the_models_surroundings(python, archives):
+    outcome, told = python.invoke({})
+    assert outcome == "success"
+    assert told["python"] == [3, 11]
+    assert (told["folder"], told["path"]) == ("/var/task", ["/var/task"])
+    assert told["ids"] == [993, 990]
+    assert told["writable"] == ["/tmp"]
+    assert told["authorities"] > 100
+    assert (told["shell"], told["noon"]) == ("LINUX\n", "Europe/Zurich")
+    assert told["encoding"] == ["utf-8", "utf-8"]
+    assert told["uncompiled"] == []
+    assert archives["python3.11"].environment.items() <= told["environment"].items()
+    leaked = [name for name in told["environment"] if name.startswith(("KUBERNETES_", "PILOTLIGHT_"))]
+    assert not leaked
+
+
+def test_a_shell_bootstrap_answers(shell):
+    outcome, told = shell.invoke({"answer": 42})
+    assert outcome == "success"
+    assert told["event"] == {"answer": 42} and told["kernel"].startswith("Linux")
+
+
+@pytest.mark.parametrize("name", ["python", "shell"])
+def test_the_pods_log_has_the_invocations_lines(name, request):
+    instance = request.getfixturevalue(name)
+    instance.invoke({})
+    log = instance.log()
+    for part in ("INIT_START", "START RequestId: ", "END RequestId: ", "REPORT RequestId: ", "Max Memory Used: "):
+        assert part in log, log
+
+
+def test_memory_over_the_functions_ends_the_invocation_not_the_instance(python):
+    outcome, told = python.invoke({"do": "fill", "mib": 140})
+    assert outcome == "function-error" and told["errorType"] == "Runtime.ExitError", told
+    assert told["errorMessage"].endswith("signal: killed")
+    assert python.invoke({})[0] == "success"
+    state = python.namespace.get("pod", "python")["status"]["containerStatuses"][0]
+    assert state["restartCount"] == 0 and "running" in state["state"]
+
+
+def test_orphans_go_to_the_supervisor_and_are_reaped(python):
+    python.invoke({"do": "daemon"})
+    listed = python.invoke({"do": "processes"})[1]
+    assert [1, "pilotlight-supe"] in [entry[:2] for entry in listed]
+    assert not [entry for entry in listed if entry[2] == "Z"], listed
+    assert [entry[3] for entry in listed if entry[1] == "sleep"] == [1], listed
+
+
+def test_a_deleted_pod_finishes_its_invocation_and_exits_with_0(namespace, archives):
+    instance = make_python(namespace, archives, "deleted")
+    assert instance.invoke({})[0] == "success"
+    call = instance.call({"do": "sleep", "seconds": 3})
+    instance.await_log("START RequestId: ", times=2)
+    instance.delete()
+    assert answer(call) == ("success", "slept")
+    assert instance.exit()["exitCode"] == 0
+
+
+@pytest.mark.parametrize("name", ["python", "shell"])
+def test_an_idle_pod_ends_at_once(name, request):
+    instance = request.getfixturevalue(name)
+    instance.delete()
+    ended = instance.exit(limit=5)
+    assert ended["exitCode"] == 0, (ended, instance.log())
+
+
+def test_the_service_image_runs_without_a_shell_and_without_root(namespace, archives):
+    container = {
+        "name": "pilotlight",
+        "image": archives["pilotlight"].image,
+        "args": ["--help"],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    overrides = {
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    namespace.kubectl(
+        "run", "service", f"--image={container['image']}", "--restart=Never",
+        f"--overrides={json.dumps({'spec': overrides})}",
+    )
+    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/service")
+    assert "Usage: pilotlight" in namespace.kubectl("logs", "service")
