@@ -212,7 +212,7 @@ async fn serve(
     let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
     let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
     let backend = ProcessBackend::new(supervisor, scratch.path().to_owned(), logs.clone(), &config);
-    let gateway = Gateway::start(config, Arc::new(backend), logs);
+    let gateway = Gateway::start(config, Arc::new(backend), Some(logs));
     gateway.deploy(served.deployments()).await;
     let address = listener.local_addr()?;
     let mut serving = tokio::spawn({

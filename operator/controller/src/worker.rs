@@ -325,20 +325,20 @@ impl Worker {
 
     fn on_alarm(&mut self) {
         let now = Instant::now();
+        let before = self.gateways.len();
         self.gateways
             .retain(|_, gateway| gateway.lost_at.is_none_or(|at| at + GRACE > now));
-        let due = self
-            .functions
-            .iter()
-            .filter(|(_, function)| function.wakeup().is_some_and(|at| at <= now));
-        let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
-        for name in due {
-            if let Some(function) = self.functions.get_mut(&name) {
+        let is_one_gone = self.gateways.len() < before;
+        let mut due = Vec::new();
+        for (name, function) in &mut self.functions {
+            if is_one_gone || function.wakeup().is_some_and(|at| at <= now) {
+                function.fleet.wake(now);
                 function.retry_at = function.retry_at.filter(|at| *at > now);
                 function.tell_at = function.tell_at.filter(|at| *at > now);
+                due.push(name.clone());
             }
-            self.settle(&name);
         }
+        due.iter().for_each(|name| self.settle(name));
     }
 
     fn next_wakeup(&self) -> Option<Instant> {

@@ -57,10 +57,11 @@ impl Fleet {
         demands: &[&Demand],
         pods: &[Pod],
     ) -> Vec<Step> {
+        self.wake(now);
         let there: BTreeSet<&str> = pods.iter().map(|pod| pod.instance.as_str()).collect();
         let uids: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
         self.expected
-            .retain(|instance, until| *until > now && !there.contains(instance.as_str()));
+            .retain(|instance, _| !there.contains(instance.as_str()));
         self.deleting.retain(|pod| uids.contains(pod.as_str()));
 
         let of_this = demands.iter().filter(|demand| demand.uid == uid);
@@ -86,7 +87,7 @@ impl Fleet {
                 steps.push(Step::Delete { pod, uid });
             }
         }
-        if self.refused_until.is_some_and(|until| until > now) {
+        if self.refused_until.is_some() {
             return steps;
         }
         for instance in creatable {
@@ -97,6 +98,12 @@ impl Fleet {
             }
         }
         steps
+    }
+
+    /// Time has passed.
+    pub fn wake(&mut self, now: Instant) {
+        self.expected.retain(|_, until| *until > now);
+        self.refused_until = self.refused_until.filter(|until| *until > now);
     }
 
     /// The API server took the pod, or had it already.
@@ -118,7 +125,7 @@ impl Fleet {
         self.deleting.remove(uid);
     }
 
-    /// When [`Fleet::plan`] is due, if nothing happens before.
+    /// When [`Fleet::wake`] is due, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let expectation = self.expected.values().min().copied();
         self.refused_until.into_iter().chain(expectation).min()
@@ -233,6 +240,8 @@ mod tests {
             now += Duration::from_secs(pause);
             assert_eq!(fleet.next_wakeup(), Some(now));
         }
+        fleet.wake(now);
+        assert_eq!(fleet.next_wakeup(), None, "what is due is due once");
         assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
         fleet.created();
         assert_eq!(fleet.next_wakeup(), Some(now + EXPECTATION));

@@ -36,11 +36,7 @@ use self::backend::{PodBackend, Refusals};
 use self::demand::Ledger;
 use self::pods::Pods;
 use crate::catalog::{Deployment, Source};
-use crate::log_store::LogStore;
 use crate::server::{Config, Gateway};
-
-/// In a cluster the logs are the containers'.
-const LOG_BYTES: usize = 0;
 
 /// Why the gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +67,7 @@ pub async fn serve(
         ledger: ledger.clone(),
         refusals,
     };
-    let gateway = Gateway::start(config, Arc::new(backend), LogStore::new(LOG_BYTES));
+    let gateway = Gateway::start(config, Arc::new(backend), None);
 
     let (pods_known, pods_are_known) = oneshot::channel();
     let selected = watcher::Config::default().labels(labels::FUNCTION);

@@ -74,7 +74,13 @@ fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
         since,
         text: choice.filter,
     };
-    let (kept, news) = app.logs.read(&filter.function);
+    let Some(logs) = &app.logs else {
+        return Err(ApiError::invalid_parameter(format!(
+            "the logs are with the pods: kubectl logs --selector=pilotlight.dev/function={name} \
+             --prefix"
+        )));
+    };
+    let (kept, news) = logs.read(&filter.function);
     let news = choice.follow.then_some(news);
     let body = Body::from_stream(stream::unfold((kept, news, filter), next_chunk));
     let ndjson = HeaderValue::from_static("application/x-ndjson");

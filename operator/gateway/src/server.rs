@@ -83,7 +83,8 @@ pub(crate) struct App {
     pub(crate) scope: Scope,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) driver: mpsc::Sender<Message>,
-    pub(crate) logs: LogStore,
+    /// None where logs are kept elsewhere.
+    pub(crate) logs: Option<LogStore>,
     pub(crate) next_invocation: AtomicU64,
     metrics: Metrics,
 }
@@ -103,7 +104,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts it without functions and without a port; needs a tokio runtime.
-    pub fn start(config: Config, backend: Arc<dyn Backend>, logs: LogStore) -> Gateway {
+    pub fn start(config: Config, backend: Arc<dyn Backend>, logs: Option<LogStore>) -> Gateway {
         let metrics = Metrics::new();
         let (driver, inbox) = mpsc::channel(INBOX);
         let (publish, catalog) = watch::channel(Arc::default());

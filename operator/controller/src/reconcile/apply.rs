@@ -3,14 +3,20 @@
 //! Fed with complete objects and names. A pod that is there already under its one name counts as
 //! made; one that is gone already counts as deleted.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_api::resource::{FunctionResource, FunctionStatus};
 use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Who the API server is told has set a field.
 const MANAGER: &str = "pilotlight-controller";
+
+/// Calls at a time; the others wait, so that a burst of pods is no burst at the API server.
+const AT_A_TIME: usize = 32;
 
 /// The API server as one controller uses it. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +24,7 @@ pub(crate) struct Writer {
     functions: Api<FunctionResource>,
     pods: Api<Pod>,
     config_maps: Api<ConfigMap>,
+    turns: Arc<Semaphore>,
 }
 
 /// Why a pod was not made.
@@ -35,10 +42,19 @@ impl Writer {
             functions: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             config_maps: Api::namespaced(client.clone(), namespace),
+            turns: Arc::new(Semaphore::new(AT_A_TIME)),
         }
     }
 
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns
+            .acquire()
+            .await
+            .expect("the semaphore is never closed")
+    }
+
     pub(crate) async fn apply_code(&self, code: &ConfigMap) -> Result<(), kube::Error> {
+        let _turn = self.turn().await;
         let parameters = PatchParams::apply(MANAGER).force();
         let name = code.name_any();
         self.config_maps
@@ -48,6 +64,7 @@ impl Writer {
     }
 
     pub(crate) async fn create(&self, pod: &Pod) -> Result<(), NotCreated> {
+        let _turn = self.turn().await;
         let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
@@ -69,6 +86,7 @@ impl Writer {
     }
 
     pub(crate) async fn delete(&self, pod: &str, uid: &str) -> Result<(), kube::Error> {
+        let _turn = self.turn().await;
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
@@ -89,6 +107,7 @@ impl Writer {
         function: &str,
         status: &FunctionStatus,
     ) -> Result<(), kube::Error> {
+        let _turn = self.turn().await;
         let patch = Patch::Apply(json!({
             "apiVersion": "pilotlight.dev/v1alpha1",
             "kind": "Function",
