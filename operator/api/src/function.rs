@@ -55,10 +55,11 @@ pub struct Metadata {
 
 /// How a function runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cluster", derive(kube::CustomResource))]
+#[cfg_attr(feature = "cluster", derive(kube_derive::CustomResource))]
 #[cfg_attr(
     feature = "cluster",
     kube(
+        crates(kube_core = "::kube_core"),
         group = "pilotlight.dev",
         version = "v1alpha1",
         kind = "Function",

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, ValidationRule,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 use pilotlight_core::function::KeepAlive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
