@@ -1,0 +1,162 @@
+"""The chart and a real API server: validation, install, upgrade, rollback, uninstall, rights.
+
+Nothing waits for a pod, as the images need not be there; but for `helm test`, which is skipped
+without them.
+"""
+
+import json
+
+import pytest
+
+from helm import CHART, REPOSITORY, good, run, template
+
+KINDS = (
+    "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+)
+MADE = {
+    "system": {
+        "Deployment/pilotlight-controller",
+        "Deployment/pilotlight-gateway",
+        "NetworkPolicy/pilotlight-controller",
+        "NetworkPolicy/pilotlight-gateway",
+        "Role/pilotlight-gateways",
+        "RoleBinding/pilotlight-gateways",
+        "Service/pilotlight-gateway",
+        "ServiceAccount/pilotlight-controller",
+        "ServiceAccount/pilotlight-gateway",
+    },
+    "functions": {
+        "NetworkPolicy/pilotlight-instances",
+        "Role/pilotlight-functions-controller",
+        "Role/pilotlight-functions-gateway",
+        "RoleBinding/pilotlight-functions-controller",
+        "RoleBinding/pilotlight-functions-gateway",
+    },
+}
+
+RIGHTS = {
+    # account: what it may do in (the Functions' namespace, the release's)
+    "gateway": (
+        {"functions.pilotlight.dev": "get list watch", "pods": "get list watch"},
+        {},
+    ),
+    "controller": (
+        {
+            "functions.pilotlight.dev": "get list watch",
+            "functions.pilotlight.dev/status": "patch update",
+            "pods": "get list watch create delete",
+            "configmaps": "get list watch create patch",
+            "events.events.k8s.io": "create patch",
+        },
+        {"endpointslices.discovery.k8s.io": "get list watch"},
+    ),
+}
+
+
+def helm(word, namespaces, *options, release="pilotlight"):
+    """`install` and the like, without waiting for a pod."""
+    return run("helm", word, release, f"--namespace={namespaces[0]}", "--wait=false", *options)
+
+
+def install(namespaces, *options, word="install", release="pilotlight"):
+    functions = f"--set=functionNamespace={namespaces[1]}"
+    return helm(word, namespaces, CHART, functions, *options, release=release)
+
+
+def objects(namespace):
+    listed = json.loads(good("kubectl", "get", KINDS, f"--namespace={namespace}", "--output=json"))
+    named = {f"{item['kind']}/{item['metadata']['name']}": item for item in listed["items"]}
+    return {name: item for name, item in named.items() if name != "ServiceAccount/default"}
+
+
+def region(namespaces):
+    gateway = objects(namespaces[0])["Deployment/pilotlight-gateway"]
+    arguments = gateway["spec"]["template"]["spec"]["containers"][0]["args"]
+    return [argument for argument in arguments if argument.startswith("--region=")]
+
+
+@pytest.mark.parametrize("options", [
+    [],
+    # The Prometheus operator's kinds are not in this cluster.
+    [f"--values={REPOSITORY}/tests/chart/all.values.yaml", "--skip-schema-validation", "--set=serviceMonitor.enabled=false"],
+])
+def test_a_real_api_server_takes_every_object(namespaces, options):
+    system, functions = namespaces
+    made = template("--include-crds", *options, f"--set=functionNamespace={functions}", namespace=system)
+    assert made.returncode == 0, made.stderr
+    told = good("kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=made.stdout)
+    assert len(told.splitlines()) == made.stdout.count("\nkind: "), told
+
+
+def test_installed_upgraded_rolled_back_and_removed(namespaces):
+    def made():
+        return {"system": set(objects(namespaces[0])), "functions": set(objects(namespaces[1]))}
+
+    assert made() == {"system": set(), "functions": set()}
+    done = install(namespaces)
+    assert done.returncode == 0, done.stderr
+    assert f"-n {namespaces[0]} service/pilotlight-gateway 7070:80" in done.stdout
+    assert made() == MADE and region(namespaces) == ["--region=us-east-1"]
+
+    done = install(namespaces, "--set=region=eu-west-1", "--set=networkPolicy.enabled=false", word="upgrade")
+    assert done.returncode == 0, done.stderr
+    without = {place: {name for name in names if "NetworkPolicy" not in name} for place, names in MADE.items()}
+    assert made() == without and region(namespaces) == ["--region=eu-west-1"]
+
+    done = helm("rollback", namespaces, "1")
+    assert done.returncode == 0, done.stderr
+    assert made() == MADE and region(namespaces) == ["--region=us-east-1"]
+
+    done = run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}")
+    assert done.returncode == 0, done.stderr
+    assert made() == {"system": set(), "functions": set()}
+    good("kubectl", "get", "crd", "functions.pilotlight.dev")
+
+
+def test_a_namespace_of_functions_belongs_to_one_release(namespaces):
+    assert install(namespaces).returncode == 0
+    second = install(namespaces, release="second")
+    assert second.returncode != 0
+    assert "pilotlight-" in second.stderr and "exists and cannot be imported" in second.stderr
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
+
+
+def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
+    done = install(namespaces)
+    assert done.returncode == 0, done.stderr
+    for account, (in_functions, in_system) in RIGHTS.items():
+        who = f"--as=system:serviceaccount:{namespaces[0]}:pilotlight-{account}"
+        for namespace, rights in zip(reversed(namespaces), (in_functions, in_system)):
+            listed = good("kubectl", "auth", "can-i", "--list", who, f"--namespace={namespace}", "--no-headers")
+            granted = {}
+            for line in listed.splitlines():
+                resource, verbs = line.split()[0], line[line.rindex("[") + 1:-1]
+                if not resource.startswith(("[", "selfsubject")):
+                    granted[resource] = set(verbs.split())
+            assert granted == {name: set(verbs.split()) for name, verbs in rights.items()}, (account, namespace)
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
+
+
+def test_helm_test_tells_a_gateway_that_answers_from_one_that_does_not(namespaces):
+    nodes = json.loads(good("kubectl", "get", "nodes", "--output=json"))["items"]
+    on_each = [{name for image in node["status"]["images"] for name in image["names"]} for node in nodes]
+    images = {name: f"pilotlight.test/{name}:0.1.0" for name in ("pilotlight", "custom")}
+    if not all(set(images.values()) <= names for names in on_each):
+        pytest.skip("no images on the nodes: `runtime-image/build archives`, `cluster load`")
+    chosen = [f"--set=image={images['pilotlight']}", f"--set=runtimeImages.custom={images['custom']}"]
+    done = install(namespaces, *chosen)
+    assert done.returncode == 0, done.stderr
+    system = f"--namespace={namespaces[0]}"
+    good("kubectl", "rollout", "status", "deployment", system, "--timeout=60s")
+    asked = helm_test(system)
+    assert asked.returncode == 0 and "Succeeded" in asked.stdout, asked.stdout + asked.stderr
+    good("kubectl", "scale", "deployment/pilotlight-gateway", "--replicas=0", system)
+    good("kubectl", "wait", "--for=delete", "pod", "--selector=app.kubernetes.io/component=gateway",
+         system, "--timeout=60s")
+    asked = helm_test(system)
+    assert asked.returncode != 0 and "Failed" in asked.stdout, asked.stdout + asked.stderr
+    assert run("helm", "uninstall", "pilotlight", system).returncode == 0
+
+
+def helm_test(system):
+    return run("helm", "test", "pilotlight", system, "--timeout=90s")
