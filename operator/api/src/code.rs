@@ -10,6 +10,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::text::{checked_text, is_subdomain};
+
 /// The code of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "CodeFields", into = "CodeFields")]
@@ -127,59 +129,29 @@ pub enum InvalidCode {
     Image(String),
 }
 
-macro_rules! code_text {
-    ($(#[$doc:meta])* $name:ident, $valid:expr, $error:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidCode;
-
-            fn try_from(text: String) -> Result<Self, InvalidCode> {
-                let valid: fn(&str) -> bool = $valid;
-                if valid(&text) { Ok(Self(text)) } else { Err($error(text)) }
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.0
-            }
-        }
-    };
-}
-
-code_text! {
+checked_text! {
     /// The name of an inline file: relative, and never outside its root.
-    SourceName, is_source_name, InvalidCode::SourceName
+    SourceName, InvalidCode, is_source_name, InvalidCode::SourceName
 }
-code_text! {
+checked_text! {
     /// A directory, relative to the manifest's own.
-    CodePath, |text| !text.is_empty() && !text.contains('\0'), |_| InvalidCode::NoPath
+    CodePath, InvalidCode, |text| !text.is_empty() && !text.contains('\0'), |_| InvalidCode::NoPath
 }
-code_text! {
+checked_text! {
     /// The address of an archive; its hash, not its scheme, vouches for the content.
-    ArchiveUrl, is_web_address, InvalidCode::Url
+    ArchiveUrl, InvalidCode, is_web_address, InvalidCode::Url
 }
-code_text! {
+checked_text! {
     /// A SHA-256 hash: 64 lowercase hexadecimal digits.
-    Sha256, is_sha256, InvalidCode::Sha256
+    Sha256, InvalidCode, is_sha256, InvalidCode::Sha256
 }
-code_text! {
+checked_text! {
     /// The name of a config map: a DNS-1123 subdomain.
-    ConfigMapName, is_subdomain, InvalidCode::ConfigMap
+    ConfigMapName, InvalidCode, is_subdomain, InvalidCode::ConfigMap
 }
-code_text! {
+checked_text! {
     /// A reference to a container image.
-    ImageRef, is_one_word, InvalidCode::Image
+    ImageRef, InvalidCode, is_one_word, InvalidCode::Image
 }
 
 impl CodePath {
@@ -253,15 +225,4 @@ fn is_sha256(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_subdomain(text: &str) -> bool {
-    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    let label = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(inner)
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }

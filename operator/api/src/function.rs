@@ -1,20 +1,23 @@
 //! The `Function` resource: group `pilotlight.dev`, version `v1alpha1`.
 //!
-//! Owns the fields, their defaults and their spelling; `manifest` reads it from YAML, later the
+//! Owns the fields, their defaults and their spelling; `manifest` reads it from YAML, and the
 //! CRD is made from it. The values' ranges are in `pilotlight-core::function`, the code's forms
-//! in `code`. Never resolves a path, an image or a config map.
+//! in `code`, what pods are given in `pod`. Never resolves a path, an image or a config map.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use pilotlight_core::function::{
     Concurrency, EnvName, EnvValue, EphemeralStorageMiB, FunctionName, Handler, KeepAlive,
     MemoryMiB, Namespace, QueueLimit, Runtime, Timeout,
 };
 use pilotlight_core::wire::LogFormat;
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::code::Code;
+use crate::pod::{EnvironmentSource, PodSettings};
 
 /// A function: what runs, and within which limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,9 @@ pub struct Metadata {
 }
 
 /// How a function runs.
+///
+/// The resource has no `scale` subresource: instances follow load, so there is no number of them
+/// that `kubectl scale` or an autoscaler could set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cluster", derive(kube_derive::CustomResource))]
 #[cfg_attr(
@@ -67,7 +73,9 @@ pub struct Metadata {
         namespaced,
         status = "crate::resource::FunctionStatus",
         shortname = "fn",
+        category = "all",
         category = "pilotlight",
+        doc = "A function: what runs, and within which limits.",
         printcolumn = r#"{"name":"Runtime","type":"string","jsonPath":".spec.runtime"}"#,
         printcolumn = r#"{"name":"Handler","type":"string","jsonPath":".status.handler"}"#,
         printcolumn = r#"{"name":"Memory","type":"integer","jsonPath":".spec.memory"}"#,
@@ -96,6 +104,9 @@ pub struct FunctionSpec {
     /// Variables of the runtime process, besides the platform's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<EnvName, EnvValue>,
+    /// More variables, from secrets and config maps of a cluster; a later entry wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment_from: Vec<EnvironmentSource>,
     pub code: Code,
     /// Size of one instance's `/tmp`, in MiB: 512 (default) to 10240.
     #[serde(default)]
@@ -109,6 +120,9 @@ pub struct FunctionSpec {
     pub logging: Logging,
     #[serde(default)]
     pub errors: ErrorDetail,
+    /// Where the pods of a cluster run and as whom.
+    #[serde(default, skip_serializing_if = "PodSettings::is_empty")]
+    pub pod: PodSettings,
 }
 
 impl FunctionSpec {
@@ -140,7 +154,29 @@ pub struct ConcurrencySpec {
 pub struct Logging {
     pub format: LogFormat,
     /// False drops the function's output; the answers stay the same.
+    #[serde(deserialize_with = "unquoted")]
     pub enabled: bool,
+}
+
+/// YAML's own reading takes `"no"` in quotes for false; the API server does not.
+fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Unquoted;
+
+    impl Visitor<'_> for Unquoted {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true or false")
+        }
+
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<bool, E> {
+            Ok(value)
+        }
+    }
+
+    // Made anew, since serde's own error is placed at the mapping.
+    let value = deserializer.deserialize_any(Unquoted);
+    value.map_err(|_| de::Error::custom("must be true or false"))
 }
 
 impl Default for Logging {

@@ -1,8 +1,8 @@
 //! What people write: the `Function` manifest, and what is wrong with one and where.
 //!
 //! ```text
-//! file ─ document ─► YAML ─ function, code ─► Function ─► controller, or local mode
-//!                      └──── error ─────────► file:line:column: field: what to do
+//! file ─ document ─► YAML ─ function, code, pod ─► Function ─► controller, or local mode
+//!                      └──── error ──────────────► file:line:column: field: what to do
 //! ```
 //!
 //! A `Function` is valid once parsed: its values are the newtypes of `pilotlight-core`. No
@@ -13,10 +13,12 @@ mod function;
 pub mod instance_config;
 pub mod labels;
 mod manifest;
+mod pod;
 #[cfg(feature = "cluster")]
 pub mod resource;
 #[cfg(feature = "cluster")]
 mod schema;
+mod text;
 
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Sha256, SourceFiles,
@@ -28,3 +30,7 @@ pub use function::{
 };
 pub use manifest::{Manifest, ManifestError, duplicates, read};
 pub use pilotlight_core::wire::LogFormat;
+pub use pod::{
+    EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
+    TaintEffect, Toleration, TolerationFields, TolerationOperator,
+};

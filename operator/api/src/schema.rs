@@ -1,6 +1,6 @@
 //! The schema of a Function's spec, with the rules that the API server keeps.
 //!
-//! Says for `kubectl apply` what the types of `function` and `code` say for a file: whatever those
+//! Says for `kubectl apply` what the types of `function`, `code` and `pod` say for a file: whatever those
 //! refuse is refused here, with field and remedy, so that no bad Function is ever stored. Ranges
 //! and words are native to the schema; what needs a sentence is a CEL rule. Every text, list and
 //! map is bounded, or the rules would cost too much.
@@ -18,6 +18,13 @@ pub(crate) const NAME_RULE: &str = "self.metadata.name.matches('^[a-z0-9]([-a-z0
                                     && size(self.metadata.name) <= 63";
 pub(crate) const NAME_MESSAGE: &str = "metadata.name must be 1 to 63 characters: a-z, 0-9 and `-`, \
                                        with a letter or digit at both ends";
+
+/// One word: the spaces and the control characters that Rust's `char` tells, in RE2's classes.
+const WORD: &str = r"[^\\p{Z}\\p{Cc}]";
+/// A DNS-1123 subdomain.
+const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+/// The word of a label or a taint.
+const LABEL: &str = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?";
 
 /// Characters of inline source: `kubectl apply` keeps a copy in an annotation of 256 KiB.
 const INLINE_LIMIT: u32 = 200_000;
@@ -43,13 +50,14 @@ fn spec() -> Value {
                 "description": "The language environment; `custom` runs any executable `bootstrap`.",
             },
             "handler": text(128, "The entry point; absent: the runtime's default.", &[rule(
-                "self.matches('^[^\\\\s\\\\x00-\\\\x1f\\\\x7f]+$')",
+                &format!("self.matches('^{WORD}+$')"),
                 "must be 1 to 128 characters without spaces, such as `app.handler`",
             )]),
             "description": text(256, "A line for people.", &[]),
             "memory": number(128, 10240, Some(128), "Memory of one instance, in MiB."),
             "timeout": number(1, 900, Some(3), "How long one invocation may run, in seconds."),
             "environment": environment(),
+            "environmentFrom": environment_from(),
             "code": code(),
             "ephemeralStorage": number(512, 10240, Some(512), "Size of `/tmp`, in MiB."),
             "concurrency": {
@@ -77,6 +85,7 @@ fn spec() -> Value {
                 "default": "Full",
                 "description": "How much of a failure its caller is told.",
             },
+            "pod": pod(),
         },
     })
 }
@@ -87,7 +96,10 @@ fn environment() -> Value {
     json!({
         "type": "object",
         "maxProperties": 200,
-        "additionalProperties": { "type": "string", "maxLength": 32768 },
+        "additionalProperties": text(32768, "", &[rule(
+            "!self.contains('\\u0000')",
+            "must not contain a NUL character: a process cannot be given one",
+        )]),
         "description": "Variables of the runtime process, besides the platform's own.",
         "x-kubernetes-validations": [
             rule(
@@ -100,6 +112,94 @@ fn environment() -> Value {
                  and _X_AMZN_TRACE_ID are set by the platform: remove or rename them",
             ),
         ],
+    })
+}
+
+fn environment_from() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 20,
+        "description": "More variables: each key of these objects; a later one wins, `environment` \
+                        over all of them.",
+        "items": {
+            "type": "object",
+            "x-kubernetes-validations": [rule(
+                "has(self.secretRef) != has(self.configMapRef)",
+                "must have exactly one of secretRef, configMapRef",
+            )],
+            "properties": {
+                "secretRef": object_ref("A secret of the namespace."),
+                "configMapRef": object_ref("A config map of the namespace."),
+            },
+        },
+    })
+}
+
+fn pod() -> Value {
+    json!({
+        "type": "object",
+        "description": "Where the pods run and as whom; local mode has none.",
+        "properties": {
+            "serviceAccount": object_name("The pods' account; absent: none, and no token."),
+            "imagePullSecrets": {
+                "type": "array",
+                "maxItems": 10,
+                "items": object_ref("A secret of the namespace."),
+                "description": "Credentials for the image's registry.",
+            },
+            "nodeSelector": {
+                "type": "object",
+                "maxProperties": 20,
+                "additionalProperties": label_value(),
+                "description": "Labels that a node must have.",
+                "x-kubernetes-validations": [rule(
+                    &format!("self.all(k, {})", is_label_key("k")),
+                    "each name must be a label's: letters, digits, `-`, `_` and `.`, after a domain \
+                     and `/` or none",
+                )],
+            },
+            "tolerations": { "type": "array", "maxItems": 20, "items": toleration() },
+        },
+    })
+}
+
+fn toleration() -> Value {
+    let key = text(
+        317,
+        "The taint's key; absent: every taint.",
+        &[rule(
+            &is_label_key("self"),
+            "must be letters, digits, `-`, `_` and `.`, after a domain and `/` or none",
+        )],
+    );
+    json!({
+        "type": "object",
+        "description": "A taint of nodes that does not keep the pods away.",
+        "x-kubernetes-validations": [
+            rule(
+                "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+                "needs a `key`, or `operator: Exists` to tolerate every taint",
+            ),
+            rule(
+                "!(has(self.operator) && self.operator == 'Exists' && has(self.value) && size(self.value) > 0)",
+                "has a `value` with `operator: Exists`: remove one of them",
+            ),
+            rule(
+                "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                "has `tolerationSeconds`, which only `effect: NoExecute` heeds: add that or remove it",
+            ),
+        ],
+        "properties": {
+            "key": key,
+            "operator": { "type": "string", "enum": ["Equal", "Exists"], "default": "Equal" },
+            "value": label_value(),
+            "effect": {
+                "type": "string",
+                "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"],
+                "description": "Absent: every effect.",
+            },
+            "tolerationSeconds": number(0, 31_536_000, None, "How long; absent: for ever."),
+        },
     })
 }
 
@@ -127,8 +227,9 @@ fn code() -> Value {
                     rule(
                         "self.all(k, !k.startsWith('/') && !k.endsWith('/') && !k.contains('//') \
                          && !('/' + k + '/').contains('/./') && !('/' + k + '/').contains('/../') \
-                         && !k.contains('\\\\') && size(k) > 0)",
-                        "each file name must be relative, with `/` between and without `.` or `..` parts",
+                         && !k.matches('[\\\\p{Cc}\\\\\\\\]') && size(k) > 0)",
+                        "each file name must be relative, with `/` between and without `.` or `..` \
+                         parts, backslashes or control characters",
                     ),
                     rule(
                         "self.all(k, !self.exists(other, other.startsWith(k + '/')))",
@@ -147,7 +248,7 @@ fn code() -> Value {
                 "required": ["sha256", "url"],
                 "properties": {
                     "url": text(2048, "Its address.", &[rule(
-                        "self.matches('^https?://[^/\\\\s][^\\\\s]*$')",
+                        &format!("self.matches('^https?://{WORD}+$') && !self.matches('^https?:///')"),
                         "must be an https:// or http:// address without spaces",
                     )]),
                     "sha256": text(256, "Its SHA-256, as `sha256sum` prints it.", &[rule(
@@ -156,16 +257,52 @@ fn code() -> Value {
                     )]),
                 },
             },
-            "configMap": text(512, "A config map of the namespace, each key a file.", &[rule(
-                "size(self) <= 253 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
-                "must be 1 to 253 characters: a-z, 0-9, `-` and `.`",
-            )]),
+            "configMap": object_name("A config map of the namespace, each key a file."),
             "image": text(1024, "A container image that holds the code.", &[rule(
-                "self.matches('^[^\\\\s]+$')",
+                &format!("self.matches('^{WORD}+$')"),
                 "must be an image such as `registry/name:tag`, without spaces",
             )]),
         },
     })
+}
+
+fn object_name(description: &str) -> Value {
+    text(
+        512,
+        description,
+        &[rule(
+            &format!("size(self) <= 253 && self.matches('^{SUBDOMAIN}$')"),
+            "must be 1 to 253 characters: a-z, 0-9, `-` and `.`",
+        )],
+    )
+}
+
+fn object_ref(description: &str) -> Value {
+    json!({
+        "type": "object",
+        "description": description,
+        "required": ["name"],
+        "properties": { "name": object_name("Its name.") },
+    })
+}
+
+/// That the expression `key` is a label's key: the two patterns bound what they match, the
+/// domain to 253 characters and the word to 63.
+fn is_label_key(key: &str) -> String {
+    format!(
+        "{key}.matches('^({SUBDOMAIN}/)?{LABEL}$') && {key}.matches('^([^/]{{1,253}}/)?[^/]{{1,63}}$')"
+    )
+}
+
+fn label_value() -> Value {
+    text(
+        63,
+        "",
+        &[rule(
+            &format!("self.matches('^({LABEL})?$')"),
+            "must be at most 63 characters: letters, digits, `-`, `_` and `.`",
+        )],
+    )
 }
 
 fn rule(rule: &str, message: &str) -> Value {
@@ -176,8 +313,10 @@ fn text(max_length: u32, description: &str, rules: &[Value]) -> Value {
     let mut text = json!({
         "type": "string",
         "maxLength": max_length,
-        "description": description,
     });
+    if !description.is_empty() {
+        text["description"] = json!(description);
+    }
     if !rules.is_empty() {
         text["x-kubernetes-validations"] = json!(rules);
     }

@@ -6,7 +6,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pilotlight_api::{Code, ErrorDetail, Function, LogFormat, read};
+use pilotlight_api::{
+    Code, EnvironmentSource, ErrorDetail, Function, LogFormat, ObjectName, PodSettings,
+    TaintEffect, TolerationOperator, read,
+};
 
 fn only(text: &str) -> Function {
     let mut manifests = read(Path::new("f.yaml"), text).expect("valid");
@@ -58,6 +61,16 @@ spec:
   keepAlive: 0
   logging: { format: JSON, enabled: false }
   errors: Sanitized
+  environmentFrom:
+    - secretRef: { name: shop.credentials }
+    - configMapRef: { name: settings }
+  pod:
+    serviceAccount: orders
+    imagePullSecrets: [{ name: registry }]
+    nodeSelector: { kubernetes.io/arch: amd64, pool: "" }
+    tolerations:
+      - { operator: Exists }
+      - { key: example.com/gpu, effect: NoExecute, tolerationSeconds: 60 }
 "##;
 
 #[test]
@@ -78,6 +91,7 @@ fn absent_fields_have_their_documented_defaults() {
     );
     assert_eq!(spec.errors, ErrorDetail::Full);
     assert!(spec.environment.is_empty() && spec.description.is_none());
+    assert!(spec.environment_from.is_empty() && spec.pod == PodSettings::default());
     let custom = only(&SMALLEST.replace("python3.11", "custom")).spec;
     assert_eq!(custom.handler().as_str(), "bootstrap");
 }
@@ -118,6 +132,30 @@ fn every_field_holds_what_was_written() {
         ("_", "~"),
     ];
     assert_eq!(variables.collect::<Vec<_>>(), expected);
+    let sources = spec.environment_from.iter().map(|source| match source {
+        EnvironmentSource::Secret(secret) => ("secret", secret.name.as_str()),
+        EnvironmentSource::ConfigMap(map) => ("config map", map.name.as_str()),
+    });
+    assert_eq!(
+        sources.collect::<Vec<_>>(),
+        [("secret", "shop.credentials"), ("config map", "settings")]
+    );
+    let pod = &spec.pod;
+    assert_eq!(
+        pod.service_account.as_ref().map(ObjectName::as_str),
+        Some("orders")
+    );
+    assert_eq!(pod.image_pull_secrets[0].name.as_str(), "registry");
+    assert_eq!(pod.node_selector.len(), 2);
+    let every = pod.tolerations[0].fields();
+    assert!(every.operator == TolerationOperator::Exists && every.key.is_none());
+    let gpu = pod.tolerations[1].fields();
+    assert_eq!(gpu.operator, TolerationOperator::Equal);
+    assert_eq!(gpu.effect, Some(TaintEffect::NoExecute));
+    assert_eq!(
+        gpu.toleration_seconds.map(|seconds| seconds.get()),
+        Some(60)
+    );
     let Code::Inline(files) = spec.code else {
         panic!("inline code")
     };

@@ -110,6 +110,10 @@ const SPEC: &[(&str, &str)] = &[
         "9:22: spec.logging.enabled: must be true or false",
     ),
     (
+        "  logging: {enabled: \"no\"}",
+        "9:22: spec.logging.enabled: must be true or false",
+    ),
+    (
         "  errors: full",
         "9:11: spec.errors: must be Full or Sanitized, got `full`",
     ),
@@ -285,6 +289,56 @@ fn code_has_exactly_one_form_that_can_be_fetched() {
     check(&format!("{HEAD}  code:"), FORMS);
 }
 
+const POD: &[(&str, &str)] = &[
+    (
+        "  environmentFrom: app",
+        "9:20: spec.environmentFrom: must be a list: lines of `- value`, or [] for none",
+    ),
+    (
+        "  environmentFrom:\n  - {}",
+        "10:5: spec.environmentFrom[0]: must have exactly one of secretRef, configMapRef",
+    ),
+    (
+        "  environmentFrom:\n  - secretRef: {name: A}",
+        "10:23: spec.environmentFrom[0].secretRef.name: must be 1 to 253 characters: a-z, 0-9, \
+         `-` and `.`, got `A`",
+    ),
+    (
+        "  pod: {serviceAccountName: a}",
+        "9:9: spec.pod.serviceAccountName: is not a field: the fields here are serviceAccount, \
+         imagePullSecrets, nodeSelector, tolerations",
+    ),
+    (
+        "  pod: {nodeSelector: {a/b/c: d}}",
+        "9:24: spec.pod.nodeSelector.a/b/c: `a/b/c` cannot be a key: use letters, digits, `-`, \
+         `_` and `.`, after a domain and `/` or none",
+    ),
+    (
+        "  pod: {nodeSelector: {a: b-}}",
+        "9:27: spec.pod.nodeSelector.a: must be at most 63 characters: letters, digits, `-`, `_` \
+         and `.`, got `b-`",
+    ),
+    (
+        "  pod:\n    tolerations: [{effect: NoSchedule}]",
+        "10:19: spec.pod.tolerations[0]: needs a `key`, or `operator: Exists` to tolerate every \
+         taint",
+    ),
+    (
+        "  pod:\n    tolerations: [{key: a, operator: Exists, value: b}]",
+        "10:19: spec.pod.tolerations[0]: has a `value` with `operator: Exists`: remove one of them",
+    ),
+    (
+        "  pod:\n    tolerations: [{key: a, tolerationSeconds: 5}]",
+        "10:19: spec.pod.tolerations[0]: has `tolerationSeconds`, which only `effect: NoExecute` \
+         heeds: add that or remove it",
+    ),
+];
+
+#[test]
+fn what_pods_are_given_is_refused_at_its_place() {
+    check(&format!("{HEAD}{CODE}"), POD);
+}
+
 #[test]
 fn a_text_too_long_for_its_field_is_refused() {
     let description = format!("  description: {}", "x".repeat(257));
@@ -306,7 +360,7 @@ fn a_text_too_long_for_its_field_is_refused() {
 #[test]
 fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
     let known = "The fields here are runtime, handler, description, memory, timeout, environment, \
-                 code, ephemeralStorage, concurrency, keepAlive, logging, errors";
+                 environmentFrom, code, ephemeralStorage, concurrency, keepAlive, logging, errors, pod";
     let typo = format!("9:3: spec.memroy: is not a field: did you mean `memory`? {known}");
     let cases = [
         ("  memroy: 128", typo.as_str()),

@@ -11,6 +11,7 @@ mod runtime;
 
 pub use limit::{
     Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, QueueLimit, Timeout,
+    TolerationSeconds,
 };
 pub use name::{
     EnvName, EnvValue, FunctionName, Handler, InvalidEnvName, InvalidEnvValue, InvalidHandler,

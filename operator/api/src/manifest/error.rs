@@ -120,11 +120,14 @@ fn explain_value(error: &Error) -> Option<String> {
             ..
         } => "must be a mapping: lines of `name: value`, or {} for none",
         Error::Unexpected {
+            expected: "sequence start",
+            ..
+        } => "must be a list: lines of `- value`, or [] for none",
+        Error::Unexpected {
             expected: "string scalar",
             ..
         } => "must be text, not a list or a mapping",
         Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => "must be a single word",
-        Error::InvalidScalar { ty: "boolean", .. } => "must be true or false",
         _ => return None,
     };
     Some(message.to_owned())

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use pilotlight_api::Manifest;
 use pilotlight_api::instance_config::Launch;
@@ -80,6 +80,11 @@ impl Preparer {
         progress: &Progress,
         outcome: &mut Outcome,
     ) -> Result<Deployment> {
+        if !manifest.function.spec.environment_from.is_empty() {
+            bail!(
+                "spec.environmentFrom: secrets and config maps need a cluster; use `environment` here"
+            );
+        }
         let code = code::prepare(manifest, &self.cache).await?;
         if code.is_live {
             outcome.directories.extend(code.tree.directories);

@@ -16,9 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Launch, Place, compose};
 use pilotlight_api::resource::FunctionResource;
-use pilotlight_api::{Code, labels};
+use pilotlight_api::{Code, ObjectName, labels};
 use pilotlight_core::function::{FunctionName, Runtime};
 use pilotlight_core::wire::CONFIG_VARIABLE;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::Options;
 
@@ -41,6 +43,8 @@ const TASK_ROOT: &str = "/var/task";
 pub(crate) enum Unbuildable {
     #[error("spec.code.{0} is not supported in a cluster yet: use inline, configMap or image")]
     Code(&'static str),
+    #[error("spec.environmentFrom is not supported yet: use environment")]
+    EnvironmentFrom,
     #[error(
         "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
     )]
@@ -52,6 +56,7 @@ impl Unbuildable {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Unbuildable::Code(_) => "CodeNotSupported",
+            Unbuildable::EnvironmentFrom => "EnvironmentFromNotSupported",
             Unbuildable::NoImage(_) => "NoImage",
         }
     }
@@ -84,6 +89,9 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 /// Whether a function can have pods; the checks of [`pod`] without making one.
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     image(function, options)?;
+    if !function.spec.environment_from.is_empty() {
+        return Err(Unbuildable::EnvironmentFrom);
+    }
     match &function.spec.code {
         Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) => Ok(()),
         Code::Archive(_) => Err(Unbuildable::Code("archive")),
@@ -123,7 +131,7 @@ pub(crate) fn pod(
             ..mount("code", TASK_ROOT)
         });
     }
-    let revision = spec.revision();
+    let (revision, settings) = (spec.revision(), &spec.pod);
     let own = [
         (labels::INSTANCE, instance),
         (labels::REVISION, revision.as_str()),
@@ -137,7 +145,11 @@ pub(crate) fn pod(
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
-            automount_service_account_token: Some(false),
+            service_account_name: settings.service_account.as_ref().map(text),
+            automount_service_account_token: Some(settings.service_account.is_some()),
+            image_pull_secrets: Some(as_in_a_pod(&settings.image_pull_secrets)),
+            node_selector: Some(as_in_a_pod(&settings.node_selector)),
+            tolerations: Some(as_in_a_pod(&settings.tolerations)),
             enable_service_links: Some(false),
             restart_policy: Some("Never".to_owned()),
             termination_grace_period_seconds: Some((spec.timeout.get() + FLUSH).into()),
@@ -165,6 +177,16 @@ pub(crate) fn pod(
         }),
         ..Pod::default()
     })
+}
+
+/// A Function spells these settings as a pod does.
+fn as_in_a_pod<T: DeserializeOwned>(settings: &impl Serialize) -> T {
+    let settings = serde_json::to_value(settings).and_then(serde_json::from_value);
+    settings.expect("a Function's settings are a pod's")
+}
+
+fn text(name: &ObjectName) -> String {
+    name.as_str().to_owned()
 }
 
 fn image(function: &FunctionResource, options: &Options) -> Result<String, Unbuildable> {
@@ -445,6 +467,24 @@ mod tests {
             value.is_some_and(|text| text.contains(r#""A":"$$(PATH) $$$$""#)),
             "{value:?}"
         );
+    }
+
+    #[test]
+    fn the_settings_of_a_pod_are_passed_through() {
+        let mut spec = inline();
+        let settings = json!({
+            "imagePullSecrets": [{ "name": "registry" }],
+            "nodeSelector": { "kubernetes.io/arch": "amd64" },
+            "tolerations": [{ "key": "dedicated", "operator": "Exists", "effect": "NoSchedule" }],
+        });
+        spec["pod"] = settings.clone();
+        spec["pod"]["serviceAccount"] = json!("orders");
+        let pod = &built(spec)["spec"];
+        for (name, value) in settings.as_object().expect("settings") {
+            assert_eq!(&pod[name], value, "{name}");
+        }
+        assert_eq!(pod["serviceAccountName"], "orders");
+        assert_eq!(pod["automountServiceAccountToken"], true);
     }
 
     #[test]

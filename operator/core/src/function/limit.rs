@@ -183,6 +183,11 @@ limit! {
     QueueLimit, 0 to 10000 "events", default 100
 }
 
+limit! {
+    /// How long a pod stays on a node whose taint would evict it, in whole seconds.
+    TolerationSeconds, 0 to 31536000 "seconds"
+}
+
 impl Timeout {
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0.into())
@@ -215,6 +220,7 @@ mod tests {
         check::<EphemeralStorageMiB>(512, 10240, "MiB");
         check::<Concurrency>(0, 10_000, "instances");
         check::<QueueLimit>(0, 10_000, "events");
+        check::<TolerationSeconds>(0, 31_536_000, "seconds");
     }
 
     #[test]

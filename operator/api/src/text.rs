@@ -1,0 +1,66 @@
+//! Newtypes over text that is checked once, when it is read.
+//!
+//! Owns their shape and the checks of Kubernetes' own names, which more than one field has.
+//! `code` and `pod` own the types and say what is wrong with a text.
+
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $error:ty, $valid:expr, $refused:expr) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+        )]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, $error> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(&text) { Ok(Self(text)) } else { Err($refused(text)) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0
+            }
+        }
+    };
+}
+pub(crate) use checked_text;
+
+/// A DNS-1123 subdomain: the name of most objects.
+pub(crate) fn is_subdomain(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let label = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// The key of a label or a taint: a word, and before it a domain and a `/` or nothing.
+pub(crate) fn is_label_key(text: &str) -> bool {
+    let (domain, word) = match text.split_once('/') {
+        Some((domain, word)) => (Some(domain), word),
+        None => (None, text),
+    };
+    domain.is_none_or(is_subdomain) && !word.is_empty() && is_label_value(word)
+}
+
+/// The value of a label or a taint; may be empty.
+pub(crate) fn is_label_value(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last())
+}
