@@ -35,6 +35,8 @@ const LINE_LIMIT: usize = 4 * 1024 * 1024;
 /// What the worker is told.
 #[derive(Debug)]
 pub(crate) enum Told {
+    /// It is to be reached.
+    Found(SocketAddr),
     Connected(SocketAddr),
     Demand(SocketAddr, Demand),
     Lost(SocketAddr),
@@ -69,6 +71,10 @@ pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Send
             task.abort();
             // Without a worker there is nobody left to tell.
             let _ = worker.send(Told::Lost(address)).await;
+        }
+        // All are told of before the first one can speak.
+        for address in present.difference(&followed.keys().copied().collect()) {
+            let _ = worker.send(Told::Found(*address)).await;
         }
         for address in present {
             followed.entry(address).or_insert_with(|| {

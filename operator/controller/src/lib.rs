@@ -3,13 +3,15 @@
 //!
 //! ```text
 //! API server ─ watch ─► Functions, pods ─┐
-//! gateways ─ gateways.rs ─► demand ──────┴─► worker ─ core::fleet decides ─► reconcile:
-//!                                                        build ─► apply ─► status
+//! gateways ─ gateways.rs ─► demands.rs ──┴─► worker ─► function ─ core::fleet decides ─►
+//!                                                        reconcile: build ─► apply ─► status
 //! ```
 //!
 //! One runs at a time: the chart's Deployment has one replica and stops the old one first. Should
 //! two run all the same, names that are never used twice keep a pod from being made twice.
 
+mod demands;
+mod function;
 mod gateways;
 mod reconcile;
 mod worker;

@@ -38,13 +38,28 @@ pub enum Step {
     },
 }
 
+/// The function as the controller knows it, and what it is ready for.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    pub uid: &'a str,
+    pub revision: &'a str,
+    /// The pods' surroundings are there: image and code.
+    pub may_create: bool,
+    /// All gateways have been heard: what nobody named is unwanted.
+    pub may_delete: bool,
+}
+
 /// One function's creations. See the module's text.
 #[derive(Debug, Default)]
 pub struct Fleet {
     expected: BTreeMap<String, Instant>,
+    /// Wanted instances that have had their pod. A name has one pod: when that is gone, its gateway
+    /// may not have seen it yet, and could do nothing with another.
+    spent: BTreeSet<String>,
     deleting: BTreeSet<String>,
     refusals: u32,
     refused_until: Option<Instant>,
+    held_back: BTreeSet<String>,
 }
 
 impl Fleet {
@@ -53,7 +68,7 @@ impl Fleet {
     pub fn plan(
         &mut self,
         now: Instant,
-        (uid, revision): (&str, &str),
+        known: Known<'_>,
         demands: &[&Demand],
         pods: &[Pod],
     ) -> Vec<Step> {
@@ -64,22 +79,28 @@ impl Fleet {
             .retain(|instance, _| !there.contains(instance.as_str()));
         self.deleting.retain(|pod| uids.contains(pod.as_str()));
 
-        let of_this = demands.iter().filter(|demand| demand.uid == uid);
+        let of_this = demands.iter().filter(|demand| demand.uid == known.uid);
         let wanted: BTreeSet<&str> = of_this
             .clone()
             .flat_map(|demand| demand.instances.iter().map(String::as_str))
             .collect();
         // A gateway with another revision has not seen the newest spec yet, or the controller has
         // not: pods are made when both have.
-        let of_revision = of_this.clone().filter(|demand| demand.revision == revision);
+        let of_revision = of_this
+            .clone()
+            .filter(|demand| demand.revision == known.revision);
         let creatable: BTreeSet<&str> = of_revision
             .flat_map(|demand| demand.instances.iter().map(String::as_str))
             .collect();
         let somebody_speaks = of_this.count() > 0;
+        let had = |instance: &str| there.contains(instance) || self.spent.contains(instance);
+        let has_had = wanted.iter().filter(|instance| had(instance));
+        self.spent = has_had.map(|instance| (*instance).to_owned()).collect();
 
         let mut steps = Vec::new();
         for pod in pods {
-            let is_unwanted = somebody_speaks && !wanted.contains(pod.instance.as_str());
+            let is_unwanted =
+                known.may_delete && somebody_speaks && !wanted.contains(pod.instance.as_str());
             let is_done = pod.is_being_deleted || self.deleting.contains(&pod.uid);
             if (pod.is_over || is_unwanted) && !is_done {
                 self.deleting.insert(pod.uid.clone());
@@ -87,17 +108,26 @@ impl Fleet {
                 steps.push(Step::Delete { pod, uid });
             }
         }
+        let missing = creatable.into_iter().filter(|instance| {
+            let is_begun = self.expected.contains_key(*instance);
+            known.may_create && !is_begun && !self.spent.contains(*instance)
+        });
+        let missing: BTreeSet<String> = missing.map(str::to_owned).collect();
         if self.refused_until.is_some() {
+            self.held_back = missing;
             return steps;
         }
-        for instance in creatable {
-            if !there.contains(instance) && !self.expected.contains_key(instance) {
-                self.expected.insert(instance.to_owned(), now + EXPECTATION);
-                let instance = instance.to_owned();
-                steps.push(Step::Create { instance });
-            }
+        self.held_back.clear();
+        for instance in missing {
+            self.expected.insert(instance.clone(), now + EXPECTATION);
+            steps.push(Step::Create { instance });
         }
         steps
+    }
+
+    /// Instances without a pod because the API server refused one.
+    pub fn held_back(&self) -> impl Iterator<Item = &str> {
+        self.held_back.iter().map(String::as_str)
     }
 
     /// Time has passed.
@@ -108,16 +138,26 @@ impl Fleet {
 
     /// The API server took the pod, or had it already.
     pub fn created(&mut self) {
-        self.refusals = 0;
-        self.refused_until = None;
+        // Of the same burst others may have been refused: a quota with room for some.
+        if self.refused_until.is_none() {
+            self.refusals = 0;
+        }
+    }
+
+    /// Since the last refusal a pod was taken, and no other is held back.
+    pub fn is_accepted(&self) -> bool {
+        self.refusals == 0
     }
 
     /// The API server refused the pod of this instance.
     pub fn refused(&mut self, now: Instant, instance: &str) {
         self.expected.remove(instance);
-        let pause = BACKOFF_FIRST.saturating_mul(1 << self.refusals.min(16));
-        self.refusals += 1;
-        self.refused_until = Some(now + pause.min(BACKOFF_LAST));
+        // Those of one burst are refused together, and count as one.
+        if self.refused_until.is_none_or(|until| until <= now) {
+            let pause = BACKOFF_FIRST.saturating_mul(1 << self.refusals.min(16));
+            self.refusals += 1;
+            self.refused_until = Some(now + pause.min(BACKOFF_LAST));
+        }
     }
 
     /// A deletion failed and is to be tried again.
@@ -136,7 +176,12 @@ impl Fleet {
 mod tests {
     use super::*;
 
-    const OF: (&str, &str) = ("uid", "r1");
+    const OF: Known<'static> = Known {
+        uid: "uid",
+        revision: "r1",
+        may_create: true,
+        may_delete: true,
+    };
 
     fn demand(revision: &str, instances: &[&str]) -> Demand {
         Demand {
@@ -180,7 +225,6 @@ mod tests {
         );
         assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
         assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
-        // Seen, and gone again: its gateway says whether it still wants one of this name.
         let later = now + EXPECTATION;
         assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("a")]), [create("b")]);
     }
@@ -203,7 +247,15 @@ mod tests {
         let ahead = demand("r2", &["a", "b"]);
         assert_eq!(fleet.plan(now, OF, &[&ahead], &[pod("a")]), []);
         assert_eq!(
-            fleet.plan(now, ("uid", "r2"), &[&ahead], &[pod("a")]),
+            fleet.plan(
+                now,
+                Known {
+                    revision: "r2",
+                    ..OF
+                },
+                &[&ahead],
+                &[pod("a")]
+            ),
             [create("b")]
         );
     }
@@ -213,7 +265,15 @@ mod tests {
         let (mut fleet, now) = (Fleet::default(), Instant::now());
         let wants = demand("r1", &["a"]);
         assert_eq!(
-            fleet.plan(now, ("another", "r1"), &[&wants], &[pod("b")]),
+            fleet.plan(
+                now,
+                Known {
+                    uid: "another",
+                    ..OF
+                },
+                &[&wants],
+                &[pod("b")]
+            ),
             []
         );
     }
@@ -245,5 +305,46 @@ mod tests {
         assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
         fleet.created();
         assert_eq!(fleet.next_wakeup(), Some(now + EXPECTATION));
+    }
+
+    #[test]
+    fn an_instance_whose_pod_is_gone_gets_no_second_one() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let wants = demand("r1", &["a"]);
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+        let later = now + EXPECTATION;
+        assert_eq!(fleet.plan(later, OF, &[&wants], &[]), []);
+    }
+
+    #[test]
+    fn what_nobody_named_stays_until_all_gateways_were_heard() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let (one, pods) = (demand("r1", &["a"]), [pod("a"), pod("b")]);
+        let early = Known {
+            may_delete: false,
+            ..OF
+        };
+        assert_eq!(fleet.plan(now, early, &[&one], &pods), []);
+        assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
+    }
+
+    #[test]
+    fn a_burst_that_is_refused_counts_once_and_all_of_it_is_held_back() {
+        let (mut fleet, now) = (Fleet::default(), Instant::now());
+        let wants = demand("r1", &["a", "b", "c"]);
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[]).len(), 3);
+        fleet.refused(now, "a");
+        fleet.created();
+        fleet.refused(now, "c");
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("b")]), []);
+        assert_eq!(Vec::from_iter(fleet.held_back()), ["a", "c"]);
+        assert_eq!(fleet.next_wakeup(), Some(now + BACKOFF_FIRST));
+        let later = now + BACKOFF_FIRST;
+        assert_eq!(
+            fleet.plan(later, OF, &[&wants], &[pod("b")]),
+            [create("a"), create("c")]
+        );
+        assert_eq!(fleet.held_back().count(), 0);
     }
 }

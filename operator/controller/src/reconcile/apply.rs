@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_api::resource::{FunctionResource, FunctionStatus};
 use serde_json::json;
@@ -24,6 +25,7 @@ pub(crate) struct Writer {
     functions: Api<FunctionResource>,
     pods: Api<Pod>,
     config_maps: Api<ConfigMap>,
+    events: Recorder,
     turns: Arc<Semaphore>,
 }
 
@@ -42,6 +44,7 @@ impl Writer {
             functions: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             config_maps: Api::namespaced(client.clone(), namespace),
+            events: Recorder::new(client.clone(), MANAGER.into()),
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
         }
     }
@@ -124,6 +127,14 @@ impl Writer {
             // Deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves a note with the function, for `kubectl describe`. One that is lost is no loss.
+    pub(crate) async fn note(&self, function: &ObjectReference, event: &Event) {
+        let _turn = self.turn().await;
+        if let Err(error) = self.events.publish(event, function).await {
+            tracing::debug!(%error, "an event was not published");
         }
     }
 }

@@ -1,23 +1,27 @@
 //! How a function does, as `kubectl get functions` and its conditions say it.
 //!
-//! Pure: the status follows from the pods, the demand and what went wrong. Fed by `worker`, which
-//! writes it when it has changed.
+//! Pure: the status follows from the pods, the demand and what went wrong. Fed by `function`, which
+//! has it written when it has changed.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::{Event, EventType};
 use pilotlight_api::resource::{FunctionResource, FunctionStatus, POD_REFUSED, READY};
 use pilotlight_core::wire::Demand;
 
 use super::build::Unbuildable;
 
+/// Characters of an event's note; the API server takes 1 kB.
+const NOTE_LENGTH: usize = 250;
+
 /// What keeps a function from being served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Unbuildable(Unbuildable),
-    /// The API server refuses this pod, in these words.
+    /// The API server refuses these pods, in these words.
     Refused {
-        pod: String,
+        pods: Vec<String>,
         message: String,
     },
     /// The API server did not take the code.
@@ -36,7 +40,8 @@ impl Trouble {
     fn message(&self) -> String {
         match self {
             Trouble::Unbuildable(why) => why.to_string(),
-            Trouble::Refused { pod, message } => format!("{pod}: {message}"),
+            // Gateways look for their own pod in it.
+            Trouble::Refused { pods, message } => format!("{}: {message}", pods.join(", ")),
             Trouble::Code(message) => format!("the inline code cannot be stored: {message}"),
         }
     }
@@ -45,6 +50,7 @@ impl Trouble {
 /// The status now; a condition keeps its time while it says the same.
 pub(crate) fn of<'a>(
     function: &FunctionResource,
+    known: Option<&FunctionStatus>,
     pods: impl Iterator<Item = &'a Pod>,
     demands: &[&Demand],
     trouble: Option<&Trouble>,
@@ -58,19 +64,17 @@ pub(crate) fn of<'a>(
         (None, Some((reason, message))) => ("False", reason, message),
         (None, None) => ("True", "Serving".to_owned(), "events are served".to_owned()),
     };
-    let known = function.status.as_ref();
-    let before = known.and_then(|known| known.conditions.iter().find(|one| one.type_ == READY));
-    let since = before.filter(|before| before.status == status);
+    let since = known
+        .and_then(ready)
+        .filter(|before| before.status == status);
     let condition = Condition {
         type_: READY.to_owned(),
         status: status.to_owned(),
         reason,
         message,
         observed_generation: function.metadata.generation,
-        last_transition_time: since.map_or_else(
-            || Time(Timestamp::now()),
-            |before| before.last_transition_time.clone(),
-        ),
+        last_transition_time: since
+            .map_or_else(|| Time(now()), |before| before.last_transition_time.clone()),
     };
     FunctionStatus {
         observed_generation: function.metadata.generation,
@@ -81,6 +85,37 @@ pub(crate) fn of<'a>(
         in_flight: demands.iter().map(|demand| demand.in_flight).sum(),
         queued: demands.iter().map(|demand| demand.queued).sum(),
     }
+}
+
+fn ready(status: &FunctionStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|one| one.type_ == READY)
+}
+
+/// In whole seconds, as the API server keeps times: what it shows is then what was written.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// What `kubectl describe` shall keep of the way from one status to the next.
+pub(crate) fn event(known: Option<&FunctionStatus>, status: &FunctionStatus) -> Option<Event> {
+    let (before, now) = (known.and_then(ready), ready(status)?);
+    let is_ready = now.status == "True";
+    let is_news = match before {
+        Some(before) => before.reason != now.reason,
+        None => !is_ready,
+    };
+    let (type_, action) = match is_ready {
+        true => (EventType::Normal, "Serve"),
+        false => (EventType::Warning, "Start"),
+    };
+    is_news.then(|| Event {
+        type_,
+        reason: now.reason.clone(),
+        note: Some(now.message.chars().take(NOTE_LENGTH).collect()),
+        action: action.to_owned(),
+        secondary: None,
+    })
 }
 
 pub(crate) fn is_over(pod: &Pod) -> bool {

@@ -1,0 +1,185 @@
+//! What each gateway said last, and whether all have been heard.
+//!
+//! Fed with what `gateways` hears; `worker` asks for the demands of one function. The last word of
+//! a gateway that cannot be reached counts a while longer. Until each one known has told all that
+//! it wants, nobody is to take an instance for unwanted: another may speak first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use pilotlight_core::wire::Demand;
+
+use crate::gateways::Told;
+
+/// How long the last word of a gateway that cannot be reached counts.
+const GRACE: Duration = Duration::from_secs(15);
+/// Within this a gateway that was reached has told all that it wants; it does so at once.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
+
+struct Gateway {
+    demands: BTreeMap<String, Demand>,
+    lost_at: Option<Instant>,
+    /// When all that it wants has been told; `None` until it is reached.
+    told_all_at: Option<Instant>,
+}
+
+pub(crate) struct Demands {
+    gateways: HashMap<SocketAddr, Gateway>,
+    all_heard: bool,
+}
+
+impl Demands {
+    pub(crate) fn new() -> Self {
+        Demands {
+            gateways: HashMap::new(),
+            all_heard: true,
+        }
+    }
+
+    /// Takes in what a gateway told; returns the function that it concerns.
+    pub(crate) fn take(&mut self, told: Told, now: Instant) -> Option<String> {
+        match told {
+            Told::Found(address) => {
+                self.gateways.entry(address).or_insert_with(|| Gateway {
+                    demands: BTreeMap::new(),
+                    lost_at: Some(now),
+                    told_all_at: None,
+                });
+            }
+            Told::Connected(address) => {
+                let gateway = self.gateways.entry(address).or_insert_with(|| Gateway {
+                    demands: BTreeMap::new(),
+                    lost_at: None,
+                    told_all_at: None,
+                });
+                gateway.lost_at = None;
+                gateway.told_all_at.get_or_insert(now + FIRST_WORDS);
+            }
+            Told::Demand(address, demand) => {
+                let name = demand.function.to_string();
+                let gateway = self.gateways.get_mut(&address)?;
+                gateway.demands.insert(name.clone(), demand);
+                return Some(name);
+            }
+            Told::Lost(address) => {
+                let gateway = self.gateways.get_mut(&address)?;
+                gateway.lost_at.get_or_insert(now);
+                gateway.told_all_at = gateway.told_all_at.filter(|at| *at <= now);
+            }
+        }
+        self.all_heard &= self.have_told_all(now);
+        None
+    }
+
+    /// Time has passed; whether that concerns all functions.
+    pub(crate) fn wake(&mut self, now: Instant) -> bool {
+        let before = self.gateways.len();
+        self.gateways
+            .retain(|_, gateway| gateway.lost_at.is_none_or(|at| at + GRACE > now));
+        let (had, has) = (self.all_heard, self.have_told_all(now));
+        self.all_heard = has;
+        self.gateways.len() < before || (has && !had)
+    }
+
+    fn have_told_all(&self, now: Instant) -> bool {
+        let mut gateways = self.gateways.values();
+        gateways.all(|gateway| gateway.told_all_at.is_some_and(|at| at <= now))
+    }
+
+    pub(crate) fn all_heard(&self) -> bool {
+        self.all_heard
+    }
+
+    pub(crate) fn of(&self, function: &str) -> Vec<&Demand> {
+        let gateways = self.gateways.values();
+        gateways
+            .filter_map(|gateway| gateway.demands.get(function))
+            .collect()
+    }
+
+    /// When [`Demands::wake`] is due.
+    pub(crate) fn next_wakeup(&self) -> Option<Instant> {
+        let gateways = self.gateways.values();
+        let gone = gateways
+            .clone()
+            .filter_map(|gateway| Some(gateway.lost_at? + GRACE));
+        let heard = gateways.map(|gateway| gateway.told_all_at);
+        let heard = match self.all_heard {
+            true => None,
+            // Once all have been reached, the last of them.
+            false => heard.collect::<Option<Vec<_>>>(),
+        };
+        gone.chain(heard.into_iter().flatten().max()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn demand() -> Demand {
+        Demand {
+            function: "hello".parse().expect("a name"),
+            uid: "uid".to_owned(),
+            revision: "r1".to_owned(),
+            instances: Default::default(),
+            in_flight: 0,
+            queued: 0,
+        }
+    }
+
+    #[test]
+    fn all_are_heard_when_the_last_one_that_is_known_has_spoken() {
+        let (mut demands, now) = (Demands::new(), Instant::now());
+        for port in [1, 2] {
+            demands.take(Told::Found(address(port)), now);
+        }
+        demands.take(Told::Connected(address(1)), now);
+        let spoken = demands.take(Told::Demand(address(1), demand()), now);
+        assert_eq!(spoken.as_deref(), Some("hello"));
+        let mut later = now + FIRST_WORDS;
+        assert!(!demands.wake(later) && !demands.all_heard());
+        demands.take(Told::Connected(address(2)), later);
+        later += FIRST_WORDS;
+        assert_eq!(demands.next_wakeup(), Some(later));
+        assert!(demands.wake(later) && demands.all_heard());
+        assert!(!demands.wake(later), "it is news once");
+        assert_eq!(demands.next_wakeup(), None);
+    }
+
+    #[test]
+    fn a_gateway_that_is_never_reached_is_not_waited_for_for_ever() {
+        let (mut demands, now) = (Demands::new(), Instant::now());
+        demands.take(Told::Found(address(1)), now);
+        demands.take(Told::Lost(address(1)), now + PART);
+        assert!(!demands.all_heard());
+        assert_eq!(demands.next_wakeup(), Some(now + GRACE));
+        assert!(demands.wake(now + GRACE) && demands.all_heard());
+        demands.take(Told::Lost(address(1)), now + GRACE);
+        assert!(demands.all_heard());
+    }
+
+    const PART: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn the_last_word_of_a_lost_gateway_counts_a_while_and_again_when_it_is_back() {
+        let (mut demands, now) = (Demands::new(), Instant::now());
+        demands.take(Told::Connected(address(1)), now);
+        demands.take(Told::Demand(address(1), demand()), now);
+        let lost = now + PART;
+        demands.wake(lost);
+        demands.take(Told::Lost(address(1)), lost);
+        demands.take(Told::Connected(address(1)), lost + PART);
+        demands.wake(lost + GRACE);
+        assert_eq!(demands.of("hello").len(), 1);
+        assert!(demands.all_heard(), "what it wants was known all the time");
+        demands.take(Told::Lost(address(1)), lost + GRACE);
+        assert!(demands.wake(lost + GRACE + GRACE));
+        assert_eq!(demands.of("hello").len(), 0);
+    }
+}

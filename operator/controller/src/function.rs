@@ -1,0 +1,372 @@
+//! One function as the controller knows it, and its steps.
+//!
+//! `worker` keeps it up to date and calls [`Function::settle`], which asks `core::fleet` what
+//! follows and has `reconcile` do it in tasks; what became of them comes back as [`Done`]. Code is
+//! stored before the first pod that needs it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use pilotlight_api::labels;
+use pilotlight_api::resource::{FunctionResource, FunctionStatus};
+use pilotlight_core::fleet::{self, Fleet, Step};
+use pilotlight_core::wire::Demand;
+use tokio::task::JoinSet;
+
+use crate::Options;
+use crate::reconcile::apply::{NotCreated, Writer};
+use crate::reconcile::build;
+use crate::reconcile::status::{self, Trouble};
+
+/// Between two statuses of one function.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Pods that a condition names; its message has a limit.
+const NAMED_PODS: usize = 200;
+
+/// What became of a step.
+pub(crate) struct Done {
+    pub(crate) function: String,
+    /// Of the function that it was for: another may bear the name by now.
+    uid: String,
+    what: What,
+}
+
+enum What {
+    Created {
+        instance: String,
+        pod: String,
+        result: Result<(), NotCreated>,
+    },
+    Deleted {
+        uid: String,
+        failed: bool,
+    },
+    Stored {
+        revision: String,
+        result: Result<(), String>,
+    },
+    StatusTold {
+        status: FunctionStatus,
+        failed: bool,
+    },
+}
+
+/// What all steps of one function need.
+pub(crate) struct Context<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) writer: &'a Writer,
+    pub(crate) options: &'a Options,
+    pub(crate) demands: &'a [&'a Demand],
+    /// All gateways have been heard.
+    pub(crate) all_heard: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Function {
+    resource: Option<FunctionResource>,
+    uid: String,
+    /// Of the spec: it costs a hash of all inline code.
+    revision: String,
+    pub(crate) pods: BTreeMap<String, Pod>,
+    fleet: Fleet,
+    /// Revision of the code that is stored.
+    code: Option<String>,
+    storing: bool,
+    retry_at: Option<Instant>,
+    trouble: Option<Trouble>,
+    told: Option<FunctionStatus>,
+    telling: bool,
+    tell_at: Option<Instant>,
+}
+
+impl Function {
+    /// What the watch shows of it, be it news or what was written to its status.
+    pub(crate) fn set(&mut self, resource: FunctionResource, options: &Options) {
+        let uid = resource.uid().unwrap_or_default();
+        if self.uid != uid {
+            // Made anew under the same name. What was stored for the old one goes with that one.
+            let pods = std::mem::take(&mut self.pods);
+            *self = Function {
+                pods,
+                uid,
+                ..Function::default()
+            };
+        }
+        let known = self.resource.as_ref();
+        if known.is_none_or(|known| known.spec != resource.spec) {
+            self.revision = resource.spec.revision();
+            let unbuildable = build::check(&resource, options).err();
+            self.trouble = unbuildable.map(Trouble::Unbuildable);
+        }
+        self.resource = Some(resource);
+    }
+
+    /// The function is gone; its pods go with it: they are owned by it.
+    pub(crate) fn remove(&mut self) {
+        self.resource = None;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.resource.is_none() && self.pods.is_empty()
+    }
+
+    pub(crate) fn wake(&mut self, now: Instant) {
+        self.fleet.wake(now);
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        self.tell_at = self.tell_at.filter(|at| *at > now);
+    }
+
+    pub(crate) fn next_wakeup(&self) -> Option<Instant> {
+        let tell_at = self.tell_at.filter(|_| !self.telling);
+        let all = [self.fleet.next_wakeup(), self.retry_at, tell_at];
+        all.into_iter().flatten().min()
+    }
+
+    pub(crate) fn done(&mut self, done: Done, now: Instant) {
+        if done.uid != self.uid {
+            return;
+        }
+        match done.what {
+            What::Created {
+                instance,
+                pod,
+                result,
+            } => self.on_created(now, &instance, pod, result),
+            What::Deleted { uid, failed } => {
+                if failed {
+                    self.fleet.not_deleted(&uid);
+                    self.retry_at = Some(now + RETRY);
+                }
+            }
+            What::Stored { revision, result } => {
+                self.storing = false;
+                match result {
+                    Ok(()) => {
+                        self.code = Some(revision);
+                        self.trouble
+                            .take_if(|trouble| matches!(trouble, Trouble::Code(_)));
+                    }
+                    Err(message) => {
+                        self.trouble = Some(Trouble::Code(message));
+                        self.retry_at = Some(now + RETRY);
+                    }
+                }
+            }
+            What::StatusTold { status, failed } => {
+                self.telling = false;
+                self.tell_at = Some(now + STATUS_INTERVAL);
+                if !failed {
+                    self.told = Some(status);
+                }
+            }
+        }
+    }
+
+    fn on_created(
+        &mut self,
+        now: Instant,
+        instance: &str,
+        pod: String,
+        result: Result<(), NotCreated>,
+    ) {
+        let why = match result {
+            Ok(()) => {
+                self.fleet.created();
+                return;
+            }
+            Err(why) => why,
+        };
+        self.fleet.refused(now, instance);
+        match why {
+            NotCreated::Refused(message) => {
+                tracing::warn!(%pod, %message, "a pod was refused");
+                let pods = vec![pod];
+                self.trouble = Some(Trouble::Refused { pods, message });
+                // Somebody waits for this pod.
+                self.tell_at = None;
+            }
+            NotCreated::Unanswered(message) => {
+                tracing::warn!(%pod, %message, "no pod was made");
+            }
+        }
+    }
+
+    /// Does what follows from all that is known.
+    pub(crate) fn settle(&mut self, context: &Context<'_>, tasks: &mut JoinSet<Done>) {
+        let Some(resource) = self.resource.take() else {
+            return;
+        };
+        self.store_code(&resource, context, tasks);
+        self.move_pods(&resource, context, tasks);
+        self.explain_refusal(context.name);
+        self.tell(&resource, context, tasks);
+        self.resource = Some(resource);
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        tasks: &mut JoinSet<Done>,
+        step: impl Future<Output = What> + Send + 'static,
+    ) {
+        let (function, uid) = (name.to_owned(), self.uid.clone());
+        tasks.spawn(async move {
+            let what = step.await;
+            Done {
+                function,
+                uid,
+                what,
+            }
+        });
+    }
+
+    fn store_code(
+        &mut self,
+        resource: &FunctionResource,
+        context: &Context<'_>,
+        tasks: &mut JoinSet<Done>,
+    ) {
+        let is_stored = self.code.as_ref() == Some(&self.revision);
+        if is_stored || self.storing || self.retry_at.is_some() {
+            return;
+        }
+        let revision = self.revision.clone();
+        let Some(code) = build::code(resource) else {
+            self.code = Some(revision);
+            return;
+        };
+        self.storing = true;
+        let writer = context.writer.clone();
+        self.spawn(context.name, tasks, async move {
+            let stored = writer.apply_code(&code).await;
+            let result = stored.map_err(|error| error.to_string());
+            What::Stored { revision, result }
+        });
+    }
+
+    fn move_pods(
+        &mut self,
+        resource: &FunctionResource,
+        context: &Context<'_>,
+        tasks: &mut JoinSet<Done>,
+    ) {
+        let is_buildable = !matches!(self.trouble, Some(Trouble::Unbuildable(_)));
+        let known = fleet::Known {
+            uid: &self.uid,
+            revision: &self.revision,
+            may_create: is_buildable && self.code.as_ref() == Some(&self.revision),
+            may_delete: context.all_heard,
+        };
+        let pods: Vec<fleet::Pod> = self.pods.values().map(seen).collect();
+        let steps = self
+            .fleet
+            .plan(Instant::now(), known, context.demands, &pods);
+        for step in steps {
+            match step {
+                Step::Delete { pod, uid } => {
+                    let writer = context.writer.clone();
+                    self.spawn(context.name, tasks, async move {
+                        let failed = writer.delete(&pod, &uid).await.is_err();
+                        What::Deleted { uid, failed }
+                    });
+                }
+                Step::Create { instance } => self.create(resource, instance, context, tasks),
+            }
+        }
+    }
+
+    fn create(
+        &mut self,
+        resource: &FunctionResource,
+        instance: String,
+        context: &Context<'_>,
+        tasks: &mut JoinSet<Done>,
+    ) {
+        let date = Timestamp::now().strftime("%Y/%m/%d").to_string();
+        let Some(name) = context.demands.first().map(|demand| &demand.function) else {
+            return;
+        };
+        match build::pod(resource, name, &instance, &date, context.options) {
+            Ok(pod) => {
+                let writer = context.writer.clone();
+                self.spawn(context.name, tasks, async move {
+                    let result = writer.create(&pod).await;
+                    let pod = pod.name_any();
+                    What::Created {
+                        instance,
+                        pod,
+                        result,
+                    }
+                });
+            }
+            Err(why) => self.trouble = Some(Trouble::Unbuildable(why)),
+        }
+    }
+
+    /// Keeps the names in a refusal to those that it holds back, so that each gateway that waits
+    /// for one learns of it. A refusal is over when a pod is taken while none is held back.
+    fn explain_refusal(&mut self, name: &str) {
+        let Some(Trouble::Refused { pods, .. }) = &mut self.trouble else {
+            return;
+        };
+        let held_back = self.fleet.held_back().take(NAMED_PODS);
+        let names: Vec<String> = held_back
+            .map(|instance| labels::pod_name(name, instance))
+            .collect();
+        if !names.is_empty() {
+            *pods = names;
+        } else if self.fleet.is_accepted() {
+            self.trouble = None;
+        }
+    }
+
+    fn tell(
+        &mut self,
+        resource: &FunctionResource,
+        context: &Context<'_>,
+        tasks: &mut JoinSet<Done>,
+    ) {
+        if self.telling || self.tell_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        let known = self.told.as_ref().or(resource.status.as_ref());
+        let (pods, trouble) = (self.pods.values(), self.trouble.as_ref());
+        let status = status::of(resource, known, pods, context.demands, trouble);
+        if known == Some(&status) {
+            return;
+        }
+        let event = status::event(known, &status);
+        self.telling = true;
+        let (writer, function) = (context.writer.clone(), context.name.to_owned());
+        let about = resource.object_ref(&());
+        self.spawn(context.name, tasks, async move {
+            let told = writer.tell(&function, &status).await;
+            match (&told, event) {
+                (Ok(()), Some(event)) => writer.note(&about, &event).await,
+                (Ok(()), None) => {}
+                (Err(error), _) => tracing::warn!(%function, %error, "a status was not written"),
+            }
+            let failed = told.is_err();
+            What::StatusTold { status, failed }
+        });
+    }
+}
+
+fn seen(pod: &Pod) -> fleet::Pod {
+    fleet::Pod {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        instance: pod
+            .labels()
+            .get(labels::INSTANCE)
+            .cloned()
+            .unwrap_or_default(),
+        is_over: status::is_over(pod),
+        is_being_deleted: status::is_being_deleted(pod),
+    }
+}

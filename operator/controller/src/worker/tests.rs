@@ -1,0 +1,258 @@
+//! The worker against an API server that notes each call and refuses what it is told to.
+//!
+//! Watches and gateways are played by the tests. Each call is answered in turn, so no test waits.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use pilotlight_core::wire::Demand;
+use serde_json::{Value, json};
+
+use super::*;
+
+#[derive(Default)]
+struct ApiServer {
+    calls: Vec<(Method, String, Value)>,
+    quota_message: Option<&'static str>,
+}
+
+struct Fixture {
+    worker: Worker,
+    server: Arc<Mutex<ApiServer>>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let server = Arc::new(Mutex::new(ApiServer::default()));
+        let answering = server.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = answering.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.expect("a body").to_bytes();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let (code, answer) =
+                    server
+                        .lock()
+                        .expect("not poisoned")
+                        .answer(head.method, head.uri.path(), body);
+                let answer = Response::builder()
+                    .status(code)
+                    .body(Body::from(answer.to_string().into_bytes()));
+                Ok::<_, std::convert::Infallible>(answer.expect("an answer"))
+            }
+        });
+        let options = Options {
+            namespace: "functions".to_owned(),
+            gateway_service: "gateway".to_owned(),
+            gateway_namespace: "system".to_owned(),
+            region: "eu-central-1".to_owned(),
+            images: BTreeMap::from([("python3.11".to_owned(), "python:1".to_owned())]),
+        };
+        let worker = Worker::new(Client::new(service, "functions"), &options);
+        Fixture { worker, server }
+    }
+
+    /// Both watches have told what there is: one function.
+    async fn started(function: &FunctionResource) -> Self {
+        let mut fixture = Fixture::new();
+        for event in [Event::Init, Event::InitApply(function.clone())] {
+            fixture.worker.on_function(event);
+        }
+        fixture.worker.on_function(Event::InitDone);
+        fixture.worker.on_pod(Event::Init);
+        fixture.worker.on_pod(Event::InitDone);
+        fixture.finish().await;
+        fixture
+    }
+
+    fn wanted(&mut self, function: &FunctionResource, instances: &[&str]) {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        self.worker.on_told(Told::Connected(address));
+        let demand = Demand {
+            function: "hello".parse().expect("a name"),
+            uid: function.uid().expect("a UID"),
+            revision: function.spec.revision(),
+            instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+            in_flight: 0,
+            queued: 0,
+        };
+        self.worker.on_told(Told::Demand(address, demand));
+    }
+
+    /// All steps come to their end.
+    async fn finish(&mut self) {
+        while let Some(done) = self.worker.tasks.join_next().await {
+            self.worker.on_done(done.expect("a step that ends"));
+        }
+    }
+
+    /// The calls since the last time, as `METHOD kind name`.
+    fn calls(&self) -> Vec<String> {
+        let calls = std::mem::take(&mut self.server.lock().expect("not poisoned").calls);
+        let told = calls.iter().map(|(method, path, body)| {
+            let mut parts = path.rsplit('/').take_while(|part| *part != "functions");
+            match method {
+                &Method::POST => {
+                    let name = body["metadata"]["name"].as_str().unwrap_or_default();
+                    format!("POST {} {name}", parts.next().unwrap_or_default())
+                }
+                method => format!("{method} {path}"),
+            }
+        });
+        told.collect()
+    }
+
+    /// The `Ready` conditions that were told since the last time.
+    fn told(&self) -> Vec<(String, String)> {
+        let mut server = self.server.lock().expect("not poisoned");
+        let statuses = server
+            .calls
+            .extract_if(.., |(_, path, _)| path.ends_with("/status"));
+        let ready = statuses.map(|(_, _, body)| body["status"]["conditions"][0].clone());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        ready
+            .map(|one| (text(&one["reason"]), text(&one["message"])))
+            .collect()
+    }
+}
+
+impl ApiServer {
+    fn answer(&mut self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let is_pod = method == Method::POST && path.ends_with("/pods");
+        self.calls.push((method, path.to_owned(), body.clone()));
+        match self.quota_message {
+            Some(message) if is_pod => {
+                let status = json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "reason": "Forbidden", "code": 403, "message": message,
+                });
+                (StatusCode::FORBIDDEN, status)
+            }
+            // A Function's spec is not in what is sent of its status.
+            _ if path.ends_with("/status") => (StatusCode::OK, resource(function("u1"), &body)),
+            _ => (StatusCode::CREATED, body),
+        }
+    }
+}
+
+fn resource(function: FunctionResource, with: &Value) -> Value {
+    let mut all = serde_json::to_value(function).expect("JSON");
+    all["status"] = with["status"].clone();
+    all
+}
+
+fn function(uid: &str) -> FunctionResource {
+    let text = json!({
+        "apiVersion": "pilotlight.dev/v1alpha1",
+        "kind": "Function",
+        "metadata": { "name": "hello", "namespace": "functions", "uid": uid, "generation": 1 },
+        "spec": { "runtime": "python3.11", "code": { "inline": { "a.py": "1" } } },
+    });
+    serde_json::from_value(text).expect("a Function")
+}
+
+fn pod(instance: &str) -> Pod {
+    let text = json!({
+        "metadata": {
+            "name": format!("hello-{instance}"),
+            "uid": format!("uid-{instance}"),
+            "labels": { labels::FUNCTION: "hello", labels::INSTANCE: instance },
+        },
+    });
+    serde_json::from_value(text).expect("a pod")
+}
+
+const CODE: &str = "/api/v1/namespaces/functions/configmaps/hello-code-";
+const PODS: &str = "/api/v1/namespaces/functions/pods";
+
+#[tokio::test]
+async fn code_is_stored_before_the_pod_and_the_pod_made_once_though_the_watch_lags() {
+    let function = function("u1");
+    let mut fixture = Fixture::new();
+    fixture.worker.on_function(Event::Apply(function.clone()));
+    fixture.wanted(&function, &["a"]);
+    fixture.finish().await;
+    assert_eq!(
+        fixture.calls(),
+        [""; 0],
+        "the watches have not told all yet"
+    );
+
+    let mut fixture = Fixture::started(&function).await;
+    assert!(fixture.calls()[0].starts_with(&format!("PATCH {CODE}")));
+    fixture.wanted(&function, &["a"]);
+    fixture.wanted(&function, &["a"]);
+    fixture.finish().await;
+    fixture.wanted(&function, &["a"]);
+    fixture.finish().await;
+    assert_eq!(fixture.calls(), ["POST pods hello-a"]);
+}
+
+#[tokio::test]
+async fn a_refusal_names_all_pods_that_wait_and_stays_though_the_watch_shows_the_function() {
+    let function = function("u1");
+    let mut fixture = Fixture::started(&function).await;
+    fixture.server.lock().expect("not poisoned").quota_message = Some("exceeded quota: none");
+    fixture.worker.on_alarm();
+    fixture.told();
+    fixture.wanted(&function, &["a", "b"]);
+    fixture.finish().await;
+    fixture
+        .worker
+        .functions
+        .get_mut("hello")
+        .expect("known")
+        .wake(Instant::now() + std::time::Duration::from_secs(1));
+    fixture.worker.on_function(Event::Apply(function));
+    fixture.finish().await;
+    let told = fixture.told();
+    let (reason, message) = told.last().expect("a status");
+    assert_eq!(reason, "PodRefused");
+    assert!(message.starts_with("hello-a"), "{message}");
+    assert!(
+        told.iter().any(|(_, message)| message.contains("hello-b")),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().all(|(reason, _)| reason == "PodRefused"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_function_made_anew_has_its_code_stored_anew_while_an_old_pod_ends() {
+    let old = function("u1");
+    let mut fixture = Fixture::started(&old).await;
+    fixture.worker.on_pod(Event::Apply(pod("a")));
+    fixture.worker.on_function(Event::Delete(old));
+    fixture.finish().await;
+    fixture.calls();
+
+    let new = function("u2");
+    fixture.worker.on_function(Event::Apply(new.clone()));
+    fixture.wanted(&new, &["b"]);
+    fixture.finish().await;
+    let calls = fixture.calls();
+    let code = calls.iter().position(|call| call.contains(CODE));
+    let pod = calls.iter().position(|call| call == "POST pods hello-b");
+    assert!(code.is_some() && code < pod, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_pod_that_nobody_wants_goes_when_all_gateways_were_heard() {
+    let function = function("u1");
+    let mut fixture = Fixture::started(&function).await;
+    fixture.worker.on_pod(Event::Apply(pod("a")));
+    fixture.wanted(&function, &[]);
+    fixture.finish().await;
+    let is_deletion = |call: &String| call == &format!("DELETE {PODS}/hello-a");
+    assert!(!fixture.calls().iter().any(is_deletion));
+    let later = Instant::now() + std::time::Duration::from_secs(3);
+    assert!(fixture.worker.demands.wake(later));
+    fixture.worker.settle("hello");
+    fixture.finish().await;
+    assert!(fixture.calls().iter().any(is_deletion));
+}
