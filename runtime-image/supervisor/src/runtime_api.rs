@@ -123,7 +123,7 @@ async fn answer(worker: &Shared, request: Request<Incoming>) -> Response<Full<By
             Payload::TooLarge => too_large(),
             Payload::Truncated => truncated(),
         },
-        Some(Call::Restore) => refuse(
+        Some(Call::Restore) => body::error(
             StatusCode::FORBIDDEN,
             "InvalidStateTransition",
             "This instance was not started from a snapshot.",
@@ -144,7 +144,7 @@ async fn next(worker: &Shared) -> Response<Full<Bytes>> {
     match called {
         Ok(delivery) => match delivery.await {
             Ok(delivery) => delivered(delivery),
-            Err(_) => refuse(
+            Err(_) => body::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerError",
                 "The instance ends.",
@@ -183,16 +183,18 @@ fn accepted(result: Result<(), Refusal>) -> Response<Full<Bytes>> {
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::ResponseTooLarge => too_large(),
-        Refusal::InvalidRequestId => refuse(
+        Refusal::InvalidRequestId => body::error(
             StatusCode::BAD_REQUEST,
             "InvalidRequestID",
             "Invalid request ID",
         ),
-        Refusal::InvalidState | Refusal::Busy | Refusal::Starting | Refusal::Draining => refuse(
-            StatusCode::FORBIDDEN,
-            "InvalidStateTransition",
-            "This call is not allowed in the runtime's present state.",
-        ),
+        Refusal::InvalidState | Refusal::Busy | Refusal::Starting | Refusal::Draining => {
+            body::error(
+                StatusCode::FORBIDDEN,
+                "InvalidStateTransition",
+                "This call is not allowed in the runtime's present state.",
+            )
+        }
     }
 }
 
@@ -206,7 +208,7 @@ fn too_large() -> Response<Full<Bytes>> {
 }
 
 fn truncated() -> Response<Full<Bytes>> {
-    refuse(
+    body::error(
         StatusCode::BAD_REQUEST,
         "TruncatedHTTPRequest",
         "The request's body broke off.",
@@ -218,15 +220,11 @@ fn refuse_mode(headers: &HeaderMap) -> Response<Full<Bytes>> {
         Some(b"streaming") => "Response streaming is not supported yet: post the whole response.",
         _ => "Lambda-Runtime-Function-Response-Mode must be streaming or absent.",
     };
-    refuse(
+    body::error(
         StatusCode::BAD_REQUEST,
         "InvalidFunctionResponseMode",
         message,
     )
-}
-
-fn refuse(status: StatusCode, error_type: &str, message: &str) -> Response<Full<Bytes>> {
-    body::error(status, error_type, message)
 }
 
 fn content_type(headers: &HeaderMap) -> Option<HeaderValue> {
