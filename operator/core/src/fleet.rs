@@ -191,6 +191,7 @@ mod tests {
             instances: instances.iter().map(|name| (*name).to_owned()).collect(),
             in_flight: 0,
             queued: 0,
+            released: false,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fleet;
 pub mod function;
 pub mod instance;
+pub mod ownership;
 pub mod pool;
 pub mod queue;
 mod roster;

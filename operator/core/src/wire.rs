@@ -210,6 +210,9 @@ pub struct Demand {
     pub instances: BTreeSet<String>,
     pub in_flight: usize,
     pub queued: usize,
+    /// This gateway speaks for the function no longer, and says nothing of its instances.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 #[cfg(test)]

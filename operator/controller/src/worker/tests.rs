@@ -78,6 +78,7 @@ impl Fixture {
             instances: instances.iter().map(|name| (*name).to_owned()).collect(),
             in_flight: 0,
             queued: 0,
+            released: false,
         };
         self.worker.on_told(Told::Demand(address, demand));
     }

@@ -11,9 +11,9 @@ use pilotlight_api::labels;
 use pilotlight_core::function::FunctionName;
 use tokio::sync::watch;
 
-use super::demand::Ledger;
+use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
-use crate::backend::{Backend, Promise, Running};
+use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 
 /// Why the API server refused the last pod of a function, as its status says.
@@ -33,11 +33,12 @@ struct Wish {
     ledger: Ledger,
     function: FunctionName,
     instance: String,
+    id: WishId,
 }
 
 impl Drop for Wish {
     fn drop(&mut self) {
-        self.ledger.give_up(&self.function, &self.instance);
+        self.ledger.give_up(&self.function, self.id);
         self.pods.forget(&self.instance);
     }
 }
@@ -48,19 +49,11 @@ impl PodBackend {
         deployment: &Deployment,
         instance: &str,
     ) -> Result<Box<dyn Running>, Arc<str>> {
-        let Source::Cluster { uid } = &deployment.source else {
+        let Source::Cluster { .. } = &deployment.source else {
             return Err(Arc::from("its code lies on a machine, not in the cluster"));
         };
         let mut state = self.pods.follow(instance);
         let mut refusals = self.refusals.clone();
-        let wish = Wish {
-            pods: self.pods.clone(),
-            ledger: self.ledger.clone(),
-            function: deployment.name.clone(),
-            instance: instance.to_owned(),
-        };
-        self.ledger
-            .want(&deployment.name, uid, &deployment.revision, instance);
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
@@ -68,11 +61,7 @@ impl PodBackend {
                 PodState::Starting => {}
                 PodState::Ready(ip) => {
                     let address = SocketAddr::new(ip, labels::CONTROL_PORT);
-                    return Ok(Box::new(PodInstance {
-                        address,
-                        state,
-                        _wish: wish,
-                    }));
+                    return Ok(Box::new(PodInstance { address, state }));
                 }
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
@@ -92,6 +81,18 @@ impl PodBackend {
 }
 
 impl Backend for PodBackend {
+    fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
+        let function = deployment.name.clone();
+        let id = self.ledger.want(&function, instance);
+        Box::new(Wish {
+            pods: self.pods.clone(),
+            ledger: self.ledger.clone(),
+            function,
+            instance: instance.to_owned(),
+            id,
+        })
+    }
+
     fn start<'a>(
         &'a self,
         deployment: &'a Deployment,
@@ -110,7 +111,6 @@ impl Backend for PodBackend {
 struct PodInstance {
     address: SocketAddr,
     state: watch::Receiver<PodState>,
-    _wish: Wish,
 }
 
 impl Running for PodInstance {
@@ -132,7 +132,8 @@ impl Running for PodInstance {
     }
 
     fn end(self: Box<Self>) -> Promise<'static, ()> {
-        // Leaving the demand is all: its log is the container's, and the controller sees to it.
-        Box::pin(async move { drop(self) })
+        // It leaves the demand with its reservation; the rest is the controller's to do, and its
+        // log is the container's.
+        Box::pin(async {})
     }
 }
