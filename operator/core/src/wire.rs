@@ -198,8 +198,10 @@ pub const DEMAND_PATH: &str = "/pilotlight/v1/demand";
 
 /// Which instances of one function shall live. The controller makes those that are missing and
 /// deletes all others of the function that no gateway wants.
+///
+/// During an upgrade one side is newer than the other: unknown fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Demand {
     pub function: FunctionName,
     /// Of the Function resource: one of the same name made later is another.
@@ -224,6 +226,14 @@ mod tests {
         };
         assert_eq!(status.to_string().parse(), Ok(status));
         assert!("7 sleeping".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn a_demand_of_a_newer_gateway_is_understood() {
+        let text = r#"{"function":"hello","uid":"u","revision":"r","instances":["a"],
+            "inFlight":1,"queued":2,"added":{"later":true}}"#;
+        let demand: Demand = serde_json::from_str(text).expect("a demand");
+        assert_eq!((demand.in_flight, demand.queued), (1, 2));
     }
 
     #[test]
