@@ -102,6 +102,8 @@ pub(crate) enum Happening {
     Boot(InstanceId),
     /// A supervisor could not be started.
     StartFails(InstanceId),
+    /// Whoever makes instances refuses.
+    StartRefused(InstanceId),
     MachineWake(InstanceId),
     LeaseArrives(InstanceId, u64),
     StopArrives(InstanceId),
@@ -247,6 +249,10 @@ impl World {
             Happening::StartFails(id) => self.pool_hears(pool::Event::Gone {
                 instance: id,
                 reason: Arc::from("image cannot be pulled"),
+            }),
+            Happening::StartRefused(id) => self.pool_hears(pool::Event::Refused {
+                instance: id,
+                reason: Arc::from("exceeded quota"),
             }),
             Happening::MachineWake(id) => self.machine_wakes(id),
             Happening::LeaseArrives(id, invocation) => self.lease_arrives(id, invocation),
@@ -433,6 +439,7 @@ impl World {
                     let delay = millis(self.rng.u64(0..2_000));
                     match self.rng.u8(..) {
                         0..10 => self.after(delay, Happening::StartFails(instance)),
+                        10..15 => self.after(delay, Happening::StartRefused(instance)),
                         _ => {
                             self.booting.insert(instance);
                             self.after(delay, Happening::Boot(instance));
