@@ -44,6 +44,10 @@ pub const TRACE_ID: &str = "lambda-runtime-trace-id";
 /// The environment variable that holds an [`InstanceConfig`] as JSON.
 pub const CONFIG_VARIABLE: &str = "PILOTLIGHT_INSTANCE";
 
+/// Begins the name of each variable of a supervisor that comes from a secret or config map: without
+/// it, it is the runtime process's.
+pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
+
 /// All that a supervisor needs to know to run one function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -68,7 +72,8 @@ pub struct InstanceConfig {
     pub command: Vec<String>,
     /// Its working directory, `LAMBDA_TASK_ROOT`.
     pub task_root: PathBuf,
-    /// Its whole environment but for `AWS_LAMBDA_RUNTIME_API`, which the supervisor adds.
+    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, and what it was given under
+    /// [`GIVEN_PREFIX`] and is not named here.
     pub environment: BTreeMap<String, String>,
 }
 
