@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::Options;
+use crate::metrics::{Metrics, Operation};
 
 /// A gateway says something each second; one that does not is gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -44,7 +45,12 @@ pub(crate) enum Told {
 }
 
 /// Follows the endpoints for ever.
-pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Sender<Told>) {
+pub(crate) async fn follow(
+    client: Client,
+    options: &Options,
+    worker: mpsc::Sender<Told>,
+    metrics: Metrics,
+) {
     let service = format!("kubernetes.io/service-name={}", options.gateway_service);
     let slices = Api::<EndpointSlice>::namespaced(client, &options.gateway_namespace);
     let selected = watcher::Config::default().labels(&service);
@@ -65,7 +71,10 @@ pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Send
             Ok(Event::Delete(slice)) => {
                 slices.remove(&slice.name_any());
             }
-            Err(error) => tracing::warn!(%error, "the watch of gateways is interrupted"),
+            Err(error) => {
+                metrics.failed(Operation::watch);
+                tracing::warn!(%error, "the watch of gateways is interrupted");
+            }
         }
         let present: BTreeSet<SocketAddr> = slices.values().flatten().copied().collect();
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {

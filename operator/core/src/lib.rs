@@ -12,6 +12,7 @@
 //!   └── wanted = in flight + queued: start, stop        └── failure: what the caller is told
 //! ```
 
+pub mod election;
 pub mod failure;
 pub mod fleet;
 pub mod function;

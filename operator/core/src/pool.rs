@@ -84,6 +84,11 @@ pub enum Event {
         instance: InstanceId,
         reason: Arc<str>,
     },
+    /// The instance was not made: whoever makes them refuses at present, and paces its own attempts.
+    Refused {
+        instance: InstanceId,
+        reason: Arc<str>,
+    },
     /// The function has a new manifest: its instances are replaced.
     Replaced { settings: Settings },
     /// The function is deleted.
@@ -142,6 +147,8 @@ struct Backoff {
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// A refusal costs nothing and may end at any time; a failed start costs an instance.
+const BACKOFF_REFUSED: Duration = Duration::from_secs(1);
 
 /// One function's pool. See the module's text.
 #[derive(Debug)]
@@ -184,7 +191,10 @@ impl Pool {
             Event::Told { instance, status } => self.on_told(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
             Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
-            Event::Gone { instance, reason } => self.on_gone(now, instance, reason),
+            Event::Gone { instance, reason } => self.on_gone(now, instance, reason, BACKOFF_LAST),
+            Event::Refused { instance, reason } => {
+                self.on_gone(now, instance, reason, BACKOFF_REFUSED);
+            }
             Event::Replaced { settings } => {
                 self.settings = settings;
                 self.backoff = None;
@@ -364,14 +374,14 @@ impl Pool {
         }
     }
 
-    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>) {
+    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, longest: Duration) {
         if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
             return;
         }
         let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures) + 1;
         let pause = BACKOFF_FIRST
             .saturating_mul(1 << (failures - 1).min(16))
-            .min(BACKOFF_LAST);
+            .min(longest);
         self.backoff = Some(Backoff {
             failures,
             until: now + pause,

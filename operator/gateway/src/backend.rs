@@ -30,6 +30,11 @@ pub trait Backend: Debug + Send + Sync {
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>>;
 
+    /// Whether no instances of the function are made at present: to ask again soon costs nothing.
+    fn refuses(&self, _: &Deployment) -> bool {
+        false
+    }
+
     /// The load of a function, at each change of it.
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
 }

@@ -39,7 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::backend::{PodBackend, Refusals};
+use self::backend::{PodBackend, Refusals, Refused};
 use self::demand::Ledger;
 use self::peers::{ClusterPeers, Members};
 use self::pods::Pods;
@@ -347,7 +347,7 @@ impl Functions {
         let Ok(name) = FunctionName::try_from(function.name_any()) else {
             return;
         };
-        let refusal: Option<Arc<str>> = function.refusal().map(Arc::from);
+        let refusal = function.refusal().map(Refused::from);
         self.refused.send_if_modified(|refusals| {
             if refusals.get(&name) == refusal.as_ref() {
                 return false;

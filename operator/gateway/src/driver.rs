@@ -320,10 +320,15 @@ impl Driver {
         let Some((key, instance)) = self.tasks.names.remove(&id) else {
             return;
         };
+        let backend = self.surroundings.backend.clone();
         self.with(key, |function| {
             tracing::debug!(function = %function.deployment.name, ?instance, %reason, "instance gone");
             function.instances.remove(&instance);
-            function.pool.handle(Instant::now(), pool::Event::Gone { instance, reason });
+            let event = match backend.refuses(&function.deployment) {
+                true => pool::Event::Refused { instance, reason },
+                false => pool::Event::Gone { instance, reason },
+            };
+            function.pool.handle(Instant::now(), event);
         });
     }
 

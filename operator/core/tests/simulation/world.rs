@@ -114,6 +114,8 @@ pub(crate) enum Happening {
     Boot(InstanceId),
     /// A supervisor could not be started.
     StartFails(InstanceId),
+    /// Whoever makes instances refuses.
+    StartRefused(InstanceId),
     MachineWake(InstanceId),
     LeaseArrives(InstanceId, u64),
     StopArrives(InstanceId),
@@ -270,6 +272,14 @@ impl World {
             Happening::Boot(id) if self.booting.remove(&id) => self.boot(id),
             Happening::Boot(_) => {}
             Happening::StartFails(id) => self.link_ends(id, "image cannot be pulled"),
+            Happening::StartRefused(id) => {
+                if self.links.remove(&id).is_some() {
+                    self.pool_hears(pool::Event::Refused {
+                        instance: id,
+                        reason: Arc::from("exceeded quota"),
+                    });
+                }
+            }
             Happening::MachineWake(id) => self.machine_wakes(id),
             Happening::LeaseArrives(id, invocation) => self.lease_arrives(id, invocation),
             Happening::StopArrives(id) => self.stop_arrives(id),
@@ -554,6 +564,7 @@ impl World {
                     let delay = millis(self.rng.u64(0..2_000));
                     match self.rng.u8(..) {
                         0..10 => self.after(delay, Happening::StartFails(instance)),
+                        10..15 => self.after(delay, Happening::StartRefused(instance)),
                         _ => {
                             self.booting.insert(instance);
                             self.after(delay, Happening::Boot(instance));

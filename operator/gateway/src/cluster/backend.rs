@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pilotlight_api::labels;
+use pilotlight_api::resource::Refusal;
 use pilotlight_core::function::FunctionName;
 use tokio::sync::watch;
 
@@ -16,8 +17,35 @@ use super::pods::{PodState, Pods};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 
-/// Why the API server refused the last pod of a function, as its status says.
-pub(crate) type Refusals = HashMap<FunctionName, Arc<str>>;
+/// Why pods of functions are not made, as their statuses say.
+pub(crate) type Refusals = HashMap<FunctionName, Refused>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    of_all_pods: bool,
+    message: Arc<str>,
+}
+
+impl Refused {
+    /// Why this pod is not made. A refusal that names others is an older one.
+    fn of(&self, pod: &str) -> Option<Arc<str>> {
+        let concerns_it = self.of_all_pods || self.message.contains(pod);
+        concerns_it.then(|| self.message.clone())
+    }
+}
+
+impl From<Refusal<'_>> for Refused {
+    fn from(refusal: Refusal<'_>) -> Self {
+        let (of_all_pods, message) = match refusal {
+            Refusal::Pods(message) => (false, message),
+            Refusal::Function(message) => (true, message),
+        };
+        Refused {
+            of_all_pods,
+            message: Arc::from(message),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct PodBackend {
@@ -65,10 +93,9 @@ impl PodBackend {
                 }
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
-            // A refusal of another pod is an older one.
-            let refusal = refusals.borrow_and_update().get(&deployment.name).cloned();
-            if let Some(refusal) = refusal.filter(|refusal| refusal.contains(&pod)) {
-                return Err(refusal);
+            let refused = refusals.borrow_and_update().get(&deployment.name).cloned();
+            if let Some(reason) = refused.and_then(|refused| refused.of(&pod)) {
+                return Err(reason);
             }
             tokio::select! {
                 changed = state.changed() => if changed.is_err() {
@@ -99,6 +126,10 @@ impl Backend for PodBackend {
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
         Box::pin(self.start(deployment, instance))
+    }
+
+    fn refuses(&self, deployment: &Deployment) -> bool {
+        self.refusals.borrow().contains_key(&deployment.name)
     }
 
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize) {
@@ -135,5 +166,19 @@ impl Running for PodInstance {
         // It leaves the demand with its reservation; the rest is the controller's to do, and its
         // log is the container's.
         Box::pin(async {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_fails_the_pods_that_it_names_and_one_of_the_function_all() {
+        let named = Refused::from(Refusal::Pods("hello-a, hello-b: exceeded quota"));
+        assert!(named.of("hello-b").is_some());
+        assert_eq!(named.of("hello-c"), None);
+        let all = Refused::from(Refusal::Function("no image"));
+        assert_eq!(all.of("hello-c").as_deref(), Some("no image"));
     }
 }
