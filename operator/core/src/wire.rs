@@ -8,6 +8,7 @@
 //! POST /lease    event in, answer out; 409 with `pilotlight-refusal` if it never started
 //! GET  /status   a line `<epoch> <condition>` now, and one at each change
 //! POST /drain    take no further lease, finish, end
+//! POST /claim    a [`Claim`] as a line of JSON, then code as a tar; 409 if another was first
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::instance::{Condition, Status};
 pub const LEASE_PATH: &str = "/lease";
 pub const STATUS_PATH: &str = "/status";
 pub const DRAIN_PATH: &str = "/drain";
+pub const CLAIM_PATH: &str = "/claim";
 
 /// On a lease: the invocation's request id.
 pub const REQUEST_ID: &str = "pilotlight-request-id";
@@ -43,6 +45,33 @@ pub const TRACE_ID: &str = "lambda-runtime-trace-id";
 
 /// The environment variable that holds an [`InstanceConfig`] as JSON.
 pub const CONFIG_VARIABLE: &str = "PILOTLIGHT_INSTANCE";
+
+/// The environment variable that holds an [`Unclaimed`] as JSON.
+pub const UNCLAIMED_VARIABLE: &str = "PILOTLIGHT_UNCLAIMED";
+
+/// A supervisor that has this waits for a [`Claim`] before it starts anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unclaimed {
+    /// As in [`InstanceConfig`].
+    pub listen: String,
+    pub ends_with_parent: bool,
+    /// Names in a claim's tar are below this: `/` in an image.
+    pub root: PathBuf,
+}
+
+/// What an unclaimed instance becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The name that it has from now on.
+    pub instance: String,
+    /// `None` for one that was started with its configuration, and lacks the code alone.
+    pub config: Option<InstanceConfig>,
+}
+
+/// In the answer to a claim that came too late: the instance that it has become.
+pub const INSTANCE: &str = "pilotlight-instance";
 
 /// Begins the name of each variable of a supervisor that comes from a secret or config map: without
 /// it, it is the runtime process's.

@@ -7,12 +7,13 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pilotlight_core::wire::{LogRecord, LogSource};
+use pilotlight_core::wire::{LISTENING, LogRecord, LogSource};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
@@ -78,6 +79,18 @@ impl Log {
         }
         Some(taken)
     }
+}
+
+/// The first record: tells the parent where leases are taken. Nothing waits in the pipe yet.
+pub(crate) fn announce(listening: SocketAddr) -> io::Result<()> {
+    let record = LogRecord {
+        time: &format!("{:.6}", jiff::Timestamp::now()),
+        source: LogSource::Platform,
+        request_id: None,
+        text: &format!("{LISTENING}{listening}"),
+    };
+    writeln!(io::stdout(), "{record}")?;
+    io::stdout().flush()
 }
 
 /// Writes what is logged, until the log is closed.

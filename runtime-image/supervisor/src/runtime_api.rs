@@ -18,6 +18,7 @@ use pilotlight_core::wire;
 use tokio::net::TcpListener;
 
 use crate::body::{self, JSON, Payload};
+use crate::connection;
 use crate::invocation::{Delivery, Posted};
 use crate::worker::Shared;
 
@@ -35,12 +36,7 @@ const HEAD_LIMIT: usize = 2 * 1024 * 1024;
 /// Serves as long as the instance lives.
 pub(crate) async fn serve(listener: TcpListener, worker: Shared) {
     loop {
-        // Out of file descriptors, or the peer has gone already: the next one may do better.
-        let Ok((stream, _)) = listener.accept().await else {
-            continue;
-        };
-        // Fails only on a connection that is gone.
-        let _ = stream.set_nodelay(true);
+        let stream = connection::next(&listener).await;
         let worker = worker.clone();
         let service = service_fn(move |request| {
             let worker = worker.clone();
