@@ -2,14 +2,13 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        code, archive, python, custom, cache
+//!     ▲        code, python, custom, cache
 //!     └── watch
 //! ```
 //!
 //! Owns the arguments, the start, each reload and the end. Deployments, calls and processes are
 //! the gateway's; this only tells it what there is.
 
-mod archive;
 mod cache;
 mod code;
 mod custom;
