@@ -238,13 +238,6 @@ def test_a_quota_fails_the_call_with_the_reason_and_the_status_tells_it(function
         kubectl("delete", "resourcequota", "none")
 
 
-def test_what_is_not_supported_yet_is_told_by_the_status(function):
-    archive = {"archive": {"url": "https://host/a.zip", "sha256": "0" * 64}}
-    name = function("e2e-archive", "", code=archive)
-    until(lambda: ready_condition(name).get("reason") == "CodeNotSupported", 10,
-          lambda: ready_condition(name))
-
-
 @pytest.mark.parametrize("part", ["controller", "gateway"])
 def test_instances_outlive_a_restart_of_the_system(function, invoke, part):
     name = function("e2e-restart", COUNTS)

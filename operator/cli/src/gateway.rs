@@ -4,6 +4,7 @@
 //! (`pilotlight_gateway::cluster`).
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pilotlight_gateway::Config;
@@ -47,6 +48,9 @@ pub(crate) struct Args {
         requires = "service"
     )]
     address: Option<IpAddr>,
+    /// A directory for code from archives [default: below the system's temporary directory].
+    #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIRECTORY")]
+    cache: Option<PathBuf>,
     /// Region of the functions' ARNs, and AWS_REGION of their instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -90,8 +94,15 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             service,
             address: SocketAddr::new(ip, port),
         });
-        let namespace = args.namespace;
-        cluster::serve(Place { namespace, among }, config, listener, stop).await?;
+        let cache = args
+            .cache
+            .unwrap_or_else(|| std::env::temp_dir().join("pilotlight"));
+        let place = Place {
+            namespace: args.namespace,
+            cache,
+            among,
+        };
+        cluster::serve(place, config, listener, stop).await?;
         Ok(Exit::Success)
     })
 }

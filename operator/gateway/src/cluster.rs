@@ -11,6 +11,8 @@
 //! away, what is known stays in force.
 
 mod backend;
+mod claim;
+mod codes;
 mod demand;
 mod peers;
 mod pods;
@@ -18,6 +20,7 @@ mod pods;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -31,8 +34,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
-use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::{Code, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
 use tokio::net::TcpListener;
@@ -40,6 +43,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::backend::{PodBackend, Refusals, Refused};
+use self::codes::Codes;
 use self::demand::Ledger;
 use self::peers::{ClusterPeers, Members};
 use self::pods::Pods;
@@ -53,6 +57,8 @@ use crate::server::{self, Config, Gateway};
 pub struct Place {
     /// Where the Functions are.
     pub namespace: String,
+    /// A directory for code from archives.
+    pub cache: PathBuf,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
     /// one; `None` if there is no other.
     pub among: Option<Among>,
@@ -90,11 +96,13 @@ pub async fn serve(
         .map_err(|error| ServeError::Client(Box::new(error)))?;
     let namespace = place.namespace.as_str();
     let (pods, ledger) = (Pods::default(), Ledger::new());
+    let codes = Codes::new(place.cache.clone());
     let (refused, refusals) = watch::channel(Arc::default());
     let backend = PodBackend {
         pods: pods.clone(),
         ledger: ledger.clone(),
         refusals,
+        codes: codes.clone(),
     };
     let cluster = place
         .among
@@ -115,6 +123,7 @@ pub async fn serve(
         gateway: gateway.clone(),
         pods,
         ledger: ledger.clone(),
+        codes,
         refused,
         known: BTreeMap::new(),
         owned: HashSet::new(),
@@ -215,6 +224,7 @@ struct Functions {
     gateway: Gateway,
     pods: Pods,
     ledger: Ledger,
+    codes: Codes,
     refused: watch::Sender<Arc<Refusals>>,
     known: BTreeMap<FunctionName, Deployment>,
     /// Those of them that are this gateway's.
@@ -296,6 +306,11 @@ impl Functions {
             self.claim(name);
         }
         self.settle_ownership().await;
+        let archives = self.known.values().filter_map(|one| match &one.spec.code {
+            Code::Archive(archive) => Some(archive.sha256.as_str()),
+            _ => None,
+        });
+        self.codes.keep(&archives.collect());
     }
 
     /// Takes over what is this gateway's by now, and hands on what is not any more.

@@ -18,7 +18,7 @@ use pilotlight_api::instance_config::{Launch, Place, compose};
 use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, labels};
 use pilotlight_core::function::{FunctionName, Runtime};
-use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX};
+use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX, UNCLAIMED_VARIABLE, Unclaimed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,12 +37,17 @@ const FLUSH: u32 = 5;
 /// Code is read and executed by everybody, and written by nobody but root.
 const CODE_MODE: i32 = 0o755;
 
+/// The limit of an archive's content, and room for what a file system adds.
+const UNPACKED_MIB: u32 = 300;
+
 const TASK_ROOT: &str = "/var/task";
 
 /// Why a function has no pods.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unbuildable {
-    #[error("spec.code.{0} is not supported in a cluster yet: use inline, configMap or image")]
+    #[error(
+        "spec.code.{0} lies on a machine, not in the cluster: use inline, archive, configMap or image"
+    )]
     Code(&'static str),
     #[error(
         "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
@@ -88,8 +93,7 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     image(function, options)?;
     match &function.spec.code {
-        Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) => Ok(()),
-        Code::Archive(_) => Err(Unbuildable::Code("archive")),
+        Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) | Code::Archive(_) => Ok(()),
         Code::Path(_) => Err(Unbuildable::Code("path")),
     }
 }
@@ -113,16 +117,26 @@ pub(crate) fn pod(
     };
     let config = compose(name, spec, &launch(function), place);
     let config = serde_json::to_string(&config).expect("the configuration has string keys");
-    // Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
-    let config = config.replace('$', "$$");
+    let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
+    if let Code::Archive(_) = &spec.code {
+        let unclaimed = Unclaimed {
+            listen: place.listen.to_owned(),
+            ends_with_parent: false,
+            root: PathBuf::from("/"),
+        };
+        let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
+        variables.push(variable(UNCLAIMED_VARIABLE, &unclaimed));
+    }
     let (mut volumes, mut mounts) = (
-        vec![tmp(spec.ephemeral_storage.get())],
+        vec![empty("tmp", spec.ephemeral_storage.get())],
         vec![mount("tmp", "/tmp")],
     );
     if let Some(volume) = code_volume(function) {
         volumes.push(volume);
+        // An archive's code comes through the supervisor.
+        let read_only = !matches!(spec.code, Code::Archive(_));
         mounts.push(VolumeMount {
-            read_only: Some(true),
+            read_only: Some(read_only),
             ..mount("code", TASK_ROOT)
         });
     }
@@ -152,11 +166,7 @@ pub(crate) fn pod(
                 name: "instance".to_owned(),
                 image: Some(image(function, options)?),
                 image_pull_policy: Some("IfNotPresent".to_owned()),
-                env: Some(vec![EnvVar {
-                    name: CONFIG_VARIABLE.to_owned(),
-                    value: Some(config),
-                    ..EnvVar::default()
-                }]),
+                env: Some(variables),
                 env_from: Some(spec.environment_from.iter().map(given).collect()),
                 ports: Some(vec![ContainerPort {
                     name: Some("lease".to_owned()),
@@ -173,6 +183,15 @@ pub(crate) fn pod(
         }),
         ..Pod::default()
     })
+}
+
+/// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.replace('$', "$$")),
+        ..EnvVar::default()
+    }
 }
 
 /// Variables of the container from a secret or config map. Their prefix keeps them apart from what
@@ -289,7 +308,8 @@ fn code_volume(function: &FunctionResource) -> Option<Volume> {
             (code_name(function), Some(items.collect()))
         }
         Code::ConfigMap(name) => (name.as_str().to_owned(), None),
-        Code::Archive(_) | Code::Image(_) | Code::Path(_) => return None,
+        Code::Archive(_) => return Some(empty("code", UNPACKED_MIB)),
+        Code::Image(_) | Code::Path(_) => return None,
     };
     Some(Volume {
         name: "code".to_owned(),
@@ -312,9 +332,9 @@ fn key(place: usize) -> String {
     format!("file-{place}")
 }
 
-fn tmp(size_mib: u32) -> Volume {
+fn empty(name: &str, size_mib: u32) -> Volume {
     Volume {
-        name: "tmp".to_owned(),
+        name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
             size_limit: Some(Quantity(format!("{size_mib}Mi"))),
             ..EmptyDirVolumeSource::default()

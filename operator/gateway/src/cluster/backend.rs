@@ -5,13 +5,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
-use pilotlight_api::labels;
 use pilotlight_api::resource::Refusal;
+use pilotlight_api::{Archive, Code, labels};
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::wire::Claim;
 use tokio::sync::watch;
 
+use super::claim;
+use super::codes::Codes;
 use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
 use crate::backend::{Backend, Promise, Reservation, Running};
@@ -52,6 +56,7 @@ pub(crate) struct PodBackend {
     pub(crate) pods: Pods,
     pub(crate) ledger: Ledger,
     pub(crate) refusals: watch::Receiver<Arc<Refusals>>,
+    pub(crate) codes: Codes,
 }
 
 /// An instance that the demand names, until it is dropped.
@@ -80,17 +85,29 @@ impl PodBackend {
         let Source::Cluster { .. } = &deployment.source else {
             return Err(Arc::from("its code lies on a machine, not in the cluster"));
         };
-        let mut state = self.pods.follow(instance);
+        let state = self.pods.follow(instance);
+        let up = self.up(deployment, instance, state.clone());
+        let address = match &deployment.spec.code {
+            Code::Archive(archive) => self.up_with_code(up, archive, instance).await?,
+            _ => up.await?,
+        };
+        Ok(Box::new(PodInstance { address, state }))
+    }
+
+    /// Waits for the instance's pod.
+    async fn up(
+        &self,
+        deployment: &Deployment,
+        instance: &str,
+        mut state: watch::Receiver<PodState>,
+    ) -> Result<SocketAddr, Arc<str>> {
         let mut refusals = self.refusals.clone();
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
             match now {
                 PodState::Starting => {}
-                PodState::Ready(ip) => {
-                    let address = SocketAddr::new(ip, labels::CONTROL_PORT);
-                    return Ok(Box::new(PodInstance { address, state }));
-                }
+                PodState::Ready(ip) => return Ok(SocketAddr::new(ip, labels::CONTROL_PORT)),
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
             let refused = refusals.borrow_and_update().get(&deployment.name).cloned();
@@ -104,6 +121,37 @@ impl PodBackend {
                 Ok(()) = refusals.changed() => {}
             }
         }
+    }
+
+    /// Fetches the code while the pod comes up, and brings it there unless it has it.
+    async fn up_with_code(
+        &self,
+        up: impl Future<Output = Result<SocketAddr, Arc<str>>>,
+        archive: &Archive,
+        instance: &str,
+    ) -> Result<SocketAddr, Arc<str>> {
+        let mut code = pin!(self.codes.get(archive));
+        let mut up = pin!(up);
+        let (address, fetched) = tokio::select! {
+            biased;
+            address = &mut up => (address?, None),
+            fetched = &mut code => {
+                let tar = fetched?;
+                (up.await?, Some(tar))
+            }
+        };
+        if !claim::is_claimed(address).await? {
+            let tar = match fetched {
+                Some(tar) => tar,
+                None => code.await?,
+            };
+            let own = Claim {
+                instance: instance.to_owned(),
+                config: None,
+            };
+            claim::claim(address, &own, Some(&tar)).await?;
+        }
+        Ok(address)
     }
 }
 

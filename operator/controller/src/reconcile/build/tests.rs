@@ -130,9 +130,8 @@ fn the_settings_of_a_pod_are_passed_through() {
 
 #[test]
 fn what_cannot_be_built_is_said_with_what_to_do() {
-    let archive = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
-    let archived = function(json!({ "runtime": "custom", "code": { "archive": archive } }));
-    let unbuildable = check(&archived, &options()).expect_err("archive");
+    let local = function(json!({ "runtime": "custom", "code": { "path": "./code" } }));
+    let unbuildable = check(&local, &options()).expect_err("path");
     assert_eq!(unbuildable.reason(), "CodeNotSupported");
     let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
     let unbuildable = check(&newer, &options()).expect_err("no image");
@@ -157,4 +156,28 @@ fn secrets_and_config_maps_come_under_a_prefix_in_the_manifests_order() {
             { "prefix": "PILOTLIGHT_ENV_", "secretRef": { "name": "login" } },
         ])
     );
+}
+
+#[test]
+fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
+    let archive = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+    let spec = json!({ "runtime": "custom", "code": { "archive": archive } });
+    let pod = &built(spec)["spec"];
+    let container = &pod["containers"][0];
+    let names: Vec<_> = container["env"]
+        .as_array()
+        .expect("variables")
+        .iter()
+        .map(|variable| variable["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["PILOTLIGHT_INSTANCE", "PILOTLIGHT_UNCLAIMED"]);
+    let unclaimed = container["env"][1]["value"].as_str().expect("a value");
+    let unclaimed: serde_json::Value = serde_json::from_str(unclaimed).expect("JSON");
+    assert_eq!(
+        unclaimed,
+        json!({ "listen": "0.0.0.0:9001", "endsWithParent": false, "root": "/" })
+    );
+    assert_eq!(container["volumeMounts"][1]["mountPath"], "/var/task");
+    assert_eq!(container["volumeMounts"][1]["readOnly"], false);
+    assert_eq!(pod["volumes"][1]["emptyDir"]["sizeLimit"], "300Mi");
 }
