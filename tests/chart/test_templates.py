@@ -24,9 +24,9 @@ REFUSED = [
     ("gateway.service.port=http", "gateway.service.port", "want integer"),
     ("gateway.resources.limit.memory=1Gi", "gateway.resources", "'limit' not allowed"),
     ("gateway.resources.limits.memory=1 GB", "gateway.resources.limits.memory", "not match"),
-    ("controller.healthPort=-1", "controller.healthPort", "minimum: got -1"),
-    ("controller.leases=yes", "controller.leases", "want boolean"),
-    ("controller.replicas=2", "controller", "'replicas' not allowed"),
+    ("controller.replicas=-1", "controller.replicas", "minimum: got -1"),
+    ("controller.replicas=6", "controller.replicas", "maximum: got 6, want 5"),
+    ("controller.leases=true", "controller", "'leases' not allowed"),
     ("functionNamespace=My_Functions", "functionNamespace", "not match"),
     ("account=123456789012", "account", "want string"),
     ("region=Frankfurt", "region", "not match"),
@@ -88,6 +88,13 @@ def test_the_schema_knows_the_runtimes_of_the_crd():
     listed = re.search(r"\n( +)runtime:\n(?:\1 .*\n)*?\1  enum:\n((?:\1  - .*\n)+)", text)
     runtimes = {line.strip(" -") for line in listed[2].splitlines()}
     assert set(schema["properties"]["runtimeImages"]["properties"]) == runtimes
+
+
+def test_the_rights_are_on_the_lease_that_controllers_contend_for():
+    source = (REPOSITORY / "operator/controller/src/leadership.rs").read_text()
+    lease = re.search(r'LEASE: &str = "(.*)"', source)[1]
+    rights = template("--show-only=templates/rbac.yaml").stdout
+    assert f"resources: [leases]\n    resourceNames: [{lease}]\n" in rights
 
 
 def test_instances_are_selected_and_reached_as_the_code_says():

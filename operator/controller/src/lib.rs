@@ -66,7 +66,8 @@ pub enum RunError {
     Config(#[source] Box<kube::config::InferConfigError>),
     #[error("the watch of {0} ended")]
     Watch(&'static str),
-    #[error("it leads no more, as of the Lease {LEASE}: {0}")]
+    // The source says why.
+    #[error("it leads no more, as of the Lease {LEASE}")]
     Lease(#[source] Loss),
     #[error("the port for probes and metrics broke: {0}")]
     Health(#[source] std::io::Error),
