@@ -3,6 +3,8 @@
 //! Owns the arguments and the end. Functions, instances and calls are the gateway's
 //! (`pilotlight_gateway::cluster`).
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use pilotlight_gateway::{Config, cluster};
 use tokio::net::TcpListener;
@@ -10,6 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::Exit;
+
+/// Until every node has heard that the Service is without this gateway.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Serve the Functions of a namespace; instances are pods.
 #[derive(Debug, clap::Args)]
@@ -57,6 +62,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             region: args.region,
             account: args.account,
             concurrency: args.concurrency.into(),
+            linger: LINGER,
             ..Config::default()
         };
         cluster::serve(&args.namespace, config, listener, stop).await?;

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use http::{StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, Uri, header};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
 use tokio::net::TcpListener;
@@ -45,6 +46,8 @@ pub struct Config {
     /// How long an invocation may wait for an instance.
     pub queue_wait: Duration,
     pub pacing: Pacing,
+    /// How long it takes calls after it was told to end: until then not everybody knows.
+    pub linger: Duration,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             queue_bytes: 256 * 1024 * 1024,
             queue_wait: Duration::from_secs(30),
             pacing: Pacing::default(),
+            linger: Duration::ZERO,
         }
     }
 }
@@ -87,6 +91,9 @@ pub(crate) struct App {
     pub(crate) logs: Option<LogStore>,
     pub(crate) next_invocation: AtomicU64,
     metrics: Metrics,
+    linger: Duration,
+    /// It was told to end.
+    leaving: CancellationToken,
 }
 
 impl App {
@@ -115,6 +122,8 @@ impl Gateway {
             logs,
             next_invocation: AtomicU64::new(0),
             metrics: metrics.clone(),
+            linger: config.linger,
+            leaving: CancellationToken::new(),
         };
         let driver = Driver::new(config, backend, metrics, (driver, inbox), publish);
         // Joined by `shutdown`, which waits for the driver's last word.
@@ -155,8 +164,16 @@ impl Gateway {
             // a connected socket in a way that matters.
             let _ = stream.set_nodelay(true);
         });
-        axum::serve(listener, routes(self.app.clone()).merge(more))
-            .with_graceful_shutdown(stop.cancelled_owned())
+        let app = self.app.clone();
+        let end = async move {
+            stop.cancelled().await;
+            app.leaving.cancel();
+            tokio::time::sleep(app.linger).await;
+        };
+        let farewell = middleware::map_response_with_state(self.app.clone(), farewell);
+        let routes = routes(self.app.clone()).merge(more).layer(farewell);
+        axum::serve(listener, routes)
+            .with_graceful_shutdown(end)
             .await
     }
 
@@ -206,12 +223,26 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// While it leaves, each answer tells its connection to end. At the end itself the rest are closed:
+/// a call that is on its way there then would be lost, and nobody could say that it never started.
+async fn farewell(
+    State(app): State<Arc<App>>,
+    version: http::Version,
+    mut answer: Response,
+) -> Response {
+    if app.leaving.is_cancelled() && version < http::Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+    }
+    answer
+}
+
 async fn unknown(method: http::Method, uri: Uri) -> ApiError {
     ApiError::unknown_operation(&method, uri.path())
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.driver.is_closed() {
+    match app.driver.is_closed() || app.leaving.is_cancelled() {
         false => "ok\n".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     }

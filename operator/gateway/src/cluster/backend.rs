@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pilotlight_api::labels;
 use pilotlight_core::function::FunctionName;
@@ -15,6 +16,9 @@ use super::demand::Ledger;
 use super::pods::{PodState, Pods};
 use crate::backend::{Backend, Promise, Running};
 use crate::catalog::{Deployment, Source};
+
+/// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
+const UNHEEDED: Duration = Duration::from_secs(5);
 
 /// Why the API server refused the last pod of a function, as its status says.
 pub(crate) type Refusals = HashMap<FunctionName, Arc<str>>;
@@ -64,8 +68,12 @@ impl PodBackend {
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
+            let unheeded = match &now {
+                PodState::Unheeded(node) => Some(node.clone()),
+                _ => None,
+            };
             match now {
-                PodState::Starting => {}
+                PodState::Starting | PodState::Unheeded(_) => {}
                 PodState::Ready(ip) => {
                     let address = SocketAddr::new(ip, labels::CONTROL_PORT);
                     return Ok(Box::new(PodInstance {
@@ -86,9 +94,20 @@ impl PodBackend {
                     return Err(Arc::from("its pod is gone"));
                 },
                 Ok(()) = refusals.changed() => {}
+                Some(node) = silence(unheeded) => {
+                    let reason = format!("node {node} does not take its pod");
+                    return Err(Arc::from(reason));
+                }
             }
         }
     }
+}
+
+/// The node, when it has been silent for too long.
+async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
+    let node = node?;
+    tokio::time::sleep(UNHEEDED).await;
+    Some(node)
 }
 
 impl Backend for PodBackend {
