@@ -15,6 +15,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
@@ -42,12 +43,34 @@ pub(crate) enum Told {
     Lost(SocketAddr),
 }
 
+/// Between two attempts to watch, at most. kube's own pauses reach half a minute, and the first
+/// attempt that finds the API server again may fail once more: what was watched is too old.
+const LONGEST: Duration = Duration::from_secs(4);
+
+/// kube's pauses, but none longer than [`LONGEST`].
+#[derive(Default)]
+pub(crate) struct Patience(watcher::DefaultBackoff);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Follows the endpoints for ever.
 pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Sender<Told>) {
     let service = format!("kubernetes.io/service-name={}", options.gateway_service);
     let slices = Api::<EndpointSlice>::namespaced(client, &options.gateway_namespace);
     let selected = watcher::Config::default().labels(&service);
-    let mut events = std::pin::pin!(watch_resource(slices, selected).default_backoff());
+    let mut events = std::pin::pin!(watch_resource(slices, selected).backoff(Patience::default()));
     let mut slices: HashMap<String, HashSet<SocketAddr>> = HashMap::new();
     let mut listed = HashMap::new();
     let mut followed: HashMap<SocketAddr, AbortHandle> = HashMap::new();

@@ -63,11 +63,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let following = gateways::follow(client.clone(), &options, told);
     let functions = Api::<FunctionResource>::namespaced(client.clone(), &options.namespace);
     let functions = watcher(functions, watcher::Config::default())
-        .default_backoff()
+        .backoff(gateways::Patience::default())
         .boxed();
     let selected = watcher::Config::default().labels(labels::FUNCTION);
     let pods = Api::<Pod>::namespaced(client.clone(), &options.namespace);
-    let pods = watcher(pods, selected).default_backoff().boxed();
+    let pods = watcher(pods, selected)
+        .backoff(gateways::Patience::default())
+        .boxed();
     let mut worker = Worker::new(client, &options);
     tokio::select! {
         () = stop.cancelled() => Ok(()),

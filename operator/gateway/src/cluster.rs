@@ -16,11 +16,13 @@ mod pods;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
@@ -72,7 +74,11 @@ pub async fn serve(
     let (pods_known, pods_are_known) = oneshot::channel();
     let selected = watcher::Config::default().labels(labels::FUNCTION);
     let pod_events = watch_resource(Api::<Pod>::namespaced(client.clone(), namespace), selected);
-    let following_pods = follow_pods(pod_events.default_backoff(), pods.clone(), pods_known);
+    let following_pods = follow_pods(
+        pod_events.backoff(Patience::default()),
+        pods.clone(),
+        pods_known,
+    );
     let functions = Api::<FunctionResource>::namespaced(client, namespace);
     let function_events = watch_resource(functions, watcher::Config::default());
     let mut functions = Functions {
@@ -87,7 +93,7 @@ pub async fn serve(
         // An error means that the watch has ended; that is told below.
         let _ = pods_are_known.await;
         functions
-            .follow(function_events.default_backoff(), deployed)
+            .follow(function_events.backoff(Patience::default()), deployed)
             .await;
     };
     let serving = async {
@@ -103,6 +109,28 @@ pub async fn serve(
         served = serving => Ok(served?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
+    }
+}
+
+/// Between two attempts to watch, at most. kube's own pauses reach half a minute, and the first
+/// attempt that finds the API server again may fail once more: what was watched is too old.
+const LONGEST: Duration = Duration::from_secs(4);
+
+/// kube's pauses, but none longer than [`LONGEST`].
+#[derive(Default)]
+struct Patience(watcher::DefaultBackoff);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0.reset();
     }
 }
 
