@@ -11,14 +11,12 @@ from helm import CHART, REPOSITORY, good, template
 HERE = REPOSITORY / "tests/chart"
 RENDERED = {
     "default": [],
-    # More gateways than one are refused, but what they would get is there.
-    "all": [f"--values={HERE}/all.values.yaml", "--skip-schema-validation"],
+    "all": [f"--values={HERE}/all.values.yaml"],
 }
 
 REFUSED = [
     # values, where, what is wrong
-    ("gateway.replicas=2", "gateway.replicas", "must be 1"),
-    ("gateway.replicas=0", "gateway.replicas", "must be 1"),
+    ("gateway.replicas=0", "gateway.replicas", "minimum: got 0, want 1"),
     ("gateway.replica=1", "gateway", "'replica' not allowed"),
     ("gateway.concurrency=0", "gateway.concurrency", "minimum: got 0, want 1"),
     ("gateway.concurrency=65536", "gateway.concurrency", "maximum: got 65,536, want 65,535"),

@@ -3,18 +3,16 @@
 //! Owns the arguments and the end. Functions, instances and calls are the gateway's
 //! (`pilotlight_gateway::cluster`).
 
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
-use pilotlight_gateway::{Config, cluster};
+use pilotlight_gateway::Config;
+use pilotlight_gateway::cluster::{self, Among, Place};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::Exit;
-
-/// Until every node has heard that the Service is without this gateway.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Serve the Functions of a namespace; instances are pods.
 #[derive(Debug, clap::Args)]
@@ -30,6 +28,25 @@ pub(crate) struct Args {
         value_name = "HOST:PORT"
     )]
     listen: String,
+    /// The Service of the gateways, if there is more than one: they share out the functions.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_GATEWAY_SERVICE",
+        value_name = "NAME",
+        requires = "address"
+    )]
+    service: Option<String>,
+    /// The namespace of that Service [default: --namespace].
+    #[arg(long, env = "PILOTLIGHT_GATEWAY_NAMESPACE", value_name = "NAMESPACE")]
+    service_namespace: Option<String>,
+    /// This gateway's address in that Service: its pod's.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_ADDRESS",
+        value_name = "IP",
+        requires = "service"
+    )]
+    address: Option<IpAddr>,
     /// Region of the functions' ARNs, and AWS_REGION of their instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -62,10 +79,19 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             region: args.region,
             account: args.account,
             concurrency: args.concurrency.into(),
-            linger: LINGER,
             ..Config::default()
         };
-        cluster::serve(&args.namespace, config, listener, stop).await?;
+        let port = listener.local_addr()?.port();
+        let among = args.service.zip(args.address);
+        let among = among.map(|(service, ip)| Among {
+            namespace: args
+                .service_namespace
+                .unwrap_or_else(|| args.namespace.clone()),
+            service,
+            address: SocketAddr::new(ip, port),
+        });
+        let namespace = args.namespace;
+        cluster::serve(Place { namespace, among }, config, listener, stop).await?;
         Ok(Exit::Success)
     })
 }

@@ -44,6 +44,10 @@ pub const TRACE_ID: &str = "lambda-runtime-trace-id";
 /// The environment variable that holds an [`InstanceConfig`] as JSON.
 pub const CONFIG_VARIABLE: &str = "PILOTLIGHT_INSTANCE";
 
+/// Begins the name of each variable of a supervisor that comes from a secret or config map: without
+/// it, it is the runtime process's.
+pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
+
 /// All that a supervisor needs to know to run one function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -68,7 +72,8 @@ pub struct InstanceConfig {
     pub command: Vec<String>,
     /// Its working directory, `LAMBDA_TASK_ROOT`.
     pub task_root: PathBuf,
-    /// Its whole environment but for `AWS_LAMBDA_RUNTIME_API`, which the supervisor adds.
+    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, and what it was given under
+    /// [`GIVEN_PREFIX`] and is not named here.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -198,8 +203,10 @@ pub const DEMAND_PATH: &str = "/pilotlight/v1/demand";
 
 /// Which instances of one function shall live. The controller makes those that are missing and
 /// deletes all others of the function that no gateway wants.
+///
+/// During an upgrade one side is newer than the other: unknown fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Demand {
     pub function: FunctionName,
     /// Of the Function resource: one of the same name made later is another.
@@ -210,6 +217,9 @@ pub struct Demand {
     pub instances: BTreeSet<String>,
     pub in_flight: usize,
     pub queued: usize,
+    /// This gateway speaks for the function no longer, and says nothing of its instances.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 #[cfg(test)]
@@ -224,6 +234,14 @@ mod tests {
         };
         assert_eq!(status.to_string().parse(), Ok(status));
         assert!("7 sleeping".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn a_demand_of_a_newer_gateway_is_understood() {
+        let text = r#"{"function":"hello","uid":"u","revision":"r","instances":["a"],
+            "inFlight":1,"queued":2,"added":{"later":true}}"#;
+        let demand: Demand = serde_json::from_str(text).expect("a demand");
+        assert_eq!((demand.in_flight, demand.queued), (1, 2));
     }
 
     #[test]

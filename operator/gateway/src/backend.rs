@@ -3,6 +3,7 @@
 //! `process` starts them on this machine. A backend makes and ends instances and knows where each
 //! takes leases; it never sees an invocation, and decides nothing.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,8 +14,14 @@ use crate::catalog::Deployment;
 /// What a backend promises.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// An instance stays wanted until this is dropped.
+pub type Reservation = Box<dyn Any + Send>;
+
 /// Makes instances.
 pub trait Backend: Debug + Send + Sync {
+    /// Notes at once that the instance of this name is wanted; [`Backend::start`] follows.
+    fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation;
+
     /// Has the instance of this name up, or says for a person why it cannot be. Dropping the
     /// promise gives the instance up.
     fn start<'a>(
@@ -22,6 +29,11 @@ pub trait Backend: Debug + Send + Sync {
         deployment: &'a Deployment,
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>>;
+
+    /// Whether no instances of the function are made at present: to ask again soon costs nothing.
+    fn refuses(&self, _: &Deployment) -> bool {
+        false
+    }
 
     /// The load of a function, at each change of it.
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);

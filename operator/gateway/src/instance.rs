@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Running};
+use crate::backend::{Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply, Report};
 
@@ -43,6 +43,8 @@ pub(crate) enum Order {
     Run(Call),
     /// Take no further lease, finish, end.
     Drain,
+    /// Leave it to another gateway.
+    Release,
 }
 
 /// Where an instance's task reports to, and as whom.
@@ -73,7 +75,7 @@ type Connection = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
 /// Has the instance of this name up and runs it to its end; returns why it ended.
 pub(crate) async fn run(
     link: Link,
-    name: String,
+    (name, _reservation): (String, Reservation),
     deployment: Arc<Deployment>,
     backend: Arc<dyn Backend>,
     mut orders: mpsc::Receiver<Order>,
@@ -81,7 +83,7 @@ pub(crate) async fn run(
 ) -> Arc<str> {
     let process = tokio::select! {
         started = backend.start(&deployment, &name) => started,
-        // Before it is up, the only order is to drain.
+        // Before it is up, the only orders are to drain and to release.
         _ = orders.recv() => return Arc::from("stopped before it was up"),
         () = force.cancelled() => return Arc::from("stopped before it was up"),
     };
@@ -137,6 +139,7 @@ async fn serve(
                     told.await;
                     return lost(link, process, orders).await;
                 }
+                Some(Order::Release) => return Arc::from("another gateway has it"),
             },
             () = &mut told => return lost(link, process, orders).await,
             reason = process.wait() => return reason,

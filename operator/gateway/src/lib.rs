@@ -6,7 +6,7 @@
 //! server ─► invoke_api ─► driver ─► instance ─► (wire) supervisor
 //!    │          ▲  │         │ core::pool decides     │
 //!    │          └──┼─────────┴──── reply ◄────────────┘
-//!    │   function_ref, error_response
+//!    │   function_ref, error_response        peers: calls that another gateway's driver places
 //!    ├─► management_api ─► catalog          backend, process: instances as local processes
 //!    └─► logs_api ─► log_store ◄──────────────┘
 //! ```
@@ -24,10 +24,11 @@ mod log_store;
 mod logs_api;
 mod management_api;
 mod metrics;
+mod peers;
 pub mod process;
 mod server;
 
-pub use backend::{Backend, Promise, Running};
+pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use log_store::{LogEntry, LogStore};
 pub use server::{Config, Gateway};

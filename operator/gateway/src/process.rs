@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Backend, Promise, Running};
+use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::log_store::{LogEntry, LogStore};
 use crate::server::Config;
@@ -145,6 +145,11 @@ impl ProcessBackend {
 }
 
 impl Backend for ProcessBackend {
+    /// Nobody else has to know: the process itself is what is wanted.
+    fn reserve(&self, _: &Deployment, _: &str) -> Reservation {
+        Box::new(())
+    }
+
     fn start<'a>(
         &'a self,
         deployment: &'a Deployment,

@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use http::{HeaderValue, StatusCode, Uri, header};
-use pilotlight_core::function::FunctionName;
+use http::{StatusCode, Uri, header};
 use pilotlight_core::pool::{Bounds, Pacing};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry};
-use crate::driver::{Driver, INBOX, Message};
+use crate::driver::{Driver, INBOX, Message, OwnershipChange};
 use crate::error_response::ApiError;
 use crate::function_ref::{FunctionRef, Scope};
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::{invoke_api, logs_api, management_api};
 
 /// How long invocations may take to finish when the gateway ends.
@@ -46,8 +45,6 @@ pub struct Config {
     /// How long an invocation may wait for an instance.
     pub queue_wait: Duration,
     pub pacing: Pacing,
-    /// How long it takes calls after it was told to end: until then not everybody knows.
-    pub linger: Duration,
 }
 
 impl Default for Config {
@@ -59,7 +56,6 @@ impl Default for Config {
             queue_bytes: 256 * 1024 * 1024,
             queue_wait: Duration::from_secs(30),
             pacing: Pacing::default(),
-            linger: Duration::ZERO,
         }
     }
 }
@@ -90,10 +86,9 @@ pub(crate) struct App {
     /// None where logs are kept elsewhere.
     pub(crate) logs: Option<LogStore>,
     pub(crate) next_invocation: AtomicU64,
-    metrics: Metrics,
-    linger: Duration,
-    /// It was told to end.
-    leaving: CancellationToken,
+    /// None where this is the only gateway.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    pub(crate) metrics: Metrics,
 }
 
 impl App {
@@ -112,6 +107,16 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it without functions and without a port; needs a tokio runtime.
     pub fn start(config: Config, backend: Arc<dyn Backend>, logs: Option<LogStore>) -> Gateway {
+        Self::start_among(None, config, backend, logs)
+    }
+
+    /// The same, as one of several.
+    pub(crate) fn start_among(
+        peers: Option<Arc<dyn Peers>>,
+        config: Config,
+        backend: Arc<dyn Backend>,
+        logs: Option<LogStore>,
+    ) -> Gateway {
         let metrics = Metrics::new();
         let (driver, inbox) = mpsc::channel(INBOX);
         let (publish, catalog) = watch::channel(Arc::default());
@@ -121,9 +126,8 @@ impl Gateway {
             driver: driver.clone(),
             logs,
             next_invocation: AtomicU64::new(0),
+            peers,
             metrics: metrics.clone(),
-            linger: config.linger,
-            leaving: CancellationToken::new(),
         };
         let driver = Driver::new(config, backend, metrics, (driver, inbox), publish);
         // Joined by `shutdown`, which waits for the driver's last word.
@@ -149,45 +153,20 @@ impl Gateway {
 
     /// Serves until `stop`, then lets the calls at hand finish.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        self.serve_with(Router::new(), listener, stop).await
+        serve(self.routes(), listener, stop).await
     }
 
-    /// The same, with further routes.
-    pub(crate) async fn serve_with(
-        &self,
-        more: Router,
-        listener: TcpListener,
-        stop: CancellationToken,
-    ) -> io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            // Without it small answers wait for the client's acknowledgement; it cannot fail on
-            // a connected socket in a way that matters.
-            let _ = stream.set_nodelay(true);
-        });
-        let app = self.app.clone();
-        let end = async move {
-            stop.cancelled().await;
-            app.leaving.cancel();
-            tokio::time::sleep(app.linger).await;
-        };
-        let farewell = middleware::map_response_with_state(self.app.clone(), farewell);
-        let routes = routes(self.app.clone()).merge(more).layer(farewell);
-        axum::serve(listener, routes)
-            .with_graceful_shutdown(end)
-            .await
+    pub(crate) fn routes(&self) -> Router {
+        routes(self.app.clone())
     }
 
-    /// Takes on instances of a function that live already.
-    pub async fn adopt(&self, function: FunctionName, instances: Vec<String>) {
-        let (done, adopted) = oneshot::channel();
-        let message = Message::Adopt {
-            function,
-            instances,
-            done,
-        };
+    /// Takes functions over, with the instances of each that live already, and hands others on.
+    pub(crate) async fn own(&self, change: OwnershipChange) {
+        let (done, changed) = oneshot::channel();
+        let message = Message::Own { change, done };
         if self.app.driver.send(message).await.is_ok() {
             // An error means that the gateway is shut down.
-            let _ = adopted.await;
+            let _ = changed.await;
         }
     }
 
@@ -199,6 +178,21 @@ impl Gateway {
             let _ = ended.await;
         }
     }
+}
+
+pub(crate) async fn serve(
+    routes: Router,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // Without it small answers wait for the client's acknowledgement; it cannot fail on
+        // a connected socket in a way that matters.
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 fn routes(app: Arc<App>) -> Router {
@@ -223,26 +217,12 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// While it leaves, each answer tells its connection to end. At the end itself the rest are closed:
-/// a call that is on its way there then would be lost, and nobody could say that it never started.
-async fn farewell(
-    State(app): State<Arc<App>>,
-    version: http::Version,
-    mut answer: Response,
-) -> Response {
-    if app.leaving.is_cancelled() && version < http::Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        answer.headers_mut().insert(header::CONNECTION, close);
-    }
-    answer
-}
-
 async fn unknown(method: http::Method, uri: Uri) -> ApiError {
     ApiError::unknown_operation(&method, uri.path())
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.driver.is_closed() || app.leaving.is_cancelled() {
+    match app.driver.is_closed() {
         false => "ok\n".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     }

@@ -10,6 +10,7 @@
 
 mod body;
 mod control_api;
+mod environment;
 mod invocation;
 mod lifecycle;
 mod log;
@@ -26,12 +27,13 @@ use pilotlight_core::wire::{CONFIG_VARIABLE, InstanceConfig};
 fn main() -> anyhow::Result<()> {
     let text = std::env::var(CONFIG_VARIABLE)
         .with_context(|| format!("set {CONFIG_VARIABLE} to the instance's configuration"))?;
-    let config: InstanceConfig = serde_json::from_str(&text)
+    let mut config: InstanceConfig = serde_json::from_str(&text)
         .with_context(|| format!("{CONFIG_VARIABLE} does not hold a valid configuration"))?;
     anyhow::ensure!(
         !config.command.is_empty(),
         "{CONFIG_VARIABLE}: `command` is empty"
     );
+    config.environment = environment::complete(config.environment, std::env::vars_os());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

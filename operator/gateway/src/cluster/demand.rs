@@ -1,10 +1,11 @@
 //! What this gateway wants of its functions, as the controller is told it.
 //!
-//! Owns one `Demand` per claimed function; `backend` adds and takes away instances, the driver's
-//! counts pass through. Serves the stream that the controller follows (`core::wire`). A function
-//! that is not claimed yet is not spoken of, so that nobody takes its instances for unwanted.
+//! Owns one `Demand` per claimed function; `backend` adds and takes away wishes for instances, the
+//! driver's counts pass through. Serves the stream that the controller follows (`core::wire`). A
+//! function that is not claimed is not spoken of, but for the word that it is released, so that
+//! nobody takes its instances for unwanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,10 +23,15 @@ use tokio_util::sync::CancellationToken;
 /// Changes of counts alone are told this often, and as often that nothing has changed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Names a wish for an instance; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WishId(u64);
+
 #[derive(Debug)]
 struct Claim {
     demand: Demand,
-    is_claimed: bool,
+    /// The instances wanted, by the wish: two may name the same one for a while.
+    wishes: HashMap<WishId, String>,
     /// The change that made it what it is.
     version: u64,
     counts_changed: bool,
@@ -54,27 +60,43 @@ impl Ledger {
 
     /// From now on this gateway speaks for the function.
     pub(crate) fn claim(&self, function: &FunctionName, uid: &str, revision: &str) {
-        self.change(function, uid, revision, |claim| claim.is_claimed = true);
+        self.change(function, |claim, _| {
+            claim.demand.uid = uid.to_owned();
+            claim.demand.revision = revision.to_owned();
+            claim.demand.released = false;
+        });
     }
 
+    /// Another gateway speaks for the function.
     pub(crate) fn release(&self, function: &FunctionName) {
+        self.change(function, |claim, _| claim.demand.released = true);
+    }
+
+    /// The function is no more.
+    pub(crate) fn forget(&self, function: &FunctionName) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.functions.remove(function);
     }
 
-    pub(crate) fn want(&self, function: &FunctionName, uid: &str, revision: &str, instance: &str) {
-        self.change(function, uid, revision, |claim| {
+    pub(crate) fn want(&self, function: &FunctionName, instance: &str) -> WishId {
+        self.change(function, |claim, version| {
             claim.demand.instances.insert(instance.to_owned());
-        });
+            claim.wishes.insert(WishId(version), instance.to_owned());
+            WishId(version)
+        })
     }
 
-    pub(crate) fn give_up(&self, function: &FunctionName, instance: &str) {
+    pub(crate) fn give_up(&self, function: &FunctionName, wish: WishId) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let version = claims.version + 1;
         let Some(claim) = claims.functions.get_mut(function) else {
             return;
         };
-        if claim.demand.instances.remove(instance) {
+        let Some(instance) = claim.wishes.remove(&wish) else {
+            return;
+        };
+        if claim.wishes.values().all(|other| *other != instance) {
+            claim.demand.instances.remove(&instance);
             claim.version = version;
             claims.version = version;
             self.changes.send_replace(version);
@@ -92,37 +114,29 @@ impl Ledger {
         }
     }
 
-    fn change(
-        &self,
-        function: &FunctionName,
-        uid: &str,
-        revision: &str,
-        change: impl FnOnce(&mut Claim),
-    ) {
+    fn change<T>(&self, function: &FunctionName, change: impl FnOnce(&mut Claim, u64) -> T) -> T {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.version += 1;
         let version = claims.version;
-        let claim = claims
-            .functions
-            .entry(function.clone())
-            .or_insert_with(|| Claim {
-                demand: Demand {
-                    function: function.clone(),
-                    uid: String::new(),
-                    revision: String::new(),
-                    instances: Default::default(),
-                    in_flight: 0,
-                    queued: 0,
-                },
-                is_claimed: false,
-                version,
-                counts_changed: false,
-            });
-        claim.demand.uid = uid.to_owned();
-        claim.demand.revision = revision.to_owned();
-        change(claim);
+        let claim = claims.functions.entry(function.clone());
+        let claim = claim.or_insert_with(|| Claim {
+            demand: Demand {
+                function: function.clone(),
+                uid: String::new(),
+                revision: String::new(),
+                instances: Default::default(),
+                in_flight: 0,
+                queued: 0,
+                released: true,
+            },
+            wishes: HashMap::new(),
+            version,
+            counts_changed: false,
+        });
+        let result = change(claim, version);
         claim.version = version;
         self.changes.send_replace(version);
+        result
     }
 
     /// The lines of all that changed after `version` (of all, without one), and the version that
@@ -132,9 +146,14 @@ impl Ledger {
         let newest = claims.version;
         let mut lines = String::new();
         for claim in claims.functions.values_mut() {
-            let is_news = version.is_none_or(|version| claim.version > version)
-                || (with_counts && claim.counts_changed);
-            if claim.is_claimed && is_news {
+            let is_news = match (version, claim.demand.released) {
+                (None, released) => !released,
+                (Some(version), true) => claim.version > version,
+                (Some(version), false) => {
+                    claim.version > version || (with_counts && claim.counts_changed)
+                }
+            };
+            if is_news {
                 let line = serde_json::to_string(&claim.demand);
                 lines.push_str(&line.expect("demand is plain data"));
                 lines.push('\n');
@@ -181,6 +200,7 @@ mod tests {
     fn told(lines: &str) -> Vec<(String, usize, usize)> {
         let demands = lines.lines().filter(|line| !line.is_empty());
         let demands = demands.map(|line| serde_json::from_str::<Demand>(line).expect("a demand"));
+        let demands = demands.filter(|one| !one.released);
         demands
             .map(|one| (one.function.to_string(), one.instances.len(), one.in_flight))
             .collect()
@@ -189,7 +209,7 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_function_before_it_is_claimed() {
         let ledger = Ledger::new();
-        ledger.want(&name("a"), "u", "r", "i1");
+        ledger.want(&name("a"), "i1");
         assert_eq!(ledger.since(None, true).0, "\n");
         ledger.claim(&name("a"), "u", "r");
         assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);
@@ -201,7 +221,7 @@ mod tests {
         ledger.claim(&name("a"), "u", "r");
         ledger.claim(&name("b"), "u", "r");
         let (_, version) = ledger.since(None, true);
-        ledger.want(&name("b"), "u", "r", "i1");
+        let wish = ledger.want(&name("b"), "i1");
         let (lines, version) = ledger.since(Some(version), false);
         assert_eq!(told(&lines), [("b".to_owned(), 1, 0)]);
         ledger.observe(&name("a"), 3, 0);
@@ -210,10 +230,36 @@ mod tests {
             told(&ledger.since(Some(version), true).0),
             [("a".to_owned(), 0, 3)]
         );
-        ledger.give_up(&name("b"), "i1");
+        ledger.give_up(&name("b"), wish);
         assert_eq!(
             told(&ledger.since(Some(version), true).0),
             [("b".to_owned(), 0, 0)]
         );
+    }
+
+    #[test]
+    fn a_release_is_told_once_to_who_has_heard_the_claim() {
+        let ledger = Ledger::new();
+        ledger.claim(&name("a"), "u", "r");
+        let (_, version) = ledger.since(None, true);
+        ledger.release(&name("a"));
+        let (lines, version) = ledger.since(Some(version), false);
+        let demand: Demand = serde_json::from_str(lines.trim()).expect("a demand");
+        assert!(demand.released);
+        ledger.observe(&name("a"), 1, 0);
+        assert_eq!(ledger.since(Some(version), true).0, "\n");
+        assert_eq!(ledger.since(None, true).0, "\n");
+    }
+
+    #[test]
+    fn an_instance_is_wanted_until_its_last_wish_is_given_up() {
+        let ledger = Ledger::new();
+        let first = ledger.want(&name("a"), "i1");
+        let second = ledger.want(&name("a"), "i1");
+        ledger.claim(&name("a"), "u", "r");
+        ledger.give_up(&name("a"), first);
+        assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);
+        ledger.give_up(&name("a"), second);
+        assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 0, 0)]);
     }
 }

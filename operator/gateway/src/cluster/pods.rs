@@ -43,6 +43,8 @@ const HOPELESS: [&str; 7] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) function: String,
+    /// The UID of its Function.
+    pub(crate) owner: String,
     pub(crate) instance: String,
     pub(crate) revision: String,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Found {
 struct Known {
     uid: String,
     found: Option<Found>,
+    /// Somebody has deleted it; it ends when what it runs has ended.
+    is_deleted: bool,
     state: watch::Sender<PodState>,
 }
 
@@ -67,6 +71,7 @@ impl Pods {
         let entry = known.entry(instance.to_owned()).or_insert_with(|| Known {
             uid: String::new(),
             found: None,
+            is_deleted: false,
             state: watch::Sender::new(PodState::Starting),
         });
         entry.state.subscribe()
@@ -87,10 +92,11 @@ impl Pods {
     pub(crate) fn found(&self, function: &str) -> Vec<Found> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let living = known.values().filter(|known| {
-            matches!(
+            let is_up = matches!(
                 *known.state.borrow(),
                 PodState::Starting | PodState::Unheeded(_) | PodState::Ready(_)
-            )
+            );
+            is_up && !known.is_deleted
         });
         let found = living.filter_map(|known| known.found.clone());
         found.filter(|found| found.function == function).collect()
@@ -131,6 +137,10 @@ impl Pods {
         let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let found = Found {
             function: label(labels::FUNCTION),
+            owner: pod
+                .owner_references()
+                .first()
+                .map_or_else(String::new, |owner| owner.uid.clone()),
             instance: instance.clone(),
             revision: label(labels::REVISION),
         };
@@ -139,6 +149,7 @@ impl Pods {
         let entry = known.entry(instance).or_insert_with(|| Known {
             uid: uid.clone(),
             found: None,
+            is_deleted: false,
             state: watch::Sender::new(PodState::Starting),
         });
         if entry.found.is_some() && entry.uid != uid {
@@ -150,6 +161,7 @@ impl Pods {
         }
         entry.uid = uid;
         entry.found = Some(found);
+        entry.is_deleted = pod.metadata.deletion_timestamp.is_some();
         entry.state.send_if_modified(|old| {
             let is_news = !matches!(old, PodState::Gone(_)) && *old != state;
             if is_news {

@@ -57,6 +57,11 @@ impl Instance {
 
     /// `script`: what the runtime process does after that; `changes`: to the configuration.
     pub(crate) fn with(script: &str, changes: Value) -> Self {
+        Self::given(&[], script, changes)
+    }
+
+    /// With these variables of its own besides.
+    pub(crate) fn given(variables: &[(&str, &str)], script: &str, changes: Value) -> Self {
         let script = format!("echo API=$AWS_LAMBDA_RUNTIME_API; {script}");
         let mut config = json!({
             "listen": "127.0.0.1:0",
@@ -78,6 +83,7 @@ impl Instance {
         config.as_object_mut().expect("an object").extend(changes);
         let mut child = Command::new(env!("CARGO_BIN_EXE_pilotlight-supervisor"))
             .env("PILOTLIGHT_INSTANCE", config.to_string())
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
