@@ -198,7 +198,8 @@ def measure_idle(functions, seconds):
     await_known(names[-1:])
     until(lambda: len([one for one in get("functions")["items"] if one.get("status")]) >= functions,
           120, lambda: "not every Function has a status")
-    processes = {component: process_of(parts(component)[0]) for component in ("controller", "gateway")}
+    processes = {f"{component} {number}": process_of(pod) for component in ("controller", "gateway")
+                 for number, pod in enumerate(parts(component), 1)}
     try:
         time.sleep(10)  # of idleness before, so that the last status is written
         before = {name: use_of(folder) for name, folder in processes.items()}
