@@ -1,11 +1,9 @@
 """Code from archives: fetched once by the gateway, brought to each instance."""
 
-import contextlib
 import hashlib
 import http.server
 import io
 import json
-import socket
 import tarfile
 import threading
 import zipfile
@@ -13,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import pods, until
+from conftest import pods
+from load import own_address
+from release import HOST, until
 
 HANDLER = """
 import os, time, uuid
@@ -63,16 +63,9 @@ def web():
     server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     server.files, server.asked = files, asked
-    server.at = f"http://{address()}:{server.server_port}"
+    server.at = f"http://{own_address(HOST)}:{server.server_port}"
     yield server
     server.shutdown()
-
-
-def address():
-    """This end's address, as pods see it."""
-    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        probe.connect((socket.gethostbyname("kubernetes.default.svc.cluster.local"), 1))
-        return probe.getsockname()[0]
 
 
 def archive(web, path, content):

@@ -171,8 +171,6 @@ def answers(invoke, name):
 
 
 @pytest.mark.parametrize(("changes", "reason", "word"), [
-    ({"code": {"archive": {"url": "https://host/a.zip", "sha256": "0" * 64}}},
-     "CodeNotSupported", "spec.code.archive"),
     ({"runtime": "python3.14"}, "NoImage", "--image python3.14=IMAGE"),
 ])
 def test_a_function_that_can_have_no_pods_fails_its_calls_at_once(

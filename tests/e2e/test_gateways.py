@@ -8,7 +8,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from conftest import RELEASE, SYSTEM, kubectl, pods, run, until
+from conftest import pods
+from release import RELEASE, SYSTEM, kubectl, run, until
 
 WHO = """
 import time, uuid

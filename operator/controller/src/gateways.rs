@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 
 use crate::Options;
 use crate::metrics::{Metrics, Operation};
+use crate::patience::Patience;
 
 /// A gateway says something each second; one that does not is gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ pub(crate) async fn follow(
     let service = format!("kubernetes.io/service-name={}", options.gateway_service);
     let slices = Api::<EndpointSlice>::namespaced(client, &options.gateway_namespace);
     let selected = watcher::Config::default().labels(&service);
-    let mut events = std::pin::pin!(watch_resource(slices, selected).default_backoff());
+    let mut events = std::pin::pin!(watch_resource(slices, selected).backoff(Patience::default()));
     let mut slices: HashMap<String, BTreeSet<SocketAddr>> = HashMap::new();
     let mut listed = HashMap::new();
     let mut followed: HashMap<SocketAddr, AbortHandle> = HashMap::new();

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::Options;
 use crate::metrics::{Metrics, Operation};
+use crate::patience::Patience;
 
 /// One for all controllers of a namespace, of whichever release.
 pub(crate) const LEASE: &str = "pilotlight-controller";
@@ -64,7 +65,7 @@ impl Contender {
     /// Contends until a term of this controller has ended; says why. It cannot have another: what
     /// it has begun may still be under way, and ends with the process.
     pub(crate) async fn contend(&mut self) -> Loss {
-        let shown = watcher::watch_object(self.leases.clone(), LEASE).default_backoff();
+        let shown = watcher::watch_object(self.leases.clone(), LEASE).backoff(Patience::default());
         let mut shown = pin!(shown);
         loop {
             let now = Instant::now();

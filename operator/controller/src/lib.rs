@@ -17,6 +17,7 @@ mod gateways;
 mod health;
 mod leadership;
 mod metrics;
+mod patience;
 mod reconcile;
 mod worker;
 
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::function::code::Shown;
 use crate::leadership::{Contender, LEASE};
 use crate::metrics::Metrics;
+use crate::patience::Patience;
 use crate::worker::{Streams, Worker};
 
 /// Lines of demand that may wait for the worker; a gateway's stream waits for room.
@@ -123,9 +125,11 @@ fn streams(client: &Client, namespace: &str) -> Streams {
     let own = watcher::Config::default().labels(labels::FUNCTION);
     Streams {
         functions: watcher(functions, watcher::Config::default())
-            .default_backoff()
+            .backoff(Patience::default())
             .boxed(),
-        pods: watcher(pods, own.clone()).default_backoff().boxed(),
-        code: watcher(code, own).default_backoff().boxed(),
+        pods: watcher(pods, own.clone())
+            .backoff(Patience::default())
+            .boxed(),
+        code: watcher(code, own).backoff(Patience::default()).boxed(),
     }
 }

@@ -14,6 +14,7 @@ mod backend;
 mod claim;
 mod codes;
 mod demand;
+mod patience;
 mod peers;
 mod pods;
 
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use self::backend::{PodBackend, Refusals, Refused};
 use self::codes::Codes;
 use self::demand::Ledger;
+use self::patience::Patience;
 use self::peers::{ClusterPeers, Members};
 use self::pods::Pods;
 use crate::catalog::{Deployment, Source};
@@ -116,7 +118,11 @@ pub async fn serve(
     let (pods_known, pods_are_known) = oneshot::channel();
     let selected = watcher::Config::default().labels(labels::FUNCTION);
     let pod_events = watch_resource(Api::<Pod>::namespaced(client.clone(), namespace), selected);
-    let following_pods = follow_pods(pod_events.default_backoff(), pods.clone(), pods_known);
+    let following_pods = follow_pods(
+        pod_events.backoff(Patience::default()),
+        pods.clone(),
+        pods_known,
+    );
     let functions = Api::<FunctionResource>::namespaced(client.clone(), namespace);
     let function_events = watch_resource(functions, watcher::Config::default());
     let mut functions = Functions {
@@ -134,7 +140,7 @@ pub async fn serve(
         // An error means that the watch has ended; that is told below.
         let _ = pods_are_known.await;
         functions
-            .follow(function_events.default_backoff(), deployed)
+            .follow(function_events.backoff(Patience::default()), deployed)
             .await;
     };
     let following_peers = async {
@@ -144,7 +150,7 @@ pub async fn serve(
                 let slices = Api::<EndpointSlice>::namespaced(client, &among.namespace);
                 let selected = watcher::Config::default().labels(&service);
                 peers
-                    .follow(watch_resource(slices, selected).default_backoff())
+                    .follow(watch_resource(slices, selected).backoff(Patience::default()))
                     .await;
             }
             _ => std::future::pending().await,

@@ -4,8 +4,10 @@
 //! answer straight to the caller and tells the driver what became of the lease. Sends an event
 //! once: what may have reached the supervisor is never sent again (rule 2).
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Status;
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::wire;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,13 @@ use crate::driver::{Answer, Call, Message, Reply, Report};
 
 /// Orders that may wait for an instance: one event and one drain are all there can be.
 pub(crate) const ORDERS: usize = 4;
+
+/// A machine that acknowledges nothing for so long is lost, and what it runs with it.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Between two questions whether the other machine is there, while nothing else is sent.
+const PROBE: Duration = Duration::from_secs(5);
+/// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the driver asks of an instance.
 #[derive(Debug)]
@@ -85,8 +95,19 @@ pub(crate) async fn run(
         reason = serve(&link, process.as_mut(), &mut orders) => reason,
         () = force.cancelled() => Arc::from("stopped"),
     };
+    orders.close();
+    while let Some(order) = orders.recv().await {
+        hand_back(&link, order).await;
+    }
     process.end().await;
     reason
+}
+
+/// An order that came too late: its call never started.
+async fn hand_back(link: &Link, order: Order) {
+    if let Order::Run(call) = order {
+        link.report(Report::NotStarted { call, status: None }).await;
+    }
 }
 
 async fn serve(
@@ -114,21 +135,49 @@ async fn serve(
                     if drained.is_err() {
                         return Arc::from("its supervisor cannot be reached");
                     }
-                    return process.wait().await;
+                    // Not by `wait` alone: a lost machine's pod may be there for long.
+                    told.await;
+                    return lost(link, process, orders).await;
                 }
                 Some(Order::Release) => return Arc::from("another gateway has it"),
             },
-            () = &mut told => return process.wait().await,
+            () = &mut told => return lost(link, process, orders).await,
             reason = process.wait() => return reason,
         }
     }
 }
 
+/// Its supervisor does not answer any more: says why, if that is heard of soon.
+async fn lost(
+    link: &Link,
+    process: &mut dyn Running,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Arc<str> {
+    let mut farewell = pin!(tokio::time::timeout(FAREWELL, process.wait()));
+    loop {
+        tokio::select! {
+            Some(order) = orders.recv() => hand_back(link, order).await,
+            reason = &mut farewell => {
+                return reason.unwrap_or_else(|_| Arc::from("its supervisor cannot be reached"));
+            }
+        }
+    }
+}
+
+async fn open(address: std::net::SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(stream)
+}
+
 async fn connect(
     address: std::net::SocketAddr,
 ) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(SILENCE, open(address)).await??;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     Ok((sender, Box::pin(connection)))
 }
@@ -136,7 +185,7 @@ async fn connect(
 /// Tells the driver each condition that the instance tells; ends with the stream.
 async fn follow_status(link: &Link, address: std::net::SocketAddr) {
     let stream = async {
-        let stream = TcpStream::connect(address).await.ok()?;
+        let stream = open(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let request = Request::builder()
             .uri(wire::STATUS_PATH)

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pilotlight_api::resource::Refusal;
 use pilotlight_api::{Archive, Code, labels};
@@ -20,6 +21,9 @@ use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
+
+/// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
+const UNHEEDED: Duration = Duration::from_secs(5);
 
 /// Why pods of functions are not made, as their statuses say.
 pub(crate) type Refusals = HashMap<FunctionName, Refused>;
@@ -105,8 +109,12 @@ impl PodBackend {
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
+            let unheeded = match &now {
+                PodState::Unheeded(node) => Some(node.clone()),
+                _ => None,
+            };
             match now {
-                PodState::Starting => {}
+                PodState::Starting | PodState::Unheeded(_) => {}
                 PodState::Ready(ip) => return Ok(SocketAddr::new(ip, labels::CONTROL_PORT)),
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
@@ -119,6 +127,10 @@ impl PodBackend {
                     return Err(Arc::from("its pod is gone"));
                 },
                 Ok(()) = refusals.changed() => {}
+                Some(node) = silence(unheeded) => {
+                    let reason = format!("node {node} does not take its pod");
+                    return Err(Arc::from(reason));
+                }
             }
         }
     }
@@ -153,6 +165,13 @@ impl PodBackend {
         }
         Ok(address)
     }
+}
+
+/// The node, when it has been silent for too long.
+async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
+    let node = node?;
+    tokio::time::sleep(UNHEEDED).await;
+    Some(node)
 }
 
 impl Backend for PodBackend {

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 pub(crate) enum PodState {
     /// There is no pod yet, or it is on its way up.
     Starting,
+    /// Given to this node, which has said nothing of it so far.
+    Unheeded(Arc<str>),
     Ready(IpAddr),
     /// It will not come up by itself: image, configuration, room.
     Hopeless(Arc<str>),
@@ -92,7 +94,7 @@ impl Pods {
         let living = known.values().filter(|known| {
             let is_up = matches!(
                 *known.state.borrow(),
-                PodState::Starting | PodState::Ready(_)
+                PodState::Starting | PodState::Unheeded(_) | PodState::Ready(_)
             );
             is_up && !known.is_deleted
         });
@@ -222,9 +224,13 @@ fn state_of(pod: &Pod) -> PodState {
             && condition.reason.as_deref() == Some("Unschedulable");
         is_it.then(|| worded("Unschedulable", condition.message.as_deref()))
     });
-    match waiting.or(unschedulable) {
-        Some(reason) => PodState::Hopeless(reason),
-        None => PodState::Starting,
+    if let Some(reason) = waiting.or(unschedulable) {
+        return PodState::Hopeless(reason);
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    match (node, &status.start_time) {
+        (Some(node), None) => PodState::Unheeded(Arc::from(node)),
+        _ => PodState::Starting,
     }
 }
 
