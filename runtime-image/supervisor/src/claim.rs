@@ -61,8 +61,10 @@ pub(crate) async fn wait(
     let connections = GracefulShutdown::new();
     let claimed = loop {
         let stream = tokio::select! {
-            stream = connection::next(listener) => stream,
+            // First: who comes after a claim is answered comes to what it has become.
+            biased;
             told = &mut told => break told.context("the claim was given up")?,
+            stream = connection::next(listener) => stream,
         };
         let waiting = waiting.clone();
         let service = service_fn(move |request| {
