@@ -336,7 +336,9 @@ impl Function {
         }
         let known = self.told.as_ref().or(resource.status.as_ref());
         let (pods, trouble) = (self.pods.values(), self.trouble.as_ref());
-        let status = status::of(resource, known, pods, context.demands, trouble);
+        let handler = build::handler(resource, context.options);
+        let handler = handler.as_ref();
+        let status = status::of(resource, handler, known, pods, context.demands, trouble);
         if known == Some(&status) {
             return;
         }

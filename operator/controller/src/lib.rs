@@ -24,6 +24,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_runtimes::Runtimes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,7 @@ pub struct Options {
     pub region: String,
     /// The image of each runtime, by the runtime's name.
     pub images: BTreeMap<String, String>,
+    pub runtimes: Runtimes,
 }
 
 /// Why the controller cannot go on.
