@@ -90,7 +90,7 @@ pub struct Metadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FunctionSpec {
     pub runtime: Runtime,
-    /// Absent: the runtime's default; [`FunctionSpec::handler`] resolves it.
+    /// Absent: the runtime's default, which its description in `pilotlight-runtimes` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<Handler>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,15 +123,6 @@ pub struct FunctionSpec {
     /// Where the pods of a cluster run and as whom.
     #[serde(default, skip_serializing_if = "PodSettings::is_empty")]
     pub pod: PodSettings,
-}
-
-impl FunctionSpec {
-    /// The entry point: the named one, else the runtime's default.
-    pub fn handler(&self) -> Handler {
-        self.handler
-            .clone()
-            .unwrap_or_else(|| self.runtime.default_handler())
-    }
 }
 
 /// How many events run and wait at a time.

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 
-use pilotlight_core::function::Runtime;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
@@ -44,11 +43,11 @@ fn spec() -> Value {
         "type": "object",
         "required": ["code", "runtime"],
         "properties": {
-            "runtime": {
-                "type": "string",
-                "enum": Runtime::ALL.map(Runtime::as_str),
-                "description": "The language environment; `custom` runs any executable `bootstrap`.",
-            },
+            // Which there are is data that the controller has: another one shows in the status.
+            "runtime": text(63, "The language environment; `custom` runs any `bootstrap`.", &[rule(
+                "self.matches('^[a-z][a-z0-9.-]*$')",
+                "must be a runtime's name such as `python3.11`: a-z, 0-9, `.` and `-`, a letter first",
+            )]),
             "handler": text(128, "The entry point; absent: the runtime's default.", &[rule(
                 &format!("self.matches('^{WORD}+$')"),
                 "must be 1 to 128 characters without spaces, such as `app.handler`",

@@ -430,9 +430,9 @@ fn a_document_that_is_no_function_of_ours_is_told_so_before_its_fields() {
              The fields here are name, namespace, labels, annotations",
         ),
         (
-            "metadata: {name: a}\nspec: {runtime: python2}",
-            "4:17: spec.runtime: must be one of python3.10, python3.11, python3.12, python3.13, \
-             python3.14, custom, got `python2`",
+            "metadata: {name: a}\nspec: {runtime: Python 3}",
+            "4:17: spec.runtime: must be a runtime's name such as `python3.11`: 1 to 63 characters \
+             a-z, 0-9, `.` and `-`, a letter first, got `Python 3`",
         ),
     ];
     check(header, &cases);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        code, python, custom, cache
+//!     ▲        code, runtime, tools, steps, custom, cache
 //!     └── watch
 //! ```
 //!
@@ -15,10 +15,12 @@ mod custom;
 mod manifests;
 mod prepare;
 mod print;
-mod python;
 mod reload;
+mod runtime;
 mod signals;
+mod steps;
 mod tool;
+mod tools;
 mod watch;
 
 use std::ffi::OsString;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, LogStore};
+use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +79,9 @@ pub(crate) struct Args {
     /// Where runtimes and libraries are kept [default: pilotlight in the user's cache directory].
     #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// A folder of further runtimes; see runtimes/README.md.
+    #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
+    runtimes: Option<PathBuf>,
     /// The supervisor program [default: the one beside this program].
     #[arg(long, env = "PILOTLIGHT_SUPERVISOR", value_name = "FILE")]
     supervisor: Option<PathBuf>,
@@ -164,7 +170,8 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 
 async fn local(args: Args) -> Result<Exit> {
     let mut signals = Signals::listen()?;
-    let found = manifests::find(&args.paths);
+    let runtimes = Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?;
+    let found = manifests::find(&args.paths, &runtimes);
     if !found.errors.is_empty() {
         found.errors.iter().for_each(|error| print::note(error));
         return Ok(Exit::Refused);
@@ -172,7 +179,7 @@ async fn local(args: Args) -> Result<Exit> {
     let supervisor = args.supervisor()?;
     let listener = args.listener().await?;
     let cache = Cache::open(&args.cache()?)?;
-    let mut preparer = Preparer::new(cache, args.machine.search_path.clone());
+    let mut preparer = Preparer::new(runtimes, cache, args.machine.search_path.clone());
 
     let progress = Progress::new();
     let outcome = tokio::select! {
