@@ -31,6 +31,7 @@ test: lint test-rust test-python test-node test-cluster ## every test
 lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p pilotlight --no-default-features -- -D warnings
 
 .PHONY: test-rust
 test-rust: examples ## units, manifests, the simulation, the workspace's edges

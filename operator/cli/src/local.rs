@@ -158,7 +158,8 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread: on a laptop it is less work than to share what little there is to do.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("no runtime for the gateway")?;

@@ -85,6 +85,11 @@ fn the_manifests_have_no_behaviour() {
 }
 
 #[test]
+fn archives_know_nothing_of_functions() {
+    assert_never("pilotlight-archive", &["pilotlight-core", "tokio"]);
+}
+
+#[test]
 fn the_gateway_does_not_know_the_command_line() {
     assert_never(
         "pilotlight-gateway",
