@@ -54,10 +54,11 @@ runtimes-table: build $(VENV)/ready runtime-tools ## the same, written to docs/r
 
 .PHONY: runtime-tools
 runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
-	command -v ruby >/dev/null || apt-get install --yes --no-install-recommends ruby
+	ruby -e 'require "kramdown"' 2>/dev/null || apt-get install --yes --no-install-recommends ruby ruby-kramdown
 	command -v cmake >/dev/null || apt-get install --yes --no-install-recommends cmake g++ make
 	command -v javac >/dev/null || apt-get install --yes --no-install-recommends openjdk-17-jdk-headless
 	command -v mvn >/dev/null || apt-get install --yes --no-install-recommends maven
+	command -v mcs >/dev/null || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev
 	command -v go >/dev/null || apt-get install --yes --no-install-recommends golang
 
 $(VENV)/ready: tests/sdk/python/requirements.txt

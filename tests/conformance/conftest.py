@@ -56,6 +56,10 @@ def endpoint(runtime, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def client(endpoint):
+    return connect(endpoint)
+
+
+def connect(endpoint):
     config = Config(
         retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, max_pool_connections=20
     )

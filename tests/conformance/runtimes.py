@@ -59,10 +59,17 @@ RUNTIMES = [
     Runtime(
         name="java17", folder="java", execution_environment="AWS_Lambda_java17",
         other="example.Hello::other", missing="example.Hello::nope",
-        raised="java.lang.IllegalArgumentException", unserialisable="", not_found="java.lang.NoSuchMethodException",
+        raised="java.lang.IllegalArgumentException", unserialisable="", not_found=None,
         init=("java.lang.ExceptionInInitializerError", ""),
         broken={"handler": "example.Broken::handleRequest"},
         memory=256,
+    ),
+    Runtime(
+        name="dotnet", folder="dotnet", execution_environment="AWS_Lambda_dotnet",
+        other="Function::Example.Function::Other", missing="Function::Example.Function::nope",
+        raised="ArgumentException", unserialisable="JsonException", not_found="LambdaValidationException",
+        init=("InvalidOperationException", "no table is configured"),
+        broken={"handler": "Function::Example.Broken::Never"},
     ),
     Runtime(
         name="go", folder="go", execution_environment=None, other=None, missing=None,

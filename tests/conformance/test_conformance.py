@@ -103,7 +103,8 @@ def test_missing_handler(invoke, runtime):
     """a missing handler is named"""
     of_program(runtime)
     body = failed(invoke("missing", {}))
-    assert body["errorType"] == runtime.not_found and "nope" in body["errorMessage"], body
+    # The vendor's client for Java gives no type.
+    assert body.get("errorType") == runtime.not_found and "nope" in body["errorMessage"], body
 
 
 def test_timeout(invoke):
