@@ -25,7 +25,7 @@ examples: ## the examples that are compiled
 	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
 
 .PHONY: test
-test: lint test-rust test-python test-node test-cluster ## every test
+test: lint test-rust test-python test-node test-runtimes test-cluster ## every test
 
 .PHONY: lint
 lint: ## formatting and clippy
@@ -44,6 +44,23 @@ test-python: build examples $(VENV)/ready ## boto3 against `pilotlight local`
 .PHONY: test-node
 test-node: build examples tests/sdk/node/node_modules ## the JavaScript SDK against `pilotlight local`
 	cd tests/sdk/node && npm test
+
+.PHONY: test-runtimes
+test-runtimes: build $(VENV)/ready runtime-tools ## the conformance table, for every runtime in local mode
+	$(VENV)/bin/pytest tests/conformance
+
+.PHONY: runtimes-table
+runtimes-table: build $(VENV)/ready runtime-tools ## the same, written to docs/runtimes.md
+	$(VENV)/bin/pytest tests/conformance --table docs/runtimes.md
+
+.PHONY: runtime-tools
+runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
+	ruby -e 'require "kramdown"' 2>/dev/null || apt-get install --yes --no-install-recommends ruby ruby-kramdown
+	command -v cmake >/dev/null || apt-get install --yes --no-install-recommends cmake g++ make
+	command -v javac >/dev/null || apt-get install --yes --no-install-recommends openjdk-17-jdk-headless
+	command -v mvn >/dev/null || apt-get install --yes --no-install-recommends maven
+	command -v mcs >/dev/null || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev
+	command -v go >/dev/null || apt-get install --yes --no-install-recommends golang
 
 $(VENV)/ready: tests/sdk/python/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)

@@ -242,8 +242,10 @@ impl Ready {
         for part in [&self.key, parts.sha256, &libraries.unwrap_or_default()] {
             code::update(&mut hash, part.as_bytes());
         }
+        // The same wherever it will lie, and for the handler that it is built for.
+        let anywhere = steps::with(values, [("out", Path::new(""))])?;
         for word in build.run.iter().flatten() {
-            code::update(&mut hash, word.as_bytes());
+            code::update(&mut hash, fill(word, &anywhere)?.as_bytes());
         }
         let make = async |place: &Path| {
             self.say(parts.function, &build.say, progress)?;
