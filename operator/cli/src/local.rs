@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        code, archive, runtime, tools, steps, custom, cache
+//!     ▲        code, archive, layers, runtime, tools, steps, custom, cache
 //!     └── watch
 //! ```
 //!
@@ -13,6 +13,7 @@ mod archive;
 mod cache;
 mod code;
 mod custom;
+mod layers;
 mod manifests;
 mod prepare;
 mod print;

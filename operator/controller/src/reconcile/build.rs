@@ -47,6 +47,8 @@ pub(crate) enum Unbuildable {
     Code(&'static str),
     #[error("spec.environmentFrom is not supported yet: use environment")]
     EnvironmentFrom,
+    #[error("spec.layers is not supported in a cluster yet: put them into an image under /opt")]
+    Layers,
     #[error(
         "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
     )]
@@ -60,6 +62,7 @@ impl Unbuildable {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Unbuildable::Code(_) => "CodeNotSupported",
+            Unbuildable::Layers => "LayersNotSupported",
             Unbuildable::EnvironmentFrom => "EnvironmentFromNotSupported",
             // To whoever wrote the Function both are the same: nothing to run it in.
             Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => "NoImage",
@@ -97,6 +100,9 @@ pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<()
     image(function, options)?;
     if !function.spec.environment_from.is_empty() {
         return Err(Unbuildable::EnvironmentFrom);
+    }
+    if !function.spec.layers.is_empty() {
+        return Err(Unbuildable::Layers);
     }
     match &function.spec.code {
         Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) => Ok(()),
@@ -502,6 +508,11 @@ mod tests {
         let archived = function(json!({ "runtime": "custom", "code": { "archive": archive } }));
         let unbuildable = check(&archived, &options()).expect_err("archive");
         assert_eq!(unbuildable.reason(), "CodeNotSupported");
+        let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+        let mut layered = inline();
+        layered["layers"] = json!([layer]);
+        let unbuildable = check(&function(layered), &options()).expect_err("layers");
+        assert_eq!(unbuildable.reason(), "LayersNotSupported");
         let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
         let unbuildable = check(&newer, &options()).expect_err("no image");
         assert!(
