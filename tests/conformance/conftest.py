@@ -109,10 +109,12 @@ def clock():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    runtime = item.callspec.params["runtime"].name if hasattr(item, "callspec") else None
+    runtime = getattr(item, "callspec", None) and item.callspec.params.get("runtime")
     if runtime and (call.when == "call" or report.outcome != "passed"):
-        case = (item.function.__doc__ or item.originalname).strip()
-        item.config.stash[OUTCOMES].setdefault(case, {})[runtime] = report.outcome
+        row = item.config.stash[OUTCOMES].setdefault(item.function.__doc__, {})
+        # One event of a case that fails is the case's outcome.
+        if row.get(runtime.name) != "failed":
+            row[runtime.name] = report.outcome
     return report
 
 

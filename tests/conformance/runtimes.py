@@ -51,7 +51,7 @@ RUNTIMES = [
     Runtime(
         name="nodejs22", folder="nodejs", execution_environment="AWS_Lambda_nodejs22.x",
         other="index.other", missing="index.nope", trace="trace",
-        raised="RangeError", unserialisable="TypeError", not_found="Runtime.HandlerNotFound",
+        raised="RangeError", unserialisable="Runtime.JSONStringifyError", not_found="Runtime.HandlerNotFound",
         init=("Error", "no table is configured"),
         broken={"code": {"inline": {"index.js": "throw new Error('no table is configured');\n"}}},
         memory=256,

@@ -16,7 +16,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::code::Code;
+use crate::code::{Code, Layers};
 use crate::pod::{EnvironmentSource, PodSettings};
 
 /// A function: what runs, and within which limits.
@@ -108,6 +108,9 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment_from: Vec<EnvironmentSource>,
     pub code: Code,
+    /// Archives unpacked under `/opt`, where each runtime looks for libraries.
+    #[serde(default, skip_serializing_if = "Layers::is_empty")]
+    pub layers: Layers,
     /// Size of one instance's `/tmp`, in MiB: 512 (default) to 10240.
     #[serde(default)]
     pub ephemeral_storage: EphemeralStorageMiB,

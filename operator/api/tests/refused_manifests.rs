@@ -360,7 +360,7 @@ fn a_text_too_long_for_its_field_is_refused() {
 #[test]
 fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
     let known = "The fields here are runtime, handler, description, memory, timeout, environment, \
-                 environmentFrom, code, ephemeralStorage, concurrency, keepAlive, logging, errors, pod";
+                 environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, pod";
     let typo = format!("9:3: spec.memroy: is not a field: did you mean `memory`? {known}");
     let cases = [
         ("  memroy: 128", typo.as_str()),

@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
+<<<<<<< HEAD
 //!     ▲        code, runtime, tools, steps, custom, cache
+=======
+//!     ▲        code, archive, layers, runtime, tools, steps, custom, cache
+>>>>>>> runtimes
 //!     └── watch
 //! ```
 //!
@@ -12,6 +16,7 @@
 mod cache;
 mod code;
 mod custom;
+mod layers;
 mod manifests;
 mod prepare;
 mod print;

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::code;
+use super::layers;
 use super::print::Progress;
 use super::runtime::{self, Parts, Ready};
 
@@ -104,12 +105,13 @@ impl Preparer {
         let handler = spec.handler.take();
         let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
         let name = &manifest.function.metadata.name;
+        let opt = layers::unpacked(&spec.layers, &self.cache).await?;
         let parts = Parts {
             function: name.as_str(),
             code: &code.directory,
             sha256: &code.tree.sha256,
             handler: &handler,
-            opt: None,
+            opt: opt.as_deref(),
         };
         let ready = self.ready(&runtime, broken, progress).await?;
         let started = ready.start(parts, &self.cache, progress).await?;

@@ -16,7 +16,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Launch, Place, compose};
-use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
+use pilotlight_api::resource::{
+    CODE_NOT_SUPPORTED, FunctionResource, LAYERS_NOT_SUPPORTED, NO_IMAGE,
+};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, labels};
 use pilotlight_core::function::{FunctionName, Handler, Runtime};
 use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX, UNCLAIMED_VARIABLE, Unclaimed};
@@ -51,6 +53,8 @@ pub(crate) enum Unbuildable {
         "spec.code.{0} lies on a machine, not in the cluster: use inline, archive, configMap or image"
     )]
     Code(&'static str),
+    #[error("spec.layers is not supported in a cluster yet: put them into an image under /opt")]
+    Layers,
     #[error(
         "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
     )]
@@ -64,6 +68,7 @@ impl Unbuildable {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Unbuildable::Code(_) => CODE_NOT_SUPPORTED,
+            Unbuildable::Layers => LAYERS_NOT_SUPPORTED,
             // To whoever wrote the Function both are the same: nothing to run it in.
             Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => NO_IMAGE,
         }
@@ -98,6 +103,9 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     runtime(function, options)?;
     image(function, options)?;
+    if !function.spec.layers.is_empty() {
+        return Err(Unbuildable::Layers);
+    }
     match &function.spec.code {
         Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) | Code::Archive(_) => Ok(()),
         Code::Path(_) => Err(Unbuildable::Code("path")),

@@ -135,6 +135,11 @@ fn what_cannot_be_built_is_said_with_what_to_do() {
     let local = function(json!({ "runtime": "custom", "code": { "path": "./code" } }));
     let unbuildable = check(&local, &options()).expect_err("path");
     assert_eq!(unbuildable.reason(), "CodeNotSupported");
+    let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+    let mut layered = inline();
+    layered["layers"] = json!([layer]);
+    let unbuildable = check(&function(layered), &options()).expect_err("layers");
+    assert_eq!(unbuildable.reason(), "LayersNotSupported");
     let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
     let unbuildable = check(&newer, &options()).expect_err("no image");
     assert!(
