@@ -2,11 +2,7 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-<<<<<<< HEAD
-//!     ▲        code, runtime, tools, steps, custom, cache
-=======
-//!     ▲        code, archive, layers, runtime, tools, steps, custom, cache
->>>>>>> runtimes
+//!     ▲        code, layers, runtime, tools, steps, custom, cache
 //!     └── watch
 //! ```
 //!
