@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import RELEASE, SYSTEM, kubectl, pods, ready_condition, run, until
+from conftest import pods, ready_condition
+from release import RELEASE, SYSTEM, kubectl, run, until
 
 ECHO = "def lambda_handler(event, context):\n    return event\n"
 
