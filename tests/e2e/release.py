@@ -79,7 +79,7 @@ def gateways():
     return [f"http://{pod['status']['podIP']}:8080" for pod in parts("gateway")]
 
 
-def await_known(names):
+def await_known(names, seconds=10):
     """Watches tell the gateways of Functions, some milliseconds later."""
     def known(gateway, name):
         try:
@@ -91,7 +91,7 @@ def await_known(names):
 
     places = [(gateway, name) for gateway in gateways() for name in names]
     for place in places:
-        until(lambda: known(*place), 10, lambda: f"known: {place}")
+        until(lambda: known(*place), seconds, lambda: f"known: {place}")
 
 
 def tell_of_the_release():

@@ -17,17 +17,17 @@ def restart(component):
 
 def change_leader(component):
     """The leader goes as a node that is drained takes it."""
-    leader = leading(component)
-    kubectl("delete", "pod", leader, "--wait=false", namespace=SYSTEM)
-    until(lambda: leading(component) not in (None, leader), 40, lambda: f"{leader} still leads")
+    leader = until(lambda: leading(component), 30, lambda: "nobody leads")
+    name = leader["metadata"]["name"]
+    kubectl("delete", "pod", name, "--wait=false", namespace=SYSTEM)
+    until(lambda: leading(component), 40, lambda: f"nobody leads after {name}")
 
 
 def leading(component):
     """The pod that holds the lease."""
-    leases = get("leases.coordination.k8s.io", namespace=SYSTEM)["items"]
-    holders = [str(lease["spec"].get("holderIdentity")) for lease in leases]
-    names = [pod["metadata"]["name"] for pod in parts(component)]
-    return next((name for name in names if any(name in holder for holder in holders)), None)
+    lease = get("lease", f"pilotlight-{component}")
+    holder = lease["spec"].get("holderIdentity")
+    return next((pod for pod in parts(component) if pod["metadata"]["name"] == holder), None)
 
 
 def uids(component):
