@@ -81,7 +81,7 @@ test-cluster: build $(VENV)/ready ## a real cluster: manifests, images, and func
 	tests/cluster/cluster setup
 	command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
 	tests/cluster/cluster build
-	runtime-image/build archives
+	runtime-image/build archives custom pilotlight python3.11
 	tests/cluster/cluster up
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
 	tests/cluster/cluster load target/images/*.tar; \
