@@ -58,7 +58,7 @@ runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
 	command -v cmake >/dev/null || apt-get install --yes --no-install-recommends cmake g++ make
 	command -v javac >/dev/null || apt-get install --yes --no-install-recommends openjdk-17-jdk-headless
 	command -v mvn >/dev/null || apt-get install --yes --no-install-recommends maven
-	command -v mcs >/dev/null || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev
+	test -d /usr/lib/cli/Newtonsoft.Json-5.0 -a -x /usr/bin/mcs || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev libnewtonsoft-json5.0-cil
 	command -v go >/dev/null || apt-get install --yes --no-install-recommends golang
 
 $(VENV)/ready: tests/sdk/python/requirements.txt
