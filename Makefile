@@ -59,7 +59,7 @@ runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
 	command -v cmake >/dev/null || apt-get install --yes --no-install-recommends cmake g++ make
 	command -v javac >/dev/null || apt-get install --yes --no-install-recommends openjdk-17-jdk-headless
 	command -v mvn >/dev/null || apt-get install --yes --no-install-recommends maven
-	command -v mcs >/dev/null || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev
+	test -d /usr/lib/cli/Newtonsoft.Json-5.0 -a -x /usr/bin/mcs || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev libnewtonsoft-json5.0-cil
 	command -v go >/dev/null || apt-get install --yes --no-install-recommends golang
 
 $(VENV)/ready: tests/sdk/python/requirements.txt
@@ -86,7 +86,7 @@ test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster:
 	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
 	@$(STAGE) "Kubernetes, built" -- tests/cluster/cluster build
-	@$(STAGE) "images, built" -- runtime-image/build archives
+	@$(STAGE) "images, built" -- runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down; tests/cluster/stages report' EXIT; set -e; \
 	$(STAGE) "cluster up" -- tests/cluster/cluster up --nodes 2; \
 	$(STAGE) "images loaded" -- tests/cluster/cluster load target/images/*.tar; \
@@ -100,7 +100,7 @@ test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster:
 .PHONY: bench-cluster
 bench-cluster: build ## cold starts, the gateway's share and idle cost in a cluster; writes docs/benchmarks-cluster.md
 	tests/cluster/cluster build
-	runtime-image/build archives
+	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
 	tests/cluster/cluster up --nodes 2; \
 	tests/cluster/cluster load target/images/*.tar; \

@@ -9,6 +9,6 @@ aarch64 | arm64) machine=aarch_64 ;;
 esac
 native=jni/libaws-lambda-jni.linux-$machine.so
 cd "$out"
-"$(dirname "$(readlink -f "$javac")")/jar" --extract --file lib/aws-lambda-java-runtime-interface-client-*.jar "$native"
+"$(dirname "$(readlink -f "$(command -v "$javac")")")/jar" --extract --file lib/aws-lambda-java-runtime-interface-client-*.jar "$native"
 mv "$native" libaws-lambda-jni.so
 rmdir jni

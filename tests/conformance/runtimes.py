@@ -5,7 +5,7 @@ here and a folder there.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 FUNCTIONS = Path(__file__).resolve().parent / "functions"
@@ -77,6 +77,11 @@ RUNTIMES = [
         init=("Runtime.ExitError", "exit status 2"),
         broken={"environment": {"BROKEN": "1"}},
     ),
+]
+# The same client in a newer Node.js.
+RUNTIMES += [
+    replace(one, name="nodejs24", execution_environment="AWS_Lambda_nodejs24.x")
+    for one in RUNTIMES if one.name == "nodejs22"
 ]
 
 

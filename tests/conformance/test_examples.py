@@ -7,7 +7,7 @@ import pytest
 import local_server
 from conftest import connect
 
-EXAMPLES = ["go-ids", "java-csv", "nodejs-qr", "ruby-markdown"]
+EXAMPLES = ["dotnet-totals", "go-ids", "java-csv", "nodejs-qr", "ruby-markdown"]
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,9 @@ def test_java_csv(answer):
 def test_go_ids(answer):
     assert len(set(answer("go-ids", {"count": 3})["ids"])) == 3
     assert answer("go-ids", {"count": 0})["errorMessage"] == "count: must be 1 to 100, got 0"
+
+
+def test_dotnet_totals(answer):
+    lines = [{"article": "tea", "price": 2.5, "count": 3}, {"article": "cup", "price": 4, "count": 1}]
+    assert answer("dotnet-totals", {"lines": lines}) == {"lines": 2, "total": 11.5}
+    assert answer("dotnet-totals", {})["errorMessage"] == "lines: is missing"

@@ -90,6 +90,12 @@ fn archives_know_nothing_of_functions() {
 }
 
 #[test]
+fn the_descriptions_of_runtimes_know_neither_manifests_nor_the_cluster() {
+    assert_never("pilotlight-runtimes", &KUBE);
+    assert_never("pilotlight-runtimes", &["tokio", "pilotlight-api"]);
+}
+
+#[test]
 fn the_gateway_does_not_know_the_command_line() {
     assert_never(
         "pilotlight-gateway",
