@@ -31,6 +31,7 @@ test: lint test-rust test-python test-node test-runtimes test-cluster ## every t
 lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p pilotlight --no-default-features -- -D warnings
 
 .PHONY: test-rust
 test-rust: examples ## units, manifests, the simulation, the workspace's edges
@@ -76,18 +77,34 @@ crds: ## write the custom resource definitions from their source
 	install -m 644 target/function.yaml crds/
 	install -m 644 target/function.yaml charts/pilotlight/crds/
 
+STAGE := tests/cluster/stages run
+INSIDE := tests/cluster/cluster exec --
+
 .PHONY: test-cluster
-test-cluster: build $(VENV)/ready ## a real cluster: manifests, images, and functions in pods
-	tests/cluster/cluster setup
-	command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, and functions in pods
+	@tests/cluster/stages begin
+	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
+	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	@$(STAGE) "Kubernetes, built" -- tests/cluster/cluster build
+	@$(STAGE) "images, built" -- runtime-image/build archives custom pilotlight python3.11
+	@trap 'tests/cluster/cluster down; tests/cluster/stages report' EXIT; set -e; \
+	$(STAGE) "cluster up" -- tests/cluster/cluster up --nodes 2; \
+	$(STAGE) "images loaded" -- tests/cluster/cluster load target/images/*.tar; \
+	$(STAGE) "manifests" -- $(VENV)/bin/pytest tests/manifests; \
+	$(STAGE) "chart" -- $(VENV)/bin/pytest tests/chart; \
+	$(STAGE) "images" -- $(VENV)/bin/pytest tests/images; \
+	$(STAGE) "boto3" -- $(INSIDE) tests/e2e/serve $(VENV)/bin/pytest tests/sdk/python; \
+	$(STAGE) "JavaScript SDK" -- $(INSIDE) tests/e2e/serve npm --prefix tests/sdk/node test; \
+	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e
+
+.PHONY: bench-cluster
+bench-cluster: build ## cold starts, the gateway's share and idle cost in a cluster; writes docs/benchmarks-cluster.md
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
-	tests/cluster/cluster up
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
+	tests/cluster/cluster up --nodes 2; \
 	tests/cluster/cluster load target/images/*.tar; \
-	$(VENV)/bin/pytest tests/manifests; \
-	$(VENV)/bin/pytest tests/images; \
-	tests/cluster/cluster exec -- $(VENV)/bin/pytest tests/e2e
+	$(INSIDE) $(PYTHON) tests/bench/cluster.py
 
 .PHONY: bench
 bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*

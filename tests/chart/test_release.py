@@ -19,6 +19,7 @@ MADE = {
         "Deployment/pilotlight-gateway",
         "NetworkPolicy/pilotlight-controller",
         "NetworkPolicy/pilotlight-gateway",
+        "PodDisruptionBudget/pilotlight-controller",
         "Role/pilotlight-gateways",
         "RoleBinding/pilotlight-gateways",
         "Service/pilotlight-gateway",
@@ -42,13 +43,15 @@ RIGHTS = {
     ),
     "controller": (
         {
-            "functions.pilotlight.dev": "get list watch",
-            "functions.pilotlight.dev/status": "patch update",
-            "pods": "get list watch create delete",
-            "configmaps": "get list watch create patch",
+            "functions.pilotlight.dev": "list watch",
+            "functions.pilotlight.dev/status": "patch",
+            "pods": "list watch create delete",
+            "configmaps": "list watch create patch delete",
             "events.events.k8s.io": "create patch",
+            "leases.coordination.k8s.io": "create",
+            "leases.coordination.k8s.io [pilotlight-controller]": "get list watch patch",
         },
-        {"endpointslices.discovery.k8s.io": "get list watch"},
+        {"endpointslices.discovery.k8s.io": "list watch"},
     ),
 }
 
@@ -131,6 +134,8 @@ def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
             granted = {}
             for line in listed.splitlines():
                 resource, verbs = line.split()[0], line[line.rindex("[") + 1:-1]
+                names = line.split("[")[2].split("]")[0]
+                resource += f" [{names}]" if names else ""
                 if not resource.startswith(("[", "selfsubject")):
                     granted[resource] = set(verbs.split())
             assert granted == {name: set(verbs.split()) for name, verbs in rights.items()}, (account, namespace)

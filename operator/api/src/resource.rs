@@ -22,6 +22,11 @@ pub use crate::function::FunctionResource;
 pub const READY: &str = "Ready";
 /// Its reason while the API server refuses pods; the message names the pod.
 pub const POD_REFUSED: &str = "PodRefused";
+/// Its reasons while no pod can be made at all.
+pub const CODE_NOT_SUPPORTED: &str = "CodeNotSupported";
+pub const LAYERS_NOT_SUPPORTED: &str = "LayersNotSupported";
+pub const NO_IMAGE: &str = "NoImage";
+pub const CODE_NOT_STORED: &str = "CodeNotStored";
 
 /// What the controller knows of a function.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,12 +92,28 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Why pods of a function are not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal<'a> {
+    /// Those that the text names.
+    Pods(&'a str),
+    /// All.
+    Function(&'a str),
+}
+
 impl FunctionResource {
-    /// Why the API server refused the function's last pod, if it did.
-    pub fn refusal(&self) -> Option<&str> {
-        let conditions = &self.status.as_ref()?.conditions;
-        let refused = conditions.iter().find(|one| one.reason == POD_REFUSED);
-        refused.map(|condition| condition.message.as_str())
+    /// Why the controller makes no pod, or could not make some, of the present spec.
+    pub fn refusal(&self) -> Option<Refusal<'_>> {
+        let conditions = self.status.as_ref()?.conditions.iter();
+        let mut conditions = conditions
+            .filter(|condition| condition.observed_generation == self.metadata.generation);
+        conditions.find_map(|condition| match condition.reason.as_str() {
+            POD_REFUSED => Some(Refusal::Pods(&condition.message)),
+            CODE_NOT_SUPPORTED | LAYERS_NOT_SUPPORTED | NO_IMAGE | CODE_NOT_STORED => {
+                Some(Refusal::Function(&condition.message))
+            }
+            _ => None,
+        })
     }
 }
 
@@ -105,6 +126,32 @@ mod tests {
             "{{\"runtime\":\"python3.11\",\"code\":{{\"inline\":{{\"a.py\":\"1\"}}}}{changes}}}"
         );
         serde_json::from_str(&text).expect("a spec")
+    }
+
+    #[test]
+    fn a_refusal_is_of_the_present_spec_and_of_some_pods_or_all() {
+        let mut function = FunctionResource::new("hello", spec(""));
+        function.metadata.generation = Some(2);
+        let mut refused = |reason: &str, generation| {
+            let condition = serde_json::json!({
+                "type": READY, "status": "False", "reason": reason, "message": "why",
+                "observedGeneration": generation, "lastTransitionTime": "2026-01-31T10:00:00Z",
+            });
+            let status = serde_json::json!({ "conditions": [condition] });
+            function.status = Some(serde_json::from_value(status).expect("a status"));
+            format!("{:?}", function.refusal())
+        };
+        assert_eq!(refused(POD_REFUSED, 2), r#"Some(Pods("why"))"#);
+        for reason in [
+            CODE_NOT_SUPPORTED,
+            LAYERS_NOT_SUPPORTED,
+            NO_IMAGE,
+            CODE_NOT_STORED,
+        ] {
+            assert_eq!(refused(reason, 2), r#"Some(Function("why"))"#);
+            assert_eq!(refused(reason, 1), "None", "the spec has changed since");
+        }
+        assert_eq!(refused("Serving", 2), "None");
     }
 
     #[test]

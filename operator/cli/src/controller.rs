@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use pilotlight_controller::Options;
 use pilotlight_runtimes::Runtimes;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Exit;
@@ -19,6 +20,17 @@ pub(crate) struct Args {
     /// Where the Functions are.
     #[arg(long, env = "PILOTLIGHT_NAMESPACE")]
     namespace: String,
+    /// Its name among the controllers of the namespace, of which one acts: its pod's.
+    #[arg(long, env = "PILOTLIGHT_IDENTITY", value_name = "NAME")]
+    identity: String,
+    /// Where to answer probes and tell metrics.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_HEALTH_LISTEN",
+        default_value = "0.0.0.0:8081",
+        value_name = "HOST:PORT"
+    )]
+    health_listen: String,
     /// The Service of the gateways.
     #[arg(long, env = "PILOTLIGHT_GATEWAY_SERVICE", value_name = "NAME")]
     gateway_service: String,
@@ -59,6 +71,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             .gateway_namespace
             .unwrap_or_else(|| args.namespace.clone()),
         namespace: args.namespace,
+        identity: args.identity,
         gateway_service: args.gateway_service,
         region: args.region,
         images: BTreeMap::from_iter(args.images),
@@ -67,7 +80,13 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         cancel_at_the_end(&stop)?;
-        pilotlight_controller::run(options, stop).await?;
+        let health = TcpListener::bind(&args.health_listen)
+            .await
+            .with_context(|| {
+                let listen = &args.health_listen;
+                format!("--health-listen {listen}: cannot listen there")
+            })?;
+        pilotlight_controller::run(options, health, stop).await?;
         Ok(Exit::Success)
     })
 }

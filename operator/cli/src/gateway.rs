@@ -3,8 +3,12 @@
 //! Owns the arguments and the end. Functions, instances and calls are the gateway's
 //! (`pilotlight_gateway::cluster`).
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
-use pilotlight_gateway::{Config, cluster};
+use pilotlight_gateway::Config;
+use pilotlight_gateway::cluster::{self, Among, Place};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +29,28 @@ pub(crate) struct Args {
         value_name = "HOST:PORT"
     )]
     listen: String,
+    /// The Service of the gateways, if there is more than one: they share out the functions.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_GATEWAY_SERVICE",
+        value_name = "NAME",
+        requires = "address"
+    )]
+    service: Option<String>,
+    /// The namespace of that Service [default: --namespace].
+    #[arg(long, env = "PILOTLIGHT_GATEWAY_NAMESPACE", value_name = "NAMESPACE")]
+    service_namespace: Option<String>,
+    /// This gateway's address in that Service: its pod's.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_ADDRESS",
+        value_name = "IP",
+        requires = "service"
+    )]
+    address: Option<IpAddr>,
+    /// A directory for code from archives [default: below the system's temporary directory].
+    #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIRECTORY")]
+    cache: Option<PathBuf>,
     /// Region of the functions' ARNs, and AWS_REGION of their instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -59,7 +85,24 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             concurrency: args.concurrency.into(),
             ..Config::default()
         };
-        cluster::serve(&args.namespace, config, listener, stop).await?;
+        let port = listener.local_addr()?.port();
+        let among = args.service.zip(args.address);
+        let among = among.map(|(service, ip)| Among {
+            namespace: args
+                .service_namespace
+                .unwrap_or_else(|| args.namespace.clone()),
+            service,
+            address: SocketAddr::new(ip, port),
+        });
+        let cache = args
+            .cache
+            .unwrap_or_else(|| std::env::temp_dir().join("pilotlight"));
+        let place = Place {
+            namespace: args.namespace,
+            cache,
+            among,
+        };
+        cluster::serve(place, config, listener, stop).await?;
         Ok(Exit::Success)
     })
 }

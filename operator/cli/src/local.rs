@@ -2,14 +2,13 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        code, archive, layers, runtime, tools, steps, custom, cache
+//!     ▲        code, layers, runtime, tools, steps, custom, cache
 //!     └── watch
 //! ```
 //!
 //! Owns the arguments, the start, each reload and the end. Deployments, calls and processes are
 //! the gateway's; this only tells it what there is.
 
-mod archive;
 mod cache;
 mod code;
 mod custom;
@@ -160,7 +159,8 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread: on a laptop it is less work than to share what little there is to do.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("no runtime for the gateway")?;

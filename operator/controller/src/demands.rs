@@ -4,7 +4,7 @@
 //! a gateway that cannot be reached counts a while longer. Until each one known has told all that
 //! it wants, nobody is to take an instance for unwanted: another may speak first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,31 @@ struct Gateway {
     lost_at: Option<Instant>,
     /// When all that it wants has been told; `None` until it is reached.
     told_all_at: Option<Instant>,
+    /// Functions that it spoke for before the connection broke, and when it has told whether it
+    /// does still.
+    unrepeated: Option<(Instant, BTreeSet<String>)>,
+}
+
+impl Gateway {
+    fn new(lost_at: Option<Instant>) -> Self {
+        Gateway {
+            demands: BTreeMap::new(),
+            lost_at,
+            told_all_at: None,
+            unrepeated: None,
+        }
+    }
+
+    /// Forgets what it has not repeated; whether there was anything.
+    fn forget_unrepeated(&mut self, now: Instant) -> bool {
+        let Some((_, functions)) = self.unrepeated.take_if(|(at, _)| *at <= now) else {
+            return false;
+        };
+        for function in &functions {
+            self.demands.remove(function);
+        }
+        !functions.is_empty()
+    }
 }
 
 pub(crate) struct Demands {
@@ -41,31 +66,34 @@ impl Demands {
     pub(crate) fn take(&mut self, told: Told, now: Instant) -> Option<String> {
         match told {
             Told::Found(address) => {
-                self.gateways.entry(address).or_insert_with(|| Gateway {
-                    demands: BTreeMap::new(),
-                    lost_at: Some(now),
-                    told_all_at: None,
-                });
+                let gateway = || Gateway::new(Some(now));
+                self.gateways.entry(address).or_insert_with(gateway);
             }
             Told::Connected(address) => {
-                let gateway = self.gateways.entry(address).or_insert_with(|| Gateway {
-                    demands: BTreeMap::new(),
-                    lost_at: None,
-                    told_all_at: None,
-                });
+                let gateway = self.gateways.entry(address);
+                let gateway = gateway.or_insert_with(|| Gateway::new(None));
                 gateway.lost_at = None;
+                let spoken_for = gateway.demands.keys().cloned().collect();
+                gateway.unrepeated = Some((now + FIRST_WORDS, spoken_for));
                 gateway.told_all_at.get_or_insert(now + FIRST_WORDS);
             }
             Told::Demand(address, demand) => {
                 let name = demand.function.to_string();
                 let gateway = self.gateways.get_mut(&address)?;
-                gateway.demands.insert(name.clone(), demand);
+                if let Some((_, functions)) = &mut gateway.unrepeated {
+                    functions.remove(&name);
+                }
+                match demand.released {
+                    true => gateway.demands.remove(&name),
+                    false => gateway.demands.insert(name.clone(), demand),
+                };
                 return Some(name);
             }
             Told::Lost(address) => {
                 let gateway = self.gateways.get_mut(&address)?;
                 gateway.lost_at.get_or_insert(now);
                 gateway.told_all_at = gateway.told_all_at.filter(|at| *at <= now);
+                gateway.unrepeated = None;
             }
         }
         self.all_heard &= self.have_told_all(now);
@@ -77,9 +105,13 @@ impl Demands {
         let before = self.gateways.len();
         self.gateways
             .retain(|_, gateway| gateway.lost_at.is_none_or(|at| at + GRACE > now));
+        let mut forgotten = false;
+        for gateway in self.gateways.values_mut() {
+            forgotten |= gateway.forget_unrepeated(now);
+        }
         let (had, has) = (self.all_heard, self.have_told_all(now));
         self.all_heard = has;
-        self.gateways.len() < before || (has && !had)
+        forgotten || self.gateways.len() < before || (has && !had)
     }
 
     fn have_told_all(&self, now: Instant) -> bool {
@@ -104,13 +136,18 @@ impl Demands {
         let gone = gateways
             .clone()
             .filter_map(|gateway| Some(gateway.lost_at? + GRACE));
+        let repeated = gateways
+            .clone()
+            .filter_map(|gateway| Some(gateway.unrepeated.as_ref()?.0));
         let heard = gateways.map(|gateway| gateway.told_all_at);
         let heard = match self.all_heard {
             true => None,
             // Once all have been reached, the last of them.
             false => heard.collect::<Option<Vec<_>>>(),
         };
-        gone.chain(heard.into_iter().flatten().max()).min()
+        gone.chain(repeated)
+            .chain(heard.into_iter().flatten().max())
+            .min()
     }
 }
 
@@ -130,6 +167,7 @@ mod tests {
             instances: Default::default(),
             in_flight: 0,
             queued: 0,
+            released: false,
         }
     }
 
@@ -175,11 +213,42 @@ mod tests {
         demands.wake(lost);
         demands.take(Told::Lost(address(1)), lost);
         demands.take(Told::Connected(address(1)), lost + PART);
+        demands.take(Told::Demand(address(1), demand()), lost + PART);
         demands.wake(lost + GRACE);
         assert_eq!(demands.of("hello").len(), 1);
         assert!(demands.all_heard(), "what it wants was known all the time");
         demands.take(Told::Lost(address(1)), lost + GRACE);
         assert!(demands.wake(lost + GRACE + GRACE));
+        assert_eq!(demands.of("hello").len(), 0);
+    }
+
+    #[test]
+    fn a_gateway_that_is_back_speaks_only_for_what_it_repeats() {
+        let (mut demands, now) = (Demands::new(), Instant::now());
+        for _ in 0..2 {
+            demands.take(Told::Connected(address(1)), now);
+            demands.take(Told::Demand(address(1), demand()), now);
+        }
+        let later = now + FIRST_WORDS;
+        assert!(demands.wake(later), "all are heard");
+        assert_eq!(demands.of("hello").len(), 1);
+        demands.take(Told::Lost(address(1)), later);
+        demands.take(Told::Connected(address(1)), later);
+        assert_eq!(demands.next_wakeup(), Some(later + FIRST_WORDS));
+        assert!(demands.wake(later + FIRST_WORDS));
+        assert_eq!(demands.of("hello").len(), 0);
+    }
+
+    #[test]
+    fn a_gateway_that_releases_a_function_speaks_for_it_no_longer() {
+        let (mut demands, now) = (Demands::new(), Instant::now());
+        demands.take(Told::Connected(address(1)), now);
+        demands.take(Told::Demand(address(1), demand()), now);
+        let released = Demand {
+            released: true,
+            ..demand()
+        };
+        demands.take(Told::Demand(address(1), released), now);
         assert_eq!(demands.of("hello").len(), 0);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! `worker` keeps it up to date and calls [`Function::settle`], which asks `core::fleet` what
 //! follows and has `reconcile` do it in tasks; what became of them comes back as [`Done`]. Code is
-//! stored before the first pod that needs it.
+//! stored before the first pod that needs it: `code` knows which is.
+
+pub(crate) mod code;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,10 +18,11 @@ use pilotlight_core::fleet::{self, Fleet, Step};
 use pilotlight_core::wire::Demand;
 use tokio::task::JoinSet;
 
+use self::code::Code;
 use crate::Options;
 use crate::reconcile::apply::{NotCreated, Writer};
 use crate::reconcile::build;
-use crate::reconcile::status::{self, Trouble};
+use crate::reconcile::status::{self, Stuck, Trouble};
 
 /// Between two statuses of one function.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +53,10 @@ enum What {
         revision: String,
         result: Result<(), String>,
     },
+    CodeDeleted {
+        uid: String,
+        succeeded: bool,
+    },
     StatusTold {
         status: FunctionStatus,
         failed: bool,
@@ -73,12 +80,12 @@ pub(crate) struct Function {
     /// Of the spec: it costs a hash of all inline code.
     revision: String,
     pub(crate) pods: BTreeMap<String, Pod>,
+    pub(crate) code: Code,
     fleet: Fleet,
-    /// Revision of the code that is stored.
-    code: Option<String>,
-    storing: bool,
     retry_at: Option<Instant>,
     trouble: Option<Trouble>,
+    /// Why the last pod could not come up, until one does.
+    stuck: Option<Stuck>,
     told: Option<FunctionStatus>,
     telling: bool,
     tell_at: Option<Instant>,
@@ -91,8 +98,10 @@ impl Function {
         if self.uid != uid {
             // Made anew under the same name. What was stored for the old one goes with that one.
             let pods = std::mem::take(&mut self.pods);
+            let code = self.code.of_another();
             *self = Function {
                 pods,
+                code,
                 uid,
                 ..Function::default()
             };
@@ -102,6 +111,7 @@ impl Function {
             self.revision = resource.spec.revision();
             let unbuildable = build::check(&resource, options).err();
             self.trouble = unbuildable.map(Trouble::Unbuildable);
+            self.stuck = None;
         }
         self.resource = Some(resource);
     }
@@ -111,8 +121,12 @@ impl Function {
         self.resource = None;
     }
 
+    pub(crate) fn exists(&self) -> bool {
+        self.resource.is_some()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
-        self.resource.is_none() && self.pods.is_empty()
+        self.resource.is_none() && self.pods.is_empty() && self.code.is_empty()
     }
 
     pub(crate) fn wake(&mut self, now: Instant) {
@@ -144,10 +158,9 @@ impl Function {
                 }
             }
             What::Stored { revision, result } => {
-                self.storing = false;
+                self.code.stored(result.is_ok().then_some(revision));
                 match result {
                     Ok(()) => {
-                        self.code = Some(revision);
                         self.trouble
                             .take_if(|trouble| matches!(trouble, Trouble::Code(_)));
                     }
@@ -155,6 +168,12 @@ impl Function {
                         self.trouble = Some(Trouble::Code(message));
                         self.retry_at = Some(now + RETRY);
                     }
+                }
+            }
+            What::CodeDeleted { uid, succeeded } => {
+                self.code.deleted(&uid, succeeded);
+                if !succeeded {
+                    self.retry_at = Some(now + RETRY);
                 }
             }
             What::StatusTold { status, failed } => {
@@ -204,6 +223,7 @@ impl Function {
         self.store_code(&resource, context, tasks);
         self.move_pods(&resource, context, tasks);
         self.explain_refusal(context.name);
+        self.explain_stuck();
         self.tell(&resource, context, tasks);
         self.resource = Some(resource);
     }
@@ -231,16 +251,15 @@ impl Function {
         context: &Context<'_>,
         tasks: &mut JoinSet<Done>,
     ) {
-        let is_stored = self.code.as_ref() == Some(&self.revision);
-        if is_stored || self.storing || self.retry_at.is_some() {
+        if !self.code.may_store(&self.revision) || self.retry_at.is_some() {
             return;
         }
         let revision = self.revision.clone();
         let Some(code) = build::code(resource) else {
-            self.code = Some(revision);
+            self.code.stored(Some(revision));
             return;
         };
-        self.storing = true;
+        self.code.storing();
         let writer = context.writer.clone();
         self.spawn(context.name, tasks, async move {
             let stored = writer.apply_code(&code).await;
@@ -259,13 +278,22 @@ impl Function {
         let known = fleet::Known {
             uid: &self.uid,
             revision: &self.revision,
-            may_create: is_buildable && self.code.as_ref() == Some(&self.revision),
+            may_create: is_buildable && self.code.is_stored(&self.revision),
             may_delete: context.all_heard,
         };
         let pods: Vec<fleet::Pod> = self.pods.values().map(seen).collect();
         let steps = self
             .fleet
             .plan(Instant::now(), known, context.demands, &pods);
+        let unneeded = match self.retry_at {
+            None => self
+                .code
+                .take_unneeded(context.name, &self.uid, |revision| {
+                    self.fleet.needs(revision, known, &pods)
+                }),
+            Some(_) => Vec::new(),
+        };
+        self.delete_code(unneeded, context, tasks);
         for step in steps {
             match step {
                 Step::Delete { pod, uid } => {
@@ -308,6 +336,22 @@ impl Function {
         }
     }
 
+    /// Deletes the code that no pod needs any more.
+    fn delete_code(
+        &self,
+        unneeded: Vec<(String, String)>,
+        context: &Context<'_>,
+        tasks: &mut JoinSet<Done>,
+    ) {
+        for (map, uid) in unneeded {
+            let writer = context.writer.clone();
+            self.spawn(context.name, tasks, async move {
+                let succeeded = writer.delete_code(&map, &uid).await.is_ok();
+                What::CodeDeleted { uid, succeeded }
+            });
+        }
+    }
+
     /// Keeps the names in a refusal to those that it holds back, so that each gateway that waits
     /// for one learns of it. A refusal is over when a pod is taken while none is held back.
     fn explain_refusal(&mut self, name: &str) {
@@ -325,6 +369,15 @@ impl Function {
         }
     }
 
+    /// A pod that cannot come up is soon given up and deleted: its reason stays until one is ready.
+    fn explain_stuck(&mut self) {
+        if let Some(stuck) = status::stuck(self.pods.values()) {
+            self.stuck = Some(stuck);
+        } else if self.pods.values().any(status::is_ready) {
+            self.stuck = None;
+        }
+    }
+
     fn tell(
         &mut self,
         resource: &FunctionResource,
@@ -335,10 +388,16 @@ impl Function {
             return;
         }
         let known = self.told.as_ref().or(resource.status.as_ref());
-        let (pods, trouble) = (self.pods.values(), self.trouble.as_ref());
         let handler = build::handler(resource, context.options);
-        let handler = handler.as_ref();
-        let status = status::of(resource, handler, known, pods, context.demands, trouble);
+        let trouble = (self.trouble.as_ref(), self.stuck.as_ref());
+        let status = status::of(
+            resource,
+            handler.as_ref(),
+            known,
+            self.pods.values(),
+            context.demands,
+            trouble,
+        );
         if known == Some(&status) {
             return;
         }
@@ -366,6 +425,11 @@ fn seen(pod: &Pod) -> fleet::Pod {
         instance: pod
             .labels()
             .get(labels::INSTANCE)
+            .cloned()
+            .unwrap_or_default(),
+        revision: pod
+            .labels()
+            .get(labels::REVISION)
             .cloned()
             .unwrap_or_default(),
         is_over: status::is_over(pod),

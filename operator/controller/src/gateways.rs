@@ -4,7 +4,7 @@
 //! that breaks or falls silent is opened again; the worker decides for how long the last word of
 //! a lost gateway counts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
+use pilotlight_api::endpoints::ready_addresses;
 use pilotlight_core::wire::{DEMAND_PATH, Demand};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::Options;
+use crate::metrics::{Metrics, Operation};
+use crate::patience::Patience;
 
 /// A gateway says something each second; one that does not is gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -43,12 +46,17 @@ pub(crate) enum Told {
 }
 
 /// Follows the endpoints for ever.
-pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Sender<Told>) {
+pub(crate) async fn follow(
+    client: Client,
+    options: &Options,
+    worker: mpsc::Sender<Told>,
+    metrics: Metrics,
+) {
     let service = format!("kubernetes.io/service-name={}", options.gateway_service);
     let slices = Api::<EndpointSlice>::namespaced(client, &options.gateway_namespace);
     let selected = watcher::Config::default().labels(&service);
-    let mut events = std::pin::pin!(watch_resource(slices, selected).default_backoff());
-    let mut slices: HashMap<String, HashSet<SocketAddr>> = HashMap::new();
+    let mut events = std::pin::pin!(watch_resource(slices, selected).backoff(Patience::default()));
+    let mut slices: HashMap<String, BTreeSet<SocketAddr>> = HashMap::new();
     let mut listed = HashMap::new();
     let mut followed: HashMap<SocketAddr, AbortHandle> = HashMap::new();
     while let Some(event) = events.next().await {
@@ -64,9 +72,12 @@ pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Send
             Ok(Event::Delete(slice)) => {
                 slices.remove(&slice.name_any());
             }
-            Err(error) => tracing::warn!(%error, "the watch of gateways is interrupted"),
+            Err(error) => {
+                metrics.failed(Operation::watch);
+                tracing::warn!(%error, "the watch of gateways is interrupted");
+            }
         }
-        let present: HashSet<SocketAddr> = slices.values().flatten().copied().collect();
+        let present: BTreeSet<SocketAddr> = slices.values().flatten().copied().collect();
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {
             task.abort();
             // Without a worker there is nobody left to tell.
@@ -83,23 +94,6 @@ pub(crate) async fn follow(client: Client, options: &Options, worker: mpsc::Send
             });
         }
     }
-}
-
-fn ready_addresses(slice: &EndpointSlice) -> HashSet<SocketAddr> {
-    let ports = slice.ports.iter().flatten();
-    let Some(port) = ports
-        .filter_map(|port| u16::try_from(port.port?).ok())
-        .next()
-    else {
-        return HashSet::new();
-    };
-    let ready = slice.endpoints.iter().filter(|endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        conditions.is_none_or(|conditions| conditions.ready != Some(false))
-    });
-    let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
-    let addresses = addresses.filter_map(|address| address.parse().ok());
-    addresses.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 async fn keep_open(address: SocketAddr, worker: mpsc::Sender<Told>) {

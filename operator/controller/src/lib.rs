@@ -2,17 +2,22 @@
 //! of pods; it never sees an invocation.
 //!
 //! ```text
-//! API server ─ watch ─► Functions, pods ─┐
-//! gateways ─ gateways.rs ─► demands.rs ──┴─► worker ─► function ─ core::fleet decides ─►
-//!                                                        reconcile: build ─► apply ─► status
+//! API server ─ watch ─► Functions, pods, code ─┐
+//! gateways ─ gateways.rs ─► demands.rs ─────────┴─► worker ─► function ─ core::fleet decides ─►
+//!                  leadership ─ may it act? ────────┘           reconcile: build ─► apply ─► status
 //! ```
 //!
-//! One runs at a time: the chart's Deployment has one replica and stops the old one first. Should
-//! two run all the same, names that are never used twice keep a pod from being made twice.
+//! Of several one leads and acts; the others watch and listen, so that they know all when they take
+//! over. Should two act for a moment all the same, names that are never used twice keep a pod from
+//! being made twice, and UIDs keep another's from being deleted.
 
 mod demands;
 mod function;
 mod gateways;
+mod health;
+mod leadership;
+mod metrics;
+mod patience;
 mod reconcile;
 mod worker;
 
@@ -21,14 +26,20 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_core::election::{Loss, Timing};
 use pilotlight_runtimes::Runtimes;
-use tokio::sync::mpsc;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::Worker;
+use crate::function::code::Shown;
+use crate::leadership::{Contender, LEASE};
+use crate::metrics::Metrics;
+use crate::patience::Patience;
+use crate::worker::{Streams, Worker};
 
 /// Lines of demand that may wait for the worker; a gateway's stream waits for room.
 const INBOX: usize = 256;
@@ -37,6 +48,9 @@ const INBOX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub namespace: String,
+    /// What this controller is called among those that contend for the leadership; no other process
+    /// that lives has this name.
+    pub identity: String,
     /// The Service whose endpoints are the gateways.
     pub gateway_service: String,
     /// The namespace of that Service.
@@ -52,28 +66,72 @@ pub struct Options {
 pub enum RunError {
     #[error("no way to the API server: {0}")]
     Client(#[source] Box<kube::Error>),
+    #[error("no way to the API server is known: {0}")]
+    Config(#[source] Box<kube::config::InferConfigError>),
     #[error("the watch of {0} ended")]
     Watch(&'static str),
+    // The source says why.
+    #[error("it leads no more, as of the Lease {LEASE}")]
+    Lease(#[source] Loss),
+    #[error("the port for probes and metrics broke: {0}")]
+    Health(#[source] std::io::Error),
 }
 
-/// Runs until `stop`. Pods live on: the next controller finds them.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
-    let client = Client::try_default()
-        .await
-        .map_err(|error| RunError::Client(Box::new(error)))?;
+/// Runs until `stop`. Pods live on: the next controller finds them. `health`: for probes and
+/// metrics.
+pub async fn run(
+    options: Options,
+    health: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let client = client().await?;
+    let metrics = Metrics::new();
+    let (term, leads) = watch::channel(None);
     let (told, demands) = mpsc::channel(INBOX);
-    let following = gateways::follow(client.clone(), &options, told);
-    let functions = Api::<FunctionResource>::namespaced(client.clone(), &options.namespace);
-    let functions = watcher(functions, watcher::Config::default())
-        .default_backoff()
-        .boxed();
-    let selected = watcher::Config::default().labels(labels::FUNCTION);
-    let pods = Api::<Pod>::namespaced(client.clone(), &options.namespace);
-    let pods = watcher(pods, selected).default_backoff().boxed();
-    let mut worker = Worker::new(client, &options);
-    tokio::select! {
+    let (ready, is_ready) = watch::channel(false);
+    let following = gateways::follow(client.clone(), &options, told, metrics.clone());
+    let serving = health::serve(health, metrics.clone(), is_ready);
+    let timing = Timing::default();
+    let mut contender = Contender::new(client.clone(), &options, timing, term, metrics.clone());
+    let mut worker = Worker::new(client.clone(), &options, leads, ready, metrics);
+    let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        what = worker.run(functions, pods, demands) => Err(RunError::Watch(what)),
+        what = worker.run(streams(&client, &options.namespace), demands) => {
+            Err(RunError::Watch(what))
+        }
         () = following => Err(RunError::Watch("gateways")),
+        loss = contender.contend() => Err(RunError::Lease(loss)),
+        served = serving => Err(RunError::Health(served.err().unwrap_or_else(|| {
+            std::io::ErrorKind::UnexpectedEof.into()
+        }))),
+    };
+    // With all its steps: whoever takes over is to be the only one who acts.
+    drop(worker);
+    contender.give_back().await;
+    ended
+}
+
+async fn client() -> Result<Client, RunError> {
+    let mut config = Config::infer()
+        .await
+        .map_err(|error| RunError::Config(Box::new(error)))?;
+    // What is tried again, and when, is decided here; and kube would send a write again unasked.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| RunError::Client(Box::new(error)))
+}
+
+fn streams(client: &Client, namespace: &str) -> Streams {
+    let functions = Api::<FunctionResource>::namespaced(client.clone(), namespace);
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let code = Api::<Shown>::namespaced(client.clone(), namespace);
+    let own = watcher::Config::default().labels(labels::FUNCTION);
+    Streams {
+        functions: watcher(functions, watcher::Config::default())
+            .backoff(Patience::default())
+            .boxed(),
+        pods: watcher(pods, own.clone())
+            .backoff(Patience::default())
+            .boxed(),
+        code: watcher(code, own).backoff(Patience::default()).boxed(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Fed by the controller with what the gateways want and what its watch shows; knows no API
 //! server. Creations in flight are expected, so that a watch that lags behind never leads to a
-//! second one (rule 6); a refusal is tried again later, and later each time.
+//! second one (rule 6). After a refusal one pod goes ahead at a bounded pace; the others follow
+//! when it is taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use crate::wire::Demand;
 /// A creation that no watch has shown by then is made again, under the same name.
 const EXPECTATION: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_LAST: Duration = Duration::from_secs(60);
+/// One pod at a time is tried, so this may be short: it is what a lifted quota is noticed after.
+const BACKOFF_LAST: Duration = Duration::from_secs(2);
 
 /// A pod as the watch shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub struct Pod {
     pub name: String,
     pub uid: String,
     pub instance: String,
+    pub revision: String,
     /// All its containers have ended.
     pub is_over: bool,
     pub is_being_deleted: bool,
@@ -59,6 +62,8 @@ pub struct Fleet {
     deleting: BTreeSet<String>,
     refusals: u32,
     refused_until: Option<Instant>,
+    /// Whom the last refusal concerns is still to be found out.
+    refused_anew: bool,
     held_back: BTreeSet<String>,
 }
 
@@ -114,18 +119,29 @@ impl Fleet {
         });
         let missing: BTreeSet<String> = missing.map(str::to_owned).collect();
         if self.refused_until.is_some() {
-            self.held_back = missing;
+            if std::mem::take(&mut self.refused_anew) {
+                self.held_back = missing;
+            } else {
+                // Who comes after the refusal may have better luck, and learns it soon.
+                self.held_back.retain(|instance| missing.contains(instance));
+            }
             return steps;
         }
         self.held_back.clear();
-        for instance in missing {
+        let at_once = match (self.refusals, self.expected.is_empty()) {
+            (0, _) => usize::MAX,
+            (_, true) => 1,
+            (_, false) => 0,
+        };
+        for instance in missing.into_iter().take(at_once) {
             self.expected.insert(instance.clone(), now + EXPECTATION);
             steps.push(Step::Create { instance });
         }
         steps
     }
 
-    /// Instances without a pod because the API server refused one.
+    /// Instances without a pod because the API server refused one, this one or another, after they
+    /// were wanted.
     pub fn held_back(&self) -> impl Iterator<Item = &str> {
         self.held_back.iter().map(String::as_str)
     }
@@ -152,10 +168,11 @@ impl Fleet {
     /// The API server refused the pod of this instance.
     pub fn refused(&mut self, now: Instant, instance: &str) {
         self.expected.remove(instance);
+        self.refused_anew = true;
         // Those of one burst are refused together, and count as one.
         if self.refused_until.is_none_or(|until| until <= now) {
             let pause = BACKOFF_FIRST.saturating_mul(1 << self.refusals.min(16));
-            self.refusals += 1;
+            self.refusals = self.refusals.saturating_add(1);
             self.refused_until = Some(now + pause.min(BACKOFF_LAST));
         }
     }
@@ -163,6 +180,12 @@ impl Fleet {
     /// A deletion failed and is to be tried again.
     pub fn not_deleted(&mut self, uid: &str) {
         self.deleting.remove(uid);
+    }
+
+    /// Whether a pod may still need the code of this revision. What is on its way up may be of any.
+    pub fn needs(&self, revision: &str, known: Known<'_>, pods: &[Pod]) -> bool {
+        let is_of_it = |pod: &Pod| pod.revision == revision;
+        revision == known.revision || !self.expected.is_empty() || pods.iter().any(is_of_it)
     }
 
     /// When [`Fleet::wake`] is due, if nothing happens before.
@@ -173,178 +196,4 @@ impl Fleet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OF: Known<'static> = Known {
-        uid: "uid",
-        revision: "r1",
-        may_create: true,
-        may_delete: true,
-    };
-
-    fn demand(revision: &str, instances: &[&str]) -> Demand {
-        Demand {
-            function: "hello".parse().expect("a name"),
-            uid: "uid".to_owned(),
-            revision: revision.to_owned(),
-            instances: instances.iter().map(|name| (*name).to_owned()).collect(),
-            in_flight: 0,
-            queued: 0,
-        }
-    }
-
-    fn pod(instance: &str) -> Pod {
-        Pod {
-            name: format!("hello-{instance}"),
-            uid: format!("uid-{instance}"),
-            instance: instance.to_owned(),
-            is_over: false,
-            is_being_deleted: false,
-        }
-    }
-
-    fn create(instance: &str) -> Step {
-        Step::Create {
-            instance: instance.to_owned(),
-        }
-    }
-
-    fn delete(instance: &str) -> Step {
-        let (pod, uid) = (format!("hello-{instance}"), format!("uid-{instance}"));
-        Step::Delete { pod, uid }
-    }
-
-    #[test]
-    fn what_is_wanted_and_not_there_is_made_once_however_far_the_watch_lags() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let wants = demand("r1", &["a", "b"]);
-        assert_eq!(
-            fleet.plan(now, OF, &[&wants], &[]),
-            [create("a"), create("b")]
-        );
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
-        let later = now + EXPECTATION;
-        assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("a")]), [create("b")]);
-    }
-
-    #[test]
-    fn what_nobody_wants_is_deleted_once_but_not_while_nobody_speaks() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let pods = [pod("a"), pod("b")];
-        assert_eq!(fleet.plan(now, OF, &[], &pods), []);
-        let (one, other) = (demand("r1", &["a"]), demand("r1", &[]));
-        assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), [delete("b")]);
-        assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), []);
-        fleet.not_deleted("uid-b");
-        assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
-    }
-
-    #[test]
-    fn nothing_is_made_of_a_revision_that_only_one_side_knows_and_nothing_deleted() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let ahead = demand("r2", &["a", "b"]);
-        assert_eq!(fleet.plan(now, OF, &[&ahead], &[pod("a")]), []);
-        assert_eq!(
-            fleet.plan(
-                now,
-                Known {
-                    revision: "r2",
-                    ..OF
-                },
-                &[&ahead],
-                &[pod("a")]
-            ),
-            [create("b")]
-        );
-    }
-
-    #[test]
-    fn the_demand_for_an_earlier_function_of_the_name_is_not_heeded() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let wants = demand("r1", &["a"]);
-        assert_eq!(
-            fleet.plan(
-                now,
-                Known {
-                    uid: "another",
-                    ..OF
-                },
-                &[&wants],
-                &[pod("b")]
-            ),
-            []
-        );
-    }
-
-    #[test]
-    fn a_pod_that_ended_is_deleted_though_it_is_wanted() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let ended = Pod {
-            is_over: true,
-            ..pod("a")
-        };
-        let wants = demand("r1", &["a"]);
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[ended]), [delete("a")]);
-    }
-
-    #[test]
-    fn a_refusal_is_tried_again_later_and_later() {
-        let (mut fleet, mut now) = (Fleet::default(), Instant::now());
-        let wants = demand("r1", &["a"]);
-        for pause in [1, 2, 4] {
-            assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
-            fleet.refused(now, "a");
-            assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
-            now += Duration::from_secs(pause);
-            assert_eq!(fleet.next_wakeup(), Some(now));
-        }
-        fleet.wake(now);
-        assert_eq!(fleet.next_wakeup(), None, "what is due is due once");
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
-        fleet.created();
-        assert_eq!(fleet.next_wakeup(), Some(now + EXPECTATION));
-    }
-
-    #[test]
-    fn an_instance_whose_pod_is_gone_gets_no_second_one() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let wants = demand("r1", &["a"]);
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
-        let later = now + EXPECTATION;
-        assert_eq!(fleet.plan(later, OF, &[&wants], &[]), []);
-    }
-
-    #[test]
-    fn what_nobody_named_stays_until_all_gateways_were_heard() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let (one, pods) = (demand("r1", &["a"]), [pod("a"), pod("b")]);
-        let early = Known {
-            may_delete: false,
-            ..OF
-        };
-        assert_eq!(fleet.plan(now, early, &[&one], &pods), []);
-        assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
-    }
-
-    #[test]
-    fn a_burst_that_is_refused_counts_once_and_all_of_it_is_held_back() {
-        let (mut fleet, now) = (Fleet::default(), Instant::now());
-        let wants = demand("r1", &["a", "b", "c"]);
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[]).len(), 3);
-        fleet.refused(now, "a");
-        fleet.created();
-        fleet.refused(now, "c");
-        assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("b")]), []);
-        assert_eq!(Vec::from_iter(fleet.held_back()), ["a", "c"]);
-        assert_eq!(fleet.next_wakeup(), Some(now + BACKOFF_FIRST));
-        let later = now + BACKOFF_FIRST;
-        assert_eq!(
-            fleet.plan(later, OF, &[&wants], &[pod("b")]),
-            [create("a"), create("c")]
-        );
-        assert_eq!(fleet.held_back().count(), 0);
-    }
-}
+mod tests;

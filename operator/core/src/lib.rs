@@ -12,10 +12,12 @@
 //!   └── wanted = in flight + queued: start, stop        └── failure: what the caller is told
 //! ```
 
+pub mod election;
 pub mod failure;
 pub mod fleet;
 pub mod function;
 pub mod instance;
+pub mod ownership;
 pub mod pool;
 pub mod queue;
 mod roster;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::instance::{Condition, Status};
 use crate::queue::{InvocationId, Queue};
-use crate::roster::{Roster, State};
+use crate::roster::{Roster, State, Then};
 
 pub use crate::roster::{Counts, InstanceId};
 
@@ -84,10 +84,17 @@ pub enum Event {
         instance: InstanceId,
         reason: Arc<str>,
     },
+    /// The instance was not made: whoever makes them refuses at present, and paces its own attempts.
+    Refused {
+        instance: InstanceId,
+        reason: Arc<str>,
+    },
     /// The function has a new manifest: its instances are replaced.
     Replaced { settings: Settings },
     /// The function is deleted.
     Deleted,
+    /// Another gateway owns the function from now on, and has its instances (rule 3).
+    HandedOver,
 }
 
 /// What is to be done.
@@ -98,6 +105,10 @@ pub enum Action {
     },
     /// Drain it, then end it.
     Stop {
+        instance: InstanceId,
+    },
+    /// Have no more to do with it; it lives on.
+    Release {
         instance: InstanceId,
     },
     Dispatch {
@@ -123,6 +134,8 @@ pub enum Rejection {
     CannotStart(Arc<str>),
     /// The function was deleted.
     Deleted,
+    /// Another gateway owns the function: ask that one.
+    Moved,
 }
 
 #[derive(Debug)]
@@ -134,6 +147,8 @@ struct Backoff {
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// A refusal costs nothing and may end at any time; a failed start costs an instance.
+const BACKOFF_REFUSED: Duration = Duration::from_secs(1);
 
 /// One function's pool. See the module's text.
 #[derive(Debug)]
@@ -146,6 +161,8 @@ pub struct Pool {
     paced_until: Option<Instant>,
     backoff: Option<Backoff>,
     deleted: bool,
+    /// Another gateway owns the function.
+    away: bool,
     actions: VecDeque<Action>,
 }
 
@@ -159,6 +176,7 @@ impl Pool {
             paced_until: None,
             backoff: None,
             deleted: false,
+            away: false,
             actions: VecDeque::new(),
         }
     }
@@ -173,7 +191,10 @@ impl Pool {
             Event::Told { instance, status } => self.on_told(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
             Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
-            Event::Gone { instance, reason } => self.on_gone(now, instance, reason),
+            Event::Gone { instance, reason } => self.on_gone(now, instance, reason, BACKOFF_LAST),
+            Event::Refused { instance, reason } => {
+                self.on_gone(now, instance, reason, BACKOFF_REFUSED);
+            }
             Event::Replaced { settings } => {
                 self.settings = settings;
                 self.backoff = None;
@@ -187,6 +208,7 @@ impl Pool {
                 self.reject_all(&Rejection::Deleted);
                 self.retire_all(now);
             }
+            Event::HandedOver => self.hand_over(now),
         }
         self.settle(now);
     }
@@ -194,6 +216,22 @@ impl Pool {
     /// Time has passed.
     pub fn wake(&mut self, now: Instant) {
         self.settle(now);
+    }
+
+    /// This gateway owns the function from now on; what lives of it is told by [`Pool::adopt`].
+    pub fn take_over(&mut self) {
+        self.away = false;
+        self.backoff = None;
+    }
+
+    /// Keeps an instance that was to be released when its lease ends; false if there is none such.
+    pub fn keep(&mut self, now: Instant, instance: InstanceId) -> bool {
+        let Some(State::Busy { waiter, .. }) = self.roster.state(instance) else {
+            return false;
+        };
+        let then = Then::Serve;
+        self.roster.set(now, instance, State::Busy { waiter, then });
+        true
     }
 
     /// Takes on an instance that lives already, of an owner before this one. It tells its
@@ -259,6 +297,9 @@ impl Pool {
         if self.deleted {
             return Some(Rejection::Deleted);
         }
+        if self.away {
+            return Some(Rejection::Moved);
+        }
         if let Some(backoff) = &self.backoff
             && backoff.until > now
             && self.counts().live() == 0
@@ -297,22 +338,22 @@ impl Pool {
     }
 
     fn on_finished(&mut self, now: Instant, id: InstanceId, status: Status) {
-        if let Some(State::Busy { retired, .. }) = self.roster.state(id) {
+        if let Some(State::Busy { then, .. }) = self.roster.state(id) {
             self.roster.note(id, status);
-            self.free(now, id, retired);
+            self.free(now, id, then);
         }
     }
 
     fn on_not_started(&mut self, now: Instant, id: InstanceId, status: Option<Status>) {
-        let Some(State::Busy { waiter, retired }) = self.roster.state(id) else {
+        let Some(State::Busy { waiter, then }) = self.roster.state(id) else {
             return;
         };
         self.queue.put_back(waiter);
         let Some(status) = status else {
-            return self.stop(now, id);
+            return self.part(now, id, then);
         };
         let newest = self.roster.note(id, status) || self.roster.status(id) == Some(status);
-        self.free(now, id, retired);
+        self.free(now, id, then);
         if newest && self.roster.state(id) == Some(State::Idle) {
             // It runs another gateway's invocation, and tells when it is free again.
             self.roster
@@ -321,9 +362,9 @@ impl Pool {
     }
 
     /// A lease ended: what comes next follows from the newest condition that it told.
-    fn free(&mut self, now: Instant, id: InstanceId, retired: bool) {
+    fn free(&mut self, now: Instant, id: InstanceId, then: Then) {
         match self.roster.status(id).map(|status| status.condition) {
-            _ if retired => self.stop(now, id),
+            _ if then != Then::Serve => self.part(now, id, then),
             Some(Condition::Draining) => self.stop(now, id),
             Some(Condition::Starting) => {
                 self.roster
@@ -333,14 +374,14 @@ impl Pool {
         }
     }
 
-    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>) {
+    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, longest: Duration) {
         if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
             return;
         }
         let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures) + 1;
         let pause = BACKOFF_FIRST
             .saturating_mul(1 << (failures - 1).min(16))
-            .min(BACKOFF_LAST);
+            .min(longest);
         self.backoff = Some(Backoff {
             failures,
             until: now + pause,
@@ -364,21 +405,37 @@ impl Pool {
         }
     }
 
+    fn hand_over(&mut self, now: Instant) {
+        self.away = true;
+        self.reject_all(&Rejection::Moved);
+        self.part_from_all(now, Then::Release);
+    }
+
     fn retire_all(&mut self, now: Instant) {
+        // Those that are still busy here after a hand-over are the other gateway's to stop.
+        if !self.away {
+            self.part_from_all(now, Then::Stop);
+        }
+    }
+
+    fn part_from_all(&mut self, now: Instant, then: Then) {
         for id in self.roster.ids() {
             match self.roster.state(id) {
                 Some(State::Busy { waiter, .. }) => {
-                    self.roster.set(
-                        now,
-                        id,
-                        State::Busy {
-                            waiter,
-                            retired: true,
-                        },
-                    );
+                    self.roster.set(now, id, State::Busy { waiter, then });
                 }
-                Some(State::Starting { .. } | State::Idle) => self.stop(now, id),
+                Some(State::Starting { .. } | State::Idle) => self.part(now, id, then),
                 Some(State::Stopping) | None => {}
+            }
+        }
+    }
+
+    fn part(&mut self, now: Instant, instance: InstanceId, then: Then) {
+        match then {
+            Then::Serve | Then::Stop => self.stop(now, instance),
+            Then::Release => {
+                self.roster.set(now, instance, State::Stopping);
+                self.actions.push_back(Action::Release { instance });
             }
         }
     }
@@ -386,6 +443,10 @@ impl Pool {
     /// Brings everything to rest: expired waiters out, idle instances to waiters, those idle too
     /// long on their way down, missing ones on their way up.
     fn settle(&mut self, now: Instant) {
+        if self.away {
+            // Put back by an instance that did not start it.
+            self.reject_all(&Rejection::Moved);
+        }
         while let Some(waiter) = self.queue.pop_expired(now) {
             let rejection = match &self.backoff {
                 Some(backoff) => Rejection::CannotStart(backoff.reason.clone()),
@@ -401,7 +462,7 @@ impl Pool {
                 instance,
                 State::Busy {
                     waiter,
-                    retired: false,
+                    then: Then::Serve,
                 },
             );
             let invocation = waiter.invocation;
@@ -427,7 +488,7 @@ impl Pool {
     }
 
     fn lacks_instances(&self) -> bool {
-        !self.deleted && self.counts().live() < self.wanted()
+        !self.deleted && !self.away && self.counts().live() < self.wanted()
     }
 
     /// When the next instance may start; `None`: at once.

@@ -21,12 +21,23 @@ pub(crate) enum State {
         was_ready: bool,
     },
     Idle,
-    /// Leased to `waiter`; once `retired`, it stops when the lease ends.
+    /// Leased to `waiter`.
     Busy {
         waiter: Waiter,
-        retired: bool,
+        then: Then,
     },
     Stopping,
+}
+
+/// What becomes of an instance when its lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It serves on.
+    Serve,
+    /// It belongs to a revision of before.
+    Stop,
+    /// It is another gateway's by then.
+    Release,
 }
 
 /// How many instances are in which state.

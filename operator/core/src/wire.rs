@@ -8,6 +8,7 @@
 //! POST /lease    event in, answer out; 409 with `pilotlight-refusal` if it never started
 //! GET  /status   a line `<epoch> <condition>` now, and one at each change
 //! POST /drain    take no further lease, finish, end
+//! POST /claim    a [`Claim`] as a line of JSON, then code as a tar; 409 if another was first
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::instance::{Condition, Status};
 pub const LEASE_PATH: &str = "/lease";
 pub const STATUS_PATH: &str = "/status";
 pub const DRAIN_PATH: &str = "/drain";
+pub const CLAIM_PATH: &str = "/claim";
 
 /// On a lease: the invocation's request id.
 pub const REQUEST_ID: &str = "pilotlight-request-id";
@@ -44,11 +46,43 @@ pub const TRACE_ID: &str = "lambda-runtime-trace-id";
 /// The environment variable that holds an [`InstanceConfig`] as JSON.
 pub const CONFIG_VARIABLE: &str = "PILOTLIGHT_INSTANCE";
 
+/// The environment variable that holds an [`Unclaimed`] as JSON.
+pub const UNCLAIMED_VARIABLE: &str = "PILOTLIGHT_UNCLAIMED";
+
+/// A supervisor that has this waits for a [`Claim`] before it starts anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unclaimed {
+    /// As in [`InstanceConfig`].
+    pub listen: String,
+    pub ends_with_parent: bool,
+    /// Names in a claim's tar are below this: `/` in an image.
+    pub root: PathBuf,
+}
+
+/// What an unclaimed instance becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The name that it has from now on.
+    pub instance: String,
+    /// `None` for one that was started with its configuration, and lacks the code alone.
+    pub config: Option<InstanceConfig>,
+}
+
+/// In the answer to a claim that came too late: the instance that it has become.
+pub const INSTANCE: &str = "pilotlight-instance";
+
+/// Begins the name of each variable of a supervisor that comes from a secret or config map: without
+/// it, it is the runtime process's.
+pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
+
 /// All that a supervisor needs to know to run one function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceConfig {
-    /// Where to listen for leases, `host:port`; port 0 picks one, told by the first log line.
+    /// Where to listen for leases: `host:port`, where port 0 picks one, told by the first log line;
+    /// or [`UNIX`] and the path of a socket.
     pub listen: String,
     /// End when standard input ends: the parent process holds the other end.
     pub ends_with_parent: bool,
@@ -68,7 +102,8 @@ pub struct InstanceConfig {
     pub command: Vec<String>,
     /// Its working directory, `LAMBDA_TASK_ROOT`.
     pub task_root: PathBuf,
-    /// Its whole environment but for `AWS_LAMBDA_RUNTIME_API`, which the supervisor adds.
+    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, and what it was given under
+    /// [`GIVEN_PREFIX`] and is not named here.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -189,6 +224,9 @@ impl<'a> LogRecord<'a> {
     }
 }
 
+/// Begins an address that is the path of a Unix socket.
+pub const UNIX: &str = "unix:";
+
 /// The supervisor's first record: its text is this, then the address it listens on.
 pub const LISTENING: &str = "LISTENING ";
 
@@ -198,8 +236,10 @@ pub const DEMAND_PATH: &str = "/pilotlight/v1/demand";
 
 /// Which instances of one function shall live. The controller makes those that are missing and
 /// deletes all others of the function that no gateway wants.
+///
+/// During an upgrade one side is newer than the other: unknown fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Demand {
     pub function: FunctionName,
     /// Of the Function resource: one of the same name made later is another.
@@ -210,6 +250,9 @@ pub struct Demand {
     pub instances: BTreeSet<String>,
     pub in_flight: usize,
     pub queued: usize,
+    /// This gateway speaks for the function no longer, and says nothing of its instances.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 #[cfg(test)]
@@ -224,6 +267,14 @@ mod tests {
         };
         assert_eq!(status.to_string().parse(), Ok(status));
         assert!("7 sleeping".parse::<Status>().is_err());
+    }
+
+    #[test]
+    fn a_demand_of_a_newer_gateway_is_understood() {
+        let text = r#"{"function":"hello","uid":"u","revision":"r","instances":["a"],
+            "inFlight":1,"queued":2,"added":{"later":true}}"#;
+        let demand: Demand = serde_json::from_str(text).expect("a demand");
+        assert_eq!((demand.in_flight, demand.queued), (1, 2));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotlight_core::instance::{Condition, Status};
-use pilotlight_core::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Settings};
+use pilotlight_core::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -74,4 +74,58 @@ fn the_end_of_an_adopted_instance_is_not_a_failed_start() {
     let reason = Arc::from("its pod was deleted");
     pool.handle(now, Event::Gone { instance, reason });
     assert!(matches!(pool.poll_action(), Some(Action::Start { .. })));
+}
+
+#[test]
+fn a_function_handed_over_leaves_its_instances_alive_and_its_waiters_to_the_new_owner() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let (busy, idle) = (pool.adopt(now), pool.adopt(now));
+    pool.handle(now, told(busy, Condition::Ready));
+    pool.handle(now, arrived(1));
+    assert!(matches!(pool.poll_action(), Some(Action::Dispatch { .. })));
+    pool.handle(now, told(idle, Condition::Ready));
+    pool.handle(now, Event::HandedOver);
+    assert_eq!(pool.poll_action(), Some(Action::Release { instance: idle }));
+    assert_eq!(pool.poll_action(), None, "a lease goes on to its end");
+
+    pool.handle(now, arrived(2));
+    let (invocation, rejection) = (InvocationId(2), Rejection::Moved);
+    let moved = Action::Reject {
+        invocation,
+        rejection,
+    };
+    assert_eq!(pool.poll_action(), Some(moved));
+    let status = Status {
+        epoch: 2,
+        condition: Condition::Ready,
+    };
+    pool.handle(
+        now,
+        Event::Finished {
+            instance: busy,
+            status,
+        },
+    );
+    assert_eq!(pool.poll_action(), Some(Action::Release { instance: busy }));
+    assert_eq!(pool.next_wakeup(), None);
+}
+
+#[test]
+fn an_instance_that_is_still_leased_when_its_function_comes_back_is_kept() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let instance = pool.adopt(now);
+    pool.handle(now, told(instance, Condition::Ready));
+    pool.handle(now, arrived(1));
+    assert!(matches!(pool.poll_action(), Some(Action::Dispatch { .. })));
+    pool.handle(now, Event::HandedOver);
+    pool.take_over();
+    assert!(pool.keep(now, instance));
+    let status = Status {
+        epoch: 2,
+        condition: Condition::Ready,
+    };
+    pool.handle(now, Event::Finished { instance, status });
+    assert_eq!(pool.poll_action(), None);
+    assert_eq!(pool.counts().idle, 1);
+    assert!(!pool.keep(now, instance), "only a lease makes it wait");
 }

@@ -3,18 +3,29 @@
 //! `process` starts them on this machine. A backend makes and ends instances and knows where each
 //! takes leases; it never sees an invocation, and decides nothing.
 
+use std::any::Any;
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use pilotlight_core::wire;
 
 use crate::catalog::Deployment;
 
 /// What a backend promises.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// An instance stays wanted until this is dropped.
+pub type Reservation = Box<dyn Any + Send>;
+
 /// Makes instances.
 pub trait Backend: Debug + Send + Sync {
+    /// Notes at once that the instance of this name is wanted; [`Backend::start`] follows.
+    fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation;
+
     /// Has the instance of this name up, or says for a person why it cannot be. Dropping the
     /// promise gives the instance up.
     fn start<'a>(
@@ -23,14 +34,39 @@ pub trait Backend: Debug + Send + Sync {
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>>;
 
+    /// Whether no instances of the function are made at present: to ask again soon costs nothing.
+    fn refuses(&self, _: &Deployment) -> bool {
+        false
+    }
+
     /// The load of a function, at each change of it.
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
+}
+
+/// Where an instance takes leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// The path of a socket, on this machine.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = AddrParseError;
+
+    /// As a supervisor tells it.
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.strip_prefix(wire::UNIX) {
+            Some(path) => Ok(Address::Unix(path.into())),
+            None => text.parse().map(Address::Tcp),
+        }
+    }
 }
 
 /// An instance that is up. Dropping it gives it up.
 pub trait Running: Send + Sync {
     /// Where it takes leases.
-    fn address(&self) -> SocketAddr;
+    fn address(&self) -> Address;
 
     /// Waits for its end; says how it ended. May be asked again.
     fn wait(&mut self) -> Promise<'_, Arc<str>>;

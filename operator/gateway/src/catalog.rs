@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) pool: PoolKey,
     pub(crate) deployment: Arc<Deployment>,
     pub(crate) metrics: FunctionMetrics,
+    /// Calls are this gateway's to place; otherwise those of one of its peers.
+    pub(crate) is_owned: bool,
 }
 
 /// All deployed functions by name.

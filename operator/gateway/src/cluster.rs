@@ -5,38 +5,74 @@
 //!      └────── watch ─► pods ─────────────────────────────────────┘
 //! ```
 //!
-//! Owns the watches and the order of a start: first all pods and Functions are known, then living
-//! instances are adopted, then their functions are claimed. An invocation never waits for the API
-//! server; while that is away, what is known stays in force.
+//! Owns the watches and the order of a start: first all pods and Functions are known, then those of
+//! the functions that are this gateway's (`peers`) are taken over: living instances are adopted,
+//! then the functions are claimed. An invocation never waits for the API server; while that is
+//! away, what is known stays in force.
 
 mod backend;
+mod claim;
+mod codes;
 mod demand;
+mod patience;
+mod peers;
 mod pods;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, StatusCode, Version, header};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
-use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::{Code, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::backend::{PodBackend, Refusals};
+use self::backend::{PodBackend, Refusals, Refused};
+use self::codes::Codes;
 use self::demand::Ledger;
+use self::patience::Patience;
+use self::peers::{ClusterPeers, Members};
 use self::pods::Pods;
 use crate::catalog::{Deployment, Source};
-use crate::server::{Config, Gateway};
+use crate::driver::OwnershipChange;
+use crate::peers::Peers;
+use crate::server::{self, Config, Gateway};
+
+/// What a gateway of a cluster is told at its start, besides its [`Config`].
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where the Functions are.
+    pub namespace: String,
+    /// A directory for code from archives.
+    pub cache: PathBuf,
+    /// Its Service, by namespace and name, and where the other gateways behind that reach this
+    /// one; `None` if there is no other.
+    pub among: Option<Among>,
+}
+
+/// See [`Place::among`].
+#[derive(Clone, Debug)]
+pub struct Among {
+    pub namespace: String,
+    pub service: String,
+    pub address: SocketAddr,
+}
 
 /// Why the gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +88,7 @@ pub enum ServeError {
 /// Serves the Functions of one namespace until `stop`, then lets the calls at hand finish. The
 /// instances live on for the next gateway.
 pub async fn serve(
-    namespace: &str,
+    place: Place,
     config: Config,
     listener: TcpListener,
     stop: CancellationToken,
@@ -60,50 +96,111 @@ pub async fn serve(
     let client = Client::try_default()
         .await
         .map_err(|error| ServeError::Client(Box::new(error)))?;
+    let namespace = place.namespace.as_str();
     let (pods, ledger) = (Pods::default(), Ledger::new());
+    let codes = Codes::new(place.cache.clone());
     let (refused, refusals) = watch::channel(Arc::default());
     let backend = PodBackend {
         pods: pods.clone(),
         ledger: ledger.clone(),
         refusals,
+        codes: codes.clone(),
     };
-    let gateway = Gateway::start(config, Arc::new(backend), None);
+    let cluster = place
+        .among
+        .as_ref()
+        .map(|among| ClusterPeers::new(among.address));
+    let peers = cluster
+        .clone()
+        .map(|peers| Arc::new(peers) as Arc<dyn Peers>);
+    let gateway = Gateway::start_among(peers, config, Arc::new(backend), None);
 
     let (pods_known, pods_are_known) = oneshot::channel();
     let selected = watcher::Config::default().labels(labels::FUNCTION);
     let pod_events = watch_resource(Api::<Pod>::namespaced(client.clone(), namespace), selected);
-    let following_pods = follow_pods(pod_events.default_backoff(), pods.clone(), pods_known);
-    let functions = Api::<FunctionResource>::namespaced(client, namespace);
+    let following_pods = follow_pods(
+        pod_events.backoff(Patience::default()),
+        pods.clone(),
+        pods_known,
+    );
+    let functions = Api::<FunctionResource>::namespaced(client.clone(), namespace);
     let function_events = watch_resource(functions, watcher::Config::default());
     let mut functions = Functions {
         gateway: gateway.clone(),
         pods,
         ledger: ledger.clone(),
+        codes,
         refused,
         known: BTreeMap::new(),
+        owned: HashSet::new(),
+        members: cluster.as_ref().map(ClusterPeers::members),
     };
-    let (deployed, are_deployed) = oneshot::channel();
+    let (deployed, are_deployed) = watch::channel(false);
     let following_functions = async {
         // An error means that the watch has ended; that is told below.
         let _ = pods_are_known.await;
         functions
-            .follow(function_events.default_backoff(), deployed)
+            .follow(function_events.backoff(Patience::default()), deployed)
             .await;
     };
-    let serving = async {
-        // Only now, so that nobody is told of a function that it does not exist.
-        let _ = are_deployed.await;
-        let end = stop.clone();
-        let demand = get(move || async move { ledger.stream(end) });
-        gateway
-            .serve_with(Router::new().route(DEMAND_PATH, demand), listener, stop)
-            .await
+    let following_peers = async {
+        match (&cluster, &place.among) {
+            (Some(peers), Some(among)) => {
+                let service = format!("kubernetes.io/service-name={}", among.service);
+                let slices = Api::<EndpointSlice>::namespaced(client, &among.namespace);
+                let selected = watcher::Config::default().labels(&service);
+                peers
+                    .follow(watch_resource(slices, selected).backoff(Patience::default()))
+                    .await;
+            }
+            _ => std::future::pending().await,
+        }
     };
+    let end = stop.clone();
+    let demand = get(move || async move { ledger.stream(end) });
+    let door = Door {
+        are_deployed,
+        members: cluster.as_ref().map(ClusterPeers::members),
+    };
+    let routes = gateway.routes().route(DEMAND_PATH, demand);
+    let routes = routes.layer(middleware::from_fn_with_state(door, pass));
     tokio::select! {
-        served = serving => Ok(served?),
+        served = server::serve(routes, listener, stop) => Ok(served?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
+        () = following_peers => Err(ServeError::Watch("gateways")),
     }
+}
+
+/// What lets requests in.
+#[derive(Clone, Debug)]
+struct Door {
+    are_deployed: watch::Receiver<bool>,
+    members: Option<watch::Receiver<Members>>,
+}
+
+/// Nobody is told of a function that it does not exist before all are known. A gateway on its way
+/// up or down has each connection closed with the answer, so that callers come to another one, and
+/// none meets a connection that is just being closed.
+async fn pass(
+    axum::extract::State(door): axum::extract::State<Door>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !*door.are_deployed.borrow() && request.uri().path() != "/healthz" {
+        let text = "the Functions are not known yet: is the API server away?\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let version = request.version();
+    let mut response = next.run(request).await;
+    let is_aside = door
+        .members
+        .is_some_and(|members| members.borrow().is_aside());
+    if is_aside && version == Version::HTTP_11 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn follow_pods(
@@ -133,20 +230,39 @@ struct Functions {
     gateway: Gateway,
     pods: Pods,
     ledger: Ledger,
+    codes: Codes,
     refused: watch::Sender<Arc<Refusals>>,
     known: BTreeMap<FunctionName, Deployment>,
+    /// Those of them that are this gateway's.
+    owned: HashSet<FunctionName>,
+    /// None where this is the only gateway.
+    members: Option<watch::Receiver<Members>>,
 }
 
 impl Functions {
     async fn follow(
         &mut self,
         events: impl Stream<Item = Result<Event<FunctionResource>, watcher::Error>>,
-        deployed: oneshot::Sender<()>,
+        deployed: watch::Sender<bool>,
     ) {
-        let mut deployed = Some(deployed);
         let mut listed = BTreeMap::new();
         let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
+        let mut members = self.members.clone();
+        loop {
+            let members_changed = async {
+                match &mut members {
+                    Some(members) => members.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                event = events.next() => event,
+                true = members_changed => {
+                    self.settle_ownership().await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(function)) => {
@@ -155,10 +271,7 @@ impl Functions {
                 }
                 Ok(Event::InitDone) => {
                     self.deploy(std::mem::take(&mut listed)).await;
-                    if let Some(deployed) = deployed.take() {
-                        // Whoever waited may have been stopped.
-                        let _ = deployed.send(());
-                    }
+                    deployed.send_replace(true);
                 }
                 Ok(Event::Apply(function)) => {
                     self.note_refusal(&function);
@@ -187,24 +300,67 @@ impl Functions {
         self.gateway
             .deploy(self.known.values().cloned().collect())
             .await;
-        for (name, one) in &self.known {
-            let Source::Cluster { uid } = &one.source else {
-                continue;
-            };
-            if !before.contains_key(name) {
-                let found = self.pods.found(name.as_str()).into_iter();
-                let found = found.filter(|found| found.revision == one.revision);
-                let instances = found.map(|found| found.instance).collect();
-                self.gateway.adopt(name.clone(), instances).await;
+        for name in before.keys() {
+            // One of the same name that was made anew is another.
+            let known = self.known.get(name);
+            if known.is_none_or(|known| uid(known) != uid(&before[name])) {
+                self.ledger.forget(name);
+                self.owned.remove(name);
             }
-            self.ledger.claim(name, uid, &one.revision);
         }
-        before
-            .keys()
-            .filter(|name| !self.known.contains_key(*name))
-            .for_each(|name| {
-                self.ledger.release(name);
-            });
+        for name in &self.owned {
+            self.claim(name);
+        }
+        self.settle_ownership().await;
+        let archives = self.known.values().filter_map(|one| match &one.spec.code {
+            Code::Archive(archive) => Some(archive.sha256.as_str()),
+            _ => None,
+        });
+        self.codes.keep(&archives.collect());
+    }
+
+    /// Takes over what is this gateway's by now, and hands on what is not any more.
+    async fn settle_ownership(&mut self) {
+        let members = self.members.as_ref();
+        let members = members.map(|members| members.borrow().clone());
+        let is_mine = |name: &FunctionName| members.as_ref().is_none_or(|all| all.is_mine(name));
+        let mut change = OwnershipChange::default();
+        for (name, one) in &self.known {
+            match (self.owned.contains(name), is_mine(name)) {
+                (false, true) => {
+                    let found = self.pods.found(name.as_str()).into_iter();
+                    let found = found
+                        .filter(|found| found.revision == one.revision && found.owner == uid(one));
+                    let instances = found.map(|found| found.instance).collect();
+                    change.gained.push((name.clone(), instances));
+                }
+                (true, false) => change.lost.push(name.clone()),
+                (true, true) | (false, false) => {}
+            }
+        }
+        if change.gained.is_empty() && change.lost.is_empty() {
+            return;
+        }
+        let (gained, lost) = (change.gained.len(), change.lost.len());
+        tracing::info!(gained, lost, "functions change their owner");
+        // First: what a released function's instances are wanted for is another's to say.
+        for name in &change.lost {
+            self.ledger.release(name);
+            self.owned.remove(name);
+        }
+        let gained: Vec<_> = change.gained.iter().map(|(name, _)| name.clone()).collect();
+        self.gateway.own(change).await;
+        // Only now, when all that lives is wanted.
+        for name in gained {
+            self.claim(&name);
+            self.owned.insert(name);
+        }
+    }
+
+    fn claim(&self, name: &FunctionName) {
+        if let Some(one) = self.known.get(name) {
+            self.ledger.claim(name, uid(one), &one.revision);
+        }
     }
 
     /// Lets a start that waits know that the API server refuses its pod.
@@ -212,7 +368,7 @@ impl Functions {
         let Ok(name) = FunctionName::try_from(function.name_any()) else {
             return;
         };
-        let refusal: Option<Arc<str>> = function.refusal().map(Arc::from);
+        let refusal = function.refusal().map(Refused::from);
         self.refused.send_if_modified(|refusals| {
             if refusals.get(&name) == refusal.as_ref() {
                 return false;
@@ -255,9 +411,12 @@ fn deployment(function: &FunctionResource) -> Option<Deployment> {
 
 /// A change of the status alone changes nothing here.
 fn is_same(known: &Deployment, one: &Deployment) -> bool {
-    let uid = |deployment: &Deployment| match &deployment.source {
-        Source::Cluster { uid } => Some(uid.clone()),
-        Source::Local(_) => None,
-    };
     known.spec == one.spec && uid(known) == uid(one)
+}
+
+fn uid(deployment: &Deployment) -> &str {
+    match &deployment.source {
+        Source::Cluster { uid } => uid,
+        Source::Local(_) => "",
+    }
 }

@@ -19,7 +19,7 @@ use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
-use crate::catalog::{Catalog, Deployment, Entry, PoolKey};
+use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::instance::{self, Order};
 use crate::metrics::{FunctionMetrics, Metrics};
 use crate::server::Config;
@@ -83,10 +83,9 @@ pub(crate) enum Message {
         all: Vec<Deployment>,
         done: oneshot::Sender<()>,
     },
-    /// These instances of a function live already, of a gateway before this one.
-    Adopt {
-        function: FunctionName,
-        instances: Vec<String>,
+    /// Other functions are this gateway's from now on (rule 3).
+    Own {
+        change: OwnershipChange,
         done: oneshot::Sender<()>,
     },
     /// Drain and end every instance; after `grace` without further waiting.
@@ -94,6 +93,14 @@ pub(crate) enum Message {
         grace: Duration,
         done: oneshot::Sender<()>,
     },
+}
+
+/// Functions whose owner is this gateway now, or another one.
+#[derive(Debug, Default)]
+pub(crate) struct OwnershipChange {
+    /// With the names of the instances that live already.
+    pub(crate) gained: Vec<(FunctionName, Vec<String>)>,
+    pub(crate) lost: Vec<FunctionName>,
 }
 
 /// What an instance's task says.
@@ -115,6 +122,7 @@ struct Function {
 }
 
 struct Handle {
+    name: String,
     orders: mpsc::Sender<Order>,
     has_served: bool,
 }
@@ -230,29 +238,47 @@ impl Driver {
                 self.deploy(all);
                 let _ = done.send(());
             }
-            Message::Adopt {
-                function,
-                instances,
-                done,
-            } => {
-                self.adopt(&function, instances);
+            Message::Own { change, done } => {
+                self.own(change);
                 let _ = done.send(());
             }
             Message::Shutdown { .. } => {}
         }
     }
 
-    fn adopt(&mut self, function: &FunctionName, instances: Vec<String>) {
-        let Some(key) = self.catalog.borrow().get(function).map(|entry| entry.pool) else {
-            return;
-        };
-        if let Some(function) = self.functions.get_mut(&key) {
-            for name in instances {
-                let instance = function.pool.adopt(Instant::now());
-                function.run(key, instance, name, &self.surroundings, &mut self.tasks);
+    fn own(&mut self, change: OwnershipChange) {
+        let now = Instant::now();
+        let mut catalog = Catalog::clone(&self.catalog.borrow());
+        let mut changed = Vec::new();
+        for name in change.lost {
+            if let Some(entry) = catalog.get_mut(&name) {
+                entry.is_owned = false;
+                changed.push((entry.pool, None));
             }
         }
-        self.with(key, |_| {});
+        for (name, instances) in change.gained {
+            if let Some(entry) = catalog.get_mut(&name) {
+                entry.is_owned = true;
+                changed.push((entry.pool, Some(instances)));
+            }
+        }
+        // First, so that a call that a pool refuses as moved finds where to.
+        self.catalog.send_replace(Arc::new(catalog));
+        for (key, instances) in changed {
+            match (instances, self.functions.get_mut(&key)) {
+                (Some(instances), Some(function)) => {
+                    function.pool.take_over();
+                    for name in instances {
+                        function.adopt(key, name, now, &self.surroundings, &mut self.tasks);
+                    }
+                    self.with(key, |function| function.pool.wake(now));
+                }
+                (None, Some(_)) => self.with(key, |function| {
+                    function.pool.handle(now, pool::Event::HandedOver);
+                }),
+                (_, None) => {}
+            }
+        }
     }
 
     fn on_call(&mut self, key: PoolKey, call: Call) {
@@ -294,10 +320,15 @@ impl Driver {
         let Some((key, instance)) = self.tasks.names.remove(&id) else {
             return;
         };
+        let backend = self.surroundings.backend.clone();
         self.with(key, |function| {
             tracing::debug!(function = %function.deployment.name, ?instance, %reason, "instance gone");
             function.instances.remove(&instance);
-            function.pool.handle(Instant::now(), pool::Event::Gone { instance, reason });
+            let event = match backend.refuses(&function.deployment) {
+                true => pool::Event::Refused { instance, reason },
+                false => pool::Event::Gone { instance, reason },
+            };
+            function.pool.handle(Instant::now(), event);
         });
     }
 
@@ -342,9 +373,15 @@ impl Driver {
         self.next_key += 1;
         let deployment = Arc::new(deployment);
         let metrics = self.metrics.function(&deployment.name);
+        let is_owned = matches!(deployment.source, Source::Local(_));
+        let mut pool = Pool::new(settings, self.config.bounds());
+        if !is_owned {
+            // Until it is known whose it is.
+            pool.handle(Instant::now(), pool::Event::HandedOver);
+        }
         let function = Function {
             deployment: deployment.clone(),
-            pool: Pool::new(settings, self.config.bounds()),
+            pool,
             calls: HashMap::new(),
             instances: HashMap::new(),
             metrics: metrics.clone(),
@@ -355,6 +392,7 @@ impl Driver {
             pool: key,
             deployment,
             metrics,
+            is_owned,
         }
     }
 
@@ -381,12 +419,8 @@ impl Driver {
                     let name = uuid::Uuid::new_v4().simple().to_string();
                     function.run(key, instance, name, &self.surroundings, &mut self.tasks);
                 }
-                pool::Action::Stop { instance } => {
-                    if let Some(handle) = function.instances.get(&instance) {
-                        // It may have ended by itself: then it needs no order.
-                        let _ = handle.orders.try_send(Order::Drain);
-                    }
-                }
+                pool::Action::Stop { instance } => function.order(instance, Order::Drain),
+                pool::Action::Release { instance } => function.order(instance, Order::Release),
                 pool::Action::Dispatch {
                     invocation,
                     instance,
@@ -474,16 +508,46 @@ impl Function {
         let (orders, inbox) = mpsc::channel(instance::ORDERS);
         let Surroundings { backend, force, .. } = surroundings;
         let (backend, force) = (backend.clone(), force.clone());
-        let run = instance::run(link, name, self.deployment.clone(), backend, inbox, force);
+        let reservation = backend.reserve(&self.deployment, &name);
+        let wanted = (name.clone(), reservation);
+        let run = instance::run(link, wanted, self.deployment.clone(), backend, inbox, force);
         let task = tasks.running.spawn(run);
         tasks.names.insert(task.id(), (pool, instance));
         self.instances.insert(
             instance,
             Handle {
+                name,
                 orders,
                 has_served: false,
             },
         );
+    }
+
+    /// Takes on an instance that lives already, unless it runs one of this gateway's calls still.
+    fn adopt(
+        &mut self,
+        key: PoolKey,
+        name: String,
+        now: Instant,
+        surroundings: &Surroundings,
+        tasks: &mut Tasks,
+    ) {
+        let mut known = self
+            .instances
+            .iter()
+            .filter(|(_, known)| known.name == name);
+        if known.any(|(instance, _)| self.pool.keep(now, *instance)) {
+            return;
+        }
+        let instance = self.pool.adopt(now);
+        self.run(key, instance, name, surroundings, tasks);
+    }
+
+    fn order(&self, instance: InstanceId, order: Order) {
+        if let Some(handle) = self.instances.get(&instance) {
+            // It may have ended by itself: then it needs no order.
+            let _ = handle.orders.try_send(order);
+        }
     }
 
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {

@@ -4,8 +4,10 @@
 //! answer straight to the caller and tells the driver what became of the lease. Sends an event
 //! once: what may have reached the supervisor is never sent again (rule 2).
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,16 +18,25 @@ use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Status;
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::wire;
-use tokio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Running};
+use crate::backend::{Address, Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply, Report};
 
 /// Orders that may wait for an instance: one event and one drain are all there can be.
 pub(crate) const ORDERS: usize = 4;
+
+/// A machine that acknowledges nothing for so long is lost, and what it runs with it.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Between two questions whether the other machine is there, while nothing else is sent.
+const PROBE: Duration = Duration::from_secs(5);
+/// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the driver asks of an instance.
 #[derive(Debug)]
@@ -33,6 +44,8 @@ pub(crate) enum Order {
     Run(Call),
     /// Take no further lease, finish, end.
     Drain,
+    /// Leave it to another gateway.
+    Release,
 }
 
 /// Where an instance's task reports to, and as whom.
@@ -58,12 +71,13 @@ impl Link {
     }
 }
 
-type Connection = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+type Stream = Either<TcpStream, UnixStream>;
+type Connection = Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>;
 
 /// Has the instance of this name up and runs it to its end; returns why it ended.
 pub(crate) async fn run(
     link: Link,
-    name: String,
+    (name, _reservation): (String, Reservation),
     deployment: Arc<Deployment>,
     backend: Arc<dyn Backend>,
     mut orders: mpsc::Receiver<Order>,
@@ -71,7 +85,7 @@ pub(crate) async fn run(
 ) -> Arc<str> {
     let process = tokio::select! {
         started = backend.start(&deployment, &name) => started,
-        // Before it is up, the only order is to drain.
+        // Before it is up, the only orders are to drain and to release.
         _ = orders.recv() => return Arc::from("stopped before it was up"),
         () = force.cancelled() => return Arc::from("stopped before it was up"),
     };
@@ -83,8 +97,19 @@ pub(crate) async fn run(
         reason = serve(&link, process.as_mut(), &mut orders) => reason,
         () = force.cancelled() => Arc::from("stopped"),
     };
+    orders.close();
+    while let Some(order) = orders.recv().await {
+        hand_back(&link, order).await;
+    }
     process.end().await;
     reason
+}
+
+/// An order that came too late: its call never started.
+async fn hand_back(link: &Link, order: Order) {
+    if let Order::Run(call) = order {
+        link.report(Report::NotStarted { call, status: None }).await;
+    }
 }
 
 async fn serve(
@@ -92,7 +117,7 @@ async fn serve(
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Arc<str> {
-    let address = process.address();
+    let address = &process.address();
     let (mut sender, mut connection) = match connect(address).await {
         Ok(connected) => connected,
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
@@ -112,28 +137,61 @@ async fn serve(
                     if drained.is_err() {
                         return Arc::from("its supervisor cannot be reached");
                     }
-                    return process.wait().await;
+                    // Not by `wait` alone: a lost machine's pod may be there for long.
+                    told.await;
+                    return lost(link, process, orders).await;
                 }
+                Some(Order::Release) => return Arc::from("another gateway has it"),
             },
-            () = &mut told => return process.wait().await,
+            () = &mut told => return lost(link, process, orders).await,
             reason = process.wait() => return reason,
         }
     }
 }
 
-async fn connect(
-    address: std::net::SocketAddr,
-) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
+/// Its supervisor does not answer any more: says why, if that is heard of soon.
+async fn lost(
+    link: &Link,
+    process: &mut dyn Running,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Arc<str> {
+    let mut farewell = pin!(tokio::time::timeout(FAREWELL, process.wait()));
+    loop {
+        tokio::select! {
+            Some(order) = orders.recv() => hand_back(link, order).await,
+            reason = &mut farewell => {
+                return reason.unwrap_or_else(|_| Arc::from("its supervisor cannot be reached"));
+            }
+        }
+    }
+}
+
+async fn open(address: &Address) -> io::Result<Stream> {
+    let address = match address {
+        Address::Tcp(address) => *address,
+        Address::Unix(path) => return UnixStream::connect(path).await.map(Either::Right),
+    };
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(Either::Left(stream))
+}
+
+async fn connect(
+    address: &Address,
+) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = tokio::time::timeout(SILENCE, open(address)).await??;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     Ok((sender, Box::pin(connection)))
 }
 
 /// Tells the driver each condition that the instance tells; ends with the stream.
-async fn follow_status(link: &Link, address: std::net::SocketAddr) {
+async fn follow_status(link: &Link, address: &Address) {
     let stream = async {
-        let stream = TcpStream::connect(address).await.ok()?;
+        let stream = open(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let request = Request::builder()
             .uri(wire::STATUS_PATH)

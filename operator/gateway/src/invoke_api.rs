@@ -1,11 +1,12 @@
 //! `POST /2015-03-31/functions/{FunctionName}/invocations` (contracts §4).
 //!
-//! Reads and checks a call, hands it to `driver` and words the reply. What it refuses never
-//! reaches an instance. `error_response` holds the bodies, `function_ref` the names.
+//! Reads and checks a call, hands it to `driver`, or to the gateway that owns the function (`peers`),
+//! and words the reply. What it refuses never reaches an instance. `error_response` holds the
+//! bodies, `function_ref` the names.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::RequestId;
@@ -27,6 +28,7 @@ use crate::driver::{Answer, Call, Message, Reply};
 use crate::error_response::{ApiError, ThrottleReason};
 use crate::function_ref::{FunctionRef, LATEST};
 use crate::metrics::Outcome;
+use crate::peers::{self, Forwarded};
 use crate::server::App;
 
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
@@ -41,6 +43,13 @@ const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
 /// What is read of a body that is too large, so that the client gets to read the refusal.
 const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
+
+/// While the function's owner changes, or cannot be reached, a call waits this long for another.
+const OWNER_LIMIT: Duration = Duration::from_secs(10);
+/// A call that a peer has forwarded waits this long for this gateway to learn that it is the owner.
+const FORWARDED_LIMIT: Duration = Duration::from_secs(2);
+/// Until a peer is asked again: it may learn that it is the owner later than this one.
+const OWNER_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parameters {
@@ -66,6 +75,7 @@ pub(crate) async fn invoke(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Query(parameters): Query<Parameters>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -73,7 +83,16 @@ pub(crate) async fn invoke(
     let request_id: RequestId = Arc::from(uuid::Uuid::new_v4().to_string());
     let function = FunctionRef::parse(&name, parameters.qualifier.as_deref());
     let result = match function {
-        Ok(function) => call(&app, function, &headers, body, &request_id, arrived).await,
+        Ok(function) => {
+            let request = Request {
+                function,
+                uri,
+                headers,
+                id: request_id.clone(),
+                arrived,
+            };
+            request.answer(&app, body).await
+        }
         Err(error) => Err(error),
     };
     let mut response = result.unwrap_or_else(|error| {
@@ -81,64 +100,147 @@ pub(crate) async fn invoke(
         error.into_response()
     });
     let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
-    response
+    // The owner has given its own to a call that was forwarded.
+    let id = response
         .headers_mut()
-        .insert(crate::error_response::REQUEST_ID, request_id);
+        .entry(crate::error_response::REQUEST_ID);
+    id.or_insert(request_id);
     response
 }
 
-async fn call(
-    app: &App,
+/// A call as it was made.
+struct Request {
     function: FunctionRef,
-    headers: &HeaderMap,
-    body: Body,
-    request_id: &RequestId,
+    uri: Uri,
+    headers: HeaderMap,
+    id: RequestId,
     arrived: Instant,
-) -> Result<Response, ApiError> {
-    let wishes = read_wishes(headers)?;
-    let Some(entry) = app.find(&function) else {
-        drain(body).await;
-        return Err(function.not_found(&app.scope));
-    };
-    let payload = read_payload(body)
-        .await
-        .inspect_err(|_| entry.metrics.refused())?;
-    if wishes.kind == InvocationType::DryRun {
-        let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
-        return Ok((StatusCode::NO_CONTENT, version).into_response());
+}
+
+impl Request {
+    async fn answer(&self, app: &App, body: Body) -> Result<Response, ApiError> {
+        let wishes = read_wishes(&self.headers)?;
+        let Some(entry) = app.find(&self.function) else {
+            drain(body).await;
+            return Err(self.function.not_found(&app.scope));
+        };
+        let payload = read_payload(body)
+            .await
+            .inspect_err(|_| entry.metrics.refused())?;
+        if wishes.kind == InvocationType::DryRun {
+            let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
+            return Ok((StatusCode::NO_CONTENT, version).into_response());
+        }
+        self.place(app, &wishes, payload).await
     }
-    let arn = match &function.qualifier {
-        Some(qualifier) => app.scope.arn(&format!("{}:{qualifier}", function.name)),
-        None => app.scope.arn(&function.name),
-    };
-    let invocation = InvocationId(app.next_invocation.fetch_add(1, Ordering::Relaxed));
-    let (reply, replied) = oneshot::channel();
-    let call = Call {
-        invocation,
-        request_id: request_id.clone(),
-        payload,
-        function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
-        client_context: wishes.client_context,
-        trace_id: wishes.trace_id,
-        log_tail: wishes.log_tail,
-        reply,
-    };
-    let stopping = || ApiError::service("The gateway is shutting down; nothing was executed.");
-    let message = Message::Call {
-        pool: entry.pool,
-        call,
-    };
-    app.driver.send(message).await.map_err(|_| stopping())?;
-    let waiting = Waiting {
-        driver: &app.driver,
-        pool: entry.pool,
-        invocation,
-        done: false,
-    };
-    let reply = waiting.on(replied).await;
-    let seconds = arrived.elapsed().as_secs_f64();
-    entry.metrics.ended(outcome(&reply), seconds);
-    respond(&function, app, &entry, request_id, reply)
+
+    /// Has the function's owner run it: this gateway, or a peer. Who that is may change meanwhile.
+    async fn place(
+        &self,
+        app: &App,
+        wishes: &Wishes,
+        payload: Bytes,
+    ) -> Result<Response, ApiError> {
+        let hops = peers::hops(&self.headers);
+        let mut catalog = app.catalog.clone();
+        loop {
+            catalog.mark_unchanged();
+            let Some(entry) = app.find(&self.function) else {
+                return Err(self.function.not_found(&app.scope));
+            };
+            let waited = self.arrived.elapsed();
+            if entry.is_owned {
+                let reply = self.run(app, &entry, wishes, payload.clone()).await?;
+                if !matches!(reply, Reply::Rejected(Rejection::Moved)) {
+                    let seconds = self.arrived.elapsed().as_secs_f64();
+                    entry.metrics.ended(outcome(&reply), seconds);
+                    return respond(&self.function, app, &entry, &self.id, reply);
+                }
+            } else if let Some(peers) = &app.peers
+                && hops < peers::HOPS
+                && (hops == 0 || waited >= FORWARDED_LIMIT)
+            {
+                app.metrics.forwarded();
+                let request = peers::next_hop(&self.uri, &self.headers, payload.clone());
+                match peers.forward(&entry.deployment.name, request).await {
+                    Forwarded::Answered(response) => return Ok(response),
+                    Forwarded::NotStarted => {}
+                    Forwarded::Lost => return Err(lost(&self.id)),
+                }
+            }
+            let limit = match hops {
+                0 => OWNER_LIMIT,
+                _ => FORWARDED_LIMIT * 2,
+            };
+            if waited >= limit {
+                return Ok(self.unplaced());
+            }
+            tokio::select! {
+                changed = catalog.changed() => changed.map_err(|_| stopping())?,
+                () = tokio::time::sleep(OWNER_PAUSE) => {}
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        app: &App,
+        entry: &Entry,
+        wishes: &Wishes,
+        payload: Bytes,
+    ) -> Result<Reply, ApiError> {
+        let arn = match &self.function.qualifier {
+            Some(qualifier) => app
+                .scope
+                .arn(&format!("{}:{qualifier}", self.function.name)),
+            None => app.scope.arn(&self.function.name),
+        };
+        let invocation = InvocationId(app.next_invocation.fetch_add(1, Ordering::Relaxed));
+        let (reply, replied) = oneshot::channel();
+        let call = Call {
+            invocation,
+            request_id: self.id.clone(),
+            payload,
+            function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
+            client_context: wishes.client_context.clone(),
+            trace_id: wishes.trace_id.clone(),
+            log_tail: wishes.log_tail,
+            reply,
+        };
+        let pool = entry.pool;
+        let message = Message::Call { pool, call };
+        app.driver.send(message).await.map_err(|_| stopping())?;
+        let waiting = Waiting {
+            driver: &app.driver,
+            pool,
+            invocation,
+            done: false,
+        };
+        Ok(waiting.on(replied).await)
+    }
+
+    /// No gateway takes the call. A peer that has forwarded it may try elsewhere.
+    fn unplaced(&self) -> Response {
+        let message = "No gateway is responsible for the function at the moment; nothing was \
+                       executed. Try again.";
+        let mut response = ApiError::service(message).into_response();
+        let not_started = HeaderValue::from_static("1");
+        response
+            .headers_mut()
+            .insert(peers::NOT_STARTED, not_started);
+        response
+    }
+}
+
+fn stopping() -> ApiError {
+    ApiError::service("The gateway is shutting down; nothing was executed.")
+}
+
+fn lost(request_id: &RequestId) -> ApiError {
+    ApiError::service(format!(
+        "The instance that ran request {request_id} was lost before it answered. The event may \
+         have taken effect; it was not sent again."
+    ))
 }
 
 /// Tells the driver when the caller goes before its reply has come.
@@ -176,7 +278,7 @@ fn outcome(reply: &Reply) -> Outcome {
         Reply::Answered(_) => Outcome::success,
         Reply::Lost => Outcome::lost,
         Reply::Rejected(Rejection::CannotStart(_)) => Outcome::not_ready,
-        Reply::Rejected(Rejection::Deleted) => Outcome::refused,
+        Reply::Rejected(Rejection::Deleted | Rejection::Moved) => Outcome::refused,
         Reply::Rejected(_) => Outcome::throttled,
     }
 }
@@ -200,10 +302,8 @@ fn respond(
         Reply::Rejected(Rejection::QueueBytes) => Err(ApiError::throttled(ThrottleReason::Caller)),
         Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
         Reply::Rejected(Rejection::Deleted) => Err(function.not_found(&app.scope)),
-        Reply::Lost => Err(ApiError::service(format!(
-            "The instance that ran request {request_id} was lost before it answered. The event \
-             may have taken effect; it was not sent again."
-        ))),
+        Reply::Rejected(Rejection::Moved) => Err(stopping()),
+        Reply::Lost => Err(lost(request_id)),
     }
 }
 

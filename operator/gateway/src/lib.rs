@@ -6,10 +6,13 @@
 //! server ─► invoke_api ─► driver ─► instance ─► (wire) supervisor
 //!    │          ▲  │         │ core::pool decides     │
 //!    │          └──┼─────────┴──── reply ◄────────────┘
-//!    │   function_ref, error_response
+//!    │   function_ref, error_response        peers: calls that another gateway's driver places
 //!    ├─► management_api ─► catalog          backend, process: instances as local processes
 //!    └─► logs_api ─► log_store ◄──────────────┘
 //! ```
+
+// What several gateways need, one alone does not.
+#![cfg_attr(not(feature = "cluster"), allow(dead_code))]
 
 mod backend;
 pub mod catalog;
@@ -24,10 +27,11 @@ mod log_store;
 mod logs_api;
 mod management_api;
 mod metrics;
+mod peers;
 pub mod process;
 mod server;
 
-pub use backend::{Backend, Promise, Running};
+pub use backend::{Address, Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use log_store::{LogEntry, LogStore};
 pub use server::{Config, Gateway};

@@ -80,6 +80,7 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
     invocations: Family<OfOutcome, Counter>,
     cold_starts: Family<OfFunction, Counter>,
+    forwarded: Counter,
     queued: Family<OfFunction, Gauge>,
     in_flight: Family<OfFunction, Gauge>,
     instances: Family<OfState, Gauge>,
@@ -112,6 +113,12 @@ impl Metrics {
             "Instances that served their first",
             cold_starts.clone(),
         );
+        let forwarded = Counter::default();
+        registry.register(
+            "forwarded",
+            "Calls sent on to the gateway that owns the function",
+            forwarded.clone(),
+        );
         let queued = Family::default();
         registry.register(
             "queued",
@@ -135,6 +142,7 @@ impl Metrics {
             registry,
             invocations,
             cold_starts,
+            forwarded,
             queued,
             in_flight,
             instances,
@@ -163,6 +171,10 @@ impl Metrics {
             }),
             duration: self.duration.get_or_create_owned(&of_function),
         }
+    }
+
+    pub(crate) fn forwarded(&self) {
+        self.forwarded.inc();
     }
 
     pub(crate) fn forget(&self, name: &FunctionName) {

@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use http::{StatusCode, Uri, header};
-use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry};
-use crate::driver::{Driver, INBOX, Message};
+use crate::driver::{Driver, INBOX, Message, OwnershipChange};
 use crate::error_response::ApiError;
 use crate::function_ref::{FunctionRef, Scope};
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::{invoke_api, logs_api, management_api};
 
 /// How long invocations may take to finish when the gateway ends.
@@ -86,7 +86,9 @@ pub(crate) struct App {
     /// None where logs are kept elsewhere.
     pub(crate) logs: Option<LogStore>,
     pub(crate) next_invocation: AtomicU64,
-    metrics: Metrics,
+    /// None where this is the only gateway.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    pub(crate) metrics: Metrics,
 }
 
 impl App {
@@ -105,6 +107,16 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it without functions and without a port; needs a tokio runtime.
     pub fn start(config: Config, backend: Arc<dyn Backend>, logs: Option<LogStore>) -> Gateway {
+        Self::start_among(None, config, backend, logs)
+    }
+
+    /// The same, as one of several.
+    pub(crate) fn start_among(
+        peers: Option<Arc<dyn Peers>>,
+        config: Config,
+        backend: Arc<dyn Backend>,
+        logs: Option<LogStore>,
+    ) -> Gateway {
         let metrics = Metrics::new();
         let (driver, inbox) = mpsc::channel(INBOX);
         let (publish, catalog) = watch::channel(Arc::default());
@@ -114,6 +126,7 @@ impl Gateway {
             driver: driver.clone(),
             logs,
             next_invocation: AtomicU64::new(0),
+            peers,
             metrics: metrics.clone(),
         };
         let driver = Driver::new(config, backend, metrics, (driver, inbox), publish);
@@ -140,37 +153,20 @@ impl Gateway {
 
     /// Serves until `stop`, then lets the calls at hand finish.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        self.serve_with(Router::new(), listener, stop).await
+        serve(self.routes(), listener, stop).await
     }
 
-    /// The same, with further routes.
-    pub(crate) async fn serve_with(
-        &self,
-        more: Router,
-        listener: TcpListener,
-        stop: CancellationToken,
-    ) -> io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            // Without it small answers wait for the client's acknowledgement; it cannot fail on
-            // a connected socket in a way that matters.
-            let _ = stream.set_nodelay(true);
-        });
-        axum::serve(listener, routes(self.app.clone()).merge(more))
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
+    pub(crate) fn routes(&self) -> Router {
+        routes(self.app.clone())
     }
 
-    /// Takes on instances of a function that live already.
-    pub async fn adopt(&self, function: FunctionName, instances: Vec<String>) {
-        let (done, adopted) = oneshot::channel();
-        let message = Message::Adopt {
-            function,
-            instances,
-            done,
-        };
+    /// Takes functions over, with the instances of each that live already, and hands others on.
+    pub(crate) async fn own(&self, change: OwnershipChange) {
+        let (done, changed) = oneshot::channel();
+        let message = Message::Own { change, done };
         if self.app.driver.send(message).await.is_ok() {
             // An error means that the gateway is shut down.
-            let _ = adopted.await;
+            let _ = changed.await;
         }
     }
 
@@ -182,6 +178,21 @@ impl Gateway {
             let _ = ended.await;
         }
     }
+}
+
+pub(crate) async fn serve(
+    routes: Router,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // Without it small answers wait for the client's acknowledgement; it cannot fail on
+        // a connected socket in a way that matters.
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 fn routes(app: Arc<App>) -> Router {

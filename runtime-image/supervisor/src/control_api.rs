@@ -22,34 +22,38 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::instance::{Refusal, Status};
 use pilotlight_core::wire;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::body::{self, Payload};
+use crate::claim;
+use crate::connection::Listener;
 use crate::invocation::{Answer, Call};
 use crate::worker::Shared;
 
-type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// For answers that are still on their way to a gateway when the instance ends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves until `end`, then lets what is under way be written.
-pub(crate) async fn serve(listener: TcpListener, worker: Shared, end: Rc<Notify>) {
+/// `instance`: the name that this one was claimed as, if it was.
+pub(crate) async fn serve(
+    listener: Listener,
+    worker: Shared,
+    instance: Option<String>,
+    end: Rc<Notify>,
+) {
+    let instance: Option<Rc<str>> = instance.map(Rc::from);
     let connections = GracefulShutdown::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let stream = tokio::select! {
+            stream = listener.next() => stream,
             () = end.notified() => break,
         };
-        // Out of file descriptors, or the peer has gone already: the next one may do better.
-        let Ok((stream, _)) = accepted else { continue };
-        // Fails only on a connection that is gone.
-        let _ = stream.set_nodelay(true);
-        let worker = worker.clone();
+        let (worker, instance) = (worker.clone(), instance.clone());
         let service = service_fn(move |request| {
-            let worker = worker.clone();
-            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+            let (worker, instance) = (worker.clone(), instance.clone());
+            async move { Ok::<_, Infallible>(answer(&worker, instance.as_deref(), request).await) }
         });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
@@ -62,7 +66,7 @@ pub(crate) async fn serve(listener: TcpListener, worker: Shared, end: Rc<Notify>
     let _ = tokio::time::timeout(CLOSE_LIMIT, connections.shutdown()).await;
 }
 
-async fn answer(worker: &Shared, request: Request<Incoming>) -> Reply {
+async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incoming>) -> Reply {
     match (request.method(), request.uri().path()) {
         (&Method::POST, wire::LEASE_PATH) => lease(worker, request).await,
         (&Method::GET, wire::STATUS_PATH) => status(worker),
@@ -70,6 +74,7 @@ async fn answer(worker: &Shared, request: Request<Incoming>) -> Reply {
             worker.borrow_mut().drain();
             plain(StatusCode::ACCEPTED, "")
         }
+        (&Method::POST, wire::CLAIM_PATH) => claim::too_late(instance),
         _ => plain(
             StatusCode::NOT_FOUND,
             "an instance has /lease, /status and /drain\n",
@@ -164,7 +169,7 @@ fn status(worker: &Shared) -> Reply {
     Response::new(StreamBody::new(lines).boxed_unsync())
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Reply {
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync());
     *reply.status_mut() = status;
     reply

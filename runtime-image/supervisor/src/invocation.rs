@@ -95,6 +95,14 @@ impl Invocation {
         self.tail.drain(..excess);
     }
 
+    /// The tail, from its first whole character on.
+    fn take_tail(&mut self) -> Vec<u8> {
+        let is_inside = |byte: &&u8| (0x80..0xC0).contains(*byte);
+        let cut = self.tail.iter().take_while(is_inside).count();
+        self.tail.drain(..cut);
+        std::mem::take(&mut self.tail).into()
+    }
+
     /// Sends the answer, or keeps it until [`Invocation::close`] if it shall bring the tail.
     pub(crate) fn answer(&mut self, answer: Answer) {
         match self.call.wants_tail && !self.closed {
@@ -119,7 +127,7 @@ impl Invocation {
 
     fn send(&mut self, mut answer: Answer) {
         if self.call.wants_tail {
-            answer.tail = Some(std::mem::take(&mut self.tail).into());
+            answer.tail = Some(self.take_tail());
         }
         if let Some(reply) = self.reply.take() {
             // The invocation runs to its end without its caller as well.

@@ -1,46 +1,90 @@
 //! Birth and death of the supervisor: its ports, its signals, its alarm, its parent.
 //!
-//! Turns what comes from outside into calls to `worker`, and ends when that is finished, taking
+//! Has an unclaimed one wait for its `claim`, turns what comes from outside into calls to `worker`, and ends when that is finished, taking
 //! along all that the runtime process started. Waits without polling.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pilotlight_core::wire::InstanceConfig;
+use pilotlight_core::wire::{InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::connection::{self, Listener};
 use crate::worker::{Shared, Worker};
-use crate::{control_api, log, process, runtime_api};
+use crate::{claim, control_api, environment, log, process, runtime_api};
 
 /// For a log's reader that is slower than the instance's end.
 const LOG_LIMIT: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(config: InstanceConfig) -> anyhow::Result<()> {
-    process::become_reaper().context("cannot become the reaper of the runtime's children")?;
-    let control = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let runtime = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let runtime = runtime.context("cannot listen for the runtime process")?;
-    let listening = control.local_addr()?;
-    let mut outside = Outside::new(config.ends_with_parent)?;
+/// What this process was started for.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    Run(InstanceConfig),
+    /// To wait for a claim; with a configuration, for that one's code.
+    Wait(Unclaimed, Option<InstanceConfig>),
+}
 
-    let worker = Worker::new(config, runtime.local_addr()?);
+pub(crate) async fn run(purpose: Purpose) -> anyhow::Result<()> {
+    let (listen, ends_with_parent) = match &purpose {
+        Purpose::Run(config) => (&config.listen, config.ends_with_parent),
+        Purpose::Wait(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),
+    };
+    let control = Listener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let mut outside = Outside::new(ends_with_parent)?;
+    log::announce(&control.address()?).context("standard output is closed")?;
+    let (instance, config) = match purpose {
+        Purpose::Run(config) => (None, config),
+        Purpose::Wait(unclaimed, config) => {
+            let claimed = tokio::select! {
+                claimed = claim::wait(&control, unclaimed, config) => claimed?,
+                () = outside.is_told_to_end() => None,
+            };
+            match claimed {
+                Some((instance, config)) => (Some(instance), config),
+                None => return Ok(()),
+            }
+        }
+    };
+    instance_of(config, instance, control, outside).await
+}
+
+/// The life of an instance whose function is known.
+async fn instance_of(
+    mut config: InstanceConfig,
+    instance: Option<String>,
+    control: Listener,
+    mut outside: Outside,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !config.command.is_empty(),
+        "the configuration's `command` is empty"
+    );
+    config.environment = environment::complete(config.environment, std::env::vars_os());
+    process::become_reaper().context("cannot become the reaper of the runtime's children")?;
+    let runtime = connection::loopback().await;
+    let (runtime, api) = runtime.context("cannot listen for the runtime process")?;
+
+    let worker = Worker::new(config, api);
     let log = tokio::task::spawn_local(log::write_out(worker.clone()));
     let closing = Rc::new(Notify::new());
-    let control = control_api::serve(control, worker.clone(), closing.clone());
+    let control = control_api::serve(control, worker.clone(), instance, closing.clone());
     let control = tokio::task::spawn_local(control);
     let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
-    worker.borrow_mut().boot(listening);
-    outside.drive(&worker).await;
+    worker.borrow_mut().boot();
+    // A task like all others: the outermost future is woken by a write to this process itself.
+    let driven = worker.clone();
+    let drive = async move { outside.drive(&driven).await };
+    tokio::task::spawn_local(drive)
+        .await
+        .context("the worker broke")?;
 
     runtime.abort();
     worker.borrow_mut().end();
@@ -74,6 +118,14 @@ impl Outside {
                 .transpose()
                 .context("`endsWithParent` needs a pipe as input")?,
         })
+    }
+
+    async fn is_told_to_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            () = ended(&mut self.lifeline) => {}
+        }
     }
 
     /// Hands the worker whatever happens, until it has finished or the parent is gone.

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pilotlight_core::wire::{LogRecord, LogSource};
+use pilotlight_core::wire::{LISTENING, LogRecord, LogSource};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
@@ -78,6 +78,18 @@ impl Log {
         }
         Some(taken)
     }
+}
+
+/// The first record: tells the parent where leases are taken. Nothing waits in the pipe yet.
+pub(crate) fn announce(listening: &str) -> io::Result<()> {
+    let record = LogRecord {
+        time: &format!("{:.6}", jiff::Timestamp::now()),
+        source: LogSource::Platform,
+        request_id: None,
+        text: &format!("{LISTENING}{listening}"),
+    };
+    writeln!(io::stdout(), "{record}")?;
+    io::stdout().flush()
 }
 
 /// Writes what is logged, until the log is closed.

@@ -15,9 +15,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
 use pilotlight_core::wire;
-use tokio::net::TcpListener;
 
 use crate::body::{self, JSON, Payload};
+use crate::connection::Listener;
 use crate::invocation::{Delivery, Posted};
 use crate::worker::Shared;
 
@@ -33,14 +33,9 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const HEAD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Serves as long as the instance lives.
-pub(crate) async fn serve(listener: TcpListener, worker: Shared) {
+pub(crate) async fn serve(listener: Listener, worker: Shared) {
     loop {
-        // Out of file descriptors, or the peer has gone already: the next one may do better.
-        let Ok((stream, _)) = listener.accept().await else {
-            continue;
-        };
-        // Fails only on a connection that is gone.
-        let _ = stream.set_nodelay(true);
+        let stream = listener.next().await;
         let worker = worker.clone();
         let service = service_fn(move |request| {
             let worker = worker.clone();

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
-use pilotlight_core::wire::{InstanceConfig, LISTENING, LogSource};
+use pilotlight_core::wire::{InstanceConfig, LogSource};
 use rustix::process::Pid;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -87,10 +87,8 @@ impl Worker {
         })
     }
 
-    /// Tells the parent where leases are taken, then starts the runtime.
-    pub(crate) fn boot(&mut self, listening: SocketAddr) {
-        let text = format!("{LISTENING}{listening}");
-        self.log.record(LogSource::Platform, None, &text);
+    /// Starts the runtime.
+    pub(crate) fn boot(&mut self) {
         self.happened(Event::Boot);
     }
 

@@ -456,6 +456,21 @@ fn an_idle_instance_does_nothing_at_all() {
 }
 
 #[test]
+fn what_comes_from_secrets_reaches_the_runtime_process_and_takes_nothing_over() {
+    let given = [
+        ("PILOTLIGHT_ENV_LOGIN", "let me in"),
+        ("PILOTLIGHT_ENV_PATH", "/nowhere"),
+        ("PILOTLIGHT_ENV_AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1"),
+        ("UNRELATED", "1"),
+    ];
+    let script = "echo SEEN=$LOGIN,$PATH,$UNRELATED,$PILOTLIGHT_ENV_LOGIN.; exec sleep 600";
+    let instance = Instance::given(&given, script, json!({}));
+    assert!(!instance.api(1).contains("127.0.0.1:1/"));
+    let seen = instance.logged("SEEN=", 1);
+    assert!(seen.ends_with("SEEN=let me in,/usr/bin:/bin,,."), "{seen}");
+}
+
+#[test]
 fn json_lines_are_json() {
     let (instance, api, waiting) = ready_with("exec sleep 600", json!({ "logFormat": "JSON" }));
     let lease = instance.lease("r1", "{}");

@@ -1,13 +1,14 @@
 """The few questions that bringing a cluster up asks of its API server, through the loopback."""
 
 import json
+import os
 import ssl
 import subprocess
 import urllib.error
 import urllib.request
 
 from .certificates import CA_CERTIFICATE
-from .layout import BIN, KUBECONFIG, PKI, RUN
+from .layout import BIN, CLIENT_KUBECONFIG, KUBECONFIG, PKI, RUN
 from .progress import Failed
 
 TIMEOUT_SECONDS = 5
@@ -16,7 +17,10 @@ NO_ANSWER = (OSError, urllib.error.URLError, ValueError)
 
 
 def get(path: str) -> bytes:
-    server = json.loads(KUBECONFIG.read_text())["clusters"][0]["cluster"]["server"]
+    # Under `exec` the loopback is another one, and the API server is near.
+    is_inside = os.environ.get("KUBECONFIG") == str(CLIENT_KUBECONFIG)
+    config = CLIENT_KUBECONFIG if is_inside else KUBECONFIG
+    server = json.loads(config.read_text())["clusters"][0]["cluster"]["server"]
     trust = ssl.create_default_context(cafile=str(CA_CERTIFICATE))
     trust.load_cert_chain(str(PKI / "admin.crt"), str(PKI / "admin.key"))
     # No proxy of the environment: the cluster is on this machine.

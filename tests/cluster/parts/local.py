@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import api, build, certificates, cgroup, control_plane, node, packages
+from . import api, build, certificates, cgroup, control_plane, network, node, packages
 from .layout import BIN, CLIENT_KUBECONFIG, CONTROL, KUBECONFIG, LOGS, MAX_NODES, RUN, node_name
 from .machine import require_root
 from .progress import Failed, exclusive, stage, wait_until
@@ -131,6 +131,8 @@ def execute(command: list[str]) -> None:
 def node_stop(number: int) -> None:
     require_node(number)
     with exclusive(CHANGE):
+        # The wire first: processes that are killed still say goodbye to whom they are connected.
+        network.cut(control_plane.control(), number)
         node.machine(number).kill()
 
 

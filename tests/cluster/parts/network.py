@@ -42,6 +42,10 @@ def connect(control: Machine, node: Machine, number: int) -> None:
     )
 
 
+def cut(control: Machine, number: int) -> None:
+    control.run(["sh", "-c", f"ip link set {node_name(number)} down 2>/dev/null || true"], ("net",))
+
+
 def hardware_address(number: int) -> str:
     # Fixed. A bridge without one of its own takes a port's, and another when that port goes: losing
     # a node would then cut off the others for as long as they remember the old one.

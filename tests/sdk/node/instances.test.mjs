@@ -1,15 +1,13 @@
 // Instances, context and log, seen by the JavaScript SDK: what an instance remembers, how many
 // there are, when they go, who is refused. Payloads and failures are in invoke.test.mjs.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { ARN, startLocal, until } from "./local-server.mjs";
+import { ARN, startServer, until } from "./server.mjs";
 
 let server;
 before(async () => {
-  server = await startLocal();
+  server = await startServer();
 });
 after(() => server?.stop());
 
@@ -21,9 +19,7 @@ test("init runs once and globals stay between events", async () => {
 });
 
 test("ten events at once run in ten instances, which go when idle", async () => {
-  const directory = join(server.directory, "meet");
-  mkdirSync(directory);
-  const events = Array(10).fill({ directory, instances: 10 });
+  const events = Array(10).fill({ room: (await server.room(10)).address });
   const answers = await Promise.all(events.map((event) => server.invoke("sdk-meets", event)));
   assert.equal(new Set(answers.map(({ body }) => body.instance)).size, 10);
 
@@ -37,10 +33,10 @@ test("ten events at once run in ten instances, which go when idle", async () => 
 });
 
 test("a second event is refused while the only instance is busy", async () => {
-  const [entered, release] = ["entered", "release"].map((name) => join(server.directory, name));
-  const held = server.invoke("sdk-single", { entered, release });
+  const room = await server.room();
+  const held = server.invoke("sdk-single", { room: room.address });
   try {
-    await until(() => existsSync(entered), 20_000, () => "the handler of sdk-single is entered");
+    await until(() => room.entered.length, 20_000, () => "the handler of sdk-single is entered");
     await assert.rejects(server.invoke("sdk-single", {}), (error) => {
       assert.equal(error.name, "TooManyRequestsException");
       assert.equal(error.$metadata.httpStatusCode, 429);
@@ -49,7 +45,7 @@ test("a second event is refused while the only instance is busy", async () => {
       return true;
     });
   } finally {
-    writeFileSync(release, "");
+    room.open();
   }
   assert.equal((await held).status, 200);
 });

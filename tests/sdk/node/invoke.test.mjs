@@ -1,19 +1,17 @@
 // The Invoke API and the failures of functions, seen by the JavaScript SDK (contract sections 3
 // and 4). The bodies are exact. Instances and throttles are in instances.test.mjs.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { InvokeCommand } from "@aws-sdk/client-lambda";
 
-import { ARN, startLocal } from "./local-server.mjs";
+import { ARN, startServer } from "./server.mjs";
 
 const PAYLOAD_LIMIT = 6_291_556; // bytes, of a synchronous request and of its response
 
 let server;
 before(async () => {
-  server = await startLocal();
+  server = await startServer();
 });
 after(() => server?.stop());
 
@@ -94,13 +92,13 @@ test("a response over the limit is a function error", async () => {
 });
 
 test("a dry run executes nothing", async () => {
-  const dry = join(server.directory, "dry");
-  const answer = await server.invoke("sdk-mark", { file: dry }, { InvocationType: "DryRun" });
+  const room = await server.room(1);
+  const event = (name) => ({ room: room.address, name });
+  const answer = await server.invoke("sdk-mark", event("dry"), { InvocationType: "DryRun" });
   assert.deepEqual([answer.status, answer.text], [204, ""]);
   // A real call of the same function afterwards would meet a dry one that ran late.
-  const real = join(server.directory, "real");
-  await server.invoke("sdk-mark", { file: real });
-  assert.deepEqual([existsSync(dry), existsSync(real)], [false, true]);
+  await server.invoke("sdk-mark", event("real"));
+  assert.deepEqual(room.entered, ["real"]);
 });
 
 test("an asynchronous invocation is refused for now", async () => {

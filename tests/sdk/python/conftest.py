@@ -1,24 +1,37 @@
 """The session's server and its boto3 clients.
 
 One `pilotlight local` serves the fixtures and the examples to all tests; its
-stop at the end of the session is itself a check (local_server.py).
+stop at the end of the session is itself a check (local_server.py). With
+PILOTLIGHT_ENDPOINT the same tests call a cluster instead (remote_server.py).
 """
 
 import base64
 import json
+import os
 
 import boto3
 import pytest
 from botocore.config import Config
 
 from local_server import REPOSITORY, LocalServer
+from remote_server import RemoteServer
+from room import Room
 
+ENDPOINT = os.environ.get("PILOTLIGHT_ENDPOINT")
 EXAMPLES = REPOSITORY / "examples"
 RUST_ECHO = EXAMPLES / "rust-echo"
 
 
+def only_local(reason):
+    """For a test that a cluster cannot pass; `reason` says what it lacks."""
+    return pytest.mark.skipif(ENDPOINT is not None, reason=f"not in a cluster: {reason}")
+
+
 @pytest.fixture(scope="session")
 def server():
+    if ENDPOINT is not None:
+        yield RemoteServer(ENDPOINT)
+        return
     examples = ["hello", "json-api", "failures", "shell", "thumbnail"]
     # Without its executable the manifest is invalid; its test says what to do.
     if (RUST_ECHO / "build/bootstrap").exists():
@@ -65,3 +78,17 @@ def invoke(client):
         return answer
 
     return call
+
+
+@pytest.fixture
+def room(server):
+    """Makes rooms, in which handlers wait for the test."""
+    rooms = []
+
+    def make(size=None):
+        rooms.append(Room(server.host, size))
+        return rooms[-1]
+
+    yield make
+    for room in rooms:
+        room.close()

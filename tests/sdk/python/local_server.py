@@ -40,8 +40,18 @@ def pilotlight(*arguments, timeout=60):
     )
 
 
+def sum_of_samples(text, name, function):
+    samples = [
+        float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+        if line.startswith(name + "{") and f'function="{function}"' in line
+    ]
+    return sum(samples) if samples else None
+
+
 class LocalServer:
     """One `pilotlight local`, ready to serve once constructed."""
+
+    host = "127.0.0.1"  # where its functions reach the tests
 
     def __init__(self, *paths):
         assert BINARY.is_file(), f"{BINARY} is missing: build it, or name it in PILOTLIGHT_BIN"
@@ -90,11 +100,7 @@ class LocalServer:
         """The sum of the samples of `name` that carry this function, None without a sample."""
         with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
             text = answer.read().decode()
-        samples = [
-            float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
-            if line.startswith(name + "{") and f'function="{function}"' in line
-        ]
-        return sum(samples) if samples else None
+        return sum_of_samples(text, name, function)
 
     def stop(self):
         """Interrupts the server as a person would; it ends well and leaves no process behind."""

@@ -9,7 +9,7 @@ import uuid
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from conftest import lambda_client
+from conftest import lambda_client, only_local
 from local_server import LocalServer, pilotlight, until
 
 MANIFEST = """\
@@ -64,6 +64,7 @@ def test_invoke_of_an_unknown_function_fails_with_its_name(server):
     assert "absent" in done.stderr
 
 
+@only_local("the lines are the containers', for `kubectl logs`")
 def test_logs_finds_a_printed_line_under_its_request_id(server, invoke):
     token = uuid.uuid4().hex
     request_id = invoke("sdk-prints", {"lines": ["before", f"token {token}"]})["RequestId"]
@@ -81,6 +82,7 @@ def test_logs_finds_a_printed_line_under_its_request_id(server, invoke):
     assert f"token {token}" in line and request_id in line
 
 
+@only_local("nothing prints there")
 def test_the_output_of_local_holds_the_lines_of_its_functions(server, invoke):
     token = uuid.uuid4().hex
     invoke("sdk-prints", {"lines": [token]})
@@ -88,6 +90,7 @@ def test_the_output_of_local_holds_the_lines_of_its_functions(server, invoke):
     assert "sdk-prints" in line
 
 
+@only_local("about `pilotlight local` itself")
 def test_a_changed_manifest_changes_the_answer(own_server, tmp_path):
     assert answer_of(own_server.endpoint, "own") == "first"
     (tmp_path / "own.yaml").write_text(MANIFEST.replace('"first"', '"second"'))
@@ -97,6 +100,7 @@ def test_a_changed_manifest_changes_the_answer(own_server, tmp_path):
     )
 
 
+@only_local("about `pilotlight local` itself")
 def test_an_interrupt_ends_an_event_in_flight_and_every_process(own_server):
     client = lambda_client(own_server.endpoint)
     client.invoke(FunctionName="own")
@@ -120,6 +124,7 @@ def background_call(client, event):
     return thread
 
 
+@only_local("about `pilotlight local` itself")
 @pytest.mark.parametrize("good, bad, line, field", [
     ("memory: 128", "memory: 64", 6, "spec.memory"),
     ("memory: 128", "memory: lots", 6, "spec.memory"),
@@ -141,6 +146,7 @@ def test_a_bad_field_stops_local_with_its_place_and_name(tmp_path, good, bad, li
     assert "ready:" not in done.stdout
 
 
+@only_local("about `pilotlight local` itself")
 def test_two_functions_of_one_name_stop_local_with_both_places(tmp_path):
     for name in ("one.yaml", "two.yaml"):
         (tmp_path / name).write_text(MANIFEST)
@@ -149,6 +155,7 @@ def test_two_functions_of_one_name_stop_local_with_both_places(tmp_path):
     assert "one.yaml:3" in done.stderr and "two.yaml:3" in done.stderr and "own" in done.stderr
 
 
+@only_local("about `pilotlight local` itself")
 def test_a_path_that_does_not_exist_stops_local_with_its_name(tmp_path):
     done = pilotlight("local", "--listen", "127.0.0.1:0", tmp_path / "absent.yaml")
     assert done.returncode != 0

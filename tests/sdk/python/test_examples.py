@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from conftest import EXAMPLES, RUST_ECHO
+from conftest import EXAMPLES, RUST_ECHO, only_local
 
 
 def test_hello_greets(invoke):
@@ -22,6 +22,7 @@ def test_json_api_converts_and_refuses(invoke):
     assert (refused["statusCode"], refused["body"]["error"]["field"]) == (422, "body.to")
 
 
+@only_local("its library needs an image of its own")
 def test_thumbnail_uses_its_installed_library(invoke):
     answer = invoke("thumbnail", json.loads((EXAMPLES / "thumbnail/event.json").read_text()))
     image = base64.b64decode(answer["Body"].pop("image"))
@@ -31,6 +32,7 @@ def test_thumbnail_uses_its_installed_library(invoke):
     }
 
 
+@only_local("its library needs an image of its own")
 def test_thumbnail_names_the_field_at_fault(invoke):
     answer = invoke("thumbnail", {"image": "@"})
     assert answer["FunctionError"] == "Unhandled"
@@ -45,6 +47,7 @@ def test_shell_answers_from_a_bootstrap_in_sh(invoke):
     assert answer["kernel"].startswith("Linux ")
 
 
+@only_local("a program is too large for a config map")
 def test_rust_echo_returns_the_bytes_of_its_event(client):
     built = (RUST_ECHO / "build/bootstrap").exists()
     assert built, "examples/rust-echo/build/bootstrap is missing: run `make examples` first"

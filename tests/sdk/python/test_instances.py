@@ -23,8 +23,8 @@ def test_init_runs_once_and_globals_stay_between_events(invoke):
     assert len({answer["instance"] for answer in answers}) == 1
 
 
-def test_ten_events_at_once_run_in_ten_instances_which_go_when_idle(invoke, server, tmp_path):
-    event = {"directory": str(tmp_path), "instances": 10}
+def test_ten_events_at_once_run_in_ten_instances_which_go_when_idle(invoke, server, room):
+    event = {"room": room(size=10).address}
     with ThreadPoolExecutor(10) as callers:
         answers = list(callers.map(lambda _: invoke("sdk-meets", event)["Body"], range(10)))
     assert len({answer["instance"] for answer in answers}) == 10
@@ -65,7 +65,7 @@ def test_the_sdks_standard_retries_get_past_a_throttle(held, server):
         held.release()
 
     retrying.meta.events.register("response-received.lambda.Invoke", note)
-    # `release` exists by the time this call runs, so the handler returns at once.
+    # The room is open by the time this call runs, so the handler returns at once.
     answer = retrying.invoke(FunctionName="sdk-single", Payload=json.dumps(held.event))
     assert statuses[0] == 429 and statuses[-1] == 200
     assert answer["ResponseMetadata"]["RetryAttempts"] == len(statuses) - 1
@@ -82,20 +82,18 @@ def test_a_reservation_of_zero_refuses_every_event(server):
 class Held:
     """A call of sdk-single that is inside the handler until released."""
 
-    def __init__(self, invoke, directory):
-        self.event = {
-            "entered": str(directory / "entered"), "release": str(directory / "release")
-        }
-        self._directory = directory
+    def __init__(self, invoke, room):
+        self._room = room
+        self.event = {"room": room.address}
         self._answers = []
         self._caller = threading.Thread(
             target=lambda: self._answers.append(invoke("sdk-single", self.event))
         )
         self._caller.start()
-        until((directory / "entered").exists, 20, "the handler of sdk-single is entered")
+        room.await_entered(1)
 
     def release(self):
-        (self._directory / "release").touch()
+        self._room.open()
 
     def answer(self):
         self._caller.join(20)
@@ -104,8 +102,8 @@ class Held:
 
 
 @pytest.fixture
-def held(invoke, tmp_path):
-    held = Held(invoke, tmp_path)
+def held(invoke, room):
+    held = Held(invoke, room())
     yield held
     held.release()
     held.answer()

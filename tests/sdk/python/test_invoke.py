@@ -109,15 +109,16 @@ def test_a_response_over_the_limit_is_a_function_error(invoke):
     assert invoke("sdk-sized", {"bytes": 10})["Body"] == "x" * 8
 
 
-def test_a_dry_run_executes_nothing(client, invoke, tmp_path):
-    event = {"file": str(tmp_path / "mark")}
+def test_a_dry_run_executes_nothing(client, invoke, room):
+    place = room(size=1)
     dry = client.invoke(
-        FunctionName="sdk-mark", InvocationType="DryRun", Payload=json.dumps(event)
+        FunctionName="sdk-mark", InvocationType="DryRun",
+        Payload=json.dumps({"room": place.address, "name": "dry"}),
     )
     assert (dry["StatusCode"], dry["Payload"].read()) == (204, b"")
     # A real call of the same function afterwards would meet a dry one that ran late.
-    invoke("sdk-mark", {"file": str(tmp_path / "real")})
-    assert [file.name for file in tmp_path.iterdir()] == ["real"]
+    invoke("sdk-mark", {"room": place.address, "name": "real"})
+    assert place.entered == ["real"]
 
 
 def test_a_dry_run_of_an_unknown_function_is_not_found(client):
@@ -125,14 +126,15 @@ def test_a_dry_run_of_an_unknown_function_is_not_found(client):
         client.invoke(FunctionName="absent", InvocationType="DryRun")
 
 
-def test_an_asynchronous_invocation_is_refused_for_now(client, tmp_path):
-    event = {"file": str(tmp_path / "mark")}
+def test_an_asynchronous_invocation_is_refused_for_now(client, room):
+    place = room(size=1)
+    event = {"room": place.address, "name": "event"}
     with pytest.raises(client.exceptions.InvalidParameterValueException) as refused:
         client.invoke(FunctionName="sdk-mark", InvocationType="Event", Payload=json.dumps(event))
     assert status_of(refused) == 400
     message = refused.value.response["Error"]["Message"].lower()
     assert "asynchronous" in message and "not supported yet" in message
-    assert not list(tmp_path.iterdir())
+    assert not place.entered
 
 
 def test_an_unknown_invocation_type_is_refused(client):

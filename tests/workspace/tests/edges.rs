@@ -91,6 +91,11 @@ fn the_descriptions_of_runtimes_know_neither_manifests_nor_the_cluster() {
 }
 
 #[test]
+fn archives_know_nothing_of_functions() {
+    assert_never("pilotlight-archive", &["pilotlight-core", "tokio"]);
+}
+
+#[test]
 fn the_gateway_does_not_know_the_command_line() {
     assert_never(
         "pilotlight-gateway",

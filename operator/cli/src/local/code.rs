@@ -13,10 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
-use pilotlight_api::{Code, Manifest, SourceFiles};
+use pilotlight_api::{Archive, Code, Manifest, SourceFiles};
 use sha2::{Digest, Sha256};
 
-use super::archive;
 use super::cache::Cache;
 
 /// Code that is ready to run.
@@ -53,7 +52,7 @@ pub(crate) async fn prepare(manifest: &Manifest, cache: &Cache) -> Result<Prepar
             false,
         ),
         Code::Archive(archive) => (
-            archive::unpacked(archive, cache)
+            unpacked(archive, cache)
                 .await
                 .context("spec.code.archive")?,
             false,
@@ -95,6 +94,23 @@ fn existing(directory: &Path) -> Result<PathBuf> {
         );
     }
     Ok(directory)
+}
+
+/// The directory that holds the archive's content.
+pub(super) async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf> {
+    let fetch = async |root: &Path| {
+        let (root, archive) = (root.to_owned(), archive.clone());
+        tokio::task::spawn_blocking(move || {
+            let (url, sha256) = (archive.url.as_str(), archive.sha256.as_str());
+            let file = pilotlight_archive::fetch(url, sha256, &std::env::temp_dir())?;
+            pilotlight_archive::unpack(file, &root)
+        })
+        .await
+        .context("the fetch was given up")?
+    };
+    cache
+        .entry("archives", archive.sha256.as_str(), fetch)
+        .await
 }
 
 async fn inline(files: &SourceFiles, cache: &Cache) -> Result<PathBuf> {

@@ -1,6 +1,6 @@
 //! A function's layers as one directory, which stands in for `/opt`.
 //!
-//! `archive` fetches and unpacks each; here they are laid over each other, as the platform does.
+//! `code` fetches and unpacks each; here they are laid over each other, as the platform does.
 //! The descriptions' search paths lead there. Never runs anything from a layer.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,6 @@ use pilotlight_api::Layers;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use super::archive;
 use super::cache::Cache;
 use super::code;
 use super::tool;
@@ -26,7 +25,7 @@ pub(crate) async fn unpacked(layers: &Layers, cache: &Cache) -> Result<Option<Pa
     let (mut hash, mut unpacked) = (Sha256::new(), Vec::new());
     for (number, layer) in layers.iter().enumerate() {
         code::update(&mut hash, layer.sha256.as_str().as_bytes());
-        let directory = archive::unpacked(layer, cache).await;
+        let directory = code::unpacked(layer, cache).await;
         unpacked.push(directory.with_context(|| format!("spec.layers[{number}]"))?);
     }
     let merge = async |place: &Path| {

@@ -1,9 +1,10 @@
 //! Writes to the API server, one call a function; the only place where pods come and go.
 //!
-//! Fed with complete objects and names. A pod that is there already under its one name counts as
+//! Only the leader's writes are made (`leadership`). Fed with complete objects and names. A pod that is there already under its one name counts as
 //! made; one that is gone already counts as deleted.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -11,7 +12,10 @@ use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_api::resource::{FunctionResource, FunctionStatus};
 use serde_json::json;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use crate::leadership::Term;
+use crate::metrics::{Metrics, Operation};
 
 /// Who the API server is told has set a field.
 const MANAGER: &str = "pilotlight-controller";
@@ -27,6 +31,8 @@ pub(crate) struct Writer {
     config_maps: Api<ConfigMap>,
     events: Recorder,
     turns: Arc<Semaphore>,
+    term: watch::Receiver<Term>,
+    metrics: Metrics,
 }
 
 /// Why a pod was not made.
@@ -39,70 +45,92 @@ pub(crate) enum NotCreated {
 }
 
 impl Writer {
-    pub(crate) fn new(client: &Client, namespace: &str) -> Self {
+    pub(crate) fn new(
+        client: &Client,
+        namespace: &str,
+        term: watch::Receiver<Term>,
+        metrics: Metrics,
+    ) -> Self {
         Writer {
             functions: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             config_maps: Api::namespaced(client.clone(), namespace),
             events: Recorder::new(client.clone(), MANAGER.into()),
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            term,
+            metrics,
         }
     }
 
+    /// Waits for its turn, and for ever if this controller leads no more: it is about to end, and
+    /// another may act by now.
     async fn turn(&self) -> SemaphorePermit<'_> {
-        self.turns
-            .acquire()
-            .await
-            .expect("the semaphore is never closed")
+        let turn = self.turns.acquire().await;
+        let turn = turn.expect("the semaphore is never closed");
+        let leads = |term: &Term| term.is_some_and(|until| until > Instant::now());
+        if !leads(&self.term.borrow()) {
+            tracing::warn!("a write is not made: another may lead by now");
+            std::future::pending::<()>().await;
+        }
+        turn
+    }
+
+    async fn step<T, E>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let begin = Instant::now();
+        let _turn = self.turn().await;
+        let result = call.await;
+        self.metrics
+            .stepped(operation, begin.elapsed(), result.is_ok());
+        result
     }
 
     pub(crate) async fn apply_code(&self, code: &ConfigMap) -> Result<(), kube::Error> {
-        let _turn = self.turn().await;
         let parameters = PatchParams::apply(MANAGER).force();
-        let name = code.name_any();
-        self.config_maps
-            .patch(&name, &parameters, &Patch::Apply(code))
-            .await
-            .map(drop)
+        let (name, patch) = (code.name_any(), Patch::Apply(code));
+        let applied = self.config_maps.patch(&name, &parameters, &patch);
+        self.step(Operation::store_code, applied).await.map(drop)
+    }
+
+    pub(crate) async fn delete_code(&self, name: &str, uid: &str) -> Result<(), kube::Error> {
+        let deleted = async { unless_gone(self.config_maps.delete(name, &only(uid)).await) };
+        let deleted = self.step(Operation::delete_code, deleted).await;
+        if let Err(error) = &deleted {
+            tracing::warn!(name, %error, "old code was not deleted");
+        }
+        deleted
     }
 
     pub(crate) async fn create(&self, pod: &Pod) -> Result<(), NotCreated> {
-        let _turn = self.turn().await;
         let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match self.pods.create(&parameters, pod).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status))
-                if status.code == 409 && status.reason == "AlreadyExists" =>
-            {
-                Ok(())
+        let created = async {
+            match self.pods.create(&parameters, pod).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status))
+                    if status.code == 409 && status.reason == "AlreadyExists" =>
+                {
+                    Ok(())
+                }
+                Err(kube::Error::Api(status))
+                    if matches!(status.code, 400..500) && status.code != 429 =>
+                {
+                    Err(NotCreated::Refused(status.message))
+                }
+                Err(error) => Err(NotCreated::Unanswered(error.to_string())),
             }
-            Err(kube::Error::Api(status))
-                if matches!(status.code, 400..500) && status.code != 429 =>
-            {
-                Err(NotCreated::Refused(status.message))
-            }
-            Err(error) => Err(NotCreated::Unanswered(error.to_string())),
-        }
+        };
+        self.step(Operation::create_pod, created).await
     }
 
     pub(crate) async fn delete(&self, pod: &str, uid: &str) -> Result<(), kube::Error> {
-        let _turn = self.turn().await;
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(uid.to_owned()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match self.pods.delete(pod, &parameters).await {
-            Ok(_) => Ok(()),
-            // Gone, or another one bears the name by now.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let deleted = async { unless_gone(self.pods.delete(pod, &only(uid)).await) };
+        self.step(Operation::delete_pod, deleted).await
     }
 
     pub(crate) async fn tell(
@@ -110,7 +138,6 @@ impl Writer {
         function: &str,
         status: &FunctionStatus,
     ) -> Result<(), kube::Error> {
-        let _turn = self.turn().await;
         let patch = Patch::Apply(json!({
             "apiVersion": "pilotlight.dev/v1alpha1",
             "kind": "Function",
@@ -118,16 +145,19 @@ impl Writer {
             "status": status,
         }));
         let parameters = PatchParams::apply(MANAGER).force();
-        match self
-            .functions
-            .patch_status(function, &parameters, &patch)
-            .await
-        {
-            Ok(_) => Ok(()),
-            // Deleted meanwhile.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error),
-        }
+        let told = async {
+            match self
+                .functions
+                .patch_status(function, &parameters, &patch)
+                .await
+            {
+                Ok(_) => Ok(()),
+                // Deleted meanwhile.
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        self.step(Operation::write_status, told).await
     }
 
     /// Leaves a note with the function, for `kubectl describe`. One that is lost is no loss.
@@ -136,5 +166,25 @@ impl Writer {
         if let Err(error) = self.events.publish(event, function).await {
             tracing::debug!(%error, "an event was not published");
         }
+    }
+}
+
+/// Of the object with this UID, never of one that bears its name later.
+fn only(uid: &str) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
+}
+
+/// Gone, or another one bears the name by now: as good as deleted.
+fn unless_gone<T>(deleted: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match deleted {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
     }
 }

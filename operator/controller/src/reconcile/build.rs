@@ -8,23 +8,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-    EnvVar, KeyToPath, Pod, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume,
-    VolumeMount,
+    Capabilities, ConfigMap, ConfigMapEnvSource, ConfigMapVolumeSource, Container, ContainerPort,
+    EmptyDirVolumeSource, EnvFromSource, EnvVar, KeyToPath, Pod, PodSpec, ResourceRequirements,
+    SeccompProfile, SecretEnvSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Launch, Place, compose};
-use pilotlight_api::resource::FunctionResource;
-use pilotlight_api::{Code, ObjectName, labels};
+use pilotlight_api::resource::{
+    CODE_NOT_SUPPORTED, FunctionResource, LAYERS_NOT_SUPPORTED, NO_IMAGE,
+};
+use pilotlight_api::{Code, EnvironmentSource, ObjectName, labels};
 use pilotlight_core::function::{FunctionName, Handler, Runtime};
-use pilotlight_core::wire::CONFIG_VARIABLE;
+use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX, UNCLAIMED_VARIABLE, Unclaimed};
 use pilotlight_runtimes::Description;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Options;
+use crate::function::code;
 
 /// What a supervisor may use besides the function's memory, in MiB.
 const SUPERVISOR_MIB: u32 = 32;
@@ -38,15 +41,18 @@ const FLUSH: u32 = 5;
 /// Code is read and executed by everybody, and written by nobody but root.
 const CODE_MODE: i32 = 0o755;
 
+/// The limit of an archive's content, and room for what a file system adds.
+const UNPACKED_MIB: u32 = 300;
+
 const TASK_ROOT: &str = "/var/task";
 
 /// Why a function has no pods.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unbuildable {
-    #[error("spec.code.{0} is not supported in a cluster yet: use inline, configMap or image")]
+    #[error(
+        "spec.code.{0} lies on a machine, not in the cluster: use inline, archive, configMap or image"
+    )]
     Code(&'static str),
-    #[error("spec.environmentFrom is not supported yet: use environment")]
-    EnvironmentFrom,
     #[error("spec.layers is not supported in a cluster yet: put them into an image under /opt")]
     Layers,
     #[error(
@@ -61,11 +67,10 @@ impl Unbuildable {
     /// The condition's reason.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Unbuildable::Code(_) => "CodeNotSupported",
-            Unbuildable::Layers => "LayersNotSupported",
-            Unbuildable::EnvironmentFrom => "EnvironmentFromNotSupported",
+            Unbuildable::Code(_) => CODE_NOT_SUPPORTED,
+            Unbuildable::Layers => LAYERS_NOT_SUPPORTED,
             // To whoever wrote the Function both are the same: nothing to run it in.
-            Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => "NoImage",
+            Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => NO_IMAGE,
         }
     }
 }
@@ -98,15 +103,11 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     runtime(function, options)?;
     image(function, options)?;
-    if !function.spec.environment_from.is_empty() {
-        return Err(Unbuildable::EnvironmentFrom);
-    }
     if !function.spec.layers.is_empty() {
         return Err(Unbuildable::Layers);
     }
     match &function.spec.code {
-        Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) => Ok(()),
-        Code::Archive(_) => Err(Unbuildable::Code("archive")),
+        Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) | Code::Archive(_) => Ok(()),
         Code::Path(_) => Err(Unbuildable::Code("path")),
     }
 }
@@ -130,16 +131,26 @@ pub(crate) fn pod(
     };
     let config = compose(name, spec, &launch(function, options)?, place);
     let config = serde_json::to_string(&config).expect("the configuration has string keys");
-    // Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
-    let config = config.replace('$', "$$");
+    let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
+    if let Code::Archive(_) = &spec.code {
+        let unclaimed = Unclaimed {
+            listen: place.listen.to_owned(),
+            ends_with_parent: false,
+            root: PathBuf::from("/"),
+        };
+        let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
+        variables.push(variable(UNCLAIMED_VARIABLE, &unclaimed));
+    }
     let (mut volumes, mut mounts) = (
-        vec![tmp(spec.ephemeral_storage.get())],
+        vec![empty("tmp", spec.ephemeral_storage.get())],
         vec![mount("tmp", "/tmp")],
     );
     if let Some(volume) = code_volume(function) {
         volumes.push(volume);
+        // An archive's code comes through the supervisor.
+        let read_only = !matches!(spec.code, Code::Archive(_));
         mounts.push(VolumeMount {
-            read_only: Some(true),
+            read_only: Some(read_only),
             ..mount("code", TASK_ROOT)
         });
     }
@@ -169,11 +180,8 @@ pub(crate) fn pod(
                 name: "instance".to_owned(),
                 image: Some(image(function, options)?),
                 image_pull_policy: Some("IfNotPresent".to_owned()),
-                env: Some(vec![EnvVar {
-                    name: CONFIG_VARIABLE.to_owned(),
-                    value: Some(config),
-                    ..EnvVar::default()
-                }]),
+                env: Some(variables),
+                env_from: Some(spec.environment_from.iter().map(given).collect()),
                 ports: Some(vec![ContainerPort {
                     name: Some("lease".to_owned()),
                     container_port: labels::CONTROL_PORT.into(),
@@ -189,6 +197,40 @@ pub(crate) fn pod(
         }),
         ..Pod::default()
     })
+}
+
+/// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.replace('$', "$$")),
+        ..EnvVar::default()
+    }
+}
+
+/// Variables of the container from a secret or config map. Their prefix keeps them apart from what
+/// is the supervisor's own; it takes the prefix off and hands them to the runtime process.
+fn given(source: &EnvironmentSource) -> EnvFromSource {
+    let (mut secret_ref, mut config_map_ref) = (None, None);
+    match source {
+        EnvironmentSource::Secret(secret) => {
+            secret_ref = Some(SecretEnvSource {
+                name: text(&secret.name),
+                optional: None,
+            });
+        }
+        EnvironmentSource::ConfigMap(map) => {
+            config_map_ref = Some(ConfigMapEnvSource {
+                name: text(&map.name),
+                optional: None,
+            });
+        }
+    }
+    EnvFromSource {
+        prefix: Some(GIVEN_PREFIX.to_owned()),
+        secret_ref,
+        config_map_ref,
+    }
 }
 
 /// A Function spells these settings as a pod does.
@@ -281,7 +323,8 @@ fn code_volume(function: &FunctionResource) -> Option<Volume> {
             (code_name(function), Some(items.collect()))
         }
         Code::ConfigMap(name) => (name.as_str().to_owned(), None),
-        Code::Archive(_) | Code::Image(_) | Code::Path(_) => return None,
+        Code::Archive(_) => return Some(empty("code", UNPACKED_MIB)),
+        Code::Image(_) | Code::Path(_) => return None,
     };
     Some(Volume {
         name: "code".to_owned(),
@@ -296,7 +339,7 @@ fn code_volume(function: &FunctionResource) -> Option<Volume> {
 }
 
 fn code_name(function: &FunctionResource) -> String {
-    format!("{}-code-{}", function.name_any(), function.spec.revision())
+    code::name(&function.name_any(), &function.spec.revision())
 }
 
 /// A config map's keys allow less than file names do.
@@ -304,9 +347,9 @@ fn key(place: usize) -> String {
     format!("file-{place}")
 }
 
-fn tmp(size_mib: u32) -> Volume {
+fn empty(name: &str, size_mib: u32) -> Volume {
     Volume {
-        name: "tmp".to_owned(),
+        name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
             size_limit: Some(Quantity(format!("{size_mib}Mi"))),
             ..EmptyDirVolumeSource::default()
@@ -372,160 +415,4 @@ fn owner(function: &FunctionResource) -> OwnerReference {
 }
 
 #[cfg(test)]
-mod tests {
-    use pilotlight_runtimes::Runtimes;
-    use serde_json::json;
-
-    use super::*;
-
-    fn options() -> Options {
-        let images = [("python3.11", "python:1"), ("custom", "custom:1")];
-        Options {
-            namespace: "functions".to_owned(),
-            gateway_service: "gateway".to_owned(),
-            gateway_namespace: "system".to_owned(),
-            region: "eu-central-1".to_owned(),
-            images: images
-                .map(|(name, image)| (name.to_owned(), image.to_owned()))
-                .into(),
-            runtimes: Runtimes::built_in(),
-        }
-    }
-
-    fn function(spec: serde_json::Value) -> FunctionResource {
-        let text = json!({
-            "apiVersion": "pilotlight.dev/v1alpha1",
-            "kind": "Function",
-            "metadata": { "name": "hello", "namespace": "functions", "uid": "the-uid" },
-            "spec": spec,
-        });
-        serde_json::from_value(text).expect("a Function")
-    }
-
-    fn built(spec: serde_json::Value) -> serde_json::Value {
-        let name = "hello".parse().expect("a name");
-        let instance = "0123456789abcdef0123456789abcdef";
-        let pod = pod(&function(spec), &name, instance, "2026/01/31", &options());
-        serde_json::to_value(pod.expect("a pod")).expect("JSON")
-    }
-
-    fn inline() -> serde_json::Value {
-        json!({ "runtime": "python3.11", "code": { "inline": { "a.py": "1", "lib/b.py": "2" } } })
-    }
-
-    #[test]
-    fn a_pod_has_one_name_its_owner_and_what_gateways_look_for() {
-        let pod = built(inline());
-        let metadata = &pod["metadata"];
-        assert_eq!(metadata["name"], "hello-0123456789");
-        assert_eq!(metadata["ownerReferences"][0]["uid"], "the-uid");
-        assert_eq!(metadata["labels"]["pilotlight.dev/function"], "hello");
-        assert_eq!(
-            metadata["labels"]["pilotlight.dev/revision"],
-            function(inline()).spec.revision()
-        );
-    }
-
-    #[test]
-    fn a_pod_is_confined_and_sized_by_its_function() {
-        let mut spec = inline();
-        spec["memory"] = json!(1769);
-        spec["timeout"] = json!(60);
-        spec["ephemeralStorage"] = json!(1024);
-        let pod = built(spec);
-        let spec = &pod["spec"];
-        assert_eq!(spec["automountServiceAccountToken"], false);
-        assert_eq!(spec["restartPolicy"], "Never");
-        assert_eq!(spec["terminationGracePeriodSeconds"], 65);
-        let container = &spec["containers"][0];
-        assert_eq!(container["image"], "python:1");
-        assert_eq!(
-            container["resources"],
-            json!({
-                "limits": { "memory": "1801Mi" },
-                "requests": { "memory": "1801Mi", "cpu": "1000m" },
-            })
-        );
-        let security = &container["securityContext"];
-        assert_eq!(security["readOnlyRootFilesystem"], true);
-        assert_eq!(security["runAsNonRoot"], true);
-        assert_eq!(security["allowPrivilegeEscalation"], false);
-        assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
-        assert_eq!(spec["volumes"][0]["emptyDir"]["sizeLimit"], "1024Mi");
-    }
-
-    #[test]
-    fn inline_files_keep_their_names_though_a_config_map_has_no_such_keys() {
-        let items = &built(inline())["spec"]["volumes"][1]["configMap"]["items"];
-        assert_eq!(
-            items,
-            &json!([
-                { "key": "file-0", "path": "a.py" },
-                { "key": "file-1", "path": "lib/b.py" },
-            ])
-        );
-        let data = code(&function(inline())).and_then(|map| map.data);
-        let data = data.expect("a config map of the code");
-        assert_eq!(
-            (data["file-0"].as_str(), data["file-1"].as_str()),
-            ("1", "2")
-        );
-    }
-
-    #[test]
-    fn a_dollar_reaches_the_supervisor_as_it_is() {
-        let mut spec = inline();
-        spec["environment"] = json!({ "A": "$(PATH) $$" });
-        let pod = built(spec);
-        let value = pod["spec"]["containers"][0]["env"][0]["value"].as_str();
-        assert!(
-            value.is_some_and(|text| text.contains(r#""A":"$$(PATH) $$$$""#)),
-            "{value:?}"
-        );
-    }
-
-    #[test]
-    fn the_settings_of_a_pod_are_passed_through() {
-        let mut spec = inline();
-        let settings = json!({
-            "imagePullSecrets": [{ "name": "registry" }],
-            "nodeSelector": { "kubernetes.io/arch": "amd64" },
-            "tolerations": [{ "key": "dedicated", "operator": "Exists", "effect": "NoSchedule" }],
-        });
-        spec["pod"] = settings.clone();
-        spec["pod"]["serviceAccount"] = json!("orders");
-        let pod = &built(spec)["spec"];
-        for (name, value) in settings.as_object().expect("settings") {
-            assert_eq!(&pod[name], value, "{name}");
-        }
-        assert_eq!(pod["serviceAccountName"], "orders");
-        assert_eq!(pod["automountServiceAccountToken"], true);
-    }
-
-    #[test]
-    fn what_cannot_be_built_is_said_with_what_to_do() {
-        let archive = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
-        let archived = function(json!({ "runtime": "custom", "code": { "archive": archive } }));
-        let unbuildable = check(&archived, &options()).expect_err("archive");
-        assert_eq!(unbuildable.reason(), "CodeNotSupported");
-        let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
-        let mut layered = inline();
-        layered["layers"] = json!([layer]);
-        let unbuildable = check(&function(layered), &options()).expect_err("layers");
-        assert_eq!(unbuildable.reason(), "LayersNotSupported");
-        let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
-        let unbuildable = check(&newer, &options()).expect_err("no image");
-        assert!(
-            unbuildable.to_string().contains("--image python3.14=IMAGE"),
-            "{unbuildable}"
-        );
-        let unknown = function(json!({ "runtime": "python2", "code": { "configMap": "code" } }));
-        let unbuildable = check(&unknown, &options()).expect_err("no such runtime");
-        assert_eq!(unbuildable.reason(), "NoImage");
-        let text = unbuildable.to_string();
-        assert!(
-            text.starts_with("spec.runtime: must be one of custom, ") && text.contains("python2"),
-            "{text}"
-        );
-    }
-}
+mod tests;

@@ -7,11 +7,14 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::{Event, EventType};
-use pilotlight_api::resource::{FunctionResource, FunctionStatus, POD_REFUSED, READY};
+use pilotlight_api::resource::{
+    CODE_NOT_STORED, FunctionResource, FunctionStatus, POD_REFUSED, READY,
+};
 use pilotlight_core::function::Handler;
 use pilotlight_core::wire::Demand;
 
 use super::build::Unbuildable;
+use crate::metrics::PodState;
 
 /// Characters of an event's note; the API server takes 1 kB.
 const NOTE_LENGTH: usize = 250;
@@ -29,12 +32,19 @@ pub(crate) enum Trouble {
     Code(String),
 }
 
+/// Why a pod cannot come up; the message names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stuck {
+    reason: String,
+    message: String,
+}
+
 impl Trouble {
     fn reason(&self) -> &'static str {
         match self {
             Trouble::Unbuildable(why) => why.reason(),
             Trouble::Refused { .. } => POD_REFUSED,
-            Trouble::Code(_) => "CodeNotStored",
+            Trouble::Code(_) => CODE_NOT_STORED,
         }
     }
 
@@ -55,15 +65,14 @@ pub(crate) fn of<'a>(
     known: Option<&FunctionStatus>,
     pods: impl Iterator<Item = &'a Pod>,
     demands: &[&Demand],
-    trouble: Option<&Trouble>,
+    (trouble, stuck): (Option<&Trouble>, Option<&Stuck>),
 ) -> FunctionStatus {
     let living: Vec<&Pod> = pods
         .filter(|pod| !is_over(pod) && !is_being_deleted(pod))
         .collect();
-    let stuck = living.iter().find_map(|pod| stuck(pod));
     let (status, reason, message) = match (trouble, stuck) {
         (Some(trouble), _) => ("False", trouble.reason().to_owned(), trouble.message()),
-        (None, Some((reason, message))) => ("False", reason, message),
+        (None, Some(stuck)) => ("False", stuck.reason.clone(), stuck.message.clone()),
         (None, None) => ("True", "Serving".to_owned(), "events are served".to_owned()),
     };
     let since = known
@@ -120,6 +129,14 @@ pub(crate) fn event(known: Option<&FunctionStatus>, status: &FunctionStatus) -> 
     })
 }
 
+pub(crate) fn state(pod: &Pod) -> PodState {
+    match pod {
+        pod if is_over(pod) || is_being_deleted(pod) => PodState::ending,
+        pod if is_ready(pod) => PodState::ready,
+        _ => PodState::starting,
+    }
+}
+
 pub(crate) fn is_over(pod: &Pod) -> bool {
     let phase = pod
         .status
@@ -132,7 +149,7 @@ pub(crate) fn is_being_deleted(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .iter()
@@ -142,8 +159,13 @@ fn is_ready(pod: &Pod) -> bool {
         .any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-/// The reason of a pod that cannot come up, and the message with the pod's name.
-fn stuck(pod: &Pod) -> Option<(String, String)> {
+/// What keeps one of the living pods from coming up.
+pub(crate) fn stuck<'a>(pods: impl Iterator<Item = &'a Pod>) -> Option<Stuck> {
+    let mut living = pods.filter(|pod| !is_over(pod) && !is_being_deleted(pod));
+    living.find_map(why_stuck)
+}
+
+fn why_stuck(pod: &Pod) -> Option<Stuck> {
     let status = pod.status.as_ref()?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let containers = status.container_statuses.iter().flatten();
@@ -154,12 +176,18 @@ fn stuck(pod: &Pod) -> Option<(String, String)> {
     });
     if let Some(waiting) = waiting.next() {
         let message = waiting.message.as_deref().unwrap_or_default();
-        return Some((waiting.reason.clone()?, format!("{name}: {message}")));
+        return Some(Stuck {
+            reason: waiting.reason.clone()?,
+            message: format!("{name}: {message}"),
+        });
     }
     let mut conditions = status.conditions.iter().flatten();
     let unscheduled = conditions.find(|one| {
         one.type_ == "PodScheduled" && one.reason.as_deref() == Some("Unschedulable")
     })?;
     let message = unscheduled.message.as_deref().unwrap_or_default();
-    Some(("Unschedulable".to_owned(), format!("{name}: {message}")))
+    Some(Stuck {
+        reason: "Unschedulable".to_owned(),
+        message: format!("{name}: {message}"),
+    })
 }

@@ -21,6 +21,7 @@ struct ApiServer {
 
 struct Fixture {
     worker: Worker,
+    term: watch::Sender<Term>,
     server: Arc<Mutex<ApiServer>>,
 }
 
@@ -47,27 +48,44 @@ impl Fixture {
         });
         let options = Options {
             namespace: "functions".to_owned(),
+            identity: "controller-1".to_owned(),
             gateway_service: "gateway".to_owned(),
             gateway_namespace: "system".to_owned(),
             region: "eu-central-1".to_owned(),
             images: BTreeMap::from([("python3.11".to_owned(), "python:1".to_owned())]),
             runtimes: Runtimes::built_in(),
         };
-        let worker = Worker::new(Client::new(service, "functions"), &options);
-        Fixture { worker, server }
+        let (term, leads) = watch::channel(None);
+        let client = Client::new(service, "functions");
+        let ready = watch::Sender::new(false);
+        let worker = Worker::new(client, &options, leads, ready, Metrics::new());
+        Fixture {
+            worker,
+            term,
+            server,
+        }
     }
 
-    /// Both watches have told what there is: one function.
+    /// The watches have told what there is, one function, and this controller leads.
     async fn started(function: &FunctionResource) -> Self {
         let mut fixture = Fixture::new();
+        fixture.leads();
         for event in [Event::Init, Event::InitApply(function.clone())] {
             fixture.worker.on_function(event);
         }
         fixture.worker.on_function(Event::InitDone);
         fixture.worker.on_pod(Event::Init);
         fixture.worker.on_pod(Event::InitDone);
+        fixture.worker.on_code(Event::Init);
+        fixture.worker.on_code(Event::InitDone);
         fixture.finish().await;
         fixture
+    }
+
+    fn leads(&mut self) {
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        self.term.send_replace(Some(until));
+        self.worker.on_term();
     }
 
     fn wanted(&mut self, function: &FunctionResource, instances: &[&str]) {
@@ -80,6 +98,7 @@ impl Fixture {
             instances: instances.iter().map(|name| (*name).to_owned()).collect(),
             in_flight: 0,
             queued: 0,
+            released: false,
         };
         self.worker.on_told(Told::Demand(address, demand));
     }
@@ -174,6 +193,7 @@ const PODS: &str = "/api/v1/namespaces/functions/pods";
 async fn code_is_stored_before_the_pod_and_the_pod_made_once_though_the_watch_lags() {
     let function = function("u1");
     let mut fixture = Fixture::new();
+    fixture.leads();
     fixture.worker.on_function(Event::Apply(function.clone()));
     fixture.wanted(&function, &["a"]);
     fixture.finish().await;
@@ -257,4 +277,92 @@ async fn a_pod_that_nobody_wants_goes_when_all_gateways_were_heard() {
     fixture.worker.settle("hello");
     fixture.finish().await;
     assert!(fixture.calls().iter().any(is_deletion));
+}
+
+#[tokio::test]
+async fn one_that_stands_by_is_ready_does_nothing_and_knows_all_when_it_takes_over() {
+    let function = function("u1");
+    let mut fixture = Fixture::new();
+    for event in [Event::Init, Event::InitApply(function.clone())] {
+        fixture.worker.on_function(event);
+    }
+    fixture.worker.on_function(Event::InitDone);
+    fixture.worker.on_pod(Event::InitDone);
+    assert!(!*fixture.worker.ready.borrow());
+    fixture.worker.on_code(Event::InitDone);
+    assert!(*fixture.worker.ready.borrow());
+    fixture.worker.on_pod(Event::Apply(pod("a")));
+    fixture.wanted(&function, &["a", "b"]);
+    fixture.finish().await;
+    assert_eq!(fixture.calls(), [""; 0]);
+    fixture.leads();
+    fixture.finish().await;
+    let calls = fixture.calls();
+    assert!(calls.contains(&"POST pods hello-b".to_owned()), "{calls:?}");
+    assert!(
+        !calls.contains(&"POST pods hello-a".to_owned()),
+        "{calls:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_waits_while_the_term_ends_is_not_made() {
+    let function = function("u1");
+    let mut fixture = Fixture::started(&function).await;
+    fixture.calls();
+    fixture.term.send_replace(Some(Instant::now()));
+    fixture.wanted(&function, &["a"]);
+    let ended = tokio::time::timeout(
+        std::time::Duration::from_secs(60),
+        fixture.worker.tasks.join_next(),
+    );
+    assert!(ended.await.is_err(), "it waits for the process to end");
+    assert_eq!(fixture.calls(), [""; 0]);
+}
+
+fn code(name: &str, uid: &str) -> Shown {
+    let text = json!({
+        "metadata": {
+            "name": name, "uid": uid, "labels": { labels::FUNCTION: "hello" },
+            "ownerReferences": [{
+                "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "name": "hello",
+                "uid": "u1",
+            }],
+        },
+    });
+    serde_json::from_value(text).expect("metadata")
+}
+
+#[tokio::test]
+async fn old_code_goes_with_its_last_pod_and_the_present_is_stored_again_if_it_goes() {
+    let function = function("u1");
+    let mut fixture = Fixture::started(&function).await;
+    let mut old_pod = pod("a");
+    let revision = (labels::REVISION.to_owned(), "old".to_owned());
+    old_pod.labels_mut().extend([revision]);
+    fixture.worker.on_pod(Event::Apply(old_pod.clone()));
+    let present = format!("hello-code-{}", function.spec.revision());
+    for (name, uid) in [
+        ("hello-code-old", "c1"),
+        (&present, "c2"),
+        ("hello-own", "c3"),
+    ] {
+        fixture.worker.on_code(Event::Apply(code(name, uid)));
+    }
+    fixture.finish().await;
+    fixture.calls();
+    fixture.worker.on_pod(Event::Delete(old_pod));
+    fixture.finish().await;
+    let deleted = |calls: Vec<String>| -> Vec<String> {
+        let maps = calls.into_iter().filter(|call| call.contains("configmaps"));
+        maps.collect()
+    };
+    assert_eq!(deleted(fixture.calls()), [format!("DELETE {CODE}old")]);
+    fixture.worker.on_code(Event::Delete(code(&present, "c2")));
+    fixture.finish().await;
+    let stored = deleted(fixture.calls());
+    assert!(
+        stored[0].starts_with(&format!("PATCH {CODE}")),
+        "{stored:?}"
+    );
 }

@@ -41,6 +41,12 @@ impl SimInstance {
     pub(crate) fn is_draining(&self) -> bool {
         self.machine.status().condition == Condition::Draining
     }
+
+    /// Epoch and condition, as its status stream begins with them.
+    pub(crate) fn told(&self) -> (u64, u8) {
+        let status = self.machine.status();
+        (status.epoch, code(status.condition))
+    }
 }
 
 impl World {
@@ -59,11 +65,12 @@ impl World {
         self.machine_hears(id, Event::Boot);
     }
 
-    pub(crate) fn lease_arrives(&mut self, id: InstanceId, invocation: u64) {
+    pub(crate) fn lease_arrives(&mut self, name: InstanceId, invocation: u64) {
         let foreign = invocation >= FOREIGN;
+        let id = self.started_as(name);
         let Some(instance) = self.instances.get_mut(&id) else {
             // Connection refused.
-            return self.send(Happening::NotStartedArrives(id, None));
+            return self.send(Happening::NotStartedArrives(name, None));
         };
         let request_id = Arc::from(invocation.to_string());
         let result = instance
@@ -81,9 +88,18 @@ impl World {
         if invocation >= FOREIGN {
             return self.oracle.answered(InvocationId(invocation));
         }
-        let status = self.instances[&id].machine.status();
-        let status = Some((status.epoch, code(status.condition)));
-        self.send(Happening::NotStartedArrives(id, status));
+        let status = Some(self.instances[&id].told());
+        if let Some(name) = self.holder(invocation) {
+            self.send(Happening::NotStartedArrives(name, status));
+        }
+    }
+
+    /// By the pool's name, the instance that it has handed the invocation to.
+    fn holder(&self, invocation: u64) -> Option<InstanceId> {
+        let mut leased = self.leased.iter();
+        leased
+            .find(|(_, one)| **one == invocation)
+            .map(|(name, _)| *name)
     }
 
     pub(crate) fn machine_wakes(&mut self, id: InstanceId) {
@@ -202,15 +218,14 @@ impl World {
         let new_wake = wake.filter(|at| instance.wake.is_none_or(|known| *at < known));
         instance.wake = new_wake.or(instance.wake);
         let news = std::mem::replace(&mut instance.told, status) != status;
-        if news {
-            self.send(Happening::ToldArrives(
-                id,
-                status.epoch,
-                code(status.condition),
-            ));
-        }
         if let Some(at) = new_wake {
             self.after(at - self.now, Happening::MachineWake(id));
+        }
+        if news {
+            for name in self.names_of(id) {
+                let told = Happening::ToldArrives(name, status.epoch, code(status.condition));
+                self.send(told);
+            }
         }
     }
 
@@ -264,9 +279,10 @@ impl World {
         if invocation >= FOREIGN {
             return self.oracle.answered(InvocationId(invocation));
         }
-        let status = self.instances[&id].machine.status();
-        let told = code(status.condition);
-        self.send(Happening::AnswerArrives(id, invocation, status.epoch, told));
+        let (epoch, told) = self.instances[&id].told();
+        if let Some(name) = self.holder(invocation) {
+            self.send(Happening::AnswerArrives(name, invocation, epoch, told));
+        }
     }
 
     fn signal(&mut self, id: InstanceId, signal: i32) {

@@ -37,10 +37,13 @@ pub(crate) struct Summary {
     pub(crate) deleted: usize,
     pub(crate) foreign: usize,
     pub(crate) released: usize,
+    pub(crate) handed_over: usize,
+    pub(crate) adopted: usize,
+    pub(crate) kept: usize,
 }
 
 impl Summary {
-    fn fields(&mut self) -> [&mut usize; 14] {
+    fn fields(&mut self) -> [&mut usize; 17] {
         let Summary {
             events,
             arrivals,
@@ -56,6 +59,9 @@ impl Summary {
             deleted,
             foreign,
             released,
+            handed_over,
+            adopted,
+            kept,
         } = self;
         [
             events,
@@ -72,6 +78,9 @@ impl Summary {
             deleted,
             foreign,
             released,
+            handed_over,
+            adopted,
+            kept,
         ]
     }
 
@@ -97,11 +106,16 @@ pub(crate) enum Happening {
     SupervisorCrash,
     Replace,
     Delete,
+    /// The function's owner is another gateway, and then this one again.
+    HandOver,
+    TakeOver,
     PoolWake,
     /// A supervisor is up.
     Boot(InstanceId),
     /// A supervisor could not be started.
     StartFails(InstanceId),
+    /// Whoever makes instances refuses.
+    StartRefused(InstanceId),
     MachineWake(InstanceId),
     LeaseArrives(InstanceId, u64),
     StopArrives(InstanceId),
@@ -112,6 +126,8 @@ pub(crate) enum Happening {
     NotStartedArrives(InstanceId, Option<(u64, u8)>),
     /// The gateway notices that the instance is gone.
     GoneArrives(InstanceId),
+    /// The gateway has closed its connections to the instance.
+    Released(InstanceId),
 }
 
 pub(crate) struct World {
@@ -124,7 +140,10 @@ pub(crate) struct World {
     settings: Settings,
     pool: Pool,
     pool_wake: Option<Instant>,
+    /// By the name that they were started as.
     pub(crate) instances: BTreeMap<InstanceId, SimInstance>,
+    /// The pool's name of each instance it knows: the one it was started as, or adopted as.
+    pub(crate) links: BTreeMap<InstanceId, InstanceId>,
     /// Supervisors on their way up.
     booting: BTreeSet<InstanceId>,
     /// Invocations handed to an instance's connection and not yet answered.
@@ -133,6 +152,9 @@ pub(crate) struct World {
     next_invocation: u64,
     quiet: bool,
     deleted: bool,
+    away: bool,
+    /// Instances of a revision before the present one.
+    outdated: BTreeSet<InstanceId>,
     pub(crate) oracle: Oracle,
     pub(crate) summary: Summary,
 }
@@ -184,12 +206,15 @@ impl World {
             pool: Pool::new(settings, bounds),
             pool_wake: None,
             instances: BTreeMap::new(),
+            links: BTreeMap::new(),
             booting: BTreeSet::new(),
             leased: BTreeMap::new(),
             timeout: millis(rng.u64(100..15_000)),
             next_invocation: 0,
             quiet: false,
             deleted: false,
+            away: false,
+            outdated: BTreeSet::new(),
             oracle: Oracle::new(settings),
             summary: Summary::default(),
             rng,
@@ -237,6 +262,8 @@ impl World {
             Happening::SupervisorCrash => self.supervisor_crash(),
             Happening::Replace => self.replace(),
             Happening::Delete => self.delete(),
+            Happening::HandOver => self.hand_over(),
+            Happening::TakeOver => self.take_over(),
             Happening::PoolWake => {
                 self.pool_wake = None;
                 self.pool.wake(self.now);
@@ -244,10 +271,15 @@ impl World {
             }
             Happening::Boot(id) if self.booting.remove(&id) => self.boot(id),
             Happening::Boot(_) => {}
-            Happening::StartFails(id) => self.pool_hears(pool::Event::Gone {
-                instance: id,
-                reason: Arc::from("image cannot be pulled"),
-            }),
+            Happening::StartFails(id) => self.link_ends(id, "image cannot be pulled"),
+            Happening::StartRefused(id) => {
+                if self.links.remove(&id).is_some() {
+                    self.pool_hears(pool::Event::Refused {
+                        instance: id,
+                        reason: Arc::from("exceeded quota"),
+                    });
+                }
+            }
             Happening::MachineWake(id) => self.machine_wakes(id),
             Happening::LeaseArrives(id, invocation) => self.lease_arrives(id, invocation),
             Happening::StopArrives(id) => self.stop_arrives(id),
@@ -291,6 +323,10 @@ impl World {
                 });
             }
             Happening::GoneArrives(id) => self.gone_arrives(id),
+            Happening::Released(id) => {
+                self.link_ends(id, "another gateway has it");
+                self.end_outdated();
+            }
         }
     }
 
@@ -321,6 +357,7 @@ impl World {
             3..6 => self.send(Happening::ForeignLease),
             6 => self.send(Happening::Replace),
             7 if self.rng.u8(..) < 30 => self.send(Happening::Delete),
+            8 if !self.away => self.send(Happening::HandOver),
             _ => {}
         }
     }
@@ -347,9 +384,25 @@ impl World {
         }
     }
 
+    /// The pool's names of an instance.
+    pub(crate) fn names_of(&self, id: InstanceId) -> Vec<InstanceId> {
+        let names = self
+            .links
+            .iter()
+            .filter(|(_, started_as)| **started_as == id);
+        names.map(|(name, _)| *name).collect()
+    }
+
+    /// The name that an instance was started as.
+    pub(crate) fn started_as(&self, name: InstanceId) -> InstanceId {
+        self.links.get(&name).copied().unwrap_or(name)
+    }
+
     /// A connection breaks after all that was sent on it has arrived.
     pub(crate) fn send_gone(&mut self, id: InstanceId) {
-        self.after(millis(5), Happening::GoneArrives(id));
+        for name in self.names_of(id) {
+            self.after(millis(5), Happening::GoneArrives(name));
+        }
     }
 
     fn gone_arrives(&mut self, id: InstanceId) {
@@ -358,28 +411,104 @@ impl World {
             self.summary.lost += 1;
             self.oracle.answered(InvocationId(invocation));
         }
-        let reason = Arc::from("the instance is gone");
-        self.pool_hears(pool::Event::Gone {
-            instance: id,
-            reason,
-        });
+        self.link_ends(id, "the instance is gone");
     }
 
-    fn stop_arrives(&mut self, id: InstanceId) {
+    fn link_ends(&mut self, instance: InstanceId, reason: &str) {
+        if self.links.remove(&instance).is_some() {
+            let reason = Arc::from(reason);
+            self.pool_hears(pool::Event::Gone { instance, reason });
+        }
+    }
+
+    fn stop_arrives(&mut self, name: InstanceId) {
+        let id = self.started_as(name);
         if self.booting.remove(&id) {
-            return self.send(Happening::GoneArrives(id));
+            return self.send_gone(id);
         }
         self.machine_hears(id, instance::Event::Drain);
     }
 
+    fn hand_over(&mut self) {
+        if self.away || self.deleted {
+            return;
+        }
+        self.summary.handed_over += 1;
+        self.away = true;
+        self.pool_hears(pool::Event::HandedOver);
+        let delay = millis(self.rng.u64(0..5_000));
+        self.after(delay, Happening::TakeOver);
+    }
+
+    fn take_over(&mut self) {
+        self.away = false;
+        if self.deleted {
+            return;
+        }
+        self.pool.take_over();
+        let living: Vec<_> = self
+            .instances
+            .keys()
+            .chain(&self.booting)
+            .copied()
+            .collect();
+        for id in living {
+            let is_draining = self
+                .instances
+                .get(&id)
+                .is_some_and(SimInstance::is_draining);
+            if is_draining || self.outdated.contains(&id) {
+                continue;
+            }
+            let mut names = self.names_of(id).into_iter();
+            if names.any(|name| self.pool.keep(self.now, name)) {
+                self.summary.kept += 1;
+                continue;
+            }
+            self.summary.adopted += 1;
+            let name = self.pool.adopt(self.now);
+            self.links.insert(name, id);
+            if let Some(instance) = self.instances.get(&id) {
+                let (epoch, told) = instance.told();
+                self.send(Happening::ToldArrives(name, epoch, told));
+            }
+        }
+        self.pool.wake(self.now);
+        self.pool_acts();
+    }
+
+    /// The other gateway stops what a change of the function makes void.
+    fn retire_elsewhere(&mut self) {
+        if self.away {
+            self.booting.clear();
+            let living: Vec<_> = self.instances.keys().copied().collect();
+            for id in living {
+                self.machine_hears(id, instance::Event::Drain);
+            }
+        }
+    }
+
+    /// The controller ends what was handed over and is not adopted.
+    fn end_outdated(&mut self) {
+        for id in self.outdated.clone() {
+            if self.names_of(id).is_empty() {
+                self.booting.remove(&id);
+                self.machine_hears(id, instance::Event::Drain);
+            }
+        }
+    }
+
     fn replace(&mut self) {
         self.summary.replaced += 1;
+        self.outdated.extend(self.instances.keys());
+        self.outdated.extend(&self.booting);
         self.settings = draw_settings(&mut self.rng);
         self.excuse_all();
         self.oracle.replaced(self.settings, &self.pool);
         self.pool_hears(pool::Event::Replaced {
             settings: self.settings,
         });
+        self.retire_elsewhere();
     }
 
     fn delete(&mut self) {
@@ -387,12 +516,13 @@ impl World {
         self.deleted = true;
         self.excuse_all();
         self.pool_hears(pool::Event::Deleted);
+        self.retire_elsewhere();
     }
 
     fn excuse_all(&mut self) {
-        // Ids are given in order; whatever exists now may be stopped for the replacement.
-        for id in 0..self.summary.started as u64 {
-            self.oracle.excuse(InstanceId(id));
+        // Whatever the pool knows now may be stopped for the replacement.
+        for id in self.links.keys() {
+            self.oracle.excuse(*id);
         }
     }
 
@@ -430,9 +560,11 @@ impl World {
                 pool::Action::Start { instance } => {
                     self.summary.started += 1;
                     self.oracle.started(&self.pool);
+                    self.links.insert(instance, instance);
                     let delay = millis(self.rng.u64(0..2_000));
                     match self.rng.u8(..) {
                         0..10 => self.after(delay, Happening::StartFails(instance)),
+                        10..15 => self.after(delay, Happening::StartRefused(instance)),
                         _ => {
                             self.booting.insert(instance);
                             self.after(delay, Happening::Boot(instance));
@@ -441,13 +573,14 @@ impl World {
                 }
                 pool::Action::Stop { instance } => {
                     self.summary.stopped += 1;
-                    let sim = self.instances.get(&instance);
+                    let sim = self.instances.get(&self.started_as(instance));
                     if sim.is_some_and(|sim| !sim.is_draining()) {
                         self.oracle
                             .stopped(instance, self.now, self.settings.keep_alive);
                     }
                     self.send(Happening::StopArrives(instance));
                 }
+                pool::Action::Release { instance } => self.send(Happening::Released(instance)),
                 pool::Action::Dispatch {
                     invocation,
                     instance,

@@ -5,25 +5,62 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pilotlight_api::labels;
+use pilotlight_api::resource::Refusal;
+use pilotlight_api::{Archive, Code, labels};
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::wire::Claim;
 use tokio::sync::watch;
 
-use super::demand::Ledger;
+use super::claim;
+use super::codes::Codes;
+use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
-use crate::backend::{Backend, Promise, Running};
+use crate::backend::{Address, Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 
-/// Why the API server refused the last pod of a function, as its status says.
-pub(crate) type Refusals = HashMap<FunctionName, Arc<str>>;
+/// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
+const UNHEEDED: Duration = Duration::from_secs(5);
+
+/// Why pods of functions are not made, as their statuses say.
+pub(crate) type Refusals = HashMap<FunctionName, Refused>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    of_all_pods: bool,
+    message: Arc<str>,
+}
+
+impl Refused {
+    /// Why this pod is not made. A refusal that names others is an older one.
+    fn of(&self, pod: &str) -> Option<Arc<str>> {
+        let concerns_it = self.of_all_pods || self.message.contains(pod);
+        concerns_it.then(|| self.message.clone())
+    }
+}
+
+impl From<Refusal<'_>> for Refused {
+    fn from(refusal: Refusal<'_>) -> Self {
+        let (of_all_pods, message) = match refusal {
+            Refusal::Pods(message) => (false, message),
+            Refusal::Function(message) => (true, message),
+        };
+        Refused {
+            of_all_pods,
+            message: Arc::from(message),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct PodBackend {
     pub(crate) pods: Pods,
     pub(crate) ledger: Ledger,
     pub(crate) refusals: watch::Receiver<Arc<Refusals>>,
+    pub(crate) codes: Codes,
 }
 
 /// An instance that the demand names, until it is dropped.
@@ -33,11 +70,12 @@ struct Wish {
     ledger: Ledger,
     function: FunctionName,
     instance: String,
+    id: WishId,
 }
 
 impl Drop for Wish {
     fn drop(&mut self) {
-        self.ledger.give_up(&self.function, &self.instance);
+        self.ledger.give_up(&self.function, self.id);
         self.pods.forget(&self.instance);
     }
 }
@@ -48,56 +86,117 @@ impl PodBackend {
         deployment: &Deployment,
         instance: &str,
     ) -> Result<Box<dyn Running>, Arc<str>> {
-        let Source::Cluster { uid } = &deployment.source else {
+        let Source::Cluster { .. } = &deployment.source else {
             return Err(Arc::from("its code lies on a machine, not in the cluster"));
         };
-        let mut state = self.pods.follow(instance);
-        let mut refusals = self.refusals.clone();
-        let wish = Wish {
-            pods: self.pods.clone(),
-            ledger: self.ledger.clone(),
-            function: deployment.name.clone(),
-            instance: instance.to_owned(),
+        let state = self.pods.follow(instance);
+        let up = self.up(deployment, instance, state.clone());
+        let address = match &deployment.spec.code {
+            Code::Archive(archive) => self.up_with_code(up, archive, instance).await?,
+            _ => up.await?,
         };
-        self.ledger
-            .want(&deployment.name, uid, &deployment.revision, instance);
+        Ok(Box::new(PodInstance { address, state }))
+    }
+
+    /// Waits for the instance's pod.
+    async fn up(
+        &self,
+        deployment: &Deployment,
+        instance: &str,
+        mut state: watch::Receiver<PodState>,
+    ) -> Result<SocketAddr, Arc<str>> {
+        let mut refusals = self.refusals.clone();
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
+            let unheeded = match &now {
+                PodState::Unheeded(node) => Some(node.clone()),
+                _ => None,
+            };
             match now {
-                PodState::Starting => {}
-                PodState::Ready(ip) => {
-                    let address = SocketAddr::new(ip, labels::CONTROL_PORT);
-                    return Ok(Box::new(PodInstance {
-                        address,
-                        state,
-                        _wish: wish,
-                    }));
-                }
+                PodState::Starting | PodState::Unheeded(_) => {}
+                PodState::Ready(ip) => return Ok(SocketAddr::new(ip, labels::CONTROL_PORT)),
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
-            // A refusal of another pod is an older one.
-            let refusal = refusals.borrow_and_update().get(&deployment.name).cloned();
-            if let Some(refusal) = refusal.filter(|refusal| refusal.contains(&pod)) {
-                return Err(refusal);
+            let refused = refusals.borrow_and_update().get(&deployment.name).cloned();
+            if let Some(reason) = refused.and_then(|refused| refused.of(&pod)) {
+                return Err(reason);
             }
             tokio::select! {
                 changed = state.changed() => if changed.is_err() {
                     return Err(Arc::from("its pod is gone"));
                 },
                 Ok(()) = refusals.changed() => {}
+                Some(node) = silence(unheeded) => {
+                    let reason = format!("node {node} does not take its pod");
+                    return Err(Arc::from(reason));
+                }
             }
         }
     }
+
+    /// Fetches the code while the pod comes up, and brings it there unless it has it.
+    async fn up_with_code(
+        &self,
+        up: impl Future<Output = Result<SocketAddr, Arc<str>>>,
+        archive: &Archive,
+        instance: &str,
+    ) -> Result<SocketAddr, Arc<str>> {
+        let mut code = pin!(self.codes.get(archive));
+        let mut up = pin!(up);
+        let (address, fetched) = tokio::select! {
+            biased;
+            address = &mut up => (address?, None),
+            fetched = &mut code => {
+                let tar = fetched?;
+                (up.await?, Some(tar))
+            }
+        };
+        if !claim::is_claimed(address).await? {
+            let tar = match fetched {
+                Some(tar) => tar,
+                None => code.await?,
+            };
+            let own = Claim {
+                instance: instance.to_owned(),
+                config: None,
+            };
+            claim::claim(address, &own, Some(&tar)).await?;
+        }
+        Ok(address)
+    }
+}
+
+/// The node, when it has been silent for too long.
+async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
+    let node = node?;
+    tokio::time::sleep(UNHEEDED).await;
+    Some(node)
 }
 
 impl Backend for PodBackend {
+    fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
+        let function = deployment.name.clone();
+        let id = self.ledger.want(&function, instance);
+        Box::new(Wish {
+            pods: self.pods.clone(),
+            ledger: self.ledger.clone(),
+            function,
+            instance: instance.to_owned(),
+            id,
+        })
+    }
+
     fn start<'a>(
         &'a self,
         deployment: &'a Deployment,
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
         Box::pin(self.start(deployment, instance))
+    }
+
+    fn refuses(&self, deployment: &Deployment) -> bool {
+        self.refusals.borrow().contains_key(&deployment.name)
     }
 
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize) {
@@ -110,12 +209,11 @@ impl Backend for PodBackend {
 struct PodInstance {
     address: SocketAddr,
     state: watch::Receiver<PodState>,
-    _wish: Wish,
 }
 
 impl Running for PodInstance {
-    fn address(&self) -> SocketAddr {
-        self.address
+    fn address(&self) -> Address {
+        Address::Tcp(self.address)
     }
 
     fn wait(&mut self) -> Promise<'_, Arc<str>> {
@@ -132,7 +230,22 @@ impl Running for PodInstance {
     }
 
     fn end(self: Box<Self>) -> Promise<'static, ()> {
-        // Leaving the demand is all: its log is the container's, and the controller sees to it.
-        Box::pin(async move { drop(self) })
+        // It leaves the demand with its reservation; the rest is the controller's to do, and its
+        // log is the container's.
+        Box::pin(async {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_fails_the_pods_that_it_names_and_one_of_the_function_all() {
+        let named = Refused::from(Refusal::Pods("hello-a, hello-b: exceeded quota"));
+        assert!(named.of("hello-b").is_some());
+        assert_eq!(named.of("hello-c"), None);
+        let all = Refused::from(Refusal::Function("no image"));
+        assert_eq!(all.of("hello-c").as_deref(), Some("no image"));
     }
 }

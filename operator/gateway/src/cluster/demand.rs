@@ -1,10 +1,11 @@
 //! What this gateway wants of its functions, as the controller is told it.
 //!
-//! Owns one `Demand` per claimed function; `backend` adds and takes away instances, the driver's
-//! counts pass through. Serves the stream that the controller follows (`core::wire`). A function
-//! that is not claimed yet is not spoken of, so that nobody takes its instances for unwanted.
+//! Owns one `Demand` per claimed function; `backend` adds and takes away wishes for instances, the
+//! driver's counts pass through. Serves the stream that the controller follows (`core::wire`). A
+//! function that is not claimed is not spoken of, but for the word that it is released, so that
+//! nobody takes its instances for unwanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,19 +23,33 @@ use tokio_util::sync::CancellationToken;
 /// Changes of counts alone are told this often, and as often that nothing has changed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Names a wish for an instance; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WishId(u64);
+
 #[derive(Debug)]
 struct Claim {
     demand: Demand,
-    is_claimed: bool,
+    /// The instances wanted, by the wish: two may name the same one for a while.
+    wishes: HashMap<WishId, String>,
     /// The change that made it what it is.
     version: u64,
-    counts_changed: bool,
+    /// The change of counts that made them what they are.
+    counted: u64,
 }
 
 #[derive(Debug, Default)]
 struct Claims {
     functions: BTreeMap<FunctionName, Claim>,
     version: u64,
+    counted: u64,
+}
+
+/// What one controller has been told: of several each hears all.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    version: u64,
+    counted: u64,
 }
 
 /// Cheap to clone; all clones are one.
@@ -54,27 +69,43 @@ impl Ledger {
 
     /// From now on this gateway speaks for the function.
     pub(crate) fn claim(&self, function: &FunctionName, uid: &str, revision: &str) {
-        self.change(function, uid, revision, |claim| claim.is_claimed = true);
+        self.change(function, |claim, _| {
+            claim.demand.uid = uid.to_owned();
+            claim.demand.revision = revision.to_owned();
+            claim.demand.released = false;
+        });
     }
 
+    /// Another gateway speaks for the function.
     pub(crate) fn release(&self, function: &FunctionName) {
+        self.change(function, |claim, _| claim.demand.released = true);
+    }
+
+    /// The function is no more.
+    pub(crate) fn forget(&self, function: &FunctionName) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.functions.remove(function);
     }
 
-    pub(crate) fn want(&self, function: &FunctionName, uid: &str, revision: &str, instance: &str) {
-        self.change(function, uid, revision, |claim| {
+    pub(crate) fn want(&self, function: &FunctionName, instance: &str) -> WishId {
+        self.change(function, |claim, version| {
             claim.demand.instances.insert(instance.to_owned());
-        });
+            claim.wishes.insert(WishId(version), instance.to_owned());
+            WishId(version)
+        })
     }
 
-    pub(crate) fn give_up(&self, function: &FunctionName, instance: &str) {
+    pub(crate) fn give_up(&self, function: &FunctionName, wish: WishId) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let version = claims.version + 1;
         let Some(claim) = claims.functions.get_mut(function) else {
             return;
         };
-        if claim.demand.instances.remove(instance) {
+        let Some(instance) = claim.wishes.remove(&wish) else {
+            return;
+        };
+        if claim.wishes.values().all(|other| *other != instance) {
+            claim.demand.instances.remove(&instance);
             claim.version = version;
             claims.version = version;
             self.changes.send_replace(version);
@@ -83,62 +114,66 @@ impl Ledger {
 
     pub(crate) fn observe(&self, function: &FunctionName, in_flight: usize, queued: usize) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = claims.counted + 1;
         let Some(claim) = claims.functions.get_mut(function) else {
             return;
         };
         if (claim.demand.in_flight, claim.demand.queued) != (in_flight, queued) {
             (claim.demand.in_flight, claim.demand.queued) = (in_flight, queued);
-            claim.counts_changed = true;
+            claim.counted = counted;
+            claims.counted = counted;
         }
     }
 
-    fn change(
-        &self,
-        function: &FunctionName,
-        uid: &str,
-        revision: &str,
-        change: impl FnOnce(&mut Claim),
-    ) {
+    fn change<T>(&self, function: &FunctionName, change: impl FnOnce(&mut Claim, u64) -> T) -> T {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims.version += 1;
         let version = claims.version;
-        let claim = claims
-            .functions
-            .entry(function.clone())
-            .or_insert_with(|| Claim {
-                demand: Demand {
-                    function: function.clone(),
-                    uid: String::new(),
-                    revision: String::new(),
-                    instances: Default::default(),
-                    in_flight: 0,
-                    queued: 0,
-                },
-                is_claimed: false,
-                version,
-                counts_changed: false,
-            });
-        claim.demand.uid = uid.to_owned();
-        claim.demand.revision = revision.to_owned();
-        change(claim);
+        let claim = claims.functions.entry(function.clone());
+        let claim = claim.or_insert_with(|| Claim {
+            demand: Demand {
+                function: function.clone(),
+                uid: String::new(),
+                revision: String::new(),
+                instances: Default::default(),
+                in_flight: 0,
+                queued: 0,
+                released: true,
+            },
+            wishes: HashMap::new(),
+            version,
+            counted: 0,
+        });
+        let result = change(claim, version);
         claim.version = version;
         self.changes.send_replace(version);
+        result
     }
 
-    /// The lines of all that changed after `version` (of all, without one), and the version that
-    /// they lead to.
-    fn since(&self, version: Option<u64>, with_counts: bool) -> (String, u64) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = claims.version;
+    /// The lines of all that changed after what was told (of all, if nothing was), and what is told
+    /// with them.
+    fn since(&self, told: Option<Told>, with_counts: bool) -> (String, Told) {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = Told {
+            version: claims.version,
+            counted: match told {
+                Some(told) if !with_counts => told.counted,
+                _ => claims.counted,
+            },
+        };
         let mut lines = String::new();
-        for claim in claims.functions.values_mut() {
-            let is_news = version.is_none_or(|version| claim.version > version)
-                || (with_counts && claim.counts_changed);
-            if claim.is_claimed && is_news {
+        for claim in claims.functions.values() {
+            let is_news = match (told, claim.demand.released) {
+                (None, released) => !released,
+                (Some(told), true) => claim.version > told.version,
+                (Some(told), false) => {
+                    claim.version > told.version || (with_counts && claim.counted > told.counted)
+                }
+            };
+            if is_news {
                 let line = serde_json::to_string(&claim.demand);
                 lines.push_str(&line.expect("demand is plain data"));
                 lines.push('\n');
-                claim.counts_changed = false;
             }
         }
         if lines.is_empty() {
@@ -181,6 +216,7 @@ mod tests {
     fn told(lines: &str) -> Vec<(String, usize, usize)> {
         let demands = lines.lines().filter(|line| !line.is_empty());
         let demands = demands.map(|line| serde_json::from_str::<Demand>(line).expect("a demand"));
+        let demands = demands.filter(|one| !one.released);
         demands
             .map(|one| (one.function.to_string(), one.instances.len(), one.in_flight))
             .collect()
@@ -189,7 +225,7 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_function_before_it_is_claimed() {
         let ledger = Ledger::new();
-        ledger.want(&name("a"), "u", "r", "i1");
+        ledger.want(&name("a"), "i1");
         assert_eq!(ledger.since(None, true).0, "\n");
         ledger.claim(&name("a"), "u", "r");
         assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);
@@ -201,19 +237,57 @@ mod tests {
         ledger.claim(&name("a"), "u", "r");
         ledger.claim(&name("b"), "u", "r");
         let (_, version) = ledger.since(None, true);
-        ledger.want(&name("b"), "u", "r", "i1");
+        let wish = ledger.want(&name("b"), "i1");
         let (lines, version) = ledger.since(Some(version), false);
         assert_eq!(told(&lines), [("b".to_owned(), 1, 0)]);
         ledger.observe(&name("a"), 3, 0);
         assert_eq!(told(&ledger.since(Some(version), false).0), []);
-        assert_eq!(
-            told(&ledger.since(Some(version), true).0),
-            [("a".to_owned(), 0, 3)]
-        );
-        ledger.give_up(&name("b"), "i1");
+        let (lines, version) = ledger.since(Some(version), true);
+        assert_eq!(told(&lines), [("a".to_owned(), 0, 3)]);
+        ledger.give_up(&name("b"), wish);
         assert_eq!(
             told(&ledger.since(Some(version), true).0),
             [("b".to_owned(), 0, 0)]
         );
+    }
+
+    #[test]
+    fn each_of_several_controllers_hears_of_all_counts() {
+        let ledger = Ledger::new();
+        ledger.claim(&name("a"), "u", "r");
+        let (_, one) = ledger.since(None, true);
+        let (_, other) = ledger.since(None, true);
+        ledger.observe(&name("a"), 3, 0);
+        for heard in [one, other] {
+            let (lines, heard) = ledger.since(Some(heard), true);
+            assert_eq!(told(&lines), [("a".to_owned(), 0, 3)]);
+            assert_eq!(told(&ledger.since(Some(heard), true).0), []);
+        }
+    }
+
+    #[test]
+    fn a_release_is_told_once_to_who_has_heard_the_claim() {
+        let ledger = Ledger::new();
+        ledger.claim(&name("a"), "u", "r");
+        let (_, version) = ledger.since(None, true);
+        ledger.release(&name("a"));
+        let (lines, version) = ledger.since(Some(version), false);
+        let demand: Demand = serde_json::from_str(lines.trim()).expect("a demand");
+        assert!(demand.released);
+        ledger.observe(&name("a"), 1, 0);
+        assert_eq!(ledger.since(Some(version), true).0, "\n");
+        assert_eq!(ledger.since(None, true).0, "\n");
+    }
+
+    #[test]
+    fn an_instance_is_wanted_until_its_last_wish_is_given_up() {
+        let ledger = Ledger::new();
+        let first = ledger.want(&name("a"), "i1");
+        let second = ledger.want(&name("a"), "i1");
+        ledger.claim(&name("a"), "u", "r");
+        ledger.give_up(&name("a"), first);
+        assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);
+        ledger.give_up(&name("a"), second);
+        assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 0, 0)]);
     }
 }

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 pub(crate) enum PodState {
     /// There is no pod yet, or it is on its way up.
     Starting,
+    /// Given to this node, which has said nothing of it so far.
+    Unheeded(Arc<str>),
     Ready(IpAddr),
     /// It will not come up by itself: image, configuration, room.
     Hopeless(Arc<str>),
@@ -41,6 +43,8 @@ const HOPELESS: [&str; 7] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) function: String,
+    /// The UID of its Function.
+    pub(crate) owner: String,
     pub(crate) instance: String,
     pub(crate) revision: String,
 }
@@ -49,6 +53,8 @@ pub(crate) struct Found {
 struct Known {
     uid: String,
     found: Option<Found>,
+    /// Somebody has deleted it; it ends when what it runs has ended.
+    is_deleted: bool,
     state: watch::Sender<PodState>,
 }
 
@@ -65,6 +71,7 @@ impl Pods {
         let entry = known.entry(instance.to_owned()).or_insert_with(|| Known {
             uid: String::new(),
             found: None,
+            is_deleted: false,
             state: watch::Sender::new(PodState::Starting),
         });
         entry.state.subscribe()
@@ -85,10 +92,11 @@ impl Pods {
     pub(crate) fn found(&self, function: &str) -> Vec<Found> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let living = known.values().filter(|known| {
-            matches!(
+            let is_up = matches!(
                 *known.state.borrow(),
-                PodState::Starting | PodState::Ready(_)
-            )
+                PodState::Starting | PodState::Unheeded(_) | PodState::Ready(_)
+            );
+            is_up && !known.is_deleted
         });
         let found = living.filter_map(|known| known.found.clone());
         found.filter(|found| found.function == function).collect()
@@ -129,6 +137,10 @@ impl Pods {
         let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let found = Found {
             function: label(labels::FUNCTION),
+            owner: pod
+                .owner_references()
+                .first()
+                .map_or_else(String::new, |owner| owner.uid.clone()),
             instance: instance.clone(),
             revision: label(labels::REVISION),
         };
@@ -137,6 +149,7 @@ impl Pods {
         let entry = known.entry(instance).or_insert_with(|| Known {
             uid: uid.clone(),
             found: None,
+            is_deleted: false,
             state: watch::Sender::new(PodState::Starting),
         });
         if entry.found.is_some() && entry.uid != uid {
@@ -148,6 +161,7 @@ impl Pods {
         }
         entry.uid = uid;
         entry.found = Some(found);
+        entry.is_deleted = pod.metadata.deletion_timestamp.is_some();
         entry.state.send_if_modified(|old| {
             let is_news = !matches!(old, PodState::Gone(_)) && *old != state;
             if is_news {
@@ -210,9 +224,13 @@ fn state_of(pod: &Pod) -> PodState {
             && condition.reason.as_deref() == Some("Unschedulable");
         is_it.then(|| worded("Unschedulable", condition.message.as_deref()))
     });
-    match waiting.or(unschedulable) {
-        Some(reason) => PodState::Hopeless(reason),
-        None => PodState::Starting,
+    if let Some(reason) = waiting.or(unschedulable) {
+        return PodState::Hopeless(reason);
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    match (node, &status.start_time) {
+        (Some(node), None) => PodState::Unheeded(Arc::from(node)),
+        _ => PodState::Starting,
     }
 }
 

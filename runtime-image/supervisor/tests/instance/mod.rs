@@ -3,8 +3,12 @@
 //! Owns the process and its log. The script in the runtime's place prints where the API is, and
 //! whatever a test wants besides; tests learn through HTTP, the log and the process table.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -57,27 +61,30 @@ impl Instance {
 
     /// `script`: what the runtime process does after that; `changes`: to the configuration.
     pub(crate) fn with(script: &str, changes: Value) -> Self {
-        let script = format!("echo API=$AWS_LAMBDA_RUNTIME_API; {script}");
-        let mut config = json!({
-            "listen": "127.0.0.1:0",
-            "endsWithParent": true,
-            "function": "tested",
-            "memory": 128,
-            "timeout": 3,
-            "sanitizeErrors": false,
-            "logFormat": "Text",
-            "logs": true,
-            "logGroup": "/aws/lambda/tested",
-            "logStream": "stream",
-            "runtime": "custom",
-            "command": ["/bin/sh", "-c", script],
-            "taskRoot": "/",
-            "environment": { "PATH": "/usr/bin:/bin" },
-        });
-        let changes = changes.as_object().expect("changes by name").clone();
-        config.as_object_mut().expect("an object").extend(changes);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pilotlight-supervisor"))
-            .env("PILOTLIGHT_INSTANCE", config.to_string())
+        Self::given(&[], script, changes)
+    }
+
+    /// With these variables of its own besides.
+    pub(crate) fn given(variables: &[(&str, &str)], script: &str, changes: Value) -> Self {
+        let config = config(script, changes).to_string();
+        Self::spawn(|command| {
+            command.env("PILOTLIGHT_INSTANCE", config);
+            command.envs(variables.iter().copied());
+        })
+    }
+
+    /// Not claimed yet; a claim's code goes below `root`.
+    pub(crate) fn unclaimed(root: &Path) -> Self {
+        let unclaimed = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
+        Self::spawn(|command| {
+            command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
+        })
+    }
+
+    fn spawn(prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight-supervisor"));
+        prepare(&mut command);
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -181,6 +188,30 @@ impl Instance {
             self.child.try_wait().expect("a child")
         })
     }
+}
+
+/// Of a function whose runtime process prints the API's address, then does what `script` says.
+pub(crate) fn config(script: &str, changes: Value) -> Value {
+    let script = format!("echo API=$AWS_LAMBDA_RUNTIME_API; {script}");
+    let mut config = json!({
+        "listen": "127.0.0.1:0",
+        "endsWithParent": true,
+        "function": "tested",
+        "memory": 128,
+        "timeout": 3,
+        "sanitizeErrors": false,
+        "logFormat": "Text",
+        "logs": true,
+        "logGroup": "/aws/lambda/tested",
+        "logStream": "stream",
+        "runtime": "custom",
+        "command": ["/bin/sh", "-c", script],
+        "taskRoot": "/",
+        "environment": { "PATH": "/usr/bin:/bin" },
+    });
+    let changes = changes.as_object().expect("changes by name").clone();
+    config.as_object_mut().expect("an object").extend(changes);
+    config
 }
 
 impl Drop for Instance {

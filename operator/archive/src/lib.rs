@@ -1,8 +1,9 @@
 //! Code that comes as a zip or tar.gz archive from the web.
 //!
-//! Fetched, held against the manifest's SHA-256, unpacked into the `cache` under that hash. An
-//! archive is not trusted: no entry may land outside the directory, no link may lead out of it,
-//! and what it unpacks to is bounded. Nothing from it is run here.
+//! Fetched, held against the manifest's SHA-256, unpacked; and packed again as the tar that an
+//! instance is claimed with. An archive is not trusted: no entry may land outside the directory, no
+//! link may lead out of it, and what it unpacks to is bounded. Nothing from it is run here. Local
+//! mode unpacks on the laptop, gateways for the pods of a cluster.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -12,13 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
-use pilotlight_api::Archive;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
-
-use super::cache::Cache;
-use super::code;
 
 /// The vendor's limit for unpacked code, 250 MiB; packed code cannot be larger either.
 const UNPACKED_LIMIT: u64 = 250 * 1024 * 1024;
@@ -26,23 +23,11 @@ const UNPACKED_LIMIT: u64 = 250 * 1024 * 1024;
 const ENTRY_LIMIT: usize = 50_000;
 const FETCH_LIMIT: Duration = Duration::from_secs(300);
 
-/// The directory that holds the archive's content.
-pub(crate) async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf> {
-    let fetch = async |root: &Path| {
-        let (root, archive) = (root.to_owned(), archive.clone());
-        tokio::task::spawn_blocking(move || {
-            let file = fetch(archive.url.as_str(), archive.sha256.as_str())?;
-            unpack(file, &root, UNPACKED_LIMIT)
-        })
-        .await
-        .context("the fetch was given up")?
-    };
-    cache
-        .entry("archives", archive.sha256.as_str(), fetch)
-        .await
-}
-
-fn fetch(url: &str, expected: &str) -> Result<File> {
+/// Fetches an archive into a temporary file in `directory`.
+///
+/// # Errors
+/// Name the field of the manifest's `archive`: `url` or `sha256`.
+pub fn fetch(url: &str, expected: &str, directory: &Path) -> Result<File> {
     // The machine's own certificates: a company's server is signed by the company.
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
@@ -53,7 +38,7 @@ fn fetch(url: &str, expected: &str) -> Result<File> {
     let answer = config.build().new_agent().get(url).call();
     let answer = answer.with_context(|| format!("url: {url} cannot be fetched"))?;
     let mut body = answer.into_body().into_reader().take(UNPACKED_LIMIT + 1);
-    let mut file = tempfile::tempfile().context("no temporary file")?;
+    let mut file = tempfile::tempfile_in(directory).context("no temporary file")?;
     let mut hash = Sha256::new();
     let mut buffer = [0; 64 * 1024];
     let mut size = 0;
@@ -72,7 +57,11 @@ fn fetch(url: &str, expected: &str) -> Result<File> {
         hash.update(&buffer[..read]);
         file.write_all(&buffer[..read])?;
     }
-    let got = code::hex(hash);
+    let got: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     ensure!(
         got == expected,
         "sha256: {url} has {got}, not {expected}; if the change is meant, put the new one there"
@@ -81,8 +70,31 @@ fn fetch(url: &str, expected: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Unpacks a zip or tar.gz file, known by its first bytes, to at most `limit` bytes.
-fn unpack(mut file: File, root: &Path, limit: u64) -> Result<()> {
+/// Unpacks a zip or tar.gz file, known by its first bytes.
+///
+/// # Errors
+/// If it is damaged, too large, or would write outside of `root`.
+pub fn unpack(file: File, root: &Path) -> Result<()> {
+    unpack_within(file, root, UNPACKED_LIMIT)
+}
+
+/// Packs what a directory holds as a tar whose names begin with `prefix`, which is there already
+/// where it is unpacked.
+pub fn pack(root: &Path, prefix: &str, to: File) -> Result<File> {
+    let mut archive = tar::Builder::new(to);
+    archive.follow_symlinks(false);
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = Path::new(prefix).join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => archive.append_dir_all(name, entry.path())?,
+            false => archive.append_path_with_name(entry.path(), name)?,
+        }
+    }
+    Ok(archive.into_inner()?)
+}
+
+fn unpack_within(mut file: File, root: &Path, limit: u64) -> Result<()> {
     let mut magic = [0; 4];
     let known = file.read_exact(&mut magic);
     file.rewind()?;
@@ -235,5 +247,4 @@ impl Target {
 }
 
 #[cfg(test)]
-#[path = "archive_tests.rs"]
 mod tests;

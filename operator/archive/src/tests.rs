@@ -77,7 +77,7 @@ fn unpacked(file: File) -> (TempDir, Result<()>) {
     let parent = tempfile::tempdir().expect("a directory");
     let root = parent.path().join("root");
     fs::create_dir(&root).expect("made");
-    let unpacked = unpack(file, &root, LIMIT);
+    let unpacked = unpack_within(file, &root, LIMIT);
     (parent, unpacked)
 }
 
@@ -164,10 +164,33 @@ fn other_files_are_told_apart() {
         file.write_all(content.as_bytes()).expect("written");
         file.rewind().expect("at its start");
         let root = tempfile::tempdir().expect("a directory");
-        let error = unpack(file, root.path(), LIMIT).expect_err("no archive");
+        let error = unpack_within(file, root.path(), LIMIT).expect_err("no archive");
         assert!(
             error.to_string().contains("neither a zip nor a tar.gz"),
             "{error}"
         );
     }
+}
+
+#[test]
+fn what_is_packed_unpacks_below_the_prefix_as_it_was() {
+    let from = tempfile::tempdir().expect("a directory");
+    let files = [Plain("bin/run", 0o755, "#!"), Link("lib/run", "../bin/run")];
+    unpack_within(zipped(&files), from.path(), LIMIT).expect("unpacked");
+    let packed = pack(
+        from.path(),
+        "var/task",
+        tempfile::tempfile().expect("a file"),
+    );
+    let mut packed = packed.expect("packed");
+    packed.rewind().expect("at its start");
+    let to = tempfile::tempdir().expect("a directory");
+    tar::Archive::new(packed)
+        .unpack(to.path())
+        .expect("unpacked");
+    let run = to.path().join("var/task/bin/run");
+    let mode = run.metadata().expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    let link = fs::read_link(to.path().join("var/task/lib/run")).expect("a link");
+    assert_eq!(link, Path::new("../bin/run"));
 }

@@ -1,0 +1,165 @@
+//! What the controller counts, in Prometheus' text format at `/metrics`.
+//!
+//! Fed by `worker`, `leadership` and `reconcile::apply`; `health` serves it. Labels come from
+//! fixed sets: neither functions nor pods have series of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds of the duration histogram, in seconds.
+const BUCKETS: [f64; 11] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+/// What the API server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values are in snake case")]
+pub(crate) enum Operation {
+    create_pod,
+    delete_pod,
+    store_code,
+    delete_code,
+    write_status,
+    lease,
+    watch,
+}
+
+/// A pod as the watch shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values are in snake case")]
+pub(crate) enum PodState {
+    starting,
+    ready,
+    ending,
+}
+
+const STATES: [PodState; 3] = [PodState::starting, PodState::ready, PodState::ending];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOperation {
+    operation: Operation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: PodState,
+}
+
+/// All metrics of this controller. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    registry: Arc<Registry>,
+    leader: Gauge,
+    functions: Gauge,
+    pods: [Gauge; 3],
+    pods_created: Counter,
+    pods_deleted: Counter,
+    pods_not_created: Counter,
+    errors: Family<OfOperation, Counter>,
+    durations: Family<OfOperation, Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("pilotlight_controller");
+        let leader = Gauge::default();
+        registry.register(
+            "leader",
+            "1: this one acts; 0: it stands by",
+            leader.clone(),
+        );
+        let functions = Gauge::default();
+        registry.register("functions", "Functions that are known", functions.clone());
+        let pods = Family::<OfState, Gauge>::default();
+        registry.register("pods", "Pods of functions, by state", pods.clone());
+        let [pods_created, pods_deleted, pods_not_created] = [
+            ("pods_created", "Pods that the API server took"),
+            ("pods_deleted", "Pods that were told to end"),
+            (
+                "pods_create_failures",
+                "Pods that the API server refused or gave no answer for",
+            ),
+        ]
+        .map(|(name, help)| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        });
+        let errors = Family::<OfOperation, Counter>::default();
+        registry.register(
+            "api_errors",
+            "Calls of the API server that failed, by what was asked",
+            errors.clone(),
+        );
+        let durations: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "reconcile_step_duration",
+            "From the decision for a step to its end, waiting for its turn included",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        Metrics {
+            registry: Arc::new(registry),
+            leader,
+            functions,
+            pods: STATES.map(|state| pods.get_or_create_owned(&OfState { state })),
+            pods_created,
+            pods_deleted,
+            pods_not_created,
+            errors,
+            durations,
+        }
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    pub(crate) fn functions(&self, count: usize) {
+        self.functions.set(count as i64);
+    }
+
+    /// A pod goes from one state to another; `None`: it was or is not there.
+    pub(crate) fn pod(&self, from: Option<PodState>, to: Option<PodState>) {
+        if let Some(from) = from {
+            self.pods[from as usize].dec();
+        }
+        if let Some(to) = to {
+            self.pods[to as usize].inc();
+        }
+    }
+
+    /// A step came to its end.
+    pub(crate) fn stepped(&self, operation: Operation, took: Duration, succeeded: bool) {
+        self.durations
+            .get_or_create(&OfOperation { operation })
+            .observe(took.as_secs_f64());
+        match (operation, succeeded) {
+            (Operation::create_pod, true) => self.pods_created.inc(),
+            (Operation::create_pod, false) => self.pods_not_created.inc(),
+            (Operation::delete_pod, true) => self.pods_deleted.inc(),
+            _ => 0,
+        };
+        if !succeeded {
+            self.failed(operation);
+        }
+    }
+
+    pub(crate) fn failed(&self, operation: Operation) {
+        self.errors.get_or_create(&OfOperation { operation }).inc();
+    }
+
+    pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

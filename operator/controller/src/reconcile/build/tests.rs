@@ -1,0 +1,202 @@
+//! Objects of functions, as the API server would get them.
+
+use pilotlight_runtimes::Runtimes;
+use serde_json::json;
+
+use super::*;
+
+fn options() -> Options {
+    let images = [("python3.11", "python:1"), ("custom", "custom:1")];
+    Options {
+        namespace: "functions".to_owned(),
+        identity: "controller-1".to_owned(),
+        gateway_service: "gateway".to_owned(),
+        gateway_namespace: "system".to_owned(),
+        region: "eu-central-1".to_owned(),
+        images: images
+            .map(|(name, image)| (name.to_owned(), image.to_owned()))
+            .into(),
+        runtimes: Runtimes::built_in(),
+    }
+}
+
+fn function(spec: serde_json::Value) -> FunctionResource {
+    let text = json!({
+        "apiVersion": "pilotlight.dev/v1alpha1",
+        "kind": "Function",
+        "metadata": { "name": "hello", "namespace": "functions", "uid": "the-uid" },
+        "spec": spec,
+    });
+    serde_json::from_value(text).expect("a Function")
+}
+
+fn built(spec: serde_json::Value) -> serde_json::Value {
+    let name = "hello".parse().expect("a name");
+    let instance = "0123456789abcdef0123456789abcdef";
+    let pod = pod(&function(spec), &name, instance, "2026/01/31", &options());
+    serde_json::to_value(pod.expect("a pod")).expect("JSON")
+}
+
+fn inline() -> serde_json::Value {
+    json!({ "runtime": "python3.11", "code": { "inline": { "a.py": "1", "lib/b.py": "2" } } })
+}
+
+#[test]
+fn a_pod_has_one_name_its_owner_and_what_gateways_look_for() {
+    let pod = built(inline());
+    let metadata = &pod["metadata"];
+    assert_eq!(metadata["name"], "hello-0123456789");
+    assert_eq!(metadata["ownerReferences"][0]["uid"], "the-uid");
+    assert_eq!(metadata["labels"]["pilotlight.dev/function"], "hello");
+    assert_eq!(
+        metadata["labels"]["pilotlight.dev/revision"],
+        function(inline()).spec.revision()
+    );
+}
+
+#[test]
+fn a_pod_is_confined_and_sized_by_its_function() {
+    let mut spec = inline();
+    spec["memory"] = json!(1769);
+    spec["timeout"] = json!(60);
+    spec["ephemeralStorage"] = json!(1024);
+    let pod = built(spec);
+    let spec = &pod["spec"];
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    assert_eq!(spec["restartPolicy"], "Never");
+    assert_eq!(spec["terminationGracePeriodSeconds"], 65);
+    let container = &spec["containers"][0];
+    assert_eq!(container["image"], "python:1");
+    assert_eq!(
+        container["resources"],
+        json!({
+            "limits": { "memory": "1801Mi" },
+            "requests": { "memory": "1801Mi", "cpu": "1000m" },
+        })
+    );
+    let security = &container["securityContext"];
+    assert_eq!(security["readOnlyRootFilesystem"], true);
+    assert_eq!(security["runAsNonRoot"], true);
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(spec["volumes"][0]["emptyDir"]["sizeLimit"], "1024Mi");
+}
+
+#[test]
+fn inline_files_keep_their_names_though_a_config_map_has_no_such_keys() {
+    let items = &built(inline())["spec"]["volumes"][1]["configMap"]["items"];
+    assert_eq!(
+        items,
+        &json!([
+            { "key": "file-0", "path": "a.py" },
+            { "key": "file-1", "path": "lib/b.py" },
+        ])
+    );
+    let data = code(&function(inline())).and_then(|map| map.data);
+    let data = data.expect("a config map of the code");
+    assert_eq!(
+        (data["file-0"].as_str(), data["file-1"].as_str()),
+        ("1", "2")
+    );
+}
+
+#[test]
+fn a_dollar_reaches_the_supervisor_as_it_is() {
+    let mut spec = inline();
+    spec["environment"] = json!({ "A": "$(PATH) $$" });
+    let pod = built(spec);
+    let value = pod["spec"]["containers"][0]["env"][0]["value"].as_str();
+    assert!(
+        value.is_some_and(|text| text.contains(r#""A":"$$(PATH) $$$$""#)),
+        "{value:?}"
+    );
+}
+
+#[test]
+fn the_settings_of_a_pod_are_passed_through() {
+    let mut spec = inline();
+    let settings = json!({
+        "imagePullSecrets": [{ "name": "registry" }],
+        "nodeSelector": { "kubernetes.io/arch": "amd64" },
+        "tolerations": [{ "key": "dedicated", "operator": "Exists", "effect": "NoSchedule" }],
+    });
+    spec["pod"] = settings.clone();
+    spec["pod"]["serviceAccount"] = json!("orders");
+    let pod = &built(spec)["spec"];
+    for (name, value) in settings.as_object().expect("settings") {
+        assert_eq!(&pod[name], value, "{name}");
+    }
+    assert_eq!(pod["serviceAccountName"], "orders");
+    assert_eq!(pod["automountServiceAccountToken"], true);
+}
+
+#[test]
+fn what_cannot_be_built_is_said_with_what_to_do() {
+    let local = function(json!({ "runtime": "custom", "code": { "path": "./code" } }));
+    let unbuildable = check(&local, &options()).expect_err("path");
+    assert_eq!(unbuildable.reason(), "CodeNotSupported");
+    let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+    let mut layered = inline();
+    layered["layers"] = json!([layer]);
+    let unbuildable = check(&function(layered), &options()).expect_err("layers");
+    assert_eq!(unbuildable.reason(), "LayersNotSupported");
+    let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
+    let unbuildable = check(&newer, &options()).expect_err("no image");
+    assert!(
+        unbuildable.to_string().contains("--image python3.14=IMAGE"),
+        "{unbuildable}"
+    );
+}
+
+#[test]
+fn an_unknown_runtime_is_told_the_known_ones() {
+    let unknown = function(json!({ "runtime": "python2", "code": { "configMap": "code" } }));
+    let unbuildable = check(&unknown, &options()).expect_err("no such runtime");
+    assert_eq!(unbuildable.reason(), "NoImage");
+    let text = unbuildable.to_string();
+    assert!(
+        text.starts_with("spec.runtime: must be one of custom, ") && text.contains("python2"),
+        "{text}"
+    );
+}
+
+#[test]
+fn secrets_and_config_maps_come_under_a_prefix_in_the_manifests_order() {
+    let mut spec = inline();
+    spec["environmentFrom"] = json!([
+        { "configMapRef": { "name": "defaults" } },
+        { "secretRef": { "name": "login" } },
+    ]);
+    let given = &built(spec)["spec"]["containers"][0]["envFrom"];
+    assert_eq!(
+        given,
+        &json!([
+            { "prefix": "PILOTLIGHT_ENV_", "configMapRef": { "name": "defaults" } },
+            { "prefix": "PILOTLIGHT_ENV_", "secretRef": { "name": "login" } },
+        ])
+    );
+}
+
+#[test]
+fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
+    let archive = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+    let spec = json!({ "runtime": "custom", "code": { "archive": archive } });
+    let pod = &built(spec)["spec"];
+    let container = &pod["containers"][0];
+    let names: Vec<_> = container["env"]
+        .as_array()
+        .expect("variables")
+        .iter()
+        .map(|variable| variable["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["PILOTLIGHT_INSTANCE", "PILOTLIGHT_UNCLAIMED"]);
+    let unclaimed = container["env"][1]["value"].as_str().expect("a value");
+    let unclaimed: serde_json::Value = serde_json::from_str(unclaimed).expect("JSON");
+    assert_eq!(
+        unclaimed,
+        json!({ "listen": "0.0.0.0:9001", "endsWithParent": false, "root": "/" })
+    );
+    assert_eq!(container["volumeMounts"][1]["mountPath"], "/var/task");
+    assert_eq!(container["volumeMounts"][1]["readOnly"], false);
+    assert_eq!(pod["volumes"][1]["emptyDir"]["sizeLimit"], "300Mi");
+}

@@ -1,0 +1,317 @@
+//! Contenders in virtual time, with an API server that holds one lease.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn lease(version: u32, holder: Option<&str>) -> Lease {
+    Lease {
+        version: version.to_string(),
+        holder: holder.map(str::to_owned),
+        duration: Some(15 * SECOND),
+        transitions: 3,
+    }
+}
+
+fn take(version: u32) -> Option<Attempt> {
+    let version = version.to_string();
+    Some(Attempt::Take {
+        version,
+        transitions: 4,
+    })
+}
+
+fn renew(version: u32) -> Option<Attempt> {
+    let version = version.to_string();
+    Some(Attempt::Renew { version })
+}
+
+fn contender(name: &str) -> Election {
+    Election::new(name.to_owned(), Timing::default())
+}
+
+/// One that has looked and found this.
+fn candidate(now: Instant, found: Option<Lease>) -> Election {
+    let mut election = contender("a");
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Look));
+    assert_eq!(election.poll_attempt(now), None, "one at a time");
+    election.tried(now, Outcome::Found(found));
+    election
+}
+
+fn leader(now: Instant) -> Election {
+    let mut election = candidate(now, None);
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Create));
+    election.tried(now, Outcome::Written(lease(1, Some("a"))));
+    assert_eq!(election.leads_until(now), Some(now + 10 * SECOND));
+    election
+}
+
+#[test]
+fn a_leader_renews_at_each_interval_and_counts_from_when_it_began_to_write() {
+    let now = Instant::now();
+    let mut election = leader(now);
+    assert_eq!(election.poll_attempt(now), None);
+    assert_eq!(election.next_wakeup(), Some(now + 2 * SECOND));
+    let began = now + 2 * SECOND;
+    assert_eq!(election.poll_attempt(began), renew(1));
+    let answered = began + 3 * SECOND;
+    election.tried(answered, Outcome::Written(lease(2, Some("a"))));
+    assert_eq!(election.leads_until(answered), Some(began + 10 * SECOND));
+    assert_eq!(election.poll_attempt(answered), renew(2), "it is late");
+}
+
+#[test]
+fn a_lease_that_is_given_back_is_taken_at_once() {
+    let mut now = Instant::now();
+    let mut election = candidate(now, Some(lease(1, Some("b"))));
+    assert_eq!(election.poll_attempt(now), None);
+    now += SECOND;
+    election.watched(now, Some(lease(2, None)));
+    assert_eq!(election.poll_attempt(now), take(2));
+}
+
+#[test]
+fn a_lease_expires_when_this_contender_has_seen_no_renewal_for_its_duration() {
+    let mut now = Instant::now();
+    let mut election = candidate(now, Some(lease(1, Some("b"))));
+    now += 14 * SECOND;
+    election.watched(now, Some(lease(2, Some("b"))));
+    // The same again is no renewal.
+    election.watched(now + 9 * SECOND, Some(lease(2, Some("b"))));
+    let expiry = now + 15 * SECOND;
+    assert_eq!(election.next_wakeup(), Some(expiry));
+    assert_eq!(election.poll_attempt(expiry - SECOND), None);
+    assert_eq!(election.poll_attempt(expiry), take(2));
+}
+
+#[test]
+fn the_holders_own_promise_counts_not_this_contenders() {
+    let now = Instant::now();
+    let longer = Lease {
+        duration: Some(60 * SECOND),
+        ..lease(1, Some("b"))
+    };
+    let election = candidate(now, Some(longer));
+    assert_eq!(election.next_wakeup(), Some(now + 60 * SECOND));
+}
+
+#[test]
+fn a_process_that_is_started_again_takes_its_own_lease_at_once() {
+    let now = Instant::now();
+    let mut election = candidate(now, Some(lease(7, Some("a"))));
+    assert_eq!(election.poll_attempt(now), take(7));
+}
+
+#[test]
+fn a_candidate_that_comes_second_looks_again_and_waits() {
+    let mut now = Instant::now();
+    let mut election = candidate(now, Some(lease(1, None)));
+    assert_eq!(election.poll_attempt(now), take(1));
+    election.tried(now, Outcome::Conflict);
+    assert_eq!(election.loss(), None);
+    now += 2 * SECOND;
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Look));
+    election.tried(now, Outcome::Found(Some(lease(2, Some("b")))));
+    assert_eq!(election.poll_attempt(now), None);
+    assert_eq!(election.next_wakeup(), Some(now + 15 * SECOND));
+}
+
+#[test]
+fn a_leader_that_cannot_renew_ends_at_the_deadline_before_another_may_take_over() {
+    let begin = Instant::now();
+    let (mut election, mut now) = (leader(begin), begin);
+    let mut other = contender("b");
+    other.poll_attempt(now);
+    other.tried(now, Outcome::Found(Some(lease(1, Some("a")))));
+    while election.loss().is_none() {
+        now = election.next_wakeup().expect("a leader wakes");
+        election.wake(now);
+        if election.poll_attempt(now).is_some() {
+            election.tried(now, Outcome::Unanswered);
+        }
+        assert_eq!(other.poll_attempt(now), None);
+    }
+    assert_eq!(now, begin + 10 * SECOND);
+    assert_eq!(election.leads_until(now), None);
+    assert_eq!(election.poll_attempt(now), None);
+    assert_eq!(election.next_wakeup(), None);
+    assert_eq!(other.next_wakeup(), Some(begin + 15 * SECOND));
+}
+
+#[test]
+fn a_renewal_without_an_answer_is_looked_at_and_goes_on_if_it_was_written() {
+    let mut now = Instant::now();
+    let mut election = leader(now);
+    now += 2 * SECOND;
+    assert_eq!(election.poll_attempt(now), renew(1));
+    election.tried(now + SECOND, Outcome::Unanswered);
+    now += 2 * SECOND;
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Look));
+    election.tried(now, Outcome::Found(Some(lease(2, Some("a")))));
+    assert_eq!(election.poll_attempt(now), renew(2));
+}
+
+#[test]
+fn a_leader_is_none_any_more_when_it_finds_another_or_nobody_or_a_conflict() {
+    let mut now = Instant::now();
+    let mut election = leader(now);
+    now += 2 * SECOND;
+    election.poll_attempt(now);
+    election.tried(now, Outcome::Conflict);
+    assert_eq!(election.loss(), Some(&Loss::Overwritten));
+    let taken = (Some(lease(9, Some("b"))), Loss::Taken("b".to_owned()));
+    for (found, loss) in [taken, (None, Loss::Vacant)] {
+        let mut election = leader(now);
+        let mut later = now + 2 * SECOND;
+        election.poll_attempt(later);
+        election.tried(later, Outcome::Unanswered);
+        later += 2 * SECOND;
+        assert_eq!(election.poll_attempt(later), Some(Attempt::Look));
+        election.tried(later, Outcome::Found(found));
+        assert_eq!(election.loss(), Some(&loss));
+    }
+}
+
+#[test]
+fn what_is_held_can_be_given_back_unless_it_is_unclear_whether_it_is() {
+    let now = Instant::now();
+    let mut election = leader(now);
+    assert_eq!(election.held(now), Some("1"));
+    election.poll_attempt(now + 2 * SECOND);
+    election.tried(now + 3 * SECOND, Outcome::Unanswered);
+    assert_eq!(election.held(now + 3 * SECOND), None);
+    assert_eq!(candidate(now, Some(lease(1, Some("b")))).held(now), None);
+}
+
+#[test]
+fn an_answer_that_comes_after_the_deadline_makes_nobody_a_leader() {
+    let now = Instant::now();
+    let mut election = candidate(now, None);
+    election.poll_attempt(now);
+    let late = now + 10 * SECOND;
+    election.tried(late, Outcome::Written(lease(1, Some("a"))));
+    assert_eq!(election.leads_until(late), None);
+    assert!(election.loss().is_some());
+}
+
+#[test]
+fn a_watch_that_lags_behind_a_leaders_own_writes_is_not_heeded() {
+    let now = Instant::now();
+    let mut election = leader(now);
+    election.watched(now, Some(lease(0, Some("b"))));
+    assert_eq!(election.leads_until(now), Some(now + 10 * SECOND));
+    assert_eq!(election.poll_attempt(now + 2 * SECOND), renew(1));
+}
+
+/// Two contenders and one lease, through losses of every kind: never two leaders.
+#[test]
+fn two_never_lead_at_a_time_whatever_is_lost_on_the_way() {
+    for seed in 0..2000 {
+        let mut world = World::new(seed);
+        for _ in 0..400 {
+            world.step();
+        }
+        assert!(world.terms > 0, "seed {seed}: nobody ever led");
+    }
+}
+
+struct World {
+    random: u64,
+    now: Instant,
+    stored: Option<Lease>,
+    version: u32,
+    contenders: Vec<(Election, Option<(Attempt, Instant)>)>,
+    born: u32,
+    terms: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        World {
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            now: Instant::now(),
+            stored: None,
+            version: 0,
+            contenders: vec![(contender("c0"), None), (contender("c1"), None)],
+            born: 2,
+            terms: 0,
+        }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % bound
+    }
+
+    fn step(&mut self) {
+        let passed = Duration::from_millis(self.below(1500));
+        self.now += passed;
+        let which = self.below(2) as usize;
+        match self.below(10) {
+            0 => {
+                let lease = self.stored.clone();
+                self.contenders[which].0.watched(self.now, lease);
+            }
+            1 if self.below(8) == 0 => self.reborn(which),
+            _ => self.attempt(which),
+        }
+        let leaders = self.contenders.iter_mut().filter_map(|(election, _)| {
+            election.wake(self.now);
+            election.leads_until(self.now)
+        });
+        let leaders = leaders.count();
+        assert!(leaders <= 1, "two lead");
+        self.terms += leaders;
+        if self.contenders[which].0.loss().is_some() {
+            self.reborn(which);
+        }
+    }
+
+    /// Killed, without a word, and started under another name.
+    fn reborn(&mut self, which: usize) {
+        self.contenders[which] = (contender(&format!("c{}", self.born)), None);
+        self.born += 1;
+    }
+
+    /// Begins an attempt, or ends the one that is under way.
+    fn attempt(&mut self, which: usize) {
+        let (is_lost_before, is_lost_after) = (self.below(4) == 0, self.below(4) == 0);
+        let (now, stored) = (self.now, self.stored.clone());
+        let (election, trying) = &mut self.contenders[which];
+        let Some((attempt, began)) = trying.take() else {
+            *trying = election.poll_attempt(now).map(|attempt| (attempt, now));
+            return;
+        };
+        let is_overdue = now - began > 5 * SECOND;
+        let writes = match (&attempt, &stored) {
+            (Attempt::Look, _) => None,
+            (Attempt::Create, stored) => Some(stored.is_none()),
+            (Attempt::Take { version, .. } | Attempt::Renew { version }, stored) => Some(
+                stored
+                    .as_ref()
+                    .is_some_and(|lease| lease.version == *version),
+            ),
+        };
+        let outcome = match writes {
+            _ if is_lost_before => Outcome::Unanswered,
+            None => Outcome::Found(stored),
+            Some(false) => Outcome::Conflict,
+            Some(true) => {
+                self.version += 1;
+                let lease = lease(self.version, Some(&election.identity));
+                self.stored = Some(lease.clone());
+                Outcome::Written(lease)
+            }
+        };
+        let is_silent = is_lost_after || is_overdue;
+        let outcome = if is_silent {
+            Outcome::Unanswered
+        } else {
+            outcome
+        };
+        election.tried(now, outcome);
+    }
+}

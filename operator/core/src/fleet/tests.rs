@@ -1,0 +1,216 @@
+//! One function's pods, played by the tests.
+
+use super::*;
+
+const OF: Known<'static> = Known {
+    uid: "uid",
+    revision: "r1",
+    may_create: true,
+    may_delete: true,
+};
+
+fn demand(revision: &str, instances: &[&str]) -> Demand {
+    Demand {
+        function: "hello".parse().expect("a name"),
+        uid: "uid".to_owned(),
+        revision: revision.to_owned(),
+        instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+        in_flight: 0,
+        queued: 0,
+        released: false,
+    }
+}
+
+fn pod(instance: &str) -> Pod {
+    Pod {
+        name: format!("hello-{instance}"),
+        uid: format!("uid-{instance}"),
+        instance: instance.to_owned(),
+        revision: "r1".to_owned(),
+        is_over: false,
+        is_being_deleted: false,
+    }
+}
+
+fn create(instance: &str) -> Step {
+    Step::Create {
+        instance: instance.to_owned(),
+    }
+}
+
+fn delete(instance: &str) -> Step {
+    let (pod, uid) = (format!("hello-{instance}"), format!("uid-{instance}"));
+    Step::Delete { pod, uid }
+}
+
+#[test]
+fn what_is_wanted_and_not_there_is_made_once_however_far_the_watch_lags() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = demand("r1", &["a", "b"]);
+    assert_eq!(
+        fleet.plan(now, OF, &[&wants], &[]),
+        [create("a"), create("b")]
+    );
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
+    let later = now + EXPECTATION;
+    assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("a")]), [create("b")]);
+}
+
+#[test]
+fn what_nobody_wants_is_deleted_once_but_not_while_nobody_speaks() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let pods = [pod("a"), pod("b")];
+    assert_eq!(fleet.plan(now, OF, &[], &pods), []);
+    let (one, other) = (demand("r1", &["a"]), demand("r1", &[]));
+    assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), [delete("b")]);
+    assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), []);
+    fleet.not_deleted("uid-b");
+    assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
+}
+
+#[test]
+fn nothing_is_made_of_a_revision_that_only_one_side_knows_and_nothing_deleted() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let ahead = demand("r2", &["a", "b"]);
+    assert_eq!(fleet.plan(now, OF, &[&ahead], &[pod("a")]), []);
+    assert_eq!(
+        fleet.plan(
+            now,
+            Known {
+                revision: "r2",
+                ..OF
+            },
+            &[&ahead],
+            &[pod("a")]
+        ),
+        [create("b")]
+    );
+}
+
+#[test]
+fn the_demand_for_an_earlier_function_of_the_name_is_not_heeded() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = demand("r1", &["a"]);
+    assert_eq!(
+        fleet.plan(
+            now,
+            Known {
+                uid: "another",
+                ..OF
+            },
+            &[&wants],
+            &[pod("b")]
+        ),
+        []
+    );
+}
+
+#[test]
+fn a_pod_that_ended_is_deleted_though_it_is_wanted() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let ended = Pod {
+        is_over: true,
+        ..pod("a")
+    };
+    let wants = demand("r1", &["a"]);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[ended]), [delete("a")]);
+}
+
+#[test]
+fn a_refusal_is_tried_again_at_a_bounded_pace() {
+    let (mut fleet, mut now) = (Fleet::default(), Instant::now());
+    let wants = demand("r1", &["a"]);
+    for pause in [1, 2, 2, 2] {
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
+        fleet.refused(now, "a");
+        assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+        now += Duration::from_secs(pause);
+        assert_eq!(fleet.next_wakeup(), Some(now));
+    }
+    fleet.wake(now);
+    assert_eq!(fleet.next_wakeup(), None, "what is due is due once");
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [create("a")]);
+    fleet.created();
+    assert_eq!(fleet.next_wakeup(), Some(now + EXPECTATION));
+}
+
+#[test]
+fn an_instance_whose_pod_is_gone_gets_no_second_one() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = demand("r1", &["a"]);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("a")]), []);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+    let later = now + EXPECTATION;
+    assert_eq!(fleet.plan(later, OF, &[&wants], &[]), []);
+}
+
+#[test]
+fn what_nobody_named_stays_until_all_gateways_were_heard() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let (one, pods) = (demand("r1", &["a"]), [pod("a"), pod("b")]);
+    let early = Known {
+        may_delete: false,
+        ..OF
+    };
+    assert_eq!(fleet.plan(now, early, &[&one], &pods), []);
+    assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
+}
+
+#[test]
+fn a_burst_that_is_refused_counts_once_and_all_of_it_is_held_back() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = demand("r1", &["a", "b", "c"]);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]).len(), 3);
+    fleet.refused(now, "a");
+    fleet.created();
+    fleet.refused(now, "c");
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[pod("b")]), []);
+    assert_eq!(Vec::from_iter(fleet.held_back()), ["a", "c"]);
+    assert_eq!(fleet.next_wakeup(), Some(now + BACKOFF_FIRST));
+    let later = now + BACKOFF_FIRST;
+    assert_eq!(
+        fleet.plan(later, OF, &[&wants], &[pod("b")]),
+        [create("a")],
+        "one goes ahead"
+    );
+    assert_eq!(fleet.held_back().count(), 0);
+    assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("b")]), []);
+    fleet.created();
+    assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("b")]), [create("c")]);
+}
+
+#[test]
+fn who_comes_after_a_refusal_is_not_held_back_by_it_but_tried_next() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    fleet.plan(now, OF, &[&demand("r1", &["a"])], &[]);
+    fleet.refused(now, "a");
+    let both = demand("r1", &["a", "b"]);
+    assert_eq!(fleet.plan(now, OF, &[&demand("r1", &["a"])], &[]), []);
+    assert_eq!(fleet.plan(now, OF, &[&both], &[]), []);
+    assert_eq!(Vec::from_iter(fleet.held_back()), ["a"]);
+    let given_up = demand("r1", &["b"]);
+    let later = now + BACKOFF_FIRST;
+    assert_eq!(fleet.plan(later, OF, &[&given_up], &[]), [create("b")]);
+    fleet.refused(later, "b");
+    assert_eq!(fleet.plan(later, OF, &[&given_up], &[]), []);
+    assert_eq!(Vec::from_iter(fleet.held_back()), ["b"]);
+}
+
+#[test]
+fn code_is_needed_while_a_pod_of_its_revision_is_there_or_may_be_on_its_way() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let newer = Known {
+        revision: "r2",
+        ..OF
+    };
+    assert!(fleet.needs("r2", newer, &[]), "the present one");
+    assert!(fleet.needs("r1", newer, &[pod("a")]));
+    assert!(!fleet.needs("r1", newer, &[]));
+    fleet.plan(now, OF, &[&demand("r1", &["b"])], &[]);
+    assert!(fleet.needs("r1", newer, &[]), "made, and not shown yet");
+    let moved_on = demand("r2", &[]);
+    fleet.plan(now, newer, &[&moved_on], &[pod("b")]);
+    assert!(fleet.needs("r1", newer, &[pod("b")]));
+    assert!(!fleet.needs("r1", newer, &[]));
+}

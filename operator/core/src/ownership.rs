@@ -1,0 +1,76 @@
+//! Which gateway owns a function (rule 3): rendezvous hashing over those that are members.
+//!
+//! All gateways that see the same members name the same owner, and a member that comes or goes
+//! moves only the functions that become or were its own. `gateway::cluster` says who is a member.
+
+use std::net::SocketAddr;
+
+use sha2::{Digest, Sha256};
+
+use crate::function::FunctionName;
+
+/// The owner of a function; `None` without members. Gateways of different versions agree as long
+/// as this hash is what it is: SHA-256 of the name, a zero byte, and the address as text.
+pub fn owner(
+    function: &FunctionName,
+    members: impl IntoIterator<Item = SocketAddr>,
+) -> Option<SocketAddr> {
+    members.into_iter().max_by_key(|member| {
+        let mut hash = Sha256::new_with_prefix(function.as_str());
+        hash.update([0]);
+        hash.update(member.to_string());
+        // The address as well: equal hashes would leave it to the order.
+        (<[u8; 32]>::from(hash.finalize()), *member)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(last: u8) -> impl Iterator<Item = SocketAddr> + Clone {
+        (1..=last).map(|n| SocketAddr::from(([10, 0, 0, n], 8080)))
+    }
+
+    fn functions() -> impl Iterator<Item = FunctionName> {
+        (0..1000).map(|n| format!("function-{n}").parse().expect("a name"))
+    }
+
+    #[test]
+    fn functions_are_shared_out_evenly_and_in_any_order_alike() {
+        let mut counts = std::collections::BTreeMap::<_, usize>::new();
+        for function in functions() {
+            let chosen = owner(&function, members(4)).expect("there are members");
+            let reversed: Vec<_> = members(4).collect();
+            assert_eq!(
+                owner(&function, reversed.into_iter().rev()),
+                Some(chosen),
+                "{function}"
+            );
+            *counts.entry(chosen).or_default() += 1;
+        }
+        assert!(
+            counts.len() == 4 && counts.values().all(|n| (200..300).contains(n)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn a_member_that_comes_takes_functions_and_moves_no_other() {
+        let newcomer = members(4).last();
+        let moved = functions().filter(|function| {
+            let (before, after) = (owner(function, members(3)), owner(function, members(4)));
+            assert!(after == before || after == newcomer, "{function}");
+            after != before
+        });
+        assert!((200..300).contains(&moved.count()));
+    }
+
+    #[test]
+    fn the_hash_is_the_same_in_every_version() {
+        let function = "hello".parse().expect("a name");
+        let expected = SocketAddr::from(([10, 0, 0, 1], 8080));
+        assert_eq!(owner(&function, members(3)), Some(expected));
+        assert_eq!(owner(&function, []), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Makes a pod that waits for its claim an instance: says what it is, and brings its code.
+//!
+//! The other end is the supervisor's `claim` (`pilotlight_core::wire`). A claim that was heard
+//! already is as good as one that is taken now: gateways that adopt an instance need not know.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use pilotlight_core::wire::{self, Claim};
+use tokio::net::TcpStream;
+use tokio_util::io::ReaderStream;
+
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether an instance has been claimed, by whomever.
+pub(crate) async fn is_claimed(address: SocketAddr) -> Result<bool, Arc<str>> {
+    let ask = async {
+        let request = Request::builder()
+            .uri(wire::STATUS_PATH)
+            .body(Body::empty())?;
+        let (parts, _) = exchange(address, request).await?;
+        Ok(parts.status != StatusCode::NOT_FOUND)
+    };
+    ask.await.map_err(|error: Broken| unreachable(&error))
+}
+
+/// Claims an instance, with the code of a tar.
+pub(crate) async fn claim(
+    address: SocketAddr,
+    claim: &Claim,
+    code: Option<&Path>,
+) -> Result<(), Arc<str>> {
+    let mut line = serde_json::to_vec(claim).expect("a claim is plain data");
+    line.push(b'\n');
+    let sent = send(address, line, code).await;
+    let (parts, text) = sent.map_err(|error| unreachable(&error))?;
+    let taken_as = parts.headers.get(wire::INSTANCE);
+    match parts.status {
+        StatusCode::OK => Ok(()),
+        StatusCode::CONFLICT if taken_as.is_some_and(|name| *name == claim.instance) => Ok(()),
+        StatusCode::CONFLICT => Err(Arc::from("another gateway has claimed it")),
+        _ => Err(Arc::from(format!(
+            "it refuses its code: {}",
+            String::from_utf8_lossy(&text).trim_end()
+        ))),
+    }
+}
+
+fn unreachable(error: &Broken) -> Arc<str> {
+    Arc::from(format!("its supervisor cannot be reached: {error}"))
+}
+
+async fn send(
+    address: SocketAddr,
+    line: Vec<u8>,
+    code: Option<&Path>,
+) -> Result<(http::response::Parts, Bytes), Broken> {
+    let mut length = line.len() as u64;
+    let first = stream::iter([Ok(Bytes::from(line))]);
+    let body = match code {
+        Some(path) => {
+            let file = tokio::fs::File::open(path).await?;
+            length += file.metadata().await?.len();
+            Body::from_stream(first.chain(ReaderStream::new(file)))
+        }
+        None => Body::from_stream(first),
+    };
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(wire::CLAIM_PATH)
+        .header(header::CONTENT_LENGTH, length)
+        .body(body)?;
+    exchange(address, request).await
+}
+
+async fn exchange(
+    address: SocketAddr,
+    mut request: Request<Body>,
+) -> Result<(http::response::Parts, Bytes), Broken> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let host = HeaderValue::try_from(address.to_string())?;
+    request.headers_mut().insert(header::HOST, host);
+    let response = async {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let text = match parts.status.is_success() {
+            // The status of a claimed instance has no end.
+            true => Bytes::new(),
+            false => body.collect().await?.to_bytes(),
+        };
+        Ok((parts, text))
+    };
+    let mut response = pin!(response);
+    tokio::select! {
+        biased;
+        response = &mut response => response,
+        // What has arrived can be read still.
+        _ = connection => response.await,
+    }
+}

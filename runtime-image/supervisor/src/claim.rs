@@ -1,0 +1,238 @@
+//! An instance that nobody has claimed yet: it waits for a gateway that says what it is.
+//!
+//! Owns `POST /claim` (`pilotlight_core::wire`): a line of JSON, then the code as a tar, unpacked
+//! while it arrives. The first claim wins. One that breaks off ends the process: whatever it has
+//! left on the disk goes with the instance. What follows is `lifecycle`'s.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use pilotlight_core::wire::{self, Claim, InstanceConfig, Unclaimed};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::connection::Listener;
+use crate::control_api::{Reply, plain};
+
+/// Of the first line: environments are of 4 KB, and so is little else.
+const LINE_LIMIT: usize = 1024 * 1024;
+/// Pieces of a tar between the connection and the disk.
+const PIECES: usize = 8;
+/// For the answer to the claim, and for those that were too late.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+type Claimed = (String, InstanceConfig);
+
+struct Waiting {
+    unclaimed: Unclaimed,
+    own: Option<InstanceConfig>,
+    /// The name of the claim that came first.
+    first: Option<String>,
+    tell: Option<oneshot::Sender<anyhow::Result<Option<Claimed>>>>,
+}
+
+/// Waits for a claim and its code; `None` when it is told to end instead.
+pub(crate) async fn wait(
+    listener: &Listener,
+    unclaimed: Unclaimed,
+    own: Option<InstanceConfig>,
+) -> anyhow::Result<Option<Claimed>> {
+    let (tell, mut told) = oneshot::channel();
+    let waiting = Rc::new(RefCell::new(Waiting {
+        unclaimed,
+        own,
+        first: None,
+        tell: Some(tell),
+    }));
+    let connections = GracefulShutdown::new();
+    let claimed = loop {
+        let stream = tokio::select! {
+            // First: who comes after a claim is answered comes to what it has become.
+            biased;
+            told = &mut told => break told.context("the claim was given up")?,
+            stream = listener.next() => stream,
+        };
+        let waiting = waiting.clone();
+        let service = service_fn(move |request| {
+            let waiting = waiting.clone();
+            async move { Ok::<_, Infallible>(answer(&waiting, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = connections.watch(connection);
+        // A gateway that breaks off is seen by the claim itself.
+        tokio::task::spawn_local(async move { connection.await.ok() });
+    };
+    // A gateway that does not read its answer asks again.
+    let _ = tokio::time::timeout(CLOSE_LIMIT, connections.shutdown()).await;
+    claimed
+}
+
+/// For a claim of an instance that is claimed.
+pub(crate) fn too_late(instance: Option<&str>) -> Reply {
+    let mut reply = plain(StatusCode::CONFLICT, "");
+    let headers = reply.headers_mut();
+    headers.insert(wire::REFUSAL, HeaderValue::from_static("claimed"));
+    if let Some(instance) = instance.and_then(|name| HeaderValue::from_str(name).ok()) {
+        headers.insert(wire::INSTANCE, instance);
+    }
+    reply
+}
+
+async fn answer(waiting: &Rc<RefCell<Waiting>>, request: Request<Incoming>) -> Reply {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, wire::CLAIM_PATH) => claim(waiting, request.into_body()).await,
+        (&Method::POST, wire::DRAIN_PATH) => {
+            finish(waiting, Ok(None));
+            plain(StatusCode::ACCEPTED, "")
+        }
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "an instance that is not claimed has /claim and /drain\n",
+        ),
+    }
+}
+
+fn finish(waiting: &Rc<RefCell<Waiting>>, result: anyhow::Result<Option<Claimed>>) {
+    if let Some(tell) = waiting.borrow_mut().tell.take() {
+        // Nobody waits any more once the process is told to end.
+        let _ = tell.send(result);
+    }
+}
+
+async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: Incoming) -> Reply {
+    let (claim, rest) = match first_line(&mut body).await {
+        Ok(read) => read,
+        Err(error) => return bad(&error),
+    };
+    let (root, own) = {
+        let mut waiting = waiting.borrow_mut();
+        if let Some(first) = &waiting.first {
+            return too_late(Some(first));
+        }
+        let own = waiting.own.clone();
+        if claim.config.is_none() && own.is_none() {
+            return bad(&anyhow::anyhow!(
+                "a claim of this instance needs a `config`"
+            ));
+        }
+        waiting.first = Some(claim.instance.clone());
+        (waiting.unclaimed.root.clone(), own)
+    };
+    let unpacked = unpack(rest, body, root).await;
+    let reply = match &unpacked {
+        Ok(()) => plain(StatusCode::OK, ""),
+        Err(error) => bad(error),
+    };
+    let config = claim.config.or(own).context("no configuration");
+    let claimed = unpacked
+        .and(config)
+        .map(|config| Some((claim.instance, config)));
+    finish(waiting, claimed);
+    reply
+}
+
+fn bad(error: &anyhow::Error) -> Reply {
+    let mut reply = plain(StatusCode::BAD_REQUEST, "");
+    *reply.body_mut() =
+        http_body_util::Full::new(Bytes::from(format!("{error:#}\n"))).boxed_unsync();
+    reply
+}
+
+/// The claim, and the beginning of the tar that follows it.
+async fn first_line(body: &mut Incoming) -> anyhow::Result<(Claim, Bytes)> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.context("the claim broke off")?.into_data() else {
+            continue;
+        };
+        let searched = read.len();
+        read.extend_from_slice(&data);
+        if let Some(end) = read[searched..].iter().position(|byte| *byte == b'\n') {
+            let line = read.split_to(searched + end);
+            let claim = serde_json::from_slice(&line).context("the claim's first line")?;
+            read.advance(1);
+            return Ok((claim, read.freeze()));
+        }
+        if read.len() > LINE_LIMIT {
+            bail!("the claim's first line is longer than {LINE_LIMIT} bytes");
+        }
+    }
+    bail!("the claim broke off before the end of its first line")
+}
+
+/// Unpacks what arrives, on a thread of its own: disks are not waited for on this one.
+async fn unpack(first: Bytes, mut body: Incoming, root: PathBuf) -> anyhow::Result<()> {
+    let (pieces, arriving) = mpsc::channel(PIECES);
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let mut archive = tar::Archive::new(Arriving {
+            pieces: arriving,
+            piece: first,
+        });
+        archive.set_preserve_permissions(true);
+        for entry in archive.entries()? {
+            if !entry?.unpack_in(&root)? {
+                return Err(io::Error::other("a name leads outside"));
+            }
+        }
+        // A tar may have padding after its end.
+        io::copy(&mut archive.into_inner(), &mut io::sink())?;
+        io::Result::Ok(())
+    });
+    let mut broken = None;
+    while let Some(frame) = body.frame().await {
+        let piece = match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(_trailers)) => continue,
+            Err(error) => {
+                broken = Some(error);
+                Err(())
+            }
+        };
+        // Its reader may have found a fault, which is told below.
+        if pieces.send(piece).await.is_err() || broken.is_some() {
+            break;
+        }
+    }
+    drop(pieces);
+    let unpacked = unpacking.await.context("unpacking was given up")?;
+    match broken {
+        Some(error) => Err(error).context("the code broke off"),
+        None => unpacked.context("the code cannot be unpacked"),
+    }
+}
+
+/// The tar as it arrives, to be read on another thread.
+struct Arriving {
+    pieces: mpsc::Receiver<Result<Bytes, ()>>,
+    piece: Bytes,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(())) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None => return Ok(0),
+            }
+        }
+        let size = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..size]);
+        Ok(size)
+    }
+}

@@ -1,0 +1,69 @@
+//! The environment of the runtime process.
+//!
+//! What the instance's configuration names wins: the platform's and the runtime's variables, and
+//! those of the manifest. Under it lies what this process was given with a prefix, from secrets and
+//! config maps. Names that belong to the platform are not taken from there (contracts §2).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use pilotlight_core::function::{EnvName, InvalidEnvName};
+use pilotlight_core::wire::GIVEN_PREFIX;
+
+/// `process`: this process's own variables.
+pub(crate) fn complete(
+    environment: BTreeMap<String, String>,
+    process: impl Iterator<Item = (OsString, OsString)>,
+) -> BTreeMap<String, String> {
+    // Kubernetes hands over UTF-8 only.
+    let texts = process.filter_map(|(name, value)| {
+        let name = name.to_str()?.strip_prefix(GIVEN_PREFIX)?.to_owned();
+        Some((name, value.into_string().ok()?))
+    });
+    let given = texts.filter(|(name, _)| {
+        let reserved = matches!(
+            name.parse::<EnvName>(),
+            Err(InvalidEnvName::Reserved { .. })
+        );
+        !name.is_empty() && !reserved
+    });
+    given.chain(environment).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_lies_under_what_is_configured_and_never_is_the_platforms() {
+        let own = [("PATH", "/bin"), ("A", "manifest"), ("_HANDLER", "a.b")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let process = [
+            ("PILOTLIGHT_ENV_A", "secret"),
+            ("PILOTLIGHT_ENV_B", "secret $(A)"),
+            ("PILOTLIGHT_ENV_tls.crt", "text"),
+            ("PILOTLIGHT_ENV_PATH", "/evil"),
+            ("PILOTLIGHT_ENV__HANDLER", "evil"),
+            ("PILOTLIGHT_ENV__X_AMZN_TRACE_ID", "evil"),
+            ("PILOTLIGHT_ENV_AWS_LAMBDA_RUNTIME_API", "evil"),
+            ("PILOTLIGHT_ENV_LAMBDA_TASK_ROOT", "evil"),
+            ("PILOTLIGHT_ENV_", "nameless"),
+            ("PILOTLIGHT_INSTANCE", "{}"),
+            ("HOME", "/root"),
+        ];
+        let process = process.map(|(name, value)| (name.into(), value.into()));
+        let environment = complete(own.into(), process.into_iter());
+        let expected = [
+            ("A", "manifest"),
+            ("B", "secret $(A)"),
+            ("PATH", "/bin"),
+            ("_HANDLER", "a.b"),
+            ("tls.crt", "text"),
+        ];
+        let found: Vec<(&str, &str)> = environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,103 @@
+"""Pilotlight in the cluster, installed by its chart, and the words to speak to both.
+
+One release serves all tests; conftest.py and `serve` install it, which is quick
+when it is there already. Runs in the cluster's client network (`cluster exec`).
+"""
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CLUSTER = REPOSITORY / "tests/cluster/cluster"
+RELEASE, SYSTEM, FUNCTIONS = "pilotlight", "pilotlight", "functions"
+HOST = f"{RELEASE}-gateway.{SYSTEM}.svc.cluster.local"
+ENDPOINT = f"http://{HOST}"
+CHART = Path(os.environ.get("PILOTLIGHT_CHART", REPOSITORY / "charts/pilotlight"))
+IMAGES = "pilotlight.test"
+VERSION = "0.1.0"
+RUNTIMES = ("python3.11", "custom")
+
+
+def run(*command, **options):
+    options = {"timeout": 180, **options}
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, **options
+    )
+    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def kubectl(*words, namespace=FUNCTIONS, **options):
+    return run("kubectl", f"--namespace={namespace}", *words, **options)
+
+
+def get(*words, **options):
+    return json.loads(kubectl("get", *words, "--output=json", **options))
+
+
+def apply(*objects, **options):
+    listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+    return kubectl("apply", "--filename=-", input=json.dumps(listed), **options)
+
+
+def until(condition, seconds, what):
+    """Polls `condition` and returns its first true value; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
+        time.sleep(0.1)
+    return value
+
+
+def install():
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}})
+    run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
+    keys = {name: name.replace(".", "\\.") for name in RUNTIMES}
+    images = [f"--set=runtimeImages.{keys[name]}={IMAGES}/{name}:{VERSION}" for name in RUNTIMES]
+    run("helm", "upgrade", "--install", RELEASE, CHART,
+        f"--namespace={SYSTEM}", "--create-namespace", "--wait", "--timeout=120s",
+        f"--set=functionNamespace={FUNCTIONS}",
+        f"--set=image={IMAGES}/pilotlight:{VERSION}", *images)
+
+
+def uninstall():
+    run("helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait")
+
+
+def parts(component):
+    """The pods of `controller` or `gateway` that are not on their way out."""
+    listed = get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)
+    return [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+
+def gateways():
+    return [f"http://{pod['status']['podIP']}:8080" for pod in parts("gateway")]
+
+
+def await_known(names, seconds=10):
+    """Watches tell the gateways of Functions, some milliseconds later."""
+    def known(gateway, name):
+        try:
+            path = f"2015-03-31/functions/{name}/configuration"
+            return urllib.request.urlopen(f"{gateway}/{path}", timeout=5).status == 200
+        except urllib.error.HTTPError as error:
+            assert error.code == 404, error.read()
+            return False
+
+    places = [(gateway, name) for gateway in gateways() for name in names]
+    for place in places:
+        until(lambda: known(*place), seconds, lambda: f"known: {place}")
+
+
+def tell_of_the_release():
+    """For a person who reads about a test that failed."""
+    for component in ("controller", "gateway"):
+        print(f"--- {component}")
+        print(kubectl("logs", "--tail=100", "--prefix", namespace=SYSTEM,
+                      *[f"--selector=app.kubernetes.io/component={component}"]))
+    print(kubectl("get", "functions,pods", "--output=wide"))

@@ -1,0 +1,123 @@
+"""Code from archives: fetched once by the gateway, brought to each instance."""
+
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+from conftest import pods
+from load import own_address
+from release import HOST, until
+
+HANDLER = """
+import os, time, uuid
+from library import greeting
+instance = str(uuid.uuid4())
+def lambda_handler(event, context):
+    time.sleep(event.get("seconds", 0))
+    return {"greeting": greeting.text, "instance": instance, "files": sorted(os.listdir())}
+"""
+
+
+def zipped(files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return packed.getvalue()
+
+
+def tarred(files):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text), 0o755
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+@pytest.fixture
+def web():
+    """Serves what is put into `files`; `asked` lists the requests."""
+    files, asked = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = files.get(self.path)
+            self.send_response(200 if body else 404)
+            self.send_header("content-length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.files, server.asked = files, asked
+    server.at = f"http://{own_address(HOST)}:{server.server_port}"
+    yield server
+    server.shutdown()
+
+
+def archive(web, path, content):
+    web.files[path] = content
+    return {"archive": {"url": web.at + path, "sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def test_instances_run_the_code_of_an_archive_that_is_fetched_once(web, function, invoke):
+    files = {"lambda_function.py": HANDLER, "library/__init__.py": "",
+             "library/greeting.py": "text = 'from an archive'"}
+    name = function("e2e-zip", "", code=archive(web, "/code.zip", zipped(files)), timeout=30)
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: invoke(name, {"seconds": 2})["Body"], range(3)))
+    assert {answer["greeting"] for answer in answers} == {"from an archive"}
+    assert len({answer["instance"] for answer in answers}) == 3
+    # Python leaves its byte code there.
+    assert set(answers[0]["files"]) - {"__pycache__"} == {"lambda_function.py", "library"}
+    assert web.asked == ["/code.zip"]
+    assert len(pods(name)) == 3
+
+
+def test_a_bootstrap_in_a_tar_is_executable(web, function, invoke):
+    bootstrap = """#!/bin/sh
+while :; do
+  id=$(curl -s -D /dev/stdout -o /tmp/event "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next" |
+       grep -i request-id | tr -d '\\r' | cut -d' ' -f2)
+  curl -s -o /dev/null -d '"from a tar"' "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/$id/response"
+done
+"""
+    code = archive(web, "/code.tar.gz", tarred({"bootstrap": bootstrap}))
+    name = function("e2e-tar", "", runtime="custom", code=code)
+    assert invoke(name, {})["Body"] == "from a tar"
+
+
+def test_an_archive_that_is_not_what_the_manifest_says_fails_the_call(web, function, client):
+    code = archive(web, "/code.zip", zipped({"lambda_function.py": HANDLER}))
+    expected, code["archive"]["sha256"] = code["archive"]["sha256"], "0" * 64
+    name = function("e2e-wrong", "", code=code)
+    with pytest.raises(ClientError) as refused:
+        client.invoke(FunctionName=name)
+    error = refused.value.response["Error"]
+    assert error["Code"] == "ResourceNotReadyException"
+    assert "spec.code.archive" in error["Message"]
+    assert f"has {expected}, not {'0' * 64}" in error["Message"]
+
+
+def test_an_update_of_the_archive_replaces_the_instances(web, function, invoke):
+    def code(text):
+        source = f"def lambda_handler(event, context): return {json.dumps(text)}"
+        return archive(web, f"/{text}.zip", zipped({"lambda_function.py": source}))
+
+    name = function("e2e-updated", "", code=code("old"))
+    assert invoke(name, {})["Body"] == "old"
+    function("e2e-updated", "", code=code("new"))
+    until(lambda: invoke(name, {})["Body"] == "new", 20, lambda: "the old code answers still")

@@ -1,0 +1,139 @@
+"""From `kubectl apply` to answers, and how pods come and go.
+
+What the Invoke API answers is the SDK suites' business, which `serve` runs
+against the same release; why a function is not served is test_refusals.py's.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from conftest import pods, ready_condition, status
+from release import kubectl, until
+
+COUNTS = """
+import time, uuid
+INSTANCE, calls = uuid.uuid4().hex, 0
+
+def lambda_handler(event, context):
+    global calls
+    calls += 1
+    begin = time.time()
+    time.sleep(event.get("seconds", 0))
+    return {"instance": INSTANCE, "calls": calls, "begin": begin, "end": time.time()}
+"""
+
+WORD = "grüße $(PATH) $$ ${HOME}"
+
+CONTEXT = """
+import os
+
+def lambda_handler(event, context):
+    open("/tmp/written", "w").close()
+    try:
+        open("/var/task/written", "w")
+    except OSError as error:
+        refused = error.strerror
+    return {
+        "name": context.function_name, "memory": context.memory_limit_in_mb,
+        "arn": context.invoked_function_arn, "remaining": context.get_remaining_time_in_millis(),
+        "uid": os.getuid(), "refused": refused, "cwd": os.getcwd(),
+        "token": os.path.exists("/var/run/secrets/kubernetes.io"),
+        "word": os.environ["WORD"], "region": os.environ["AWS_REGION"],
+    }
+"""
+
+
+def test_an_applied_function_answers_and_get_tells_how_it_does(function, invoke):
+    name = function("e2e-first", COUNTS)
+    assert invoke(name, {})["Body"]["calls"] == 1
+    assert invoke(name, {})["Body"]["calls"] == 2
+    until(lambda: status(name).get("ready") == 1, 10, lambda: status(name))
+    row = kubectl("get", "fn", name, "--no-headers").split()
+    assert row[:5] == [name, "python3.11", "lambda_function.lambda_handler", "128", "1"]
+    assert ready_condition(name)["status"] == "True"
+
+
+def test_a_pod_is_confined_and_the_handler_sees_its_surroundings(function, invoke):
+    name = function("e2e-context", CONTEXT, memory=192, timeout=7, environment={"WORD": WORD})
+    seen = invoke(name)["Body"]
+    assert 0 < seen.pop("remaining") <= 7000
+    assert seen == {
+        "name": name, "memory": "192", "cwd": "/var/task", "uid": 993,
+        "arn": f"arn:aws:lambda:us-east-1:000000000000:function:{name}",
+        "refused": "Read-only file system", "token": False,
+        "word": WORD, "region": "us-east-1",
+    }
+
+
+def test_each_of_five_events_at_once_has_a_pod_which_goes_when_idle(function, invoke):
+    name = function("e2e-five", COUNTS, timeout=30, keepAlive=2)
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda _: invoke(name, {"seconds": 3})["Body"], range(5)))
+    assert len({answer["instance"] for answer in answers}) == len(pods(name)) == 5
+    until(lambda: not pods(name), 30, lambda: f"left: {len(pods(name))}")
+
+
+def test_one_event_at_a_time_in_each_instance_under_load(function, invoke):
+    name = function("e2e-load", COUNTS, timeout=30, concurrency={"reserved": 3})
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda _: invoke(name, {"seconds": 0.05})["Body"], range(90)))
+    assert len({answer["instance"] for answer in answers}) <= 3
+    for instance in {answer["instance"] for answer in answers}:
+        own = sorted((a["begin"], a["end"]) for a in answers if a["instance"] == instance)
+        assert all(end <= begin for (_, end), (begin, _) in zip(own, own[1:]))
+        calls = sorted(a["calls"] for a in answers if a["instance"] == instance)
+        assert calls == list(range(1, len(calls) + 1)), "none lost, none twice"
+
+
+def steady(invoke, name, stop):
+    """Calls without pause until `stop`; each must succeed."""
+    answers = []
+    while not stop.is_set():
+        answer = invoke(name, {})
+        assert "FunctionError" not in answer, answer["Body"]
+        answers.append(answer["Body"])
+    return answers
+
+
+def test_new_code_answers_soon_and_no_call_fails_during_the_change(function, invoke):
+    old = "def lambda_handler(event, context):\n    return 'old'\n"
+    name = function("e2e-update", old)
+    assert invoke(name)["Body"] == "old"
+    stop = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(steady, invoke, name, stop) for _ in range(2)]
+        try:
+            function(name, old.replace("old", "new"))
+            until(lambda: invoke(name)["Body"] == "new", 20, lambda: "still the old code")
+            until(lambda: len(pods(name)) <= 3, 20, lambda: pods(name))
+        finally:
+            stop.set()
+        answers = [answer for call in calls for answer in call.result()]
+    assert set(answers) == {"old", "new"}
+    assert invoke(name)["Body"] == "new"
+
+
+def test_a_deleted_function_is_not_found_and_its_pods_go(function, invoke, client):
+    name = function("e2e-deleted", COUNTS)
+    invoke(name, {})
+    kubectl("delete", "function", name)
+
+    def is_gone():
+        try:
+            client.invoke(FunctionName=name)
+        except client.exceptions.ResourceNotFoundException:
+            return True
+
+    until(is_gone, 10, lambda: "still answered")
+    until(lambda: not pods(name), 20, lambda: pods(name))
+
+
+def test_a_deleted_pod_finishes_its_event(function, invoke):
+    name = function("e2e-evicted", COUNTS, timeout=30)
+    invoke(name, {})
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(invoke, name, {"seconds": 3})
+        until(lambda: status(name).get("inFlight") == 1, 10, lambda: status(name))
+        kubectl("delete", "pod", pods(name)[0]["metadata"]["name"], "--wait=false")
+        assert busy.result()["Body"]["calls"] == 2
+    assert invoke(name, {})["Body"]["calls"] == 1, "in a pod of its own"

@@ -1,0 +1,111 @@
+"""Several gateways: each function has one owner, whichever gateway is called."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from conftest import pods
+from release import RELEASE, SYSTEM, kubectl, run, until
+
+WHO = """
+import time, uuid
+instance, count = str(uuid.uuid4()), 0
+def lambda_handler(event, context):
+    global count
+    count += 1
+    time.sleep(event.get("seconds", 0))
+    return {"instance": instance, "count": count}
+"""
+
+
+def gateways():
+    """The ready gateways' addresses by pod."""
+    listed = json.loads(run(
+        "kubectl", f"--namespace={SYSTEM}", "get", "pods", "--output=json",
+        "--selector=app.kubernetes.io/component=gateway,"
+        f"app.kubernetes.io/instance={RELEASE}",
+    ))
+    return {
+        pod["metadata"]["name"]: pod["status"]["podIP"] for pod in listed["items"]
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(one["type"] == "Ready" and one["status"] == "True"
+                for one in pod["status"].get("conditions", []))
+    }
+
+
+def caller(address):
+    client = boto3.client(
+        "lambda", endpoint_url=f"http://{address}:8080", region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+        config=Config(retries={"max_attempts": 0}, read_timeout=60, max_pool_connections=32),
+    )
+
+    def call(name, **event):
+        answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
+        body = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, body
+        return body
+
+    return call
+
+
+@pytest.fixture
+def two():
+    found = until(lambda: (found := gateways()) and len(found) >= 2 and found, 60, gateways)
+    return [caller(address) for address in list(found.values())[:2]]
+
+
+def test_all_gateways_answer_with_the_same_instance(two, function):
+    names = [function(f"shared-{n}", WHO) for n in range(3)]
+    for name in names:
+        answers = [call(name) for call in two + two]
+        assert len({answer["instance"] for answer in answers}) == 1, answers
+        assert [answer["count"] for answer in answers] == [1, 2, 3, 4]
+        assert len(pods(name)) == 1
+
+
+def test_ten_calls_at_once_over_two_gateways_have_ten_instances(two, function):
+    name = function("spread", WHO, timeout=30, concurrency={"reserved": 10})
+    with ThreadPoolExecutor(10) as threads:
+        calls = [threads.submit(two[n % 2], name, seconds=3) for n in range(10)]
+        answers = [call.result() for call in calls]
+    assert {answer["count"] for answer in answers} == {1}
+    assert len({answer["instance"] for answer in answers}) == 10
+    assert len(pods(name)) == 10
+
+
+def test_reserved_concurrency_is_exact_over_two_gateways(two, function):
+    name = function("single", WHO, timeout=30, concurrency={"reserved": 1, "queue": 0})
+    two[0](name)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(two[0], name, seconds=3)
+        until(lambda: busy(name) == 1, 10, lambda: busy(name))
+        with pytest.raises(ClientError) as refused:
+            two[1](name)
+        assert refused.value.response["Error"]["Code"] == "TooManyRequestsException"
+        assert first.result()["count"] == 2
+
+
+def busy(name):
+    listed = json.loads(kubectl("get", "function", name, "--output=json"))
+    return listed.get("status", {}).get("inFlight", 0)
+
+
+def test_a_killed_gateways_functions_are_anothers_with_their_instances(two, function):
+    names = [function(f"left-{n}", WHO) for n in range(4)]
+    before = {name: two[0](name)["instance"] for name in names}
+    victim, address = sorted(gateways().items())[0]
+    others = [caller(ip) for pod, ip in gateways().items() if pod != victim]
+    run("kubectl", f"--namespace={SYSTEM}", "delete", "pod", victim, "--grace-period=0", "--force")
+    began = time.monotonic()
+    for name in names:
+        assert others[0](name)["instance"] == before[name]
+    took = time.monotonic() - began
+    assert took < 12, f"{took:.1f} s for {len(names)} calls"
+    until(lambda: len(gateways()) >= 2, 60, gateways)
+    for name in names:
+        assert others[0](name)["instance"] == before[name]

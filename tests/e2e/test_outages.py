@@ -1,0 +1,142 @@
+"""A node is lost, and the API server is: what callers get, how soon, and what goes on."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from botocore.exceptions import ClientError
+
+from conftest import pods
+from load import HANDLER, Load
+from release import CLUSTER, HOST, SYSTEM, get, kubectl, run, until
+
+STAYS, GOES = "node-1", "node-2"
+OUTAGE = 60  # seconds without API server
+
+
+def cluster(*words):
+    run(CLUSTER, *words, timeout=240)
+
+
+@contextmanager
+def cordoned(node):
+    kubectl("cordon", node)
+    try:
+        yield
+    finally:
+        kubectl("uncordon", node)
+
+
+@contextmanager
+def without_a_node():
+    cluster("node-stop", GOES.removeprefix("node-"))
+    try:
+        yield
+    finally:
+        cluster("node-start", GOES.removeprefix("node-"))
+        kubectl("wait", "--for=condition=Ready", f"node/{GOES}", "--timeout=90s")
+
+
+@pytest.fixture
+def two_nodes():
+    """All of Pilotlight on the node that stays."""
+    if len(get("nodes")["items"]) < 2:
+        pytest.skip("needs a second node: `cluster up --nodes 2`")
+    with cordoned(GOES):
+        here = get("pods", f"--field-selector=spec.nodeName={GOES}", namespace=SYSTEM)["items"]
+        for pod in here:
+            kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", namespace=SYSTEM)
+        for component in ("gateway", "controller"):
+            kubectl("rollout", "status", f"deployment/pilotlight-{component}", "--timeout=90s",
+                    namespace=SYSTEM)
+        for pod in here:
+            kubectl("wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s",
+                    namespace=SYSTEM)
+
+
+def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invoke, journal):
+    name = function("e2e-node", HANDLER, timeout=120, concurrency={"reserved": 4})
+    cold = function("e2e-node-cold", "def lambda_handler(event, context):\n    return event\n")
+
+    def event(seconds, call):
+        return {"journal": journal.address, "call": call, "seconds": seconds}
+
+    def served():
+        before = time.monotonic()
+        try:
+            return invoke(name, event(0, "after"))["Body"]
+        except ClientError as refused:
+            refusals.append((round(time.monotonic() - before, 1), refused.response["Error"]))
+
+    refusals, calls = [], [f"lost-{number}" for number in range(2)]
+    with ThreadPoolExecutor(4) as callers:
+        with cordoned(STAYS):
+            list(callers.map(lambda number: invoke(name, event(2, f"warm-{number}")), range(4)))
+            assert {pod["spec"]["nodeName"] for pod in pods(name)} == {GOES}
+            running = [callers.submit(refusal, invoke, name, event(90, call)) for call in calls]
+            until(lambda: {line[1] for line in journal.lines} >= set(calls), 20,
+                  lambda: f"running: {journal.lines}")
+        with without_a_node():
+            lost_at = time.monotonic()
+            # The API server still takes the node for a good one.
+            with cordoned(STAYS):
+                error = refusal(invoke, cold, 1)
+            assert error == {"Code": "ResourceNotReadyException", "Message": error["Message"]}
+            assert f"node {GOES} does not take its pod" in error["Message"]
+            assert time.monotonic() - lost_at < 10, "the cold call"
+
+            for call in running:
+                error = call.result(30)
+                assert error["Code"] == "ServiceException", error
+                assert "was lost before it answered. The event may have taken effect; it was not " \
+                       "sent again." in error["Message"]
+            print(f"told after {time.monotonic() - lost_at:.1f} s")
+
+            # Warm instances were there as well; who calls next gets an answer or a typed error.
+            assert until(served, 60, lambda: f"no answer: {refusals}") == "after"
+            print(f"served again after {time.monotonic() - lost_at:.1f} s; before: {refusals}")
+            codes = {error["Code"] for _, error in refusals}
+            assert codes <= {"ServiceException", "ResourceNotReadyException"}, refusals
+            assert all(seconds < 20 for seconds, _ in refusals), refusals
+    begun = [call for word, call, _ in journal.lines if word == "begin"]
+    assert [begun.count(call) for call in calls] == [1, 1], "sent again"
+
+
+def refusal(invoke, name, event):
+    with pytest.raises(ClientError) as refused:
+        invoke(name, event)
+    return refused.value.response["Error"]
+
+
+def test_warm_calls_go_on_while_the_api_server_is_away(function, invoke, journal):
+    warm = function("e2e-warm", HANDLER, timeout=30)
+    cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n")
+    with ThreadPoolExecutor(1) as callers:
+        with Load(HOST, warm, journal, rate=20, seconds=0.02, connections=8) as load:
+            load.await_answers(60)
+            cluster("apiserver-stop")
+            try:
+                gone_at = time.monotonic()
+                asked = callers.submit(refusal, invoke, cold, 1)
+                until(lambda: time.monotonic() > gone_at + OUTAGE, OUTAGE + 1, lambda: "")
+                before = load.answered[-1]
+                load.await_answers(20)
+            finally:
+                cluster("apiserver-start")
+            load.await_answers(20)
+        error = asked.result(1)
+    print(f"before its end: {before}; a cold call: {error}")
+    assert error["Code"] == "TooManyRequestsException", error
+    load.assert_exact()
+    # All is back: the cold one starts, and new Functions are heard of.
+    until(lambda: answers(invoke, cold), 60, lambda: "the cold one does not start")
+    fresh = function("e2e-fresh", "def lambda_handler(event, context):\n    return 'fresh'\n")
+    assert until(lambda: answers(invoke, fresh), 60, lambda: "no new one") == "fresh"
+
+
+def answers(invoke, name):
+    try:
+        return invoke(name, "warm")["Body"]
+    except ClientError:
+        return None

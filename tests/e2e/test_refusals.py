@@ -1,0 +1,97 @@
+"""A function that cannot be served: what its caller gets, and what kubectl says of it."""
+
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+
+from conftest import pods, ready_condition
+from release import apply, kubectl, until
+
+ANSWERS = "def lambda_handler(event, context):\n    return event\n"
+
+TAKES_MEMORY = """
+import os, time
+
+def lambda_handler(event, context):
+    taken = [os.urandom(1 << 20) * 8 for _ in range(event["mebibytes"] // 8)]
+    return len(taken)
+"""
+
+
+def refused(client, name, within=10):
+    begin = time.monotonic()
+    with pytest.raises(ClientError) as error:
+        client.invoke(FunctionName=name)
+    took, response = time.monotonic() - begin, error.value.response
+    assert took < within, f"{took:.1f} s: {response}"
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 502, response
+    assert response["Error"]["Code"] == "ResourceNotReadyException", response
+    return response["Error"]["Message"]
+
+
+def row(name):
+    """As `kubectl get functions -o wide` prints it, by the names of its columns."""
+    heads, line = kubectl("get", "functions", name, "--output=wide").splitlines()
+    return dict(zip(heads.split(), line.split()))
+
+
+def events(name):
+    return kubectl("describe", "function", name).partition("\nEvents:")[2]
+
+
+def await_reason(name, reason):
+    until(lambda: ready_condition(name).get("reason") == reason, 10, lambda: ready_condition(name))
+    condition = ready_condition(name)
+    assert condition["status"] == "False", condition
+    assert row(name)["REASON"] == reason
+    until(lambda: reason in events(name), 10, lambda: events(name))
+    return condition["message"]
+
+
+def test_a_quota_fails_the_call_and_the_status_tells_it(function, client):
+    name = function("e2e-quota", ANSWERS)
+    apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
+           "spec": {"hard": {"pods": "0"}}})
+    try:
+        assert "exceeded quota: none" in refused(client, name)
+        assert "exceeded quota: none" in await_reason(name, "PodRefused")
+        assert "exceeded quota: none" in events(name)
+    finally:
+        kubectl("delete", "resourcequota", "none")
+    until(lambda: is_served(client, name), 30, lambda: ready_condition(name))
+    until(lambda: ready_condition(name)["status"] == "True", 10, lambda: ready_condition(name))
+    assert row(name)["REASON"] == "Serving"
+
+
+def is_served(client, name):
+    try:
+        return client.invoke(FunctionName=name)
+    except client.exceptions.ResourceNotReadyException:
+        return None
+
+
+def test_a_missing_image_fails_the_call(function, client):
+    name = function("e2e-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
+    message = refused(client, name)
+    assert "ErrImagePull" in message and "pilotlight.test/absent:1" in message
+    until(lambda: not pods(name), 20, lambda: f"pods that nobody waits for: {len(pods(name))}")
+
+
+@pytest.mark.xfail(strict=True, reason="the pod is given up before the controller has told of it")
+def test_a_missing_image_is_told_by_the_status(function, client):
+    name = function("e2e-no-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
+    refused(client, name)
+    assert "pilotlight.test/absent:1" in await_reason(name, "ErrImagePull")
+
+
+def test_too_much_memory_ends_the_event_and_neither_the_pod_nor_the_function(function, invoke):
+    name = function("e2e-memory", TAKES_MEMORY, timeout=10)
+    failed = invoke(name, {"mebibytes": 512})
+    assert failed["FunctionError"] == "Unhandled"
+    assert failed["Body"]["errorType"] == "Runtime.ExitError"
+    [pod] = pods(name)
+    assert invoke(name, {"mebibytes": 8})["Body"] == 1
+    assert [one["metadata"]["uid"] for one in pods(name)] == [pod["metadata"]["uid"]]
+    assert "Error Type: Runtime.OutOfMemory" in kubectl("logs", pod["metadata"]["name"])
+    assert (ready_condition(name)["status"], row(name)["REASON"]) == ("True", "Serving")

@@ -1,0 +1,52 @@
+"""A room in which handlers wait for the test (functions/rooms.py).
+
+Owns a port of this machine and what handlers said there; the test decides when
+they may go on.
+"""
+
+import socketserver
+import threading
+
+
+class Room:
+    """Lets handlers out when `open` is called, or as soon as `size` of them are in."""
+
+    def __init__(self, host, size=None):
+        self.entered, self.size = [], size
+        self._changed, self._is_open = threading.Condition(), False
+        room = self
+
+        class Door(socketserver.StreamRequestHandler):
+            def handle(self):
+                name = self.rfile.readline().decode().strip()
+                if room._wait(name):
+                    self.wfile.write(b".")
+
+        self._server = socketserver.ThreadingTCPServer((host, 0), Door)
+        self._server.daemon_threads = True
+        self.address = "{}:{}".format(*self._server.server_address)
+        self._serving = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._serving.start()
+
+    def _wait(self, name):
+        with self._changed:
+            self.entered.append(name)
+            self._is_open |= len(self.entered) == self.size
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._is_open, timeout=30)
+
+    def await_entered(self, number, seconds=20):
+        with self._changed:
+            enough = self._changed.wait_for(lambda: len(self.entered) >= number, seconds)
+            assert enough, f"{len(self.entered)} of {number} handlers entered within {seconds} s"
+
+    def open(self):
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    def close(self):
+        self.open()
+        self._server.shutdown()
+        self._serving.join()
+        self._server.server_close()
