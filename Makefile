@@ -25,12 +25,13 @@ examples: ## the examples that are compiled
 	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
 
 .PHONY: test
-test: lint test-rust test-python test-node test-cluster ## every test
+test: lint test-rust test-python test-node test-runtimes test-cluster ## every test
 
 .PHONY: lint
 lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p pilotlight --no-default-features -- -D warnings
 
 .PHONY: test-rust
 test-rust: examples ## units, manifests, the simulation, the workspace's edges
@@ -43,6 +44,23 @@ test-python: build examples $(VENV)/ready ## boto3 against `pilotlight local`
 .PHONY: test-node
 test-node: build examples tests/sdk/node/node_modules ## the JavaScript SDK against `pilotlight local`
 	cd tests/sdk/node && npm test
+
+.PHONY: test-runtimes
+test-runtimes: build $(VENV)/ready runtime-tools ## the conformance table, for every runtime in local mode
+	$(VENV)/bin/pytest tests/conformance
+
+.PHONY: runtimes-table
+runtimes-table: build $(VENV)/ready runtime-tools ## the same, written to docs/runtimes.md
+	$(VENV)/bin/pytest tests/conformance --table docs/runtimes.md
+
+.PHONY: runtime-tools
+runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
+	ruby -e 'require "kramdown"' 2>/dev/null || apt-get install --yes --no-install-recommends ruby ruby-kramdown
+	command -v cmake >/dev/null || apt-get install --yes --no-install-recommends cmake g++ make
+	command -v javac >/dev/null || apt-get install --yes --no-install-recommends openjdk-17-jdk-headless
+	command -v mvn >/dev/null || apt-get install --yes --no-install-recommends maven
+	test -d /usr/lib/cli/Newtonsoft.Json-5.0 -a -x /usr/bin/mcs || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev libnewtonsoft-json5.0-cil
+	command -v go >/dev/null || apt-get install --yes --no-install-recommends golang
 
 $(VENV)/ready: tests/sdk/python/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)
@@ -68,7 +86,7 @@ test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster:
 	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
 	@$(STAGE) "Kubernetes, built" -- tests/cluster/cluster build
-	@$(STAGE) "images, built" -- runtime-image/build archives
+	@$(STAGE) "images, built" -- runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down; tests/cluster/stages report' EXIT; set -e; \
 	$(STAGE) "cluster up" -- tests/cluster/cluster up --nodes 2; \
 	$(STAGE) "images loaded" -- tests/cluster/cluster load target/images/*.tar; \
@@ -82,7 +100,7 @@ test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster:
 .PHONY: bench-cluster
 bench-cluster: build ## cold starts, the gateway's share and idle cost in a cluster; writes docs/benchmarks-cluster.md
 	tests/cluster/cluster build
-	runtime-image/build archives
+	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
 	tests/cluster/cluster up --nodes 2; \
 	tests/cluster/cluster load target/images/*.tar; \

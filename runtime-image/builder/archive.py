@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import root
-from .description import SOURCE, Image
+from .description import RUNTIMES, SOURCE, Image
 from .root import Failed
 
 REPOSITORY = SOURCE.parent
@@ -60,6 +60,8 @@ def kept_root(image: Image) -> Path:
     inputs = [image.as_text(), platform.machine(), Path(root.__file__)]
     if image.requirements:
         inputs.append(SOURCE / image.requirements)
+    if image.runtime:
+        inputs += sorted((RUNTIMES / image.runtime).iterdir())
     roots = OUT / "roots"
     roots.mkdir(exist_ok=True)
     kept = roots / f"{image.name}-{digest(*inputs)[:16]}"

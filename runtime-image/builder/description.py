@@ -1,9 +1,11 @@
-"""Reads images.toml: what an image holds, with what all images and all of its kind hold.
+"""Reads what an image holds, with what all images and all of its kind hold.
 
-Fed by nothing else, and decides nothing: `root`, `archive` and `dockerfile` take an `Image` each.
+From images.toml, and for most runtimes from the `image.contents` of their own description in
+../runtimes. Decides nothing: `root`, `archive` and `dockerfile` take an `Image` each.
 """
 
 import json
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,6 +13,9 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent
 DESCRIPTION = SOURCE / "images.toml"
+RUNTIMES = SOURCE.parent / "runtimes"
+# As npm's packages name them.
+ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,13 @@ class Image:
     folders: list[str]
     python: str | None
     requirements: str | None
+    # The runtime's folder, whose files are in /var/runtime before these commands run on the building
+    # machine; then the files that are listed have these hashes.
+    runtime: str | None
+    make: list[list[str]]
+    needs: list[str]
+    remove: list[str]
+    sha256: dict[str, str]
     environment: dict[str, str]
     user: User
     workdir: str
@@ -53,13 +65,45 @@ def description() -> dict:
     return tomllib.loads(DESCRIPTION.read_text())
 
 
+@cache
+def images() -> dict[str, dict]:
+    """Each image's own table."""
+    found = dict(description()["image"])
+    for file in sorted(RUNTIMES.glob("*/runtime.toml")):
+        runtime = tomllib.loads(file.read_text())
+        if contents := runtime["image"].get("contents"):
+            for name, values in runtime["runtime"].items():
+                own = {**contents, "kind": "instance", "runtime": file.parent.name}
+                own["environment"] = variables(runtime)
+                found[name] = filled(own, {**values, "code": "/var/task", "opt": "/opt", "runtime": "/var/runtime"})
+    return found
+
+
+def variables(runtime: dict) -> dict[str, str]:
+    """What its description says of an image's environment."""
+    said = {**runtime.get("environment", {}), **runtime["image"].get("environment", {})}
+    return {name: ":".join(value) if isinstance(value, list) else value for name, value in said.items()}
+
+
+def filled(value, values: dict[str, str]):
+    """With placeholders as operator/runtimes/src/template.rs has them; `root` knows the rest."""
+    match value:
+        case str():
+            return re.sub(r"(?<!\$)\{([a-z_]+)\}", lambda found: values.get(found[1], found[0]), value)
+        case list():
+            return [filled(item, values) for item in value]
+        case dict():
+            return {filled(key, values): filled(item, values) for key, item in value.items()}
+    return value
+
+
 def names() -> list[str]:
-    return sorted(description()["image"])
+    return sorted(images())
 
 
 def image(name: str) -> Image:
     whole = description()
-    own = whole["image"][name]
+    own = images()[name]
     kind, every = whole[own["kind"]], whole["all"]
     parts = (every, kind, own)
     return Image(
@@ -71,6 +115,11 @@ def image(name: str) -> Image:
         folders=kind["folders"],
         python=own.get("python"),
         requirements=own.get("requirements"),
+        runtime=own.get("runtime"),
+        make=own.get("make", []),
+        needs=own.get("needs", []),
+        remove=own.get("remove", []),
+        sha256=own.get("sha256", {}),
         environment=merged("environment", parts),
         user=User(**whole["user"]),
         workdir=kind["workdir"],

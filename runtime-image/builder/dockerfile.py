@@ -15,13 +15,13 @@ TEMPLATE = """\
 # Made by `runtime-image/build dockerfiles` from images.toml; not edited by hand.
 #
 #   docker build -t NAME -f runtime-image/dockerfiles/{file} \\
-#       --build-context programs=target/release runtime-image
+#       --build-context programs=target/release {context}runtime-image
 FROM {base} AS root
 RUN apt-get update && apt-get install --yes --no-install-recommends {packages}
 COPY build images.toml /source/
 COPY builder /source/builder
 COPY requirements /source/requirements
-RUN /source/build root {name} /image
+{copy}RUN /source/build root {name} /image
 COPY --from=programs --chmod=755 {program} /image{entrypoint}
 
 FROM scratch
@@ -42,7 +42,9 @@ def text(image: Image) -> str:
     return TEMPLATE.format(
         file=place(image).name,
         base=stage["base"],
-        packages=" ".join(stage["packages"]),
+        packages=" ".join([*stage["packages"], *image.needs]),
+        context="--build-context runtimes=runtimes " if image.runtime else "",
+        copy=f"COPY --from=runtimes {image.runtime} /runtimes/{image.runtime}\n" if image.runtime else "",
         name=image.name,
         program=image.program,
         entrypoint=image.entrypoint,

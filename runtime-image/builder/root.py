@@ -5,15 +5,17 @@ configured: what their scripts would have done and an image needs is done here, 
 each machine. Runs as root, with no more than a container's build has: no mount, no namespace.
 """
 
+import hashlib
 import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from .description import SOURCE, Image
+from .description import ARCHITECTURES, RUNTIMES, SOURCE, Image, filled
 
 PACKAGE_LISTS = "var/lib/dpkg/status.d"
+JAVA_CERTIFICATES = "usr/share/ca-certificates-java/ca-certificates-java.jar"
 
 # Nothing that runs reads these. The copyright notices stay.
 UNREAD = [
@@ -91,6 +93,8 @@ def make(image: Image, root: Path) -> None:
     folders(image, root)
     if image.requirements:
         install_client(image, root)
+    if image.runtime:
+        make_client(image, root)
     if image.python:
         compile_modules(image, root)
     run("ldconfig", "-r", str(root))
@@ -134,6 +138,26 @@ def certificates(root: Path) -> None:
     bundle = root / "etc/ssl/certs/ca-certificates.crt"
     bundle.parent.mkdir(parents=True, exist_ok=True)
     bundle.write_text("".join(part.read_text().rstrip("\n") + "\n" for part in parts))
+    if (root / JAVA_CERTIFICATES).exists():
+        java_certificates(root, parts)
+
+
+def java_certificates(root: Path, parts: list[Path]) -> None:
+    """The same authorities as Java reads them, by the program that Debian's package has for it."""
+    (root / "etc/ssl/certs/java").mkdir(exist_ok=True)
+    java = next(root.glob("usr/lib/jvm/java-*-openjdk-*/bin/java"))
+    lines = "".join(f"+/{part.relative_to(root)}\n" for part in parts)
+    command = ["chroot", str(root), "/usr/bin/env", "-i", f"LD_LIBRARY_PATH={java_libraries(root)}"]
+    command += [f"/{java.relative_to(root)}", "-jar", f"/{JAVA_CERTIFICATES}", "-storepass", "changeit"]
+    done = subprocess.run(command, input=lines, text=True, capture_output=True)
+    if done.returncode != 0 or not (root / "etc/ssl/certs/java/cacerts").exists():
+        raise Failed(f"Java's certificates: {done.stdout}{done.stderr}")
+
+
+def java_libraries(root: Path) -> str:
+    """Java's programs look beside themselves, which takes a /proc."""
+    found = [f"/{path.relative_to(root)}" for path in root.glob("usr/lib/jvm/java-*-openjdk-*/lib")]
+    return ":".join(path + below for path in found for below in ("", "/server", "/jli"))
 
 
 def strip(root: Path) -> None:
@@ -193,6 +217,24 @@ def install_client(image: Image, root: Path) -> None:
     )
 
 
+def make_client(image: Image, root: Path) -> None:
+    """The files of the runtime's folder, and what is made with them, here and not in the root."""
+    place = root / image.environment["LAMBDA_RUNTIME_DIR"].lstrip("/")
+    for file in sorted((RUNTIMES / image.runtime).iterdir()):
+        if file.name != "runtime.toml":
+            shutil.copy(file, place)
+    values = {"out": str(place), "root": str(root), "arch": ARCHITECTURES[platform.machine()]}
+    for command in filled(image.make, values):
+        run(*command)
+    for pattern in image.remove:
+        for path in place.glob(pattern):
+            remove(path)
+    for name, expected in image.sha256.items():
+        got = hashlib.sha256((root / name.lstrip("/")).read_bytes()).hexdigest()
+        if got != expected:
+            raise Failed(f"{name} has SHA-256 {got}, not {expected}")
+
+
 def compile_modules(image: Image, root: Path) -> None:
     """Byte code, since an instance cannot write it. Bound to no time: files' times are changed later."""
     where = [f"/usr/lib/{image.python}", image.environment["LAMBDA_RUNTIME_DIR"]]
@@ -204,6 +246,7 @@ def compile_modules(image: Image, root: Path) -> None:
 def check_libraries(root: Path) -> None:
     """No program or library asks for one that is not in the image."""
     loader = next(root.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*"))
+    java = java_libraries(root)
     missing = []
     for path in sorted(root.rglob("*")):
         if path.is_symlink() or not path.is_file():
@@ -212,7 +255,7 @@ def check_libraries(root: Path) -> None:
             if file.read(4) != b"\x7fELF":
                 continue
         inside = [f"/{file.relative_to(root)}" for file in (loader, path)]
-        command = ["chroot", str(root), inside[0], "--list", inside[1]]
+        command = ["chroot", str(root), inside[0], "--library-path", java, "--list", inside[1]]
         listed = subprocess.run(command, capture_output=True, text=True)
         missing += [f"{inside[1]}: {line.strip()}" for line in listed.stdout.splitlines() if "not found" in line]
         missing += [listed.stderr.strip()] if "cannot open shared object" in listed.stderr else []

@@ -30,8 +30,9 @@ class Archive:
 
 @pytest.fixture(scope="session")
 def archives():
-    run(sys.executable, BUILD, "archives")
-    return {name: Archive(name) for name in ("custom", "pilotlight", "python3.11")}
+    names = ("custom", "pilotlight", "python3.11")
+    run(sys.executable, BUILD, "archives", *names)
+    return {name: Archive(name) for name in names}
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,8 @@ def test_a_dockerfile_configures_what_the_archive_configures(name, archives):
 
 
 def test_the_client_is_the_version_that_runs_locally():
-    local = (REPOSITORY / "operator/cli/src/local/python.rs").read_text()
-    pin = re.search(r'CLIENT: &str = "(.*)";', local).group(1)
+    local = (REPOSITORY / "runtimes/python/runtime.toml").read_text()
+    pin = re.search(r"installing (\S+) \(once\)", local).group(1)
     requirements = (REPOSITORY / "runtime-image/requirements/python3.11.txt").read_text()
     assert f"\n{pin} \\" in requirements
 

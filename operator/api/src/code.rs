@@ -101,6 +101,41 @@ pub struct Archive {
     pub sha256: Sha256,
 }
 
+/// Archives that are unpacked under `/opt`, in this order; a later one's files win.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Archive>", into = "Vec<Archive>")]
+pub struct Layers(Vec<Archive>);
+
+impl Layers {
+    /// As many as the original platform takes.
+    pub const LIMIT: usize = 5;
+
+    pub fn iter(&self) -> impl Iterator<Item = &Archive> {
+        self.0.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<Vec<Archive>> for Layers {
+    type Error = InvalidCode;
+
+    fn try_from(archives: Vec<Archive>) -> Result<Self, InvalidCode> {
+        match archives.len() {
+            0..=Self::LIMIT => Ok(Self(archives)),
+            more => Err(InvalidCode::Layers(more)),
+        }
+    }
+}
+
+impl From<Layers> for Vec<Archive> {
+    fn from(layers: Layers) -> Self {
+        layers.0
+    }
+}
+
 /// A text that cannot be the place of a function's code.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidCode {
@@ -125,6 +160,8 @@ pub enum InvalidCode {
     Sha256(String),
     #[error("must be 1 to 253 characters: a-z, 0-9, `-` and `.`, got `{0}`")]
     ConfigMap(String),
+    #[error("must be at most {limit} archives, got {0}", limit = Layers::LIMIT)]
+    Layers(usize),
     #[error("must be an image such as `registry/name:tag`, without spaces, got `{0}`")]
     Image(String),
 }

@@ -16,7 +16,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::code::Code;
+use crate::code::{Code, Layers};
 use crate::pod::{EnvironmentSource, PodSettings};
 
 /// A function: what runs, and within which limits.
@@ -90,7 +90,7 @@ pub struct Metadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FunctionSpec {
     pub runtime: Runtime,
-    /// Absent: the runtime's default; [`FunctionSpec::handler`] resolves it.
+    /// Absent: the runtime's default, which its description in `pilotlight-runtimes` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<Handler>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +108,9 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment_from: Vec<EnvironmentSource>,
     pub code: Code,
+    /// Archives unpacked under `/opt`, where each runtime looks for libraries.
+    #[serde(default, skip_serializing_if = "Layers::is_empty")]
+    pub layers: Layers,
     /// Size of one instance's `/tmp`, in MiB: 512 (default) to 10240.
     #[serde(default)]
     pub ephemeral_storage: EphemeralStorageMiB,
@@ -123,15 +126,6 @@ pub struct FunctionSpec {
     /// Where the pods of a cluster run and as whom.
     #[serde(default, skip_serializing_if = "PodSettings::is_empty")]
     pub pod: PodSettings,
-}
-
-impl FunctionSpec {
-    /// The entry point: the named one, else the runtime's default.
-    pub fn handler(&self) -> Handler {
-        self.handler
-            .clone()
-            .unwrap_or_else(|| self.runtime.default_handler())
-    }
 }
 
 /// How many events run and wait at a time.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::function::{FunctionName, Handler};
 use pilotlight_core::wire::InstanceConfig;
 
 use crate::function::{ErrorDetail, FunctionSpec};
@@ -20,6 +20,8 @@ pub const LATEST: &str = "$LATEST";
 pub struct Launch {
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// The entry point: the function's own, or the runtime's default.
+    pub handler: Handler,
     /// The working directory: where the function's code lies.
     pub task_root: PathBuf,
     /// What the runtime adds to the environment (search paths, its own name).
@@ -63,7 +65,7 @@ pub fn compose(
         ),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
         ("LAMBDA_TASK_ROOT", launch.task_root.display().to_string()),
-        ("_HANDLER", spec.handler().to_string()),
+        ("_HANDLER", launch.handler.to_string()),
     ];
     let own = spec
         .environment

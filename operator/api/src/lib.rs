@@ -23,8 +23,8 @@ mod schema;
 mod text;
 
 pub use code::{
-    Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Sha256, SourceFiles,
-    SourceName,
+    Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
+    SourceFiles, SourceName,
 };
 pub use function::{
     ApiVersion, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,

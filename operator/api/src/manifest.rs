@@ -28,6 +28,8 @@ pub struct Manifest {
     pub line: u64,
     /// Column of `metadata.name`, in characters from 1.
     pub column: u64,
+    /// Line and column of `spec.runtime`: which runtimes there are, only the caller knows.
+    pub runtime_at: (u64, u64),
 }
 
 /// What is read first: a document of another kind is told so, not that its fields are unknown.
@@ -44,6 +46,17 @@ struct Header {
 #[derive(Deserialize)]
 struct HeaderMetadata {
     name: Option<Spanned<IgnoredAny>>,
+}
+
+/// Where the runtime is named; read once the function is known to be valid.
+#[derive(Deserialize)]
+struct RuntimePlace {
+    spec: RuntimeField,
+}
+
+#[derive(Deserialize)]
+struct RuntimeField {
+    runtime: Spanned<IgnoredAny>,
 }
 
 /// Reads the functions of one file, in their order; empty documents are skipped.
@@ -89,11 +102,14 @@ fn read_document(file: &Path, document: &Document<'_>) -> Result<Manifest, Manif
     let function = parse(file, document)?;
     let name = header.metadata.and_then(|metadata| metadata.name);
     let at = name.expect("a valid function has a name").referenced;
+    let place: RuntimePlace = parse(file, document)?;
+    let runtime = place.spec.runtime.referenced;
     Ok(Manifest {
         function,
         file: file.to_owned(),
         line: document.lines_before + at.line(),
         column: at.column(),
+        runtime_at: (document.lines_before + runtime.line(), runtime.column()),
     })
 }
 

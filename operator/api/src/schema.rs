@@ -7,10 +7,10 @@
 
 use std::borrow::Cow;
 
-use pilotlight_core::function::Runtime;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
+use crate::code::Layers;
 use crate::function::FunctionSpec;
 
 /// Characters of a function's name.
@@ -44,11 +44,11 @@ fn spec() -> Value {
         "type": "object",
         "required": ["code", "runtime"],
         "properties": {
-            "runtime": {
-                "type": "string",
-                "enum": Runtime::ALL.map(Runtime::as_str),
-                "description": "The language environment; `custom` runs any executable `bootstrap`.",
-            },
+            // Which there are is data that the controller has: another one shows in the status.
+            "runtime": text(63, "The language environment; `custom` runs any `bootstrap`.", &[rule(
+                "self.matches('^[a-z][a-z0-9.-]*$')",
+                "must be a runtime's name such as `python3.11`: a-z, 0-9, `.` and `-`, a letter first",
+            )]),
             "handler": text(128, "The entry point; absent: the runtime's default.", &[rule(
                 &format!("self.matches('^{WORD}+$')"),
                 "must be 1 to 128 characters without spaces, such as `app.handler`",
@@ -59,6 +59,12 @@ fn spec() -> Value {
             "environment": environment(),
             "environmentFrom": environment_from(),
             "code": code(),
+            "layers": {
+                "type": "array",
+                "maxItems": Layers::LIMIT,
+                "items": archive(),
+                "description": "Archives unpacked under `/opt`, in this order.",
+            },
             "ephemeralStorage": number(512, 10240, Some(512), "Size of `/tmp`, in MiB."),
             "concurrency": {
                 "type": "object",
@@ -242,25 +248,29 @@ fn code() -> Value {
                 ],
             },
             "path": text(4096, "A directory beside the manifest; local mode only.", &[]),
-            "archive": {
-                "type": "object",
-                "description": "A zip or tar.gz file and what it must hash to.",
-                "required": ["sha256", "url"],
-                "properties": {
-                    "url": text(2048, "Its address.", &[rule(
-                        &format!("self.matches('^https?://{WORD}+$') && !self.matches('^https?:///')"),
-                        "must be an https:// or http:// address without spaces",
-                    )]),
-                    "sha256": text(256, "Its SHA-256, as `sha256sum` prints it.", &[rule(
-                        "self.matches('^[0-9a-f]{64}$')",
-                        "must be 64 characters 0-9 and a-f, as `sha256sum` prints them",
-                    )]),
-                },
-            },
+            "archive": archive(),
             "configMap": object_name("A config map of the namespace, each key a file."),
             "image": text(1024, "A container image that holds the code.", &[rule(
                 &format!("self.matches('^{WORD}+$')"),
                 "must be an image such as `registry/name:tag`, without spaces",
+            )]),
+        },
+    })
+}
+
+fn archive() -> Value {
+    json!({
+        "type": "object",
+        "description": "A zip or tar.gz file and what it must hash to.",
+        "required": ["sha256", "url"],
+        "properties": {
+            "url": text(2048, "Its address.", &[rule(
+                &format!("self.matches('^https?://{WORD}+$') && !self.matches('^https?:///')"),
+                "must be an https:// or http:// address without spaces",
+            )]),
+            "sha256": text(256, "Its SHA-256, as `sha256sum` prints it.", &[rule(
+                "self.matches('^[0-9a-f]{64}$')",
+                "must be 64 characters 0-9 and a-f, as `sha256sum` prints them",
             )]),
         },
     })

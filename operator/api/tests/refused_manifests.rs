@@ -360,7 +360,7 @@ fn a_text_too_long_for_its_field_is_refused() {
 #[test]
 fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
     let known = "The fields here are runtime, handler, description, memory, timeout, environment, \
-                 environmentFrom, code, ephemeralStorage, concurrency, keepAlive, logging, errors, pod";
+                 environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, pod";
     let typo = format!("9:3: spec.memroy: is not a field: did you mean `memory`? {known}");
     let cases = [
         ("  memroy: 128", typo.as_str()),
@@ -430,9 +430,9 @@ fn a_document_that_is_no_function_of_ours_is_told_so_before_its_fields() {
              The fields here are name, namespace, labels, annotations",
         ),
         (
-            "metadata: {name: a}\nspec: {runtime: python2}",
-            "4:17: spec.runtime: must be one of python3.10, python3.11, python3.12, python3.13, \
-             python3.14, custom, got `python2`",
+            "metadata: {name: a}\nspec: {runtime: Python 3}",
+            "4:17: spec.runtime: must be a runtime's name such as `python3.11`: 1 to 63 characters \
+             a-z, 0-9, `.` and `-`, a letter first, got `Python 3`",
         ),
     ];
     check(header, &cases);

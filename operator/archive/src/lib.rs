@@ -78,11 +78,19 @@ pub fn unpack(file: File, root: &Path) -> Result<()> {
     unpack_within(file, root, UNPACKED_LIMIT)
 }
 
-/// Packs a directory as a tar whose names begin with `prefix`.
+/// Packs what a directory holds as a tar whose names begin with `prefix`, which is there already
+/// where it is unpacked.
 pub fn pack(root: &Path, prefix: &str, to: File) -> Result<File> {
     let mut archive = tar::Builder::new(to);
     archive.follow_symlinks(false);
-    archive.append_dir_all(prefix, root)?;
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = Path::new(prefix).join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => archive.append_dir_all(name, entry.path())?,
+            false => archive.append_path_with_name(entry.path(), name)?,
+        }
+    }
     Ok(archive.into_inner()?)
 }
 

@@ -3,9 +3,11 @@
 //! Owns the arguments and the end; the rest is `pilotlight_controller`'s.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pilotlight_controller::Options;
+use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +46,9 @@ pub(crate) struct Args {
         value_name = "RUNTIME=IMAGE"
     )]
     images: Vec<(String, String)>,
+    /// A folder of further runtimes; see runtimes/README.md.
+    #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
+    runtimes: Option<PathBuf>,
     /// AWS_REGION of the instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -70,6 +75,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         gateway_service: args.gateway_service,
         region: args.region,
         images: BTreeMap::from_iter(args.images),
+        runtimes: Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?,
     };
     runtime.block_on(async {
         let stop = CancellationToken::new();

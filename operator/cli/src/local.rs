@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        code, python, custom, cache
+//!     ▲        code, layers, runtime, tools, steps, custom, cache
 //!     └── watch
 //! ```
 //!
@@ -12,13 +12,16 @@
 mod cache;
 mod code;
 mod custom;
+mod layers;
 mod manifests;
 mod prepare;
 mod print;
-mod python;
 mod reload;
+mod runtime;
 mod signals;
+mod steps;
 mod tool;
+mod tools;
 mod watch;
 
 use std::ffi::OsString;
@@ -30,6 +33,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, LogStore};
+use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +80,9 @@ pub(crate) struct Args {
     /// Where runtimes and libraries are kept [default: pilotlight in the user's cache directory].
     #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// A folder of further runtimes; see runtimes/README.md.
+    #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
+    runtimes: Option<PathBuf>,
     /// The supervisor program [default: the one beside this program].
     #[arg(long, env = "PILOTLIGHT_SUPERVISOR", value_name = "FILE")]
     supervisor: Option<PathBuf>,
@@ -152,7 +159,8 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread: on a laptop it is less work than to share what little there is to do.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("no runtime for the gateway")?;
@@ -164,7 +172,8 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 
 async fn local(args: Args) -> Result<Exit> {
     let mut signals = Signals::listen()?;
-    let found = manifests::find(&args.paths);
+    let runtimes = Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?;
+    let found = manifests::find(&args.paths, &runtimes);
     if !found.errors.is_empty() {
         found.errors.iter().for_each(|error| print::note(error));
         return Ok(Exit::Refused);
@@ -172,7 +181,7 @@ async fn local(args: Args) -> Result<Exit> {
     let supervisor = args.supervisor()?;
     let listener = args.listener().await?;
     let cache = Cache::open(&args.cache()?)?;
-    let mut preparer = Preparer::new(cache, args.machine.search_path.clone());
+    let mut preparer = Preparer::new(runtimes, cache, args.machine.search_path.clone());
 
     let progress = Progress::new();
     let outcome = tokio::select! {

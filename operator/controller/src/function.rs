@@ -388,9 +388,11 @@ impl Function {
             return;
         }
         let known = self.told.as_ref().or(resource.status.as_ref());
+        let handler = build::handler(resource, context.options);
         let trouble = (self.trouble.as_ref(), self.stuck.as_ref());
         let status = status::of(
             resource,
+            handler.as_ref(),
             known,
             self.pods.values(),
             context.demands,

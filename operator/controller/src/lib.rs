@@ -30,6 +30,7 @@ use kube::{Api, Client, Config};
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_core::election::{Loss, Timing};
+use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,7 @@ pub struct Options {
     pub region: String,
     /// The image of each runtime, by the runtime's name.
     pub images: BTreeMap<String, String>,
+    pub runtimes: Runtimes,
 }
 
 /// Why the controller cannot go on.

@@ -7,7 +7,6 @@
 
 mod limit;
 mod name;
-mod runtime;
 
 pub use limit::{
     Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, QueueLimit, Timeout,
@@ -15,6 +14,5 @@ pub use limit::{
 };
 pub use name::{
     EnvName, EnvValue, FunctionName, Handler, InvalidEnvName, InvalidEnvValue, InvalidHandler,
-    InvalidLabel, Namespace,
+    InvalidLabel, InvalidRuntime, Namespace, Runtime,
 };
-pub use runtime::{Runtime, UnknownRuntime};

@@ -81,7 +81,8 @@ pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceConfig {
-    /// Where to listen for leases, `host:port`; port 0 picks one, told by the first log line.
+    /// Where to listen for leases: `host:port`, where port 0 picks one, told by the first log line;
+    /// or [`UNIX`] and the path of a socket.
     pub listen: String,
     /// End when standard input ends: the parent process holds the other end.
     pub ends_with_parent: bool,
@@ -222,6 +223,9 @@ impl<'a> LogRecord<'a> {
         })
     }
 }
+
+/// Begins an address that is the path of a Unix socket.
+pub const UNIX: &str = "unix:";
 
 /// The supervisor's first record: its text is this, then the address it listens on.
 pub const LISTENING: &str = "LISTENING ";

@@ -5,9 +5,13 @@
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use pilotlight_core::wire;
 
 use crate::catalog::Deployment;
 
@@ -39,10 +43,30 @@ pub trait Backend: Debug + Send + Sync {
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
 }
 
+/// Where an instance takes leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// The path of a socket, on this machine.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = AddrParseError;
+
+    /// As a supervisor tells it.
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.strip_prefix(wire::UNIX) {
+            Some(path) => Ok(Address::Unix(path.into())),
+            None => text.parse().map(Address::Tcp),
+        }
+    }
+}
+
 /// An instance that is up. Dropping it gives it up.
 pub trait Running: Send + Sync {
     /// Where it takes leases.
-    fn address(&self) -> SocketAddr;
+    fn address(&self) -> Address;
 
     /// Waits for its end; says how it ended. May be asked again.
     fn wait(&mut self) -> Promise<'_, Arc<str>>;

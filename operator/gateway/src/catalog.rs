@@ -16,6 +16,7 @@ use crate::metrics::FunctionMetrics;
 #[derive(Clone, Debug)]
 pub struct Deployment {
     pub name: FunctionName,
+    /// With its handler, where a default is known.
     pub spec: FunctionSpec,
     /// Changes with manifest, code or runtime; then all instances are replaced.
     pub revision: String,

@@ -386,7 +386,13 @@ impl Functions {
 /// `None`: the controller says what is wrong with it; to callers it does not exist.
 fn deployment(function: &FunctionResource) -> Option<Deployment> {
     let name = FunctionName::try_from(function.name_any()).ok()?;
-    let spec = function.spec.clone();
+    let mut spec = function.spec.clone();
+    // The controller knows the runtimes, and writes their default.
+    let told = function
+        .status
+        .as_ref()
+        .map(|status| status.handler.parse());
+    spec.handler = spec.handler.or_else(|| told?.ok());
     let modified = function.creation_timestamp();
     let modified = modified.and_then(|at| jiff::Timestamp::from_second(at.0.as_second()).ok());
     Some(Deployment {

@@ -19,11 +19,12 @@ use pilotlight_core::instance::Status;
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::wire;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Reservation, Running};
+use crate::backend::{Address, Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply, Report};
 
@@ -70,7 +71,8 @@ impl Link {
     }
 }
 
-type Connection = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+type Stream = Either<TcpStream, UnixStream>;
+type Connection = Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>;
 
 /// Has the instance of this name up and runs it to its end; returns why it ended.
 pub(crate) async fn run(
@@ -115,7 +117,7 @@ async fn serve(
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Arc<str> {
-    let address = process.address();
+    let address = &process.address();
     let (mut sender, mut connection) = match connect(address).await {
         Ok(connected) => connected,
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
@@ -164,18 +166,22 @@ async fn lost(
     }
 }
 
-async fn open(address: std::net::SocketAddr) -> io::Result<TcpStream> {
+async fn open(address: &Address) -> io::Result<Stream> {
+    let address = match address {
+        Address::Tcp(address) => *address,
+        Address::Unix(path) => return UnixStream::connect(path).await.map(Either::Right),
+    };
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(SILENCE))?;
-    Ok(stream)
+    Ok(Either::Left(stream))
 }
 
 async fn connect(
-    address: std::net::SocketAddr,
+    address: &Address,
 ) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
     let stream = tokio::time::timeout(SILENCE, open(address)).await??;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -183,7 +189,7 @@ async fn connect(
 }
 
 /// Tells the driver each condition that the instance tells; ends with the stream.
-async fn follow_status(link: &Link, address: std::net::SocketAddr) {
+async fn follow_status(link: &Link, address: &Address) {
     let stream = async {
         let stream = open(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;

@@ -11,6 +11,9 @@
 //!    └─► logs_api ─► log_store ◄──────────────┘
 //! ```
 
+// What several gateways need, one alone does not.
+#![cfg_attr(not(feature = "cluster"), allow(dead_code))]
+
 mod backend;
 pub mod catalog;
 #[cfg(feature = "cluster")]
@@ -28,7 +31,7 @@ mod peers;
 pub mod process;
 mod server;
 
-pub use backend::{Backend, Promise, Reservation, Running};
+pub use backend::{Address, Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use log_store::{LogEntry, LogStore};
 pub use server::{Config, Gateway};

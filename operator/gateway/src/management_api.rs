@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use pilotlight_core::function::Runtime;
+use pilotlight_core::function::Handler;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -141,15 +141,16 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         .iter()
         .map(|(name, value)| (name.to_string(), json!(value.to_string())))
         .collect();
-    let runtime = match spec.runtime {
-        Runtime::Custom => "provided.al2023",
-        named => named.as_str(),
+    // What the service model calls a function that brings its own.
+    let runtime = match spec.runtime.as_str() {
+        "custom" => "provided.al2023",
+        named => named,
     };
     json!({
         "FunctionName": deployment.name.as_str(),
         "FunctionArn": app.scope.arn(deployment.name.as_str()),
         "Runtime": runtime,
-        "Handler": spec.handler().to_string(),
+        "Handler": spec.handler.as_ref().map_or("", Handler::as_str),
         "Description": spec.description.as_ref().map_or("", |text| text.as_str()),
         "Timeout": spec.timeout.get(),
         "MemorySize": spec.memory.get(),

@@ -3,7 +3,6 @@
 //! Starts and ends them for `instance`, and puts what they log into `log_store`. The supervisor
 //! ends with this process (its standard input is ours), and its runtime with it. Decides nothing.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,19 +11,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord};
+use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord, UNIX};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Backend, Promise, Reservation, Running};
+use crate::backend::{Address, Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::log_store::{LogEntry, LogStore};
 use crate::server::Config;
 
 /// A supervisor that has not said where it listens by then will not.
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// Digits of an instance's name in that of its socket.
+const SOCKET_NAME: usize = 16;
 /// How long a supervisor may take to end its runtime before it is killed.
 const END_LIMIT: Duration = Duration::from_secs(3);
 
@@ -78,26 +79,32 @@ impl ProcessBackend {
         let Source::Local(launch) = &deployment.source else {
             return Err(StartError::NotLocal);
         };
+        // Short, as paths of sockets have to be; the name is told apart by less than all of it.
+        let socket = self.root.join(format!("{}.sock", &instance[..SOCKET_NAME]));
         let place = Place {
             instance,
             date: &Timestamp::now().strftime("%Y/%m/%d").to_string(),
             region: &self.region,
-            listen: "127.0.0.1:0",
+            // Cheaper than a port, and nobody else's to call.
+            listen: &format!("{UNIX}{}", socket.display()),
             ends_with_parent: true,
         };
         let mut config = compose(function, &deployment.spec, launch, place);
-        let scratch = Scratch(self.root.join(format!("{function}-{instance}")));
-        std::fs::create_dir_all(&scratch.0).map_err(|source| StartError::Scratch {
-            path: scratch.0.clone(),
+        let scratch = Scratch {
+            directory: self.root.join(format!("{function}-{instance}")),
+            socket,
+        };
+        std::fs::create_dir_all(&scratch.directory).map_err(|source| StartError::Scratch {
+            path: scratch.directory.clone(),
             source,
         })?;
-        let temporary = scratch.0.display().to_string();
+        let temporary = scratch.directory.display().to_string();
         config.environment.insert("TMPDIR".to_owned(), temporary);
         let config = serde_json::to_string(&config).expect("the configuration has string keys");
         let mut child = Command::new(&self.supervisor)
             .env_clear()
             .env(CONFIG_VARIABLE, config)
-            .current_dir(&scratch.0)
+            .current_dir(&scratch.directory)
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -166,14 +173,19 @@ impl Backend for ProcessBackend {
     fn observe(&self, _: &Deployment, _: usize, _: usize) {}
 }
 
-/// An instance's directory for temporary files; gone with it.
+/// An instance's directory for temporary files, and its socket; gone with it.
 #[derive(Debug)]
-struct Scratch(PathBuf);
+struct Scratch {
+    directory: PathBuf,
+    socket: PathBuf,
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "a scratch directory is left");
+        // It is not there if the supervisor never came to listen.
+        let _ = std::fs::remove_file(&self.socket);
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            tracing::warn!(path = %self.directory.display(), %error, "a scratch directory is left");
         }
     }
 }
@@ -184,14 +196,14 @@ pub(crate) struct InstanceProcess {
     child: Child,
     /// Held open while the supervisor shall run.
     lifeline: Option<ChildStdin>,
-    address: SocketAddr,
+    address: Address,
     logs: JoinHandle<String>,
     _scratch: Scratch,
 }
 
 impl Running for InstanceProcess {
-    fn address(&self) -> SocketAddr {
-        self.address
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 
     fn wait(&mut self) -> Promise<'_, Arc<str>> {
@@ -224,7 +236,7 @@ struct LogReader {
 }
 
 impl LogReader {
-    async fn records(&self, from: impl AsyncRead + Unpin, tell: oneshot::Sender<SocketAddr>) {
+    async fn records(&self, from: impl AsyncRead + Unpin, tell: oneshot::Sender<Address>) {
         let mut lines = BufReader::new(from).lines();
         let mut tell = Some(tell);
         while let Ok(Some(line)) = lines.next_line().await {

@@ -22,10 +22,9 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::wire::{self, Claim, InstanceConfig, Unclaimed};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::connection;
+use crate::connection::Listener;
 use crate::control_api::{Reply, plain};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
@@ -47,7 +46,7 @@ struct Waiting {
 
 /// Waits for a claim and its code; `None` when it is told to end instead.
 pub(crate) async fn wait(
-    listener: &TcpListener,
+    listener: &Listener,
     unclaimed: Unclaimed,
     own: Option<InstanceConfig>,
 ) -> anyhow::Result<Option<Claimed>> {
@@ -61,8 +60,10 @@ pub(crate) async fn wait(
     let connections = GracefulShutdown::new();
     let claimed = loop {
         let stream = tokio::select! {
-            stream = connection::next(listener) => stream,
+            // First: who comes after a claim is answered comes to what it has become.
+            biased;
             told = &mut told => break told.context("the claim was given up")?,
+            stream = listener.next() => stream,
         };
         let waiting = waiting.clone();
         let service = service_fn(move |request| {

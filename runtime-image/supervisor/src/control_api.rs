@@ -22,13 +22,13 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::instance::{Refusal, Status};
 use pilotlight_core::wire;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::body::{self, Payload};
+use crate::claim;
+use crate::connection::Listener;
 use crate::invocation::{Answer, Call};
 use crate::worker::Shared;
-use crate::{claim, connection};
 
 pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -38,7 +38,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Serves until `end`, then lets what is under way be written.
 /// `instance`: the name that this one was claimed as, if it was.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     worker: Shared,
     instance: Option<String>,
     end: Rc<Notify>,
@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let connections = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
-            stream = connection::next(&listener) => stream,
+            stream = listener.next() => stream,
             () = end.notified() => break,
         };
         let (worker, instance) = (worker.clone(), instance.clone());

@@ -4,7 +4,6 @@
 //! along all that the runtime process started. Waits without polling.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,11 +11,11 @@ use std::time::Duration;
 use anyhow::Context;
 use pilotlight_core::wire::{InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::connection::{self, Listener};
 use crate::worker::{Shared, Worker};
 use crate::{claim, control_api, environment, log, process, runtime_api};
 
@@ -36,11 +35,11 @@ pub(crate) async fn run(purpose: Purpose) -> anyhow::Result<()> {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
         Purpose::Wait(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),
     };
-    let control = TcpListener::bind(listen)
+    let control = Listener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
     let mut outside = Outside::new(ends_with_parent)?;
-    log::announce(control.local_addr()?).context("standard output is closed")?;
+    log::announce(&control.address()?).context("standard output is closed")?;
     let (instance, config) = match purpose {
         Purpose::Run(config) => (None, config),
         Purpose::Wait(unclaimed, config) => {
@@ -61,7 +60,7 @@ pub(crate) async fn run(purpose: Purpose) -> anyhow::Result<()> {
 async fn instance_of(
     mut config: InstanceConfig,
     instance: Option<String>,
-    control: TcpListener,
+    control: Listener,
     mut outside: Outside,
 ) -> anyhow::Result<()> {
     anyhow::ensure!(
@@ -70,17 +69,22 @@ async fn instance_of(
     );
     config.environment = environment::complete(config.environment, std::env::vars_os());
     process::become_reaper().context("cannot become the reaper of the runtime's children")?;
-    let runtime = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let runtime = runtime.context("cannot listen for the runtime process")?;
+    let runtime = connection::loopback().await;
+    let (runtime, api) = runtime.context("cannot listen for the runtime process")?;
 
-    let worker = Worker::new(config, runtime.local_addr()?);
+    let worker = Worker::new(config, api);
     let log = tokio::task::spawn_local(log::write_out(worker.clone()));
     let closing = Rc::new(Notify::new());
     let control = control_api::serve(control, worker.clone(), instance, closing.clone());
     let control = tokio::task::spawn_local(control);
     let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
     worker.borrow_mut().boot();
-    outside.drive(&worker).await;
+    // A task like all others: the outermost future is woken by a write to this process itself.
+    let driven = worker.clone();
+    let drive = async move { outside.drive(&driven).await };
+    tokio::task::spawn_local(drive)
+        .await
+        .context("the worker broke")?;
 
     runtime.abort();
     worker.borrow_mut().end();

@@ -7,7 +7,6 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
@@ -82,7 +81,7 @@ impl Log {
 }
 
 /// The first record: tells the parent where leases are taken. Nothing waits in the pipe yet.
-pub(crate) fn announce(listening: SocketAddr) -> io::Result<()> {
+pub(crate) fn announce(listening: &str) -> io::Result<()> {
     let record = LogRecord {
         time: &format!("{:.6}", jiff::Timestamp::now()),
         source: LogSource::Platform,

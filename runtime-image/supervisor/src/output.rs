@@ -26,6 +26,8 @@ pub(crate) struct Output {
     pub(crate) source: LogSource,
     /// The beginning of a line whose end is not there yet.
     partial: Vec<u8>,
+    /// What is read goes here first: reused, as it is asked for with each event.
+    chunk: Vec<u8>,
     /// The line at hand has reached the limit: the rest of it is thrown away.
     cut: bool,
 }
@@ -44,27 +46,32 @@ impl Output {
             pipe,
             source,
             partial: Vec::new(),
+            chunk: vec![0; CHUNK],
             cut: false,
         })
     }
 
     /// Reads what is there.
     pub(crate) fn drain(&mut self, mut emit: impl FnMut(LogSource, &str)) -> Drained {
-        let mut chunk = [0; CHUNK];
+        let mut chunk = std::mem::take(&mut self.chunk);
         let mut total = 0;
-        while total < DRAIN_LIMIT {
+        let drained = loop {
+            if total >= DRAIN_LIMIT {
+                break Drained::More;
+            }
             match self.read(&mut chunk) {
-                Ok(0) => return Drained::End,
+                Ok(0) => break Drained::End,
                 Ok(size) => {
                     self.split(&chunk[..size], &mut emit);
                     total += size;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,
-                Err(_) => return Drained::End,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Drained::Empty,
+                Err(_) => break Drained::End,
             }
-        }
-        Drained::More
+        };
+        self.chunk = chunk;
+        drained
     }
 
     /// Straight from the pipe, as tokio's readiness may lag behind; and when the pipe is empty

@@ -15,10 +15,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
 use pilotlight_core::wire;
-use tokio::net::TcpListener;
 
 use crate::body::{self, JSON, Payload};
-use crate::connection;
+use crate::connection::Listener;
 use crate::invocation::{Delivery, Posted};
 use crate::worker::Shared;
 
@@ -34,9 +33,9 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const HEAD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Serves as long as the instance lives.
-pub(crate) async fn serve(listener: TcpListener, worker: Shared) {
+pub(crate) async fn serve(listener: Listener, worker: Shared) {
     loop {
-        let stream = connection::next(&listener).await;
+        let stream = listener.next().await;
         let worker = worker.clone();
         let service = service_fn(move |request| {
             let worker = worker.clone();

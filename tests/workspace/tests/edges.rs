@@ -85,6 +85,17 @@ fn the_manifests_have_no_behaviour() {
 }
 
 #[test]
+fn archives_know_nothing_of_functions() {
+    assert_never("pilotlight-archive", &["pilotlight-core", "tokio"]);
+}
+
+#[test]
+fn the_descriptions_of_runtimes_know_neither_manifests_nor_the_cluster() {
+    assert_never("pilotlight-runtimes", &KUBE);
+    assert_never("pilotlight-runtimes", &["tokio", "pilotlight-api"]);
+}
+
+#[test]
 fn the_gateway_does_not_know_the_command_line() {
     assert_never(
         "pilotlight-gateway",

@@ -28,6 +28,21 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
+    /// That there is no runtime of this name; `known`: the names that there are.
+    pub fn unknown_runtime(manifest: &Manifest, known: &str) -> Self {
+        let (line, column) = manifest.runtime_at;
+        Self {
+            file: manifest.file.clone(),
+            line,
+            column,
+            field: "spec.runtime".to_owned(),
+            message: format!(
+                "must be one of {known}, got `{}`",
+                manifest.function.spec.runtime
+            ),
+        }
+    }
+
     pub(super) fn taken_name(manifest: &Manifest, first: &Manifest) -> Self {
         let name = &manifest.function.metadata.name;
         let Manifest {

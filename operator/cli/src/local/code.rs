@@ -97,7 +97,7 @@ fn existing(directory: &Path) -> Result<PathBuf> {
 }
 
 /// The directory that holds the archive's content.
-async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf> {
+pub(super) async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf> {
     let fetch = async |root: &Path| {
         let (root, archive) = (root.to_owned(), archive.clone());
         tokio::task::spawn_blocking(move || {

@@ -10,15 +10,17 @@ use anyhow::{Result, bail};
 
 use super::code::is_executable;
 
-/// Where a layer or the runtime's image would bring one, after the code.
-const ELSEWHERE: [&str; 2] = ["/opt", "/var/runtime"];
+/// Where layers and the runtime's image would bring one, after the code.
+const LAYERS: &str = "/opt";
+const RUNTIME: &str = "/var/runtime";
 
-/// The program that runs the function.
+/// The program that runs the function; `opt`: where its layers lie.
 ///
 /// # Errors
 /// Names the field that leads to the code, and what is missing in it.
-pub(crate) fn bootstrap(code: &Path) -> Result<PathBuf> {
-    let directories = [code].into_iter().chain(ELSEWHERE.map(Path::new));
+pub(crate) fn bootstrap(code: &Path, opt: Option<&Path>) -> Result<PathBuf> {
+    let layers = opt.unwrap_or(Path::new(LAYERS));
+    let directories = [code, layers, Path::new(RUNTIME)];
     for path in directories.map(|directory| directory.join("bootstrap")) {
         match fs::metadata(&path) {
             Ok(file) if is_executable(&file) => return Ok(path),
@@ -45,18 +47,22 @@ mod tests {
     #[test]
     fn a_bootstrap_must_be_there_and_executable() {
         let code = tempfile::tempdir().expect("a directory");
-        let missing = bootstrap(code.path()).expect_err("empty").to_string();
+        let missing = bootstrap(code.path(), None).expect_err("empty").to_string();
         assert!(missing.contains("there is no `bootstrap`"), "{missing}");
 
         let path = code.path().join("bootstrap");
         fs::write(&path, "#!/bin/sh").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
-        let plain = bootstrap(code.path())
+        let plain = bootstrap(code.path(), None)
             .expect_err("not executable")
             .to_string();
         assert!(plain.contains("chmod +x"), "{plain}");
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
-        assert_eq!(bootstrap(code.path()).expect("executable"), path);
+        assert_eq!(bootstrap(code.path(), None).expect("executable"), path);
+        let layer = code.path();
+        let code = tempfile::tempdir().expect("a directory");
+        let found = bootstrap(code.path(), Some(layer));
+        assert_eq!(found.expect("of the layer"), path);
     }
 }

@@ -10,7 +10,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pilotlight_api::{self as api, Manifest};
+use pilotlight_api::{self as api, Manifest, ManifestError};
+use pilotlight_runtimes::Runtimes;
 
 /// What the paths hold.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ pub(crate) struct Found {
 }
 
 /// Reads all manifests of the paths; a file named twice is read once.
-pub(crate) fn find(paths: &[PathBuf]) -> Found {
+pub(crate) fn find(paths: &[PathBuf], runtimes: &Runtimes) -> Found {
     let mut found = Found::default();
     let mut files = Vec::new();
     for path in paths {
@@ -58,6 +59,11 @@ pub(crate) fn find(paths: &[PathBuf]) -> Found {
             Err(errors) => found.errors.extend(errors.iter().map(ToString::to_string)),
         }
     }
+    let is_unknown = |one: &&Manifest| runtimes.get(&one.function.spec.runtime).is_none();
+    let unknown = found.manifests.iter().filter(is_unknown);
+    let unknown = unknown.map(|one| ManifestError::unknown_runtime(one, &runtimes.names()));
+    let unknown: Vec<_> = unknown.map(|error| error.to_string()).collect();
+    found.errors.extend(unknown);
     let duplicates = api::duplicates(&found.manifests);
     found
         .errors
@@ -169,7 +175,7 @@ mod tests {
             write(root.path(), file, &manifest(name));
         }
         write(root.path(), "other.yaml", "apiVersion: apps/v1\nkind: [");
-        let found = find(&[root.path().to_owned()]);
+        let found = find(&[root.path().to_owned()], &Runtimes::built_in());
         assert_eq!(names(&found), ["a", "b"]);
         let directories: Vec<_> = found.directories.into_iter().collect();
         let root = root.path();
@@ -183,7 +189,10 @@ mod tests {
     fn a_file_named_twice_is_read_once() {
         let root = tempfile::tempdir().expect("a directory");
         let file = write(root.path(), "a.yaml", &manifest("a"));
-        let found = find(&[file, root.path().to_owned(), root.path().join(".")]);
+        let found = find(
+            &[file, root.path().to_owned(), root.path().join(".")],
+            &Runtimes::built_in(),
+        );
         assert_eq!(names(&found), ["a"]);
     }
 
@@ -196,7 +205,10 @@ mod tests {
             "two.yaml",
             &manifest("two").replace("custom", "cobol"),
         );
-        let found = find(&[root.path().to_owned(), root.path().join("absent.yaml")]);
+        let found = find(
+            &[root.path().to_owned(), root.path().join("absent.yaml")],
+            &Runtimes::built_in(),
+        );
         assert_eq!(found.errors.len(), 3, "{:#?}", found.errors);
         let errors = found.errors.join("\n");
         for part in [
@@ -214,7 +226,7 @@ mod tests {
     fn a_directory_without_manifests_is_an_error() {
         let root = tempfile::tempdir().expect("a directory");
         write(root.path(), "values.yaml", "a: 1");
-        let found = find(&[root.path().to_owned()]);
+        let found = find(&[root.path().to_owned()], &Runtimes::built_in());
         assert!(
             found.errors[0].contains("no manifest in this directory"),
             "{:?}",

@@ -7,21 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
-use pilotlight_api::Manifest;
 use pilotlight_api::instance_config::Launch;
+use pilotlight_api::{FunctionSpec, Manifest};
 use pilotlight_core::function::Runtime;
 use pilotlight_gateway::{Deployment, Source};
+use pilotlight_runtimes::{Description, Runtimes};
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::code;
-use super::custom;
+use super::layers;
 use super::print::Progress;
-use super::python::{self, Environment};
+use super::runtime::{self, Parts, Ready};
 
 /// What came of a set of manifests.
 #[derive(Debug, Default)]
@@ -36,19 +38,25 @@ pub(crate) struct Outcome {
 /// Prepares functions, and remembers the runtimes it has prepared.
 #[derive(Debug)]
 pub(crate) struct Preparer {
+    runtimes: Runtimes,
     cache: Cache,
     /// The machine's `PATH`.
     search_path: OsString,
-    environments: HashMap<Runtime, Environment>,
+    ready: HashMap<Runtime, Ready>,
 }
 
 impl Preparer {
-    pub(crate) fn new(cache: Cache, search_path: OsString) -> Self {
+    pub(crate) fn new(runtimes: Runtimes, cache: Cache, search_path: OsString) -> Self {
         Self {
+            runtimes,
             cache,
             search_path,
-            environments: HashMap::new(),
+            ready: HashMap::new(),
         }
+    }
+
+    pub(crate) fn runtimes(&self) -> &Runtimes {
+        &self.runtimes
     }
 
     pub(crate) async fn prepare(
@@ -89,88 +97,89 @@ impl Preparer {
         if code.is_live {
             outcome.directories.extend(code.tree.directories);
         }
-        let function = &manifest.function;
-        let root = &code.directory;
-        let (command, own) = match function.spec.runtime {
-            Runtime::Custom => {
-                let bootstrap = custom::bootstrap(root)?;
-                (
-                    vec![text(bootstrap)?],
-                    vec![("LAMBDA_RUNTIME_DIR", root.clone().into())],
-                )
-            }
-            runtime => {
-                let environment = self.environment(runtime, broken, progress).await?;
-                let name = function.metadata.name.as_str();
-                let libraries = environment
-                    .libraries(name, root, &self.cache, progress)
-                    .await?;
-                let libraries = libraries.as_deref();
-                let own = python::variables(&environment, root, libraries, &self.cache)?;
-                let python = text(environment.python())?;
-                let handler = function.spec.handler().to_string();
-                (
-                    vec![python, "-m".to_owned(), "awslambdaric".to_owned(), handler],
-                    own,
-                )
-            }
+        let mut spec = manifest.function.spec.clone();
+        let runtime = self.runtimes.get(&spec.runtime);
+        let runtime = runtime
+            .expect("`manifests` lets only known runtimes through")
+            .clone();
+        let handler = spec.handler.take();
+        let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
+        let name = &manifest.function.metadata.name;
+        let opt = layers::unpacked(&spec.layers, &self.cache).await?;
+        let parts = Parts {
+            function: name.as_str(),
+            code: &code.directory,
+            sha256: &code.tree.sha256,
+            handler: &handler,
+            opt: opt.as_deref(),
         };
-        let environment = self.shared(root).into_iter().chain(own);
-        let environment = environment.map(|(name, value)| Ok((name.to_owned(), text(value)?)));
-        let environment = environment.collect::<Result<BTreeMap<_, _>>>()?;
+        let ready = self.ready(&runtime, broken, progress).await?;
+        let started = ready.start(parts, &self.cache, progress).await?;
+        let command = started.command;
+        let mut environment = self.shared(&started.task_root, parts.opt)?;
+        environment.extend(started.environment);
 
         let revision = revision(manifest, &code.tree.sha256, &command, &environment)?;
         Ok(Deployment {
-            name: function.metadata.name.clone(),
-            spec: function.spec.clone(),
+            name: name.clone(),
+            spec: FunctionSpec {
+                handler: Some(handler.clone()),
+                ..spec
+            },
             revision,
             code_sha256: code.tree.sha256,
             code_size: code.tree.size,
             modified: modified(&manifest.file, code.tree.modified),
             source: Source::Local(Launch {
                 command,
-                task_root: code.directory,
+                handler,
+                task_root: started.task_root,
                 environment,
             }),
         })
     }
 
-    async fn environment(
+    async fn ready(
         &mut self,
-        runtime: Runtime,
+        runtime: &Arc<Description>,
         broken: &mut HashMap<Runtime, String>,
         progress: &Progress,
-    ) -> Result<Environment> {
-        if let Some(environment) = self.environments.get(&runtime) {
-            return Ok(environment.clone());
+    ) -> Result<Ready> {
+        if let Some(ready) = self.ready.get(&runtime.name) {
+            return Ok(ready.clone());
         }
-        if let Some(reason) = broken.get(&runtime) {
+        if let Some(reason) = broken.get(&runtime.name) {
             return Err(anyhow!("{reason}"));
         }
-        match python::environment(runtime, &self.search_path, &self.cache, progress).await {
-            Ok(environment) => {
-                self.environments.insert(runtime, environment.clone());
-                Ok(environment)
+        match runtime::ready(runtime, &self.search_path, &self.cache, progress).await {
+            Ok(ready) => {
+                self.ready.insert(runtime.name.clone(), ready.clone());
+                Ok(ready)
             }
             Err(error) => {
-                broken.insert(runtime, format!("{error:#}"));
+                broken.insert(runtime.name.clone(), format!("{error:#}"));
                 Err(error)
             }
         }
     }
 
     /// What every runtime finds (contracts §2), with the machine's own paths for the image's.
-    fn shared(&self, code: &Path) -> Vec<(&'static str, OsString)> {
-        let libraries = [code.to_owned(), code.join("lib")];
-        let libraries = libraries.into_iter().filter(|directory| directory.is_dir());
+    fn shared(&self, code: &Path, opt: Option<&Path>) -> Result<BTreeMap<String, String>> {
+        let layers = opt.map(|opt| opt.join("lib"));
+        let libraries = [code.to_owned(), code.join("lib")]
+            .into_iter()
+            .chain(layers);
+        let libraries = libraries.filter(|directory| directory.is_dir());
         // A name with a `:` cannot be on a search path; few functions load from there.
         let libraries = std::env::join_paths(libraries).unwrap_or_default();
-        vec![
+        let variables = [
             ("PATH", self.search_path.clone()),
             ("LD_LIBRARY_PATH", libraries),
             ("LANG", "en_US.UTF-8".into()),
             ("TZ", ":UTC".into()),
-        ]
+        ];
+        let variables = variables.map(|(name, value)| Ok((name.to_owned(), text(value)?)));
+        variables.into_iter().collect()
     }
 }
 
@@ -202,7 +211,7 @@ fn modified(manifest: &Path, code: SystemTime) -> Timestamp {
 }
 
 /// Paths travel to the supervisor as JSON.
-fn text(value: impl Into<OsString>) -> Result<String> {
+pub(crate) fn text(value: impl Into<OsString>) -> Result<String> {
     value.into().into_string().map_err(|value| {
         anyhow!(
             "{} is not UTF-8: use a directory of another name",

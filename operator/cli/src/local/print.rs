@@ -16,6 +16,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use pilotlight_api::FunctionSpec;
+use pilotlight_core::function::Handler;
 use pilotlight_core::wire::LogSource;
 use pilotlight_gateway::{Deployment, LogEntry};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -136,7 +137,7 @@ fn summary(spec: &FunctionSpec) -> String {
         timeout,
         ..
     } = spec;
-    let handler = spec.handler();
+    let handler = spec.handler.as_ref().map_or("", Handler::as_str);
     let text = format!(
         "{runtime:<10}  {:>9}  {:>5}  {handler}",
         memory.to_string(),

@@ -70,7 +70,7 @@ impl Served {
 
     async fn reload(&mut self, watch: &mut Watch, gateway: &Gateway) {
         let outcome = loop {
-            let found = manifests::find(&self.paths);
+            let found = manifests::find(&self.paths, self.preparer.runtimes());
             if !found.errors.is_empty() {
                 watch.set(&found.directories.union(&self.code).cloned().collect());
                 return self.complain(found.errors);
@@ -145,6 +145,7 @@ pub(crate) fn worded((manifest, error): &(Manifest, anyhow::Error)) -> String {
         line,
         column,
         function,
+        ..
     } = manifest;
     let (file, name) = (file.display(), &function.metadata.name);
     format!("{file}:{line}:{column}: {name}: {error:#}")
@@ -157,6 +158,7 @@ mod tests {
 
     use anyhow::anyhow;
     use pilotlight_gateway::Source;
+    use pilotlight_runtimes::Runtimes;
 
     use super::super::cache::Cache;
     use super::*;
@@ -171,7 +173,8 @@ mod tests {
         fn new() -> Self {
             let root = tempfile::tempdir().expect("a directory");
             let cache = Cache::open(&root.path().join("cache")).expect("a cache");
-            let preparer = Preparer::new(cache, OsString::from("/usr/bin:/bin"));
+            let preparer =
+                Preparer::new(Runtimes::built_in(), cache, OsString::from("/usr/bin:/bin"));
             let served = Served::new(vec![root.path().join("all.yaml")], preparer, Vec::new());
             Self { root, served }
         }
@@ -189,7 +192,7 @@ mod tests {
                 .collect();
             let file = self.root.path().join("all.yaml");
             std::fs::write(&file, text).expect("written");
-            let found = manifests::find(&[file]);
+            let found = manifests::find(&[file], self.served.preparer.runtimes());
             assert_eq!(found.errors, Vec::<String>::new());
             self.served
                 .preparer
@@ -236,7 +239,10 @@ mod tests {
             .expect("a")
             .revision
             .clone();
-        let mut found = manifests::find(&[fixture.root.path().join("all.yaml")]);
+        let mut found = manifests::find(
+            &[fixture.root.path().join("all.yaml")],
+            fixture.served.preparer.runtimes(),
+        );
         outcome.deployments.remove(0);
         outcome
             .failures

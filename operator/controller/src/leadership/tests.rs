@@ -87,6 +87,7 @@ fn contender(stored: &Arc<Mutex<Stored>>, name: &str) -> (Contender, watch::Rece
         gateway_namespace: String::new(),
         region: String::new(),
         images: Default::default(),
+        runtimes: pilotlight_runtimes::Runtimes::built_in(),
     };
     let timing = Timing {
         lease: Duration::from_secs(1),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMap, ConfigMapEnvSource, ConfigMapVolumeSource, Container, ContainerPort,
@@ -15,10 +16,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Launch, Place, compose};
-use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
+use pilotlight_api::resource::{
+    CODE_NOT_SUPPORTED, FunctionResource, LAYERS_NOT_SUPPORTED, NO_IMAGE,
+};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, labels};
-use pilotlight_core::function::{FunctionName, Runtime};
+use pilotlight_core::function::{FunctionName, Handler, Runtime};
 use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX, UNCLAIMED_VARIABLE, Unclaimed};
+use pilotlight_runtimes::Description;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,10 +53,14 @@ pub(crate) enum Unbuildable {
         "spec.code.{0} lies on a machine, not in the cluster: use inline, archive, configMap or image"
     )]
     Code(&'static str),
+    #[error("spec.layers is not supported in a cluster yet: put them into an image under /opt")]
+    Layers,
     #[error(
         "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
     )]
     NoImage(Runtime),
+    #[error("spec.runtime: must be one of {known}, got `{asked}`")]
+    NoRuntime { asked: Runtime, known: String },
 }
 
 impl Unbuildable {
@@ -60,7 +68,9 @@ impl Unbuildable {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Unbuildable::Code(_) => CODE_NOT_SUPPORTED,
-            Unbuildable::NoImage(_) => NO_IMAGE,
+            Unbuildable::Layers => LAYERS_NOT_SUPPORTED,
+            // To whoever wrote the Function both are the same: nothing to run it in.
+            Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => NO_IMAGE,
         }
     }
 }
@@ -91,7 +101,11 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 
 /// Whether a function can have pods; the checks of [`pod`] without making one.
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
+    runtime(function, options)?;
     image(function, options)?;
+    if !function.spec.layers.is_empty() {
+        return Err(Unbuildable::Layers);
+    }
     match &function.spec.code {
         Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) | Code::Archive(_) => Ok(()),
         Code::Path(_) => Err(Unbuildable::Code("path")),
@@ -115,7 +129,7 @@ pub(crate) fn pod(
         listen: &format!("0.0.0.0:{}", labels::CONTROL_PORT),
         ends_with_parent: false,
     };
-    let config = compose(name, spec, &launch(function), place);
+    let config = compose(name, spec, &launch(function, options)?, place);
     let config = serde_json::to_string(&config).expect("the configuration has string keys");
     let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
     if let Code::Archive(_) = &spec.code {
@@ -230,21 +244,31 @@ fn text(name: &ObjectName) -> String {
 }
 
 fn image(function: &FunctionResource, options: &Options) -> Result<String, Unbuildable> {
-    let runtime = function.spec.runtime;
+    let runtime = &function.spec.runtime;
     match &function.spec.code {
         Code::Image(image) => Ok(image.as_str().to_owned()),
         _ => options
             .images
             .get(runtime.as_str())
             .cloned()
-            .ok_or(Unbuildable::NoImage(runtime)),
+            .ok_or_else(|| Unbuildable::NoImage(runtime.clone())),
     }
 }
 
+/// The entry point: the function's own, or its runtime's default.
+pub(crate) fn handler(function: &FunctionResource, options: &Options) -> Option<Handler> {
+    let own = function.spec.handler.clone();
+    own.or_else(|| {
+        let runtime = options.runtimes.get(&function.spec.runtime)?;
+        Some(runtime.default_handler.clone())
+    })
+}
+
 /// How the images start a runtime (contracts §1, §2).
-fn launch(function: &FunctionResource) -> Launch {
-    let runtime = function.spec.runtime;
-    let handler = function.spec.handler().to_string();
+fn launch(function: &FunctionResource, options: &Options) -> Result<Launch, Unbuildable> {
+    let runtime = runtime(function, options)?;
+    let handler = handler(function, options);
+    let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
     let variables = [
         ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
         (
@@ -261,37 +285,28 @@ fn launch(function: &FunctionResource) -> Launch {
     let mut environment: BTreeMap<String, String> = variables
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-    let command = match runtime {
-        Runtime::Custom => {
-            let find = "for f in /var/task /opt /var/runtime; do \
-                        [ -x $f/bootstrap ] && exec $f/bootstrap; done; \
-                        echo 'no executable bootstrap in /var/task, /opt, /var/runtime' >&2; exit 127";
-            vec!["/bin/sh".to_owned(), "-c".to_owned(), find.to_owned()]
-        }
-        _ => {
-            // Under an older name the client waits for events with signals blocked (contracts §1).
-            let version = match runtime {
-                Runtime::Python310 | Runtime::Python311 => "python3.12",
-                newer => newer.as_str(),
-            };
-            environment.insert(
-                "AWS_EXECUTION_ENV".to_owned(),
-                format!("AWS_Lambda_{version}"),
-            );
-            environment.insert("PYTHONPATH".to_owned(), "/var/runtime".to_owned());
-            vec![
-                "/var/lang/bin/python".to_owned(),
-                "-m".to_owned(),
-                "awslambdaric".to_owned(),
-                handler,
-            ]
-        }
-    };
-    Launch {
+    let (command, own) = runtime.in_image(&handler);
+    environment.extend(own);
+    Ok(Launch {
         command,
+        handler,
         task_root: PathBuf::from(TASK_ROOT),
         environment,
-    }
+    })
+}
+
+fn runtime<'a>(
+    function: &FunctionResource,
+    options: &'a Options,
+) -> Result<&'a Description, Unbuildable> {
+    let name = &function.spec.runtime;
+    let runtime = options.runtimes.get(name);
+    runtime
+        .map(Arc::as_ref)
+        .ok_or_else(|| Unbuildable::NoRuntime {
+            asked: name.clone(),
+            known: options.runtimes.names(),
+        })
 }
 
 fn code_volume(function: &FunctionResource) -> Option<Volume> {

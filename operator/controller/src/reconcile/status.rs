@@ -10,6 +10,7 @@ use kube::runtime::events::{Event, EventType};
 use pilotlight_api::resource::{
     CODE_NOT_STORED, FunctionResource, FunctionStatus, POD_REFUSED, READY,
 };
+use pilotlight_core::function::Handler;
 use pilotlight_core::wire::Demand;
 
 use super::build::Unbuildable;
@@ -60,6 +61,7 @@ impl Trouble {
 /// The status now; a condition keeps its time while it says the same.
 pub(crate) fn of<'a>(
     function: &FunctionResource,
+    handler: Option<&Handler>,
     known: Option<&FunctionStatus>,
     pods: impl Iterator<Item = &'a Pod>,
     demands: &[&Demand],
@@ -88,7 +90,7 @@ pub(crate) fn of<'a>(
     FunctionStatus {
         observed_generation: function.metadata.generation,
         conditions: vec![condition],
-        handler: function.spec.handler().to_string(),
+        handler: handler.map_or_else(String::new, Handler::to_string),
         instances: living.len(),
         ready: living.iter().filter(|pod| is_ready(pod)).count(),
         in_flight: demands.iter().map(|demand| demand.in_flight).sum(),

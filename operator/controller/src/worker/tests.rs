@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use pilotlight_core::wire::Demand;
+use pilotlight_runtimes::Runtimes;
 use serde_json::{Value, json};
 
 use super::*;
@@ -52,6 +53,7 @@ impl Fixture {
             gateway_namespace: "system".to_owned(),
             region: "eu-central-1".to_owned(),
             images: BTreeMap::from([("python3.11".to_owned(), "python:1".to_owned())]),
+            runtimes: Runtimes::built_in(),
         };
         let (term, leads) = watch::channel(None);
         let client = Client::new(service, "functions");

@@ -1,4 +1,4 @@
-//! Texts with rules: the names of functions and namespaces, handlers, the environment.
+//! Texts with rules: the names of functions, namespaces and runtimes, handlers, the environment.
 //!
 //! Fed by manifests and by the Invoke API's addresses. Owns which environment variables belong
 //! to the platform (contracts §2): refused here, so that an instance never has to decide whose
@@ -16,6 +16,16 @@ use thiserror::Error;
     "must be 1 to 63 characters: a-z, 0-9 and `-`, with a letter or digit at both ends, got `{got}`"
 )]
 pub struct InvalidLabel {
+    got: String,
+}
+
+/// A text that cannot be a runtime's name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "must be a runtime's name such as `python3.11`: 1 to 63 characters a-z, 0-9, `.` and `-`, a \
+     letter first, got `{got}`"
+)]
+pub struct InvalidRuntime {
     got: String,
 }
 
@@ -105,6 +115,11 @@ text! {
     Namespace, InvalidLabel, check_label
 }
 text! {
+    /// The name of the language environment a function runs in. Which there are is data: the
+    /// descriptions of `pilotlight-runtimes`.
+    Runtime, InvalidRuntime, check_runtime
+}
+text! {
     /// The function's entry point, as its runtime spells it: 1 to 128 characters, no spaces.
     Handler, InvalidHandler, check_handler
 }
@@ -125,6 +140,18 @@ fn check_label(text: &str) -> Result<(), InvalidLabel> {
         return Ok(());
     }
     Err(InvalidLabel {
+        got: text.to_owned(),
+    })
+}
+
+fn check_runtime(text: &str) -> Result<(), InvalidRuntime> {
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let first = bytes.first().is_some_and(u8::is_ascii_lowercase);
+    if first && bytes.len() <= 63 && bytes.iter().all(inner) {
+        return Ok(());
+    }
+    Err(InvalidRuntime {
         got: text.to_owned(),
     })
 }
@@ -182,6 +209,20 @@ mod tests {
                     got: bad.to_owned()
                 })
             );
+        }
+    }
+
+    #[test]
+    fn a_runtime_is_a_lower_case_word() {
+        let longest = "a".repeat(63);
+        for good in ["custom", "python3.11", "my-lang2", "a", &longest] {
+            let runtime = good.parse::<Runtime>().map(String::from);
+            assert_eq!(runtime, Ok(good.to_owned()));
+        }
+        let too_long = "a".repeat(64);
+        for bad in ["", "3", "Python", "a b", "a_b", "a/b", "é", &too_long] {
+            let got = bad.to_owned();
+            assert_eq!(bad.parse::<Runtime>(), Err(InvalidRuntime { got }));
         }
     }
 

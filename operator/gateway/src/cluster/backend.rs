@@ -19,7 +19,7 @@ use super::claim;
 use super::codes::Codes;
 use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
-use crate::backend::{Backend, Promise, Reservation, Running};
+use crate::backend::{Address, Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 
 /// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
@@ -212,8 +212,8 @@ struct PodInstance {
 }
 
 impl Running for PodInstance {
-    fn address(&self) -> SocketAddr {
-        self.address
+    fn address(&self) -> Address {
+        Address::Tcp(self.address)
     }
 
     fn wait(&mut self) -> Promise<'_, Arc<str>> {

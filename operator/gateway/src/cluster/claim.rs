@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -99,8 +100,11 @@ async fn exchange(
         };
         Ok((parts, text))
     };
+    let mut response = pin!(response);
     tokio::select! {
-        response = response => response,
-        ended = connection => Err(ended.err().map_or_else(|| "it closed the connection".into(), Into::into)),
+        biased;
+        response = &mut response => response,
+        // What has arrived can be read still.
+        _ = connection => response.await,
     }
 }

@@ -34,13 +34,22 @@ struct Claim {
     wishes: HashMap<WishId, String>,
     /// The change that made it what it is.
     version: u64,
-    counts_changed: bool,
+    /// The change of counts that made them what they are.
+    counted: u64,
 }
 
 #[derive(Debug, Default)]
 struct Claims {
     functions: BTreeMap<FunctionName, Claim>,
     version: u64,
+    counted: u64,
+}
+
+/// What one controller has been told: of several each hears all.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    version: u64,
+    counted: u64,
 }
 
 /// Cheap to clone; all clones are one.
@@ -105,12 +114,14 @@ impl Ledger {
 
     pub(crate) fn observe(&self, function: &FunctionName, in_flight: usize, queued: usize) {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = claims.counted + 1;
         let Some(claim) = claims.functions.get_mut(function) else {
             return;
         };
         if (claim.demand.in_flight, claim.demand.queued) != (in_flight, queued) {
             (claim.demand.in_flight, claim.demand.queued) = (in_flight, queued);
-            claim.counts_changed = true;
+            claim.counted = counted;
+            claims.counted = counted;
         }
     }
 
@@ -131,7 +142,7 @@ impl Ledger {
             },
             wishes: HashMap::new(),
             version,
-            counts_changed: false,
+            counted: 0,
         });
         let result = change(claim, version);
         claim.version = version;
@@ -139,25 +150,30 @@ impl Ledger {
         result
     }
 
-    /// The lines of all that changed after `version` (of all, without one), and the version that
-    /// they lead to.
-    fn since(&self, version: Option<u64>, with_counts: bool) -> (String, u64) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = claims.version;
+    /// The lines of all that changed after what was told (of all, if nothing was), and what is told
+    /// with them.
+    fn since(&self, told: Option<Told>, with_counts: bool) -> (String, Told) {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = Told {
+            version: claims.version,
+            counted: match told {
+                Some(told) if !with_counts => told.counted,
+                _ => claims.counted,
+            },
+        };
         let mut lines = String::new();
-        for claim in claims.functions.values_mut() {
-            let is_news = match (version, claim.demand.released) {
+        for claim in claims.functions.values() {
+            let is_news = match (told, claim.demand.released) {
                 (None, released) => !released,
-                (Some(version), true) => claim.version > version,
-                (Some(version), false) => {
-                    claim.version > version || (with_counts && claim.counts_changed)
+                (Some(told), true) => claim.version > told.version,
+                (Some(told), false) => {
+                    claim.version > told.version || (with_counts && claim.counted > told.counted)
                 }
             };
             if is_news {
                 let line = serde_json::to_string(&claim.demand);
                 lines.push_str(&line.expect("demand is plain data"));
                 lines.push('\n');
-                claim.counts_changed = false;
             }
         }
         if lines.is_empty() {
@@ -226,15 +242,27 @@ mod tests {
         assert_eq!(told(&lines), [("b".to_owned(), 1, 0)]);
         ledger.observe(&name("a"), 3, 0);
         assert_eq!(told(&ledger.since(Some(version), false).0), []);
-        assert_eq!(
-            told(&ledger.since(Some(version), true).0),
-            [("a".to_owned(), 0, 3)]
-        );
+        let (lines, version) = ledger.since(Some(version), true);
+        assert_eq!(told(&lines), [("a".to_owned(), 0, 3)]);
         ledger.give_up(&name("b"), wish);
         assert_eq!(
             told(&ledger.since(Some(version), true).0),
             [("b".to_owned(), 0, 0)]
         );
+    }
+
+    #[test]
+    fn each_of_several_controllers_hears_of_all_counts() {
+        let ledger = Ledger::new();
+        ledger.claim(&name("a"), "u", "r");
+        let (_, one) = ledger.since(None, true);
+        let (_, other) = ledger.since(None, true);
+        ledger.observe(&name("a"), 3, 0);
+        for heard in [one, other] {
+            let (lines, heard) = ledger.since(Some(heard), true);
+            assert_eq!(told(&lines), [("a".to_owned(), 0, 3)]);
+            assert_eq!(told(&ledger.since(Some(heard), true).0), []);
+        }
     }
 
     #[test]

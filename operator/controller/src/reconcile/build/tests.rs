@@ -1,5 +1,6 @@
 //! Objects of functions, as the API server would get them.
 
+use pilotlight_runtimes::Runtimes;
 use serde_json::json;
 
 use super::*;
@@ -15,6 +16,7 @@ fn options() -> Options {
         images: images
             .map(|(name, image)| (name.to_owned(), image.to_owned()))
             .into(),
+        runtimes: Runtimes::built_in(),
     }
 }
 
@@ -133,11 +135,28 @@ fn what_cannot_be_built_is_said_with_what_to_do() {
     let local = function(json!({ "runtime": "custom", "code": { "path": "./code" } }));
     let unbuildable = check(&local, &options()).expect_err("path");
     assert_eq!(unbuildable.reason(), "CodeNotSupported");
+    let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+    let mut layered = inline();
+    layered["layers"] = json!([layer]);
+    let unbuildable = check(&function(layered), &options()).expect_err("layers");
+    assert_eq!(unbuildable.reason(), "LayersNotSupported");
     let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
     let unbuildable = check(&newer, &options()).expect_err("no image");
     assert!(
         unbuildable.to_string().contains("--image python3.14=IMAGE"),
         "{unbuildable}"
+    );
+}
+
+#[test]
+fn an_unknown_runtime_is_told_the_known_ones() {
+    let unknown = function(json!({ "runtime": "python2", "code": { "configMap": "code" } }));
+    let unbuildable = check(&unknown, &options()).expect_err("no such runtime");
+    assert_eq!(unbuildable.reason(), "NoImage");
+    let text = unbuildable.to_string();
+    assert!(
+        text.starts_with("spec.runtime: must be one of custom, ") && text.contains("python2"),
+        "{text}"
     );
 }
 

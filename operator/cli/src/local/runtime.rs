@@ -1,0 +1,399 @@
+//! A runtime on a laptop: its tools, what is set up once, a function's libraries and build.
+//!
+//! Does what a description's `local` table says; everything it makes is an entry of the `cache`
+//! that is named for all it was made of. `prepare` starts functions with the result. Never
+//! changes the machine's tools or the code.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use pilotlight_core::function::Handler;
+use pilotlight_runtimes::{Build, Description, Libraries, Setup, Values, fill};
+use sha2::{Digest, Sha256};
+
+use super::cache::Cache;
+use super::code;
+use super::custom;
+use super::prepare::text;
+use super::print::Progress;
+use super::{steps, tool, tools};
+
+const SET_UP: &str = "runtimes";
+const LIBRARIES: &str = "libraries";
+const BUILDS: &str = "builds";
+/// Digits of a hash that tell two entries of one name apart.
+const DIGITS: usize = 12;
+
+/// A runtime whose tools are there and which is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    description: Arc<Description>,
+    values: Values,
+    /// Names tools and set-up; what is made with them is made anew for others.
+    key: String,
+}
+
+/// What one function brings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) function: &'a str,
+    /// The directory of the code, and its hash.
+    pub(crate) code: &'a Path,
+    pub(crate) sha256: &'a str,
+    pub(crate) handler: &'a Handler,
+    /// Where its layers lie, if it has any.
+    pub(crate) opt: Option<&'a Path>,
+}
+
+/// How a function is started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) task_root: PathBuf,
+}
+
+/// Finds the tools and sets up what is not in the cache yet.
+///
+/// # Errors
+/// If a tool is missing or fails.
+pub(crate) async fn ready(
+    description: &Arc<Description>,
+    search_path: &OsStr,
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<Ready> {
+    let name = description.name.as_str();
+    let mut values = description.values();
+    values.insert("arch".to_owned(), Some(arch().to_owned()));
+    values.insert("cache".to_owned(), Some(text(cache.scratch(""))?));
+    let mut hash = Sha256::new();
+    for wanted in &description.local.tools {
+        let found = tools::find(wanted, &values, search_path, cache, progress).await?;
+        let found = text(found)?;
+        code::update(&mut hash, found.as_bytes());
+        values.insert(wanted.name.clone(), Some(found));
+    }
+    for (name, content) in &description.files {
+        code::update(&mut hash, name.as_bytes());
+        code::update(&mut hash, content);
+    }
+    let setup = description.local.setup.as_ref();
+    for word in setup.iter().flat_map(|setup| setup.run.iter().flatten()) {
+        code::update(&mut hash, word.as_bytes());
+    }
+    let key = format!("{name}-{}", &code::hex(hash)[..DIGITS]);
+    let mut ready = Ready {
+        description: description.clone(),
+        values,
+        key,
+    };
+    let runtime = ready.set_up(setup, cache, progress).await?;
+    ready.values.insert("runtime".to_owned(), runtime);
+    Ok(ready)
+}
+
+impl Ready {
+    /// Makes the runtime's own directory, if it has one, or finds it in the cache.
+    async fn set_up(
+        &self,
+        setup: Option<&Setup>,
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<Option<String>> {
+        let files = &self.description.files;
+        if setup.is_none() && files.is_empty() {
+            return Ok(None);
+        }
+        let build = async |place: &Path| {
+            for (name, content) in files {
+                let path = place.join(name);
+                fs::write(&path, content)?;
+                let mode = if content.starts_with(b"#!") {
+                    0o755
+                } else {
+                    0o644
+                };
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            }
+            let Some(setup) = setup else {
+                return Ok(());
+            };
+            let values = steps::with(&self.values, [("out", place)])?;
+            self.say(self.description.name.as_str(), &setup.say, progress)?;
+            steps::run(&setup.run, &values, place).await
+        };
+        let mut place = cache.entry(SET_UP, &self.key, build).await?;
+        if let Some(check) = setup.map(|setup| &setup.check)
+            && !self.works(check, &place).await?
+        {
+            // A tool was upgraded or moved since.
+            cache.discard(SET_UP, &self.key).await?;
+            place = cache.entry(SET_UP, &self.key, build).await?;
+        }
+        text(place).map(Some)
+    }
+
+    async fn works(&self, check: &[String], place: &Path) -> Result<bool> {
+        let values = steps::with(&self.values, [("runtime", place)])?;
+        let words = check.iter().map(|word| fill(word, &values));
+        let words: Vec<String> = words.collect::<Result<_, _>>()?;
+        let Some((program, arguments)) = words.split_first() else {
+            return Ok(true);
+        };
+        let answer = tool::output(tokio::process::Command::new(program).args(arguments)).await;
+        Ok(answer.is_ok_and(|answer| answer.status.success()))
+    }
+
+    /// Installs the function's libraries, builds its code, and says how it is started.
+    ///
+    /// # Errors
+    /// If the code is not what the runtime runs, or cannot be built.
+    pub(crate) async fn start(
+        &self,
+        parts: Parts<'_>,
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<Started> {
+        let Parts { code, opt, .. } = parts;
+        if code.as_os_str().as_encoded_bytes().contains(&b':') {
+            bail!("spec.code.path: the directory's name must not hold a `:`");
+        }
+        let mut values = steps::with(&self.values, [("code", code)])?;
+        values.insert("opt".to_owned(), opt.map(text).transpose()?);
+        values.insert("handler".to_owned(), Some(parts.handler.to_string()));
+        let libraries = self.libraries(parts, &values, cache, progress).await?;
+        let libraries = libraries.map(text).transpose()?;
+        values.insert("libraries".to_owned(), libraries);
+        let built = self.build(parts, &values, cache, progress).await?;
+        let task_root = built.unwrap_or_else(|| code.to_owned());
+        values = steps::with(&values, [("code", task_root.as_path())])?;
+        let start = &self.description.local.start;
+        if start.uses("bootstrap") {
+            let bootstrap = custom::bootstrap(&task_root, opt)?;
+            values.insert("bootstrap".to_owned(), Some(text(bootstrap)?));
+        }
+        let (command, environment) = start.fill(&values)?;
+        Ok(Started {
+            command,
+            environment,
+            task_root,
+        })
+    }
+
+    async fn libraries(
+        &self,
+        parts: Parts<'_>,
+        values: &Values,
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<Option<PathBuf>> {
+        let Some(libraries) = &self.description.local.libraries else {
+            return Ok(None);
+        };
+        let Libraries {
+            files, unless, run, ..
+        } = libraries;
+        let is_there = |name: &String| parts.code.join(name).exists();
+        let Some(first) = files.first().filter(|name| is_there(name)) else {
+            return Ok(None);
+        };
+        if unless.iter().any(is_there) {
+            return Ok(None);
+        }
+        let mut hash = Sha256::new();
+        for name in files.iter().filter(|name| is_there(name)) {
+            let content = fs::read(parts.code.join(name)).with_context(|| name.clone())?;
+            code::update(&mut hash, name.as_bytes());
+            code::update(&mut hash, &content);
+        }
+        code::update(&mut hash, self.key.as_bytes());
+        let install = async |place: &Path| {
+            self.say(parts.function, &libraries.say, progress)?;
+            let values = steps::with(values, [("out", place)])?;
+            // The code's directory is where the paths in the files begin.
+            steps::run(run, &values, parts.code).await
+        };
+        let made = cache.entry(LIBRARIES, &code::hex(hash), install).await;
+        let made = made.with_context(|| parts.code.join(first).display().to_string())?;
+        Ok(Some(made))
+    }
+
+    async fn build(
+        &self,
+        parts: Parts<'_>,
+        values: &Values,
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<Option<PathBuf>> {
+        let Some(build) = &self.description.local.build else {
+            return Ok(None);
+        };
+        if !is_needed(build, parts.code)? {
+            return Ok(None);
+        }
+        let mut hash = Sha256::new();
+        let libraries = values.get("libraries").cloned().flatten();
+        for part in [&self.key, parts.sha256, &libraries.unwrap_or_default()] {
+            code::update(&mut hash, part.as_bytes());
+        }
+        // The same wherever it will lie, and for the handler that it is built for.
+        let anywhere = steps::with(values, [("out", Path::new(""))])?;
+        for word in build.run.iter().flatten() {
+            code::update(&mut hash, fill(word, &anywhere)?.as_bytes());
+        }
+        let make = async |place: &Path| {
+            self.say(parts.function, &build.say, progress)?;
+            let values = steps::with(values, [("out", place)])?;
+            steps::run(&build.run, &values, parts.code).await
+        };
+        let built = cache.entry(BUILDS, &code::hex(hash), make).await;
+        built.context("spec.code").map(Some)
+    }
+
+    fn say(&self, whose: &str, what: &str, progress: &Progress) -> Result<()> {
+        progress.say(&format!("{whose}: {}", fill(what, &self.values)?));
+        Ok(())
+    }
+}
+
+fn is_needed(build: &Build, code: &Path) -> Result<bool> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(code)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    let is_there = |pattern: &String| match pattern.strip_prefix('*') {
+        Some(end) => names.iter().any(|name| name.ends_with(end)),
+        None => names.contains(pattern),
+    };
+    let is_asked_for = build.when.is_empty() || build.when.iter().any(is_there);
+    Ok(is_asked_for && !build.unless.iter().any(is_there))
+}
+
+/// As npm's packages name it.
+fn arch() -> &'static str {
+    if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "x64"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A language whose set-up, libraries and builds note how often each was made.
+    const TINY: &str = r#"
+handler = "main"
+[runtime.tiny]
+[image]
+command = ["/bin/tiny"]
+[local]
+command = ["{sh}", "{runtime}/boot", "{handler}"]
+environment = { FOUND = ["{code}", "{libraries}", "{opt}/lib"] }
+tool = [{ name = "sh", programs = ["sh"], missing = "install a shell" }]
+setup = { say = "once", run = [["sh", "-c", "echo made >>{cache}/set-up; cp {out}/boot {out}/copy"]] }
+libraries = { files = ["libs"], say = "libs", run = [["sh", "-c", "echo made >>{cache}/libs; cp libs {out}"]] }
+build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c", "cat *.src {libraries}/libs >{out}/built"]] }
+"#;
+
+    struct Fixture {
+        root: tempfile::TempDir,
+        cache: Cache,
+        code: PathBuf,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let root = tempfile::tempdir().expect("a directory");
+            let cache = Cache::open(&root.path().join("cache")).expect("a cache");
+            let code = root.path().join("code");
+            fs::create_dir(&code).expect("made");
+            Self { root, cache, code }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.code.join(name), text).expect("written");
+        }
+
+        async fn start(&self) -> Result<Started> {
+            let files = [("boot".to_owned(), b"#!/bin/sh".to_vec())];
+            let tiny = pilotlight_runtimes::parse(TINY, &files)
+                .expect("valid")
+                .remove(0);
+            let (path, progress) = (OsStr::new("/usr/bin:/bin"), Progress::new());
+            let tiny = ready(&Arc::new(tiny), path, &self.cache, &progress).await?;
+            let sha256 = code::tree(&self.code)?.sha256;
+            let parts = Parts {
+                function: "f",
+                code: &self.code,
+                sha256: &sha256,
+                handler: &"main".parse()?,
+                opt: None,
+            };
+            tiny.start(parts, &self.cache, &progress).await
+        }
+
+        fn made(&self, what: &str) -> usize {
+            let text = fs::read_to_string(self.root.path().join("cache").join(what));
+            text.expect("made").lines().count()
+        }
+    }
+
+    #[tokio::test]
+    async fn each_step_is_done_when_what_it_depends_on_has_changed() {
+        let fixture = Fixture::new();
+        fixture.write("libs", "lib\n");
+        let plain = fixture.start().await.expect("started");
+        assert_eq!(plain.task_root, fixture.code, "nothing to build");
+        let boot = Path::new(&plain.command[1]);
+        assert!(boot.exists() && boot.with_file_name("copy").exists());
+        assert_eq!(plain.command[2], "main");
+        let found: Vec<_> = plain.environment["FOUND"].split(':').collect();
+        assert_eq!(found.len(), 2, "no layer: {found:?}");
+
+        fixture.write("a.src", "one\n");
+        let built = fixture.start().await.expect("built").task_root;
+        assert_eq!(
+            fs::read_to_string(built.join("built")).expect("built"),
+            "one\nlib\n"
+        );
+        fixture.write("a.src", "two\n");
+        let again = fixture.start().await.expect("built").task_root;
+        assert_eq!(
+            fs::read_to_string(again.join("built")).expect("built"),
+            "two\nlib\n"
+        );
+        assert_eq!((fixture.made("set-up"), fixture.made("libs")), (1, 1));
+        fixture.write("libs", "other\n");
+        fixture.start().await.expect("built");
+        assert_eq!((fixture.made("set-up"), fixture.made("libs")), (1, 2));
+        fixture.write("done", "");
+        let ready = fixture.start().await.expect("started").task_root;
+        assert_eq!(ready, fixture.code, "built already");
+    }
+
+    #[tokio::test]
+    async fn a_build_that_fails_says_so_with_the_field() {
+        let fixture = Fixture::new();
+        fixture.write("a.src", "one");
+        let error = fixture.start().await.expect_err("no libraries to read");
+        let text = format!("{error:#}");
+        assert!(text.starts_with("spec.code: `sh -c cat"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_no_search_path_can_hold_is_refused() {
+        let mut fixture = Fixture::new();
+        fixture.code = fixture.root.path().join("a:b");
+        fs::create_dir(&fixture.code).expect("made");
+        let error = fixture.start().await.expect_err("a colon");
+        assert!(error.to_string().contains("must not hold a `:`"), "{error}");
+    }
+}

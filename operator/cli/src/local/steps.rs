@@ -1,0 +1,39 @@
+//! Runs the commands of a description, with its placeholders filled in.
+//!
+//! Fed by `tools` and `runtime`, which own when and where; `tool` runs each one. What a command
+//! makes goes into `{out}`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use pilotlight_runtimes::{Values, fill};
+use tokio::process::Command;
+
+use super::prepare::text;
+use super::tool;
+
+/// The values, and these places.
+pub(crate) fn with<'a>(
+    values: &Values,
+    places: impl IntoIterator<Item = (&'a str, &'a Path)>,
+) -> Result<Values> {
+    let mut values = values.clone();
+    for (name, place) in places {
+        values.insert(name.to_owned(), Some(text(place)?));
+    }
+    Ok(values)
+}
+
+/// Runs the commands one after the other, up to the first that fails.
+pub(crate) async fn run(commands: &[Vec<String>], values: &Values, directory: &Path) -> Result<()> {
+    for words in commands {
+        let words = words.iter().map(|word| fill(word, values));
+        let words: Vec<String> = words.collect::<Result<_, _>>()?;
+        let Some((program, arguments)) = words.split_first() else {
+            continue;
+        };
+        let mut command = Command::new(program);
+        tool::run(command.args(arguments).current_dir(directory)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! A description: how a runtime is started in an image and on a person's machine.
+//!
+//! Parsed from a folder's `runtime.toml`, whose form runtimes/README.md explains. Each placeholder
+//! is checked here against what its table may use, so a mistake shows when the file is read. What
+//! images hold (`image.contents`) is read by runtime-image/builder alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pilotlight_core::function::{Handler, Runtime};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::template::{self, Unknown, Values};
+
+/// Where an instance's image has code, client and layers (contracts §2).
+const IMAGE_PLACES: [(&str, &str); 3] = [
+    ("code", "/var/task"),
+    ("opt", "/opt"),
+    ("runtime", "/var/runtime"),
+];
+
+/// What local mode knows besides the tools and the version's own values.
+const LOCAL_VALUES: [&str; 9] = [
+    "arch",
+    "bootstrap",
+    "cache",
+    "code",
+    "handler",
+    "libraries",
+    "opt",
+    "out",
+    "runtime",
+];
+
+/// All that is known of one runtime.
+#[derive(Clone, Debug)]
+pub struct Description {
+    pub name: Runtime,
+    /// The entry point of a function that names none.
+    pub default_handler: Handler,
+    pub local: Local,
+    /// What its folder holds besides the description, by name.
+    pub files: Vec<(String, Vec<u8>)>,
+    image: Start,
+    values: BTreeMap<String, String>,
+}
+
+/// A program with its arguments and its environment, with placeholders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    command: Vec<String>,
+    environment: BTreeMap<String, Setting>,
+}
+
+/// The value of a variable.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum Setting {
+    Text(String),
+    /// Joined by `:`, without the parts that are not there.
+    SearchPath(Vec<String>),
+}
+
+/// How a machine's own tools become a runtime.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub start: Start,
+    pub tools: Vec<Tool>,
+    pub setup: Option<Setup>,
+    pub libraries: Option<Libraries>,
+    pub build: Option<Build>,
+}
+
+/// A program that the machine must have, or that can be fetched.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Tool {
+    /// Its placeholder.
+    pub name: String,
+    /// The names to look for on the `PATH`, the best first.
+    pub programs: Vec<String>,
+    /// Arguments that make it print its version, and on a second line perhaps where it really is.
+    #[serde(default)]
+    pub ask: Vec<String>,
+    /// What a word of that line must begin with.
+    pub version: Option<String>,
+    pub fetch: Option<Fetch>,
+    /// What a person does who has none.
+    pub missing: String,
+}
+
+/// How a tool is had that the machine lacks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    pub say: String,
+    pub run: Vec<Vec<String>>,
+    /// Where the program is after that.
+    pub program: String,
+}
+
+/// What is done once for all functions of the runtime.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    pub say: String,
+    pub run: Vec<Vec<String>>,
+    /// Fails if what was made has stopped working.
+    #[serde(default)]
+    pub check: Vec<String>,
+}
+
+/// What is done once for each list of libraries.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Libraries {
+    /// The first makes it necessary; all decide whether it was done before.
+    pub files: Vec<String>,
+    /// Nor is it necessary beside any of these.
+    #[serde(default)]
+    pub unless: Vec<String>,
+    pub say: String,
+    pub run: Vec<Vec<String>>,
+}
+
+/// What makes the code runnable, done again after each change of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// File names, or `*.end`: one of these makes it necessary. None: always.
+    #[serde(default)]
+    pub when: Vec<String>,
+    /// Nor is it necessary beside any of these.
+    #[serde(default)]
+    pub unless: Vec<String>,
+    pub say: String,
+    pub run: Vec<Vec<String>>,
+}
+
+/// A description that says something impossible.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidDescription {
+    #[error("{0}")]
+    Syntax(#[from] Box<toml::de::Error>),
+    #[error("it has no [runtime.NAME]")]
+    NoName,
+    #[error("{place}: {{{name}}} is none of {known}")]
+    Placeholder {
+        place: String,
+        name: String,
+        known: String,
+    },
+    #[error("{0} needs a command")]
+    NoCommand(&'static str),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    handler: Handler,
+    runtime: BTreeMap<Runtime, BTreeMap<String, String>>,
+    #[serde(default)]
+    environment: BTreeMap<String, Setting>,
+    image: ImageTable,
+    local: LocalTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageTable {
+    command: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, Setting>,
+    #[serde(rename = "contents")]
+    _contents: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalTable {
+    command: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, Setting>,
+    #[serde(default)]
+    tool: Vec<Tool>,
+    setup: Option<Setup>,
+    libraries: Option<Libraries>,
+    build: Option<Build>,
+}
+
+/// The runtimes of one folder: its `runtime.toml`, and the files beside it.
+///
+/// # Errors
+/// If the text is no description, or uses what it does not have.
+pub fn parse(
+    text: &str,
+    files: &[(String, Vec<u8>)],
+) -> Result<Vec<Description>, InvalidDescription> {
+    let file: File = toml::from_str(text).map_err(Box::new)?;
+    if file.runtime.is_empty() {
+        return Err(InvalidDescription::NoName);
+    }
+    let start = |command, own| {
+        let mut environment = file.environment.clone();
+        environment.extend(own);
+        Start {
+            command,
+            environment,
+        }
+    };
+    let image = start(file.image.command, file.image.environment);
+    let local = Local {
+        start: start(file.local.command, file.local.environment),
+        tools: file.local.tool,
+        setup: file.local.setup,
+        libraries: file.local.libraries,
+        build: file.local.build,
+    };
+    let describe = |(name, values): (Runtime, _)| {
+        let description = Description {
+            name,
+            default_handler: file.handler.clone(),
+            local: local.clone(),
+            files: files.to_vec(),
+            image: image.clone(),
+            values,
+        };
+        description.check().map(|()| description)
+    };
+    file.runtime.into_iter().map(describe).collect()
+}
+
+impl Description {
+    /// What the version's own placeholders stand for.
+    pub fn values(&self) -> Values {
+        let values = self.values.iter();
+        values
+            .map(|(name, value)| (name.clone(), Some(value.clone())))
+            .collect()
+    }
+
+    /// The command and environment in an image.
+    pub fn in_image(&self, handler: &Handler) -> (Vec<String>, BTreeMap<String, String>) {
+        let mut values = self.values();
+        let places = IMAGE_PLACES.map(|(name, place)| (name, place.to_owned()));
+        for (name, value) in places.into_iter().chain([("handler", handler.to_string())]) {
+            values.insert(name.to_owned(), Some(value));
+        }
+        let filled = self.image.fill(&values);
+        filled.expect("placeholders are checked when a description is read")
+    }
+
+    fn check(&self) -> Result<(), InvalidDescription> {
+        let own = self.values.keys().map(String::as_str);
+        let places = IMAGE_PLACES.map(|(name, _)| name);
+        let in_image = own.clone().chain(places).chain(["handler"]).collect();
+        self.image.check("image", &in_image)?;
+        let tools = self.local.tools.iter().map(|tool| tool.name.as_str());
+        let known = own.chain(LOCAL_VALUES).chain(tools).collect();
+        let local = &self.local;
+        local.start.check("local", &known)?;
+        for tool in &local.tools {
+            let place = format!("local.tool {}", tool.name);
+            let texts = tool.programs.iter().chain(&tool.version);
+            check(&place, texts.chain([&tool.missing]), &known)?;
+            if let Some(fetch) = &tool.fetch {
+                let texts = fetch.run.iter().flatten();
+                check(&place, texts.chain([&fetch.say, &fetch.program]), &known)?;
+            }
+        }
+        if let Some(setup) = &local.setup {
+            let texts = setup.run.iter().flatten().chain(&setup.check);
+            check("local.setup", texts.chain([&setup.say]), &known)?;
+        }
+        if let Some(Libraries { run, say, .. }) = &local.libraries {
+            check("local.libraries", run.iter().flatten().chain([say]), &known)?;
+        }
+        if let Some(Build { run, say, .. }) = &local.build {
+            check("local.build", run.iter().flatten().chain([say]), &known)?;
+        }
+        Ok(())
+    }
+}
+
+impl Start {
+    /// # Errors
+    /// If a placeholder has no value.
+    pub fn fill(
+        &self,
+        values: &Values,
+    ) -> Result<(Vec<String>, BTreeMap<String, String>), Unknown> {
+        let command = self.command.iter().map(|word| template::fill(word, values));
+        let environment = self.environment.iter().map(|(name, setting)| {
+            let value = match setting {
+                Setting::Text(text) => template::fill(text, values)?,
+                Setting::SearchPath(parts) => template::fill_path(parts, values)?.join(":"),
+            };
+            Ok((name.clone(), value))
+        });
+        Ok((
+            command.collect::<Result<_, _>>()?,
+            environment.collect::<Result<_, _>>()?,
+        ))
+    }
+
+    /// Whether anything in it comes from this placeholder.
+    pub fn uses(&self, name: &str) -> bool {
+        self.texts()
+            .any(|text| template::names(text).any(|used| used == name))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let settings = self.environment.values();
+        let settings = settings.flat_map(|setting| match setting {
+            Setting::Text(text) => std::slice::from_ref(text),
+            Setting::SearchPath(parts) => parts,
+        });
+        self.command.iter().chain(settings)
+    }
+
+    fn check(&self, place: &'static str, known: &BTreeSet<&str>) -> Result<(), InvalidDescription> {
+        if self.command.is_empty() {
+            return Err(InvalidDescription::NoCommand(place));
+        }
+        check(place, self.texts(), known)
+    }
+}
+
+fn check<'a>(
+    place: &str,
+    texts: impl IntoIterator<Item = &'a String>,
+    known: &BTreeSet<&str>,
+) -> Result<(), InvalidDescription> {
+    let mut used = texts.into_iter().flat_map(|text| template::names(text));
+    match used.find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(InvalidDescription::Placeholder {
+            place: place.to_owned(),
+            name: name.to_owned(),
+            known: Vec::from_iter(known.iter().copied()).join(", "),
+        }),
+    }
+}

@@ -1,0 +1,171 @@
+//! What there is to know of each runtime: the descriptions in `runtimes/`, read and checked.
+//!
+//! ```text
+//! runtimes/NAME/runtime.toml ─ build.rs ─┐
+//! a person's own folders ────────────────┴─ description ─► Runtimes ─► local mode, controller
+//! ```
+//!
+//! Local mode and the controller ask it how a runtime is started. It starts nothing itself, and
+//! knows neither manifests nor the cluster; `template` has the placeholders.
+
+mod description;
+mod template;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use pilotlight_core::function::Runtime;
+
+pub use description::{
+    Build, Description, Fetch, InvalidDescription, Libraries, Local, Setup, Start, Tool, parse,
+};
+pub use template::{Unknown, Values, fill, fill_path};
+
+/// The name of a description in a runtime's folder.
+const DESCRIPTION: &str = "runtime.toml";
+
+/// By folder: each file's name and content.
+type Folders = &'static [(&'static str, &'static [(&'static str, &'static [u8])])];
+const BUILT_IN: Folders = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+
+/// The known runtimes, by name.
+#[derive(Clone, Debug)]
+pub struct Runtimes {
+    by_name: BTreeMap<Runtime, Arc<Description>>,
+}
+
+/// A folder that brings no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("{path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
+    Invalid {
+        path: PathBuf,
+        source: InvalidDescription,
+    },
+    #[error("{0}: neither a folder with a runtime.toml nor a NAME.toml is in it")]
+    Nothing(PathBuf),
+}
+
+impl Runtimes {
+    /// The project's own.
+    pub fn built_in() -> Self {
+        let mut runtimes = Self {
+            by_name: BTreeMap::new(),
+        };
+        for (folder, files) in BUILT_IN {
+            let files = files.iter();
+            let files = files.map(|(name, content)| ((*name).to_owned(), content.to_vec()));
+            let path = Path::new(folder);
+            let added = runtimes.add(path, files.collect());
+            added.expect("a test reads the built-in descriptions");
+        }
+        runtimes
+    }
+
+    /// The project's own and, if a folder is named, a person's.
+    ///
+    /// # Errors
+    /// As those of [`Runtimes::add_folder`].
+    pub fn with(folder: Option<&Path>) -> Result<Self, LoadError> {
+        let mut runtimes = Self::built_in();
+        if let Some(folder) = folder {
+            runtimes.add_folder(folder)?;
+        }
+        Ok(runtimes)
+    }
+
+    /// Adds a person's own: each folder in `folder` with a `runtime.toml`, and each `NAME.toml`.
+    /// A name that there is already gets the new description.
+    ///
+    /// # Errors
+    /// If there is none, or one that cannot be read.
+    pub fn add_folder(&mut self, folder: &Path) -> Result<(), LoadError> {
+        let mut found = false;
+        for path in entries(folder)? {
+            let files = if path.join(DESCRIPTION).is_file() {
+                let files = entries(&path)?.into_iter().filter(|path| path.is_file());
+                let read = |path: PathBuf| {
+                    let name = path.file_name().unwrap_or_default();
+                    Ok((name.to_string_lossy().into_owned(), read(&path)?))
+                };
+                files.map(read).collect::<Result<_, _>>()?
+            } else if path.is_file() && path.extension().is_some_and(|end| end == "toml") {
+                vec![(DESCRIPTION.to_owned(), read(&path)?)]
+            } else {
+                continue;
+            };
+            self.add(&path, files)?;
+            found = true;
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(LoadError::Nothing(folder.to_owned()))
+        }
+    }
+
+    fn add(&mut self, path: &Path, mut files: Vec<(String, Vec<u8>)>) -> Result<(), LoadError> {
+        let Some(at) = files.iter().position(|(name, _)| name == DESCRIPTION) else {
+            // Beside the runtimes lies what explains them.
+            return Ok(());
+        };
+        let (_, text) = files.remove(at);
+        let text = String::from_utf8(text).map_err(|error| LoadError::Read {
+            path: path.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        let descriptions = parse(&text, &files).map_err(|source| LoadError::Invalid {
+            path: path.to_owned(),
+            source,
+        })?;
+        let named = descriptions
+            .into_iter()
+            .map(|one| (one.name.clone(), Arc::new(one)));
+        self.by_name.extend(named);
+        Ok(())
+    }
+
+    pub fn get(&self, name: &Runtime) -> Option<&Arc<Description>> {
+        self.by_name.get(name)
+    }
+
+    /// All names, for whoever asked for another.
+    pub fn names(&self) -> String {
+        let names = self.by_name.keys().map(Runtime::as_str);
+        Vec::from_iter(names).join(", ")
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Description>> {
+        self.by_name.values()
+    }
+}
+
+impl Default for Runtimes {
+    fn default() -> Self {
+        Self::built_in()
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let paths = fs::read_dir(folder).and_then(|entries| {
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        paths.collect::<io::Result<Vec<_>>>()
+    });
+    let mut paths = paths.map_err(|source| LoadError::Read {
+        path: folder.to_owned(),
+        source,
+    })?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    fs::read(path).map_err(|source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}

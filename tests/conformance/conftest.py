@@ -1,0 +1,123 @@
+"""A `pilotlight local` for each runtime, and the table that the run makes.
+
+PILOTLIGHT_ENDPOINT names another gateway that serves the functions of one runtime (the first one
+that `-k` leaves): the same cases run there. `--table FILE` writes what came of the run.
+"""
+
+import base64
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "sdk/python"))
+
+import boto3  # noqa: E402
+import local_server  # noqa: E402
+from botocore.config import Config  # noqa: E402
+from runtimes import RUNTIMES, manifests  # noqa: E402
+from table import document  # noqa: E402
+
+# The first start on a machine installs and compiles the clients.
+local_server.READY_WITHIN = 1200
+
+OUTCOMES, FIGURES = pytest.StashKey(), pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--table", type=Path, help="where to write the table of the run")
+
+
+def pytest_configure(config):
+    config.stash[OUTCOMES], config.stash[FIGURES] = {}, {}
+
+
+@pytest.fixture(scope="session", params=RUNTIMES, ids=lambda runtime: runtime.name)
+def runtime(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def endpoint(runtime, tmp_path_factory):
+    if given := os.environ.get("PILOTLIGHT_ENDPOINT"):
+        yield given
+        return
+    file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
+    file.write_text(manifests(runtime), encoding="utf-8")
+    server = local_server.LocalServer(file)
+    yield server.endpoint
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def client(endpoint):
+    return connect(endpoint)
+
+
+def connect(endpoint):
+    config = Config(
+        retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, max_pool_connections=20
+    )
+    return boto3.client(
+        "lambda", endpoint_url=endpoint, region_name="us-east-1",
+        aws_access_key_id="local", aws_secret_access_key="local", config=config,
+    )
+
+
+@pytest.fixture(scope="session")
+def invoke(client):
+    """Invokes with an event as a value; the answer's body, request id and log lines are added."""
+
+    def call(name, event=None, **options):
+        payload = {"Payload": json.dumps(event)} if "Payload" not in options else {}
+        answer = client.invoke(FunctionName=name, **payload, **options)
+        answer["Body"] = json.loads(answer.pop("Payload").read())
+        answer["RequestId"] = answer["ResponseMetadata"]["RequestId"]
+        if "LogResult" in answer:
+            answer["Log"] = base64.b64decode(answer["LogResult"]).decode()
+        return answer
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def figures(request, runtime):
+    """What was measured of this runtime, for the table."""
+    return request.config.stash[FIGURES].setdefault(runtime.name, {})
+
+
+@pytest.fixture(scope="session")
+def clock():
+    """How long a call takes, in milliseconds; of several the middle one."""
+
+    def measure(call, times=1):
+        taken = []
+        for _ in range(times):
+            before = time.perf_counter()
+            call()
+            taken.append((time.perf_counter() - before) * 1000)
+        return statistics.median(taken)
+
+    return measure
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    runtime = getattr(item, "callspec", None) and item.callspec.params.get("runtime")
+    if runtime and (call.when == "call" or report.outcome != "passed"):
+        row = item.config.stash[OUTCOMES].setdefault(item.function.__doc__, {})
+        # One event of a case that fails is the case's outcome.
+        if row.get(runtime.name) != "failed":
+            row[runtime.name] = report.outcome
+    return report
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if file := session.config.getoption("--table"):
+        file.write_text(document(session.config.stash[OUTCOMES], session.config.stash[FIGURES]))

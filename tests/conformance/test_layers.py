@@ -1,0 +1,92 @@
+"""Layers lie where each language looks for libraries; a later one lies over an earlier one."""
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import local_server
+from conftest import connect
+
+BOOTSTRAP = """\
+#!/bin/sh
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+while :; do
+    id=$(curl -sf -D - -o /dev/null "$api/next" | tr -d '\\r' | sed -n 's/^lambda-runtime-aws-request-id: //Ip')
+    curl -sf -d '"from the layer"' "$api/$id/response"
+done
+"""
+
+FIRST = {
+    "python/shop.py": "WORD = 'covered'\n",
+    "python/lib/python3.11/site-packages/deep.py": "WORD = ' layer'\n",
+    "ruby/lib/shop.rb": "WORD = 'from the layer'\n",
+    "nodejs/node_modules/shop/index.js": "exports.word = 'from the layer';\n",
+    "bootstrap": BOOTSTRAP,
+}
+SECOND = {"python/shop.py": "WORD = 'from the'\n"}
+
+CODE = {
+    "python3.11": {
+        "lambda_function.py": "import shop, deep\ndef lambda_handler(event, context): return shop.WORD + deep.WORD\n"
+    },
+    "ruby3.1": {"lambda_function.rb": "require 'shop'\ndef lambda_handler(event:, context:) = WORD\n"},
+    "nodejs22": {"index.js": "exports.handler = async () => require('shop').word;\n"},
+    "custom": {"note.txt": "the bootstrap is in the layer"},
+}
+
+
+def archive(files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as packed:
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o100755 << 16
+            packed.writestr(entry, text)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def layers():
+    archives = {f"/{number}.zip": archive(files) for number, files in enumerate([FIRST, SECOND])}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(archives[self.path])
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    root = f"http://127.0.0.1:{server.server_port}"
+    yield [{"url": root + path, "sha256": hashlib.sha256(content).hexdigest()} for path, content in archives.items()]
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(layers, tmp_path_factory):
+    documents = [
+        {"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name.replace(".", "-")},
+         "spec": {"runtime": name, "memory": 256, "code": {"inline": code}, "layers": layers}}
+        for name, code in CODE.items()
+    ]
+    file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
+    file.write_text("\n---\n".join(map(json.dumps, documents)))
+    server = local_server.LocalServer(file)
+    yield connect(server.endpoint)
+    server.stop()
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_layer_is_found(client, name):
+    answer = client.invoke(FunctionName=name.replace(".", "-"), Payload=b"{}")
+    assert json.loads(answer["Payload"].read()) == "from the layer"
