@@ -78,7 +78,6 @@ def test_a_missing_image_fails_the_call(function, client):
     until(lambda: not pods(name), 20, lambda: f"pods that nobody waits for: {len(pods(name))}")
 
 
-@pytest.mark.xfail(strict=True, reason="the pod is given up before the controller has told of it")
 def test_a_missing_image_is_told_by_the_status(function, client):
     name = function("e2e-no-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
     refused(client, name)
