@@ -5,6 +5,7 @@ without them.
 """
 
 import json
+import time
 
 import pytest
 
@@ -20,8 +21,11 @@ MADE = {
         "NetworkPolicy/pilotlight-controller",
         "NetworkPolicy/pilotlight-gateway",
         "PodDisruptionBudget/pilotlight-controller",
+        "PodDisruptionBudget/pilotlight-gateway",
         "Role/pilotlight-gateways",
+        "Role/pilotlight-peers",
         "RoleBinding/pilotlight-gateways",
+        "RoleBinding/pilotlight-peers",
         "Service/pilotlight-gateway",
         "ServiceAccount/pilotlight-controller",
         "ServiceAccount/pilotlight-gateway",
@@ -143,10 +147,19 @@ def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
 
 
 def test_helm_test_tells_a_gateway_that_answers_from_one_that_does_not(namespaces):
-    nodes = json.loads(good("kubectl", "get", "nodes", "--output=json"))["items"]
-    on_each = [{name for image in node["status"]["images"] for name in image["names"]} for node in nodes]
     images = {name: f"pilotlight.test/{name}:0.1.0" for name in ("pilotlight", "custom")}
-    if not all(set(images.values()) <= names for names in on_each):
+
+    def are_told():
+        """A kubelet tells of new images within a minute."""
+        nodes = json.loads(good("kubectl", "get", "nodes", "--output=json"))["items"]
+        on_each = [{name for image in node["status"].get("images") or [] for name in image["names"]}
+                   for node in nodes]
+        return all(set(images.values()) <= names for names in on_each)
+
+    deadline = time.monotonic() + 60
+    while not are_told() and time.monotonic() < deadline:
+        time.sleep(1)
+    if not are_told():
         pytest.skip("no images on the nodes: `runtime-image/build archives`, `cluster load`")
     chosen = [f"--set=image={images['pilotlight']}", f"--set=runtimeImages.custom={images['custom']}"]
     done = install(namespaces, *chosen)
