@@ -115,8 +115,8 @@ def test_timeout(invoke):
         "errorType": "Sandbox.Timedout",
         "errorMessage": f"RequestId: {answer['RequestId']} Error: Task timed out after 1.00 seconds",
     }
-    after = invoke("table", {"do": "count"})["Body"]
-    assert after["started"] != before["started"]
+    after = invoke("short", {"do": "count"})["Body"]
+    assert after["calls"] == 1 and after["started"] != before["started"]
 
 
 @pytest.mark.parametrize("status, text", [
@@ -179,8 +179,8 @@ def test_log_lines(invoke):
 
 
 def test_concurrent(invoke):
-    """ten at once, an instance each"""
+    """ten at once, on several instances"""
     with ThreadPoolExecutor(10) as pool:
         calls = [pool.submit(invoke, "meet", {"do": "wait", "seconds": 1.5}) for _ in range(10)]
         started = {json.dumps(call.result()["Body"]) for call in calls}
-    assert 2 <= len(started) <= 10
+    assert len(started) > 1
