@@ -43,7 +43,7 @@ RIGHTS = {
     # account: what it may do in (the Functions' namespace, the release's)
     "gateway": (
         {"functions.pilotlight.dev": "get list watch", "pods": "get list watch"},
-        {},
+        {"endpointslices.discovery.k8s.io": "get list watch"},
     ),
     "controller": (
         {
