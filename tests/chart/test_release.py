@@ -152,7 +152,7 @@ def test_helm_test_tells_a_gateway_that_answers_from_one_that_does_not(namespace
     def are_told():
         """A kubelet tells of new images within a minute."""
         nodes = json.loads(good("kubectl", "get", "nodes", "--output=json"))["items"]
-        on_each = [{name for image in node["status"].get("images") or [] for name in image["names"]}
+        on_each = [{name for image in node["status"].get("images") or [] for name in image["names"] or []}
                    for node in nodes]
         return all(set(images.values()) <= names for names in on_each)
 
