@@ -9,8 +9,6 @@
 //! behaviour, no kube, and no file is opened here: callers bring the text.
 
 mod code;
-#[cfg(feature = "cluster")]
-pub mod endpoints;
 mod function;
 pub mod instance_config;
 pub mod labels;

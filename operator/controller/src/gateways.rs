@@ -4,7 +4,7 @@
 //! that breaks or falls silent is opened again; the worker decides for how long the last word of
 //! a lost gateway counts.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,19 +14,15 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_resource};
-use kube::{Api, Client, ResourceExt};
-use pilotlight_api::endpoints::ready_addresses;
+use kube::Client;
 use pilotlight_core::wire::{DEMAND_PATH, Demand};
+use pilotlight_watch::Gateways;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::Options;
 use crate::metrics::{Metrics, Operation};
-use crate::patience::Patience;
 
 /// A gateway says something each second; one that does not is gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -52,32 +48,19 @@ pub(crate) async fn follow(
     worker: mpsc::Sender<Told>,
     metrics: Metrics,
 ) {
-    let service = format!("kubernetes.io/service-name={}", options.gateway_service);
-    let slices = Api::<EndpointSlice>::namespaced(client, &options.gateway_namespace);
-    let selected = watcher::Config::default().labels(&service);
-    let mut events = std::pin::pin!(watch_resource(slices, selected).backoff(Patience::default()));
-    let mut slices: HashMap<String, BTreeSet<SocketAddr>> = HashMap::new();
-    let mut listed = HashMap::new();
+    let (namespace, service) = (&options.gateway_namespace, &options.gateway_service);
+    let mut events = std::pin::pin!(pilotlight_watch::gateways(client, namespace, service));
+    let mut gateways = Gateways::default();
     let mut followed: HashMap<SocketAddr, AbortHandle> = HashMap::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(slice)) => {
-                listed.insert(slice.name_any(), ready_addresses(&slice));
-            }
-            Ok(Event::InitDone) => slices = std::mem::take(&mut listed),
-            Ok(Event::Apply(slice)) => {
-                slices.insert(slice.name_any(), ready_addresses(&slice));
-            }
-            Ok(Event::Delete(slice)) => {
-                slices.remove(&slice.name_any());
-            }
+            Ok(event) => gateways.take(event),
             Err(error) => {
                 metrics.failed(Operation::watch);
                 tracing::warn!(%error, "the watch of gateways is interrupted");
             }
         }
-        let present: BTreeSet<SocketAddr> = slices.values().flatten().copied().collect();
+        let present = gateways.ready();
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {
             task.abort();
             // Without a worker there is nobody left to tell.

@@ -15,12 +15,12 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_core::election::{self, Attempt, Election, Loss, Outcome, Timing};
+use pilotlight_watch::Patience;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::Options;
 use crate::metrics::{Metrics, Operation};
-use crate::patience::Patience;
 
 /// One for all controllers of a namespace, of whichever release.
 pub(crate) const LEASE: &str = "pilotlight-controller";

@@ -17,7 +17,6 @@ mod gateways;
 mod health;
 mod leadership;
 mod metrics;
-mod patience;
 mod reconcile;
 mod worker;
 
@@ -31,6 +30,7 @@ use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_core::election::{Loss, Timing};
 use pilotlight_runtimes::Runtimes;
+use pilotlight_watch::Patience;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use crate::function::code::Shown;
 use crate::leadership::{Contender, LEASE};
 use crate::metrics::Metrics;
-use crate::patience::Patience;
 use crate::worker::{Streams, Worker};
 
 /// Lines of demand that may wait for the worker; a gateway's stream waits for room.

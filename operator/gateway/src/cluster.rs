@@ -14,7 +14,6 @@ mod backend;
 mod claim;
 mod codes;
 mod demand;
-mod patience;
 mod peers;
 mod pods;
 
@@ -31,7 +30,6 @@ use axum::routing::get;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, StatusCode, Version, header};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
@@ -39,6 +37,7 @@ use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{Code, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
+use pilotlight_watch::Patience;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +45,6 @@ use tokio_util::sync::CancellationToken;
 use self::backend::{PodBackend, Refusals, Refused};
 use self::codes::Codes;
 use self::demand::Ledger;
-use self::patience::Patience;
 use self::peers::{ClusterPeers, Members};
 use self::pods::Pods;
 use crate::catalog::{Deployment, Source};
@@ -146,11 +144,9 @@ pub async fn serve(
     let following_peers = async {
         match (&cluster, &place.among) {
             (Some(peers), Some(among)) => {
-                let service = format!("kubernetes.io/service-name={}", among.service);
-                let slices = Api::<EndpointSlice>::namespaced(client, &among.namespace);
-                let selected = watcher::Config::default().labels(&service);
+                let (namespace, service) = (&among.namespace, &among.service);
                 peers
-                    .follow(watch_resource(slices, selected).backoff(Patience::default()))
+                    .follow(pilotlight_watch::gateways(client, namespace, service))
                     .await;
             }
             _ => std::future::pending().await,

@@ -96,6 +96,18 @@ fn the_descriptions_of_runtimes_know_neither_manifests_nor_the_cluster() {
 }
 
 #[test]
+fn what_is_watched_alike_knows_neither_of_those_who_watch() {
+    assert_never(
+        "pilotlight-watch",
+        &[
+            "pilotlight-gateway",
+            "pilotlight-controller",
+            "pilotlight-api",
+        ],
+    );
+}
+
+#[test]
 fn the_gateway_does_not_know_the_command_line() {
     assert_never(
         "pilotlight-gateway",

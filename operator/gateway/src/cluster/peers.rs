@@ -4,7 +4,7 @@
 //! while the API server is away a dead gateway's functions move all the same. `core::ownership`
 //! shares the functions out among them; the parent module takes functions over and hands them on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,11 +18,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
-use pilotlight_api::endpoints::ready_addresses;
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::ownership;
+use pilotlight_watch::Gateways;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -111,25 +110,14 @@ impl ClusterPeers {
         events: impl Stream<Item = Result<Event<EndpointSlice>, watcher::Error>>,
     ) {
         let mut events = std::pin::pin!(events);
-        let mut slices = BTreeMap::new();
-        let mut listed = BTreeMap::new();
+        let mut gateways = Gateways::default();
         while let Some(event) = events.next().await {
             let are_listed = matches!(event, Ok(Event::InitDone));
             match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(slice)) => {
-                    listed.insert(slice.name_any(), ready_addresses(&slice));
-                }
-                Ok(Event::InitDone) => slices = std::mem::take(&mut listed),
-                Ok(Event::Apply(slice)) => {
-                    slices.insert(slice.name_any(), ready_addresses(&slice));
-                }
-                Ok(Event::Delete(slice)) => {
-                    slices.remove(&slice.name_any());
-                }
+                Ok(event) => gateways.take(event),
                 Err(error) => tracing::warn!(%error, "the watch of gateways is interrupted"),
             }
-            let ready: BTreeSet<SocketAddr> = slices.values().flatten().copied().collect();
+            let ready = gateways.ready();
             self.change(|members| {
                 members.unreachable.retain(|peer| ready.contains(peer));
                 members.listed = ready;

@@ -11,7 +11,8 @@ const LONGEST: Duration = Duration::from_secs(4);
 
 /// kube's pauses, but none longer than [`LONGEST`].
 #[derive(Default)]
-pub(crate) struct Patience(DefaultBackoff);
+#[allow(missing_debug_implementations)] // kube's has none
+pub struct Patience(DefaultBackoff);
 
 impl Iterator for Patience {
     type Item = Duration;
