@@ -5,34 +5,26 @@
 //! left on the disk goes with the instance. What follows is `lifecycle`'s.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::wire::{self, Claim, InstanceConfig, Unclaimed};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::connection::Listener;
+use crate::connection::{Gateways, Listener};
 use crate::control_api::{Reply, plain};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
 const LINE_LIMIT: usize = 1024 * 1024;
 /// Pieces of a tar between the connection and the disk.
 const PIECES: usize = 8;
-/// For the answer to the claim, and for those that were too late.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 type Claimed = (String, InstanceConfig);
 
@@ -57,7 +49,7 @@ pub(crate) async fn wait(
         first: None,
         tell: Some(tell),
     }));
-    let connections = GracefulShutdown::new();
+    let connections = Gateways::default();
     let claimed = loop {
         let stream = tokio::select! {
             // First: who comes after a claim is answered comes to what it has become.
@@ -66,19 +58,13 @@ pub(crate) async fn wait(
             stream = listener.next() => stream,
         };
         let waiting = waiting.clone();
-        let service = service_fn(move |request| {
+        connections.serve(stream, move |request| {
             let waiting = waiting.clone();
-            async move { Ok::<_, Infallible>(answer(&waiting, request).await) }
+            async move { answer(&waiting, request).await }
         });
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = connections.watch(connection);
-        // A gateway that breaks off is seen by the claim itself.
-        tokio::task::spawn_local(async move { connection.await.ok() });
     };
     // A gateway that does not read its answer asks again.
-    let _ = tokio::time::timeout(CLOSE_LIMIT, connections.shutdown()).await;
+    connections.close().await;
     claimed
 }
 

@@ -1,9 +1,16 @@
 //! Ports and connections, for all of this process's servers.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::wire::UNIX;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
@@ -61,6 +68,41 @@ impl Listener {
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
         Listener::Tcp(listener)
+    }
+}
+
+/// For answers that are still on their way to a gateway when its connection is to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The connections of gateways.
+#[derive(Default)]
+pub(crate) struct Gateways(GracefulShutdown);
+
+impl Gateways {
+    /// Answers the calls on a connection, in a task of its own. Who breaks off needs no answer:
+    /// that is seen by the call itself.
+    pub(crate) fn serve<F, B>(
+        &self,
+        stream: Connection,
+        answer: impl Fn(Request<Incoming>) -> F + 'static,
+    ) where
+        F: Future<Output = Response<B>> + 'static,
+        B: hyper::body::Body<Error = Infallible> + 'static,
+    {
+        let service = service_fn(move |request| {
+            let answered = answer(request);
+            async move { Ok::<_, Infallible>(answered.await) }
+        });
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = self.0.watch(connection);
+        tokio::task::spawn_local(async move { connection.await.ok() });
+    }
+
+    /// Lets what is under way be written, within bounds.
+    pub(crate) async fn close(self) {
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.0.shutdown()).await;
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -15,28 +14,20 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::instance::{Refusal, Status};
 use pilotlight_core::wire;
 use tokio::sync::{Notify, watch};
 
 use crate::body::{self, Payload};
 use crate::claim;
-use crate::connection::Listener;
+use crate::connection::{Gateways, Listener};
 use crate::invocation::{Answer, Call};
 use crate::worker::Shared;
 
 pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// For answers that are still on their way to a gateway when the instance ends.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-
-/// Serves until `end`, then lets what is under way be written.
-/// `instance`: the name that this one was claimed as, if it was.
+/// Serves until `end`, then lets what is under way be written. `instance`: the name that this one was claimed as, if it was.
 pub(crate) async fn serve(
     listener: Listener,
     worker: Shared,
@@ -44,26 +35,20 @@ pub(crate) async fn serve(
     end: Rc<Notify>,
 ) {
     let instance: Option<Rc<str>> = instance.map(Rc::from);
-    let connections = GracefulShutdown::new();
+    let connections = Gateways::default();
     loop {
         let stream = tokio::select! {
             stream = listener.next() => stream,
             () = end.notified() => break,
         };
         let (worker, instance) = (worker.clone(), instance.clone());
-        let service = service_fn(move |request| {
+        connections.serve(stream, move |request| {
             let (worker, instance) = (worker.clone(), instance.clone());
-            async move { Ok::<_, Infallible>(answer(&worker, instance.as_deref(), request).await) }
+            async move { answer(&worker, instance.as_deref(), request).await }
         });
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = connections.watch(connection);
-        // A gateway that breaks off is heard of through its own end of the lease.
-        tokio::task::spawn_local(async move { connection.await.ok() });
     }
     // What a gateway has not read by then is lost, as it would be with the instance.
-    let _ = tokio::time::timeout(CLOSE_LIMIT, connections.shutdown()).await;
+    connections.close().await;
 }
 
 async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incoming>) -> Reply {
