@@ -71,7 +71,7 @@ impl Link {
     }
 }
 
-type Stream = Either<TcpStream, UnixStream>;
+pub(crate) type Stream = Either<TcpStream, UnixStream>;
 type Connection = Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>;
 
 /// Has the instance of this name up and runs it to its end; returns why it ended.
@@ -166,12 +166,13 @@ async fn lost(
     }
 }
 
-async fn open(address: &Address) -> io::Result<Stream> {
+/// A connection to an instance, whose machine may be lost at any time.
+pub(crate) async fn open(address: &Address) -> io::Result<Stream> {
     let address = match address {
         Address::Tcp(address) => *address,
         Address::Unix(path) => return UnixStream::connect(path).await.map(Either::Right),
     };
-    let stream = TcpStream::connect(address).await?;
+    let stream = tokio::time::timeout(SILENCE, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
@@ -183,7 +184,7 @@ async fn open(address: &Address) -> io::Result<Stream> {
 async fn connect(
     address: &Address,
 ) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
-    let stream = tokio::time::timeout(SILENCE, open(address)).await??;
+    let stream = open(address).await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     Ok((sender, Box::pin(connection)))
 }

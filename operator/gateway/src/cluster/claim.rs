@@ -16,8 +16,10 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pilotlight_core::wire::{self, Claim};
-use tokio::net::TcpStream;
 use tokio_util::io::ReaderStream;
+
+use crate::backend::Address;
+use crate::instance;
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -86,8 +88,7 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let stream = instance::open(&Address::Tcp(address)).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);
