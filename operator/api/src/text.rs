@@ -1,35 +1,16 @@
 //! Newtypes over text that is checked once, when it is read.
 //!
-//! Owns their shape and the checks of Kubernetes' own names, which more than one field has.
+//! Owns the checks of Kubernetes' own names, which more than one field has.
 //! `code` and `pod` own the types and say what is wrong with a text.
 
+/// Core's newtype, for a text that is valid or is not.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $error:ty, $valid:expr, $refused:expr) => {
-        $(#[$doc])*
-        #[derive(
-            Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-        )]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = $error;
-
-            fn try_from(text: String) -> Result<Self, $error> {
+        pilotlight_core::checked_text! {
+            $(#[$doc])*
+            $name, $error, |text: &str| {
                 let valid: fn(&str) -> bool = $valid;
-                if valid(&text) { Ok(Self(text)) } else { Err($refused(text)) }
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.0
+                if valid(text) { Ok(()) } else { Err($refused(text.to_owned())) }
             }
         }
     };

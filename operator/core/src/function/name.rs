@@ -4,10 +4,6 @@
 //! to the platform (contracts §2): refused here, so that an instance never has to decide whose
 //! value wins. Never trims or changes case: what was written is what runs.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A text that cannot be a part of a pod's name.
@@ -61,10 +57,13 @@ const RESERVED: [&str; 5] = [
 ];
 const RESERVED_PREFIX: &str = "AWS_LAMBDA_";
 
-macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $error:ident, $check:expr) => {
+/// Text that is checked once, when it is read: a newtype with its conversions. `$check` says what is
+/// wrong with a text.
+#[macro_export]
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $error:ty, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -84,7 +83,7 @@ macro_rules! text {
             }
         }
 
-        impl FromStr for $name {
+        impl ::std::str::FromStr for $name {
             type Err = $error;
 
             fn from_str(text: &str) -> Result<Self, $error> {
@@ -98,36 +97,36 @@ macro_rules! text {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
 
-text! {
+checked_text! {
     /// A function's name: a DNS-1123 label, since it becomes a part of its pods' names.
     FunctionName, InvalidLabel, check_label
 }
-text! {
+checked_text! {
     /// The namespace a function lives in: a DNS-1123 label.
     Namespace, InvalidLabel, check_label
 }
-text! {
+checked_text! {
     /// The name of the language environment a function runs in. Which there are is data: the
     /// descriptions of `pilotlight-runtimes`.
     Runtime, InvalidRuntime, check_runtime
 }
-text! {
+checked_text! {
     /// The function's entry point, as its runtime spells it: 1 to 128 characters, no spaces.
     Handler, InvalidHandler, check_handler
 }
-text! {
+checked_text! {
     /// The key of an environment variable that a function may set.
     EnvName, InvalidEnvName, check_env_name
 }
-text! {
+checked_text! {
     /// The value of an environment variable; may be empty.
     EnvValue, InvalidEnvValue, check_env_value
 }
