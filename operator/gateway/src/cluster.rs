@@ -34,7 +34,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_api::resource::FunctionResource;
-use pilotlight_api::{Code, labels};
+use pilotlight_api::{Code, FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
 use pilotlight_watch::Patience;
@@ -263,7 +263,8 @@ impl Functions {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(function)) => {
                     self.note_refusal(&function);
-                    listed.extend(deployment(&function).map(|one| (one.name.clone(), one)));
+                    let name = name_of(&function);
+                    listed.extend(name.map(|name| (name.clone(), deployment(name, &function))));
                 }
                 Ok(Event::InitDone) => {
                     self.deploy(std::mem::take(&mut listed)).await;
@@ -271,13 +272,13 @@ impl Functions {
                 }
                 Ok(Event::Apply(function)) => {
                     self.note_refusal(&function);
-                    let Some(one) = deployment(&function) else {
+                    let Some(name) = name_of(&function) else {
                         continue;
                     };
-                    let known = self.known.get(&one.name);
-                    if known.is_none_or(|known| !is_same(known, &one)) {
+                    let known = self.known.get(&name);
+                    if known.is_none_or(|known| !is_same(known, &function)) {
                         let mut all = self.known.clone();
-                        all.insert(one.name.clone(), one);
+                        all.insert(name.clone(), deployment(name, &function));
                         self.deploy(all).await;
                     }
                 }
@@ -361,7 +362,7 @@ impl Functions {
 
     /// Lets a start that waits know that the API server refuses its pod.
     fn note_refusal(&self, function: &FunctionResource) {
-        let Ok(name) = FunctionName::try_from(function.name_any()) else {
+        let Some(name) = name_of(function) else {
             return;
         };
         let refusal = function.refusal().map(Refused::from);
@@ -380,18 +381,14 @@ impl Functions {
 }
 
 /// `None`: the controller says what is wrong with it; to callers it does not exist.
-fn deployment(function: &FunctionResource) -> Option<Deployment> {
-    let name = FunctionName::try_from(function.name_any()).ok()?;
-    let mut spec = function.spec.clone();
-    // The controller knows the runtimes, and writes their default.
-    let told = function
-        .status
-        .as_ref()
-        .map(|status| status.handler.parse());
-    spec.handler = spec.handler.or_else(|| told?.ok());
+fn name_of(function: &FunctionResource) -> Option<FunctionName> {
+    FunctionName::try_from(function.name_any()).ok()
+}
+
+fn deployment(name: FunctionName, function: &FunctionResource) -> Deployment {
     let modified = function.creation_timestamp();
     let modified = modified.and_then(|at| jiff::Timestamp::from_second(at.0.as_second()).ok());
-    Some(Deployment {
+    Deployment {
         name,
         revision: function.spec.revision(),
         // The code's own digest and size are known where it is fetched, which is not here.
@@ -401,13 +398,24 @@ fn deployment(function: &FunctionResource) -> Option<Deployment> {
         source: Source::Cluster {
             uid: function.uid().unwrap_or_default(),
         },
-        spec,
-    })
+        spec: served(function),
+    }
 }
 
-/// A change of the status alone changes nothing here.
-fn is_same(known: &Deployment, one: &Deployment) -> bool {
-    known.spec == one.spec && uid(known) == uid(one)
+/// With the handler: the controller knows the runtimes, and writes their default.
+fn served(function: &FunctionResource) -> FunctionSpec {
+    let mut spec = function.spec.clone();
+    let told = function
+        .status
+        .as_ref()
+        .map(|status| status.handler.parse());
+    spec.handler = spec.handler.or_else(|| told?.ok());
+    spec
+}
+
+/// A change of the status alone changes nothing here, and comes often: no revision is made for it.
+fn is_same(known: &Deployment, function: &FunctionResource) -> bool {
+    known.spec == served(function) && uid(known) == function.uid().unwrap_or_default()
 }
 
 fn uid(deployment: &Deployment) -> &str {

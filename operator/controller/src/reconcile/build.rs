@@ -86,7 +86,7 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
         .collect();
     Some(ConfigMap {
         metadata: ObjectMeta {
-            name: Some(code_name(function)),
+            name: Some(code_name(function, &function.spec.revision())),
             namespace: function.namespace(),
             labels: Some(labelled(function, &[])),
             owner_references: Some(vec![owner(function)]),
@@ -145,7 +145,9 @@ pub(crate) fn pod(
         vec![empty("tmp", spec.ephemeral_storage.get())],
         vec![mount("tmp", "/tmp")],
     );
-    if let Some(volume) = code_volume(function) {
+    // It hashes all inline code.
+    let revision = spec.revision();
+    if let Some(volume) = code_volume(function, &revision) {
         volumes.push(volume);
         // An archive's code comes through the supervisor.
         let read_only = !matches!(spec.code, Code::Archive(_));
@@ -154,7 +156,7 @@ pub(crate) fn pod(
             ..mount("code", TASK_ROOT)
         });
     }
-    let (revision, settings) = (spec.revision(), &spec.pod);
+    let settings = &spec.pod;
     let own = [
         (labels::INSTANCE, instance),
         (labels::REVISION, revision.as_str()),
@@ -309,7 +311,7 @@ fn runtime<'a>(
         })
 }
 
-fn code_volume(function: &FunctionResource) -> Option<Volume> {
+fn code_volume(function: &FunctionResource, revision: &str) -> Option<Volume> {
     let (name, items) = match &function.spec.code {
         Code::Inline(files) => {
             let items = files
@@ -320,7 +322,7 @@ fn code_volume(function: &FunctionResource) -> Option<Volume> {
                     path: name.as_str().to_owned(),
                     ..KeyToPath::default()
                 });
-            (code_name(function), Some(items.collect()))
+            (code_name(function, revision), Some(items.collect()))
         }
         Code::ConfigMap(name) => (name.as_str().to_owned(), None),
         Code::Archive(_) => return Some(empty("code", UNPACKED_MIB)),
@@ -338,8 +340,8 @@ fn code_volume(function: &FunctionResource) -> Option<Volume> {
     })
 }
 
-fn code_name(function: &FunctionResource) -> String {
-    code::name(&function.name_any(), &function.spec.revision())
+fn code_name(function: &FunctionResource, revision: &str) -> String {
+    code::name(&function.name_any(), revision)
 }
 
 /// A config map's keys allow less than file names do.
