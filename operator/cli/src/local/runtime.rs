@@ -141,8 +141,7 @@ impl Ready {
 
     async fn works(&self, check: &[String], place: &Path) -> Result<bool> {
         let values = steps::with(&self.values, [("runtime", place)])?;
-        let words = check.iter().map(|word| fill(word, &values));
-        let words: Vec<String> = words.collect::<Result<_, _>>()?;
+        let words = steps::filled(check, &values)?;
         let Some((program, arguments)) = words.split_first() else {
             return Ok(true);
         };

@@ -24,11 +24,16 @@ pub(crate) fn with<'a>(
     Ok(values)
 }
 
+/// A command as it is run.
+pub(crate) fn filled(words: &[String], values: &Values) -> Result<Vec<String>> {
+    let words = words.iter().map(|word| fill(word, values));
+    Ok(words.collect::<Result<_, _>>()?)
+}
+
 /// Runs the commands one after the other, up to the first that fails.
 pub(crate) async fn run(commands: &[Vec<String>], values: &Values, directory: &Path) -> Result<()> {
     for words in commands {
-        let words = words.iter().map(|word| fill(word, values));
-        let words: Vec<String> = words.collect::<Result<_, _>>()?;
+        let words = filled(words, values)?;
         let Some((program, arguments)) = words.split_first() else {
             continue;
         };
