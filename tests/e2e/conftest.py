@@ -19,11 +19,10 @@ def installed():
     release.uninstall()
 
 
-@pytest.fixture(scope="session")
-def client():
+def client_of(endpoint):
     return boto3.client(
         "lambda",
-        endpoint_url=ENDPOINT,
+        endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
@@ -32,6 +31,11 @@ def client():
             max_pool_connections=32,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def client():
+    return client_of(ENDPOINT)
 
 
 @pytest.fixture(scope="session")

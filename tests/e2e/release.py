@@ -75,6 +75,11 @@ def parts(component):
     return [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
 
 
+def is_ready(pod):
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
 def gateways():
     return [f"http://{pod['status']['podIP']}:8080" for pod in parts("gateway")]
 

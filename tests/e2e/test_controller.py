@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from conftest import pods, ready_condition
-from release import RELEASE, SYSTEM, kubectl, run, until
+from release import SYSTEM, apply, get, is_ready, kubectl, parts, until
 
 ECHO = "def lambda_handler(event, context):\n    return event\n"
 
@@ -22,24 +22,12 @@ def lambda_handler(event, context):
 """
 
 
-def system(*words, **options):
-    return run("kubectl", f"--namespace={SYSTEM}", *words, **options)
-
-
 def controllers():
-    selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=controller"
-    listed = json.loads(system("get", "pods", f"--selector={selector}", "--output=json"))
-    living = [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
-    return {pod["metadata"]["name"]: pod for pod in living}
-
-
-def is_ready(pod):
-    conditions = pod["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return {pod["metadata"]["name"]: pod for pod in parts("controller")}
 
 
 def lease():
-    return json.loads(kubectl("get", "lease", "pilotlight-controller", "--output=json"))["spec"]
+    return get("lease", "pilotlight-controller")["spec"]
 
 
 def leader():
@@ -68,11 +56,6 @@ def config_maps(name):
     return kubectl("get", "configmaps", selector, "--output=name").split()
 
 
-def apply(*objects):
-    for one in objects:
-        kubectl("apply", "--filename=-", input=json.dumps({"apiVersion": "v1", **one}))
-
-
 def refusal(client, name):
     """Why the call is refused, and after how many seconds."""
     begin = time.monotonic()
@@ -97,7 +80,7 @@ def test_a_leader_that_ends_hands_over_at_once(function, invoke, two_controllers
     name, warm = function("ctl-handover", ECHO), function("ctl-handover-warm", ECHO)
     invoke(warm)
     old = leader()
-    system("delete", "pod", old, "--wait=false")
+    kubectl("delete", "pod", old, "--wait=false", namespace=SYSTEM)
     begin = time.monotonic()
     assert invoke(name, 1)["Body"] == 1, "a cold start needs a leader"
     assert time.monotonic() - begin < 10
@@ -129,9 +112,9 @@ def running_since(pod):
 
 def test_secrets_and_config_maps_are_variables_below_those_of_the_manifest(function, invoke):
     apply(
-        {"kind": "ConfigMap", "metadata": {"name": "ctl-defaults"},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ctl-defaults"},
          "data": {"COLOUR": "red", "SIZE": "1", "TASTE": "sour"}},
-        {"kind": "Secret", "metadata": {"name": "ctl-login"},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ctl-login"},
          "stringData": {"TASTE": "$(COLOUR) ü", "_HANDLER": "other", "LAMBDA_TASK_ROOT": "/other",
                         "SIZE": "2", "AWS_REGION": "mars"}},
     )
@@ -158,7 +141,7 @@ def test_a_missing_secret_fails_the_call_soon_and_the_status_says_so_until_it_is
           lambda: ready_condition(name))
     until(lambda: not pods(name), 20, lambda: pods(name))
     assert ready_condition(name)["status"] == "False", "nothing has become better"
-    apply({"kind": "Secret", "metadata": {"name": "ctl-absent"}, "stringData": {"A": "1"}})
+    apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ctl-absent"}, "stringData": {"A": "1"}})
     until(lambda: answers(invoke, name), 15, lambda: ready_condition(name))
     until(lambda: ready_condition(name)["status"] == "True", 10, lambda: ready_condition(name))
     kubectl("delete", "secret/ctl-absent")
@@ -205,7 +188,7 @@ def test_old_code_goes_with_its_last_pod(function, invoke):
 
 def test_calls_succeed_soon_after_a_quota_is_lifted(function, client, invoke):
     name = function("ctl-quota", ECHO)
-    apply({"kind": "ResourceQuota", "metadata": {"name": "ctl-none"}, "spec": {"hard": {"pods": "0"}}})
+    apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "ctl-none"}, "spec": {"hard": {"pods": "0"}}})
     stop, created = threading.Event(), "pilotlight_controller_pods_create_failures_total"
     before = int(metrics(controllers()[leader()])[created])
     try:

@@ -4,12 +4,10 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
-from conftest import pods
-from release import RELEASE, SYSTEM, kubectl, run, until
+from conftest import client_of, pods, status
+from release import SYSTEM, is_ready, kubectl, parts, until
 
 WHO = """
 import time, uuid
@@ -24,25 +22,13 @@ def lambda_handler(event, context):
 
 def gateways():
     """The ready gateways' addresses by pod."""
-    listed = json.loads(run(
-        "kubectl", f"--namespace={SYSTEM}", "get", "pods", "--output=json",
-        "--selector=app.kubernetes.io/component=gateway,"
-        f"app.kubernetes.io/instance={RELEASE}",
-    ))
     return {
-        pod["metadata"]["name"]: pod["status"]["podIP"] for pod in listed["items"]
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(one["type"] == "Ready" and one["status"] == "True"
-                for one in pod["status"].get("conditions", []))
+        pod["metadata"]["name"]: pod["status"]["podIP"] for pod in parts("gateway") if is_ready(pod)
     }
 
 
 def caller(address):
-    client = boto3.client(
-        "lambda", endpoint_url=f"http://{address}:8080", region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-        config=Config(retries={"max_attempts": 0}, read_timeout=60, max_pool_connections=32),
-    )
+    client = client_of(f"http://{address}:8080")
 
     def call(name, **event):
         answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
@@ -91,8 +77,7 @@ def test_reserved_concurrency_is_exact_over_two_gateways(two, function):
 
 
 def busy(name):
-    listed = json.loads(kubectl("get", "function", name, "--output=json"))
-    return listed.get("status", {}).get("inFlight", 0)
+    return status(name).get("inFlight", 0)
 
 
 def test_a_killed_gateways_functions_are_anothers_with_their_instances(two, function):
@@ -100,7 +85,7 @@ def test_a_killed_gateways_functions_are_anothers_with_their_instances(two, func
     before = {name: two[0](name)["instance"] for name in names}
     victim, address = sorted(gateways().items())[0]
     others = [caller(ip) for pod, ip in gateways().items() if pod != victim]
-    run("kubectl", f"--namespace={SYSTEM}", "delete", "pod", victim, "--grace-period=0", "--force")
+    kubectl("delete", "pod", victim, "--grace-period=0", "--force", namespace=SYSTEM)
     began = time.monotonic()
     for name in names:
         assert others[0](name)["instance"] == before[name]
