@@ -19,6 +19,7 @@ pub mod resource;
 #[cfg(feature = "cluster")]
 mod schema;
 mod text;
+mod warm_pool;
 
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
@@ -34,3 +35,4 @@ pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,
 };
+pub use warm_pool::Class;

@@ -165,6 +165,7 @@ mod tests {
             uid: "uid".to_owned(),
             revision: "r1".to_owned(),
             instances: Default::default(),
+            claimed: Default::default(),
             in_flight: 0,
             queued: 0,
             released: false,

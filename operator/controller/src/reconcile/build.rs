@@ -22,7 +22,7 @@ use pilotlight_api::resource::{
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, labels};
 use pilotlight_core::function::{FunctionName, Handler, Runtime};
 use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX, UNCLAIMED_VARIABLE, Unclaimed};
-use pilotlight_runtimes::Description;
+use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,8 +43,6 @@ const CODE_MODE: i32 = 0o755;
 
 /// The limit of an archive's content, and room for what a file system adds.
 const UNPACKED_MIB: u32 = 300;
-
-const TASK_ROOT: &str = "/var/task";
 
 /// Why a function has no pods.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,6 +135,7 @@ pub(crate) fn pod(
             listen: place.listen.to_owned(),
             ends_with_parent: false,
             root: PathBuf::from("/"),
+            prestart: None,
         };
         let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
         variables.push(variable(UNCLAIMED_VARIABLE, &unclaimed));
@@ -153,7 +152,7 @@ pub(crate) fn pod(
         let read_only = !matches!(spec.code, Code::Archive(_));
         mounts.push(VolumeMount {
             read_only: Some(read_only),
-            ..mount("code", TASK_ROOT)
+            ..mount("code", IMAGE_TASK_ROOT)
         });
     }
     let settings = &spec.pod;
@@ -271,28 +270,11 @@ fn launch(function: &FunctionResource, options: &Options) -> Result<Launch, Unbu
     let runtime = runtime(function, options)?;
     let handler = handler(function, options);
     let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
-    let variables = [
-        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
-        (
-            "LD_LIBRARY_PATH",
-            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-        ),
-        (
-            "PATH",
-            "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-        ),
-        ("LANG", "en_US.UTF-8"),
-        ("TZ", ":UTC"),
-    ];
-    let mut environment: BTreeMap<String, String> = variables
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-    let (command, own) = runtime.in_image(&handler);
-    environment.extend(own);
+    let (command, environment) = runtime.in_image(&handler);
     Ok(Launch {
         command,
         handler,
-        task_root: PathBuf::from(TASK_ROOT),
+        task_root: PathBuf::from(IMAGE_TASK_ROOT),
         environment,
     })
 }

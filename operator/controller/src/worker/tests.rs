@@ -96,6 +96,7 @@ impl Fixture {
             uid: function.uid().expect("a UID"),
             revision: function.spec.revision(),
             instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+            claimed: Default::default(),
             in_flight: 0,
             queued: 0,
             released: false,

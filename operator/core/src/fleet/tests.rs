@@ -15,6 +15,7 @@ fn demand(revision: &str, instances: &[&str]) -> Demand {
         uid: "uid".to_owned(),
         revision: revision.to_owned(),
         instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+        claimed: Default::default(),
         in_flight: 0,
         queued: 0,
         released: false,

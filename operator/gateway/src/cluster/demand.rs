@@ -136,6 +136,7 @@ impl Ledger {
                 uid: String::new(),
                 revision: String::new(),
                 instances: Default::default(),
+                claimed: Default::default(),
                 in_flight: 0,
                 queued: 0,
                 released: true,
