@@ -73,7 +73,12 @@ fn spec() -> Value {
                 "properties": {
                     "reserved": number(0, 10000, None, "Instances at most, one event each; 0 blocks all."),
                     "queue": number(0, 10000, Some(100), "Events that may wait; 0 answers 429 at once."),
+                    "provisioned": number(0, 10000, None, "Instances that are kept initialised."),
                 },
+                "x-kubernetes-validations": [rule(
+                    "!has(self.provisioned) || !has(self.reserved) || self.provisioned <= self.reserved",
+                    "has `provisioned` above `reserved`: lower one or raise the other",
+                )],
             },
             "keepAlive": number(0, 3600, Some(600), "How long an idle instance stays warm, in seconds."),
             "logging": {

@@ -68,6 +68,11 @@ pub trait Running: Send + Sync {
     /// Where it takes leases.
     fn address(&self) -> Address;
 
+    /// Whether it had waited for a function before it became this one's.
+    fn is_claimed(&self) -> bool {
+        false
+    }
+
     /// Waits for its end; says how it ended. May be asked again.
     fn wait(&mut self) -> Promise<'_, Arc<str>>;
 

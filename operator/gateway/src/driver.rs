@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderValue;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::instance::{RequestId, Status};
+use pilotlight_core::instance::{Condition, RequestId, Status};
 use pilotlight_core::pool::{self, InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +22,7 @@ use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::instance::{self, Order};
 use crate::metrics::{FunctionMetrics, Metrics};
+use crate::phases::Phases;
 use crate::server::Config;
 
 /// Messages that may wait for the driver; a sender waits for room.
@@ -38,6 +39,10 @@ pub(crate) struct Call {
     pub(crate) client_context: Option<HeaderValue>,
     pub(crate) trace_id: Option<HeaderValue>,
     pub(crate) log_tail: bool,
+    pub(crate) arrived: Instant,
+    /// Set when it goes to an instance that it has waited for from its start: how long it had
+    /// waited before that.
+    pub(crate) cold: Option<Duration>,
     pub(crate) reply: oneshot::Sender<Reply>,
 }
 
@@ -59,6 +64,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// The log's last 4 KB, base64.
     pub(crate) log_tail: Option<HeaderValue>,
+    /// Of a cold start.
+    pub(crate) phases: Option<Phases>,
 }
 
 /// What the driver is told.
@@ -124,7 +131,14 @@ struct Function {
 struct Handle {
     name: String,
     orders: mpsc::Sender<Order>,
-    has_served: bool,
+    /// Until it has served.
+    fresh: Option<Fresh>,
+}
+
+/// An instance that was started here and has served nothing yet.
+struct Fresh {
+    begun: Instant,
+    ready: Option<Instant>,
 }
 
 pub(crate) struct Driver {
@@ -298,7 +312,10 @@ impl Driver {
     fn on_report(&mut self, key: PoolKey, instance: InstanceId, report: Report) {
         self.with(key, |function| {
             let event = match report {
-                Report::Told(status) => pool::Event::Told { instance, status },
+                Report::Told(status) => {
+                    function.note_ready(instance, status);
+                    pool::Event::Told { instance, status }
+                }
                 Report::Finished(status) => pool::Event::Finished { instance, status },
                 Report::NotStarted { call, status } => {
                     function.calls.insert(call.invocation, call);
@@ -340,17 +357,19 @@ impl Driver {
             let name = deployment.name.clone();
             let settings = self.settings(&deployment);
             let entry = match old.get(&name) {
-                Some(entry) if entry.deployment.revision == deployment.revision => entry.clone(),
+                Some(entry) if is_same(&entry.deployment, &deployment) => entry.clone(),
                 Some(entry) => {
+                    let event = match entry.deployment.revision == deployment.revision {
+                        true => pool::Event::Configured { settings },
+                        false => pool::Event::Replaced { settings },
+                    };
                     let entry = Entry {
                         deployment: Arc::new(deployment),
                         ..entry.clone()
                     };
                     self.with(entry.pool, |function| {
                         function.deployment = entry.deployment.clone();
-                        function
-                            .pool
-                            .handle(now, pool::Event::Replaced { settings });
+                        function.pool.handle(now, event);
                     });
                     entry
                 }
@@ -388,6 +407,10 @@ impl Driver {
             timer: None,
         };
         self.functions.insert(key, function);
+        if is_owned {
+            // What is provisioned comes up before the first call.
+            self.with(key, |function| function.pool.wake(Instant::now()));
+        }
         Entry {
             pool: key,
             deployment,
@@ -404,6 +427,7 @@ impl Driver {
                 .map_or(self.config.concurrency, |n| n.get() as usize),
             queue: concurrency.queue.get() as usize,
             keep_alive: deployment.spec.keep_alive.duration(),
+            provisioned: concurrency.provisioned.map_or(0, |n| n.get() as usize),
         }
     }
 
@@ -417,7 +441,12 @@ impl Driver {
             match action {
                 pool::Action::Start { instance } => {
                     let name = uuid::Uuid::new_v4().simple().to_string();
-                    function.run(key, instance, name, &self.surroundings, &mut self.tasks);
+                    let fresh = Fresh {
+                        begun: Instant::now(),
+                        ready: None,
+                    };
+                    let born = (name, Some(fresh));
+                    function.run(key, instance, born, &self.surroundings, &mut self.tasks);
                 }
                 pool::Action::Stop { instance } => function.order(instance, Order::Drain),
                 pool::Action::Release { instance } => function.order(instance, Order::Release),
@@ -490,13 +519,18 @@ impl Driver {
     }
 }
 
+/// Nothing follows from one after the other.
+fn is_same(one: &Deployment, other: &Deployment) -> bool {
+    one.revision == other.revision && one.spec == other.spec
+}
+
 impl Function {
     /// Starts the task of an instance; a backend that has one of this name finds it.
     fn run(
         &mut self,
         pool: PoolKey,
         instance: InstanceId,
-        name: String,
+        (name, fresh): (String, Option<Fresh>),
         surroundings: &Surroundings,
         tasks: &mut Tasks,
     ) {
@@ -518,7 +552,7 @@ impl Function {
             Handle {
                 name,
                 orders,
-                has_served: false,
+                fresh,
             },
         );
     }
@@ -540,7 +574,16 @@ impl Function {
             return;
         }
         let instance = self.pool.adopt(now);
-        self.run(key, instance, name, surroundings, tasks);
+        self.run(key, instance, (name, None), surroundings, tasks);
+    }
+
+    fn note_ready(&mut self, instance: InstanceId, status: Status) {
+        if let Some(handle) = self.instances.get_mut(&instance)
+            && let Some(fresh) = &mut handle.fresh
+            && status.condition == Condition::Ready
+        {
+            fresh.ready.get_or_insert_with(Instant::now);
+        }
     }
 
     fn order(&self, instance: InstanceId, order: Order) {
@@ -551,13 +594,18 @@ impl Function {
     }
 
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
-        let Some(call) = self.calls.remove(&invocation) else {
+        let Some(mut call) = self.calls.remove(&invocation) else {
             return;
         };
         let Some(handle) = self.instances.get_mut(&instance) else {
             return;
         };
-        if !std::mem::replace(&mut handle.has_served, true) {
+        let fresh = handle.fresh.take();
+        // One that was up before is no cold start: it was provisioned, or begun for another call.
+        if let Some(Fresh { begun, ready }) = fresh
+            && ready.is_none_or(|ready| call.arrived < ready)
+        {
+            call.cold = Some(begun.saturating_duration_since(call.arrived));
             self.metrics.cold_start();
         }
         if let Err(error) = handle.orders.try_send(Order::Run(call)) {

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Address, Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply, Report};
+use crate::phases::{Phase, Phases};
 
 /// Orders that may wait for an instance: one event and one drain are all there can be.
 pub(crate) const ORDERS: usize = 4;
@@ -83,6 +84,7 @@ pub(crate) async fn run(
     mut orders: mpsc::Receiver<Order>,
     force: CancellationToken,
 ) -> Arc<str> {
+    let begun = Instant::now();
     let process = tokio::select! {
         started = backend.start(&deployment, &name) => started,
         // Before it is up, the only orders are to drain and to release.
@@ -93,8 +95,12 @@ pub(crate) async fn run(
         Ok(process) => process,
         Err(reason) => return reason,
     };
+    let up = match process.is_claimed() {
+        true => (Phase::claim, begun.elapsed()),
+        false => (Phase::start, begun.elapsed()),
+    };
     let reason = tokio::select! {
-        reason = serve(&link, process.as_mut(), &mut orders) => reason,
+        reason = serve(&link, process.as_mut(), &mut orders, up) => reason,
         () = force.cancelled() => Arc::from("stopped"),
     };
     orders.close();
@@ -116,6 +122,7 @@ async fn serve(
     link: &Link,
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
+    up: (Phase, Duration),
 ) -> Arc<str> {
     let address = &process.address();
     let (mut sender, mut connection) = match connect(address).await {
@@ -128,7 +135,7 @@ async fn serve(
             biased;
             order = orders.recv() => match order {
                 Some(Order::Run(call)) => {
-                    lease(link, &mut sender, &mut connection, call).await;
+                    lease(link, &mut sender, &mut connection, call, up).await;
                 }
                 Some(Order::Drain) | None => {
                     let request = Request::builder().method(Method::POST).uri(wire::DRAIN_PATH);
@@ -227,8 +234,10 @@ async fn lease(
     sender: &mut SendRequest<Full<Bytes>>,
     connection: &mut Connection,
     call: Call,
+    (phase, took): (Phase, Duration),
 ) {
-    let request = lease_request(&call);
+    let cold = call.cold.map(|queued| Phases::of([(Phase::queue, queued), (phase, took)]));
+    let request = lease_request(&call, cold.as_ref());
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
         Err(Broken::NeverSent) => {
@@ -264,12 +273,13 @@ async fn lease(
         content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
         body: body.to_bytes(),
         log_tail: parts.headers.get(wire::LOG_TAIL).cloned(),
+        phases: cold.map(|cold| cold.then(Phases::read(parts.headers.get(wire::PHASES)))),
     };
     let _ = call.reply.send(Reply::Answered(answer));
     link.report(Report::Finished(status)).await;
 }
 
-fn lease_request(call: &Call) -> Request<Full<Bytes>> {
+fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(call.payload.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(wire::LEASE_PATH);
@@ -282,6 +292,9 @@ fn lease_request(call: &Call) -> Request<Full<Bytes>> {
     }
     if let Some(trace_id) = &call.trace_id {
         headers.insert(wire::TRACE_ID, trace_id.clone());
+    }
+    if let Some(cold) = cold {
+        headers.insert(wire::PHASES, cold.header());
     }
     if call.log_tail {
         headers.insert(wire::LOG_TAIL, HeaderValue::from_static("1"));

@@ -37,6 +37,8 @@ const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+/// What a cold start took, in milliseconds: <https://www.w3.org/TR/server-timing/>.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
 /// The client context's limit, base64, in bytes.
@@ -154,6 +156,13 @@ impl Request {
                 if !matches!(reply, Reply::Rejected(Rejection::Moved)) {
                     let seconds = self.arrived.elapsed().as_secs_f64();
                     entry.metrics.ended(outcome(&reply), seconds);
+                    if let Reply::Answered(Answer {
+                        phases: Some(phases),
+                        ..
+                    }) = &reply
+                    {
+                        app.metrics.cold_start(phases);
+                    }
                     return respond(&self.function, app, &entry, &self.id, reply);
                 }
             } else if let Some(peers) = &app.peers
@@ -205,6 +214,8 @@ impl Request {
             client_context: wishes.client_context.clone(),
             trace_id: wishes.trace_id.clone(),
             log_tail: wishes.log_tail,
+            arrived: self.arrived,
+            cold: None,
             reply,
         };
         let pool = entry.pool;
@@ -318,6 +329,9 @@ fn answered(answer: Answer) -> Response {
     }
     if let Some(tail) = answer.log_tail {
         headers.insert(LOG_RESULT, tail);
+    }
+    if let Some(phases) = answer.phases {
+        headers.insert(SERVER_TIMING, phases.header());
     }
     response
 }

@@ -28,6 +28,7 @@ mod logs_api;
 mod management_api;
 mod metrics;
 mod peers;
+mod phases;
 pub mod process;
 mod server;
 

@@ -15,6 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::phases::{Phase, Phases};
+
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 900.0,
@@ -74,12 +76,18 @@ struct OfState {
     state: InstanceState,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPhase {
+    phase: Phase,
+}
+
 /// All metrics of this gateway. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     invocations: Family<OfOutcome, Counter>,
     cold_starts: Family<OfFunction, Counter>,
+    phases: Family<OfPhase, Histogram, fn() -> Histogram>,
     forwarded: Counter,
     queued: Family<OfFunction, Gauge>,
     in_flight: Family<OfFunction, Gauge>,
@@ -110,8 +118,16 @@ impl Metrics {
         let cold_starts = Family::default();
         registry.register(
             "cold_starts",
-            "Instances that served their first",
+            "Calls that waited for an instance to come up",
             cold_starts.clone(),
+        );
+        let phases: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "cold_start_phase",
+            "What cold starts took, by phase",
+            Unit::Seconds,
+            phases.clone(),
         );
         let forwarded = Counter::default();
         registry.register(
@@ -142,6 +158,7 @@ impl Metrics {
             registry,
             invocations,
             cold_starts,
+            phases,
             forwarded,
             queued,
             in_flight,
@@ -170,6 +187,13 @@ impl Metrics {
                     .get_or_create_owned(&OfState { function, state })
             }),
             duration: self.duration.get_or_create_owned(&of_function),
+        }
+    }
+
+    pub(crate) fn cold_start(&self, phases: &Phases) {
+        for (phase, duration) in phases.iter() {
+            let histogram = self.phases.get_or_create(&OfPhase { phase });
+            histogram.observe(duration.as_secs_f64());
         }
     }
 
