@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pilotlight_core::wire;
 
@@ -68,9 +69,9 @@ pub trait Running: Send + Sync {
     /// Where it takes leases.
     fn address(&self) -> Address;
 
-    /// Whether it had waited for a function before it became this one's.
-    fn is_claimed(&self) -> bool {
-        false
+    /// How long its code took to unpack, if it was there before and was claimed for the function.
+    fn unpacked(&self) -> Option<Duration> {
+        None
     }
 
     /// Waits for its end; says how it ended. May be asked again.

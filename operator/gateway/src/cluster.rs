@@ -16,6 +16,7 @@ mod codes;
 mod demand;
 mod peers;
 mod pods;
+mod stock;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -37,6 +38,7 @@ use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{Code, FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
+use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::Patience;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -59,6 +61,7 @@ pub struct Place {
     pub namespace: String,
     /// A directory for code from archives.
     pub cache: PathBuf,
+    pub runtimes: Runtimes,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
     /// one; `None` if there is no other.
     pub among: Option<Among>,
@@ -103,6 +106,8 @@ pub async fn serve(
         ledger: ledger.clone(),
         refusals,
         codes: codes.clone(),
+        runtimes: place.runtimes.clone(),
+        region: config.region.clone(),
     };
     let cluster = place
         .among
@@ -114,7 +119,8 @@ pub async fn serve(
     let gateway = Gateway::start_among(peers, config, Arc::new(backend), None);
 
     let (pods_known, pods_are_known) = oneshot::channel();
-    let selected = watcher::Config::default().labels(labels::FUNCTION);
+    let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
+    let selected = watcher::Config::default().labels(&ours);
     let pod_events = watch_resource(Api::<Pod>::namespaced(client.clone(), namespace), selected);
     let following_pods = follow_pods(
         pod_events.backoff(Patience::default()),

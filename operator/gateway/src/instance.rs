@@ -95,9 +95,10 @@ pub(crate) async fn run(
         Ok(process) => process,
         Err(reason) => return reason,
     };
-    let up = match process.is_claimed() {
-        true => (Phase::claim, begun.elapsed()),
-        false => (Phase::start, begun.elapsed()),
+    let took = begun.elapsed();
+    let up = match process.unpacked() {
+        Some(unpacked) => (Phase::claim, took.saturating_sub(unpacked)),
+        None => (Phase::start, took),
     };
     let reason = tokio::select! {
         reason = serve(&link, process.as_mut(), &mut orders, up) => reason,
