@@ -12,6 +12,7 @@
 //!   └── wanted = in flight + queued: start, stop        └── failure: what the caller is told
 //! ```
 
+mod creations;
 pub mod election;
 pub mod failure;
 pub mod fleet;
@@ -21,4 +22,5 @@ pub mod ownership;
 pub mod pool;
 pub mod queue;
 mod roster;
+pub mod stock;
 pub mod wire;
