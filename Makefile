@@ -73,9 +73,11 @@ tests/sdk/node/node_modules: tests/sdk/node/package-lock.json
 
 .PHONY: crds
 crds: ## write the custom resource definitions from their source
-	cargo run --locked -p pilotlight -- crd >target/function.yaml
-	install -m 644 target/function.yaml crds/
-	install -m 644 target/function.yaml charts/pilotlight/crds/
+	for kind in function warmpool; do \
+		cargo run --locked -p pilotlight -- crd $$kind >target/$$kind.yaml && \
+		install -m 644 target/$$kind.yaml crds/ && \
+		install -m 644 target/$$kind.yaml charts/pilotlight/crds/ || exit 1; \
+	done
 
 STAGE := tests/cluster/stages run
 INSIDE := tests/cluster/cluster exec --
