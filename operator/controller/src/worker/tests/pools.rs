@@ -39,7 +39,6 @@ pub(super) fn patched(code: StatusCode, body: &Value) -> Value {
         labels.retain(|_, value| !value.is_null());
     }
     let amounts = json!({ "memory": "544Mi" });
-    pod["metadata"]["name"] = json!("claimed");
     pod["spec"] = json!({ "containers": [{
         "name": "instance", "resources": { "limits": amounts, "requests": amounts },
     }] });
@@ -192,7 +191,7 @@ async fn a_claimed_pod_becomes_the_functions_is_resized_and_none_is_made_for_its
         asked,
         [
             format!("PATCH {PODS}/{name}"),
-            format!("PATCH {PODS}/claimed/resize"),
+            format!("PATCH {PODS}/{name}/resize"),
             format!("POST {PODS}"),
         ],
         "and the pool is filled again"
