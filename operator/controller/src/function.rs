@@ -155,8 +155,7 @@ impl Function {
             } => self.on_created(now, &instance, pod, result),
             What::Deleted { uid, failed } => {
                 if failed {
-                    self.fleet.not_deleted(&uid);
-                    self.retry_at = Some(now + RETRY);
+                    self.fleet.not_deleted(now, &uid);
                 }
             }
             What::Stored { revision, result } => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::creations::Creations;
 use crate::wire::{ClaimedPod, Demand};
 
-/// Before a pod is tried to be taken over again.
+/// Before a pod is tried again to be taken over or deleted.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A pod as the watch shows it.
@@ -81,6 +81,8 @@ pub struct Fleet {
     /// may not have seen it yet, and could do nothing with another.
     spent: BTreeSet<String>,
     deleting: BTreeSet<String>,
+    /// Deletions wait.
+    paused_until: Option<Instant>,
     /// Whom the last refusal concerns is still to be found out.
     refused_anew: bool,
     held_back: BTreeSet<String>,
@@ -132,6 +134,9 @@ impl Fleet {
 
     fn deletions(&mut self, pods: &[Pod], is_unwanted: impl Fn(&Pod) -> bool) -> Vec<Step> {
         let mut steps = Vec::new();
+        if self.paused_until.is_some() {
+            return steps;
+        }
         for pod in pods {
             let is_done = pod.is_being_deleted || self.deleting.contains(&pod.uid);
             if (pod.is_over || is_unwanted(pod)) && !is_done {
@@ -204,6 +209,7 @@ impl Fleet {
     /// Time has passed.
     pub fn wake(&mut self, now: Instant) {
         self.creations.wake(now);
+        self.paused_until = self.paused_until.filter(|until| *until > now);
         for taking in self.taking.values_mut() {
             if matches!(taking.state, TakingState::PausedUntil(until) if until <= now) {
                 taking.state = TakingState::Due;
@@ -242,8 +248,9 @@ impl Fleet {
     }
 
     /// A deletion failed and is to be tried again.
-    pub fn not_deleted(&mut self, uid: &str) {
+    pub fn not_deleted(&mut self, now: Instant, uid: &str) {
         self.deleting.remove(uid);
+        self.paused_until = Some(now + PAUSE);
     }
 
     /// Whether a pod may still need the code of this revision. What is on its way up may be of any.
@@ -262,7 +269,8 @@ impl Fleet {
                 TakingState::PausedUntil(until) => Some(until),
                 TakingState::Due | TakingState::Asked => None,
             });
-        pauses.chain(self.creations.next_wakeup()).min()
+        let others = [self.paused_until, self.creations.next_wakeup()];
+        pauses.chain(others.into_iter().flatten()).min()
     }
 }
 

@@ -67,8 +67,11 @@ fn what_nobody_wants_is_deleted_once_but_not_while_nobody_speaks() {
     let (one, other) = (demand("r1", &["a"]), demand("r1", &[]));
     assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), [delete("b")]);
     assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), []);
-    fleet.not_deleted("uid-b");
-    assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
+    fleet.not_deleted(now, "uid-b");
+    assert_eq!(fleet.plan(now, OF, &[&one], &pods), [], "not at once");
+    assert_eq!(fleet.next_wakeup(), Some(now + PAUSE));
+    let later = now + PAUSE;
+    assert_eq!(fleet.plan(later, OF, &[&one], &pods), [delete("b")]);
 }
 
 #[test]

@@ -222,6 +222,7 @@ async fn a_claimed_pod_becomes_the_functions_is_resized_and_none_is_made_for_its
     assert_eq!(told(&pools.settle().await), [""; 0]);
     pools.claimed.clear();
     pools.tell();
+    pools.all_are_heard();
     let calls = told(&pools.settle().await);
     assert_eq!(calls, [format!("DELETE {PODS}/{name}")], "as any other");
 }
