@@ -209,6 +209,7 @@ fn routes(app: Arc<App>) -> Router {
             post(invoke_api::invoke),
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs_api::logs))
+        .route("/pilotlight/v1/metrics", get(all_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -226,6 +227,16 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         false => "ok\n".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     }
+}
+
+/// Of this gateway and all its peers, as `pilotlight top` reads them.
+async fn all_metrics(State(app): State<Arc<App>>) -> Result<String, ApiError> {
+    let own = app.metrics.encode();
+    let mut texts = own.map_err(|error| ApiError::service(error.to_string()))?;
+    if let Some(peers) = &app.peers {
+        texts.extend(peers.metrics().await);
+    }
+    Ok(texts)
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
