@@ -58,15 +58,23 @@ impl FunctionSpec {
         let pod = &self.pod;
         let needs = [
             ("spec.code.image", matches!(self.code, Code::Image(_))),
-            ("spec.code.configMap", matches!(self.code, Code::ConfigMap(_))),
+            (
+                "spec.code.configMap",
+                matches!(self.code, Code::ConfigMap(_)),
+            ),
             ("spec.code.path", matches!(self.code, Code::Path(_))),
             ("spec.layers", !self.layers.is_empty()),
             ("spec.environmentFrom", !self.environment_from.is_empty()),
             ("spec.pod.serviceAccount", pod.service_account.is_some()),
-            ("spec.pod.imagePullSecrets", !pod.image_pull_secrets.is_empty()),
+            (
+                "spec.pod.imagePullSecrets",
+                !pod.image_pull_secrets.is_empty(),
+            ),
             ("spec.pod.nodeSelector", !pod.node_selector.is_empty()),
             ("spec.pod.tolerations", !pod.tolerations.is_empty()),
         ];
-        needs.into_iter().find_map(|(field, is_so)| is_so.then_some(field))
+        needs
+            .into_iter()
+            .find_map(|(field, is_so)| is_so.then_some(field))
     }
 }

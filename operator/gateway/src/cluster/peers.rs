@@ -57,7 +57,10 @@ impl Members {
 
     fn others(&self) -> BTreeSet<SocketAddr> {
         let reachable = self.listed.difference(&self.unreachable);
-        reachable.filter(|peer| **peer != self.me).copied().collect()
+        reachable
+            .filter(|peer| **peer != self.me)
+            .copied()
+            .collect()
     }
 
     pub(crate) fn is_mine(&self, function: &FunctionName) -> bool {
