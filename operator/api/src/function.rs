@@ -161,7 +161,9 @@ struct ConcurrencyFields {
 
 /// More instances are kept initialised than there may be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("has `provisioned` {provisioned} above `reserved` {reserved}: lower one or raise the other")]
+#[error(
+    "has `provisioned` {provisioned} above `reserved` {reserved}: lower one or raise the other"
+)]
 struct ProvisionedAboveReserved {
     provisioned: u32,
     reserved: u32,

@@ -61,8 +61,7 @@ impl Function {
     fn told(&mut self, instance: InstanceId, epoch: u64) {
         let condition = Condition::Ready;
         let status = Status { epoch, condition };
-        self.pool
-            .handle(self.now, Event::Told { instance, status });
+        self.pool.handle(self.now, Event::Told { instance, status });
     }
 
     fn call(&mut self) {

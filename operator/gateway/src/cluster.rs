@@ -260,7 +260,7 @@ impl Functions {
             let event = tokio::select! {
                 event = events.next() => event,
                 true = members_changed => {
-                    self.settle_ownership().await;
+                    self.settle_all().await;
                     continue;
                 }
             };
@@ -283,15 +283,13 @@ impl Functions {
                     };
                     let known = self.known.get(&name);
                     if known.is_none_or(|known| !is_same(known, &function)) {
-                        let mut all = self.known.clone();
-                        all.insert(name.clone(), deployment(name, &function));
-                        self.deploy(all).await;
+                        self.set(deployment(name, &function)).await;
                     }
                 }
                 Ok(Event::Delete(function)) => {
-                    let mut all = self.known.clone();
-                    all.retain(|name, _| name.as_str() != function.name_any());
-                    self.deploy(all).await;
+                    if let Some(name) = name_of(&function) {
+                        self.remove(name).await;
+                    }
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Functions is interrupted"),
             }
@@ -303,18 +301,44 @@ impl Functions {
         self.gateway
             .deploy(self.known.values().cloned().collect())
             .await;
-        for name in before.keys() {
-            // One of the same name that was made anew is another.
-            let known = self.known.get(name);
-            if known.is_none_or(|known| uid(known) != uid(&before[name])) {
-                self.ledger.forget(name);
-                self.owned.remove(name);
-            }
+        for (name, before) in &before {
+            self.forget_unless_same(name, Some(before));
         }
         for name in &self.owned {
             self.claim(name);
         }
-        self.settle_ownership().await;
+        self.settle_all().await;
+        self.keep_codes();
+    }
+
+    async fn set(&mut self, one: Deployment) {
+        let name = one.name.clone();
+        let before = self.known.insert(name.clone(), one.clone());
+        self.gateway.change(vec![one], Vec::new()).await;
+        self.forget_unless_same(&name, before.as_ref());
+        if self.owned.contains(&name) {
+            self.claim(&name);
+        }
+        self.settle_ownership(&[name]).await;
+        self.keep_codes();
+    }
+
+    async fn remove(&mut self, name: FunctionName) {
+        let before = self.known.remove(&name);
+        self.gateway.change(Vec::new(), vec![name.clone()]).await;
+        self.forget_unless_same(&name, before.as_ref());
+        self.keep_codes();
+    }
+
+    /// One of the same name that was made anew is another.
+    fn forget_unless_same(&mut self, name: &FunctionName, before: Option<&Deployment>) {
+        if before.map(uid) != self.known.get(name).map(uid) {
+            self.ledger.forget(name);
+            self.owned.remove(name);
+        }
+    }
+
+    fn keep_codes(&self) {
         let archives = self.known.values().filter_map(|one| match &one.spec.code {
             Code::Archive(archive) => Some(archive.sha256.as_str()),
             _ => None,
@@ -322,13 +346,21 @@ impl Functions {
         self.codes.keep(&archives.collect());
     }
 
-    /// Takes over what is this gateway's by now, and hands on what is not any more.
-    async fn settle_ownership(&mut self) {
+    async fn settle_all(&mut self) {
+        let all: Vec<_> = self.known.keys().cloned().collect();
+        self.settle_ownership(&all).await;
+    }
+
+    /// Takes over what of these is this gateway's by now, and hands on what is not any more.
+    async fn settle_ownership(&mut self, names: &[FunctionName]) {
         let members = self.members.as_ref();
         let members = members.map(|members| members.borrow().clone());
         let is_mine = |name: &FunctionName| members.as_ref().is_none_or(|all| all.is_mine(name));
         let mut change = OwnershipChange::default();
-        for (name, one) in &self.known {
+        let known = names
+            .iter()
+            .filter_map(|name| self.known.get_key_value(name));
+        for (name, one) in known {
             match (self.owned.contains(name), is_mine(name)) {
                 (false, true) => {
                     let found = self.pods.found(name.as_str()).into_iter();

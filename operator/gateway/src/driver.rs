@@ -90,6 +90,12 @@ pub(crate) enum Message {
         all: Vec<Deployment>,
         done: oneshot::Sender<()>,
     },
+    /// Some functions are new or other than before, some are no more.
+    Change {
+        set: Vec<Deployment>,
+        removed: Vec<FunctionName>,
+        done: oneshot::Sender<()>,
+    },
     /// Other functions are this gateway's from now on (rule 3).
     Own {
         change: OwnershipChange,
@@ -252,6 +258,10 @@ impl Driver {
                 self.deploy(all);
                 let _ = done.send(());
             }
+            Message::Change { set, removed, done } => {
+                self.change(set, removed);
+                let _ = done.send(());
+            }
             Message::Own { change, done } => {
                 self.own(change);
                 let _ = done.send(());
@@ -350,35 +360,28 @@ impl Driver {
     }
 
     fn deploy(&mut self, all: Vec<Deployment>) {
+        let names: BTreeSet<_> = all.iter().map(|deployment| &deployment.name).collect();
+        let catalog = self.catalog.borrow();
+        let missing = catalog.keys().filter(|name| !names.contains(name));
+        let missing = missing.cloned().collect();
+        drop(catalog);
+        self.change(all, missing);
+    }
+
+    fn change(&mut self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
         let now = Instant::now();
-        let old = self.catalog.borrow().clone();
-        let mut catalog = Catalog::new();
-        for deployment in all {
+        let mut catalog = Catalog::clone(&self.catalog.borrow());
+        for deployment in set {
             let name = deployment.name.clone();
-            let settings = self.settings(&deployment);
-            let entry = match old.get(&name) {
-                Some(entry) if is_same(&entry.deployment, &deployment) => entry.clone(),
-                Some(entry) => {
-                    let event = match entry.deployment.revision == deployment.revision {
-                        true => pool::Event::Configured { settings },
-                        false => pool::Event::Replaced { settings },
-                    };
-                    let entry = Entry {
-                        deployment: Arc::new(deployment),
-                        ..entry.clone()
-                    };
-                    self.with(entry.pool, |function| {
-                        function.deployment = entry.deployment.clone();
-                        function.pool.handle(now, event);
-                    });
-                    entry
-                }
-                None => self.add(deployment, settings),
+            let entry = match catalog.remove(&name) {
+                Some(entry) if is_same(&entry.deployment, &deployment) => entry,
+                Some(entry) => self.renew(entry, deployment, now),
+                None => self.add(deployment),
             };
             catalog.insert(name, entry);
         }
-        let gone = old.iter().filter(|(name, _)| !catalog.contains_key(*name));
-        let gone: Vec<_> = gone.map(|(_, entry)| entry.pool).collect();
+        let gone = removed.iter().filter_map(|name| catalog.remove(name));
+        let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
         self.catalog.send_replace(Arc::new(catalog));
         for key in gone {
             self.with(key, |function| {
@@ -387,7 +390,22 @@ impl Driver {
         }
     }
 
-    fn add(&mut self, deployment: Deployment, settings: Settings) -> Entry {
+    fn renew(&mut self, old: Entry, deployment: Deployment, now: Instant) -> Entry {
+        let settings = self.settings(&deployment);
+        let event = match old.deployment.revision == deployment.revision {
+            true => pool::Event::Configured { settings },
+            false => pool::Event::Replaced { settings },
+        };
+        let deployment = Arc::new(deployment);
+        self.with(old.pool, |function| {
+            function.deployment = deployment.clone();
+            function.pool.handle(now, event);
+        });
+        Entry { deployment, ..old }
+    }
+
+    fn add(&mut self, deployment: Deployment) -> Entry {
+        let settings = self.settings(&deployment);
         let key = PoolKey(self.next_key);
         self.next_key += 1;
         let deployment = Arc::new(deployment);

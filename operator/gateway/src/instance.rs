@@ -237,7 +237,9 @@ async fn lease(
     call: Call,
     (phase, took): (Phase, Duration),
 ) {
-    let cold = call.cold.map(|queued| Phases::of([(Phase::queue, queued), (phase, took)]));
+    let cold = call
+        .cold
+        .map(|queued| Phases::of([(Phase::queue, queued), (phase, took)]));
     let request = lease_request(&call, cold.as_ref());
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,

@@ -300,7 +300,11 @@ impl Description {
         let places = IMAGE_PLACES.map(|(name, _)| name);
         let in_image = own.clone().chain(places).chain(["handler"]).collect();
         self.image.check("image", &in_image)?;
-        if self.prestart.as_ref().is_some_and(|prestart| prestart.command.is_empty()) {
+        if self
+            .prestart
+            .as_ref()
+            .is_some_and(|prestart| prestart.command.is_empty())
+        {
             return Err(InvalidDescription::NoCommand("image.prestart"));
         }
         let tools = self.local.tools.iter().map(|tool| tool.name.as_str());

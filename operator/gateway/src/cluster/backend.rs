@@ -10,8 +10,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_api::resource::Refusal;
 use pilotlight_api::instance_config::{Launch, Place, compose};
+use pilotlight_api::resource::Refusal;
 use pilotlight_api::{Code, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::{Claim, ClaimedPod, InstanceConfig};
