@@ -301,6 +301,8 @@ enum Request {
 
 /// An API server, a watch of it that lags, gateways that claim, and a controller.
 struct World {
+    /// Shown with what is wrong: `SEED` plays it again.
+    seed: u64,
     random: fastrand::Rng,
     now: Instant,
     stock: Stock,
@@ -323,6 +325,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         let size = random.usize(0..8);
         World {
+            seed,
             now: Instant::now(),
             stock: Stock::default(),
             server: BTreeMap::new(),
@@ -417,7 +420,11 @@ impl World {
         if self.server.contains_key(name) {
             return;
         }
-        assert!(self.names_made.insert(name.to_owned()), "{name} twice");
+        let seed = self.seed;
+        assert!(
+            self.names_made.insert(name.to_owned()),
+            "SEED={seed}: {name} twice"
+        );
         let new = Pod {
             template,
             is_ready: false,
@@ -436,7 +443,8 @@ impl World {
             0
         };
         let bound = self.max + surge;
-        assert!(self.unclaimed() <= bound, "{} > {bound}", self.unclaimed());
+        let there = self.unclaimed();
+        assert!(there <= bound, "SEED={seed}: {there} > {bound}");
     }
 
     /// One that fits, if there is one.
@@ -559,7 +567,6 @@ fn in_every_world_there_are_never_too_many_and_at_last_exactly_as_many_as_there_
         Err(_) => (0..500).collect(),
     };
     for seed in seeds {
-        println!("SEED={seed}");
         let mut world = World::new(seed);
         world.settle();
         for _ in 0..1000 {
@@ -571,10 +578,13 @@ fn in_every_world_there_are_never_too_many_and_at_last_exactly_as_many_as_there_
             .values()
             .filter(|real| !real.is_taken)
             .collect();
-        assert_eq!(left.len(), world.size, "all others are gone");
+        assert_eq!(left.len(), world.size, "SEED={seed}: all others are gone");
         let template = format!("t{}", world.template);
         let is_good = |real: &&Real| real.pod.is_ready && real.pod.template == template;
-        assert!(left.iter().all(is_good), "each is new and ready");
-        assert_eq!(world.stock.count().ready, world.size);
+        assert!(
+            left.iter().all(is_good),
+            "SEED={seed}: each is new and ready"
+        );
+        assert_eq!(world.stock.count().ready, world.size, "SEED={seed}");
     }
 }
