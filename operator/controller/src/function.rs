@@ -298,15 +298,11 @@ impl Function {
                     });
                 }
                 Step::Create { instance } => self.create(resource, instance, context, steps),
-                Step::Take {
-                    instance,
-                    pod,
-                    revision,
-                } => {
-                    let metadata = build::taken_over(resource, &instance, &revision, &pod.uid);
+                Step::Take { instance, pod } => {
+                    let metadata = build::taken_over(resource, &instance, &pod.revision, &pod.uid);
                     let memory = resource.spec.memory;
                     // Another revision's pod has what it was claimed with.
-                    let memory = (revision == self.revision).then_some(memory);
+                    let memory = (pod.revision == self.revision).then_some(memory);
                     let taken_over = take_over(context.writer.clone(), pod, metadata, memory);
                     self.spawn(context.name, steps, async move {
                         let failed = !taken_over.await;

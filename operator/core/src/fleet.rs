@@ -35,8 +35,6 @@ pub enum Step {
     Take {
         instance: String,
         pod: ClaimedPod,
-        /// What the instance was made from when it was claimed.
-        revision: String,
     },
     /// Of exactly this pod, never of one that bears its name later.
     Delete {
@@ -57,15 +55,8 @@ pub struct Known<'a> {
 }
 
 /// A claimed pod that is not the function's yet.
-#[derive(Debug)]
-struct Taking {
-    /// The function may have another by the time that the pod is taken over.
-    revision: String,
-    state: TakingState,
-}
-
 #[derive(Debug, PartialEq)]
-enum TakingState {
+enum Taking {
     Due,
     Asked,
     PausedUntil(Instant),
@@ -162,16 +153,12 @@ impl Fleet {
                     continue;
                 }
                 let taking = self.taking.entry(instance.clone());
-                let taking = taking.or_insert_with(|| Taking {
-                    revision: demand.revision.clone(),
-                    state: TakingState::Due,
-                });
-                if taking.state == TakingState::Due {
-                    taking.state = TakingState::Asked;
+                let taking = taking.or_insert(Taking::Due);
+                if *taking == Taking::Due {
+                    *taking = Taking::Asked;
                     steps.push(Step::Take {
                         instance: instance.clone(),
                         pod: pod.clone(),
-                        revision: taking.revision.clone(),
                     });
                 }
             }
@@ -211,8 +198,8 @@ impl Fleet {
         self.creations.wake(now);
         self.paused_until = self.paused_until.filter(|until| *until > now);
         for taking in self.taking.values_mut() {
-            if matches!(taking.state, TakingState::PausedUntil(until) if until <= now) {
-                taking.state = TakingState::Due;
+            if matches!(taking, Taking::PausedUntil(until) if *until <= now) {
+                *taking = Taking::Due;
             }
         }
     }
@@ -243,7 +230,7 @@ impl Fleet {
     /// The claimed pod could not be taken over and is to be tried again.
     pub fn not_taken(&mut self, now: Instant, instance: &str) {
         if let Some(taking) = self.taking.get_mut(instance) {
-            taking.state = TakingState::PausedUntil(now + PAUSE);
+            *taking = Taking::PausedUntil(now + PAUSE);
         }
     }
 
@@ -262,13 +249,10 @@ impl Fleet {
 
     /// When [`Fleet::wake`] is due, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let pauses = self
-            .taking
-            .values()
-            .filter_map(|taking| match taking.state {
-                TakingState::PausedUntil(until) => Some(until),
-                TakingState::Due | TakingState::Asked => None,
-            });
+        let pauses = self.taking.values().filter_map(|taking| match taking {
+            Taking::PausedUntil(until) => Some(*until),
+            Taking::Due | Taking::Asked => None,
+        });
         let others = [self.paused_until, self.creations.next_wakeup()];
         pauses.chain(others.into_iter().flatten()).min()
     }

@@ -298,6 +298,8 @@ pub struct Demand {
 pub struct ClaimedPod {
     pub name: String,
     pub uid: String,
+    /// Of the function, when it was claimed.
+    pub revision: String,
 }
 
 #[cfg(test)]

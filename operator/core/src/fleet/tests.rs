@@ -225,6 +225,7 @@ fn claimed(revision: &str, instances: &[&str]) -> Demand {
         let pod = ClaimedPod {
             name: format!("warm-{name}"),
             uid: format!("uid-{name}"),
+            revision: revision.to_owned(),
         };
         ((*name).to_owned(), pod)
     });
@@ -240,8 +241,8 @@ fn take(instance: &str, revision: &str) -> Step {
         pod: ClaimedPod {
             name: format!("warm-{instance}"),
             uid: format!("uid-{instance}"),
+            revision: revision.to_owned(),
         },
-        revision: revision.to_owned(),
     }
 }
 
@@ -270,7 +271,10 @@ fn a_take_over_that_failed_is_tried_again_after_a_pause_as_of_the_revision_it_wa
     fleet.not_taken(now, "a");
     assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
     assert_eq!(fleet.next_wakeup(), Some(now + PAUSE));
-    let moved_on = claimed("r2", &["a"]);
+    let moved_on = Demand {
+        revision: "r2".to_owned(),
+        ..claimed("r1", &["a"])
+    };
     assert_eq!(
         fleet.plan(now + PAUSE, OF, &[&moved_on], &[]),
         [take("a", "r1")]

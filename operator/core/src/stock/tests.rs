@@ -25,6 +25,7 @@ fn claim(name: &str) -> ClaimedPod {
     ClaimedPod {
         name: name.to_owned(),
         uid: format!("uid-{name}"),
+        revision: "r1".to_owned(),
     }
 }
 

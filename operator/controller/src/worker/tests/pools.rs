@@ -103,8 +103,14 @@ impl Pools {
     fn claim(&mut self, instance: &str, at: usize) {
         let name = self.name(at);
         let uid = format!("uid-{name}");
-        self.claimed
-            .push((instance.to_owned(), ClaimedPod { name, uid }));
+        self.claimed.push((
+            instance.to_owned(),
+            ClaimedPod {
+                name,
+                uid,
+                revision: self.function.spec.revision(),
+            },
+        ));
         self.tell();
     }
 
