@@ -65,6 +65,9 @@ pub struct Unclaimed {
     /// A runtime process that is to wait for the claim with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prestart: Option<Prestart>,
+    /// Milliseconds: in the place of `following::ORPHANED_AFTER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned_after_ms: Option<u64>,
 }
 
 /// A runtime process that is started before it is known for which function.

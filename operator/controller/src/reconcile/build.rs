@@ -256,6 +256,7 @@ fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
         ends_with_parent: false,
         root: PathBuf::from("/"),
         prestart,
+        orphaned_after_ms: None,
     };
     let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
     variable(UNCLAIMED_VARIABLE, &unclaimed)
