@@ -20,6 +20,7 @@ pub mod following;
 pub mod function;
 pub mod instance;
 pub mod ownership;
+pub mod phases;
 pub mod pool;
 mod prestart;
 pub mod queue;

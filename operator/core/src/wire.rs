@@ -38,7 +38,7 @@ pub const OUTCOME_FUNCTION_ERROR: &str = "function-error";
 pub const STATUS: &str = "pilotlight-status";
 /// On an instance's first lease: what the cold start took before, as in `Server-Timing`:
 /// `queue;dur=0.21, claim;dur=3.4`, in milliseconds. On its answer: what it took in the instance,
-/// `unpack;dur=1.02, init;dur=8.4`.
+/// `unpack;dur=1.02, init;dur=8.4`; the first of these on the answer to a claim too.
 pub const PHASES: &str = "pilotlight-phases";
 /// On a 409: why the lease never started.
 pub const REFUSAL: &str = "pilotlight-refusal";

@@ -16,11 +16,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
+use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::wire::{self, Claim, InstanceConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::{Gateways, Listener};
-use crate::control_api::{Reply, plain};
+use crate::control_api::{self, Reply, plain};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
 const LINE_LIMIT: usize = 1024 * 1024;
@@ -135,7 +136,7 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: Incoming) -> Reply {
     let from_pool = claim.config.is_some();
     let unpacked = unpack(rest, body, root).await;
     let reply = match &unpacked {
-        Ok(_) => plain(StatusCode::OK, ""),
+        Ok(unpack) => taken(*unpack),
         Err(error) => bad(error),
     };
     let config = claim.config.or(own).context("no configuration");
@@ -148,6 +149,17 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: Incoming) -> Reply {
         }))
     });
     finish(waiting, claimed);
+    reply
+}
+
+/// The answer to a claim that is taken.
+fn taken(unpack: Option<Duration>) -> Reply {
+    let mut reply = plain(StatusCode::OK, "");
+    let phases = Phases::of(unpack.map(|unpack| (Phase::Unpack, unpack)));
+    if !phases.is_empty() {
+        let headers = reply.headers_mut();
+        headers.insert(wire::PHASES, control_api::phases_value(&phases));
+    }
     reply
 }
 

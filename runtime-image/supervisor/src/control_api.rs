@@ -16,6 +16,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use pilotlight_core::instance::{Refusal, Status};
+use pilotlight_core::phases::Phases;
 use pilotlight_core::wire;
 use tokio::sync::{Notify, watch};
 
@@ -23,7 +24,6 @@ use crate::body::{self, Payload};
 use crate::claim;
 use crate::connection::{Gateways, Listener};
 use crate::invocation::{Answer, Call};
-use crate::phases::Phases;
 use crate::worker::{Shared, WeakShared};
 
 /// All is on one thread.
@@ -107,7 +107,9 @@ fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
         trace_id: headers.get(wire::TRACE_ID).cloned(),
         client_context: headers.get(wire::CLIENT_CONTEXT).cloned(),
         wants_tail: headers.contains_key(wire::LOG_TAIL),
-        phases: headers.get(wire::PHASES).and_then(Phases::read),
+        phases: headers
+            .get(wire::PHASES)
+            .map(|text| Phases::read(text.to_str().unwrap_or(""))),
     })
 }
 
@@ -121,14 +123,18 @@ fn answered_with(answer: Answer) -> Reply {
     headers.insert(CONTENT_TYPE, answer.content_type);
     headers.insert(wire::OUTCOME, HeaderValue::from_static(outcome));
     headers.insert(wire::STATUS, status_value(answer.status));
-    if let Some(phases) = answer.phases.header() {
-        headers.insert(wire::PHASES, phases);
+    if !answer.phases.is_empty() {
+        headers.insert(wire::PHASES, phases_value(&answer.phases));
     }
     if let Some(tail) = answer.tail {
         let tail = HeaderValue::try_from(BASE64_STANDARD.encode(tail));
         headers.insert(wire::LOG_TAIL, tail.expect("base64 is a header value"));
     }
     reply
+}
+
+pub(crate) fn phases_value(phases: &Phases) -> HeaderValue {
+    HeaderValue::try_from(phases.to_string()).expect("names and numbers")
 }
 
 fn refused(status: Status, refusal: Refusal) -> Reply {

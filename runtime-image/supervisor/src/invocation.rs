@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use pilotlight_core::instance::{Outcome, Refusal, RequestId, Status};
+use pilotlight_core::phases::Phases;
 use tokio::sync::oneshot;
 
 use crate::body::{Fault, JSON};
-use crate::phases::Phases;
 
 /// What a caller is given of the log (contracts §4).
 const TAIL_LIMIT: usize = 4096;

@@ -18,7 +18,6 @@ mod lifecycle;
 mod log;
 mod memory;
 mod output;
-mod phases;
 mod platform_log;
 mod prestart;
 mod process;

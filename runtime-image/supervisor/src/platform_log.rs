@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use pilotlight_core::failure::Failure;
 use pilotlight_core::instance::LogLine;
+use pilotlight_core::phases::Phases;
 use pilotlight_core::wire::{InstanceConfig, LogFormat};
 use serde_json::{Map, Value, json};
-
-use crate::phases::Phases;
 
 #[derive(Debug)]
 pub(crate) struct PlatformLog {
@@ -174,13 +173,17 @@ fn phase(in_invocation: bool) -> &'static str {
 
 fn text_phases(phases: &Phases) -> String {
     let parts = phases.iter();
-    let parts = parts.map(|(name, duration)| format!("{name} {:.2} ms", millis(duration)));
+    let parts =
+        parts.map(|(phase, duration)| format!("{} {:.2} ms", phase.as_str(), millis(duration)));
     format!("Cold Start: {}\t", Vec::from_iter(parts).join(", "))
 }
 
 fn json_phases(phases: &Phases) -> Value {
     let parts = phases.iter();
-    let parts = parts.map(|(name, duration)| (format!("{name}Ms"), json!(rounded(duration))));
+    let parts = parts.map(|(phase, duration)| {
+        let name = format!("{}Ms", phase.as_str());
+        (name, json!(rounded(duration)))
+    });
     Value::Object(parts.collect())
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::following::Following;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
+use pilotlight_core::phases::Phase;
 use pilotlight_core::wire::{InstanceConfig, LogSource};
 use rustix::process::Pid;
 use tokio::sync::{Notify, oneshot, watch};
@@ -154,7 +155,7 @@ impl Worker {
         let (reply, answer) = oneshot::channel();
         if leased.is_ok() {
             if let Some(phases) = &mut call.phases {
-                phases.add("unpack", self.unpack);
+                phases.add(Phase::Unpack, self.unpack);
             }
             self.invocations.push(Invocation::new(call, reply));
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pilotlight_core::failure::{Exit, Failure};
 use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
+use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::wire::LogSource;
 use rustix::process::Pid;
 use tokio::task::JoinSet;
@@ -16,7 +17,6 @@ use super::Worker;
 use crate::invocation::{Answer, Delivery, answer_body};
 use crate::memory::Memory;
 use crate::output::Output;
-use crate::phases::Phases;
 use crate::prestart::Prestarted;
 use crate::process::{self, Program, Started};
 
@@ -148,8 +148,8 @@ impl Worker {
     fn answer(&mut self, id: &str, outcome: Outcome, init: Option<Duration>) {
         let status = self.machine.status();
         let mut phases = Phases::default();
-        phases.add("unpack", self.unpack.take());
-        phases.add("init", init);
+        phases.add(Phase::Unpack, self.unpack.take());
+        phases.add(Phase::Init, init);
         let sanitize = self.config.sanitize_errors;
         let of_init = match outcome {
             Outcome::Failed(Failure::Init) => self.init_error.take(),
