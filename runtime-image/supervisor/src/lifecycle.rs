@@ -83,14 +83,7 @@ async fn claimed(
         tokio::select! {
             claimed = &mut claim => break claimed,
             told = outside.hears() => match told {
-                Told::ChildEnded => {
-                    let ended = prestarted.take_if(|waiting| process::peek_exit(waiting.pid).is_some());
-                    if let Some(mut ended) = ended {
-                        ended.printed(|line| { log::say(line).ok(); });
-                        process::kill(Some(ended.pid));
-                    }
-                    process::reap(prestarted.as_ref().map(|waiting| waiting.pid));
-                }
+                Told::ChildEnded => reap(&mut prestarted)?,
                 Told::End => break Ok(None),
             },
         }
@@ -107,6 +100,18 @@ async fn claimed(
         orphaned_after: claimed.from_pool.then_some(limit),
     };
     Ok(Some((claimed, origin)))
+}
+
+/// A process that waited may be among those that have ended.
+fn reap(prestarted: &mut Option<Prestarted>) -> io::Result<()> {
+    let ended = prestarted.take_if(|waiting| process::peek_exit(waiting.pid).is_some());
+    let mut said = Ok(());
+    if let Some(mut ended) = ended {
+        ended.printed(|text| said = log::say(text));
+        process::kill(Some(ended.pid));
+    }
+    process::reap(prestarted.as_ref().map(|waiting| waiting.pid));
+    said
 }
 
 /// The life of an instance whose function is known.

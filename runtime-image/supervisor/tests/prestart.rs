@@ -115,7 +115,7 @@ fn a_function_with_other_values_of_what_is_read_once_gets_a_process_of_its_own()
 fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced() {
     let large = json!({ "LARGE": "x".repeat(70_000) });
     let none = json!({});
-    let ends = "exit 3";
+    let ends = "echo cannot go on >&2; exit 3";
     for (script, variables) in [(WAITS, &large), (ends, &none)] {
         let root = tempfile::tempdir().expect("a directory");
         let instance = waiting(root.path(), script);
@@ -123,6 +123,10 @@ fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced(
             until("it is reaped", || {
                 children(&instance).is_empty().then_some(())
             });
+            instance.logged(
+                "platform - before the claim the runtime process printed: cannot",
+                1,
+            );
         }
         claimed(&instance, &function(variables.clone()));
         instance.logged("FRESH=", 1);
