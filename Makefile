@@ -2,6 +2,7 @@
 
 CARGO_BIN := target/release
 VENV := target/sdk-venv
+BENCH_VENV := target/bench-venv
 PYTHON ?= python3
 RUST_ECHO := examples/rust-echo/build/bootstrap
 
@@ -73,9 +74,11 @@ tests/sdk/node/node_modules: tests/sdk/node/package-lock.json
 
 .PHONY: crds
 crds: ## write the custom resource definitions from their source
-	cargo run --locked -p pilotlight -- crd >target/function.yaml
-	install -m 644 target/function.yaml crds/
-	install -m 644 target/function.yaml charts/pilotlight/crds/
+	for kind in function warmpool; do \
+		cargo run --locked -p pilotlight -- crd $$kind >target/$$kind.yaml && \
+		install -m 644 target/$$kind.yaml crds/ && \
+		install -m 644 target/$$kind.yaml charts/pilotlight/crds/ || exit 1; \
+	done
 
 STAGE := tests/cluster/stages run
 INSIDE := tests/cluster/cluster exec --
@@ -98,13 +101,20 @@ test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster:
 	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench-cluster
-bench-cluster: build ## cold starts, the gateway's share and idle cost in a cluster; writes docs/benchmarks-cluster.md
+bench-cluster: build examples $(BENCH_VENV)/ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
+	cargo build --locked --release -p pilotlight-bench
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
 	tests/cluster/cluster up --nodes 2; \
 	tests/cluster/cluster load target/images/*.tar; \
-	$(INSIDE) $(PYTHON) tests/bench/cluster.py
+	$(INSIDE) $(BENCH_VENV)/bin/python tests/bench/cluster.py; \
+	$(INSIDE) $(BENCH_VENV)/bin/python tests/bench/pool.py
+
+$(BENCH_VENV)/ready: tests/bench/requirements.txt
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 .PHONY: bench
 bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*

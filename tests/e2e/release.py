@@ -54,7 +54,7 @@ def until(condition, seconds, what):
     return value
 
 
-def install():
+def install(*settings):
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}})
     run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
     keys = {name: name.replace(".", "\\.") for name in RUNTIMES}
@@ -62,7 +62,7 @@ def install():
     run("helm", "upgrade", "--install", RELEASE, CHART,
         f"--namespace={SYSTEM}", "--create-namespace", "--wait", "--timeout=120s",
         f"--set=functionNamespace={FUNCTIONS}",
-        f"--set=image={IMAGES}/pilotlight:{VERSION}", *images)
+        f"--set=image={IMAGES}/pilotlight:{VERSION}", *images, *settings)
 
 
 def uninstall():

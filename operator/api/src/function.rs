@@ -83,6 +83,7 @@ pub struct Metadata {
         printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.ready"}"#,
         printcolumn = r#"{"name":"In-Flight","type":"integer","jsonPath":".status.inFlight"}"#,
         printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+        printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".status.warmPool","priority":1}"#,
         printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
         schema = "derived"
     )
@@ -130,7 +131,7 @@ pub struct FunctionSpec {
 
 /// How many events run and wait at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", try_from = "ConcurrencyFields")]
 pub struct ConcurrencySpec {
     /// Floor and cap of the function's instances, 0 to 10000; 0 throttles every event. Absent:
     /// the function shares what the others leave.
@@ -140,6 +141,53 @@ pub struct ConcurrencySpec {
     /// at once with 429.
     #[serde(default)]
     pub queue: QueueLimit,
+    /// Instances that are kept initialised, 0 to 10000, whether they are called or not; at most
+    /// `reserved`, where that is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<Concurrency>,
+}
+
+/// Concurrency as it is written.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConcurrencyFields {
+    #[serde(default)]
+    reserved: Option<Concurrency>,
+    #[serde(default)]
+    queue: QueueLimit,
+    #[serde(default)]
+    provisioned: Option<Concurrency>,
+}
+
+/// More instances are kept initialised than there may be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "has `provisioned` {provisioned} above `reserved` {reserved}: lower one or raise the other"
+)]
+struct ProvisionedAboveReserved {
+    provisioned: u32,
+    reserved: u32,
+}
+
+impl TryFrom<ConcurrencyFields> for ConcurrencySpec {
+    type Error = ProvisionedAboveReserved;
+
+    fn try_from(fields: ConcurrencyFields) -> Result<Self, ProvisionedAboveReserved> {
+        let numbers = fields.provisioned.zip(fields.reserved);
+        if let Some((provisioned, reserved)) = numbers
+            && provisioned > reserved
+        {
+            return Err(ProvisionedAboveReserved {
+                provisioned: provisioned.get(),
+                reserved: reserved.get(),
+            });
+        }
+        Ok(Self {
+            reserved: fields.reserved,
+            queue: fields.queue,
+            provisioned: fields.provisioned,
+        })
+    }
 }
 
 /// Where the function's log lines go and how they look.

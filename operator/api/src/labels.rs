@@ -1,6 +1,11 @@
 //! What marks a pod as an instance, for those who make it and those who look for it.
 //!
-//! Owns labels, names and the port; the controller sets them, gateways select by them.
+//! Owns labels, names and the port; the controller sets them, gateways select by them. A pod of a
+//! warm pool has that pool's labels until it is claimed, then a function's.
+
+/// On all that the controller makes, instances' pods and pods of warm pools among it.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const MANAGER: &str = "pilotlight";
 
 /// The function's name.
 pub const FUNCTION: &str = "pilotlight.dev/function";
@@ -8,6 +13,13 @@ pub const FUNCTION: &str = "pilotlight.dev/function";
 pub const INSTANCE: &str = "pilotlight.dev/instance";
 /// What the instance was made from.
 pub const REVISION: &str = "pilotlight.dev/revision";
+
+/// The name of the warm pool that an unclaimed pod is of. It goes when the pod is claimed.
+pub const WARM_POOL: &str = "pilotlight.dev/warm-pool";
+/// Of a pod of a warm pool: what a function must fit that claims it. Memory and storage in MiB.
+pub const RUNTIME: &str = "pilotlight.dev/runtime";
+pub const MEMORY: &str = "pilotlight.dev/memory";
+pub const EPHEMERAL_STORAGE: &str = "pilotlight.dev/ephemeral-storage";
 
 /// Where a supervisor takes leases in its pod.
 pub const CONTROL_PORT: u16 = 9001;

@@ -19,6 +19,9 @@ pub mod resource;
 #[cfg(feature = "cluster")]
 mod schema;
 mod text;
+mod warm_pool;
+#[cfg(feature = "cluster")]
+mod warm_pool_schema;
 
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
@@ -34,3 +37,4 @@ pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,
 };
+pub use warm_pool::{Class, WarmPoolSpec};

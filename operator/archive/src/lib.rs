@@ -94,6 +94,21 @@ pub fn pack(root: &Path, prefix: &str, to: File) -> Result<File> {
     Ok(archive.into_inner()?)
 }
 
+/// Packs files that are given by name and text, as [`pack`] does; all may be read and executed.
+pub fn pack_texts<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    prefix: &str,
+) -> io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, Path::new(prefix).join(name), text.as_bytes())?;
+    }
+    archive.into_inner()
+}
+
 fn unpack_within(mut file: File, root: &Path, limit: u64) -> Result<()> {
     let mut magic = [0; 4];
     let known = file.read_exact(&mut magic);

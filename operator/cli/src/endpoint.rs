@@ -1,4 +1,4 @@
-//! Calls to a running gateway, for `invoke` and `logs`.
+//! Calls to a running gateway, for `invoke`, `logs` and `top`.
 //!
 //! Owns the address, the HTTP client and the words for a call that was refused. Never retries: a
 //! call that started once must not run twice.

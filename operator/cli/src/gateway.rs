@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use pilotlight_gateway::Config;
 use pilotlight_gateway::cluster::{self, Among, Place};
+use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// A directory for code from archives [default: below the system's temporary directory].
     #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIRECTORY")]
     cache: Option<PathBuf>,
+    /// A folder of further runtimes, as the controller has it; see runtimes/README.md.
+    #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
+    runtimes: Option<PathBuf>,
     /// Region of the functions' ARNs, and AWS_REGION of their instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -97,9 +101,11 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         let cache = args
             .cache
             .unwrap_or_else(|| std::env::temp_dir().join("pilotlight"));
+        let runtimes = Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?;
         let place = Place {
             namespace: args.namespace,
             cache,
+            runtimes,
             among,
         };
         cluster::serve(place, config, listener, stop).await?;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
-//! invoke, logs:  endpoint ─► HTTP ─► a gateway
+//! invoke, logs, top: endpoint ─► HTTP ─► a gateway
 //! gateway, controller, crd: the parts of a cluster (feature `cluster`)
 //! ```
 
@@ -20,6 +20,7 @@ mod gateway;
 mod invoke;
 mod local;
 mod logs;
+mod top;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ enum Command {
     Gateway(gateway::Args),
     Invoke(invoke::Args),
     Logs(logs::Args),
+    Top(top::Args),
 }
 
 /// What the caller's shell is told; 2 is also clap's code for a wrong command line.
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Command::Gateway(args) => gateway::run(args),
         Command::Invoke(args) => invoke::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Top(args) => top::run(&args),
     };
     let exit = exit.unwrap_or_else(|error| {
         anstream::eprintln!("error: {error:#}");

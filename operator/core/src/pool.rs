@@ -4,7 +4,8 @@
 //! (rules 2, 5, 7). Fed by the gateway's driver; `queue` holds the waiters, `instance` is the
 //! other end of a lease. Never knows payloads, addresses or how an instance is started.
 //!
-//! wanted = in flight + queued, at most the limit. Instances start while fewer live than wanted.
+//! wanted = in flight + queued, or what is provisioned if that is more; at most the limit.
+//! Instances start while fewer live than wanted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub queue: usize,
     /// How long an instance stays warm after its last event.
     pub keep_alive: Duration,
+    /// Instances that are up, whatever the load and however long they have been idle.
+    pub provisioned: usize,
 }
 
 /// What one gateway bounds for each function alike.
@@ -91,6 +94,8 @@ pub enum Event {
     },
     /// The function has a new manifest: its instances are replaced.
     Replaced { settings: Settings },
+    /// The function has a new manifest, and its instances may stay.
+    Configured { settings: Settings },
     /// The function is deleted.
     Deleted,
     /// Another gateway owns the function from now on, and has its instances (rule 3).
@@ -196,13 +201,11 @@ impl Pool {
                 self.on_gone(now, instance, reason, BACKOFF_REFUSED);
             }
             Event::Replaced { settings } => {
-                self.settings = settings;
                 self.backoff = None;
-                if settings.limit == 0 {
-                    self.reject_all(&Rejection::Throttled);
-                }
+                self.configure(settings);
                 self.retire_all(now);
             }
+            Event::Configured { settings } => self.configure(settings),
             Event::Deleted => {
                 self.deleted = true;
                 self.reject_all(&Rejection::Deleted);
@@ -272,9 +275,10 @@ impl Pool {
         self.queue.len()
     }
 
-    /// Instances that the present load calls for: in flight + queued, at most the limit.
+    /// Instances that are to live: see the module's text.
     pub fn wanted(&self) -> usize {
-        self.load().min(self.settings.limit)
+        let wanted = self.load().max(self.settings.provisioned);
+        wanted.min(self.settings.limit)
     }
 
     /// Deleted, and its last instance gone.
@@ -284,6 +288,13 @@ impl Pool {
 
     fn load(&self) -> usize {
         self.counts().busy + self.queue.len()
+    }
+
+    fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        if settings.limit == 0 {
+            self.reject_all(&Rejection::Throttled);
+        }
     }
 
     fn admit(&mut self, now: Instant, invocation: InvocationId, bytes: usize) {
@@ -454,6 +465,7 @@ impl Pool {
             };
             self.reject(waiter.invocation, rejection);
         }
+        self.trim(now);
         while let Some(instance) = self.roster.last_idle()
             && let Some(waiter) = self.queue.pop()
         {
@@ -481,10 +493,20 @@ impl Pool {
         }
     }
 
+    /// Under a limit that was lowered: what is not busy goes at once, what is after its lease.
+    fn trim(&mut self, now: Instant) {
+        while !self.away
+            && self.counts().live() > self.settings.limit
+            && let Some(instance) = self.roster.least_needed()
+        {
+            self.stop(now, instance);
+        }
+    }
+
     fn idle_end(&self) -> Option<Instant> {
-        self.roster
-            .longest_idle()
-            .map(|(since, _)| since + self.settings.keep_alive)
+        let (since, _) = self.roster.longest_idle()?;
+        let is_spare = self.counts().live() > self.settings.provisioned.min(self.settings.limit);
+        is_spare.then(|| since + self.settings.keep_alive)
     }
 
     fn lacks_instances(&self) -> bool {

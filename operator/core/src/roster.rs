@@ -150,6 +150,17 @@ impl Roster {
         self.idle.front().copied()
     }
 
+    /// Of those that are not busy: one that is idle, the longest first, or else one on its way up.
+    pub(crate) fn least_needed(&self) -> Option<InstanceId> {
+        let idle = self.longest_idle().map(|(_, id)| id);
+        let is_starting = |instance: &Instance| matches!(instance.state, State::Starting { .. });
+        idle.or_else(|| {
+            let mut newest_first = self.instances.iter().rev();
+            let (id, _) = newest_first.find(|(_, instance)| is_starting(instance))?;
+            Some(*id)
+        })
+    }
+
     /// The one used last: what is not needed is left to grow old.
     pub(crate) fn last_idle(&self) -> Option<InstanceId> {
         self.idle.back().map(|(_, id)| *id)

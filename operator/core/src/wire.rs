@@ -36,6 +36,10 @@ pub const OUTCOME_SUCCESS: &str = "success";
 pub const OUTCOME_FUNCTION_ERROR: &str = "function-error";
 /// On every answer: `<epoch> <condition>` after it.
 pub const STATUS: &str = "pilotlight-status";
+/// On an instance's first lease: what the cold start took before, as in `Server-Timing`:
+/// `queue;dur=0.21, claim;dur=3.4`, in milliseconds. On its answer: what it took in the instance,
+/// `unpack;dur=1.02, init;dur=8.4`; the first of these on the answer to a claim too.
+pub const PHASES: &str = "pilotlight-phases";
 /// On a 409: why the lease never started.
 pub const REFUSAL: &str = "pilotlight-refusal";
 /// Headers that a lease hands on to the runtime's `next` as they are (contracts §1).
@@ -58,6 +62,39 @@ pub struct Unclaimed {
     pub ends_with_parent: bool,
     /// Names in a claim's tar are below this: `/` in an image.
     pub root: PathBuf,
+    /// A runtime process that is to wait for the claim with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prestart: Option<Prestart>,
+    /// Milliseconds: in the place of `following::ORPHANED_AFTER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned_after_ms: Option<u64>,
+}
+
+/// A runtime process that is started before it is known for which function.
+///
+/// It reads one [`Begin`] as JSON from its standard input, up to the end of that, and is from then
+/// on what a process is that was started with it. If the input ends without one, it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prestart {
+    pub command: Vec<String>,
+    /// Its working directory.
+    pub task_root: PathBuf,
+    pub environment: BTreeMap<String, String>,
+    /// Variables that such a process reads once, as it starts: names, or beginnings of names with
+    /// `*` after them. A function that has other values of them gets a process of its own.
+    pub reads: Vec<String>,
+}
+
+/// What a prestarted process becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Begin {
+    /// The program and its arguments, as they would have been started.
+    pub command: Vec<String>,
+    pub task_root: PathBuf,
+    /// The whole environment, in order.
+    pub environment: Vec<(String, String)>,
 }
 
 /// What an unclaimed instance becomes.
@@ -248,11 +285,24 @@ pub struct Demand {
     pub revision: String,
     /// Names of instances; part of their pods' names.
     pub instances: BTreeSet<String>,
+    /// Those of the instances that this gateway has made from pods of warm pools, by claiming them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claimed: BTreeMap<String, ClaimedPod>,
     pub in_flight: usize,
     pub queued: usize,
     /// This gateway speaks for the function no longer, and says nothing of its instances.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
+}
+
+/// A pod of a warm pool that has become an instance of a function. Its labels and its owner follow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedPod {
+    pub name: String,
+    pub uid: String,
+    /// Of the function, when it was claimed.
+    pub revision: String,
 }
 
 #[cfg(test)]

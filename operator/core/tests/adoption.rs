@@ -14,6 +14,7 @@ fn pool() -> Pool {
         limit: 2,
         queue: 5,
         keep_alive: KEEP_ALIVE,
+        provisioned: 0,
     };
     let bounds = Bounds {
         queue_bytes: 1000,

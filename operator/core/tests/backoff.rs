@@ -18,6 +18,7 @@ impl Calls {
             limit: 2,
             queue: 5,
             keep_alive: Duration::from_secs(60),
+            provisioned: 0,
         };
         let bounds = Bounds {
             queue_bytes: 1000,

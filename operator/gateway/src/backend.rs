@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pilotlight_core::wire;
 
@@ -67,6 +68,11 @@ impl FromStr for Address {
 pub trait Running: Send + Sync {
     /// Where it takes leases.
     fn address(&self) -> Address;
+
+    /// How long its code took to unpack, if it was there before and was claimed for the function.
+    fn unpacked(&self) -> Option<Duration> {
+        None
+    }
 
     /// Waits for its end; says how it ended. May be asked again.
     fn wait(&mut self) -> Promise<'_, Arc<str>>;

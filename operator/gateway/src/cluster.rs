@@ -16,6 +16,7 @@ mod codes;
 mod demand;
 mod peers;
 mod pods;
+mod stock;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -37,6 +38,7 @@ use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{Code, FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
+use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::Patience;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -59,6 +61,7 @@ pub struct Place {
     pub namespace: String,
     /// A directory for code from archives.
     pub cache: PathBuf,
+    pub runtimes: Runtimes,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
     /// one; `None` if there is no other.
     pub among: Option<Among>,
@@ -103,6 +106,8 @@ pub async fn serve(
         ledger: ledger.clone(),
         refusals,
         codes: codes.clone(),
+        runtimes: place.runtimes.clone(),
+        region: config.region.clone(),
     };
     let cluster = place
         .among
@@ -114,7 +119,8 @@ pub async fn serve(
     let gateway = Gateway::start_among(peers, config, Arc::new(backend), None);
 
     let (pods_known, pods_are_known) = oneshot::channel();
-    let selected = watcher::Config::default().labels(labels::FUNCTION);
+    let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
+    let selected = watcher::Config::default().labels(&ours);
     let pod_events = watch_resource(Api::<Pod>::namespaced(client.clone(), namespace), selected);
     let following_pods = follow_pods(
         pod_events.backoff(Patience::default()),
@@ -254,7 +260,7 @@ impl Functions {
             let event = tokio::select! {
                 event = events.next() => event,
                 true = members_changed => {
-                    self.settle_ownership().await;
+                    self.settle_all().await;
                     continue;
                 }
             };
@@ -277,15 +283,13 @@ impl Functions {
                     };
                     let known = self.known.get(&name);
                     if known.is_none_or(|known| !is_same(known, &function)) {
-                        let mut all = self.known.clone();
-                        all.insert(name.clone(), deployment(name, &function));
-                        self.deploy(all).await;
+                        self.set(deployment(name, &function)).await;
                     }
                 }
                 Ok(Event::Delete(function)) => {
-                    let mut all = self.known.clone();
-                    all.retain(|name, _| name.as_str() != function.name_any());
-                    self.deploy(all).await;
+                    if let Some(name) = name_of(&function) {
+                        self.remove(name).await;
+                    }
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Functions is interrupted"),
             }
@@ -297,18 +301,44 @@ impl Functions {
         self.gateway
             .deploy(self.known.values().cloned().collect())
             .await;
-        for name in before.keys() {
-            // One of the same name that was made anew is another.
-            let known = self.known.get(name);
-            if known.is_none_or(|known| uid(known) != uid(&before[name])) {
-                self.ledger.forget(name);
-                self.owned.remove(name);
-            }
+        for (name, before) in &before {
+            self.forget_unless_same(name, Some(before));
         }
         for name in &self.owned {
             self.claim(name);
         }
-        self.settle_ownership().await;
+        self.settle_all().await;
+        self.keep_codes();
+    }
+
+    async fn set(&mut self, one: Deployment) {
+        let name = one.name.clone();
+        let before = self.known.insert(name.clone(), one.clone());
+        self.gateway.change(vec![one], Vec::new()).await;
+        self.forget_unless_same(&name, before.as_ref());
+        if self.owned.contains(&name) {
+            self.claim(&name);
+        }
+        self.settle_ownership(&[name]).await;
+        self.keep_codes();
+    }
+
+    async fn remove(&mut self, name: FunctionName) {
+        let before = self.known.remove(&name);
+        self.gateway.change(Vec::new(), vec![name.clone()]).await;
+        self.forget_unless_same(&name, before.as_ref());
+        self.keep_codes();
+    }
+
+    /// One of the same name that was made anew is another.
+    fn forget_unless_same(&mut self, name: &FunctionName, before: Option<&Deployment>) {
+        if before.map(uid) != self.known.get(name).map(uid) {
+            self.ledger.forget(name);
+            self.owned.remove(name);
+        }
+    }
+
+    fn keep_codes(&self) {
         let archives = self.known.values().filter_map(|one| match &one.spec.code {
             Code::Archive(archive) => Some(archive.sha256.as_str()),
             _ => None,
@@ -316,13 +346,21 @@ impl Functions {
         self.codes.keep(&archives.collect());
     }
 
-    /// Takes over what is this gateway's by now, and hands on what is not any more.
-    async fn settle_ownership(&mut self) {
+    async fn settle_all(&mut self) {
+        let all: Vec<_> = self.known.keys().cloned().collect();
+        self.settle_ownership(&all).await;
+    }
+
+    /// Takes over what of these is this gateway's by now, and hands on what is not any more.
+    async fn settle_ownership(&mut self, names: &[FunctionName]) {
         let members = self.members.as_ref();
         let members = members.map(|members| members.borrow().clone());
         let is_mine = |name: &FunctionName| members.as_ref().is_none_or(|all| all.is_mine(name));
         let mut change = OwnershipChange::default();
-        for (name, one) in &self.known {
+        let known = names
+            .iter()
+            .filter_map(|name| self.known.get_key_value(name));
+        for (name, one) in known {
             match (self.owned.contains(name), is_mine(name)) {
                 (false, true) => {
                     let found = self.pods.found(name.as_str()).into_iter();

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderValue;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::instance::{RequestId, Status};
+use pilotlight_core::instance::{Condition, RequestId, Status};
+use pilotlight_core::phases::Phases;
 use pilotlight_core::pool::{self, InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,6 +39,10 @@ pub(crate) struct Call {
     pub(crate) client_context: Option<HeaderValue>,
     pub(crate) trace_id: Option<HeaderValue>,
     pub(crate) log_tail: bool,
+    pub(crate) arrived: Instant,
+    /// Set when it goes to an instance that it has waited for from its start: how long it had
+    /// waited before that.
+    pub(crate) cold: Option<Duration>,
     pub(crate) reply: oneshot::Sender<Reply>,
 }
 
@@ -59,6 +64,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// The log's last 4 KB, base64.
     pub(crate) log_tail: Option<HeaderValue>,
+    /// Of a cold start.
+    pub(crate) phases: Option<Phases>,
 }
 
 /// What the driver is told.
@@ -81,6 +88,12 @@ pub(crate) enum Message {
     /// The full set of functions from now on.
     Deploy {
         all: Vec<Deployment>,
+        done: oneshot::Sender<()>,
+    },
+    /// Some functions are new or other than before, some are no more.
+    Change {
+        set: Vec<Deployment>,
+        removed: Vec<FunctionName>,
         done: oneshot::Sender<()>,
     },
     /// Other functions are this gateway's from now on (rule 3).
@@ -124,7 +137,14 @@ struct Function {
 struct Handle {
     name: String,
     orders: mpsc::Sender<Order>,
-    has_served: bool,
+    /// Until it has served.
+    fresh: Option<Fresh>,
+}
+
+/// An instance that was started here and has served nothing yet.
+struct Fresh {
+    begun: Instant,
+    ready: Option<Instant>,
 }
 
 pub(crate) struct Driver {
@@ -238,6 +258,10 @@ impl Driver {
                 self.deploy(all);
                 let _ = done.send(());
             }
+            Message::Change { set, removed, done } => {
+                self.change(set, removed);
+                let _ = done.send(());
+            }
             Message::Own { change, done } => {
                 self.own(change);
                 let _ = done.send(());
@@ -298,7 +322,10 @@ impl Driver {
     fn on_report(&mut self, key: PoolKey, instance: InstanceId, report: Report) {
         self.with(key, |function| {
             let event = match report {
-                Report::Told(status) => pool::Event::Told { instance, status },
+                Report::Told(status) => {
+                    function.note_ready(instance, status);
+                    pool::Event::Told { instance, status }
+                }
                 Report::Finished(status) => pool::Event::Finished { instance, status },
                 Report::NotStarted { call, status } => {
                     function.calls.insert(call.invocation, call);
@@ -333,33 +360,28 @@ impl Driver {
     }
 
     fn deploy(&mut self, all: Vec<Deployment>) {
+        let names: BTreeSet<_> = all.iter().map(|deployment| &deployment.name).collect();
+        let catalog = self.catalog.borrow();
+        let missing = catalog.keys().filter(|name| !names.contains(name));
+        let missing = missing.cloned().collect();
+        drop(catalog);
+        self.change(all, missing);
+    }
+
+    fn change(&mut self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
         let now = Instant::now();
-        let old = self.catalog.borrow().clone();
-        let mut catalog = Catalog::new();
-        for deployment in all {
+        let mut catalog = Catalog::clone(&self.catalog.borrow());
+        for deployment in set {
             let name = deployment.name.clone();
-            let settings = self.settings(&deployment);
-            let entry = match old.get(&name) {
-                Some(entry) if entry.deployment.revision == deployment.revision => entry.clone(),
-                Some(entry) => {
-                    let entry = Entry {
-                        deployment: Arc::new(deployment),
-                        ..entry.clone()
-                    };
-                    self.with(entry.pool, |function| {
-                        function.deployment = entry.deployment.clone();
-                        function
-                            .pool
-                            .handle(now, pool::Event::Replaced { settings });
-                    });
-                    entry
-                }
-                None => self.add(deployment, settings),
+            let entry = match catalog.remove(&name) {
+                Some(entry) if is_same(&entry.deployment, &deployment) => entry,
+                Some(entry) => self.renew(entry, deployment, now),
+                None => self.add(deployment),
             };
             catalog.insert(name, entry);
         }
-        let gone = old.iter().filter(|(name, _)| !catalog.contains_key(*name));
-        let gone: Vec<_> = gone.map(|(_, entry)| entry.pool).collect();
+        let gone = removed.iter().filter_map(|name| catalog.remove(name));
+        let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
         self.catalog.send_replace(Arc::new(catalog));
         for key in gone {
             self.with(key, |function| {
@@ -368,7 +390,22 @@ impl Driver {
         }
     }
 
-    fn add(&mut self, deployment: Deployment, settings: Settings) -> Entry {
+    fn renew(&mut self, old: Entry, deployment: Deployment, now: Instant) -> Entry {
+        let settings = self.settings(&deployment);
+        let event = match old.deployment.revision == deployment.revision {
+            true => pool::Event::Configured { settings },
+            false => pool::Event::Replaced { settings },
+        };
+        let deployment = Arc::new(deployment);
+        self.with(old.pool, |function| {
+            function.deployment = deployment.clone();
+            function.pool.handle(now, event);
+        });
+        Entry { deployment, ..old }
+    }
+
+    fn add(&mut self, deployment: Deployment) -> Entry {
+        let settings = self.settings(&deployment);
         let key = PoolKey(self.next_key);
         self.next_key += 1;
         let deployment = Arc::new(deployment);
@@ -388,6 +425,10 @@ impl Driver {
             timer: None,
         };
         self.functions.insert(key, function);
+        if is_owned {
+            // What is provisioned comes up before the first call.
+            self.with(key, |function| function.pool.wake(Instant::now()));
+        }
         Entry {
             pool: key,
             deployment,
@@ -404,6 +445,7 @@ impl Driver {
                 .map_or(self.config.concurrency, |n| n.get() as usize),
             queue: concurrency.queue.get() as usize,
             keep_alive: deployment.spec.keep_alive.duration(),
+            provisioned: concurrency.provisioned.map_or(0, |n| n.get() as usize),
         }
     }
 
@@ -417,7 +459,12 @@ impl Driver {
             match action {
                 pool::Action::Start { instance } => {
                     let name = uuid::Uuid::new_v4().simple().to_string();
-                    function.run(key, instance, name, &self.surroundings, &mut self.tasks);
+                    let fresh = Fresh {
+                        begun: Instant::now(),
+                        ready: None,
+                    };
+                    let born = (name, Some(fresh));
+                    function.run(key, instance, born, &self.surroundings, &mut self.tasks);
                 }
                 pool::Action::Stop { instance } => function.order(instance, Order::Drain),
                 pool::Action::Release { instance } => function.order(instance, Order::Release),
@@ -490,13 +537,18 @@ impl Driver {
     }
 }
 
+/// Nothing follows from one after the other.
+fn is_same(one: &Deployment, other: &Deployment) -> bool {
+    one.revision == other.revision && one.spec == other.spec
+}
+
 impl Function {
     /// Starts the task of an instance; a backend that has one of this name finds it.
     fn run(
         &mut self,
         pool: PoolKey,
         instance: InstanceId,
-        name: String,
+        (name, fresh): (String, Option<Fresh>),
         surroundings: &Surroundings,
         tasks: &mut Tasks,
     ) {
@@ -518,7 +570,7 @@ impl Function {
             Handle {
                 name,
                 orders,
-                has_served: false,
+                fresh,
             },
         );
     }
@@ -540,7 +592,16 @@ impl Function {
             return;
         }
         let instance = self.pool.adopt(now);
-        self.run(key, instance, name, surroundings, tasks);
+        self.run(key, instance, (name, None), surroundings, tasks);
+    }
+
+    fn note_ready(&mut self, instance: InstanceId, status: Status) {
+        if let Some(handle) = self.instances.get_mut(&instance)
+            && let Some(fresh) = &mut handle.fresh
+            && status.condition == Condition::Ready
+        {
+            fresh.ready.get_or_insert_with(Instant::now);
+        }
     }
 
     fn order(&self, instance: InstanceId, order: Order) {
@@ -551,13 +612,18 @@ impl Function {
     }
 
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
-        let Some(call) = self.calls.remove(&invocation) else {
+        let Some(mut call) = self.calls.remove(&invocation) else {
             return;
         };
         let Some(handle) = self.instances.get_mut(&instance) else {
             return;
         };
-        if !std::mem::replace(&mut handle.has_served, true) {
+        let fresh = handle.fresh.take();
+        // One that was up before is no cold start: it was provisioned, or begun for another call.
+        if let Some(Fresh { begun, ready }) = fresh
+            && ready.is_none_or(|ready| call.arrived < ready)
+        {
+            call.cold = Some(begun.saturating_duration_since(call.arrived));
             self.metrics.cold_start();
         }
         if let Err(error) = handle.orders.try_send(Order::Run(call)) {

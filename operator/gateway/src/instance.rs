@@ -7,15 +7,16 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Status;
+use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::wire;
 use socket2::{SockRef, TcpKeepalive};
@@ -83,6 +84,7 @@ pub(crate) async fn run(
     mut orders: mpsc::Receiver<Order>,
     force: CancellationToken,
 ) -> Arc<str> {
+    let begun = Instant::now();
     let process = tokio::select! {
         started = backend.start(&deployment, &name) => started,
         // Before it is up, the only orders are to drain and to release.
@@ -93,8 +95,13 @@ pub(crate) async fn run(
         Ok(process) => process,
         Err(reason) => return reason,
     };
+    let took = begun.elapsed();
+    let up = match process.unpacked() {
+        Some(unpacked) => (Phase::Claim, took.saturating_sub(unpacked)),
+        None => (Phase::Start, took),
+    };
     let reason = tokio::select! {
-        reason = serve(&link, process.as_mut(), &mut orders) => reason,
+        reason = serve(&link, process.as_mut(), &mut orders, up) => reason,
         () = force.cancelled() => Arc::from("stopped"),
     };
     orders.close();
@@ -116,6 +123,7 @@ async fn serve(
     link: &Link,
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
+    up: (Phase, Duration),
 ) -> Arc<str> {
     let address = &process.address();
     let (mut sender, mut connection) = match connect(address).await {
@@ -128,7 +136,7 @@ async fn serve(
             biased;
             order = orders.recv() => match order {
                 Some(Order::Run(call)) => {
-                    lease(link, &mut sender, &mut connection, call).await;
+                    lease(link, &mut sender, &mut connection, call, up).await;
                 }
                 Some(Order::Drain) | None => {
                     let request = Request::builder().method(Method::POST).uri(wire::DRAIN_PATH);
@@ -227,8 +235,12 @@ async fn lease(
     sender: &mut SendRequest<Full<Bytes>>,
     connection: &mut Connection,
     call: Call,
+    (phase, took): (Phase, Duration),
 ) {
-    let request = lease_request(&call);
+    let cold = call
+        .cold
+        .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
+    let request = lease_request(&call, cold.as_ref());
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
         Err(Broken::NeverSent) => {
@@ -264,12 +276,19 @@ async fn lease(
         content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
         body: body.to_bytes(),
         log_tail: parts.headers.get(wire::LOG_TAIL).cloned(),
+        phases: cold.map(|cold| Phases::of(cold.iter().chain(inside(&parts.headers).iter()))),
     };
     let _ = call.reply.send(Reply::Answered(answer));
     link.report(Report::Finished(status)).await;
 }
 
-fn lease_request(call: &Call) -> Request<Full<Bytes>> {
+/// The phases that the supervisor tells of.
+pub(crate) fn inside(headers: &HeaderMap) -> Phases {
+    let phases = headers.get(wire::PHASES);
+    Phases::read(phases.and_then(|text| text.to_str().ok()).unwrap_or(""))
+}
+
+fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(call.payload.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(wire::LEASE_PATH);
@@ -282,6 +301,10 @@ fn lease_request(call: &Call) -> Request<Full<Bytes>> {
     }
     if let Some(trace_id) = &call.trace_id {
         headers.insert(wire::TRACE_ID, trace_id.clone());
+    }
+    if let Some(cold) = cold {
+        let cold = HeaderValue::try_from(cold.to_string()).expect("names and numbers");
+        headers.insert(wire::PHASES, cold);
     }
     if call.log_tail {
         headers.insert(wire::LOG_TAIL, HeaderValue::from_static("1"));

@@ -37,6 +37,8 @@ const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+/// What a cold start took, in milliseconds: <https://www.w3.org/TR/server-timing/>.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
 /// The client context's limit, base64, in bytes.
@@ -154,6 +156,13 @@ impl Request {
                 if !matches!(reply, Reply::Rejected(Rejection::Moved)) {
                     let seconds = self.arrived.elapsed().as_secs_f64();
                     entry.metrics.ended(outcome(&reply), seconds);
+                    if let Reply::Answered(Answer {
+                        phases: Some(phases),
+                        ..
+                    }) = &reply
+                    {
+                        app.metrics.cold_start(phases);
+                    }
                     return respond(&self.function, app, &entry, &self.id, reply);
                 }
             } else if let Some(peers) = &app.peers
@@ -205,6 +214,8 @@ impl Request {
             client_context: wishes.client_context.clone(),
             trace_id: wishes.trace_id.clone(),
             log_tail: wishes.log_tail,
+            arrived: self.arrived,
+            cold: None,
             reply,
         };
         let pool = entry.pool;
@@ -319,6 +330,10 @@ fn answered(answer: Answer) -> Response {
     if let Some(tail) = answer.log_tail {
         headers.insert(LOG_RESULT, tail);
     }
+    if let Some(phases) = answer.phases {
+        let timing = HeaderValue::try_from(phases.to_string()).expect("names and numbers");
+        headers.insert(SERVER_TIMING, timing);
+    }
     response
 }
 
@@ -376,8 +391,23 @@ fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError>
         .map_err(|error| invalid(&error))?;
     let value: serde_json::Value =
         serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?;
-    // Written anew, as a header value has no line breaks.
-    HeaderValue::from_str(&value.to_string()).map_err(|error| invalid(&error))
+    // Written anew: a header value has no line breaks, and some clients read ASCII alone.
+    HeaderValue::from_str(&in_ascii(&value.to_string())).map_err(|error| invalid(&error))
+}
+
+/// The same JSON; what is not ASCII can only be in its texts.
+fn in_ascii(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
 }
 
 async fn read_payload(mut body: Body) -> Result<Bytes, ApiError> {
@@ -423,5 +453,19 @@ async fn drain(mut body: Body) {
         && let Some(Ok(frame)) = body.frame().await
     {
         read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_in_ascii_is_the_same_json() {
+        let text = r#"{"grün":"a\n😀"}"#;
+        let escaped = in_ascii(text);
+        assert_eq!(escaped, r#"{"gr\u00fcn":"a\n\ud83d\ude00"}"#);
+        let read = |text| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(read(&escaped), read(text));
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::phases::Phases;
 use pilotlight_core::pool::Counts;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -74,12 +75,18 @@ struct OfState {
     state: InstanceState,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPhase {
+    phase: &'static str,
+}
+
 /// All metrics of this gateway. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     invocations: Family<OfOutcome, Counter>,
     cold_starts: Family<OfFunction, Counter>,
+    phases: Family<OfPhase, Histogram, fn() -> Histogram>,
     forwarded: Counter,
     queued: Family<OfFunction, Gauge>,
     in_flight: Family<OfFunction, Gauge>,
@@ -110,8 +117,16 @@ impl Metrics {
         let cold_starts = Family::default();
         registry.register(
             "cold_starts",
-            "Instances that served their first",
+            "Calls that waited for an instance to come up",
             cold_starts.clone(),
+        );
+        let phases: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "cold_start_phase",
+            "What cold starts took, by phase",
+            Unit::Seconds,
+            phases.clone(),
         );
         let forwarded = Counter::default();
         registry.register(
@@ -142,6 +157,7 @@ impl Metrics {
             registry,
             invocations,
             cold_starts,
+            phases,
             forwarded,
             queued,
             in_flight,
@@ -170,6 +186,14 @@ impl Metrics {
                     .get_or_create_owned(&OfState { function, state })
             }),
             duration: self.duration.get_or_create_owned(&of_function),
+        }
+    }
+
+    pub(crate) fn cold_start(&self, phases: &Phases) {
+        for (phase, duration) in phases.iter() {
+            let phase = phase.as_str();
+            let histogram = self.phases.get_or_create(&OfPhase { phase });
+            histogram.observe(duration.as_secs_f64());
         }
     }
 

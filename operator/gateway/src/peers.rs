@@ -35,6 +35,9 @@ pub(crate) trait Peers: Debug + Send + Sync {
         function: &'a FunctionName,
         request: Request<Bytes>,
     ) -> Promise<'a, Forwarded>;
+
+    /// What the others have at `/metrics`; nothing of those that do not answer.
+    fn metrics(&self) -> Promise<'_, Vec<String>>;
 }
 
 /// What became of a call that was forwarded.

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use http::{StatusCode, Uri, header};
+use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -138,16 +139,21 @@ impl Gateway {
     /// Makes `all` the full set of functions: new ones are added, those with another revision
     /// get new instances, those that are missing are deleted.
     pub async fn deploy(&self, all: Vec<Deployment>) {
-        let (done, deployed) = oneshot::channel();
-        if self
-            .app
-            .driver
-            .send(Message::Deploy { all, done })
-            .await
-            .is_ok()
-        {
-            // An error means that the gateway is shut down, and there is nothing to deploy to.
-            let _ = deployed.await;
+        self.tell(|done| Message::Deploy { all, done }).await;
+    }
+
+    /// The same for a few of them; `removed` are no more.
+    pub(crate) async fn change(&self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
+        self.tell(|done| Message::Change { set, removed, done })
+            .await;
+    }
+
+    /// Returns when the driver has done it.
+    async fn tell(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message) {
+        let (done, is_done) = oneshot::channel();
+        if self.app.driver.send(message(done)).await.is_ok() {
+            // An error means that the gateway is shut down, and there is nothing to be told.
+            let _ = is_done.await;
         }
     }
 
@@ -162,21 +168,13 @@ impl Gateway {
 
     /// Takes functions over, with the instances of each that live already, and hands others on.
     pub(crate) async fn own(&self, change: OwnershipChange) {
-        let (done, changed) = oneshot::channel();
-        let message = Message::Own { change, done };
-        if self.app.driver.send(message).await.is_ok() {
-            // An error means that the gateway is shut down.
-            let _ = changed.await;
-        }
+        self.tell(|done| Message::Own { change, done }).await;
     }
 
     /// Drains and ends all instances; returns when none is left.
     pub async fn shutdown(&self) {
-        let (done, ended) = oneshot::channel();
-        let message = Message::Shutdown { grace: DRAIN, done };
-        if self.app.driver.send(message).await.is_ok() {
-            let _ = ended.await;
-        }
+        let grace = DRAIN;
+        self.tell(|done| Message::Shutdown { grace, done }).await;
     }
 }
 
@@ -209,6 +207,7 @@ fn routes(app: Arc<App>) -> Router {
             post(invoke_api::invoke),
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs_api::logs))
+        .route("/pilotlight/v1/metrics", get(all_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -226,6 +225,16 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         false => "ok\n".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     }
+}
+
+/// Of this gateway and all its peers, as `pilotlight top` reads them.
+async fn all_metrics(State(app): State<Arc<App>>) -> Result<String, ApiError> {
+    let own = app.metrics.encode();
+    let mut texts = own.map_err(|error| ApiError::service(error.to_string()))?;
+    if let Some(peers) = &app.peers {
+        texts.extend(peers.metrics().await);
+    }
+    Ok(texts)
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotlight_core::function::{Handler, Runtime};
+use pilotlight_core::wire;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -17,6 +18,24 @@ const IMAGE_PLACES: [(&str, &str); 3] = [
     ("code", "/var/task"),
     ("opt", "/opt"),
     ("runtime", "/var/runtime"),
+];
+
+/// The working directory of an instance from an image.
+pub const IMAGE_TASK_ROOT: &str = IMAGE_PLACES[0].1;
+
+/// What each image sets for its runtime, besides the runtime's own (contracts §2).
+const IMAGE_ENVIRONMENT: [(&str, &str); 5] = [
+    ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+    (
+        "LD_LIBRARY_PATH",
+        "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    ),
+    (
+        "PATH",
+        "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+    ),
+    ("LANG", "en_US.UTF-8"),
+    ("TZ", ":UTC"),
 ];
 
 /// What local mode knows besides the tools and the version's own values.
@@ -42,7 +61,16 @@ pub struct Description {
     /// What its folder holds besides the description, by name.
     pub files: Vec<(String, Vec<u8>)>,
     image: Start,
+    prestart: Option<Prestart>,
     values: BTreeMap<String, String>,
+}
+
+/// A process that waits in an image for the function that it is to run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prestart {
+    command: Vec<String>,
+    reads: Vec<String>,
 }
 
 /// A program with its arguments and its environment, with placeholders.
@@ -171,6 +199,7 @@ struct ImageTable {
     command: Vec<String>,
     #[serde(default)]
     environment: BTreeMap<String, Setting>,
+    prestart: Option<Prestart>,
     #[serde(rename = "contents")]
     _contents: Option<IgnoredAny>,
 }
@@ -208,6 +237,7 @@ pub fn parse(
             environment,
         }
     };
+    let prestart = file.image.prestart;
     let image = start(file.image.command, file.image.environment);
     let local = Local {
         start: start(file.local.command, file.local.environment),
@@ -223,6 +253,7 @@ pub fn parse(
             local: local.clone(),
             files: files.to_vec(),
             image: image.clone(),
+            prestart: prestart.clone(),
             values,
         };
         description.check().map(|()| description)
@@ -247,7 +278,21 @@ impl Description {
             values.insert(name.to_owned(), Some(value));
         }
         let filled = self.image.fill(&values);
-        filled.expect("placeholders are checked when a description is read")
+        let (command, own) = filled.expect("placeholders are checked when a description is read");
+        let common = IMAGE_ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        (command, common.into_iter().chain(own).collect())
+    }
+
+    /// The process that waits in an unclaimed instance; `None` where a start costs next to nothing.
+    pub fn prestart(&self) -> Option<wire::Prestart> {
+        let prestart = self.prestart.as_ref()?;
+        let (_, environment) = self.in_image(&self.default_handler);
+        Some(wire::Prestart {
+            command: prestart.command.clone(),
+            task_root: IMAGE_TASK_ROOT.into(),
+            environment,
+            reads: prestart.reads.clone(),
+        })
     }
 
     fn check(&self) -> Result<(), InvalidDescription> {
@@ -255,6 +300,13 @@ impl Description {
         let places = IMAGE_PLACES.map(|(name, _)| name);
         let in_image = own.clone().chain(places).chain(["handler"]).collect();
         self.image.check("image", &in_image)?;
+        if self
+            .prestart
+            .as_ref()
+            .is_some_and(|prestart| prestart.command.is_empty())
+        {
+            return Err(InvalidDescription::NoCommand("image.prestart"));
+        }
         let tools = self.local.tools.iter().map(|tool| tool.name.as_str());
         let known = own.chain(LOCAL_VALUES).chain(tools).collect();
         let local = &self.local;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -65,18 +65,20 @@ impl Connection {
 
     /// One call, with its limit: for those that are not in a slice.
     pub(crate) async fn call_once(&mut self, call: &Call) -> Result<Duration> {
-        tokio::time::timeout(CALL_LIMIT, self.call(call))
+        tokio::time::timeout(CALL_LIMIT, self.call(call, &HeaderMap::new()))
             .await
             .context("no answer in time")?
     }
 
-    async fn call(&mut self, call: &Call) -> Result<Duration> {
+    /// A call with some headers more, without a limit.
+    pub(crate) async fn call(&mut self, call: &Call, more: &HeaderMap) -> Result<Duration> {
         let mut request = Request::new(Full::new(call.payload.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = call.path.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(more.clone());
         self.sender.ready().await?;
         let started = Instant::now();
         let (head, body) = self.sender.send_request(request).await?.into_parts();
@@ -141,13 +143,13 @@ async fn work(
     begin: Instant,
     end: Instant,
 ) -> Result<Times> {
-    let mut times = no_times()?;
+    let (mut times, no_more) = (no_times()?, HeaderMap::new());
     loop {
         let now = Instant::now();
         if now >= end {
             return Ok(times);
         }
-        let taken = connection.call(&call).await?;
+        let taken = connection.call(&call, &no_more).await?;
         if now >= begin {
             times.saturating_record(u64::try_from(taken.as_nanos()).unwrap_or(SLOWEST));
         }

@@ -18,6 +18,7 @@ mod http_server;
 mod latency;
 mod load;
 mod machine;
+mod open_loop;
 mod pilotlight;
 mod plan;
 mod plot;
@@ -78,6 +79,9 @@ enum Role {
     /// Calls an Invoke API in a closed loop: for profilers.
     #[command(hide = true)]
     Load(load::Args),
+    /// Calls at random moments, as many a second: for tests/bench/pool.py.
+    #[command(hide = true)]
+    OpenLoop(open_loop::Args),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Some(Role::Proxy { upstreams }) => proxy::run(&upstreams),
         Some(Role::RuntimeProxy) => runtime_proxy::run(),
         Some(Role::Load(args)) => single_threaded(load::run(args)),
+        Some(Role::OpenLoop(args)) => single_threaded(open_loop::run(args)),
         None => single_threaded(measure(args.quick, args.output)),
     };
     match result {

@@ -1,5 +1,5 @@
 //! Virtual-time simulation: a pool and its instances under seeded traces of arrivals, slow
-//! starts, crashes in every state, timeouts, foreign leases, replacements and deletion.
+//! starts, crashes in every state, timeouts, foreign leases, replacements, other limits and deletion.
 //!
 //! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run; `oracle`
 //! watches. A failing seed is printed; replay it with its trace by

@@ -34,6 +34,7 @@ pub(crate) struct Summary {
     pub(crate) crashed: usize,
     pub(crate) lost: usize,
     pub(crate) replaced: usize,
+    pub(crate) configured: usize,
     pub(crate) deleted: usize,
     pub(crate) foreign: usize,
     pub(crate) released: usize,
@@ -43,7 +44,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    fn fields(&mut self) -> [&mut usize; 17] {
+    fn fields(&mut self) -> [&mut usize; 18] {
         let Summary {
             events,
             arrivals,
@@ -56,6 +57,7 @@ impl Summary {
             crashed,
             lost,
             replaced,
+            configured,
             deleted,
             foreign,
             released,
@@ -75,6 +77,7 @@ impl Summary {
             crashed,
             lost,
             replaced,
+            configured,
             deleted,
             foreign,
             released,
@@ -105,6 +108,8 @@ pub(crate) enum Happening {
     ForeignLease,
     SupervisorCrash,
     Replace,
+    /// Other limits, and no new instances.
+    Configure,
     Delete,
     /// The function's owner is another gateway, and then this one again.
     HandOver,
@@ -168,6 +173,7 @@ fn draw_settings(rng: &mut Rng) -> Settings {
         limit: rng.usize(0..8).max(rng.usize(0..2)),
         queue: rng.usize(0..6),
         keep_alive: millis(rng.u64(1..20_000)),
+        provisioned: rng.usize(0..5).saturating_sub(2),
     }
 }
 
@@ -225,7 +231,9 @@ impl World {
     pub(crate) fn run(mut self, events: usize) -> Summary {
         self.after(Duration::ZERO, Happening::Arrival);
         while let Some(Reverse((at, _, happening))) = self.agenda.pop() {
-            self.quiet |= self.summary.events >= events;
+            if !self.quiet && self.summary.events >= events {
+                self.come_to_rest();
+            }
             assert!(
                 self.summary.events < events * 20,
                 "the world never comes to rest"
@@ -261,6 +269,10 @@ impl World {
             Happening::ForeignLease => self.foreign_lease(),
             Happening::SupervisorCrash => self.supervisor_crash(),
             Happening::Replace => self.replace(),
+            Happening::Configure => {
+                let settings = self.other_settings();
+                self.configure(settings);
+            }
             Happening::Delete => self.delete(),
             Happening::HandOver => self.hand_over(),
             Happening::TakeOver => self.take_over(),
@@ -357,6 +369,7 @@ impl World {
             3..6 => self.send(Happening::ForeignLease),
             6 => self.send(Happening::Replace),
             7 if self.rng.u8(..) < 30 => self.send(Happening::Delete),
+            9 => self.send(Happening::Configure),
             8 if !self.away => self.send(Happening::HandOver),
             _ => {}
         }
@@ -473,6 +486,10 @@ impl World {
                 self.send(Happening::ToldArrives(name, epoch, told));
             }
         }
+        if self.pool.counts().live() > self.settings.limit {
+            // The limit was lowered meanwhile.
+            self.excuse_all();
+        }
         self.pool.wake(self.now);
         self.pool_acts();
     }
@@ -502,13 +519,39 @@ impl World {
         self.summary.replaced += 1;
         self.outdated.extend(self.instances.keys());
         self.outdated.extend(&self.booting);
-        self.settings = draw_settings(&mut self.rng);
+        self.settings = self.other_settings();
         self.excuse_all();
         self.oracle.replaced(self.settings, &self.pool);
         self.pool_hears(pool::Event::Replaced {
             settings: self.settings,
         });
         self.retire_elsewhere();
+    }
+
+    fn other_settings(&mut self) -> Settings {
+        let mut settings = draw_settings(&mut self.rng);
+        if self.quiet {
+            settings.provisioned = 0;
+        }
+        settings
+    }
+
+    fn configure(&mut self, settings: Settings) {
+        self.summary.configured += 1;
+        self.settings = settings;
+        // Those that have been idle for long may be too many at once.
+        self.excuse_all();
+        self.oracle.replaced(settings, &self.pool);
+        self.pool_hears(pool::Event::Configured { settings });
+    }
+
+    /// Nothing new happens, and nothing is provisioned, so that all ends.
+    fn come_to_rest(&mut self) {
+        self.quiet = true;
+        self.configure(Settings {
+            provisioned: 0,
+            ..self.settings
+        });
     }
 
     fn delete(&mut self) {

@@ -1,6 +1,7 @@
-//! Instances as pods: asked of the controller by the `demand`, watched in `pods`.
+//! Instances as pods: claimed from the `stock` of warm pools, or else asked of the controller by the
+//! `demand`; watched in `pods`.
 //!
-//! Makes and deletes nothing itself. An instance that is given up leaves the demand; the
+//! Makes and deletes nothing itself. A pod that it claims is named in the demand. An instance that is given up leaves the demand; the
 //! controller then deletes its pod, whose supervisor drains.
 
 use std::collections::HashMap;
@@ -9,16 +10,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pilotlight_api::instance_config::{Launch, Place, compose};
 use pilotlight_api::resource::Refusal;
-use pilotlight_api::{Archive, Code, labels};
+use pilotlight_api::{Code, labels};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::Claim;
+use pilotlight_core::wire::{Claim, ClaimedPod, InstanceConfig};
+use pilotlight_runtimes::{IMAGE_TASK_ROOT, Runtimes};
 use tokio::sync::watch;
 
-use super::claim;
+use super::claim::{self, NotClaimed};
 use super::codes::Codes;
 use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
+use super::stock::{Stock, Unclaimed};
 use crate::backend::{Address, Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 
@@ -61,6 +65,8 @@ pub(crate) struct PodBackend {
     pub(crate) ledger: Ledger,
     pub(crate) refusals: watch::Receiver<Arc<Refusals>>,
     pub(crate) codes: Codes,
+    pub(crate) runtimes: Runtimes,
+    pub(crate) region: String,
 }
 
 /// An instance that the demand names, until it is dropped.
@@ -80,6 +86,18 @@ impl Drop for Wish {
     }
 }
 
+/// An instance for which a pod was taken from the stock.
+struct Taken {
+    stock: Stock,
+    instance: String,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.stock.leave(&self.instance);
+    }
+}
+
 impl PodBackend {
     async fn start(
         &self,
@@ -89,13 +107,107 @@ impl PodBackend {
         let Source::Cluster { .. } = &deployment.source else {
             return Err(Arc::from("its code lies on a machine, not in the cluster"));
         };
+        let mut missed = None;
+        if let Some(taken) = self.pods.stock.taken(instance) {
+            if let Some(claimed) = self.claim(deployment, instance, taken).await? {
+                return Ok(Box::new(claimed));
+            }
+            missed = Some(self.wish(&deployment.name, instance, None));
+        }
         let state = self.pods.follow(instance);
         let up = self.up(deployment, instance, state.clone());
         let address = match &deployment.spec.code {
-            Code::Archive(archive) => self.up_with_code(up, archive, instance).await?,
+            code @ Code::Archive(_) => self.up_with_code(up, code, instance).await?,
             _ => up.await?,
         };
-        Ok(Box::new(PodInstance { address, state }))
+        Ok(Box::new(PodInstance {
+            address,
+            state,
+            unpacked: None,
+            _wish: missed,
+        }))
+    }
+
+    fn wish(&self, function: &FunctionName, instance: &str, pod: Option<ClaimedPod>) -> Wish {
+        Wish {
+            pods: self.pods.clone(),
+            ledger: self.ledger.clone(),
+            function: function.clone(),
+            instance: instance.to_owned(),
+            id: self.ledger.want(function, instance, pod),
+        }
+    }
+
+    /// Claims what was taken, or another pod that fits if that is gone; `None` if there is none.
+    async fn claim(
+        &self,
+        deployment: &Deployment,
+        instance: &str,
+        mut taken: Unclaimed,
+    ) -> Result<Option<PodInstance>, Arc<str>> {
+        let code = self.codes.of(&deployment.spec.code).await?;
+        let own = Claim {
+            instance: instance.to_owned(),
+            config: Some(self.config(deployment, instance)?),
+        };
+        loop {
+            let (address, uid) = (taken.address(), &taken.uid);
+            match claim::claim(address, &own, code.as_ref()).await {
+                Ok(unpacked) => {
+                    let pod = ClaimedPod {
+                        name: taken.name.clone(),
+                        uid: taken.uid.clone(),
+                        revision: deployment.revision.clone(),
+                    };
+                    return Ok(Some(PodInstance {
+                        address,
+                        state: self.pods.claimed(instance, &taken),
+                        unpacked: Some(unpacked),
+                        _wish: Some(self.wish(&deployment.name, instance, Some(pod))),
+                    }));
+                }
+                Err(NotClaimed::Lost) => self.pods.stock.lose(uid),
+                Err(NotClaimed::Unreachable(reason)) => {
+                    tracing::warn!(pod = taken.name, %reason, "a warm pool's pod is not claimed");
+                    self.pods.stock.avoid(uid);
+                }
+                Err(refused @ NotClaimed::Refused(_)) => {
+                    self.pods.stock.lose(uid);
+                    return Err(Arc::from(refused.to_string()));
+                }
+            }
+            match self.pods.stock.take(&deployment.spec, instance) {
+                Some(next) => taken = next,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What an instance is told that is claimed: the same that the controller gives to a pod.
+    fn config(&self, deployment: &Deployment, instance: &str) -> Result<InstanceConfig, Arc<str>> {
+        let spec = &deployment.spec;
+        let runtime = self.runtimes.get(&spec.runtime);
+        let runtime = runtime.ok_or_else(|| {
+            let known = self.runtimes.names();
+            Arc::from(format!("spec.runtime: the gateway knows {known} only"))
+        })?;
+        let handler = spec.handler.clone();
+        let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
+        let (command, environment) = runtime.in_image(&handler);
+        let launch = Launch {
+            command,
+            handler,
+            task_root: IMAGE_TASK_ROOT.into(),
+            environment,
+        };
+        let place = Place {
+            instance,
+            date: &jiff::Timestamp::now().strftime("%Y/%m/%d").to_string(),
+            region: &self.region,
+            listen: &format!("0.0.0.0:{}", labels::CONTROL_PORT),
+            ends_with_parent: false,
+        };
+        Ok(compose(&deployment.name, spec, &launch, place))
     }
 
     /// Waits for the instance's pod.
@@ -139,10 +251,10 @@ impl PodBackend {
     async fn up_with_code(
         &self,
         up: impl Future<Output = Result<SocketAddr, Arc<str>>>,
-        archive: &Archive,
+        code: &Code,
         instance: &str,
     ) -> Result<SocketAddr, Arc<str>> {
-        let mut code = pin!(self.codes.get(archive));
+        let mut code = pin!(self.codes.of(code));
         let mut up = pin!(up);
         let (address, fetched) = tokio::select! {
             biased;
@@ -161,7 +273,8 @@ impl PodBackend {
                 instance: instance.to_owned(),
                 config: None,
             };
-            claim::claim(address, &own, Some(&tar)).await?;
+            let claimed = claim::claim(address, &own, tar.as_ref()).await;
+            claimed.map_err(|error| Arc::from(error.to_string()))?;
         }
         Ok(address)
     }
@@ -176,15 +289,15 @@ async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
 
 impl Backend for PodBackend {
     fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
-        let function = deployment.name.clone();
-        let id = self.ledger.want(&function, instance);
-        Box::new(Wish {
-            pods: self.pods.clone(),
-            ledger: self.ledger.clone(),
-            function,
-            instance: instance.to_owned(),
-            id,
-        })
+        let is_new = !self.pods.has(instance);
+        if is_new && self.pods.stock.take(&deployment.spec, instance).is_some() {
+            // Nobody is asked for a pod: `start` claims this one.
+            return Box::new(Taken {
+                stock: self.pods.stock.clone(),
+                instance: instance.to_owned(),
+            });
+        }
+        Box::new(self.wish(&deployment.name, instance, None))
     }
 
     fn start<'a>(
@@ -209,11 +322,19 @@ impl Backend for PodBackend {
 struct PodInstance {
     address: SocketAddr,
     state: watch::Receiver<PodState>,
+    /// As in [`Running::unpacked`].
+    unpacked: Option<Duration>,
+    /// Besides the reservation: of one that was taken from the stock, or missed there.
+    _wish: Option<Wish>,
 }
 
 impl Running for PodInstance {
     fn address(&self) -> Address {
         Address::Tcp(self.address)
+    }
+
+    fn unpacked(&self) -> Option<Duration> {
+        self.unpacked
     }
 
     fn wait(&mut self) -> Promise<'_, Arc<str>> {

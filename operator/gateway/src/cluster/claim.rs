@@ -3,10 +3,11 @@
 //! The other end is the supervisor's `claim` (`pilotlight_core::wire`). A claim that was heard
 //! already is as good as one that is taken now: gateways that adopt an instance need not know.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -15,11 +16,16 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use pilotlight_core::phases::Phase;
 use pilotlight_core::wire::{self, Claim};
 use tokio_util::io::ReaderStream;
 
+use super::codes::Tar;
 use crate::backend::Address;
 use crate::instance;
+
+/// For a connection: whoever waits for its claim has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -35,25 +41,40 @@ pub(crate) async fn is_claimed(address: SocketAddr) -> Result<bool, Arc<str>> {
     ask.await.map_err(|error: Broken| unreachable(&error))
 }
 
-/// Claims an instance, with the code of a tar.
+/// Why an instance was not claimed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotClaimed {
+    #[error("another gateway has claimed it")]
+    Lost,
+    #[error("it refuses its code: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    Unreachable(Arc<str>),
+}
+
+/// Claims an instance, with its code; returns how long that took to unpack.
 pub(crate) async fn claim(
     address: SocketAddr,
     claim: &Claim,
-    code: Option<&Path>,
-) -> Result<(), Arc<str>> {
+    code: Option<&Tar>,
+) -> Result<Duration, NotClaimed> {
     let mut line = serde_json::to_vec(claim).expect("a claim is plain data");
     line.push(b'\n');
     let sent = send(address, line, code).await;
-    let (parts, text) = sent.map_err(|error| unreachable(&error))?;
+    let (parts, text) = sent.map_err(|error| NotClaimed::Unreachable(unreachable(&error)))?;
     let taken_as = parts.headers.get(wire::INSTANCE);
+    let unpacked = instance::inside(&parts.headers).get(Phase::Unpack);
+    let unpacked = unpacked.unwrap_or_default();
     match parts.status {
-        StatusCode::OK => Ok(()),
-        StatusCode::CONFLICT if taken_as.is_some_and(|name| *name == claim.instance) => Ok(()),
-        StatusCode::CONFLICT => Err(Arc::from("another gateway has claimed it")),
-        _ => Err(Arc::from(format!(
-            "it refuses its code: {}",
-            String::from_utf8_lossy(&text).trim_end()
-        ))),
+        StatusCode::OK => Ok(unpacked),
+        StatusCode::CONFLICT if taken_as.is_some_and(|name| *name == claim.instance) => {
+            Ok(unpacked)
+        }
+        StatusCode::CONFLICT => Err(NotClaimed::Lost),
+        _ => {
+            let text = String::from_utf8_lossy(&text);
+            Err(NotClaimed::Refused(text.trim_end().to_owned()))
+        }
     }
 }
 
@@ -64,12 +85,16 @@ fn unreachable(error: &Broken) -> Arc<str> {
 async fn send(
     address: SocketAddr,
     line: Vec<u8>,
-    code: Option<&Path>,
+    code: Option<&Tar>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
     let mut length = line.len() as u64;
-    let first = stream::iter([Ok(Bytes::from(line))]);
+    let first = stream::iter([io::Result::Ok(Bytes::from(line))]);
     let body = match code {
-        Some(path) => {
+        Some(Tar::Held(bytes)) => {
+            length += bytes.len() as u64;
+            Body::from_stream(first.chain(stream::iter([Ok(bytes.clone())])))
+        }
+        Some(Tar::File(path)) => {
             let file = tokio::fs::File::open(path).await?;
             length += file.metadata().await?.len();
             Body::from_stream(first.chain(ReaderStream::new(file)))
@@ -88,7 +113,8 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let stream = instance::open(&Address::Tcp(address)).await?;
+    let address_of = Address::Tcp(address);
+    let stream = tokio::time::timeout(PATIENCE, instance::open(&address_of)).await??;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);

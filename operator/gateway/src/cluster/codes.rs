@@ -1,7 +1,7 @@
-//! The code of functions from archives, as a gateway keeps it for its instances.
+//! The code of functions as a gateway keeps it for its instances: what `claim` sends.
 //!
 //! Owns a directory of tars, each named by the SHA-256 of the archive that it comes from: fetched
-//! and verified once, however many instances wait for it. What `claim` sends is read from here.
+//! and verified once, however many instances wait for it. Inline code is packed as it is needed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -9,11 +9,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use pilotlight_api::Archive;
+use bytes::Bytes;
+use pilotlight_api::{Archive, Code};
 use tokio::sync::OnceCell;
 
 /// Where names of a tar begin: the images' code directory.
 const TASK: &str = "var/task";
+
+/// Code as a tar.
+#[derive(Clone, Debug)]
+pub(crate) enum Tar {
+    /// In this file.
+    File(PathBuf),
+    Held(Bytes),
+}
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
@@ -28,11 +37,24 @@ impl Codes {
         Codes { root, tars }
     }
 
-    /// The tar of an archive's code, fetched if it is not there.
+    /// A function's code, fetched if it is not there; `None` if its pods are made with it.
     ///
     /// # Errors
     /// For a person, with the manifest's field. The next call tries again.
-    pub(crate) async fn get(&self, archive: &Archive) -> Result<PathBuf, Arc<str>> {
+    pub(crate) async fn of(&self, code: &Code) -> Result<Option<Tar>, Arc<str>> {
+        match code {
+            Code::Archive(archive) => Ok(Some(Tar::File(self.get(archive).await?))),
+            Code::Inline(files) => {
+                let texts = files.iter().map(|(name, text)| (name.as_str(), text));
+                let packed = pilotlight_archive::pack_texts(texts, TASK);
+                let packed = packed.map_err(|error| Arc::from(format!("spec.code: {error}")))?;
+                Ok(Some(Tar::Held(packed.into())))
+            }
+            Code::ConfigMap(_) | Code::Image(_) | Code::Path(_) => Ok(None),
+        }
+    }
+
+    async fn get(&self, archive: &Archive) -> Result<PathBuf, Arc<str>> {
         let sha256 = archive.sha256.as_str().to_owned();
         let cell = {
             let mut tars = self.tars.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::Demand;
+use pilotlight_core::wire::{ClaimedPod, Demand};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -87,9 +87,17 @@ impl Ledger {
         claims.functions.remove(function);
     }
 
-    pub(crate) fn want(&self, function: &FunctionName, instance: &str) -> WishId {
+    /// `pod`: the one of a warm pool that has become the instance.
+    pub(crate) fn want(
+        &self,
+        function: &FunctionName,
+        instance: &str,
+        pod: Option<ClaimedPod>,
+    ) -> WishId {
         self.change(function, |claim, version| {
             claim.demand.instances.insert(instance.to_owned());
+            let claimed = pod.map(|pod| (instance.to_owned(), pod));
+            claim.demand.claimed.extend(claimed);
             claim.wishes.insert(WishId(version), instance.to_owned());
             WishId(version)
         })
@@ -106,6 +114,7 @@ impl Ledger {
         };
         if claim.wishes.values().all(|other| *other != instance) {
             claim.demand.instances.remove(&instance);
+            claim.demand.claimed.remove(&instance);
             claim.version = version;
             claims.version = version;
             self.changes.send_replace(version);
@@ -136,6 +145,7 @@ impl Ledger {
                 uid: String::new(),
                 revision: String::new(),
                 instances: Default::default(),
+                claimed: Default::default(),
                 in_flight: 0,
                 queued: 0,
                 released: true,
@@ -225,7 +235,7 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_function_before_it_is_claimed() {
         let ledger = Ledger::new();
-        ledger.want(&name("a"), "i1");
+        ledger.want(&name("a"), "i1", None);
         assert_eq!(ledger.since(None, true).0, "\n");
         ledger.claim(&name("a"), "u", "r");
         assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);
@@ -237,7 +247,7 @@ mod tests {
         ledger.claim(&name("a"), "u", "r");
         ledger.claim(&name("b"), "u", "r");
         let (_, version) = ledger.since(None, true);
-        let wish = ledger.want(&name("b"), "i1");
+        let wish = ledger.want(&name("b"), "i1", None);
         let (lines, version) = ledger.since(Some(version), false);
         assert_eq!(told(&lines), [("b".to_owned(), 1, 0)]);
         ledger.observe(&name("a"), 3, 0);
@@ -280,10 +290,30 @@ mod tests {
     }
 
     #[test]
+    fn a_claimed_pod_is_named_as_long_as_its_instance_is_wanted() {
+        let ledger = Ledger::new();
+        ledger.claim(&name("a"), "u", "r");
+        let pod = ClaimedPod {
+            name: "warm-1".to_owned(),
+            uid: "u1".to_owned(),
+            revision: "r".to_owned(),
+        };
+        let wish = ledger.want(&name("a"), "i1", Some(pod.clone()));
+        let claimed = || {
+            let line = ledger.since(None, true).0;
+            let demand: Demand = serde_json::from_str(line.trim()).expect("a demand");
+            demand.claimed
+        };
+        assert_eq!(claimed(), [("i1".to_owned(), pod)].into());
+        ledger.give_up(&name("a"), wish);
+        assert_eq!(claimed(), [].into());
+    }
+
+    #[test]
     fn an_instance_is_wanted_until_its_last_wish_is_given_up() {
         let ledger = Ledger::new();
-        let first = ledger.want(&name("a"), "i1");
-        let second = ledger.want(&name("a"), "i1");
+        let first = ledger.want(&name("a"), "i1", None);
+        let second = ledger.want(&name("a"), "i1", None);
         ledger.claim(&name("a"), "u", "r");
         ledger.give_up(&name("a"), first);
         assert_eq!(told(&ledger.since(None, true).0), [("a".to_owned(), 1, 0)]);

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, future};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -53,6 +53,14 @@ impl Members {
     fn owner(&self, function: &FunctionName) -> SocketAddr {
         let reachable = self.listed.difference(&self.unreachable).copied();
         ownership::owner(function, reachable).unwrap_or(self.me)
+    }
+
+    fn others(&self) -> BTreeSet<SocketAddr> {
+        let reachable = self.listed.difference(&self.unreachable);
+        reachable
+            .filter(|peer| **peer != self.me)
+            .copied()
+            .collect()
     }
 
     pub(crate) fn is_mine(&self, function: &FunctionName) -> bool {
@@ -159,6 +167,18 @@ impl ClusterPeers {
         }
     }
 
+    async fn metrics_of(&self, peer: SocketAddr) -> Option<String> {
+        let request = Request::get(at(peer, Uri::from_static("/metrics")));
+        let request = request.body(Full::default()).ok()?;
+        let text = async {
+            let answer = self.client.request(request).await.ok()?;
+            let body = answer.into_body().collect().await.ok()?.to_bytes();
+            String::from_utf8(body.into()).ok()
+        };
+        let text = tokio::time::timeout(CONNECT_LIMIT, text).await;
+        text.ok().flatten()
+    }
+
     async fn send(&self, function: &FunctionName, request: Request<Bytes>) -> Forwarded {
         let owner = self.members.borrow().owner(function);
         if owner == self.me {
@@ -166,13 +186,7 @@ impl ClusterPeers {
             return Forwarded::NotStarted;
         }
         let (mut head, payload) = request.into_parts();
-        let mut uri = head.uri.into_parts();
-        let authority = Authority::try_from(owner.to_string());
-        uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(authority.expect("an address is an authority"));
-        uri.path_and_query
-            .get_or_insert(PathAndQuery::from_static("/"));
-        head.uri = Uri::from_parts(uri).expect("all parts are there");
+        head.uri = at(owner, head.uri);
         head.version = http::Version::HTTP_11;
         let request = Request::from_parts(head, Full::new(payload));
         match self.client.request(request).await {
@@ -190,6 +204,17 @@ impl ClusterPeers {
     }
 }
 
+/// The same path on another gateway.
+fn at(peer: SocketAddr, uri: Uri) -> Uri {
+    let mut uri = uri.into_parts();
+    let authority = Authority::try_from(peer.to_string());
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority.expect("an address is an authority"));
+    uri.path_and_query
+        .get_or_insert(PathAndQuery::from_static("/"));
+    Uri::from_parts(uri).expect("all parts are there")
+}
+
 impl Peers for ClusterPeers {
     fn forward<'a>(
         &'a self,
@@ -197,6 +222,13 @@ impl Peers for ClusterPeers {
         request: Request<Bytes>,
     ) -> Promise<'a, Forwarded> {
         Box::pin(self.send(function, request))
+    }
+
+    fn metrics(&self) -> Promise<'_, Vec<String>> {
+        let others = self.members.borrow().others();
+        let texts = others.into_iter().map(|peer| self.metrics_of(peer));
+        let texts = future::join_all(texts);
+        Box::pin(async { texts.await.into_iter().flatten().collect() })
     }
 }
 

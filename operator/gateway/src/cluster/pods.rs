@@ -2,7 +2,8 @@
 //!
 //! Fed by a watch of the pods of one namespace; `backend` waits here for an instance to be ready,
 //! to be given up as hopeless, or to be gone. Pods are told apart by their UID: one that was
-//! deleted and made anew is another. Never writes to the API server.
+//! deleted and made anew is another. Pods of warm pools go to the `stock`, until they are some
+//! function's. Never writes to the API server.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -11,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
-use pilotlight_api::labels;
+use pilotlight_api::{Class, labels};
 use tokio::sync::watch;
+
+use super::stock::{Stock, Unclaimed};
 
 /// An instance as its pod shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,7 @@ struct Known {
 /// All instances by name. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pods {
+    pub(crate) stock: Stock,
     known: Arc<Mutex<HashMap<String, Known>>>,
 }
 
@@ -75,6 +79,29 @@ impl Pods {
             state: watch::Sender::new(PodState::Starting),
         });
         entry.state.subscribe()
+    }
+
+    /// A pod of a warm pool has become the instance; the watch shows so later.
+    pub(crate) fn claimed(
+        &self,
+        instance: &str,
+        unclaimed: &Unclaimed,
+    ) -> watch::Receiver<PodState> {
+        self.stock.claimed(&unclaimed.uid, instance);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.entry(instance.to_owned()).or_insert_with(|| Known {
+            uid: unclaimed.uid.clone(),
+            found: None,
+            is_deleted: false,
+            state: watch::Sender::new(PodState::Ready(unclaimed.ip)),
+        });
+        entry.state.subscribe()
+    }
+
+    /// Whether the instance has a pod.
+    pub(crate) fn has(&self, instance: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains_key(instance)
     }
 
     /// Nobody follows the instance any more.
@@ -102,13 +129,13 @@ impl Pods {
         found.filter(|found| found.function == function).collect()
     }
 
-    /// Takes in what the watch tells. `seen` collects the names of a list, from its begin to its
+    /// Takes in what the watch tells. `seen` collects the pods of a list by [`key`], from its begin to its
     /// end: what is not on it was deleted while nobody watched.
     pub(crate) fn take(&self, event: Event<Pod>, seen: &mut HashSet<String>) {
         match event {
             Event::Init => seen.clear(),
             Event::InitApply(pod) => {
-                seen.extend(instance_of(&pod));
+                seen.insert(key(&pod));
                 self.apply(&pod);
             }
             Event::InitDone => {
@@ -119,21 +146,25 @@ impl Pods {
                 let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
                 drop(known);
                 gone.iter().for_each(|name| self.delete(name, None));
+                let unclaimed = self.stock.uids().into_iter();
+                let gone = unclaimed.filter(|uid| !seen.contains(uid));
+                gone.for_each(|uid| self.lose(&uid));
             }
             Event::Apply(pod) => self.apply(&pod),
-            Event::Delete(pod) => {
-                if let Some(instance) = instance_of(&pod) {
-                    self.delete(&instance, pod.uid().as_deref());
-                }
-            }
+            Event::Delete(pod) => match (instance_of(&pod), pod.uid()) {
+                (Some(instance), uid) => self.delete(&instance, uid.as_deref()),
+                (None, Some(uid)) => self.lose(&uid),
+                (None, None) => {}
+            },
         }
     }
 
     fn apply(&self, pod: &Pod) {
-        let Some(instance) = instance_of(pod) else {
-            return;
-        };
         let uid = pod.uid().unwrap_or_default();
+        let Some(instance) = instance_of(pod) else {
+            return self.apply_unclaimed(pod, uid);
+        };
+        self.stock.remove(&uid);
         let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let found = Found {
             function: label(labels::FUNCTION),
@@ -171,6 +202,26 @@ impl Pods {
         });
     }
 
+    /// A pod that is no function's yet, as far as the API server knows.
+    fn apply_unclaimed(&self, pod: &Pod, uid: String) {
+        let Some(class) = Class::of_labels(pod.labels()) else {
+            return;
+        };
+        let ip = match state_of(pod) {
+            PodState::Ready(ip) => Some(ip),
+            PodState::Gone(_) => return self.lose(&uid),
+            _ => None,
+        };
+        self.stock.put(pod.name_any(), uid, class, ip);
+    }
+
+    /// An unclaimed pod is no more, and an instance with it if it was claimed meanwhile.
+    fn lose(&self, uid: &str) {
+        if let Some(instance) = self.stock.remove(uid) {
+            self.delete(&instance, Some(uid));
+        }
+    }
+
     fn delete(&self, instance: &str, uid: Option<&str>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |known: &Known| uid.is_none_or(|uid| uid == known.uid);
@@ -188,6 +239,12 @@ impl Pods {
             known.remove(instance);
         }
     }
+}
+
+/// Tells a pod apart from all others: the instance's name, or the UID of one that is none yet.
+fn key(pod: &Pod) -> String {
+    let instance = instance_of(pod);
+    instance.or_else(|| pod.uid()).unwrap_or_default()
 }
 
 fn instance_of(pod: &Pod) -> Option<String> {

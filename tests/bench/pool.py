@@ -1,0 +1,486 @@
+#!/usr/bin/env python3
+"""Cold starts that a warm pool takes in, bursts and warm calls: docs/benchmarks-pool.md.
+
+    make bench-cluster          with a cluster that is up and the images loaded
+
+All in one run on one machine, each figure beside what is done without Pilotlight: a plain pod, the
+same claim made at a waiting pod by hand, a bare proxy. Figures are told, never asserted.
+"""
+
+import argparse
+import hashlib
+import http.client
+import http.server
+import io
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import uuid
+import zipfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pygal
+
+from cluster import (
+    LEASE_PORT, SOURCE, TICK, Watch, create, function, gateway, machine, percentile, plain,
+    process_of, proxy, spread, use_of,
+)
+from load import own_address
+from release import FUNCTIONS, HOST, apply, await_known, get, is_ready, kubectl, parts, until
+import release
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BENCH = REPOSITORY / "target/release/pilotlight-bench"
+BOOTSTRAP = REPOSITORY / "examples/rust-echo/build/bootstrap"
+PHASES = ("queue", "claim", "unpack", "init", "call")
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
+POOL = "pilotlight.dev/warm-pool"
+
+
+class Web:
+    """Serves archives to the gateways."""
+
+    def __init__(self):
+        files = self.files = {}
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = files[self.path]
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def archive(self, name, content):
+        self.files[f"/{name}"] = content
+        url = f"http://{own_address(HOST)}:{self.server.server_port}/{name}"
+        return {"archive": {"url": url, "sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def package():
+    """A function that imports a library of 20 MB, of which it needs a small part."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("lambda_function.py", "import library\n" + SOURCE)
+        archive.writestr("library/__init__.py", "from library import module_0\n")
+        for number in range(40):
+            archive.writestr(f"library/module_{number}.py", f"VALUE = {number}\n")
+            archive.writestr(f"library/data_{number}.bin", os.urandom(512 * 1024))
+    return packed.getvalue()
+
+
+def bootstrap():
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(BOOTSTRAP, "bootstrap")
+    return packed.getvalue()
+
+
+def pool(name, **spec):
+    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
+           "metadata": {"name": name}, "spec": spec})
+
+
+def waiting(name):
+    listed = get("pods", f"--selector={POOL}={name}")["items"]
+    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)]
+
+
+def await_rest(name, size):
+    """The pool is full, and nothing else comes or goes."""
+    def rests():
+        pods = get("pods")["items"]
+        return len(pods) == size == len(waiting(name))
+    until(rests, 120, lambda: kubectl("get", "pods,warmpools"))
+
+
+class Call:
+    """A first call on a connection that is there already."""
+
+    def __init__(self, name):
+        self.client = gateway(name)
+
+    def cold(self):
+        took = self.client.call()
+        return took, self.client.timing
+
+
+def phases_of(timing, took):
+    """Milliseconds of each phase, and of what is left: the event and the way."""
+    found = {name: float(text) for name, text in re.findall(r"(\w+);dur=([\d.]+)", timing or "")}
+    found["call"] = max(0.0, took * 1000 - sum(found.values()))
+    return found
+
+
+def measure_hits(kind, runtime, code, samples, size, **spec):
+    """The first call of each of so many Functions, with a pool that is full."""
+    name = f"bench-{kind}"
+    pool(name, runtime=runtime, size=size)
+    names = [f"{name}-{number}" for number in range(samples)]
+    for begin in range(0, samples, 100):
+        apply(*({**function(one), "spec": {**function(one)["spec"], "runtime": runtime,
+                 "code": code, "keepAlive": 0, **spec}} for one in names[begin:begin + 100]))
+    await_known(names, 60)
+    took, timings = [], []
+    try:
+        # The gateways fetch an archive once; that is another figure.
+        for warm_up in (True, False):
+            for one in names[:4] if warm_up else names:
+                await_rest(name, size)
+                seconds, timing = Call(one).cold()
+                if not warm_up:
+                    took.append(seconds)
+                    timings.append(phases_of(timing, seconds))
+        return took, timings
+    finally:
+        for begin in range(0, samples, 100):
+            kubectl("delete", "function", *names[begin:begin + 100])
+        kubectl("delete", "warmpool", name)
+        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+
+
+def own_config(name):
+    """What an instance is told that was made for the function."""
+    [pod] = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
+    variables = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
+    return json.loads(variables["PILOTLIGHT_INSTANCE"].replace("$$", "$"))
+
+
+def claim(pod, config):
+    """Claims a pod as a gateway does, and returns when it takes leases."""
+    code, source = io.BytesIO(), SOURCE.encode()
+    with tarfile.open(fileobj=code, mode="w") as archive:
+        entry = tarfile.TarInfo("var/task/lambda_function.py")
+        entry.size, entry.mode = len(source), 0o755
+        archive.addfile(entry, io.BytesIO(source))
+    line = json.dumps({"instance": uuid.uuid4().hex, "config": config}).encode() + b"\n"
+    ip = pod["status"]["podIP"]
+    connection = http.client.HTTPConnection(ip, LEASE_PORT, timeout=20)
+    connection.request("POST", "/claim", line + code.getvalue())
+    answer = connection.getresponse()
+    assert answer.status == 200, (answer.status, answer.read())
+    status = http.client.HTTPConnection(ip, LEASE_PORT, timeout=20)
+    status.request("GET", "/status")
+    lines = status.getresponse()
+    while not lines.readline().rstrip().endswith(b" ready"):
+        pass
+
+
+def measure_by_hand(samples, size):
+    """The same claim without gateway and controller, until the instance takes leases."""
+    model, name = "bench-hand-model", "bench-by-hand"
+    apply(function(model))
+    await_known([model])
+    gateway(model).call()
+    config = own_config(model)
+    kubectl("delete", "function", model)
+    pool(name, runtime="python3.11", size=size)
+    took = []
+    try:
+        for _ in range(samples):
+            await_rest(name, size)
+            pod = waiting(name)[0]
+            begin = time.perf_counter()
+            claim(pod, config)
+            took.append(time.perf_counter() - begin)
+            kubectl("delete", "pod", pod["metadata"]["name"])
+        return took
+    finally:
+        kubectl("delete", "warmpool", name)
+        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+
+
+def measure_misses(samples):
+    """By turns: a plain pod that becomes Ready, and a first call that no pool serves."""
+    apply(function("bench-model"))
+    await_known(["bench-model"])
+    gateway("bench-model").call()
+    [model] = get("pods", "--selector=pilotlight.dev/function=bench-model")["items"]
+    names = [f"bench-miss-{number}" for number in range(samples)]
+    apply(*map(function, names))
+    await_known(names)
+    watch, (process, port) = Watch(), proxy()
+    bare, missed = [], []
+    try:
+        for number, name in enumerate(names):
+            begin = time.perf_counter()
+            create(port, f"/api/v1/namespaces/{FUNCTIONS}/pods", plain(model, f"bench-plain-{number}"))
+            bare.append(watch.await_ready(f"bench-plain-{number}") - begin)
+            missed.append(Call(name).cold()[0])
+        return bare, missed
+    finally:
+        for ended in (watch.process, process):
+            ended.terminate()
+            ended.wait()
+        kubectl("delete", "function", "bench-model", *names)
+        kubectl("delete", "pod", "--ignore-not-found", "--grace-period=1",
+                *[f"bench-plain-{number}" for number in range(samples)])
+        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+
+
+def measure_burst(calls, size):
+    """So many calls at once of a Function without instances: each one's time, and pods made."""
+    name, source = "bench-burst", (
+        "import os, time\ndef lambda_handler(event, context):\n"
+        "    time.sleep(1)\n    return os.uname().nodename\n")
+    pool(name, runtime="python3.11", size=size)
+    apply({**function(name), "spec": {**function(name)["spec"], "timeout": 60,
+           "code": {"inline": {"lambda_function.py": source}}}})
+    await_known([name])
+    try:
+        await_rest(name, size)
+        before = {pod["metadata"]["name"] for pod in waiting(name)}
+
+        def one(_):
+            connection = http.client.HTTPConnection(HOST, 80, timeout=90)
+            connection.connect()
+            begin = time.perf_counter()
+            connection.request("POST", f"/2015-03-31/functions/{name}/invocations", b"{}")
+            answer = connection.getresponse()
+            body = answer.read()
+            took = time.perf_counter() - begin
+            assert answer.status == 200, (answer.status, body)
+            return took, json.loads(body)
+
+        with ThreadPoolExecutor(calls) as threads:
+            answers = list(threads.map(one, range(calls)))
+        served = Counter(pod for _, pod in answers)
+        made = len(get("pods", f"--selector=pilotlight.dev/function={name}")["items"])
+        return {
+            "took": sorted(took for took, _ in answers),
+            "from the pool": len(before & set(served)),
+            "instances": made,
+            "reused": sum(count - 1 for count in served.values()),
+        }
+    finally:
+        kubectl("delete", "function", name)
+        kubectl("delete", "warmpool", name)
+        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+
+
+def open_loop(address, path, rate, seconds, *more):
+    told = subprocess.run([BENCH, "open-loop", address, path, f"--rate={rate}", f"--seconds={seconds}",
+                           *more], capture_output=True, text=True, check=True)
+    return json.loads(told.stdout)
+
+
+def measure_warm(code, instances, rounds, seconds):
+    """Rust echo under calls at random moments: by the owner gateway, and by a bare proxy before the
+    same instances."""
+    name = "bench-echo"
+    apply({**function(name), "spec": {"runtime": "custom", "code": code,
+           "concurrency": {"provisioned": instances}}})
+    await_known([name])
+    path = f"/2015-03-31/functions/{name}/invocations"
+
+    def ready():
+        listed = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
+        return [pod for pod in listed if is_ready(pod)]
+
+    until(lambda: len(ready()) == instances, 60, lambda: kubectl("get", "pods"))
+    upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in ready()]
+    bare = subprocess.Popen([BENCH, "proxy", *upstreams], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, text=True)
+    rows = {"bare proxy": [], "pilotlight": []}
+    try:
+        at = bare.stdout.readline().split()[-1]
+        owner = owner_of(name)
+        ways = {"bare proxy": (at, "/lease", f"--lease={ARN}{name}"), "pilotlight": (owner, path)}
+        # Half of what the bare proxy takes before calls begin to queue.
+        closed = subprocess.run([BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
+                                capture_output=True, text=True, check=True)
+        rate = int(re.match(r"(\d+) calls/s", closed.stdout)[1]) // 2
+        for number in range(rounds + 1):
+            for way, (address, path, *more) in ways.items():
+                told = open_loop(address, path, rate, seconds if number else 1, *more)
+                if number:  # the first round warms up
+                    rows[way].append(told)
+        return rate, rows
+    finally:
+        bare.stdin.close()
+        bare.terminate()
+        bare.wait()
+        kubectl("delete", "function", name)
+
+
+def owner_of(name):
+    for pod in parts("gateway"):
+        ip = pod["status"]["podIP"]
+        connection = http.client.HTTPConnection(ip, 8080, timeout=5)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        if re.search(rf'^pilotlight_instances{{function="{name}",state="idle"}} [1-9]', text, re.M):
+            return f"{ip}:8080"
+    raise SystemExit(f"no gateway has instances of {name}")
+
+
+def measure_waiting(seconds):
+    """What a supervisor takes that waits for its claim."""
+    name = "bench-waits"
+    pool(name, runtime="python3.11", size=2)
+    try:
+        await_rest(name, 2)
+        folders = [process_of(pod, "pilotlight-supe") for pod in waiting(name)]
+        before = [use_of(folder) for folder in folders]
+        time.sleep(seconds)
+        after = [use_of(folder) for folder in folders]
+        return max(resident for resident, _ in after), sum(
+            late - early for (_, late), (_, early) in zip(after, before))
+    finally:
+        kubectl("delete", "warmpool", name)
+        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+
+
+def milliseconds(values):
+    return [value * 1000 for value in values]
+
+
+def medians(timings):
+    return {phase: statistics.median(timing.get(phase, 0.0) for timing in timings) for phase in PHASES}
+
+
+def draw(hits, folder):
+    bars = pygal.HorizontalStackedBar(
+        title="Cold starts that the pool takes in: medians of the phases, ms", height=300,
+        disable_xml_declaration=True, js=[], style=pygal.style.CleanStyle)
+    bars.x_labels = list(hits)
+    for phase in PHASES:
+        bars.add(phase, [round(medians(timings)[phase], 2) for _, timings in hits.values()])
+    (folder / "benchmarks-pool-phases.svg").write_bytes(bars.render())
+
+
+def draw_shares(rows, folder):
+    lines = pygal.XY(title="First answers within so many ms (share of the calls)", height=400,
+                     show_dots=False, logarithmic=False, disable_xml_declaration=True, js=[],
+                     style=pygal.style.CleanStyle, xrange=(0, 60))
+    for name, values in rows.items():
+        values = sorted(values)
+        lines.add(name, [(value, (place + 1) / len(values)) for place, value in enumerate(values)
+                         if value <= 60])
+    (folder / "benchmarks-pool.svg").write_bytes(lines.render())
+
+
+def cold_rows(hits, by_hand, bare, missed):
+    plain_median = statistics.median(bare)
+
+    def row(name, values):
+        figures = " | ".join(f"{percentile(values, share):.1f}" for share in (0.5, 0.95, 0.99))
+        ratio = statistics.median(values) / plain_median
+        return f"| {name} | {figures} | {ratio:.1%} | {len(values)} |"
+
+    return [
+        *(row(f"pool hit: {kind}", values) for kind, (values, _) in hits.items()),
+        row("the same claim by hand, Python hello, until it takes leases", by_hand),
+        row("pool miss: Python hello", missed),
+        row("plain pod: create → Ready", bare),
+    ]
+
+
+def report(hits, by_hand, bare, missed, burst, warm, unclaimed, options):
+    rate, rows = warm
+    resident, used = unclaimed
+    hello = hits["Python hello"][0]
+    pairs = list(zip(rows["pilotlight"], rows["bare proxy"]))
+    added = {share: [one[share] - other[share] for one, other in pairs] for share in ("p50", "p99", "p99.9")}
+    yes = {True: "yes", False: "**no**"}
+    over = {share: statistics.median(values) for share, values in added.items()}
+    goals = [
+        ("pool hit, Python hello, p50", "≤ 20 ms", f"{percentile(hello, 0.5):.1f} ms", percentile(hello, 0.5) <= 20),
+        ("pool hit, Python hello, p95", "≤ 40 ms", f"{percentile(hello, 0.95):.1f} ms", percentile(hello, 0.95) <= 40),
+        ("added to a warm call over the bare proxy, p50", "≤ 0.2 ms", f"{over['p50']:.2f} ms", over["p50"] <= 0.2),
+        ("the same, p99", "≤ 1 ms", f"{over['p99']:.2f} ms", over["p99"] <= 1),
+        ("resident memory of an unclaimed supervisor", "≤ 5 MB", f"{resident / 1e6:.1f} MB", resident <= 5e6),
+        (f"its processor time in {options.seconds} s", "0", f"{used * 1000:.0f} ms", used == 0),
+    ]
+    took = milliseconds(burst["took"])
+    names = list(hits)
+    lines = [
+        "<!-- Generated by `make bench-cluster` (tests/bench/pool.py); changes made here are lost. -->",
+        "", "# Benchmarks of the warm pool", "",
+        "All figures are of one run on one machine, whose cores the client, two nodes and the control",
+        "plane share; repeat it with `make bench-cluster`. All times are the client's, inside the cluster.",
+        "", machine(), "",
+        "![First answers](benchmarks-pool.svg)", "",
+        "## Goals", "", "| figure | goal | measured | reached |", "|---|--:|--:|--:|",
+        *(f"| {name} | {goal} | {measured} | {yes[reached]} |" for name, goal, measured, reached in goals),
+        "", "## Cold starts", "",
+        "| ms | p50 | p95 | p99 | p50 of a plain pod's | n |", "|---|--:|--:|--:|--:|--:|",
+        *cold_rows(hits, by_hand, bare, missed),
+        "", f"A Function that nobody has called, each time another, with a pool of {options.pool} that is full. The",
+        "20 MB package comes from an archive that the gateway has fetched before; the Rust bootstrap too.",
+        "", "![Phases](benchmarks-pool-phases.svg)", "",
+        "| medians, ms | " + " | ".join(PHASES) + " |", "|---|" + "--:|" * len(PHASES),
+        *(f"| {name} | " + " | ".join(f"{medians(hits[name][1])[phase]:.2f}" for phase in PHASES) + " |"
+          for name in names),
+        "", "`call`: the event itself and all that no other phase has, the client's own time among it.",
+        "", f"## A burst from 0 to {len(took)} past a pool of {options.pool}", "",
+        f"{burst['from the pool']} calls were the first of a pod of the pool. {burst['instances']} instances"
+        f" were made or claimed for {len(took)} calls of 1 s each; {burst['reused']} calls were answered by",
+        "an instance that came free before theirs was up.", "",
+        "| ms | first | p50 | p90 | last |", "|---|--:|--:|--:|--:|",
+        f"| call → answer | {took[0]:.0f} | {percentile(took, 0.5):.0f} | {percentile(took, 0.9):.0f} | {took[-1]:.0f} |",
+        "", f"## Warm: {rate} calls/s at random moments, Rust echo on {options.instances} instances", "",
+        "Half of what a closed loop of 4 connections gets through the gateway. The bare proxy leases the same",
+        "instances in turn; a call that meets one at work is refused, and left out.", "",
+        "| ms | p50 | p99 | p99.9 | calls | refused |", "|---|--:|--:|--:|--:|--:|",
+        *(f"| {way} | " + " | ".join(spread([told[share] for told in told_all], "{:.2f}")
+                                     for share in ("p50", "p99", "p99.9"))
+          + f" | {sum(told['calls'] for told in told_all)} | {sum(told['failed'] for told in told_all)} |"
+          for way, told_all in rows.items()),
+        "| added | " + " | ".join(spread(added[share], "{:.2f}") for share in ("p50", "p99", "p99.9")) + " | | |",
+        "", f"Medians (least–most) of {len(pairs)} rounds by turns; differences are taken within a round.", "",
+    ]
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hits", type=int, default=200, help="cold starts of Python hello")
+    parser.add_argument("--others", type=int, default=60, help="cold starts of each other kind")
+    parser.add_argument("--pool", type=int, default=10, help="pods that wait")
+    parser.add_argument("--burst", type=int, default=50, help="calls at once")
+    parser.add_argument("--instances", type=int, default=8, help="of the warm calls")
+    parser.add_argument("--rounds", type=int, default=8, help="of the warm calls")
+    parser.add_argument("--seconds", type=int, default=20, help="of idleness")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/benchmarks-pool.md")
+    options = parser.parse_args()
+    # Room for the burst: processors are what the nodes of one machine lack.
+    release.install("--set=gateway.resources.requests.cpu=20m", "--set=controller.resources.requests.cpu=10m")
+    web = Web()
+    echo, size = web.archive("echo.tar.gz", bootstrap()), options.pool
+    hello = {"inline": {"lambda_function.py": SOURCE}}
+    package_code = web.archive("package.zip", package())
+    hits = {
+        "Python hello": measure_hits("hello", "python3.11", hello, options.hits, size),
+        "Python, 20 MB package": measure_hits("package", "python3.11", package_code, options.others, size),
+        "Rust bootstrap": measure_hits("rust", "custom", echo, options.others, size),
+    }
+    hits = {kind: (milliseconds(took), timings) for kind, (took, timings) in hits.items()}
+    by_hand = milliseconds(measure_by_hand(options.others, size))
+    bare, missed = map(milliseconds, measure_misses(20))
+    burst = measure_burst(options.burst, size)
+    unclaimed = measure_waiting(options.seconds)
+    warm = measure_warm(echo, options.instances, options.rounds, 5)
+    folder = options.output.parent
+    draw(hits, folder)
+    draw_shares({**{f"pool hit: {kind}": took for kind, (took, _) in hits.items()}, "claim by hand": by_hand}, folder)
+    options.output.write_text(report(hits, by_hand, bare, missed, burst, warm, unclaimed, options))
+    print(options.output.read_text())
+
+
+if __name__ == "__main__":
+    main()

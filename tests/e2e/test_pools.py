@@ -1,0 +1,244 @@
+"""Warm pools: pods that wait for functions, and instances that are kept initialised."""
+
+import json
+import re
+import subprocess
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import pods, status
+from release import FUNCTIONS, apply, await_known, gateways, get, is_ready, kubectl, until
+
+HANDLER = """
+import os, time, uuid
+instance = str(uuid.uuid4())
+def lambda_handler(event, context):
+    time.sleep(event.get("seconds", 0))
+    if event.get("hoard"):
+        hoarded = bytearray(event["hoard"] * 1024 * 1024)
+    return {"instance": instance, "pod": os.uname().nodename, "memory": context.memory_limit_in_mb}
+"""
+POOL = "pilotlight.dev/warm-pool"
+
+
+def waiting(pool):
+    listed = get("pods", f"--selector={POOL}={pool}")["items"]
+    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
+
+
+def names(listed):
+    return {pod["metadata"]["name"] for pod in listed}
+
+
+def is_full(pool):
+    told = get("warmpool", pool)
+    size, ready = told["spec"]["size"], [pod for pod in waiting(pool) if is_ready(pod)]
+    return len(ready) == size == told.get("status", {}).get("ready")
+
+
+@pytest.fixture
+def warm_pool():
+    """Applies a WarmPool and waits until it is full; deletes it when the test is over."""
+    made = set()
+
+    def make(name, **spec):
+        made.add(name)
+        spec = {"runtime": "python3.11", **spec}
+        apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
+               "metadata": {"name": name}, "spec": spec})
+        until(lambda: is_full(name), 30, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
+        return name
+
+    yield make
+    for name in made:
+        kubectl("delete", "warmpool", name)
+    for name in made:
+        until(lambda: not waiting(name), 20, lambda: names(waiting(name)))
+
+
+def idle(name):
+    """Initialised instances without an event, as the gateways count them."""
+    sample = f'pilotlight_instances{{function="{name}",state="idle"}} '
+    texts = [urllib.request.urlopen(f"{one}/metrics", timeout=5).read().decode() for one in gateways()]
+    lines = [line for text in texts for line in text.splitlines() if line.startswith(sample)]
+    return sum(int(line.removeprefix(sample)) for line in lines)
+
+
+class Created:
+    """Remembers each pod that is ever seen in the namespace."""
+
+    def __init__(self):
+        self.names, self.seen = set(), threading.Condition()
+        command = ["kubectl", f"--namespace={FUNCTIONS}", "get", "pods", "--watch",
+                   "--output=jsonpath={.metadata.name}{\"\\n\"}"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self.seen:
+                self.names.add(line.strip())
+                self.seen.notify_all()
+
+    def await_all(self, pods):
+        with self.seen:
+            assert self.seen.wait_for(lambda: pods <= self.names, 10), (pods, self.names)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def created():
+    watched = Created()
+    yield watched
+    watched.close()
+
+
+def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(
+    warm_pool, function, invoke
+):
+    pool = warm_pool("e2e-stock", size=2)
+    before = names(waiting(pool))
+    name = function("e2e-claims", HANDLER)
+    answer = invoke(name, {}, LogType="Tail")
+    assert answer["Body"]["pod"] in before
+    timing = answer["ResponseMetadata"]["HTTPHeaders"]["server-timing"]
+    assert re.fullmatch(
+        r"queue;dur=[\d.]+, claim;dur=[\d.]+, unpack;dur=[\d.]+, init;dur=[\d.]+", timing)
+    # Its labels and its owner follow: it is the function's pod by now, and no other was made.
+    [pod] = until(lambda: pods(name), 10, lambda: kubectl("get", "pods", "--show-labels"))
+    assert pod["metadata"]["name"] == answer["Body"]["pod"]
+    [owner] = pod["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["controller"]) == ("Function", name, True)
+    assert POOL not in pod["metadata"]["labels"]
+    until(lambda: is_full(pool), 20, lambda: kubectl("get", "warmpool,pods"))
+    until(lambda: (status(name).get("instances"), status(name).get("ready")) == (1, 1), 10,
+          lambda: status(name))
+    # Another event finds it warm.
+    again = invoke(name, {})
+    assert again["Body"] == answer["Body"]
+    assert "server-timing" not in again["ResponseMetadata"]["HTTPHeaders"]
+
+
+def test_a_deleted_function_takes_its_claimed_pod_along(warm_pool, function, invoke):
+    pool = warm_pool("e2e-leaves", size=1)
+    [before] = names(waiting(pool))
+    name = function("e2e-leaving", HANDLER)
+    assert invoke(name, {})["Body"]["pod"] == before
+    kubectl("delete", "function", name)
+    until(lambda: before not in names(get("pods")["items"]), 20, lambda: kubectl("get", "pods"))
+
+
+def test_a_function_with_needs_of_its_own_gets_its_own_pod_and_its_status_says_why(
+    warm_pool, function, invoke
+):
+    pool = warm_pool("e2e-plain", size=1, memory=128)
+    before = names(waiting(pool))
+    for name, spec, why in [
+        ("e2e-large", {"memory": 256}, "256"),
+        ("e2e-scratch", {"ephemeralStorage": 1024}, "1024"),
+        ("e2e-tolerant", {"pod": {"tolerations": [{"key": "a", "operator": "Exists"}]}},
+         "spec.pod.tolerations"),
+    ]:
+        function(name, HANDLER, **spec)
+        until(lambda: why in status(name).get("warmPool", ""), 10, lambda: status(name))
+        assert invoke(name, {})["Body"]["pod"] not in before
+    plain = function("e2e-fits", HANDLER)
+    until(lambda: status(plain).get("warmPool") == pool, 10, lambda: status(plain))
+
+
+def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke):
+    warm_pool("e2e-roomy", size=1, memory=512)
+    name = function("e2e-small", HANDLER, memory=128, timeout=10)
+    assert invoke(name, {})["Body"]["memory"] == "128"
+    answer = client.invoke(FunctionName=name, Payload=json.dumps({"hoard": 200, "seconds": 1}))
+    assert answer["FunctionError"] == "Unhandled"
+    assert "signal: killed" in json.loads(answer["Payload"].read())["errorMessage"]
+
+
+def test_a_burst_past_the_pool_takes_what_waits_and_makes_no_pod_too_many(
+    warm_pool, function, invoke, created
+):
+    pool = warm_pool("e2e-burst", size=2)
+    before = names(waiting(pool))
+    created.await_all(before)
+    known = set(created.names)
+    name = function("e2e-bursting", HANDLER, timeout=30)
+    with ThreadPoolExecutor(5) as threads:
+        answers = list(threads.map(lambda _: invoke(name, {"seconds": 3})["Body"], range(5)))
+    used = {answer["pod"] for answer in answers}
+    assert before <= used, "those that wait are claimed first"
+    assert len(used) <= 5
+    until(lambda: is_full(pool), 30, lambda: kubectl("get", "warmpool,pods"))
+    # Three beside the pool, and two that fill it again.
+    assert len(created.names - known) <= 5, created.names - known
+    assert used <= created.names
+
+
+def test_many_functions_at_once_through_two_gateways_share_a_pool(warm_pool, function, invoke):
+    pool = warm_pool("e2e-shared", size=3)
+    before = names(waiting(pool))
+    called = [function(f"e2e-shares-{number}", HANDLER) for number in range(6)]
+    await_known(called)
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda name: invoke(name, {})["Body"], called))
+    assert len({answer["instance"] for answer in answers}) == 6
+    used = [answer["pod"] for answer in answers]
+    assert len(set(used)) == 6, "no pod serves two functions"
+    assert before <= set(used)
+
+
+def test_a_pool_replaces_what_is_lost_and_rolls_when_it_changes(warm_pool):
+    pool = warm_pool("e2e-kept", size=2)
+    [lost, kept] = sorted(names(waiting(pool)))
+    kubectl("delete", "pod", lost)
+    until(lambda: is_full(pool) and lost not in names(waiting(pool)), 20,
+          lambda: kubectl("get", "warmpool,pods"))
+    before = names(waiting(pool))
+    assert kept in before
+    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
+           "metadata": {"name": pool}, "spec": {"runtime": "python3.11", "size": 2, "memory": 192}})
+    fewest = []
+
+    def is_rolled():
+        fewest.append(sum(is_ready(pod) for pod in waiting(pool)))
+        return is_full(pool) and not before & names(waiting(pool))
+
+    until(is_rolled, 40, lambda: kubectl("get", "warmpool,pods", "--show-labels"))
+    assert min(fewest) >= 1, "some were ready all the time"
+
+
+def test_a_pool_whose_pods_are_refused_says_so():
+    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
+           "metadata": {"name": "e2e-refused"}, "spec": {"runtime": "cobol", "size": 1}})
+
+    def reason():
+        conditions = get("warmpool", "e2e-refused").get("status", {}).get("conditions", [])
+        return next((one["reason"] for one in conditions if one["type"] == "Ready"), None)
+
+    try:
+        until(lambda: reason() == "NoImage", 10, lambda: kubectl("get", "warmpool", "-o", "yaml"))
+    finally:
+        kubectl("delete", "warmpool", "e2e-refused")
+
+
+def test_provisioned_instances_are_up_without_a_call_and_come_back(function, invoke):
+    name = function("e2e-provisioned", HANDLER, concurrency={"provisioned": 2}, keepAlive=1)
+
+    def ready():
+        return names([pod for pod in pods(name) if is_ready(pod)])
+
+    until(lambda: idle(name) == 2, 20, lambda: kubectl("get", "pods"))
+    answer = invoke(name, {})
+    assert "server-timing" not in answer["ResponseMetadata"]["HTTPHeaders"], "no cold start"
+    lost = answer["Body"]["pod"]
+    kubectl("delete", "pod", lost)
+    until(lambda: len(ready() - {lost}) == 2, 30, lambda: kubectl("get", "pods"))
+    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
+           "spec": {"runtime": "python3.11", "keepAlive": 1,
+                    "code": {"inline": {"lambda_function.py": HANDLER}}}})
+    until(lambda: not pods(name), 20, lambda: kubectl("get", "pods"))
