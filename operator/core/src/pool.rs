@@ -155,6 +155,9 @@ const BACKOFF_LAST: Duration = Duration::from_secs(30);
 /// A refusal costs nothing and may end at any time; a failed start costs an instance.
 const BACKOFF_REFUSED: Duration = Duration::from_secs(1);
 
+/// To a caller who is to know that no limit is the reason.
+const NONE_CAME_UP: &str = "no instance came up as long as the call may wait";
+
 /// One function's pool. See the module's text.
 #[derive(Debug)]
 pub struct Pool {
@@ -459,8 +462,12 @@ impl Pool {
             self.reject_all(&Rejection::Moved);
         }
         while let Some(waiter) = self.queue.pop_expired(now) {
+            let counts = self.counts();
             let rejection = match &self.backoff {
                 Some(backoff) => Rejection::CannotStart(backoff.reason.clone()),
+                None if counts.live() == counts.starting => {
+                    Rejection::CannotStart(Arc::from(NONE_CAME_UP))
+                }
                 None => Rejection::WaitedTooLong,
             };
             self.reject(waiter.invocation, rejection);

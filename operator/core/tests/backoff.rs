@@ -79,3 +79,17 @@ fn a_refusal_is_asked_about_again_within_a_second_a_failed_start_within_thirty()
     let failed = |instance, reason| Event::Gone { instance, reason };
     assert_eq!(Calls::new().longest_pause(failed), Duration::from_secs(30));
 }
+
+#[test]
+fn a_call_that_no_instance_came_up_for_is_not_told_of_a_limit() {
+    let mut calls = Calls::new();
+    assert!(matches!(calls.call(), Action::Start { .. }));
+    calls.pool.wake(calls.now + Duration::from_secs(30));
+    let Some(Action::Reject { rejection, .. }) = calls.pool.poll_action() else {
+        panic!("it waits on");
+    };
+    assert!(
+        matches!(rejection, Rejection::CannotStart(_)),
+        "{rejection:?}"
+    );
+}
