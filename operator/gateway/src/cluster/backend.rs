@@ -17,6 +17,7 @@ use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::{Claim, ClaimedPod, InstanceConfig};
 use pilotlight_runtimes::{IMAGE_TASK_ROOT, Runtimes};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::claim::{self, NotClaimed};
 use super::codes::Codes;
@@ -25,6 +26,12 @@ use super::pods::{PodState, Pods};
 use super::stock::{Stock, Unclaimed};
 use crate::backend::{Address, Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
+
+/// What follows from a claim elsewhere (labels, another pod for the pool) waits for this: the instance
+/// needs the processors itself at first.
+const HEAD_START: Duration = Duration::from_millis(250);
+/// A claimed pod is named for so long at least: the controller hears of it then.
+const MENTION: Duration = Duration::from_secs(2);
 
 /// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
 const UNHEEDED: Duration = Duration::from_secs(5);
@@ -79,6 +86,25 @@ struct Wish {
     id: WishId,
 }
 
+impl Wish {
+    /// `pod`: the one of a warm pool that has become the instance.
+    fn new(
+        pods: &Pods,
+        ledger: &Ledger,
+        function: &FunctionName,
+        instance: &str,
+        pod: Option<ClaimedPod>,
+    ) -> Self {
+        Wish {
+            pods: pods.clone(),
+            ledger: ledger.clone(),
+            function: function.clone(),
+            instance: instance.to_owned(),
+            id: ledger.want(function, instance, pod),
+        }
+    }
+}
+
 impl Drop for Wish {
     fn drop(&mut self) {
         self.ledger.give_up(&self.function, self.id);
@@ -112,7 +138,7 @@ impl PodBackend {
             if let Some(claimed) = self.claim(deployment, instance, taken).await? {
                 return Ok(Box::new(claimed));
             }
-            missed = Some(self.wish(&deployment.name, instance, None));
+            missed = Some(self.wish(&deployment.name, instance));
         }
         let state = self.pods.follow(instance);
         let up = self.up(deployment, instance, state.clone());
@@ -124,18 +150,29 @@ impl PodBackend {
             address,
             state,
             unpacked: None,
-            _wish: missed,
+            _wanted: missed.map_or(Wanted::Reserved, Wanted::Missed),
         }))
     }
 
-    fn wish(&self, function: &FunctionName, instance: &str, pod: Option<ClaimedPod>) -> Wish {
-        Wish {
-            pods: self.pods.clone(),
-            ledger: self.ledger.clone(),
-            function: function.clone(),
-            instance: instance.to_owned(),
-            id: self.ledger.want(function, instance, pod),
-        }
+    fn wish(&self, function: &FunctionName, instance: &str) -> Wish {
+        Wish::new(&self.pods, &self.ledger, function, instance, None)
+    }
+
+    /// Names a claimed pod from a moment on, until what this returns is dropped.
+    fn mention(&self, function: &FunctionName, instance: &str, pod: ClaimedPod) -> DropGuard {
+        let lives = CancellationToken::new();
+        let ended = lives.clone();
+        let (pods, ledger) = (self.pods.clone(), self.ledger.clone());
+        let (function, instance) = (function.clone(), instance.to_owned());
+        // Goes on after the instance, but not for long.
+        tokio::spawn(async move {
+            tokio::time::sleep(HEAD_START).await;
+            let heard = tokio::time::Instant::now() + MENTION;
+            let _wish = Wish::new(&pods, &ledger, &function, &instance, Some(pod));
+            ended.cancelled().await;
+            tokio::time::sleep_until(heard).await;
+        });
+        lives.drop_guard()
     }
 
     /// Claims what was taken, or another pod that fits if that is gone; `None` if there is none.
@@ -163,7 +200,7 @@ impl PodBackend {
                         address,
                         state: self.pods.claimed(instance, &taken),
                         unpacked: Some(unpacked),
-                        _wish: Some(self.wish(&deployment.name, instance, Some(pod))),
+                        _wanted: Wanted::Claimed(self.mention(&deployment.name, instance, pod)),
                     }));
                 }
                 Err(NotClaimed::Lost) => self.pods.stock.lose(uid),
@@ -297,7 +334,7 @@ impl Backend for PodBackend {
                 instance: instance.to_owned(),
             });
         }
-        Box::new(self.wish(&deployment.name, instance, None))
+        Box::new(self.wish(&deployment.name, instance))
     }
 
     fn start<'a>(
@@ -324,8 +361,19 @@ struct PodInstance {
     state: watch::Receiver<PodState>,
     /// As in [`Running::unpacked`].
     unpacked: Option<Duration>,
-    /// Besides the reservation: of one that was taken from the stock, or missed there.
-    _wish: Option<Wish>,
+    _wanted: Wanted,
+}
+
+/// What keeps an instance in the demand.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are held to be dropped")]
+enum Wanted {
+    /// The reservation does.
+    Reserved,
+    /// A pod was taken from the stock for it, and was not to be had.
+    Missed(Wish),
+    /// It is made of a pod from the stock.
+    Claimed(DropGuard),
 }
 
 impl Running for PodInstance {
