@@ -58,6 +58,7 @@ pub struct Description {
     /// The entry point of a function that names none.
     pub default_handler: Handler,
     pub local: Local,
+    pub package: Package,
     /// What its folder holds besides the description, by name.
     pub files: Vec<(String, Vec<u8>)>,
     image: Start,
@@ -165,6 +166,41 @@ pub struct Build {
     pub run: Vec<Vec<String>>,
 }
 
+/// What a function's archive holds besides its code, and what of that it does not.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Package {
+    /// The folder for what `local.libraries` made; `.` is the top. None: the build has put it there.
+    pub libraries: Option<String>,
+    /// File names, or `*.end`: sources that are not needed once the code is built.
+    #[serde(default)]
+    pub leave_out: Vec<String>,
+}
+
+impl Package {
+    /// Whether an archive of built code goes without the files of this name.
+    pub fn leaves_out(&self, name: &str) -> bool {
+        self.leave_out.iter().any(|pattern| matches(pattern, name))
+    }
+}
+
+impl Build {
+    /// Whether it is necessary for a folder with files of these names.
+    pub fn is_needed(&self, names: &[String]) -> bool {
+        let is_there = |pattern: &String| names.iter().any(|name| matches(pattern, name));
+        let is_asked_for = self.when.is_empty() || self.when.iter().any(is_there);
+        is_asked_for && !self.unless.iter().any(is_there)
+    }
+}
+
+/// A pattern is a name, or `*.end`.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(end) => name.ends_with(end),
+        None => name == pattern,
+    }
+}
+
 /// A description that says something impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDescription {
@@ -180,6 +216,8 @@ pub enum InvalidDescription {
     },
     #[error("{0} needs a command")]
     NoCommand(&'static str),
+    #[error("package.libraries: `{0}` must be a folder in the package, such as `vendor`, or `.`")]
+    Folder(String),
 }
 
 #[derive(Deserialize)]
@@ -191,6 +229,8 @@ struct File {
     environment: BTreeMap<String, Setting>,
     image: ImageTable,
     local: LocalTable,
+    #[serde(default)]
+    package: Package,
 }
 
 #[derive(Deserialize)]
@@ -251,6 +291,7 @@ pub fn parse(
             name,
             default_handler: file.handler.clone(),
             local: local.clone(),
+            package: file.package.clone(),
             files: files.to_vec(),
             image: image.clone(),
             prestart: prestart.clone(),
@@ -330,7 +371,11 @@ impl Description {
         if let Some(Build { run, say, .. }) = &local.build {
             check("local.build", run.iter().flatten().chain([say]), &known)?;
         }
-        Ok(())
+        let folder = self.package.libraries.as_ref();
+        match folder.filter(|folder| !is_inside(folder)) {
+            Some(folder) => Err(InvalidDescription::Folder(folder.clone())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -376,6 +421,13 @@ impl Start {
         }
         check(place, self.texts(), known)
     }
+}
+
+fn is_inside(folder: &str) -> bool {
+    folder == "."
+        || folder
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn check<'a>(
