@@ -199,9 +199,9 @@ fn tell(archives: &[Archive], out: &mut impl Write) -> io::Result<()> {
             sha256,
             ..
         } = archive;
-        let (size, unpacked) = (mebibytes(archive.size), mebibytes(archive.unpacked));
+        let (size, unpacked) = (readable(archive.size), readable(archive.unpacked));
         let file = file.display();
-        writeln!(out, "{function}  {file}  {size} MiB, {unpacked} unpacked")?;
+        writeln!(out, "{function}  {file}  {size}, {unpacked} unpacked")?;
         writeln!(
             out,
             "  code: {{archive: {{url: \"https://HOST/{function}.zip\", sha256: \"{sha256}\"}}}}"
@@ -210,8 +210,11 @@ fn tell(archives: &[Archive], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.2}", bytes as f64 / f64::from(1024 * 1024))
+fn readable(bytes: u64) -> String {
+    match bytes.div_ceil(1024) {
+        kibibytes @ ..1024 => format!("{kibibytes} KiB"),
+        kibibytes => format!("{:.1} MiB", kibibytes as f64 / 1024.0),
+    }
 }
 
 #[cfg(test)]
@@ -346,7 +349,7 @@ leave-out = ["*.src"]
         let archive = Archive {
             function: "shop".to_owned(),
             file: "out/shop.zip".into(),
-            size: 1024 * 1024,
+            size: 1000,
             unpacked: 3 * 1024 * 1024,
             sha256: "00".repeat(32),
         };
@@ -354,7 +357,7 @@ leave-out = ["*.src"]
         tell(&[archive], &mut told).expect("told");
         let told = String::from_utf8(told).expect("text");
         let snippet = format!(
-            "shop  out/shop.zip  1.00 MiB, 3.00 unpacked\n  code: {{archive: {{url: \
+            "shop  out/shop.zip  1 KiB, 3.0 MiB unpacked\n  code: {{archive: {{url: \
              \"https://HOST/shop.zip\", sha256: \"{}\"}}}}\n",
             "00".repeat(32)
         );

@@ -365,7 +365,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
             self.made().await.expect("made").1.task_root
         }
 
-        fn made(&self, what: &str) -> usize {
+        fn times(&self, what: &str) -> usize {
             let text = fs::read_to_string(self.root.path().join("cache").join(what));
             text.expect("made").lines().count()
         }
@@ -396,10 +396,10 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
             fs::read_to_string(again.join("built")).expect("built"),
             "two\nlib\n"
         );
-        assert_eq!((fixture.made("set-up"), fixture.made("libs")), (1, 1));
+        assert_eq!((fixture.times("set-up"), fixture.times("libs")), (1, 1));
         fixture.write("libs", "other\n");
         fixture.task_root().await;
-        assert_eq!((fixture.made("set-up"), fixture.made("libs")), (1, 2));
+        assert_eq!((fixture.times("set-up"), fixture.times("libs")), (1, 2));
         fixture.write("done", "");
         let ready = fixture.task_root().await;
         assert_eq!(ready, fixture.code, "built already");
