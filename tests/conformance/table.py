@@ -17,6 +17,10 @@ by hand. `runtimes/README.md` says how a runtime is described, and how to bring 
 
 ✓ behaves as the original platform's, – does not apply: the code is a program with one entry point.
 
+Times are in milliseconds: *cold* is the first call as its caller sees it, the start of the instance included,
+*init* the part of it that REPORT shows, *warm* the middle of 50 calls one after the other; *memory* is REPORT's
+`Max Memory Used` in MB.
+
 """
 
 TITLES = {
@@ -28,14 +32,12 @@ TITLES = {
 FIGURES = {
     LOCAL: """
 
-Measured with the supervisor of the same build, in milliseconds: *cold* is the first call as its caller sees
-it, process start included, *init* the part of it that REPORT shows, *warm* the middle of 50 calls one after
-the other; *memory* is REPORT's `Max Memory Used` in MB.
+Measured with the supervisor of the same build.
 
 """,
     CLUSTER: """
 
-Measured as above, in pods of `tests/cluster` on one machine; *cold* includes the pod and the archive's fetch.
+Measured in pods of `tests/cluster` on one machine; *cold* includes the pod and the archive's fetch.
 
 """,
 }

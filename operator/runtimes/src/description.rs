@@ -11,6 +11,8 @@ use pilotlight_core::wire;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::package::Package;
+use crate::pattern;
 use crate::template::{self, Unknown, Values};
 
 /// Where an instance's image has code, client and layers (contracts §2).
@@ -166,38 +168,12 @@ pub struct Build {
     pub run: Vec<Vec<String>>,
 }
 
-/// What a function's archive holds besides its code, and what of that it does not.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Package {
-    /// The folder for what `local.libraries` made; `.` is the top. None: the build has put it there.
-    pub libraries: Option<String>,
-    /// File names, or `*.end`: sources that are not needed once the code is built.
-    #[serde(default)]
-    pub leave_out: Vec<String>,
-}
-
-impl Package {
-    /// Whether an archive of built code goes without the files of this name.
-    pub fn leaves_out(&self, name: &str) -> bool {
-        self.leave_out.iter().any(|pattern| matches(pattern, name))
-    }
-}
-
 impl Build {
     /// Whether it is necessary for a folder with files of these names.
     pub fn is_needed(&self, names: &[String]) -> bool {
-        let is_there = |pattern: &String| names.iter().any(|name| matches(pattern, name));
+        let is_there = |pattern: &String| names.iter().any(|name| pattern::matches(pattern, name));
         let is_asked_for = self.when.is_empty() || self.when.iter().any(is_there);
         is_asked_for && !self.unless.iter().any(is_there)
-    }
-}
-
-/// A pattern is a name, or `*.end`.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_prefix('*') {
-        Some(end) => name.ends_with(end),
-        None => name == pattern,
     }
 }
 
@@ -371,9 +347,8 @@ impl Description {
         if let Some(Build { run, say, .. }) = &local.build {
             check("local.build", run.iter().flatten().chain([say]), &known)?;
         }
-        let folder = self.package.libraries.as_ref();
-        match folder.filter(|folder| !is_inside(folder)) {
-            Some(folder) => Err(InvalidDescription::Folder(folder.clone())),
+        match self.package.outside() {
+            Some(folder) => Err(InvalidDescription::Folder(folder.to_owned())),
             None => Ok(()),
         }
     }
@@ -421,13 +396,6 @@ impl Start {
         }
         check(place, self.texts(), known)
     }
-}
-
-fn is_inside(folder: &str) -> bool {
-    folder == "."
-        || folder
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn check<'a>(
