@@ -6,7 +6,7 @@ BENCH_VENV := target/bench-venv
 PYTHON ?= python3
 RUST_ECHO := examples/rust-echo/build/bootstrap
 # Runtimes with an image, all of which the conformance table runs.
-IMAGES := dotnet go java17 nodejs22 nodejs24 python3.11 ruby3.1
+IMAGES := dotnet go java17 nodejs22 nodejs24 python3.11 ruby3.1 rust
 STAGE := tests/cluster/stages run
 INSIDE := tests/cluster/cluster exec --
 
@@ -98,9 +98,11 @@ tests/sdk/node/node_modules: tests/sdk/node/package-lock.json
 
 .PHONY: crds
 crds: ## write the custom resource definitions from their source
-	cargo run --locked -p pilotlight -- crd >target/function.yaml
-	install -m 644 target/function.yaml crds/
-	install -m 644 target/function.yaml charts/pilotlight/crds/
+	for kind in function warmpool; do \
+		cargo run --locked -p pilotlight -- crd $$kind >target/$$kind.yaml && \
+		install -m 644 target/$$kind.yaml crds/ && \
+		install -m 644 target/$$kind.yaml charts/pilotlight/crds/ || exit 1; \
+	done
 
 .PHONY: test-cluster
 test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, and functions in pods

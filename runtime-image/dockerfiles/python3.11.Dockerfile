@@ -1,12 +1,13 @@
 # Made by `runtime-image/build dockerfiles` from images.toml; not edited by hand.
 #
 #   docker build -t NAME -f runtime-image/dockerfiles/python3.11.Dockerfile \
-#       --build-context programs=target/release runtime-image
+#       --build-context programs=target/release --build-context runtimes=runtimes runtime-image
 FROM debian:bookworm-slim AS root
 RUN apt-get update && apt-get install --yes --no-install-recommends mmdebstrap python3 python3-pip
 COPY build images.toml /source/
 COPY builder /source/builder
 COPY requirements /source/requirements
+COPY --from=runtimes python /runtimes/python
 RUN /source/build root python3.11 /image
 COPY --from=programs --chmod=755 pilotlight-supervisor /image/usr/local/bin/pilotlight-supervisor
 

@@ -39,6 +39,9 @@ REFUSED = [
     ("runtimeImages.Python=a:1", "runtimeImages", "'Python' not allowed"),
     ("runtimes.mine=", "runtimes.mine", "minLength"),
     (r"runtimeImages.python3\.11=a:1\,b", "runtimeImages.python3.11", "not match"),
+    ("warmPools.Warm.size=1", "warmPools", "'Warm' not allowed"),
+    ("warmPools.warm.size=1", "warmPools.warm", "missing property 'runtime'"),
+    ("warmPools.warm.size=1001", "warmPools.warm.size", "maximum: got 1,001, want 1,000"),
     ("networkPolicy.enabled=1", "networkPolicy.enabled", "want boolean"),
     ("networkPolicy.callers[0].pod=a", "networkPolicy.callers.0", "'pod' not allowed"),
     ("serviceMonitor.interval=30", "serviceMonitor.interval", "want string"),
@@ -106,10 +109,11 @@ def test_the_rights_are_on_the_lease_that_controllers_contend_for():
 
 def test_instances_are_selected_and_reached_as_the_code_says():
     labels = (REPOSITORY / "operator/api/src/labels.rs").read_text()
-    function = re.search(r'FUNCTION: &str = "(.*)"', labels)[1]
+    label = re.search(r'MANAGED_BY: &str = "(.*)"', labels)[1]
+    manager = re.search(r'MANAGER: &str = "(.*)"', labels)[1]
     port = re.search(r"CONTROL_PORT: u16 = (\d+)", labels)[1]
     policy = template("--show-only=templates/networkpolicy.yaml").stdout
-    assert f"key: {function}\n" in policy and f"- port: {port}\n" in policy
+    assert f"  podSelector:\n    matchLabels:\n      {label}: {manager}\n" in policy and f"- port: {port}\n" in policy
 
 
 @pytest.mark.parametrize("release", ["pilotlight", "pilotlight-functions", "functions", "r" * 53])

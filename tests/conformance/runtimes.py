@@ -34,7 +34,8 @@ class Runtime:
     # Inline code that cannot be loaded; or a handler or variable that makes it so.
     broken: dict = field(default_factory=dict)
     memory: int = 128
-    trace: str = "stackTrace"
+    # The field of a stack trace; None: the client tells none.
+    trace: str | None = "stackTrace"
     # errorType where the runtime itself keeps to the memory of its container; None: it is killed.
     memory_error: str | None = None
 
@@ -79,9 +80,17 @@ RUNTIMES = [
         broken={"handler": "Function::Example.Broken::Never"},
     ),
     Runtime(
-        name="go", folder="go", execution_environment=None, other=None, missing=None,
+        name="go", folder="go", execution_environment=None, other=None, missing=None, trace=None,
         raised="errorString", unserialisable="UnsupportedTypeError", not_found=None,
         init=("Runtime.ExitError", "exit status 2"),
+        broken={"environment": {"BROKEN": "1"}},
+    ),
+    Runtime(
+        name="rust", folder="rust", execution_environment=None, other=None, missing=None, trace=None,
+        raised="&alloc::boxed::Box<dyn core::error::Error + core::marker::Send + core::marker::Sync>",
+        # The client gives up.
+        unserialisable="Runtime.ExitError", not_found=None,
+        init=("Runtime.ExitError", "exit status 101"),
         broken={"environment": {"BROKEN": "1"}},
     ),
 ]

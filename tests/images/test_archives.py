@@ -88,3 +88,9 @@ def test_python_modules_come_with_byte_code(archives):
     for path in sources:
         folder, _, name = path.rpartition("/")
         assert f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-311.pyc" in entries, path
+
+
+def test_python_has_what_waits_in_unclaimed_instances_in_a_folder_of_its_own(archives):
+    entries = archives["python3.11"].entries
+    assert entries["/var/runtime/prestart/sitecustomize.py"].mode == 0o644
+    assert "/var/runtime/prestart.py" not in entries

@@ -19,11 +19,12 @@ def kubectl(*arguments, manifest=None):
 @pytest.fixture(scope="session", autouse=True)
 def definitions():
     applied = kubectl(
-        "apply", "--server-side", "--force-conflicts", "-f", REPOSITORY / "crds/function.yaml"
+        "apply", "--server-side", "--force-conflicts", "-f", REPOSITORY / "crds"
     )
     assert applied.returncode == 0, applied.stderr
     established = kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", "crd/functions.pilotlight.dev"
+        "wait", "--for=condition=Established", "--timeout=30s",
+        "crd/functions.pilotlight.dev", "crd/warmpools.pilotlight.dev",
     )
     assert established.returncode == 0, established.stderr
 

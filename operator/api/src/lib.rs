@@ -20,6 +20,8 @@ pub mod resource;
 mod schema;
 mod text;
 mod warm_pool;
+#[cfg(feature = "cluster")]
+mod warm_pool_schema;
 
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
@@ -35,4 +37,4 @@ pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,
 };
-pub use warm_pool::Class;
+pub use warm_pool::{Class, WarmPoolSpec};

@@ -1,7 +1,8 @@
-//! The `Function` resource of the API server: the same spec as in a file, and a status.
+//! The resources of the API server: Functions, the same spec as in a file, and WarmPools; each with
+//! its status.
 //!
-//! Owns kind, names and status; `function` owns the spec. The controller writes the status,
-//! gateways and people read it.
+//! Owns names, definitions and status; `function` and `warm_pool` own the specs. The controller
+//! writes the status, gateways and people read it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, ValidationRule,
@@ -17,8 +18,9 @@ use crate::function::{ConcurrencySpec, FunctionSpec};
 use crate::schema::{NAME_MESSAGE, NAME_RULE};
 
 pub use crate::function::FunctionResource;
+pub use crate::warm_pool::WarmPoolResource;
 
-/// The one condition of a function: whether events are served.
+/// The one condition: whether events are served, or a pool is full.
 pub const READY: &str = "Ready";
 /// Its reason while the API server refuses pods; the message names the pod.
 pub const POD_REFUSED: &str = "PodRefused";
@@ -49,11 +51,46 @@ pub struct FunctionStatus {
     pub ready: usize,
     pub in_flight: usize,
     pub queued: usize,
+    /// The warm pool that its instances may come from; `none` and the reason if there is none.
+    pub warm_pool: String,
 }
 
-/// The definition that the API server is given.
-pub fn definition() -> CustomResourceDefinition {
-    let mut definition = FunctionResource::crd();
+/// What the controller knows of a warm pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WarmPoolStatus {
+    /// The generation of the spec that this status tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+    /// Instances that shall wait: the claims of the last 30 s, between `size` and `max`.
+    pub wanted: usize,
+    /// Instances that can be claimed.
+    pub ready: usize,
+    /// Claimed instances that do not bear their function's labels yet.
+    pub claimed: usize,
+    /// All claims so far. One that is made while another controller comes to lead may count twice.
+    pub claims: u64,
+    /// Instances that are wanted and not ready yet.
+    pub refilling: usize,
+}
+
+/// The definition of Functions that the API server is given.
+pub fn function_definition() -> CustomResourceDefinition {
+    with_name_rule(FunctionResource::crd())
+}
+
+/// The definition of WarmPools that the API server is given.
+pub fn warm_pool_definition() -> CustomResourceDefinition {
+    with_name_rule(WarmPoolResource::crd())
+}
+
+fn with_name_rule(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let schemas = definition.spec.versions.iter_mut();
     let schemas =
         schemas.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
@@ -81,11 +118,16 @@ impl FunctionSpec {
             description: None,
             ..self.clone()
         };
-        let text = serde_json::to_vec(&shaped).expect("a spec has string keys");
-        let mut digits = hex(&Sha256::digest(text));
-        digits.truncate(REVISION_DIGITS);
-        digits
+        revision_of(&shaped)
     }
+}
+
+/// Names what is made from this.
+pub fn revision_of(shape: &impl Serialize) -> String {
+    let text = serde_json::to_vec(shape).expect("a shape has string keys");
+    let mut digits = hex(&Sha256::digest(text));
+    digits.truncate(REVISION_DIGITS);
+    digits
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::code::Layers;
 use crate::function::FunctionSpec;
 
-/// Characters of a function's name.
+/// Characters of a function's or a pool's name.
 pub(crate) const NAME_RULE: &str = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') \
                                     && size(self.metadata.name) <= 63";
 pub(crate) const NAME_MESSAGE: &str = "metadata.name must be 1 to 63 characters: a-z, 0-9 and `-`, \
@@ -45,10 +45,7 @@ fn spec() -> Value {
         "required": ["code", "runtime"],
         "properties": {
             // Which there are is data that the controller has: another one shows in the status.
-            "runtime": text(63, "The language environment; `custom` runs any `bootstrap`.", &[rule(
-                "self.matches('^[a-z][a-z0-9.-]*$')",
-                "must be a runtime's name such as `python3.11`: a-z, 0-9, `.` and `-`, a letter first",
-            )]),
+            "runtime": runtime(),
             "handler": text(128, "The entry point; absent: the runtime's default.", &[rule(
                 &format!("self.matches('^{WORD}+$')"),
                 "must be 1 to 128 characters without spaces, such as `app.handler`",
@@ -99,6 +96,17 @@ fn spec() -> Value {
             "pod": pod(),
         },
     })
+}
+
+pub(crate) fn runtime() -> Value {
+    text(
+        63,
+        "The language environment; `custom` runs any `bootstrap`.",
+        &[rule(
+            "self.matches('^[a-z][a-z0-9.-]*$')",
+            "must be a runtime's name such as `python3.11`: a-z, 0-9, `.` and `-`, a letter first",
+        )],
+    )
 }
 
 fn environment() -> Value {
@@ -152,26 +160,38 @@ fn pod() -> Value {
         "description": "Where the pods run and as whom; local mode has none.",
         "properties": {
             "serviceAccount": object_name("The pods' account; absent: none, and no token."),
-            "imagePullSecrets": {
-                "type": "array",
-                "maxItems": 10,
-                "items": object_ref("A secret of the namespace."),
-                "description": "Credentials for the image's registry.",
-            },
-            "nodeSelector": {
-                "type": "object",
-                "maxProperties": 20,
-                "additionalProperties": label_value(),
-                "description": "Labels that a node must have.",
-                "x-kubernetes-validations": [rule(
-                    &format!("self.all(k, {})", is_label_key("k")),
-                    "each name must be a label's: letters, digits, `-`, `_` and `.`, after a domain \
-                     and `/` or none",
-                )],
-            },
-            "tolerations": { "type": "array", "maxItems": 20, "items": toleration() },
+            "imagePullSecrets": image_pull_secrets(),
+            "nodeSelector": node_selector(),
+            "tolerations": tolerations(),
         },
     })
+}
+
+pub(crate) fn image_pull_secrets() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 10,
+        "items": object_ref("A secret of the namespace."),
+        "description": "Credentials for the image's registry.",
+    })
+}
+
+pub(crate) fn node_selector() -> Value {
+    json!({
+        "type": "object",
+        "maxProperties": 20,
+        "additionalProperties": label_value(),
+        "description": "Labels that a node must have.",
+        "x-kubernetes-validations": [rule(
+            &format!("self.all(k, {})", is_label_key("k")),
+            "each name must be a label's: letters, digits, `-`, `_` and `.`, after a domain \
+             and `/` or none",
+        )],
+    })
+}
+
+pub(crate) fn tolerations() -> Value {
+    json!({ "type": "array", "maxItems": 20, "items": toleration() })
 }
 
 fn toleration() -> Value {
@@ -320,7 +340,7 @@ fn label_value() -> Value {
     )
 }
 
-fn rule(rule: &str, message: &str) -> Value {
+pub(crate) fn rule(rule: &str, message: &str) -> Value {
     json!({ "rule": rule, "message": message })
 }
 
@@ -338,7 +358,7 @@ fn text(max_length: u32, description: &str, rules: &[Value]) -> Value {
     text
 }
 
-fn number(min: u32, max: u32, default: Option<u32>, description: &str) -> Value {
+pub(crate) fn number(min: u32, max: u32, default: Option<u32>, description: &str) -> Value {
     let mut number = json!({
         "type": "integer",
         "minimum": min,

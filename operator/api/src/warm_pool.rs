@@ -1,15 +1,136 @@
 //! The `WarmPool` resource: unclaimed instances of one runtime that wait for functions.
 //!
 //! Owns the fields, and which functions a pool can serve. The controller keeps a pool full; gateways
-//! know a pool by the labels of its pods alone (`labels`).
+//! know a pool by the labels of its pods alone (`labels`). `warm_pool_schema` says for the API server
+//! what the types here say, `resource` has the status.
 
 use std::collections::BTreeMap;
 
-use pilotlight_core::function::{EphemeralStorageMiB, MemoryMiB, Runtime};
+use pilotlight_core::function::{EphemeralStorageMiB, MemoryMiB, PoolSize, Runtime};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::code::Code;
 use crate::function::FunctionSpec;
 use crate::labels;
+use crate::pod::{LabelKey, LabelValue, ObjectRef, PodSettings, Toleration};
+
+/// Unclaimed instances of one runtime, for all functions that fit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cluster", derive(kube_derive::CustomResource))]
+#[cfg_attr(
+    feature = "cluster",
+    kube(
+        crates(kube_core = "::kube_core"),
+        group = "pilotlight.dev",
+        version = "v1alpha1",
+        kind = "WarmPool",
+        root = "WarmPoolResource",
+        namespaced,
+        status = "crate::resource::WarmPoolStatus",
+        shortname = "wp",
+        category = "all",
+        category = "pilotlight",
+        doc = "Instances of one runtime that are up and wait for a function.",
+        printcolumn = r#"{"name":"Runtime","type":"string","jsonPath":".spec.runtime"}"#,
+        printcolumn = r#"{"name":"Memory","type":"integer","jsonPath":".spec.memory"}"#,
+        printcolumn = r#"{"name":"Size","type":"integer","jsonPath":".spec.size"}"#,
+        printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.ready"}"#,
+        printcolumn = r#"{"name":"Claimed","type":"integer","jsonPath":".status.claimed"}"#,
+        printcolumn = r#"{"name":"Refilling","type":"integer","jsonPath":".status.refilling"}"#,
+        printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+        printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+        schema = "derived"
+    )
+)]
+#[serde(rename_all = "camelCase", try_from = "WarmPoolFields")]
+pub struct WarmPoolSpec {
+    pub runtime: Runtime,
+    /// Of each instance, in MiB: 128 (default) to 10240.
+    pub memory: MemoryMiB,
+    /// Size of each instance's `/tmp`, in MiB: 512 (default) to 10240.
+    pub ephemeral_storage: EphemeralStorageMiB,
+    /// Instances that wait, 0 to 1000.
+    pub size: PoolSize,
+    /// How many may wait while many are claimed: at least `size`, which it is if it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<PoolSize>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<LabelKey, LabelValue>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<ObjectRef>,
+}
+
+/// A pool as it is written.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WarmPoolFields {
+    runtime: Runtime,
+    #[serde(default)]
+    memory: MemoryMiB,
+    #[serde(default)]
+    ephemeral_storage: EphemeralStorageMiB,
+    size: PoolSize,
+    #[serde(default)]
+    max: Option<PoolSize>,
+    #[serde(default)]
+    node_selector: BTreeMap<LabelKey, LabelValue>,
+    #[serde(default)]
+    tolerations: Vec<Toleration>,
+    #[serde(default)]
+    image_pull_secrets: Vec<ObjectRef>,
+}
+
+/// Fewer instances may wait than there shall.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("has `max` {max} below `size` {size}: raise `max`, or remove it")]
+struct MaxBelowSize {
+    max: u32,
+    size: u32,
+}
+
+impl TryFrom<WarmPoolFields> for WarmPoolSpec {
+    type Error = MaxBelowSize;
+
+    fn try_from(fields: WarmPoolFields) -> Result<Self, MaxBelowSize> {
+        let size = fields.size.get();
+        if let Some(max) = fields.max.map(PoolSize::get).filter(|max| *max < size) {
+            return Err(MaxBelowSize { max, size });
+        }
+        Ok(Self {
+            runtime: fields.runtime,
+            memory: fields.memory,
+            ephemeral_storage: fields.ephemeral_storage,
+            size: fields.size,
+            max: fields.max,
+            node_selector: fields.node_selector,
+            tolerations: fields.tolerations,
+            image_pull_secrets: fields.image_pull_secrets,
+        })
+    }
+}
+
+impl WarmPoolSpec {
+    pub fn class(&self) -> Class {
+        Class {
+            memory: self.memory,
+            ephemeral_storage: self.ephemeral_storage,
+            runtime: self.runtime.clone(),
+        }
+    }
+
+    /// What its pods are given; they have no account.
+    pub fn pod(&self) -> PodSettings {
+        PodSettings {
+            service_account: None,
+            image_pull_secrets: self.image_pull_secrets.clone(),
+            node_selector: self.node_selector.clone(),
+            tolerations: self.tolerations.clone(),
+        }
+    }
+}
 
 /// What the instances of a pool are: a function of this runtime fits if it asks for no more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

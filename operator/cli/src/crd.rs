@@ -5,18 +5,44 @@
 use std::io::Write as _;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use pilotlight_api::resource;
 
 use crate::Exit;
 
 /// Print the custom resource definitions as YAML.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only the definition of this kind
+    #[arg(value_enum)]
+    kind: Option<Kind>,
+}
 
-pub(crate) fn run(_: &Args) -> Result<Exit> {
-    let yaml = serde_saphyr::to_string(&resource::definition())?;
-    std::io::stdout().lock().write_all(yaml.as_bytes())?;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Function,
+    Warmpool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let mut stdout = std::io::stdout().lock();
+    match args.kind {
+        Some(kind) => stdout.write_all(yaml(kind)?.as_bytes())?,
+        None => {
+            for kind in Kind::value_variants() {
+                write!(stdout, "---\n{}", yaml(*kind)?)?;
+            }
+        }
+    }
     Ok(Exit::Success)
+}
+
+fn yaml(kind: Kind) -> Result<String> {
+    let definition = match kind {
+        Kind::Function => resource::function_definition(),
+        Kind::Warmpool => resource::warm_pool_definition(),
+    };
+    Ok(serde_saphyr::to_string(&definition)?)
 }
 
 #[cfg(test)]
@@ -24,12 +50,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_definition_is_the_sources() {
-        let committed = include_str!("../../../crds/function.yaml");
-        let source = serde_saphyr::to_string(&resource::definition()).expect("YAML");
-        assert_eq!(
-            committed, source,
-            "run `make crds` and commit what it writes"
-        );
+    fn the_committed_definitions_are_the_sources() {
+        for (kind, committed) in [
+            (Kind::Function, include_str!("../../../crds/function.yaml")),
+            (Kind::Warmpool, include_str!("../../../crds/warmpool.yaml")),
+        ] {
+            let source = yaml(kind).expect("YAML");
+            assert_eq!(
+                committed, source,
+                "run `make crds` and commit what it writes"
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::wire::Demand;
+use pilotlight_core::wire::{ClaimedPod, Demand};
 
 use crate::gateways::Told;
 
@@ -52,6 +52,8 @@ impl Gateway {
 pub(crate) struct Demands {
     gateways: HashMap<SocketAddr, Gateway>,
     all_heard: bool,
+    /// Since it was asked for.
+    claims_changed: bool,
 }
 
 impl Demands {
@@ -59,6 +61,7 @@ impl Demands {
         Demands {
             gateways: HashMap::new(),
             all_heard: true,
+            claims_changed: false,
         }
     }
 
@@ -83,10 +86,13 @@ impl Demands {
                 if let Some((_, functions)) = &mut gateway.unrepeated {
                     functions.remove(&name);
                 }
-                match demand.released {
+                let claimed = demand.claimed.clone();
+                let before = match demand.released {
                     true => gateway.demands.remove(&name),
                     false => gateway.demands.insert(name.clone(), demand),
                 };
+                let before = before.map(|demand| demand.claimed);
+                self.claims_changed |= before.unwrap_or_default() != claimed;
                 return Some(name);
             }
             Told::Lost(address) => {
@@ -121,6 +127,18 @@ impl Demands {
 
     pub(crate) fn all_heard(&self) -> bool {
         self.all_heard
+    }
+
+    /// Whether the claims are others than when this was asked last.
+    pub(crate) fn take_claims_changed(&mut self) -> bool {
+        std::mem::take(&mut self.claims_changed)
+    }
+
+    /// All pods of warm pools that gateways have claimed and name still.
+    pub(crate) fn claims(&self) -> Vec<&ClaimedPod> {
+        let demands = self.gateways.values();
+        let demands = demands.flat_map(|gateway| gateway.demands.values());
+        demands.flat_map(|demand| demand.claimed.values()).collect()
     }
 
     pub(crate) fn of(&self, function: &str) -> Vec<&Demand> {

@@ -7,27 +7,25 @@
 pub(crate) mod code;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use pilotlight_api::labels;
 use pilotlight_api::resource::{FunctionResource, FunctionStatus};
+use pilotlight_api::{Class, labels};
 use pilotlight_core::fleet::{self, Fleet, Step};
-use pilotlight_core::wire::Demand;
-use tokio::task::JoinSet;
+use pilotlight_core::function::MemoryMiB;
+use pilotlight_core::wire::{ClaimedPod, Demand};
+use serde_json::Value;
 
 use self::code::Code;
 use crate::Options;
 use crate::reconcile::apply::{NotCreated, Writer};
 use crate::reconcile::build;
 use crate::reconcile::status::{self, Stuck, Trouble};
+use crate::steps::{self, RETRY, Steps, Telling};
 
-/// Between two statuses of one function.
-const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// Before a write that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 /// Pods that a condition names; its message has a limit.
 const NAMED_PODS: usize = 200;
 
@@ -44,6 +42,10 @@ enum What {
         instance: String,
         pod: String,
         result: Result<(), NotCreated>,
+    },
+    TakenOver {
+        instance: String,
+        failed: bool,
     },
     Deleted {
         uid: String,
@@ -71,6 +73,8 @@ pub(crate) struct Context<'a> {
     pub(crate) demands: &'a [&'a Demand],
     /// All gateways have been heard.
     pub(crate) all_heard: bool,
+    /// The warm pools that there are, by what fits into them.
+    pub(crate) pools: &'a [(Class, String)],
 }
 
 #[derive(Default)]
@@ -86,9 +90,7 @@ pub(crate) struct Function {
     trouble: Option<Trouble>,
     /// Why the last pod could not come up, until one does.
     stuck: Option<Stuck>,
-    told: Option<FunctionStatus>,
-    telling: bool,
-    tell_at: Option<Instant>,
+    telling: Telling<FunctionStatus>,
 }
 
 impl Function {
@@ -132,11 +134,11 @@ impl Function {
     pub(crate) fn wake(&mut self, now: Instant) {
         self.fleet.wake(now);
         self.retry_at = self.retry_at.filter(|at| *at > now);
-        self.tell_at = self.tell_at.filter(|at| *at > now);
+        self.telling.wake(now);
     }
 
     pub(crate) fn next_wakeup(&self) -> Option<Instant> {
-        let tell_at = self.tell_at.filter(|_| !self.telling);
+        let tell_at = self.telling.next_wakeup();
         let all = [self.fleet.next_wakeup(), self.retry_at, tell_at];
         all.into_iter().flatten().min()
     }
@@ -153,8 +155,7 @@ impl Function {
             } => self.on_created(now, &instance, pod, result),
             What::Deleted { uid, failed } => {
                 if failed {
-                    self.fleet.not_deleted(&uid);
-                    self.retry_at = Some(now + RETRY);
+                    self.fleet.not_deleted(now, &uid);
                 }
             }
             What::Stored { revision, result } => {
@@ -176,13 +177,11 @@ impl Function {
                     self.retry_at = Some(now + RETRY);
                 }
             }
-            What::StatusTold { status, failed } => {
-                self.telling = false;
-                self.tell_at = Some(now + STATUS_INTERVAL);
-                if !failed {
-                    self.told = Some(status);
-                }
-            }
+            What::TakenOver { instance, failed } => match failed {
+                false => self.fleet.taken(&instance),
+                true => self.fleet.not_taken(now, &instance),
+            },
+            What::StatusTold { status, failed } => self.telling.end(now, status, failed),
         }
     }
 
@@ -207,7 +206,7 @@ impl Function {
                 let pods = vec![pod];
                 self.trouble = Some(Trouble::Refused { pods, message });
                 // Somebody waits for this pod.
-                self.tell_at = None;
+                self.telling.hurry();
             }
             NotCreated::Unanswered(message) => {
                 tracing::warn!(%pod, %message, "no pod was made");
@@ -216,32 +215,32 @@ impl Function {
     }
 
     /// Does what follows from all that is known.
-    pub(crate) fn settle(&mut self, context: &Context<'_>, tasks: &mut JoinSet<Done>) {
+    pub(crate) fn settle(&mut self, context: &Context<'_>, steps: &mut Steps) {
         let Some(resource) = self.resource.take() else {
             return;
         };
-        self.store_code(&resource, context, tasks);
-        self.move_pods(&resource, context, tasks);
+        self.store_code(&resource, context, steps);
+        self.move_pods(&resource, context, steps);
         self.explain_refusal(context.name);
         self.explain_stuck();
-        self.tell(&resource, context, tasks);
+        self.tell(&resource, context, steps);
         self.resource = Some(resource);
     }
 
     fn spawn(
         &self,
         name: &str,
-        tasks: &mut JoinSet<Done>,
+        steps: &mut Steps,
         step: impl Future<Output = What> + Send + 'static,
     ) {
         let (function, uid) = (name.to_owned(), self.uid.clone());
-        tasks.spawn(async move {
+        steps.spawn(async move {
             let what = step.await;
-            Done {
+            steps::Done::Function(Done {
                 function,
                 uid,
                 what,
-            }
+            })
         });
     }
 
@@ -249,7 +248,7 @@ impl Function {
         &mut self,
         resource: &FunctionResource,
         context: &Context<'_>,
-        tasks: &mut JoinSet<Done>,
+        steps: &mut Steps,
     ) {
         if !self.code.may_store(&self.revision) || self.retry_at.is_some() {
             return;
@@ -261,19 +260,14 @@ impl Function {
         };
         self.code.storing();
         let writer = context.writer.clone();
-        self.spawn(context.name, tasks, async move {
+        self.spawn(context.name, steps, async move {
             let stored = writer.apply_code(&code).await;
             let result = stored.map_err(|error| error.to_string());
             What::Stored { revision, result }
         });
     }
 
-    fn move_pods(
-        &mut self,
-        resource: &FunctionResource,
-        context: &Context<'_>,
-        tasks: &mut JoinSet<Done>,
-    ) {
+    fn move_pods(&mut self, resource: &FunctionResource, context: &Context<'_>, steps: &mut Steps) {
         let is_buildable = !matches!(self.trouble, Some(Trouble::Unbuildable(_)));
         let known = fleet::Known {
             uid: &self.uid,
@@ -282,7 +276,7 @@ impl Function {
             may_delete: context.all_heard,
         };
         let pods: Vec<fleet::Pod> = self.pods.values().map(seen).collect();
-        let steps = self
+        let planned = self
             .fleet
             .plan(Instant::now(), known, context.demands, &pods);
         let unneeded = match self.retry_at {
@@ -293,17 +287,28 @@ impl Function {
                 }),
             Some(_) => Vec::new(),
         };
-        self.delete_code(unneeded, context, tasks);
-        for step in steps {
+        self.delete_code(unneeded, context, steps);
+        for step in planned {
             match step {
                 Step::Delete { pod, uid } => {
                     let writer = context.writer.clone();
-                    self.spawn(context.name, tasks, async move {
+                    self.spawn(context.name, steps, async move {
                         let failed = writer.delete(&pod, &uid).await.is_err();
                         What::Deleted { uid, failed }
                     });
                 }
-                Step::Create { instance } => self.create(resource, instance, context, tasks),
+                Step::Create { instance } => self.create(resource, instance, context, steps),
+                Step::Take { instance, pod } => {
+                    let metadata = build::taken_over(resource, &instance, &pod.revision, &pod.uid);
+                    let memory = resource.spec.memory;
+                    // Another revision's pod has what it was claimed with.
+                    let memory = (pod.revision == self.revision).then_some(memory);
+                    let taken_over = take_over(context.writer.clone(), pod, metadata, memory);
+                    self.spawn(context.name, steps, async move {
+                        let failed = !taken_over.await;
+                        What::TakenOver { instance, failed }
+                    });
+                }
             }
         }
     }
@@ -313,7 +318,7 @@ impl Function {
         resource: &FunctionResource,
         instance: String,
         context: &Context<'_>,
-        tasks: &mut JoinSet<Done>,
+        steps: &mut Steps,
     ) {
         let date = Timestamp::now().strftime("%Y/%m/%d").to_string();
         let Some(name) = context.demands.first().map(|demand| &demand.function) else {
@@ -322,7 +327,7 @@ impl Function {
         match build::pod(resource, name, &instance, &date, context.options) {
             Ok(pod) => {
                 let writer = context.writer.clone();
-                self.spawn(context.name, tasks, async move {
+                self.spawn(context.name, steps, async move {
                     let result = writer.create(&pod).await;
                     let pod = pod.name_any();
                     What::Created {
@@ -341,11 +346,11 @@ impl Function {
         &self,
         unneeded: Vec<(String, String)>,
         context: &Context<'_>,
-        tasks: &mut JoinSet<Done>,
+        steps: &mut Steps,
     ) {
         for (map, uid) in unneeded {
             let writer = context.writer.clone();
-            self.spawn(context.name, tasks, async move {
+            self.spawn(context.name, steps, async move {
                 let succeeded = writer.delete_code(&map, &uid).await.is_ok();
                 What::CodeDeleted { uid, succeeded }
             });
@@ -378,16 +383,11 @@ impl Function {
         }
     }
 
-    fn tell(
-        &mut self,
-        resource: &FunctionResource,
-        context: &Context<'_>,
-        tasks: &mut JoinSet<Done>,
-    ) {
-        if self.telling || self.tell_at.is_some_and(|at| at > Instant::now()) {
+    fn tell(&mut self, resource: &FunctionResource, context: &Context<'_>, steps: &mut Steps) {
+        if !self.telling.is_due(Instant::now()) {
             return;
         }
-        let known = self.told.as_ref().or(resource.status.as_ref());
+        let known = self.telling.known(resource.status.as_ref());
         let handler = build::handler(resource, context.options);
         let trouble = (self.trouble.as_ref(), self.stuck.as_ref());
         let status = status::of(
@@ -396,16 +396,18 @@ impl Function {
             known,
             self.pods.values(),
             context.demands,
+            status::warm_pool(&resource.spec, context.pools),
             trouble,
         );
         if known == Some(&status) {
             return;
         }
-        let event = status::event(known, &status);
-        self.telling = true;
+        let before = known.map_or(&[][..], |known| &known.conditions);
+        let event = status::event(before, &status.conditions);
+        self.telling.begin();
         let (writer, function) = (context.writer.clone(), context.name.to_owned());
         let about = resource.object_ref(&());
-        self.spawn(context.name, tasks, async move {
+        self.spawn(context.name, steps, async move {
             let told = writer.tell(&function, &status).await;
             match (&told, event) {
                 (Ok(()), Some(event)) => writer.note(&about, &event).await,
@@ -416,6 +418,29 @@ impl Function {
             What::StatusTold { status, failed }
         });
     }
+}
+
+/// Makes a claimed pod the function's, with its memory if that is given; `true` if it is its own
+/// now, or is gone.
+async fn take_over(
+    writer: Writer,
+    pod: ClaimedPod,
+    metadata: Value,
+    memory: Option<MemoryMiB>,
+) -> bool {
+    let taken = match writer.take_over(&pod.name, &metadata).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::warn!(pod = pod.name, %error, "a claimed pod was not labelled");
+            return false;
+        }
+    };
+    let resized = taken.zip(memory);
+    let resized = resized.and_then(|(pod, memory)| build::resized(memory, &pod));
+    if let Some(resources) = resized {
+        writer.resize(&pod.name, &resources).await;
+    }
+    true
 }
 
 fn seen(pod: &Pod) -> fleet::Pod {

@@ -54,6 +54,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::Request;
     use http_body_util::BodyExt;
+    use pilotlight_core::stock::Count;
     use tower::ServiceExt;
 
     use super::*;
@@ -81,6 +82,12 @@ mod tests {
         metrics.leads(true);
         metrics.pod(None, Some(PodState::starting));
         metrics.pod(Some(PodState::starting), Some(PodState::ready));
+        let count = Count {
+            wanted: 3,
+            ready: 2,
+            ..Count::default()
+        };
+        metrics.warm_pools(2, &[count, count]);
         for succeeded in [true, false] {
             let took = std::time::Duration::from_millis(3);
             metrics.stepped(Operation::create_pod, took, succeeded);
@@ -90,6 +97,9 @@ mod tests {
             "pilotlight_controller_leader 1",
             "pilotlight_controller_pods{state=\"ready\"} 1",
             "pilotlight_controller_pods{state=\"starting\"} 0",
+            "pilotlight_controller_warm_pools 2",
+            "pilotlight_controller_warm_pods{state=\"wanted\"} 6",
+            "pilotlight_controller_warm_pods{state=\"ready\"} 4",
             "pilotlight_controller_pods_created_total 1",
             "pilotlight_controller_pods_create_failures_total 1",
             "pilotlight_controller_api_errors_total{operation=\"create_pod\"} 1",

@@ -1,10 +1,10 @@
-//! The controller: Functions and the gateways' demand become pods. The only creator and deleter
-//! of pods; it never sees an invocation.
+//! The controller: Functions, the gateways' demand and WarmPools become pods. The only creator and
+//! deleter of pods; it never sees an invocation.
 //!
 //! ```text
-//! API server ─ watch ─► Functions, pods, code ─┐
-//! gateways ─ gateways.rs ─► demands.rs ─────────┴─► worker ─► function ─ core::fleet decides ─►
-//!                  leadership ─ may it act? ────────┘           reconcile: build ─► apply ─► status
+//! API server ─ watch ─► resources, pods, code ─┐       ┌► function ─ core::fleet decides ─┐
+//! gateways ─ gateways.rs ─► demands.rs ─────────┴► worker ┴► pool ─ core::stock decides ─────┴►
+//!                  leadership ─ may it act? ──────┘           reconcile: build ─► apply ─► status
 //! ```
 //!
 //! Of several one leads and acts; the others watch and listen, so that they know all when they take
@@ -17,7 +17,9 @@ mod gateways;
 mod health;
 mod leadership;
 mod metrics;
+mod pool;
 mod reconcile;
+mod steps;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -27,7 +29,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 use pilotlight_api::labels;
-use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
 use pilotlight_core::election::{Loss, Timing};
 use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::Patience;
@@ -121,16 +123,22 @@ async fn client() -> Result<Client, RunError> {
 
 fn streams(client: &Client, namespace: &str) -> Streams {
     let functions = Api::<FunctionResource>::namespaced(client.clone(), namespace);
+    let pools = Api::<WarmPoolResource>::namespaced(client.clone(), namespace);
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let code = Api::<Shown>::namespaced(client.clone(), namespace);
-    let own = watcher::Config::default().labels(labels::FUNCTION);
+    let made = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
+    let made = watcher::Config::default().labels(&made);
+    let of_functions = watcher::Config::default().labels(labels::FUNCTION);
     Streams {
         functions: watcher(functions, watcher::Config::default())
             .backoff(Patience::default())
             .boxed(),
-        pods: watcher(pods, own.clone())
+        pools: watcher(pools, watcher::Config::default())
             .backoff(Patience::default())
             .boxed(),
-        code: watcher(code, own).backoff(Patience::default()).boxed(),
+        pods: watcher(pods, made).backoff(Patience::default()).boxed(),
+        code: watcher(code, of_functions)
+            .backoff(Patience::default())
+            .boxed(),
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pilotlight_core::stock::Count;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,6 +25,7 @@ const BUCKETS: [f64; 11] = [
 pub(crate) enum Operation {
     create_pod,
     delete_pod,
+    take_pod,
     store_code,
     delete_code,
     write_status,
@@ -42,6 +44,28 @@ pub(crate) enum PodState {
 
 const STATES: [PodState; 3] = [PodState::starting, PodState::ready, PodState::ending];
 
+/// A pod of a warm pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values are in snake case")]
+enum WarmState {
+    wanted,
+    ready,
+    claimed,
+    refilling,
+}
+
+const WARM_STATES: [WarmState; 4] = [
+    WarmState::wanted,
+    WarmState::ready,
+    WarmState::claimed,
+    WarmState::refilling,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfWarmState {
+    state: WarmState,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOperation {
     operation: Operation,
@@ -59,6 +83,8 @@ pub(crate) struct Metrics {
     leader: Gauge,
     functions: Gauge,
     pods: [Gauge; 3],
+    warm_pools: Gauge,
+    warm_pods: [Gauge; 4],
     pods_created: Counter,
     pods_deleted: Counter,
     pods_not_created: Counter,
@@ -79,6 +105,14 @@ impl Metrics {
         registry.register("functions", "Functions that are known", functions.clone());
         let pods = Family::<OfState, Gauge>::default();
         registry.register("pods", "Pods of functions, by state", pods.clone());
+        let warm_pools = Gauge::default();
+        registry.register("warm_pools", "WarmPools that are known", warm_pools.clone());
+        let warm_pods = Family::<OfWarmState, Gauge>::default();
+        registry.register(
+            "warm_pods",
+            "Unclaimed pods of all warm pools: wanted, ready, claimed and not labelled yet, refilling",
+            warm_pods.clone(),
+        );
         let [pods_created, pods_deleted, pods_not_created] = [
             ("pods_created", "Pods that the API server took"),
             ("pods_deleted", "Pods that were told to end"),
@@ -111,6 +145,9 @@ impl Metrics {
             leader,
             functions,
             pods: STATES.map(|state| pods.get_or_create_owned(&OfState { state })),
+            warm_pools,
+            warm_pods: WARM_STATES
+                .map(|state| warm_pods.get_or_create_owned(&OfWarmState { state })),
             pods_created,
             pods_deleted,
             pods_not_created,
@@ -125,6 +162,20 @@ impl Metrics {
 
     pub(crate) fn functions(&self, count: usize) {
         self.functions.set(count as i64);
+    }
+
+    /// So many pools there are, and so their pods are.
+    pub(crate) fn warm_pools(&self, pools: usize, counts: &[Count]) {
+        self.warm_pools.set(pools as i64);
+        let of: [fn(&Count) -> usize; 4] = [
+            |count| count.wanted,
+            |count| count.ready,
+            |count| count.claimed,
+            |count| count.refilling,
+        ];
+        for (gauge, of) in self.warm_pods.iter().zip(of) {
+            gauge.set(counts.iter().map(of).sum::<usize>() as i64);
+        }
     }
 
     /// A pod goes from one state to another; `None`: it was or is not there.

@@ -1,8 +1,11 @@
-//! The one owner of what the controller knows: Functions, pods, demand.
+//! The one owner of what the controller knows: Functions, warm pools, pods, demand.
 //!
 //! Takes what the watches and the gateways tell and what became of earlier steps, and has each
-//! `function` that it concerns settle what follows, in tasks of its own, so that a slow API server
-//! holds up nothing. Until all watches have told all and this controller leads, nothing is done.
+//! `function` and `pool` that it concerns settle what follows, in tasks of its own, so that a slow API
+//! server holds up nothing. Until all watches have told all and this controller leads, nothing is
+//! done. `worker/pools` has what concerns warm pools.
+
+mod pools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -13,19 +16,20 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use pilotlight_api::labels;
-use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use crate::Options;
 use crate::demands::Demands;
 use crate::function::code::Shown;
-use crate::function::{Context, Done, Function};
+use crate::function::{Context, Function};
 use crate::gateways::Told;
 use crate::leadership::Term;
 use crate::metrics::{Metrics, Operation};
+use crate::pool::Pool;
 use crate::reconcile::apply::Writer;
 use crate::reconcile::status;
+use crate::steps::{Done, Steps};
 
 /// One kind of objects as a watch tells of them.
 type Watched<T> = BoxStream<'static, Result<Event<T>, watcher::Error>>;
@@ -33,9 +37,17 @@ type Watched<T> = BoxStream<'static, Result<Event<T>, watcher::Error>>;
 /// All that the API server tells.
 pub(crate) struct Streams {
     pub(crate) functions: Watched<FunctionResource>,
+    pub(crate) pools: Watched<WarmPoolResource>,
+    /// Of both.
     pub(crate) pods: Watched<Pod>,
     /// Config maps of functions' code.
     pub(crate) code: Watched<Shown>,
+}
+
+/// Whose a pod is.
+enum Owner {
+    Function(String),
+    Pool(String),
 }
 
 /// What a list has told so far: what it does not name was deleted while nobody watched.
@@ -57,9 +69,11 @@ pub(crate) struct Worker {
     options: Options,
     writer: Writer,
     functions: BTreeMap<String, Function>,
+    pools: BTreeMap<String, Pool>,
     demands: Demands,
-    tasks: JoinSet<Done>,
+    steps: Steps,
     listed_functions: Listing,
+    listed_pools: Listing,
     listed_pods: Listing,
     listed_code: Listing,
     term: watch::Receiver<Term>,
@@ -81,9 +95,11 @@ impl Worker {
             writer: Writer::new(&client, namespace, term.clone(), metrics.clone()),
             options: options.clone(),
             functions: BTreeMap::new(),
+            pools: BTreeMap::new(),
             demands: Demands::new(),
-            tasks: JoinSet::new(),
+            steps: Steps::new(),
             listed_functions: Listing::default(),
+            listed_pools: Listing::default(),
             listed_pods: Listing::default(),
             listed_code: Listing::default(),
             term,
@@ -113,6 +129,11 @@ impl Worker {
                     Some(Err(error)) => self.on_interruption("Functions", &error),
                     None => return "Functions",
                 },
+                event = streams.pools.next() => match event {
+                    Some(Ok(event)) => self.on_pool(event),
+                    Some(Err(error)) => self.on_interruption("WarmPools", &error),
+                    None => return "WarmPools",
+                },
                 event = streams.pods.next() => match event {
                     Some(Ok(event)) => self.on_pod(event),
                     Some(Err(error)) => self.on_interruption("pods", &error),
@@ -125,7 +146,7 @@ impl Worker {
                 },
                 Ok(()) = self.term.changed() => self.on_term(),
                 Some(told) = demands.recv() => self.on_told(told),
-                Some(done) = self.tasks.join_next() => match done {
+                Some(done) = self.steps.join_next() => match done {
                     Ok(done) => self.on_done(done),
                     Err(error) => tracing::error!(%error, "a step broke"),
                 },
@@ -194,7 +215,10 @@ impl Worker {
 
     fn on_pod(&mut self, event: Event<Pod>) {
         match event {
-            Event::Init => self.listed_pods.names.clear(),
+            Event::Init => {
+                self.listed_pods.names.clear();
+                self.pools.values_mut().for_each(Pool::list_begins);
+            }
             Event::InitApply(pod) => {
                 self.listed_pods.names.insert(pod.name_any());
                 self.note(pod);
@@ -209,13 +233,20 @@ impl Worker {
                         self.metrics.pod(Some(status::state(&pod)), None);
                     }
                 }
+                for pool in self.pools.values_mut() {
+                    pool.list_ends(|name| listed.contains(name));
+                }
                 self.settle_all();
             }
             Event::Apply(pod) => {
-                let name = self.note(pod);
-                self.settle(&name);
+                for owner in self.note(pod) {
+                    self.settle_owner(&owner);
+                }
             }
             Event::Delete(pod) => {
+                if let Some(pool) = self.leave_pool(&pod.name_any()) {
+                    self.settle_pool(&pool);
+                }
                 let name = function_of(&pod);
                 if let Some(function) = self.functions.get_mut(&name)
                     && let Some(pod) = function.pods.remove(&pod.name_any())
@@ -227,14 +258,31 @@ impl Worker {
         }
     }
 
-    fn note(&mut self, pod: Pod) -> String {
+    /// Puts a pod to its owner, and says whom that concerns.
+    fn note(&mut self, pod: Pod) -> Vec<Owner> {
+        if let Some(pool) = pools::pool_of(&pod).cloned() {
+            self.note_unclaimed(pool.clone(), pod);
+            return vec![Owner::Pool(pool)];
+        }
+        let left = self.leave_pool(&pod.name_any());
         let name = function_of(&pod);
+        if name.is_empty() {
+            return Vec::new();
+        }
         let function = self.functions.entry(name.clone()).or_default();
         let now = status::state(&pod);
         let before = function.pods.insert(pod.name_any(), pod);
         self.metrics
             .pod(before.as_ref().map(status::state), Some(now));
-        name
+        let left = left.map(Owner::Pool);
+        left.into_iter().chain([Owner::Function(name)]).collect()
+    }
+
+    fn settle_owner(&mut self, owner: &Owner) {
+        match owner {
+            Owner::Function(name) => self.settle(name),
+            Owner::Pool(name) => self.settle_pool(name),
+        }
     }
 
     fn on_code(&mut self, event: Event<Shown>) {
@@ -273,16 +321,32 @@ impl Worker {
     }
 
     fn on_told(&mut self, told: Told) {
-        if let Some(name) = self.demands.take(told, Instant::now()) {
+        let concerned = self.demands.take(told, Instant::now());
+        if self.demands.take_claims_changed() {
+            self.settle_pools();
+        }
+        if let Some(name) = concerned {
             self.settle(&name);
         }
     }
 
     fn on_done(&mut self, done: Done) {
-        let name = done.function.clone();
-        if let Some(function) = self.functions.get_mut(&name) {
-            function.done(done, Instant::now());
-            self.settle(&name);
+        let now = Instant::now();
+        match done {
+            Done::Function(done) => {
+                let name = done.function.clone();
+                if let Some(function) = self.functions.get_mut(&name) {
+                    function.done(done, now);
+                    self.settle(&name);
+                }
+            }
+            Done::Pool(done) => {
+                let name = done.pool.clone();
+                if let Some(pool) = self.pools.get_mut(&name) {
+                    pool.done(done, now);
+                    self.settle_pool(&name);
+                }
+            }
         }
     }
 
@@ -297,19 +361,28 @@ impl Worker {
             }
         }
         due.iter().for_each(|name| self.settle(name));
+        self.wake_pools(now, concerns_all);
     }
 
     fn next_wakeup(&self) -> Option<Instant> {
         let functions = self.functions.values().filter_map(Function::next_wakeup);
-        functions.chain(self.demands.next_wakeup()).min()
+        let pools = self.pools.values().filter_map(Pool::next_wakeup);
+        let all = functions.chain(pools);
+        all.chain(self.demands.next_wakeup()).min()
     }
 
     fn settle_all(&mut self) {
-        let lists = [&self.listed_functions, &self.listed_pods, &self.listed_code];
+        let lists = [
+            &self.listed_functions,
+            &self.listed_pools,
+            &self.listed_pods,
+            &self.listed_code,
+        ];
         self.ready
             .send_replace(lists.into_iter().all(|list| list.is_known));
         let names: Vec<String> = self.functions.keys().cloned().collect();
         names.iter().for_each(|name| self.settle(name));
+        self.settle_pools();
     }
 
     fn settle(&mut self, name: &str) {
@@ -320,6 +393,7 @@ impl Worker {
         if !self.leads {
             return;
         }
+        let pools = self.classes();
         let Some(function) = self.functions.get_mut(name) else {
             return;
         };
@@ -329,8 +403,9 @@ impl Worker {
             options: &self.options,
             demands: &self.demands.of(name),
             all_heard: self.demands.all_heard(),
+            pools: &pools,
         };
-        function.settle(&context, &mut self.tasks);
+        function.settle(&context, &mut self.steps);
     }
 }
 

@@ -1,20 +1,17 @@
-//! Which pods of one function are to be made, and which to be deleted.
+//! Which pods of one function are to be made, taken over from warm pools, and deleted.
 //!
 //! Fed by the controller with what the gateways want and what its watch shows; knows no API
-//! server. Creations in flight are expected, so that a watch that lags behind never leads to a
-//! second one (rule 6). After a refusal one pod goes ahead at a bounded pace; the others follow
-//! when it is taken.
+//! server. `creations` keeps what is under way from being made twice. An instance that a gateway has
+//! claimed from a warm pool has its pod: that one gets the function's labels, and none is made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::wire::Demand;
+use crate::creations::Creations;
+use crate::wire::{ClaimedPod, Demand};
 
-/// A creation that no watch has shown by then is made again, under the same name.
-const EXPECTATION: Duration = Duration::from_secs(30);
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// One pod at a time is tried, so this may be short: it is what a lifted quota is noticed after.
-const BACKOFF_LAST: Duration = Duration::from_secs(2);
+/// Before a pod is tried again to be taken over or deleted.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A pod as the watch shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +31,11 @@ pub enum Step {
     Create {
         instance: String,
     },
+    /// A claimed pod of a warm pool becomes the function's.
+    Take {
+        instance: String,
+        pod: ClaimedPod,
+    },
     /// Of exactly this pod, never of one that bears its name later.
     Delete {
         pod: String,
@@ -52,16 +54,26 @@ pub struct Known<'a> {
     pub may_delete: bool,
 }
 
+/// A claimed pod that is not the function's yet.
+#[derive(Debug, PartialEq)]
+enum Taking {
+    Due,
+    Asked,
+    PausedUntil(Instant),
+}
+
 /// One function's creations. See the module's text.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    expected: BTreeMap<String, Instant>,
+    creations: Creations,
+    /// By instance.
+    taking: BTreeMap<String, Taking>,
     /// Wanted instances that have had their pod. A name has one pod: when that is gone, its gateway
     /// may not have seen it yet, and could do nothing with another.
     spent: BTreeSet<String>,
     deleting: BTreeSet<String>,
-    refusals: u32,
-    refused_until: Option<Instant>,
+    /// Deletions wait.
+    paused_until: Option<Instant>,
     /// Whom the last refusal concerns is still to be found out.
     refused_anew: bool,
     held_back: BTreeSet<String>,
@@ -80,8 +92,7 @@ impl Fleet {
         self.wake(now);
         let there: BTreeSet<&str> = pods.iter().map(|pod| pod.instance.as_str()).collect();
         let uids: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
-        self.expected
-            .retain(|instance, _| !there.contains(instance.as_str()));
+        self.creations.retain(|instance| !there.contains(instance));
         self.deleting.retain(|pod| uids.contains(pod.as_str()));
 
         let of_this = demands.iter().filter(|demand| demand.uid == known.uid);
@@ -89,55 +100,91 @@ impl Fleet {
             .clone()
             .flat_map(|demand| demand.instances.iter().map(String::as_str))
             .collect();
-        // A gateway with another revision has not seen the newest spec yet, or the controller has
-        // not: pods are made when both have.
-        let of_revision = of_this
-            .clone()
-            .filter(|demand| demand.revision == known.revision);
-        let creatable: BTreeSet<&str> = of_revision
-            .flat_map(|demand| demand.instances.iter().map(String::as_str))
-            .collect();
-        let somebody_speaks = of_this.count() > 0;
         let had = |instance: &str| there.contains(instance) || self.spent.contains(instance);
         let has_had = wanted.iter().filter(|instance| had(instance));
         self.spent = has_had.map(|instance| (*instance).to_owned()).collect();
 
+        let may_delete = known.may_delete && of_this.clone().count() > 0;
+        let mut steps = self.deletions(pods, |pod| {
+            may_delete && !wanted.contains(pod.instance.as_str())
+        });
+        let claimed = self.take_over(of_this.clone().copied(), &mut steps);
+        // A gateway with another revision has not seen the newest spec yet, or the controller has
+        // not: pods are made when both have.
+        let creatable = of_this
+            .filter(|demand| known.may_create && demand.revision == known.revision)
+            .flat_map(|demand| &demand.instances);
+        let missing = creatable.filter(|instance| {
+            let is_begun = self.creations.is_expected(instance);
+            !is_begun && !self.spent.contains(*instance) && !claimed.contains(*instance)
+        });
+        let missing = missing.cloned().collect();
+        self.create(now, missing, &mut steps);
+        steps
+    }
+
+    fn deletions(&mut self, pods: &[Pod], is_unwanted: impl Fn(&Pod) -> bool) -> Vec<Step> {
         let mut steps = Vec::new();
+        if self.paused_until.is_some() {
+            return steps;
+        }
         for pod in pods {
-            let is_unwanted =
-                known.may_delete && somebody_speaks && !wanted.contains(pod.instance.as_str());
             let is_done = pod.is_being_deleted || self.deleting.contains(&pod.uid);
-            if (pod.is_over || is_unwanted) && !is_done {
+            if (pod.is_over || is_unwanted(pod)) && !is_done {
                 self.deleting.insert(pod.uid.clone());
                 let (pod, uid) = (pod.name.clone(), pod.uid.clone());
                 steps.push(Step::Delete { pod, uid });
             }
         }
-        let missing = creatable.into_iter().filter(|instance| {
-            let is_begun = self.expected.contains_key(*instance);
-            known.may_create && !is_begun && !self.spent.contains(*instance)
-        });
-        let missing: BTreeSet<String> = missing.map(str::to_owned).collect();
-        if self.refused_until.is_some() {
+        steps
+    }
+
+    /// Has claimed pods taken over that are not the function's yet; all instances that have one.
+    fn take_over<'a>(
+        &mut self,
+        demands: impl Iterator<Item = &'a Demand>,
+        steps: &mut Vec<Step>,
+    ) -> BTreeSet<String> {
+        let mut claimed = BTreeSet::new();
+        for demand in demands {
+            for (instance, pod) in &demand.claimed {
+                claimed.insert(instance.clone());
+                if self.spent.contains(instance) {
+                    continue;
+                }
+                let taking = self.taking.entry(instance.clone());
+                let taking = taking.or_insert(Taking::Due);
+                if *taking == Taking::Due {
+                    *taking = Taking::Asked;
+                    steps.push(Step::Take {
+                        instance: instance.clone(),
+                        pod: pod.clone(),
+                    });
+                }
+            }
+        }
+        let spent = &self.spent;
+        self.taking
+            .retain(|instance, _| claimed.contains(instance) && !spent.contains(instance));
+        claimed
+    }
+
+    fn create(&mut self, now: Instant, missing: BTreeSet<String>, steps: &mut Vec<Step>) {
+        if self.creations.is_paused() {
             if std::mem::take(&mut self.refused_anew) {
                 self.held_back = missing;
             } else {
                 // Who comes after the refusal may have better luck, and learns it soon.
                 self.held_back.retain(|instance| missing.contains(instance));
             }
-            return steps;
+            return;
         }
         self.held_back.clear();
-        let at_once = match (self.refusals, self.expected.is_empty()) {
-            (0, _) => usize::MAX,
-            (_, true) => 1,
-            (_, false) => 0,
-        };
+        let at_once = self.creations.at_once();
         for instance in missing.into_iter().take(at_once) {
-            self.expected.insert(instance.clone(), now + EXPECTATION);
+            self.creations.begin(now, instance.clone());
             steps.push(Step::Create { instance });
         }
-        steps
     }
 
     /// Instances without a pod because the API server refused one, this one or another, after they
@@ -148,50 +195,66 @@ impl Fleet {
 
     /// Time has passed.
     pub fn wake(&mut self, now: Instant) {
-        self.expected.retain(|_, until| *until > now);
-        self.refused_until = self.refused_until.filter(|until| *until > now);
+        self.creations.wake(now);
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        for taking in self.taking.values_mut() {
+            if matches!(taking, Taking::PausedUntil(until) if *until <= now) {
+                *taking = Taking::Due;
+            }
+        }
     }
 
     /// The API server took the pod, or had it already.
     pub fn created(&mut self) {
-        // Of the same burst others may have been refused: a quota with room for some.
-        if self.refused_until.is_none() {
-            self.refusals = 0;
-        }
+        self.creations.taken();
     }
 
     /// Since the last refusal a pod was taken, and no other is held back.
     pub fn is_accepted(&self) -> bool {
-        self.refusals == 0
+        self.creations.is_accepted()
     }
 
     /// The API server refused the pod of this instance.
     pub fn refused(&mut self, now: Instant, instance: &str) {
-        self.expected.remove(instance);
+        self.creations.refused(now, instance);
         self.refused_anew = true;
-        // Those of one burst are refused together, and count as one.
-        if self.refused_until.is_none_or(|until| until <= now) {
-            let pause = BACKOFF_FIRST.saturating_mul(1 << self.refusals.min(16));
-            self.refusals = self.refusals.saturating_add(1);
-            self.refused_until = Some(now + pause.min(BACKOFF_LAST));
+    }
+
+    /// The claimed pod is the function's now, or it is gone: the instance has had its pod.
+    pub fn taken(&mut self, instance: &str) {
+        if self.taking.remove(instance).is_some() {
+            self.spent.insert(instance.to_owned());
+        }
+    }
+
+    /// The claimed pod could not be taken over and is to be tried again.
+    pub fn not_taken(&mut self, now: Instant, instance: &str) {
+        if let Some(taking) = self.taking.get_mut(instance) {
+            *taking = Taking::PausedUntil(now + PAUSE);
         }
     }
 
     /// A deletion failed and is to be tried again.
-    pub fn not_deleted(&mut self, uid: &str) {
+    pub fn not_deleted(&mut self, now: Instant, uid: &str) {
         self.deleting.remove(uid);
+        self.paused_until = Some(now + PAUSE);
     }
 
     /// Whether a pod may still need the code of this revision. What is on its way up may be of any.
     pub fn needs(&self, revision: &str, known: Known<'_>, pods: &[Pod]) -> bool {
         let is_of_it = |pod: &Pod| pod.revision == revision;
-        revision == known.revision || !self.expected.is_empty() || pods.iter().any(is_of_it)
+        let is_under_way = self.creations.in_flight() > 0;
+        revision == known.revision || is_under_way || pods.iter().any(is_of_it)
     }
 
     /// When [`Fleet::wake`] is due, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let expectation = self.expected.values().min().copied();
-        self.refused_until.into_iter().chain(expectation).min()
+        let pauses = self.taking.values().filter_map(|taking| match taking {
+            Taking::PausedUntil(until) => Some(*until),
+            Taking::Due | Taking::Asked => None,
+        });
+        let others = [self.paused_until, self.creations.next_wakeup()];
+        pauses.chain(others.into_iter().flatten()).min()
     }
 }
 

@@ -9,8 +9,8 @@ mod limit;
 mod name;
 
 pub use limit::{
-    Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, QueueLimit, Timeout,
-    TolerationSeconds,
+    Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, PoolSize, QueueLimit,
+    Timeout, TolerationSeconds,
 };
 pub use name::{
     EnvName, EnvValue, FunctionName, Handler, InvalidEnvName, InvalidEnvValue, InvalidHandler,

@@ -90,6 +90,8 @@ pub enum Action {
     Answer {
         request_id: RequestId,
         outcome: Outcome,
+        /// Of the init that this is the first answer after.
+        init: Option<Duration>,
     },
     /// The accepted lease never started; the gateway may try elsewhere.
     Release {
@@ -544,6 +546,7 @@ impl Machine {
         self.actions.push_back(Action::Answer {
             request_id: lease.request_id.clone(),
             outcome,
+            init: self.init,
         });
         let answered_as = match outcome {
             Outcome::Failed(failure) => Some(failure),
@@ -570,11 +573,13 @@ impl Machine {
 
     fn fail_lease(&mut self, now: Instant, failure: Failure) {
         let lease = self.lease.take().expect("only a held lease fails");
+        let init = self.init;
         self.log_end(lease.request_id.clone(), now - lease.started, Some(failure));
         let outcome = Outcome::Failed(failure);
         self.actions.push_back(Action::Answer {
             request_id: lease.request_id,
             outcome,
+            init,
         });
     }
 

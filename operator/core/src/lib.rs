@@ -12,13 +12,18 @@
 //!   └── wanted = in flight + queued: start, stop        └── failure: what the caller is told
 //! ```
 
+mod creations;
 pub mod election;
 pub mod failure;
 pub mod fleet;
+pub mod following;
 pub mod function;
 pub mod instance;
 pub mod ownership;
+pub mod phases;
 pub mod pool;
+mod prestart;
 pub mod queue;
 mod roster;
+pub mod stock;
 pub mod wire;

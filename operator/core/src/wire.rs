@@ -38,7 +38,7 @@ pub const OUTCOME_FUNCTION_ERROR: &str = "function-error";
 pub const STATUS: &str = "pilotlight-status";
 /// On an instance's first lease: what the cold start took before, as in `Server-Timing`:
 /// `queue;dur=0.21, claim;dur=3.4`, in milliseconds. On its answer: what it took in the instance,
-/// `unpack;dur=1.02, init;dur=8.4`.
+/// `unpack;dur=1.02, init;dur=8.4`; the first of these on the answer to a claim too.
 pub const PHASES: &str = "pilotlight-phases";
 /// On a 409: why the lease never started.
 pub const REFUSAL: &str = "pilotlight-refusal";
@@ -65,6 +65,9 @@ pub struct Unclaimed {
     /// A runtime process that is to wait for the claim with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prestart: Option<Prestart>,
+    /// Milliseconds: in the place of `following::ORPHANED_AFTER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned_after_ms: Option<u64>,
 }
 
 /// A runtime process that is started before it is known for which function.
@@ -298,6 +301,8 @@ pub struct Demand {
 pub struct ClaimedPod {
     pub name: String,
     pub uid: String,
+    /// Of the function, when it was claimed.
+    pub revision: String,
 }
 
 #[cfg(test)]

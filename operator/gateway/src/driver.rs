@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::instance::{Condition, RequestId, Status};
+use pilotlight_core::phases::Phases;
 use pilotlight_core::pool::{self, InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +23,6 @@ use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::instance::{self, Order};
 use crate::metrics::{FunctionMetrics, Metrics};
-use crate::phases::Phases;
 use crate::server::Config;
 
 /// Messages that may wait for the driver; a sender waits for room.

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Status;
+use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::wire;
 use socket2::{SockRef, TcpKeepalive};
@@ -27,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Address, Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply, Report};
-use crate::phases::{Phase, Phases};
 
 /// Orders that may wait for an instance: one event and one drain are all there can be.
 pub(crate) const ORDERS: usize = 4;
@@ -97,8 +97,8 @@ pub(crate) async fn run(
     };
     let took = begun.elapsed();
     let up = match process.unpacked() {
-        Some(unpacked) => (Phase::claim, took.saturating_sub(unpacked)),
-        None => (Phase::start, took),
+        Some(unpacked) => (Phase::Claim, took.saturating_sub(unpacked)),
+        None => (Phase::Start, took),
     };
     let reason = tokio::select! {
         reason = serve(&link, process.as_mut(), &mut orders, up) => reason,
@@ -239,7 +239,7 @@ async fn lease(
 ) {
     let cold = call
         .cold
-        .map(|queued| Phases::of([(Phase::queue, queued), (phase, took)]));
+        .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
     let request = lease_request(&call, cold.as_ref());
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
@@ -276,10 +276,16 @@ async fn lease(
         content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
         body: body.to_bytes(),
         log_tail: parts.headers.get(wire::LOG_TAIL).cloned(),
-        phases: cold.map(|cold| cold.then(Phases::read(parts.headers.get(wire::PHASES)))),
+        phases: cold.map(|cold| Phases::of(cold.iter().chain(inside(&parts.headers).iter()))),
     };
     let _ = call.reply.send(Reply::Answered(answer));
     link.report(Report::Finished(status)).await;
+}
+
+/// The phases that the supervisor tells of.
+pub(crate) fn inside(headers: &HeaderMap) -> Phases {
+    let phases = headers.get(wire::PHASES);
+    Phases::read(phases.and_then(|text| text.to_str().ok()).unwrap_or(""))
 }
 
 fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
@@ -297,7 +303,8 @@ fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
         headers.insert(wire::TRACE_ID, trace_id.clone());
     }
     if let Some(cold) = cold {
-        headers.insert(wire::PHASES, cold.header());
+        let cold = HeaderValue::try_from(cold.to_string()).expect("names and numbers");
+        headers.insert(wire::PHASES, cold);
     }
     if call.log_tail {
         headers.insert(wire::LOG_TAIL, HeaderValue::from_static("1"));

@@ -331,7 +331,8 @@ fn answered(answer: Answer) -> Response {
         headers.insert(LOG_RESULT, tail);
     }
     if let Some(phases) = answer.phases {
-        headers.insert(SERVER_TIMING, phases.header());
+        let timing = HeaderValue::try_from(phases.to_string()).expect("names and numbers");
+        headers.insert(SERVER_TIMING, timing);
     }
     response
 }
@@ -390,8 +391,23 @@ fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError>
         .map_err(|error| invalid(&error))?;
     let value: serde_json::Value =
         serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?;
-    // Written anew, as a header value has no line breaks.
-    HeaderValue::from_str(&value.to_string()).map_err(|error| invalid(&error))
+    // Written anew: a header value has no line breaks, and some clients read ASCII alone.
+    HeaderValue::from_str(&in_ascii(&value.to_string())).map_err(|error| invalid(&error))
+}
+
+/// The same JSON; what is not ASCII can only be in its texts.
+fn in_ascii(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
 }
 
 async fn read_payload(mut body: Body) -> Result<Bytes, ApiError> {
@@ -437,5 +453,19 @@ async fn drain(mut body: Body) {
         && let Some(Ok(frame)) = body.frame().await
     {
         read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_in_ascii_is_the_same_json() {
+        let text = r#"{"grün":"a\n😀"}"#;
+        let escaped = in_ascii(text);
+        assert_eq!(escaped, r#"{"gr\u00fcn":"a\n\ud83d\ude00"}"#);
+        let read = |text| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(read(&escaped), read(text));
     }
 }

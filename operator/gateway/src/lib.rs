@@ -28,7 +28,6 @@ mod logs_api;
 mod management_api;
 mod metrics;
 mod peers;
-mod phases;
 pub mod process;
 mod server;
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::phases::Phases;
 use pilotlight_core::pool::Counts;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -14,8 +15,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-
-use crate::phases::{Phase, Phases};
 
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 14] = [
@@ -78,7 +77,7 @@ struct OfState {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPhase {
-    phase: Phase,
+    phase: &'static str,
 }
 
 /// All metrics of this gateway. Cheap to clone.
@@ -192,6 +191,7 @@ impl Metrics {
 
     pub(crate) fn cold_start(&self, phases: &Phases) {
         for (phase, duration) in phases.iter() {
+            let phase = phase.as_str();
             let histogram = self.phases.get_or_create(&OfPhase { phase });
             histogram.observe(duration.as_secs_f64());
         }

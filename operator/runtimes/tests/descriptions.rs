@@ -50,6 +50,20 @@ fn python_in_an_image_is_started_as_it_always_was() {
     }
 }
 
+#[test]
+fn python_waits_in_unclaimed_instances_with_the_environment_of_its_image() {
+    let runtimes = Runtimes::built_in();
+    let python = runtimes.get(&runtime("python3.11")).expect("known");
+    let prestart = python.prestart().expect("it has one");
+    let (_, environment) = python.in_image(&python.default_handler);
+    assert_eq!(prestart.environment, environment);
+    assert_eq!(prestart.task_root.to_str(), Some("/var/task"));
+    assert!(prestart.command[2].contains(" -m awslambdaric "));
+    assert!(prestart.reads.iter().any(|name| name == "PYTHON*"));
+    let custom = runtimes.get(&runtime("custom")).expect("known");
+    assert_eq!(custom.prestart(), None);
+}
+
 const SMALL: &str = r#"
 handler = "main"
 [runtime.tiny1]

@@ -8,28 +8,39 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
-use pilotlight_core::wire::{self, Claim, InstanceConfig, Unclaimed};
+use pilotlight_core::phases::{Phase, Phases};
+use pilotlight_core::wire::{self, Claim, InstanceConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::{Gateways, Listener};
-use crate::control_api::{Reply, plain};
+use crate::control_api::{self, Reply, plain};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
 const LINE_LIMIT: usize = 1024 * 1024;
 /// Pieces of a tar between the connection and the disk.
 const PIECES: usize = 8;
 
-type Claimed = (String, InstanceConfig);
+/// What a claim has made of the instance.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) instance: String,
+    pub(crate) config: InstanceConfig,
+    /// The configuration came with the claim: the instance is from a warm pool.
+    pub(crate) from_pool: bool,
+    /// How long the code took to arrive, if any did.
+    pub(crate) unpack: Option<Duration>,
+}
 
 struct Waiting {
-    unclaimed: Unclaimed,
+    root: PathBuf,
     own: Option<InstanceConfig>,
     /// The name of the claim that came first.
     first: Option<String>,
@@ -39,12 +50,12 @@ struct Waiting {
 /// Waits for a claim and its code; `None` when it is told to end instead.
 pub(crate) async fn wait(
     listener: &Listener,
-    unclaimed: Unclaimed,
+    root: PathBuf,
     own: Option<InstanceConfig>,
 ) -> anyhow::Result<Option<Claimed>> {
     let (tell, mut told) = oneshot::channel();
     let waiting = Rc::new(RefCell::new(Waiting {
-        unclaimed,
+        root,
         own,
         first: None,
         tell: Some(tell),
@@ -63,8 +74,11 @@ pub(crate) async fn wait(
             async move { answer(&waiting, request).await }
         });
     };
-    // A gateway that does not read its answer asks again.
-    connections.close().await;
+    // A gateway that does not read its answer asks again; a function does not wait for that.
+    let closing = tokio::task::spawn_local(connections.close());
+    if !matches!(claimed, Ok(Some(_))) {
+        closing.await.context("the connections broke")?;
+    }
     claimed
 }
 
@@ -117,25 +131,41 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: Incoming) -> Reply {
             ));
         }
         waiting.first = Some(claim.instance.clone());
-        (waiting.unclaimed.root.clone(), own)
+        (waiting.root.clone(), own)
     };
+    let from_pool = claim.config.is_some();
     let unpacked = unpack(rest, body, root).await;
     let reply = match &unpacked {
-        Ok(()) => plain(StatusCode::OK, ""),
+        Ok(unpack) => taken(*unpack),
         Err(error) => bad(error),
     };
     let config = claim.config.or(own).context("no configuration");
-    let claimed = unpacked
-        .and(config)
-        .map(|config| Some((claim.instance, config)));
+    let claimed = unpacked.and_then(|unpack| {
+        Ok(Some(Claimed {
+            instance: claim.instance,
+            config: config?,
+            from_pool,
+            unpack,
+        }))
+    });
     finish(waiting, claimed);
+    reply
+}
+
+/// The answer to a claim that is taken.
+fn taken(unpack: Option<Duration>) -> Reply {
+    let mut reply = plain(StatusCode::OK, "");
+    let phases = Phases::of(unpack.map(|unpack| (Phase::Unpack, unpack)));
+    if !phases.is_empty() {
+        let headers = reply.headers_mut();
+        headers.insert(wire::PHASES, control_api::phases_value(&phases));
+    }
     reply
 }
 
 fn bad(error: &anyhow::Error) -> Reply {
     let mut reply = plain(StatusCode::BAD_REQUEST, "");
-    *reply.body_mut() =
-        http_body_util::Full::new(Bytes::from(format!("{error:#}\n"))).boxed_unsync();
+    *reply.body_mut() = Box::pin(Full::new(Bytes::from(format!("{error:#}\n"))));
     reply
 }
 
@@ -161,8 +191,17 @@ async fn first_line(body: &mut Incoming) -> anyhow::Result<(Claim, Bytes)> {
     bail!("the claim broke off before the end of its first line")
 }
 
-/// Unpacks what arrives, on a thread of its own: disks are not waited for on this one.
-async fn unpack(first: Bytes, mut body: Incoming, root: PathBuf) -> anyhow::Result<()> {
+/// Unpacks what arrives, on a thread of its own: disks are not waited for on this one. How long that
+/// takes, if anything arrives.
+async fn unpack(
+    first: Bytes,
+    mut body: Incoming,
+    root: PathBuf,
+) -> anyhow::Result<Option<Duration>> {
+    if first.is_empty() && body.is_end_stream() {
+        return Ok(None);
+    }
+    let begun = Instant::now();
     let (pieces, arriving) = mpsc::channel(PIECES);
     let unpacking = tokio::task::spawn_blocking(move || {
         let mut archive = tar::Archive::new(Arriving {
@@ -197,9 +236,10 @@ async fn unpack(first: Bytes, mut body: Incoming, root: PathBuf) -> anyhow::Resu
     drop(pieces);
     let unpacked = unpacking.await.context("unpacking was given up")?;
     match broken {
-        Some(error) => Err(error).context("the code broke off"),
-        None => unpacked.context("the code cannot be unpacked"),
+        Some(error) => return Err(error).context("the code broke off"),
+        None => unpacked.context("the code cannot be unpacked")?,
     }
+    Ok(Some(begun.elapsed()))
 }
 
 /// The tar as it arrives, to be read on another thread.

@@ -12,11 +12,15 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::wire::UNIX;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 /// Out of file descriptors: some are free again when something here has ended.
 const PAUSE: Duration = Duration::from_millis(50);
+
+const ASKED_EVERY: Duration = Duration::from_secs(15);
+const ASKED_TIMES: u32 = 3;
 
 pub(crate) type Connection = Either<TcpStream, UnixStream>;
 
@@ -48,8 +52,9 @@ impl Listener {
         loop {
             let accepted = match self {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                    // Fails only on a connection that is gone.
+                    // Both fail only on a connection that is gone.
                     let _ = stream.set_nodelay(true);
+                    let _ = keep_alive(&stream);
                     Either::Left(stream)
                 }),
                 Listener::Unix(listener, _) => {
@@ -63,6 +68,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// The kernel asks, so that a gateway on a node that is lost is one that has gone.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, ASKED_EVERY)?;
+    sockopt::set_tcp_keepintvl(stream, ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, ASKED_TIMES)
 }
 
 impl From<TcpListener> for Listener {

@@ -4,18 +4,19 @@
 //! `runtime_api` is the other end of a lease; nothing here decides whether one is taken.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use pilotlight_core::instance::{Refusal, Status};
+use pilotlight_core::phases::Phases;
 use pilotlight_core::wire;
 use tokio::sync::{Notify, watch};
 
@@ -23,9 +24,10 @@ use crate::body::{self, Payload};
 use crate::claim;
 use crate::connection::{Gateways, Listener};
 use crate::invocation::{Answer, Call};
-use crate::worker::Shared;
+use crate::worker::{Shared, WeakShared};
 
-pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+/// All is on one thread.
+pub(crate) type Reply = Response<Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>>;
 
 /// Serves until `end`, then lets what is under way be written. `instance`: the name that this one was claimed as, if it was.
 pub(crate) async fn serve(
@@ -68,6 +70,7 @@ async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incomi
 }
 
 async fn lease(worker: &Shared, request: Request<Incoming>) -> Reply {
+    let _follower = Follower::of(worker);
     let (head, body) = request.into_parts();
     let event = match body::read(body).await {
         Payload::Complete(event) => event,
@@ -104,6 +107,9 @@ fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
         trace_id: headers.get(wire::TRACE_ID).cloned(),
         client_context: headers.get(wire::CLIENT_CONTEXT).cloned(),
         wants_tail: headers.contains_key(wire::LOG_TAIL),
+        phases: headers
+            .get(wire::PHASES)
+            .map(|text| Phases::read(text.to_str().unwrap_or(""))),
     })
 }
 
@@ -112,16 +118,23 @@ fn answered_with(answer: Answer) -> Reply {
         true => wire::OUTCOME_SUCCESS,
         false => wire::OUTCOME_FUNCTION_ERROR,
     };
-    let mut reply = Response::new(Full::new(answer.body).boxed_unsync());
+    let mut reply: Reply = Response::new(Box::pin(Full::new(answer.body)));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, answer.content_type);
     headers.insert(wire::OUTCOME, HeaderValue::from_static(outcome));
     headers.insert(wire::STATUS, status_value(answer.status));
+    if !answer.phases.is_empty() {
+        headers.insert(wire::PHASES, phases_value(&answer.phases));
+    }
     if let Some(tail) = answer.tail {
         let tail = HeaderValue::try_from(BASE64_STANDARD.encode(tail));
         headers.insert(wire::LOG_TAIL, tail.expect("base64 is a header value"));
     }
     reply
+}
+
+pub(crate) fn phases_value(phases: &Phases) -> HeaderValue {
+    HeaderValue::try_from(phases.to_string()).expect("names and numbers")
 }
 
 fn refused(status: Status, refusal: Refusal) -> Reply {
@@ -140,22 +153,44 @@ fn status_value(status: Status) -> HeaderValue {
     HeaderValue::try_from(status.to_string()).expect("a status is ASCII")
 }
 
+/// A call of a gateway that is under way, as long as its connection lives.
+struct Follower(WeakShared);
+
+impl Follower {
+    fn of(worker: &Shared) -> Self {
+        worker.borrow_mut().follow();
+        Follower(Rc::downgrade(worker))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0.upgrade() {
+            worker.borrow_mut().unfollow();
+        }
+    }
+}
+
 /// The status now and at each change, until the instance or the gateway ends.
 fn status(worker: &Shared) -> Reply {
     let Some(mut changes) = worker.borrow().follow_status() else {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "the instance ends\n");
     };
     changes.mark_changed();
-    let lines = stream::unfold(changes, |mut changes: watch::Receiver<Status>| async move {
-        changes.changed().await.ok()?;
-        let line = format!("{}\n", *changes.borrow_and_update());
-        Some((Ok(Frame::data(Bytes::from(line))), changes))
-    });
-    Response::new(StreamBody::new(lines).boxed_unsync())
+    let following = (changes, Follower::of(worker));
+    let lines = stream::unfold(
+        following,
+        |(mut changes, follower): (watch::Receiver<Status>, Follower)| async move {
+            changes.changed().await.ok()?;
+            let line = format!("{}\n", *changes.borrow_and_update());
+            Some((Ok(Frame::data(Bytes::from(line))), (changes, follower)))
+        },
+    );
+    Response::new(Box::pin(StreamBody::new(lines)))
 }
 
 pub(crate) fn plain(status: StatusCode, text: &'static str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync());
+    let mut reply: Reply = Response::new(Box::pin(Full::new(Bytes::from_static(text.as_bytes()))));
     *reply.status_mut() = status;
     reply
 }

@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 use pilotlight_core::function::{EnvName, InvalidEnvName};
 use pilotlight_core::wire::GIVEN_PREFIX;
 
-/// `process`: this process's own variables.
+/// `process`: this process's own variables; `api`: where the Runtime API is.
 pub(crate) fn complete(
     environment: BTreeMap<String, String>,
     process: impl Iterator<Item = (OsString, OsString)>,
+    api: SocketAddr,
 ) -> BTreeMap<String, String> {
     // Kubernetes hands over UTF-8 only.
     let texts = process.filter_map(|(name, value)| {
@@ -27,7 +29,13 @@ pub(crate) fn complete(
         );
         !name.is_empty() && !reserved
     });
-    given.chain(environment).collect()
+    let mut environment = given.chain(environment).collect();
+    add_api(&mut environment, api);
+    environment
+}
+
+pub(crate) fn add_api(environment: &mut BTreeMap<String, String>, api: SocketAddr) {
+    environment.insert("AWS_LAMBDA_RUNTIME_API".to_owned(), api.to_string());
 }
 
 #[cfg(test)]
@@ -52,9 +60,11 @@ mod tests {
             ("HOME", "/root"),
         ];
         let process = process.map(|(name, value)| (name.into(), value.into()));
-        let environment = complete(own.into(), process.into_iter());
+        let api = SocketAddr::from(([127, 0, 0, 1], 9001));
+        let environment = complete(own.into(), process.into_iter(), api);
         let expected = [
             ("A", "manifest"),
+            ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
             ("B", "secret $(A)"),
             ("PATH", "/bin"),
             ("_HANDLER", "a.b"),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use pilotlight_core::instance::{Outcome, Refusal, RequestId, Status};
+use pilotlight_core::phases::Phases;
 use tokio::sync::oneshot;
 
 use crate::body::{Fault, JSON};
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) trace_id: Option<HeaderValue>,
     pub(crate) client_context: Option<HeaderValue>,
     pub(crate) wants_tail: bool,
+    /// Of the cold start before it, if it had one.
+    pub(crate) phases: Option<Phases>,
 }
 
 /// An invocation as the runtime's `next` gets it.
@@ -51,6 +54,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     pub(crate) content_type: HeaderValue,
     pub(crate) tail: Option<Vec<u8>>,
+    /// What was to be done in this instance before.
+    pub(crate) phases: Phases,
     pub(crate) status: Status,
 }
 

@@ -1,22 +1,27 @@
 //! Birth and death of the supervisor: its ports, its signals, its alarm, its parent.
 //!
-//! Has an unclaimed one wait for its `claim`, turns what comes from outside into calls to `worker`, and ends when that is finished, taking
-//! along all that the runtime process started. Waits without polling.
+//! Has an unclaimed one wait for its `claim`, with a runtime process that waits too; turns what comes
+//! from outside into calls to `worker`, and ends when that is finished, taking along all that the
+//! runtime process started. Waits without polling.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
+use pilotlight_core::following::ORPHANED_AFTER;
 use pilotlight_core::wire::{InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::claim::Claimed;
 use crate::connection::{self, Listener};
-use crate::worker::{Shared, Worker};
+use crate::prestart::Prestarted;
+use crate::worker::{Origin, Shared, Worker};
 use crate::{claim, control_api, environment, log, process, runtime_api};
 
 /// For a log's reader that is slower than the instance's end.
@@ -39,40 +44,92 @@ pub(crate) async fn run(purpose: Purpose) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
     let mut outside = Outside::new(ends_with_parent)?;
+    process::become_reaper().context("cannot become the reaper of the runtime's children")?;
+    let runtime = connection::loopback().await;
+    let runtime = runtime.context("cannot listen for the runtime process")?;
     log::announce(&control.address()?).context("standard output is closed")?;
-    let (instance, config) = match purpose {
-        Purpose::Run(config) => (None, config),
-        Purpose::Wait(unclaimed, config) => {
-            let claimed = tokio::select! {
-                claimed = claim::wait(&control, unclaimed, config) => claimed?,
-                () = outside.is_told_to_end() => None,
+    let (config, instance, origin) = match purpose {
+        Purpose::Run(config) => (config, None, Origin::default()),
+        Purpose::Wait(unclaimed, own) => {
+            let claimed = claimed(&control, &mut outside, unclaimed, own, runtime.1).await?;
+            let Some((claimed, origin)) = claimed else {
+                return Ok(());
             };
-            match claimed {
-                Some((instance, config)) => (Some(instance), config),
-                None => return Ok(()),
-            }
+            (claimed.config, Some(claimed.instance), origin)
         }
     };
-    instance_of(config, instance, control, outside).await
+    instance_of(config, instance, origin, control, runtime, outside).await
+}
+
+/// Waits to be an instance of a function, with a runtime process beside it that does. `None`: it is
+/// told to end instead.
+async fn claimed(
+    control: &Listener,
+    outside: &mut Outside,
+    unclaimed: Unclaimed,
+    own: Option<InstanceConfig>,
+    api: SocketAddr,
+) -> anyhow::Result<Option<(Claimed, Origin)>> {
+    let mut prestarted = None;
+    if let Some(prestart) = unclaimed.prestart {
+        match Prestarted::start(prestart, api) {
+            Ok(started) => prestarted = Some(started),
+            Err(error) => log::say(&format!("no runtime process waits: {error}"))?,
+        }
+    }
+    let claim = claim::wait(control, unclaimed.root, own);
+    tokio::pin!(claim);
+    let claimed = loop {
+        tokio::select! {
+            claimed = &mut claim => break claimed,
+            told = outside.hears() => match told {
+                Told::ChildEnded => reap(&mut prestarted)?,
+                Told::End => break Ok(None),
+            },
+        }
+    };
+    let Ok(Some(claimed)) = claimed else {
+        process::kill_and_reap_all(prestarted.map(|waiting| waiting.pid));
+        return claimed.map(|_| None);
+    };
+    let limit = unclaimed.orphaned_after_ms;
+    let limit = limit.map_or(ORPHANED_AFTER, Duration::from_millis);
+    let origin = Origin {
+        prestarted,
+        unpack: claimed.unpack,
+        orphaned_after: claimed.from_pool.then_some(limit),
+    };
+    Ok(Some((claimed, origin)))
+}
+
+/// A process that waited may be among those that have ended.
+fn reap(prestarted: &mut Option<Prestarted>) -> io::Result<()> {
+    let ended = prestarted.take_if(|waiting| process::peek_exit(waiting.pid).is_some());
+    let mut said = Ok(());
+    if let Some(mut ended) = ended {
+        ended.printed(|text| said = log::say(text));
+        process::kill(Some(ended.pid));
+    }
+    process::reap(prestarted.as_ref().map(|waiting| waiting.pid));
+    said
 }
 
 /// The life of an instance whose function is known.
 async fn instance_of(
     mut config: InstanceConfig,
     instance: Option<String>,
+    origin: Origin,
     control: Listener,
+    (runtime, api): (Listener, SocketAddr),
     mut outside: Outside,
 ) -> anyhow::Result<()> {
     anyhow::ensure!(
         !config.command.is_empty(),
         "the configuration's `command` is empty"
     );
-    config.environment = environment::complete(config.environment, std::env::vars_os());
-    process::become_reaper().context("cannot become the reaper of the runtime's children")?;
-    let runtime = connection::loopback().await;
-    let (runtime, api) = runtime.context("cannot listen for the runtime process")?;
+    config.environment = environment::complete(config.environment, std::env::vars_os(), api);
 
-    let worker = Worker::new(config, api);
+    let worker = Worker::new(config, origin);
     let log = tokio::task::spawn_local(log::write_out(worker.clone()));
     let closing = Rc::new(Notify::new());
     let control = control_api::serve(control, worker.clone(), instance, closing.clone());
@@ -93,6 +150,11 @@ async fn instance_of(
     // A parent that has gone reads no log, and one that is too slow gets the rest of it never.
     let _ = tokio::time::timeout(LOG_LIMIT, log).await;
     Ok(())
+}
+
+enum Told {
+    ChildEnded,
+    End,
 }
 
 /// What the kernel and the parent tell this process.
@@ -120,11 +182,13 @@ impl Outside {
         })
     }
 
-    async fn is_told_to_end(&mut self) {
+    /// What there is to hear for who is no instance yet.
+    async fn hears(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            () = ended(&mut self.lifeline) => {}
+            _ = self.child.recv() => Told::ChildEnded,
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            () = ended(&mut self.lifeline) => Told::End,
         }
     }
 

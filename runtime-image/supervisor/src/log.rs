@@ -80,13 +80,18 @@ impl Log {
     }
 }
 
-/// The first record: tells the parent where leases are taken. Nothing waits in the pipe yet.
+/// The first record: tells the parent where leases are taken.
 pub(crate) fn announce(listening: &str) -> io::Result<()> {
+    say(&format!("{LISTENING}{listening}"))
+}
+
+/// Before there is a worker. Next to nothing waits in the pipe yet.
+pub(crate) fn say(text: &str) -> io::Result<()> {
     let record = LogRecord {
         time: &format!("{:.6}", jiff::Timestamp::now()),
         source: LogSource::Platform,
         request_id: None,
-        text: &format!("{LISTENING}{listening}"),
+        text,
     };
     writeln!(io::stdout(), "{record}")?;
     io::stdout().flush()

@@ -19,6 +19,7 @@ mod log;
 mod memory;
 mod output;
 mod platform_log;
+mod prestart;
 mod process;
 mod runtime_api;
 mod worker;

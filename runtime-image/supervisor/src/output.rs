@@ -40,7 +40,15 @@ pub(crate) enum Drained {
 }
 
 impl Output {
-    pub(crate) fn new(pipe: PipeReader, source: LogSource) -> io::Result<Self> {
+    /// Of one process, in the order in which they are read.
+    pub(crate) fn both(stdout: PipeReader, stderr: PipeReader) -> io::Result<Vec<Self>> {
+        Ok(vec![
+            Output::new(stdout, LogSource::Stdout)?,
+            Output::new(stderr, LogSource::Stderr)?,
+        ])
+    }
+
+    fn new(pipe: PipeReader, source: LogSource) -> io::Result<Self> {
         let pipe = Rc::new(Receiver::from_owned_fd(pipe.into())?);
         Ok(Output {
             pipe,

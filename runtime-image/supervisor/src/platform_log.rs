@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pilotlight_core::failure::Failure;
 use pilotlight_core::instance::LogLine;
+use pilotlight_core::phases::Phases;
 use pilotlight_core::wire::{InstanceConfig, LogFormat};
 use serde_json::{Map, Value, json};
 
@@ -38,15 +39,21 @@ impl PlatformLog {
         }
     }
 
-    /// `peak_mib`: for a REPORT, the most memory used. `None`: this format has no such line.
-    pub(crate) fn word(&self, line: &LogLine, peak_mib: u64) -> Option<String> {
+    /// For a REPORT: `peak_mib`, the most memory used, and `phases` of a cold start. `None`: this
+    /// format has no such line.
+    pub(crate) fn word(
+        &self,
+        line: &LogLine,
+        peak_mib: u64,
+        phases: Option<&Phases>,
+    ) -> Option<String> {
         match self.format {
-            LogFormat::Text => Some(self.text(line, peak_mib)),
-            LogFormat::Json => self.json(line, peak_mib),
+            LogFormat::Text => Some(self.text(line, peak_mib, phases)),
+            LogFormat::Json => self.json(line, peak_mib, phases),
         }
     }
 
-    fn text(&self, line: &LogLine, peak_mib: u64) -> String {
+    fn text(&self, line: &LogLine, peak_mib: u64, phases: Option<&Phases>) -> String {
         match line {
             LogLine::InitStart => format!("INIT_START Runtime Version: {}", self.runtime),
             LogLine::InitReport {
@@ -73,18 +80,19 @@ impl PlatformLog {
                 let init = init.map(|init| format!("Init Duration: {:.2} ms\t", millis(init)));
                 format!(
                     "REPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {} ms\t\
-                     Memory Size: {} MB\tMax Memory Used: {peak_mib} MB\t{}{}",
+                     Memory Size: {} MB\tMax Memory Used: {peak_mib} MB\t{}{}{}",
                     millis(*duration),
                     billed_ms(*duration),
                     self.memory_mib,
                     init.unwrap_or_default(),
+                    phases.map(text_phases).unwrap_or_default(),
                     failure.as_ref().map(text_status).unwrap_or_default(),
                 )
             }
         }
     }
 
-    fn json(&self, line: &LogLine, peak_mib: u64) -> Option<String> {
+    fn json(&self, line: &LogLine, peak_mib: u64, phases: Option<&Phases>) -> Option<String> {
         let (r#type, record) = match line {
             LogLine::InitStart => (
                 "platform.initStart",
@@ -132,6 +140,9 @@ impl PlatformLog {
                 let mut record = json_status(failure.as_ref());
                 record.insert("requestId".to_owned(), json!(request_id.as_ref()));
                 record.insert("metrics".to_owned(), metrics);
+                if let Some(phases) = phases {
+                    record.insert("coldStart".to_owned(), json_phases(phases));
+                }
                 ("platform.report", record.into())
             }
         };
@@ -158,6 +169,22 @@ fn iso_now() -> String {
 
 fn phase(in_invocation: bool) -> &'static str {
     if in_invocation { "invoke" } else { "init" }
+}
+
+fn text_phases(phases: &Phases) -> String {
+    let parts = phases.iter();
+    let parts =
+        parts.map(|(phase, duration)| format!("{} {:.2} ms", phase.as_str(), millis(duration)));
+    format!("Cold Start: {}\t", Vec::from_iter(parts).join(", "))
+}
+
+fn json_phases(phases: &Phases) -> Value {
+    let parts = phases.iter();
+    let parts = parts.map(|(phase, duration)| {
+        let name = format!("{}Ms", phase.as_str());
+        (name, json!(rounded(duration)))
+    });
+    Value::Object(parts.collect())
 }
 
 fn text_status(failure: &Failure) -> String {

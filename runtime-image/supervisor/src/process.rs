@@ -1,19 +1,28 @@
 //! The runtime process: start it, signal it, reap it, leave nothing of it behind.
 //!
 //! Owns its process group and the supervisor's part as the reaper of all orphans below it, so
-//! that even a daemon that left the group is found. Fed by `worker` with core's actions; never
-//! decides when. `output` reads what the process prints.
+//! that even a daemon that left the group is found. Fed by `worker` with core's actions, and by
+//! `prestart`; never decides when. `output` reads what the process prints.
 
+use std::collections::BTreeMap;
 use std::io::{self, PipeReader};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pilotlight_core::failure::Exit;
-use pilotlight_core::wire::InstanceConfig;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
 };
+
+/// What is to be started, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Program<'a> {
+    pub(crate) command: &'a [String],
+    pub(crate) task_root: &'a Path,
+    /// All of it.
+    pub(crate) environment: &'a BTreeMap<String, String>,
+}
 
 /// A started process and the ends of what it prints.
 pub(crate) struct Started {
@@ -29,21 +38,20 @@ pub(crate) fn become_reaper() -> io::Result<()> {
     ))?)
 }
 
-pub(crate) fn start(config: &InstanceConfig, api: SocketAddr) -> io::Result<Started> {
-    let (program, arguments) = config
+pub(crate) fn start(program: Program<'_>, stdin: Stdio) -> io::Result<Started> {
+    let (name, arguments) = program
         .command
         .split_first()
-        .expect("main refuses no command");
+        .ok_or(io::ErrorKind::InvalidInput)?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(name);
     command
         .args(arguments)
-        .current_dir(&config.task_root)
+        .current_dir(program.task_root)
         .env_clear()
-        .envs(&config.environment)
-        .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
-        .stdin(Stdio::null())
+        .envs(program.environment)
+        .stdin(stdin)
         .stdout(stdout_end)
         .stderr(stderr_end)
         .process_group(0);

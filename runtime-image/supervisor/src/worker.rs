@@ -7,12 +7,13 @@
 mod actions;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::following::Following;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
+use pilotlight_core::phases::Phase;
 use pilotlight_core::wire::{InstanceConfig, LogSource};
 use rustix::process::Pid;
 use tokio::sync::{Notify, oneshot, watch};
@@ -23,17 +24,36 @@ use crate::log::Log;
 use crate::memory::Memory;
 use crate::output::{Drained, Output};
 use crate::platform_log::PlatformLog;
+use crate::prestart::Prestarted;
 use crate::process;
+
+/// The gateway that claimed it died before it could tell anybody, say.
+const ORPHANED: &str = "the instance ends, as no gateway follows it";
 
 pub(crate) type Shared = Rc<RefCell<Worker>>;
 pub(crate) type WeakShared = Weak<RefCell<Worker>>;
 
+/// What an instance has before it is one.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    /// The runtime process that is to be the first one.
+    pub(crate) prestarted: Option<Prestarted>,
+    /// How long its code took to arrive.
+    pub(crate) unpack: Option<Duration>,
+    /// It comes from a warm pool, and ends when no gateway has followed it for this long.
+    pub(crate) orphaned_after: Option<Duration>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     this: WeakShared,
+    /// With the environment complete.
     config: InstanceConfig,
-    runtime_api: SocketAddr,
     machine: Machine,
+    prestarted: Option<Prestarted>,
+    /// Until an answer has told it.
+    unpack: Option<Duration>,
+    following: Option<Following>,
     pub(crate) log: Log,
     platform_log: PlatformLog,
     memory: Memory,
@@ -59,16 +79,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(config: InstanceConfig, runtime_api: SocketAddr) -> Shared {
+    pub(crate) fn new(config: InstanceConfig, origin: Origin) -> Shared {
         let machine = Machine::new(config.timeout.duration());
+        let limit = origin.orphaned_after;
         let (status, _) = watch::channel(machine.status());
         Rc::new_cyclic(|this| {
             RefCell::new(Worker {
                 this: this.clone(),
                 platform_log: PlatformLog::new(&config),
                 config,
-                runtime_api,
                 machine,
+                prestarted: origin.prestarted,
+                unpack: origin.unpack,
+                following: limit.map(|limit| Following::new(Instant::now(), limit)),
                 log: Log::default(),
                 memory: Memory::default(),
                 look_at: None,
@@ -97,6 +120,21 @@ impl Worker {
         self.happened(Event::Drain);
     }
 
+    /// A gateway has a call under way.
+    pub(crate) fn follow(&mut self) {
+        if let Some(following) = &mut self.following {
+            following.begin();
+        }
+    }
+
+    /// That call is over, or broke off.
+    pub(crate) fn unfollow(&mut self) {
+        if let Some(following) = &mut self.following {
+            following.end(Instant::now());
+            self.set_alarm();
+        }
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.machine.status()
     }
@@ -109,13 +147,16 @@ impl Worker {
     /// A gateway's call: the receiver gets its answer.
     pub(crate) fn lease(
         &mut self,
-        call: Call,
+        mut call: Call,
     ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
         self.read_output();
         let request_id = call.request_id.clone();
         let leased = self.handle(Event::Lease { request_id });
         let (reply, answer) = oneshot::channel();
         if leased.is_ok() {
+            if let Some(phases) = &mut call.phases {
+                phases.add(Phase::Unpack, self.unpack);
+            }
             self.invocations.push(Invocation::new(call, reply));
         }
         self.act();
@@ -238,7 +279,16 @@ impl Worker {
             self.end_lines();
         }
         self.machine.wake(now);
+        if self.orphaned_at().is_some_and(|at| at <= now) {
+            self.following = None;
+            self.log.record(LogSource::Platform, None, ORPHANED);
+            self.drain();
+        }
         self.act();
+    }
+
+    fn orphaned_at(&self) -> Option<Instant> {
+        self.following.as_ref()?.orphaned_at()
     }
 
     /// Ends all that is left, without waiting for anything.

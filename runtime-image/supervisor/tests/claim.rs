@@ -7,43 +7,17 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use instance::{Answer, Instance, call, config, next};
-
-fn tar(files: &[(&str, u32, &str)]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, mode, text) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(*mode);
-        archive
-            .append_data(&mut header, name, text.as_bytes())
-            .expect("appended");
-    }
-    archive.into_inner().expect("closed")
-}
+use instance::{Instance, after, call, claim, config, next, post, tar};
 
 /// The configuration of an instance that runs `bootstrap` of its code.
 fn runs_bootstrap(root: &Path) -> Value {
     let task = root.join("var/task");
     config("exec ./bootstrap", json!({ "taskRoot": task }))
-}
-
-fn claim(instance: &Instance, name: &str, config: &Value, code: &[u8]) -> Answer {
-    let mut body = json!({ "instance": name, "config": config })
-        .to_string()
-        .into_bytes();
-    body.push(b'\n');
-    body.extend_from_slice(code);
-    call(
-        Method::POST,
-        &format!("{}/claim", instance.control),
-        &[],
-        body,
-    )
 }
 
 const BOOTSTRAP: (&str, u32, &str) = (
@@ -161,4 +135,85 @@ fn an_unclaimed_instance_ends_when_it_is_told_to() {
     let mut left = Instance::unclaimed(root.path());
     left.leave();
     assert!(left.ended().success());
+}
+
+#[test]
+fn one_from_a_pool_ends_by_itself_when_no_gateway_follows_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    let limit = json!({ "orphanedAfterMs": 300 });
+    let mut followed = Instance::unclaimed_with(root.path(), limit.clone());
+    let mut orphan = Instance::unclaimed_with(root.path(), limit);
+    let stands_by = config("exec sleep 600", json!({}));
+    let stream = |instance: &Instance| {
+        let address = instance.control.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).expect("connected");
+        let request = b"GET /status HTTP/1.1\r\nhost: i\r\n\r\n";
+        stream.write_all(request).expect("sent");
+        stream
+    };
+    assert_eq!(claim(&followed, "i1", &stands_by, b"").status, 200);
+    let follows = stream(&followed);
+    assert_eq!(claim(&orphan, "i2", &stands_by, b"").status, 200);
+    assert!(orphan.ended().success());
+    orphan.logged("the instance ends, as no gateway follows it", 1);
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(!followed.has_ended(), "a gateway follows it");
+    drop(follows);
+    assert!(followed.ended().success());
+}
+
+#[test]
+fn a_cold_starts_phases_are_told_with_the_first_answer_and_its_report() {
+    let root = tempfile::tempdir().expect("a directory");
+    for format in ["Text", "JSON"] {
+        let instance = Instance::unclaimed(root.path());
+        let code = tar(&[BOOTSTRAP, ("var/task/lib/name", 0o644, "timed")]);
+        let mut config = runs_bootstrap(root.path());
+        config["logFormat"] = json!(format);
+        assert_eq!(claim(&instance, "i1", &config, &code).status, 200);
+        let api = instance.api(1);
+        let mut event = next(&api);
+        instance.becomes("ready");
+        let phases = &[("pilotlight-phases", "queue;dur=0.21, claim;dur=3.4")];
+        let mut answers = Vec::new();
+        for id in ["r1", "r2"] {
+            let headers: &'static [_] = if id == "r1" { phases } else { &[] };
+            let lease = instance.lease_after(id, "{}", headers);
+            event.join().expect("an event");
+            post(&api, &format!("/invocation/{id}/response"), &[], "1");
+            event = next(&api);
+            answers.push(lease.join().expect("an answer"));
+        }
+        let told = answers[0].header("pilotlight-phases");
+        let parts: Vec<&str> = told.split(", ").collect();
+        assert!(parts[0].starts_with("unpack;dur="), "{told}");
+        assert!(parts[1].starts_with("init;dur="), "{told}");
+        assert_eq!(answers[1].header("pilotlight-phases"), "");
+
+        let is_report = if format == "Text" {
+            "REPORT RequestId"
+        } else {
+            "platform.report"
+        };
+        let (first, second) = (instance.logged(is_report, 1), instance.logged(is_report, 2));
+        let unpack = after(parts[0], "dur=");
+        if format == "Text" {
+            let (_, cold) = first.split_once("Init Duration: ").expect("an init");
+            let whole = format!("Cold Start: queue 0.21 ms, claim 3.40 ms, unpack {unpack} ms\t");
+            assert_eq!(after(cold, "\t"), whole);
+            assert!(!second.contains("Cold Start"), "{second}");
+        } else {
+            let record = |line: &str| -> Value {
+                let line = &line[line.find('{').expect("JSON")..];
+                serde_json::from_str::<Value>(line).expect("JSON")["record"].take()
+            };
+            let cold = &record(&first)["coldStart"];
+            assert_eq!(
+                (&cold["queueMs"], &cold["claimMs"]),
+                (&json!(0.21), &json!(3.4))
+            );
+            assert!(cold["unpackMs"].is_number(), "{cold}");
+            assert_eq!(record(&second)["coldStart"], Value::Null);
+        }
+    }
 }

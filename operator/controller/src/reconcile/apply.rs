@@ -1,7 +1,7 @@
 //! Writes to the API server, one call a function; the only place where pods come and go.
 //!
-//! Only the leader's writes are made (`leadership`). Fed with complete objects and names. A pod that is there already under its one name counts as
-//! made; one that is gone already counts as deleted.
+//! Only the leader's writes are made (`leadership`). Fed with complete objects and names. A pod that
+//! is there already under its one name counts as made; one that is gone already counts as deleted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,9 +9,13 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, Recorder};
-use kube::{Api, Client, ResourceExt};
-use pilotlight_api::resource::{FunctionResource, FunctionStatus};
-use serde_json::json;
+use kube::{Api, Client, Resource, ResourceExt};
+use pilotlight_api::resource::{
+    FunctionResource, FunctionStatus, WarmPoolResource, WarmPoolStatus,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::leadership::Term;
@@ -27,6 +31,7 @@ const AT_A_TIME: usize = 32;
 #[derive(Clone)]
 pub(crate) struct Writer {
     functions: Api<FunctionResource>,
+    warm_pools: Api<WarmPoolResource>,
     pods: Api<Pod>,
     config_maps: Api<ConfigMap>,
     events: Recorder,
@@ -53,6 +58,7 @@ impl Writer {
     ) -> Self {
         Writer {
             functions: Api::namespaced(client.clone(), namespace),
+            warm_pools: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             config_maps: Api::namespaced(client.clone(), namespace),
             events: Recorder::new(client.clone(), MANAGER.into()),
@@ -133,24 +139,75 @@ impl Writer {
         self.step(Operation::delete_pod, deleted).await
     }
 
+    /// Changes the metadata of a pod, and returns it; `None` if it is gone, or another bears the name.
+    pub(crate) async fn take_over(
+        &self,
+        pod: &str,
+        metadata: &Value,
+    ) -> Result<Option<Pod>, kube::Error> {
+        let patch = Patch::Merge(metadata);
+        let patched = async {
+            match self.pods.patch(pod, &PatchParams::default(), &patch).await {
+                Ok(pod) => Ok(Some(pod)),
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.step(Operation::take_pod, patched).await
+    }
+
+    /// Gives a pod other resources while it runs. Not every API server can, nor every node: the pod
+    /// has enough as it is.
+    pub(crate) async fn resize(&self, pod: &str, resources: &Value) {
+        let _turn = self.turn().await;
+        let patch = Patch::Strategic(resources);
+        let parameters = PatchParams::default();
+        let resized = self
+            .pods
+            .patch_subresource("resize", pod, &parameters, &patch);
+        match resized.await {
+            Ok(_) => tracing::debug!(pod, "resized"),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422) => {
+                tracing::debug!(pod, message = status.message, "a pod keeps its resources");
+            }
+            Err(error) => tracing::warn!(pod, %error, "a pod keeps its resources"),
+        }
+    }
+
     pub(crate) async fn tell(
         &self,
         function: &str,
         status: &FunctionStatus,
     ) -> Result<(), kube::Error> {
+        self.write_status(&self.functions, function, status).await
+    }
+
+    pub(crate) async fn tell_pool(
+        &self,
+        pool: &str,
+        status: &WarmPoolStatus,
+    ) -> Result<(), kube::Error> {
+        self.write_status(&self.warm_pools, pool, status).await
+    }
+
+    async fn write_status<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        status: &impl Serialize,
+    ) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
         let patch = Patch::Apply(json!({
-            "apiVersion": "pilotlight.dev/v1alpha1",
-            "kind": "Function",
-            "metadata": { "name": function },
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": { "name": name },
             "status": status,
         }));
         let parameters = PatchParams::apply(MANAGER).force();
         let told = async {
-            match self
-                .functions
-                .patch_status(function, &parameters, &patch)
-                .await
-            {
+            match api.patch_status(name, &parameters, &patch).await {
                 Ok(_) => Ok(()),
                 // Deleted meanwhile.
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -160,10 +217,10 @@ impl Writer {
         self.step(Operation::write_status, told).await
     }
 
-    /// Leaves a note with the function, for `kubectl describe`. One that is lost is no loss.
-    pub(crate) async fn note(&self, function: &ObjectReference, event: &Event) {
+    /// Leaves a note with what it is about, for `kubectl describe`. One that is lost is no loss.
+    pub(crate) async fn note(&self, about: &ObjectReference, event: &Event) {
         let _turn = self.turn().await;
-        if let Err(error) = self.events.publish(event, function).await {
+        if let Err(error) = self.events.publish(event, about).await {
             tracing::debug!(%error, "an event was not published");
         }
     }

@@ -1,7 +1,9 @@
 //! The objects of one function: its code's config map, and the pod of an instance.
 //!
 //! Pure: complete objects from the Function and the controller's options. Never sees a client;
-//! `apply` writes what this returns.
+//! `apply` writes what this returns. `warm` makes the pod of a warm pool, of the same parts.
+
+pub(crate) mod warm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,12 +21,15 @@ use pilotlight_api::instance_config::{Launch, Place, compose};
 use pilotlight_api::resource::{
     CODE_NOT_SUPPORTED, FunctionResource, LAYERS_NOT_SUPPORTED, NO_IMAGE,
 };
-use pilotlight_api::{Code, EnvironmentSource, ObjectName, labels};
-use pilotlight_core::function::{FunctionName, Handler, Runtime};
-use pilotlight_core::wire::{CONFIG_VARIABLE, GIVEN_PREFIX, UNCLAIMED_VARIABLE, Unclaimed};
+use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
+use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
+use pilotlight_core::wire::{
+    CONFIG_VARIABLE, GIVEN_PREFIX, Prestart, UNCLAIMED_VARIABLE, Unclaimed,
+};
 use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::Options;
 use crate::function::code;
@@ -40,6 +45,7 @@ const GROUP: i64 = 990;
 const FLUSH: u32 = 5;
 /// Code is read and executed by everybody, and written by nobody but root.
 const CODE_MODE: i32 = 0o755;
+const CONTAINER: &str = "instance";
 
 /// The limit of an archive's content, and room for what a file system adds.
 const UNPACKED_MIB: u32 = 300;
@@ -99,7 +105,7 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 
 /// Whether a function can have pods; the checks of [`pod`] without making one.
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
-    runtime(function, options)?;
+    runtime(&function.spec.runtime, options)?;
     image(function, options)?;
     if !function.spec.layers.is_empty() {
         return Err(Unbuildable::Layers);
@@ -124,21 +130,14 @@ pub(crate) fn pod(
         instance,
         date,
         region: &options.region,
-        listen: &format!("0.0.0.0:{}", labels::CONTROL_PORT),
+        listen: &listen(),
         ends_with_parent: false,
     };
     let config = compose(name, spec, &launch(function, options)?, place);
     let config = serde_json::to_string(&config).expect("the configuration has string keys");
     let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
     if let Code::Archive(_) = &spec.code {
-        let unclaimed = Unclaimed {
-            listen: place.listen.to_owned(),
-            ends_with_parent: false,
-            root: PathBuf::from("/"),
-            prestart: None,
-        };
-        let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
-        variables.push(variable(UNCLAIMED_VARIABLE, &unclaimed));
+        variables.push(unclaimed(None));
     }
     let (mut volumes, mut mounts) = (
         vec![empty("tmp", spec.ephemeral_storage.get())],
@@ -155,7 +154,14 @@ pub(crate) fn pod(
             ..mount("code", IMAGE_TASK_ROOT)
         });
     }
-    let settings = &spec.pod;
+    let container = Container {
+        image: Some(image(function, options)?),
+        env: Some(variables),
+        env_from: Some(spec.environment_from.iter().map(given).collect()),
+        resources: Some(resources(spec.memory.get())),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
     let own = [
         (labels::INSTANCE, instance),
         (labels::REVISION, revision.as_str()),
@@ -168,36 +174,92 @@ pub(crate) fn pod(
             owner_references: Some(vec![owner(function)]),
             ..ObjectMeta::default()
         },
-        spec: Some(PodSpec {
-            service_account_name: settings.service_account.as_ref().map(text),
-            automount_service_account_token: Some(settings.service_account.is_some()),
-            image_pull_secrets: Some(as_in_a_pod(&settings.image_pull_secrets)),
-            node_selector: Some(as_in_a_pod(&settings.node_selector)),
-            tolerations: Some(as_in_a_pod(&settings.tolerations)),
-            enable_service_links: Some(false),
-            restart_policy: Some("Never".to_owned()),
-            termination_grace_period_seconds: Some((spec.timeout.get() + FLUSH).into()),
-            containers: vec![Container {
-                name: "instance".to_owned(),
-                image: Some(image(function, options)?),
-                image_pull_policy: Some("IfNotPresent".to_owned()),
-                env: Some(variables),
-                env_from: Some(spec.environment_from.iter().map(given).collect()),
-                ports: Some(vec![ContainerPort {
-                    name: Some("lease".to_owned()),
-                    container_port: labels::CONTROL_PORT.into(),
-                    ..ContainerPort::default()
-                }]),
-                resources: Some(resources(spec.memory.get())),
-                security_context: Some(confined()),
-                volume_mounts: Some(mounts),
-                ..Container::default()
-            }],
-            volumes: Some(volumes),
-            ..PodSpec::default()
-        }),
+        spec: Some(instance_spec(
+            &spec.pod,
+            spec.timeout.get(),
+            container,
+            volumes,
+        )),
         ..Pod::default()
     })
+}
+
+/// What makes a pod of a warm pool the function's: a merge of its metadata, if it has the UID.
+pub(crate) fn taken_over(
+    function: &FunctionResource,
+    instance: &str,
+    revision: &str,
+    uid: &str,
+) -> Value {
+    let own = [(labels::INSTANCE, instance), (labels::REVISION, revision)];
+    let mut labels = json!(labelled(function, &own));
+    labels[labels::WARM_POOL] = Value::Null;
+    json!({
+        "metadata": { "uid": uid, "labels": labels, "ownerReferences": [owner(function)] },
+    })
+}
+
+/// A function's own memory and processors for a pod that it has taken over; `None` if the pod has
+/// them.
+pub(crate) fn resized(memory: MemoryMiB, pod: &Pod) -> Option<Value> {
+    let own = resources(memory.get());
+    let containers = pod.spec.as_ref()?.containers.iter();
+    let mut instances = containers.filter(|container| container.name == CONTAINER);
+    let has = instances.next()?.resources.as_ref();
+    let is_same = has.is_some_and(|has| has.limits == own.limits && has.requests == own.requests);
+    (!is_same)
+        .then(|| json!({ "spec": { "containers": [{ "name": CONTAINER, "resources": own }] } }))
+}
+
+/// The spec of a pod whose container is this, with what all instances have. `longest`: of an event,
+/// in seconds.
+fn instance_spec(
+    settings: &PodSettings,
+    longest: u32,
+    container: Container,
+    volumes: Vec<Volume>,
+) -> PodSpec {
+    PodSpec {
+        service_account_name: settings.service_account.as_ref().map(text),
+        automount_service_account_token: Some(settings.service_account.is_some()),
+        image_pull_secrets: Some(as_in_a_pod(&settings.image_pull_secrets)),
+        node_selector: Some(as_in_a_pod(&settings.node_selector)),
+        tolerations: Some(as_in_a_pod(&settings.tolerations)),
+        enable_service_links: Some(false),
+        restart_policy: Some("Never".to_owned()),
+        termination_grace_period_seconds: Some((longest + FLUSH).into()),
+        containers: vec![Container {
+            name: CONTAINER.to_owned(),
+            image_pull_policy: Some("IfNotPresent".to_owned()),
+            ports: Some(vec![ContainerPort {
+                name: Some("lease".to_owned()),
+                container_port: labels::CONTROL_PORT.into(),
+                ..ContainerPort::default()
+            }]),
+            security_context: Some(confined()),
+            ..container
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// Where a supervisor takes leases and claims.
+fn listen() -> String {
+    format!("0.0.0.0:{}", labels::CONTROL_PORT)
+}
+
+/// Has the supervisor wait for a claim.
+fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
+    let unclaimed = Unclaimed {
+        listen: listen(),
+        ends_with_parent: false,
+        root: PathBuf::from("/"),
+        prestart,
+        orphaned_after_ms: None,
+    };
+    let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
+    variable(UNCLAIMED_VARIABLE, &unclaimed)
 }
 
 /// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
@@ -245,15 +307,15 @@ fn text(name: &ObjectName) -> String {
 }
 
 fn image(function: &FunctionResource, options: &Options) -> Result<String, Unbuildable> {
-    let runtime = &function.spec.runtime;
     match &function.spec.code {
         Code::Image(image) => Ok(image.as_str().to_owned()),
-        _ => options
-            .images
-            .get(runtime.as_str())
-            .cloned()
-            .ok_or_else(|| Unbuildable::NoImage(runtime.clone())),
+        _ => runtime_image(&function.spec.runtime, options),
     }
+}
+
+fn runtime_image(runtime: &Runtime, options: &Options) -> Result<String, Unbuildable> {
+    let image = options.images.get(runtime.as_str()).cloned();
+    image.ok_or_else(|| Unbuildable::NoImage(runtime.clone()))
 }
 
 /// The entry point: the function's own, or its runtime's default.
@@ -267,7 +329,7 @@ pub(crate) fn handler(function: &FunctionResource, options: &Options) -> Option<
 
 /// How the images start a runtime (contracts §1, §2).
 fn launch(function: &FunctionResource, options: &Options) -> Result<Launch, Unbuildable> {
-    let runtime = runtime(function, options)?;
+    let runtime = runtime(&function.spec.runtime, options)?;
     let handler = handler(function, options);
     let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
     let (command, environment) = runtime.in_image(&handler);
@@ -279,11 +341,7 @@ fn launch(function: &FunctionResource, options: &Options) -> Result<Launch, Unbu
     })
 }
 
-fn runtime<'a>(
-    function: &FunctionResource,
-    options: &'a Options,
-) -> Result<&'a Description, Unbuildable> {
-    let name = &function.spec.runtime;
+fn runtime<'a>(name: &Runtime, options: &'a Options) -> Result<&'a Description, Unbuildable> {
     let runtime = options.runtimes.get(name);
     runtime
         .map(Arc::as_ref)
@@ -385,17 +443,16 @@ fn labelled(function: &FunctionResource, own: &[(&str, &str)]) -> BTreeMap<Strin
     let name = function.name_any();
     let all = [
         (labels::FUNCTION, name.as_str()),
-        ("app.kubernetes.io/managed-by", "pilotlight"),
+        (labels::MANAGED_BY, labels::MANAGER),
     ];
     let all = all.iter().chain(own);
     all.map(|(label, value)| ((*label).to_owned(), (*value).to_owned()))
         .collect()
 }
 
-fn owner(function: &FunctionResource) -> OwnerReference {
-    function
-        .controller_owner_ref(&())
-        .expect("a Function that the API server told of has a UID")
+fn owner(of: &impl Resource<DynamicType = ()>) -> OwnerReference {
+    of.controller_owner_ref(&())
+        .expect("what the API server told of has a UID")
 }
 
 #[cfg(test)]

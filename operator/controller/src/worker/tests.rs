@@ -1,6 +1,9 @@
 //! The worker against an API server that notes each call and refuses what it is told to.
 //!
 //! Watches and gateways are played by the tests. Each call is answered in turn, so no test waits.
+//! `pools` has the tests of warm pools.
+
+mod pools;
 
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +20,8 @@ use super::*;
 struct ApiServer {
     calls: Vec<(Method, String, Value)>,
     quota_message: Option<&'static str>,
+    /// Of the answers to patches of pods.
+    patch_code: StatusCode,
 }
 
 struct Fixture {
@@ -74,6 +79,7 @@ impl Fixture {
             fixture.worker.on_function(event);
         }
         fixture.worker.on_function(Event::InitDone);
+        fixture.worker.on_pool(Event::InitDone);
         fixture.worker.on_pod(Event::Init);
         fixture.worker.on_pod(Event::InitDone);
         fixture.worker.on_code(Event::Init);
@@ -106,7 +112,7 @@ impl Fixture {
 
     /// All steps come to their end.
     async fn finish(&mut self) {
-        while let Some(done) = self.worker.tasks.join_next().await {
+        while let Some(done) = self.worker.steps.join_next().await {
             self.worker.on_done(done.expect("a step that ends"));
         }
     }
@@ -144,7 +150,8 @@ impl Fixture {
 impl ApiServer {
     fn answer(&mut self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let is_pod = method == Method::POST && path.ends_with("/pods");
-        self.calls.push((method, path.to_owned(), body.clone()));
+        self.calls
+            .push((method.clone(), path.to_owned(), body.clone()));
         match self.quota_message {
             Some(message) if is_pod => {
                 let status = json!({
@@ -152,6 +159,10 @@ impl ApiServer {
                     "reason": "Forbidden", "code": 403, "message": message,
                 });
                 (StatusCode::FORBIDDEN, status)
+            }
+            _ if path.contains("/warmpools/") => (StatusCode::OK, pools::answered(&body)),
+            _ if method == Method::PATCH && path.contains("/pods/") => {
+                (self.patch_code, pools::patched(self.patch_code, &body))
             }
             // A Function's spec is not in what is sent of its status.
             _ if path.ends_with("/status") => (StatusCode::OK, resource(function("u1"), &body)),
@@ -288,6 +299,7 @@ async fn one_that_stands_by_is_ready_does_nothing_and_knows_all_when_it_takes_ov
         fixture.worker.on_function(event);
     }
     fixture.worker.on_function(Event::InitDone);
+    fixture.worker.on_pool(Event::InitDone);
     fixture.worker.on_pod(Event::InitDone);
     assert!(!*fixture.worker.ready.borrow());
     fixture.worker.on_code(Event::InitDone);
@@ -315,7 +327,7 @@ async fn a_write_that_waits_while_the_term_ends_is_not_made() {
     fixture.wanted(&function, &["a"]);
     let ended = tokio::time::timeout(
         std::time::Duration::from_secs(60),
-        fixture.worker.tasks.join_next(),
+        fixture.worker.steps.join_next(),
     );
     assert!(ended.await.is_err(), "it waits for the process to end");
     assert_eq!(fixture.calls(), [""; 0]);

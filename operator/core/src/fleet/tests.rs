@@ -1,6 +1,7 @@
 //! One function's pods, played by the tests.
 
 use super::*;
+use crate::creations::{BACKOFF_FIRST, EXPECTATION};
 
 const OF: Known<'static> = Known {
     uid: "uid",
@@ -66,8 +67,11 @@ fn what_nobody_wants_is_deleted_once_but_not_while_nobody_speaks() {
     let (one, other) = (demand("r1", &["a"]), demand("r1", &[]));
     assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), [delete("b")]);
     assert_eq!(fleet.plan(now, OF, &[&one, &other], &pods), []);
-    fleet.not_deleted("uid-b");
-    assert_eq!(fleet.plan(now, OF, &[&one], &pods), [delete("b")]);
+    fleet.not_deleted(now, "uid-b");
+    assert_eq!(fleet.plan(now, OF, &[&one], &pods), [], "not at once");
+    assert_eq!(fleet.next_wakeup(), Some(now + PAUSE));
+    let later = now + PAUSE;
+    assert_eq!(fleet.plan(later, OF, &[&one], &pods), [delete("b")]);
 }
 
 #[test]
@@ -214,4 +218,84 @@ fn code_is_needed_while_a_pod_of_its_revision_is_there_or_may_be_on_its_way() {
     fleet.plan(now, newer, &[&moved_on], &[pod("b")]);
     assert!(fleet.needs("r1", newer, &[pod("b")]));
     assert!(!fleet.needs("r1", newer, &[]));
+}
+
+fn claimed(revision: &str, instances: &[&str]) -> Demand {
+    let pods = instances.iter().map(|name| {
+        let pod = ClaimedPod {
+            name: format!("warm-{name}"),
+            uid: format!("uid-{name}"),
+            revision: revision.to_owned(),
+        };
+        ((*name).to_owned(), pod)
+    });
+    Demand {
+        claimed: pods.collect(),
+        ..demand(revision, instances)
+    }
+}
+
+fn take(instance: &str, revision: &str) -> Step {
+    Step::Take {
+        instance: instance.to_owned(),
+        pod: ClaimedPod {
+            name: format!("warm-{instance}"),
+            uid: format!("uid-{instance}"),
+            revision: revision.to_owned(),
+        },
+    }
+}
+
+#[test]
+fn a_claimed_pod_is_taken_over_once_and_no_other_is_made_however_far_the_watch_lags() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = claimed("r1", &["a"]);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]), [take("a", "r1")]);
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+    fleet.taken("a");
+    let later = now + 2 * EXPECTATION;
+    assert_eq!(fleet.plan(later, OF, &[&wants], &[]), []);
+    assert_eq!(fleet.plan(later, OF, &[&wants], &[pod("a")]), []);
+    let unwanted = demand("r1", &[]);
+    assert_eq!(
+        fleet.plan(later, OF, &[&unwanted], &[pod("a")]),
+        [delete("a")]
+    );
+}
+
+#[test]
+fn a_take_over_that_failed_is_tried_again_after_a_pause_as_of_the_revision_it_was_claimed_for() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = claimed("r1", &["a"]);
+    fleet.plan(now, OF, &[&wants], &[]);
+    fleet.not_taken(now, "a");
+    assert_eq!(fleet.plan(now, OF, &[&wants], &[]), []);
+    assert_eq!(fleet.next_wakeup(), Some(now + PAUSE));
+    let moved_on = Demand {
+        revision: "r2".to_owned(),
+        ..claimed("r1", &["a"])
+    };
+    assert_eq!(
+        fleet.plan(now + PAUSE, OF, &[&moved_on], &[]),
+        [take("a", "r1")]
+    );
+}
+
+#[test]
+fn what_is_claimed_and_given_up_before_it_was_taken_over_is_let_go() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    fleet.plan(now, OF, &[&claimed("r1", &["a"])], &[]);
+    fleet.not_taken(now, "a");
+    assert_eq!(fleet.plan(now + PAUSE, OF, &[&demand("r1", &[])], &[]), []);
+    assert_eq!(fleet.next_wakeup(), None);
+}
+
+#[test]
+fn a_pod_that_is_the_functions_already_is_not_taken_again_after_a_restart() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let wants = claimed("r1", &["a", "b"]);
+    assert_eq!(
+        fleet.plan(now, OF, &[&wants], &[pod("a")]),
+        [take("b", "r1")]
+    );
 }

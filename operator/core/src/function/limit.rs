@@ -184,6 +184,10 @@ limit! {
 }
 
 limit! {
+    /// How many instances of a warm pool wait.
+    PoolSize, 0 to 1000 "instances"
+}
+limit! {
     /// How long a pod stays on a node whose taint would evict it, in whole seconds.
     TolerationSeconds, 0 to 31536000 "seconds"
 }
@@ -220,6 +224,7 @@ mod tests {
         check::<EphemeralStorageMiB>(512, 10240, "MiB");
         check::<Concurrency>(0, 10_000, "instances");
         check::<QueueLimit>(0, 10_000, "events");
+        check::<PoolSize>(0, 1000, "instances");
         check::<TolerationSeconds>(0, 31_536_000, "seconds");
     }
 

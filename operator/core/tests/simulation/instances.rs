@@ -186,6 +186,7 @@ impl World {
                 Action::Answer {
                     request_id,
                     outcome,
+                    ..
                 } => self.answer(id, &request_id, outcome),
                 Action::Release { request_id } => {
                     self.summary.released += 1;

@@ -151,10 +151,14 @@ impl PodBackend {
             config: Some(self.config(deployment, instance)?),
         };
         loop {
-            let (address, uid) = (taken.address(), &taken.pod.uid);
+            let (address, uid) = (taken.address(), &taken.uid);
             match claim::claim(address, &own, code.as_ref()).await {
                 Ok(unpacked) => {
-                    let pod = taken.pod.clone();
+                    let pod = ClaimedPod {
+                        name: taken.name.clone(),
+                        uid: taken.uid.clone(),
+                        revision: deployment.revision.clone(),
+                    };
                     return Ok(Some(PodInstance {
                         address,
                         state: self.pods.claimed(instance, &taken),
@@ -164,7 +168,7 @@ impl PodBackend {
                 }
                 Err(NotClaimed::Lost) => self.pods.stock.lose(uid),
                 Err(NotClaimed::Unreachable(reason)) => {
-                    tracing::warn!(pod = taken.pod.name, %reason, "a warm pool's pod is not claimed");
+                    tracing::warn!(pod = taken.name, %reason, "a warm pool's pod is not claimed");
                     self.pods.stock.avoid(uid);
                 }
                 Err(refused @ NotClaimed::Refused(_)) => {

@@ -16,13 +16,13 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use pilotlight_core::phases::Phase;
 use pilotlight_core::wire::{self, Claim};
 use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
 use crate::backend::Address;
 use crate::instance;
-use crate::phases::{Phase, Phases};
 
 /// For a connection: whoever waits for its claim has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,8 +63,8 @@ pub(crate) async fn claim(
     let sent = send(address, line, code).await;
     let (parts, text) = sent.map_err(|error| NotClaimed::Unreachable(unreachable(&error)))?;
     let taken_as = parts.headers.get(wire::INSTANCE);
-    let phases = Phases::read(parts.headers.get(wire::PHASES));
-    let unpacked = phases.get(Phase::unpack).unwrap_or_default();
+    let unpacked = instance::inside(&parts.headers).get(Phase::Unpack);
+    let unpacked = unpacked.unwrap_or_default();
     match parts.status {
         StatusCode::OK => Ok(unpacked),
         StatusCode::CONFLICT if taken_as.is_some_and(|name| *name == claim.instance) => {

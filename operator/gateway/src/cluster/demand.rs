@@ -296,6 +296,7 @@ mod tests {
         let pod = ClaimedPod {
             name: "warm-1".to_owned(),
             uid: "u1".to_owned(),
+            revision: "r".to_owned(),
         };
         let wish = ledger.want(&name("a"), "i1", Some(pod.clone()));
         let claimed = || {

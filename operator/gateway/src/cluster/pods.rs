@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use pilotlight_api::{Class, labels};
-use pilotlight_core::wire::ClaimedPod;
 use tokio::sync::watch;
 
 use super::stock::{Stock, Unclaimed};
@@ -88,10 +87,10 @@ impl Pods {
         instance: &str,
         unclaimed: &Unclaimed,
     ) -> watch::Receiver<PodState> {
-        self.stock.claimed(&unclaimed.pod.uid, instance);
+        self.stock.claimed(&unclaimed.uid, instance);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = known.entry(instance.to_owned()).or_insert_with(|| Known {
-            uid: unclaimed.pod.uid.clone(),
+            uid: unclaimed.uid.clone(),
             found: None,
             is_deleted: false,
             state: watch::Sender::new(PodState::Ready(unclaimed.ip)),
@@ -213,8 +212,7 @@ impl Pods {
             PodState::Gone(_) => return self.lose(&uid),
             _ => None,
         };
-        let name = pod.name_any();
-        self.stock.put(ClaimedPod { name, uid }, class, ip);
+        self.stock.put(pod.name_any(), uid, class, ip);
     }
 
     /// An unclaimed pod is no more, and an instance with it if it was claimed meanwhile.

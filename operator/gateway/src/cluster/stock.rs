@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pilotlight_api::{Class, FunctionSpec, labels};
-use pilotlight_core::wire::ClaimedPod;
 
 /// A pod that waits for its claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unclaimed {
-    pub(crate) pod: ClaimedPod,
+    pub(crate) name: String,
+    pub(crate) uid: String,
     pub(crate) ip: IpAddr,
 }
 
@@ -59,9 +59,8 @@ impl Known {
     }
 
     fn unclaimed(&self, uid: &str) -> Option<Unclaimed> {
-        let (name, uid) = (self.name.clone(), uid.to_owned());
-        let pod = ClaimedPod { name, uid };
-        Some(Unclaimed { pod, ip: self.ip? })
+        let (name, uid, ip) = (self.name.clone(), uid.to_owned(), self.ip?);
+        Some(Unclaimed { name, uid, ip })
     }
 }
 
@@ -83,11 +82,11 @@ pub(crate) struct Stock {
 
 impl Stock {
     /// A pod of a warm pool as the watch shows it; without an address it is not up, or not any more.
-    pub(crate) fn put(&self, pod: ClaimedPod, class: Class, ip: Option<IpAddr>) {
+    pub(crate) fn put(&self, name: String, uid: String, class: Class, ip: Option<IpAddr>) {
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = shelf.pods.entry(pod.uid).or_insert_with(|| Known {
+        let known = shelf.pods.entry(uid).or_insert_with(|| Known {
             class,
-            name: pod.name,
+            name,
             ip,
             state: State::Waits,
         });
@@ -143,7 +142,7 @@ impl Stock {
     /// The instance does not claim what was taken for it; whether it tried may be unknown.
     pub(crate) fn leave(&self, instance: &str) {
         if let Some(taken) = self.taken(instance) {
-            self.avoid(&taken.pod.uid);
+            self.avoid(&taken.uid);
         }
     }
 
@@ -177,11 +176,8 @@ mod tests {
         }
     }
 
-    fn pod(name: &str) -> ClaimedPod {
-        ClaimedPod {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-        }
+    fn put(stock: &Stock, name: &str, memory: u32, ip: Option<IpAddr>) {
+        stock.put(name.to_owned(), format!("uid-{name}"), class(memory), ip);
     }
 
     fn spec(more: &str) -> FunctionSpec {
@@ -197,17 +193,17 @@ mod tests {
     fn the_smallest_class_that_fits_is_taken_once() {
         let stock = Stock::default();
         for (name, memory) in [("small", 128), ("large", 1024), ("right", 256)] {
-            stock.put(pod(name), class(memory), Some(IP));
+            put(&stock, name, memory, Some(IP));
         }
-        stock.put(pod("starting"), class(256), None);
+        put(&stock, "starting", 256, None);
         let names = ["i1", "i2", "i3"].map(|instance| {
             let taken = stock.take(&spec(""), instance);
-            taken.map(|unclaimed| unclaimed.pod.name)
+            taken.map(|unclaimed| unclaimed.name)
         });
         let expected = [Some("right"), Some("large"), None];
         assert_eq!(names, expected.map(|name| name.map(str::to_owned)));
-        assert_eq!(stock.taken("i1").map(|one| one.pod), Some(pod("right")));
-        stock.put(pod("right"), class(256), Some(IP));
+        assert_eq!(stock.taken("i1").expect("one").name, "right");
+        put(&stock, "right", 256, Some(IP));
         assert_eq!(stock.take(&spec(""), "i4"), None, "seen again, and taken");
         stock.claimed("uid-right", "i1");
         assert_eq!(stock.remove("uid-right").as_deref(), Some("i1"));
@@ -222,7 +218,7 @@ mod tests {
     #[test]
     fn what_is_taken_and_left_is_no_instance() {
         let stock = Stock::default();
-        stock.put(pod("one"), class(256), Some(IP));
+        put(&stock, "one", 256, Some(IP));
         assert!(stock.take(&spec(""), "i1").is_some());
         stock.leave("i1");
         assert_eq!(stock.taken("i1"), None);
@@ -232,7 +228,7 @@ mod tests {
     #[test]
     fn a_function_with_needs_of_its_own_takes_nothing() {
         let stock = Stock::default();
-        stock.put(pod("one"), class(256), Some(IP));
+        put(&stock, "one", 256, Some(IP));
         for needs in [
             r#","pod":{"serviceAccount":"a"}"#,
             r#","pod":{"nodeSelector":{"disk":"fast"}}"#,

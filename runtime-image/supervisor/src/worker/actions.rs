@@ -3,18 +3,22 @@
 //! Owns the start of a runtime process, the way of payloads to `next` and to the gateway, and
 //! the worker's alarm. Called by `worker` after each event; never decides that something is due.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pilotlight_core::failure::{Exit, Failure};
 use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
+use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::wire::LogSource;
+use rustix::process::Pid;
 use tokio::task::JoinSet;
 
 use super::Worker;
 use crate::invocation::{Answer, Delivery, answer_body};
 use crate::memory::Memory;
 use crate::output::Output;
-use crate::process::{self, Started};
+use crate::prestart::Prestarted;
+use crate::process::{self, Program, Started};
 
 /// Between two looks at the memory of a process that works.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(20);
@@ -33,7 +37,8 @@ impl Worker {
                 Action::Answer {
                     request_id,
                     outcome,
-                } => self.answer(&request_id, outcome),
+                    init,
+                } => self.answer(&request_id, outcome, init),
                 Action::Release { request_id } => {
                     let held = self.invocations.iter();
                     let place = held
@@ -62,8 +67,29 @@ impl Worker {
     }
 
     fn start_runtime(&mut self) {
-        let started = process::start(&self.config, self.runtime_api);
-        if let Err(error) = started.and_then(|started| self.attach(started)) {
+        if let Some(prestarted) = self.prestarted.take()
+            && self.begin(prestarted)
+        {
+            return;
+        }
+        let program = Program {
+            command: &self.config.command,
+            task_root: &self.config.task_root,
+            environment: &self.config.environment,
+        };
+        let started = process::start(program, Stdio::null());
+        let attached = started.and_then(
+            |Started {
+                 pid,
+                 stdout,
+                 stderr,
+             }| {
+                self.leader = Some(pid);
+                self.attach(pid, Output::both(stdout, stderr)?);
+                Ok(())
+            },
+        );
+        if let Err(error) = attached {
             let program = self.config.command.first().map_or("", String::as_str);
             let text = format!("{program} cannot be started: {error}");
             self.log.record(LogSource::Platform, None, &text);
@@ -75,18 +101,28 @@ impl Worker {
         }
     }
 
-    fn attach(&mut self, started: Started) -> std::io::Result<()> {
-        self.leader = Some(started.pid);
-        self.memory = Memory::of(started.pid);
-        self.outputs = vec![
-            Output::new(started.stdout, LogSource::Stdout)?,
-            Output::new(started.stderr, LogSource::Stderr)?,
-        ];
+    /// Whether the process that waited is the runtime process now.
+    fn begin(&mut self, mut prestarted: Prestarted) -> bool {
+        // Nothing of it was printed by the function.
+        prestarted.printed(|text| self.log.record(LogSource::Platform, None, text));
+        if let Err(unfit) = prestarted.begin(&self.config) {
+            let text = format!("the runtime process that waited is not used: {unfit}");
+            self.log.record(LogSource::Platform, None, &text);
+            process::kill(Some(prestarted.pid));
+            return false;
+        }
+        self.attach(prestarted.pid, prestarted.outputs);
+        true
+    }
+
+    fn attach(&mut self, leader: Pid, outputs: Vec<Output>) {
+        self.leader = Some(leader);
+        self.memory = Memory::of(leader);
         self.watchers = JoinSet::new();
-        for output in &self.outputs {
+        for output in &outputs {
             self.watchers.spawn_local(output.watch(self.this.clone()));
         }
-        Ok(())
+        self.outputs = outputs;
     }
 
     fn deliver(&mut self, id: &str, deadline: Instant) {
@@ -108,8 +144,12 @@ impl Worker {
         };
     }
 
-    fn answer(&mut self, id: &str, outcome: Outcome) {
+    /// `init`: how long the one before it took, if it is the first answer after that.
+    fn answer(&mut self, id: &str, outcome: Outcome, init: Option<Duration>) {
         let status = self.machine.status();
+        let mut phases = Phases::default();
+        phases.add(Phase::Unpack, self.unpack.take());
+        phases.add(Phase::Init, init);
         let sanitize = self.config.sanitize_errors;
         let of_init = match outcome {
             Outcome::Failed(Failure::Init) => self.init_error.take(),
@@ -126,6 +166,7 @@ impl Worker {
             body,
             content_type,
             tail: None,
+            phases,
             status,
         });
     }
@@ -135,7 +176,6 @@ impl Worker {
             LogLine::Report { .. } => self.memory.peak_mib(),
             _ => 0,
         };
-        let text = self.platform_log.word(line, peak_mib);
         let request_id = match line {
             LogLine::InitStart | LogLine::InitReport { .. } => None,
             LogLine::Start { request_id }
@@ -143,6 +183,9 @@ impl Worker {
             | LogLine::End { request_id }
             | LogLine::Report { request_id, .. } => Some(request_id.clone()),
         };
+        let invocation = request_id.as_deref().and_then(|id| self.invocation(id));
+        let phases = invocation.and_then(|invocation| invocation.call.phases.clone());
+        let text = self.platform_log.word(line, peak_mib, phases.as_ref());
         if let (Some(text), true) = (&text, self.config.logs) {
             self.log
                 .record(LogSource::Platform, request_id.as_deref(), text);
@@ -166,11 +209,11 @@ impl Worker {
     }
 
     /// An alarm that is too early is left: it costs one wake-up, not one for each invocation.
-    fn set_alarm(&mut self) {
+    pub(super) fn set_alarm(&mut self) {
         if self.machine.is_working() && self.look_at.is_none() {
             self.look_at = Some(Instant::now() + MEMORY_INTERVAL);
         }
-        let due = [self.machine.next_wakeup(), self.look_at]
+        let due = [self.machine.next_wakeup(), self.look_at, self.orphaned_at()]
             .into_iter()
             .flatten()
             .min();

@@ -75,7 +75,13 @@ impl Instance {
 
     /// Not claimed yet; a claim's code goes below `root`.
     pub(crate) fn unclaimed(root: &Path) -> Self {
-        let unclaimed = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
+        Self::unclaimed_with(root, json!({}))
+    }
+
+    /// `changes`: to what it is told of itself.
+    pub(crate) fn unclaimed_with(root: &Path, changes: Value) -> Self {
+        let told = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
+        let unclaimed = changed(told, changes);
         Self::spawn(|command| {
             command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
         })
@@ -149,10 +155,20 @@ impl Instance {
 
     /// A gateway's call, under way until it is joined.
     pub(crate) fn lease(&self, id: &str, event: &str) -> JoinHandle<Answer> {
+        self.lease_after(id, event, &[])
+    }
+
+    /// With further headers.
+    pub(crate) fn lease_after(
+        &self,
+        id: &str,
+        event: &str,
+        more: &'static [(&'static str, &'static str)],
+    ) -> JoinHandle<Answer> {
         let url = format!("{}/lease", self.control);
         let (id, event) = (id.to_owned(), event.to_owned());
         thread::spawn(move || {
-            let headers = [
+            let mut headers = vec![
                 ("pilotlight-request-id", id.as_str()),
                 (
                     "lambda-runtime-invoked-function-arn",
@@ -161,6 +177,7 @@ impl Instance {
                 ("lambda-runtime-client-context", r#"{"custom":{}}"#),
                 ("pilotlight-log-tail", "1"),
             ];
+            headers.extend(more);
             call(Method::POST, &url, &headers, event)
         })
     }
@@ -172,6 +189,19 @@ impl Instance {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// How often the supervisor has given up the processor by itself.
+    pub(crate) fn switches(&self) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let mut lines = status.lines();
+        let line = lines.find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.expect("the kernel counts").to_owned()
     }
 
     /// Lets go of the supervisor's standard input.
@@ -190,10 +220,37 @@ impl Instance {
     }
 }
 
+pub(crate) fn tar(files: &[(&str, u32, &str)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, mode, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(*mode);
+        archive
+            .append_data(&mut header, name, text.as_bytes())
+            .expect("appended");
+    }
+    archive.into_inner().expect("closed")
+}
+
+pub(crate) fn claim(instance: &Instance, name: &str, config: &Value, code: &[u8]) -> Answer {
+    let mut body = json!({ "instance": name, "config": config })
+        .to_string()
+        .into_bytes();
+    body.push(b'\n');
+    body.extend_from_slice(code);
+    call(
+        Method::POST,
+        &format!("{}/claim", instance.control),
+        &[],
+        body,
+    )
+}
+
 /// Of a function whose runtime process prints the API's address, then does what `script` says.
 pub(crate) fn config(script: &str, changes: Value) -> Value {
     let script = format!("echo API=$AWS_LAMBDA_RUNTIME_API; {script}");
-    let mut config = json!({
+    let config = json!({
         "listen": "127.0.0.1:0",
         "endsWithParent": true,
         "function": "tested",
@@ -209,9 +266,13 @@ pub(crate) fn config(script: &str, changes: Value) -> Value {
         "taskRoot": "/",
         "environment": { "PATH": "/usr/bin:/bin" },
     });
+    changed(config, changes)
+}
+
+fn changed(mut value: Value, changes: Value) -> Value {
     let changes = changes.as_object().expect("changes by name").clone();
-    config.as_object_mut().expect("an object").extend(changes);
-    config
+    value.as_object_mut().expect("an object").extend(changes);
+    value
 }
 
 impl Drop for Instance {

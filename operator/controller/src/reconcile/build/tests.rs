@@ -200,3 +200,81 @@ fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
     assert_eq!(container["volumeMounts"][1]["readOnly"], false);
     assert_eq!(pod["volumes"][1]["emptyDir"]["sizeLimit"], "300Mi");
 }
+
+fn warm(spec: serde_json::Value, options: &Options) -> Result<warm::Template, Unbuildable> {
+    let text = json!({
+        "apiVersion": "pilotlight.dev/v1alpha1",
+        "kind": "WarmPool",
+        "metadata": { "name": "warm", "namespace": "functions", "uid": "pool-uid" },
+        "spec": spec,
+    });
+    let pool = serde_json::from_value(text).expect("a WarmPool");
+    warm::Template::of(&pool, options)
+}
+
+fn of_512() -> serde_json::Value {
+    json!({ "runtime": "python3.11", "memory": 512, "ephemeralStorage": 1024, "size": 1 })
+}
+
+#[test]
+fn the_pod_of_a_pool_waits_for_any_function_confined_as_one_of_a_function() {
+    let template = warm(of_512(), &options()).expect("a template");
+    let pod = serde_json::to_value(template.pod("warm-1".to_owned())).expect("JSON");
+    assert_eq!(pod["metadata"]["name"], "warm-1");
+    assert_eq!(
+        pod["metadata"]["labels"][labels::REVISION],
+        template.revision
+    );
+    let spec = &pod["spec"];
+    assert_eq!(spec["terminationGracePeriodSeconds"], 905);
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    assert_eq!(spec["volumes"][0]["emptyDir"]["sizeLimit"], "1024Mi");
+    let container = &spec["containers"][0];
+    assert_eq!(container["image"], "python:1");
+    assert_eq!(container["resources"]["limits"]["memory"], "544Mi");
+    assert_eq!(container["volumeMounts"][1]["mountPath"], "/var/task");
+    assert_eq!(container["volumeMounts"][1]["readOnly"], json!(null));
+    assert_eq!(
+        container["securityContext"],
+        built(inline())["spec"]["containers"][0]["securityContext"]
+    );
+    let variables = container["env"].as_array().expect("variables");
+    assert_eq!(variables.len(), 1, "it is of no function yet");
+    assert_eq!(variables[0]["name"], UNCLAIMED_VARIABLE);
+}
+
+#[test]
+fn the_template_of_a_pool_changes_with_what_shapes_its_pods_and_with_nothing_else() {
+    let revision = |spec, options: &Options| warm(spec, options).expect("a template").revision;
+    let plain = revision(of_512(), &options());
+    let mut larger = of_512();
+    larger["size"] = json!(7);
+    larger["max"] = json!(9);
+    assert_eq!(revision(larger, &options()), plain);
+    let mut elsewhere = of_512();
+    elsewhere["nodeSelector"] = json!({ "role": "functions" });
+    assert_ne!(revision(elsewhere, &options()), plain);
+    let mut newer = options();
+    let image = ("python3.11".to_owned(), "python:2".to_owned());
+    newer.images.extend([image]);
+    assert_ne!(revision(of_512(), &newer), plain);
+}
+
+#[test]
+fn a_pod_that_was_taken_over_is_resized_only_if_its_function_asks_for_something_else() {
+    let template = warm(of_512(), &options()).expect("a template");
+    let pod = template.pod("warm-1".to_owned());
+    let memory = |mib: i128| MemoryMiB::try_from(mib).expect("a size");
+    assert_eq!(resized(memory(512), &pod), None);
+    let smaller = resized(memory(128), &pod).expect("other resources");
+    let container = &smaller["spec"]["containers"][0];
+    assert_eq!(container["resources"]["limits"]["memory"], "160Mi");
+    assert_eq!(container["resources"]["requests"]["cpu"], "73m");
+}
+
+#[test]
+fn a_pool_without_an_image_is_told_what_to_do() {
+    let spec = json!({ "runtime": "python3.14", "size": 1 });
+    let unbuildable = warm(spec, &options()).expect_err("no image");
+    assert_eq!(unbuildable.reason(), "NoImage");
+}

@@ -1,0 +1,122 @@
+//! What a cold start took, phase by phase, in the form of `Server-Timing`.
+//!
+//! The gateway knows how long a call had waited before an instance was begun for it and how long that
+//! took to come up, the supervisor what it took inside. Each tells the other ([`crate::wire::PHASES`]),
+//! for the answer's header, the metrics and the REPORT line.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A part of a cold start; one follows the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Until an instance was begun for the call: starts are paced.
+    Queue,
+    /// Until the instance's pod or process was up.
+    Start,
+    /// Until a waiting instance was the function's; in the place of `Start`.
+    Claim,
+    /// Until the code was on the disk, where the claim brings it.
+    Unpack,
+    /// The runtime's start and the code outside the handler.
+    Init,
+}
+
+const PHASES: [Phase; 5] = [
+    Phase::Queue,
+    Phase::Start,
+    Phase::Claim,
+    Phase::Unpack,
+    Phase::Init,
+];
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Queue => "queue",
+            Phase::Start => "start",
+            Phase::Claim => "claim",
+            Phase::Unpack => "unpack",
+            Phase::Init => "init",
+        }
+    }
+}
+
+/// In their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Phases(Vec<(Phase, Duration)>);
+
+impl Phases {
+    pub fn of(phases: impl IntoIterator<Item = (Phase, Duration)>) -> Self {
+        Phases(phases.into_iter().collect())
+    }
+
+    /// What of a text is understood: the other side may be newer.
+    pub fn read(text: &str) -> Self {
+        let mut phases = Phases::default();
+        for part in text.split(',') {
+            let read = || {
+                let (name, milliseconds) = part.trim().split_once(";dur=")?;
+                let phase = PHASES.into_iter().find(|phase| phase.as_str() == name)?;
+                let seconds = milliseconds.parse::<f64>().ok()? / 1000.0;
+                Some((phase, Duration::try_from_secs_f64(seconds).ok()?))
+            };
+            if let Some((phase, duration)) = read()
+                && phases.get(phase).is_none()
+            {
+                phases.0.push((phase, duration));
+            }
+        }
+        phases
+    }
+
+    pub fn add(&mut self, phase: Phase, duration: Option<Duration>) {
+        self.0.extend(duration.map(|duration| (phase, duration)));
+    }
+
+    pub fn get(&self, phase: Phase) -> Option<Duration> {
+        let mut known = self.0.iter();
+        let (_, duration) = known.find(|(known, _)| *known == phase)?;
+        Some(*duration)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Phase, Duration)> {
+        self.0.iter().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// `queue;dur=0.21, claim;dur=3.40`, in milliseconds.
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (phase, duration)) in self.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ", " };
+            let milliseconds = duration.as_secs_f64() * 1000.0;
+            write!(f, "{separator}{};dur={milliseconds:.2}", phase.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_understood_reads_back_as_written_and_the_rest_is_left_out() {
+        let text = "queue;dur=0.21, claim;dur=3.40";
+        let sent = format!(
+            "{text},Evil\tname;dur=1, thaw;dur=2, init;dur=soon, unpack;dur=-1, claim;dur=9, y"
+        );
+        let mut phases = Phases::read(&sent);
+        assert_eq!(phases.to_string(), text);
+        assert_eq!(phases.get(Phase::Claim), Some(Duration::from_micros(3400)));
+        phases.add(Phase::Unpack, None);
+        phases.add(Phase::Init, Some(Duration::from_micros(8400)));
+        assert_eq!(phases.to_string(), format!("{text}, init;dur=8.40"));
+        assert!(Phases::read("init").is_empty());
+    }
+}

@@ -1,0 +1,198 @@
+//! A runtime process that waits in an unclaimed instance, and what becomes of it.
+//!
+//! The process is a script that does with its `Begin` what a runtime would: it takes the function's
+//! place. Python's is compared with a fresh one in tests/conformance/test_prestart.py.
+
+mod instance;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use instance::{Instance, after, claim, config, is_alive, next, post, until};
+
+/// Waits, then prints what it was told and stands by as the runtime process.
+const WAITS: &str = "echo WAITS=$$; begin=$(cat); test -n \"$begin\" || exit 0; \
+                     echo API=$AWS_LAMBDA_RUNTIME_API; printf 'BEGUN=%s\\n' \"$begin\"; \
+                     exec sleep 600";
+const FRESH: &str = "echo FRESH=$$; exec sleep 600";
+
+/// An unclaimed instance with this script waiting in it.
+fn waiting(root: &Path, script: &str) -> Instance {
+    let prestart = json!({
+        "command": ["/bin/sh", "-c", script],
+        "taskRoot": root,
+        "environment": { "LANG": "C", "PATH": "/usr/bin:/bin", "TZ": ":UTC" },
+        "reads": ["LANG", "PYTHON*"],
+    });
+    Instance::unclaimed_with(root, json!({ "prestart": prestart }))
+}
+
+/// The function's configuration; a process of its own prints that it is one.
+fn function(variables: Value) -> Value {
+    let mut environment = json!({ "LANG": "C", "PATH": "/usr/bin:/bin" });
+    let more = variables.as_object().expect("variables").clone();
+    environment.as_object_mut().expect("variables").extend(more);
+    config(FRESH, json!({ "environment": environment }))
+}
+
+fn claimed(instance: &Instance, config: &Value) {
+    let answer = claim(instance, "i1", config, b"");
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+fn children(instance: &Instance) -> Vec<String> {
+    let pid = instance.pid();
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let list = list.expect("it runs");
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The process that waits, once it does.
+fn waiter(instance: &Instance) -> String {
+    until("a process waits", || {
+        children(instance).into_iter().find(|pid| is_alive(pid))
+    })
+}
+
+fn is_gone(pid: &str) {
+    until("it is gone", || (!is_alive(pid)).then_some(()));
+}
+
+#[test]
+fn a_process_that_waits_becomes_the_functions_and_is_told_all_of_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    let instance = waiting(root.path(), WAITS);
+    let pid = waiter(&instance);
+    let config = function(json!({ "TABLE": "orders", "A\"": "1\n2" }));
+    claimed(&instance, &config);
+
+    let line = instance.logged("BEGUN=", 1);
+    let begin: Value = serde_json::from_str(after(&line, "BEGUN=")).expect("JSON");
+    assert_eq!(begin["command"], config["command"]);
+    assert_eq!(begin["taskRoot"], config["taskRoot"]);
+    let api = instance.api(1);
+    let address = after(&api, "http://").trim_end_matches("/2018-06-01");
+    let environment = json!([
+        ["A\"", "1\n2"],
+        ["AWS_LAMBDA_RUNTIME_API", address],
+        ["LANG", "C"],
+        ["PATH", "/usr/bin:/bin"],
+        ["TABLE", "orders"],
+    ]);
+    assert_eq!(begin["environment"], environment, "in order");
+
+    let event = next(&api);
+    instance.becomes("ready");
+    let lease = instance.lease("r1", "1");
+    assert_eq!(event.join().expect("an event").body, b"1");
+    post(&api, "/invocation/r1/response", &[], "2");
+    let _next = next(&api);
+    assert_eq!(lease.join().expect("an answer").body, b"2");
+    assert_eq!(children(&instance), [pid]);
+    let early = instance.logged("WAITS=", 1);
+    assert!(early.contains(" platform - before the claim"), "{early}");
+}
+
+#[test]
+fn a_function_with_other_values_of_what_is_read_once_gets_a_process_of_its_own() {
+    for (name, value) in [("LANG", "de_DE"), ("PYTHONHASHSEED", "1")] {
+        let root = tempfile::tempdir().expect("a directory");
+        let instance = waiting(root.path(), WAITS);
+        let pid = waiter(&instance);
+        claimed(&instance, &function(json!({ name: value })));
+        instance.logged("FRESH=", 1);
+        let why = format!("is not used: it was started with another {name}");
+        instance.logged(&why, 1);
+        is_gone(&pid);
+        let _next = next(&instance.api(1));
+        instance.becomes("ready");
+    }
+}
+
+#[test]
+fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced() {
+    let large = json!({ "LARGE": "x".repeat(70_000) });
+    let none = json!({});
+    let ends = "echo cannot go on >&2; exit 3";
+    for (script, variables) in [(WAITS, &large), (ends, &none)] {
+        let root = tempfile::tempdir().expect("a directory");
+        let instance = waiting(root.path(), script);
+        if script == ends {
+            until("it is reaped", || {
+                children(&instance).is_empty().then_some(())
+            });
+            instance.logged(
+                "platform - before the claim the runtime process printed: cannot",
+                1,
+            );
+        }
+        claimed(&instance, &function(variables.clone()));
+        instance.logged("FRESH=", 1);
+        until("one is left", || {
+            (children(&instance).len() == 1).then_some(())
+        });
+    }
+    let root = tempfile::tempdir().expect("a directory");
+    let prestart = json!({
+        "command": ["/nonexistent"], "taskRoot": "/", "environment": {}, "reads": [],
+    });
+    let instance = Instance::unclaimed_with(root.path(), json!({ "prestart": prestart }));
+    instance.logged("no runtime process waits: No such file", 1);
+    claimed(&instance, &function(none));
+    instance.logged("FRESH=", 1);
+}
+
+#[test]
+fn whoever_follows_it_is_fresh() {
+    let root = tempfile::tempdir().expect("a directory");
+    let instance = waiting(root.path(), WAITS);
+    let pid = waiter(&instance);
+    claimed(&instance, &function(json!({})));
+    let event = next(&instance.api(1));
+    instance.becomes("ready");
+    let lease = instance.lease("r1", "1");
+    event.join().expect("an event");
+    kill(&pid);
+    assert_eq!(
+        lease.join().expect("an answer").json()["errorType"],
+        "Runtime.ExitError"
+    );
+    instance.logged("FRESH=", 1);
+    let _next = next(&instance.api(1));
+    instance.becomes("ready");
+}
+
+#[test]
+fn nothing_waits_on_when_the_instance_ends_unclaimed() {
+    type End = fn(&mut Instance);
+    let ends: [End; 3] = [Instance::leave, Instance::kill, |instance| instance.drain()];
+    for end in ends {
+        let root = tempfile::tempdir().expect("a directory");
+        let script = format!("setsid sleep 600 & {WAITS}");
+        let mut instance = waiting(root.path(), &script);
+        let pid = waiter(&instance);
+        end(&mut instance);
+        instance.ended();
+        is_gone(&pid);
+    }
+}
+
+#[test]
+fn an_instance_that_waits_does_nothing_at_all() {
+    let root = tempfile::tempdir().expect("a directory");
+    let instance = waiting(root.path(), WAITS);
+    waiter(&instance);
+    until("two looks 500 ms apart are alike", || {
+        let before = instance.switches();
+        std::thread::sleep(Duration::from_millis(500));
+        (before == instance.switches()).then_some(())
+    });
+}
+
+fn kill(pid: &str) {
+    let mut kill = std::process::Command::new("kill");
+    let status = kill.args(["-s", "KILL", pid]).status();
+    assert!(status.expect("kill runs").success());
+}
