@@ -5,6 +5,10 @@ VENV := target/sdk-venv
 BENCH_VENV := target/bench-venv
 PYTHON ?= python3
 RUST_ECHO := examples/rust-echo/build/bootstrap
+# Runtimes with an image, all of which the conformance table runs.
+IMAGES := dotnet go java17 nodejs22 nodejs24 python3.11 ruby3.1 rust
+STAGE := tests/cluster/stages run
+INSIDE := tests/cluster/cluster exec --
 
 .PHONY: help
 help: ## list the commands
@@ -54,6 +58,26 @@ test-runtimes: build $(VENV)/ready runtime-tools ## the conformance table, for e
 runtimes-table: build $(VENV)/ready runtime-tools ## the same, written to docs/runtimes.md
 	$(VENV)/bin/pytest tests/conformance --table docs/runtimes.md
 
+.PHONY: test-runtimes-cluster
+test-runtimes-cluster: build $(VENV)/ready runtime-tools ## the same table in pods, for every runtime
+	@tests/cluster/stages begin
+	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
+	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	@$(STAGE) "Kubernetes, built" -- tests/cluster/cluster build
+	@$(STAGE) "images, built" -- runtime-image/build archives pilotlight $(IMAGES)
+	@$(STAGE) "functions, packaged" -- tests/conformance/package $(IMAGES)
+	@trap 'tests/cluster/cluster down; tests/cluster/stages report' EXIT; set -e; \
+	$(STAGE) "cluster up" -- tests/cluster/cluster up --nodes 2; \
+	$(STAGE) "images loaded" -- tests/cluster/cluster load $(patsubst %,target/images/%.tar,pilotlight $(IMAGES)); \
+	for runtime in $(IMAGES); do \
+		$(STAGE) $$runtime -- $(INSIDE) tests/conformance/serve $$runtime $(VENV)/bin/pytest tests/conformance $(TABLE) || failed=1; \
+	done; \
+	test -z "$$failed"
+
+.PHONY: runtimes-table-cluster
+runtimes-table-cluster: TABLE := --table docs/runtimes.md
+runtimes-table-cluster: test-runtimes-cluster ## the same, written to docs/runtimes.md
+
 .PHONY: runtime-tools
 runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
 	ruby -e 'require "kramdown"' 2>/dev/null || apt-get install --yes --no-install-recommends ruby ruby-kramdown
@@ -79,9 +103,6 @@ crds: ## write the custom resource definitions from their source
 		install -m 644 target/$$kind.yaml crds/ && \
 		install -m 644 target/$$kind.yaml charts/pilotlight/crds/ || exit 1; \
 	done
-
-STAGE := tests/cluster/stages run
-INSIDE := tests/cluster/cluster exec --
 
 .PHONY: test-cluster
 test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, and functions in pods

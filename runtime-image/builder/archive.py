@@ -61,7 +61,8 @@ def kept_root(image: Image) -> Path:
     if image.requirements:
         inputs.append(SOURCE / image.requirements)
     if image.runtime:
-        inputs += sorted((RUNTIMES / image.runtime).iterdir())
+        # What its description says of images is in `image`; the rest of it makes none anew.
+        inputs += sorted(file for file in (RUNTIMES / image.runtime).iterdir() if file.name != "runtime.toml")
     roots = OUT / "roots"
     roots.mkdir(exist_ok=True)
     kept = roots / f"{image.name}-{digest(*inputs)[:16]}"

@@ -1,7 +1,7 @@
 """A `pilotlight local` for each runtime, and the table that the run makes.
 
-PILOTLIGHT_ENDPOINT names another gateway that serves the functions of one runtime (the first one
-that `-k` leaves): the same cases run there. `--table FILE` writes what came of the run.
+PILOTLIGHT_ENDPOINT names a gateway that serves the functions of PILOTLIGHT_RUNTIME already, a cluster's
+(`serve`): the same cases run there. `--table FILE` keeps what came of the run, see table.py.
 """
 
 import base64
@@ -21,31 +21,41 @@ import boto3  # noqa: E402
 import local_server  # noqa: E402
 from botocore.config import Config  # noqa: E402
 from runtimes import RUNTIMES, manifests  # noqa: E402
-from table import document  # noqa: E402
+from table import CLUSTER, LOCAL, keep  # noqa: E402
 
 # The first start on a machine installs and compiles the clients.
 local_server.READY_WITHIN = 1200
 
-OUTCOMES, FIGURES = pytest.StashKey(), pytest.StashKey()
+ENDPOINT = os.environ.get("PILOTLIGHT_ENDPOINT")
+IN_CLUSTER = ENDPOINT is not None
+SERVED = [one for one in RUNTIMES if not IN_CLUSTER or one.name == os.environ.get("PILOTLIGHT_RUNTIME")]
+
+RESULTS = pytest.StashKey()
+
+
+def only_local(reason):
+    """For a test that a cluster cannot pass; `reason` says what it lacks."""
+    return pytest.mark.skipif(IN_CLUSTER, reason=f"not in a cluster: {reason}")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--table", type=Path, help="where to write the table of the run")
+    parser.addoption("--table", type=Path, help="the page of tables to bring up to date")
 
 
 def pytest_configure(config):
-    config.stash[OUTCOMES], config.stash[FIGURES] = {}, {}
+    assert SERVED, "PILOTLIGHT_RUNTIME must name the runtime that PILOTLIGHT_ENDPOINT serves"
+    config.stash[RESULTS] = {}
 
 
-@pytest.fixture(scope="session", params=RUNTIMES, ids=lambda runtime: runtime.name)
+@pytest.fixture(scope="session", params=SERVED, ids=lambda runtime: runtime.name)
 def runtime(request):
     return request.param
 
 
 @pytest.fixture(scope="session")
 def endpoint(runtime, tmp_path_factory):
-    if given := os.environ.get("PILOTLIGHT_ENDPOINT"):
-        yield given
+    if IN_CLUSTER:
+        yield ENDPOINT
         return
     file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
     file.write_text(manifests(runtime), encoding="utf-8")
@@ -88,7 +98,11 @@ def invoke(client):
 @pytest.fixture(scope="session")
 def figures(request, runtime):
     """What was measured of this runtime, for the table."""
-    return request.config.stash[FIGURES].setdefault(runtime.name, {})
+    return result(request.config, runtime)["figures"]
+
+
+def result(config, runtime):
+    return config.stash[RESULTS].setdefault(runtime.name, {"cases": {}, "figures": {}})
 
 
 @pytest.fixture(scope="session")
@@ -111,13 +125,13 @@ def pytest_runtest_makereport(item, call):
     report = yield
     runtime = getattr(item, "callspec", None) and item.callspec.params.get("runtime")
     if runtime and (call.when == "call" or report.outcome != "passed"):
-        row = item.config.stash[OUTCOMES].setdefault(item.function.__doc__, {})
+        cases, case = result(item.config, runtime)["cases"], item.function.__doc__
         # One event of a case that fails is the case's outcome.
-        if row.get(runtime.name) != "failed":
-            row[runtime.name] = report.outcome
+        if cases.get(case) != "failed":
+            cases[case] = report.outcome
     return report
 
 
 def pytest_sessionfinish(session, exitstatus):
     if file := session.config.getoption("--table"):
-        file.write_text(document(session.config.stash[OUTCOMES], session.config.stash[FIGURES]))
+        keep(file, CLUSTER if IN_CLUSTER else LOCAL, session.config.stash[RESULTS])

@@ -8,7 +8,12 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-FUNCTIONS = Path(__file__).resolve().parent / "functions"
+HERE = Path(__file__).resolve().parent
+FUNCTIONS, REPOSITORY = HERE / "functions", HERE.parents[1]
+# What `package` makes and `serve` serves: a folder for each runtime.
+PACKAGES = REPOSITORY / "target/conformance"
+# Examples with libraries that come with the code. Those of .NET and Ruby are the machine's own.
+EXAMPLES = {"python3.11": ["thumbnail"], "nodejs22": ["nodejs-qr"], "java17": ["java-csv"], "go": ["go-ids"]}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Runtime:
     memory: int = 128
     # The field of a stack trace; None: the client tells none.
     trace: str | None = "stackTrace"
+    # errorType where the runtime itself keeps to the memory of its container; None: it is killed.
+    memory_error: str | None = None
 
 
 RUNTIMES = [
@@ -63,7 +70,7 @@ RUNTIMES = [
         raised="java.lang.IllegalArgumentException", unserialisable="", not_found=None,
         init=("java.lang.ExceptionInInitializerError", ""),
         broken={"handler": "example.Broken::handleRequest"},
-        memory=256,
+        memory=256, memory_error="java.lang.OutOfMemoryError",
     ),
     Runtime(
         name="dotnet", folder="dotnet", execution_environment="AWS_Lambda_dotnet",

@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import local_server
-from conftest import connect
+from conftest import connect, only_local
+
+pytestmark = only_local("layers are refused there")
 
 BOOTSTRAP = """\
 #!/bin/sh

@@ -17,7 +17,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import only_local
 from local_server import BINARY, REPOSITORY, LocalServer, until
+
+pytestmark = only_local("it starts supervisors of its own")
 
 RUNTIME = REPOSITORY / "runtimes/python"
 SUPERVISOR = Path(os.environ.get("PILOTLIGHT_SUPERVISOR_BIN", BINARY.parent / "pilotlight-supervisor"))

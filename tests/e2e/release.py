@@ -45,6 +45,15 @@ def apply(*objects, **options):
     return kubectl("apply", "--filename=-", input=json.dumps(listed), **options)
 
 
+def documents(text):
+    """What `kubectl --output=json` says: one object after the other, or one list."""
+    decoder, text = json.JSONDecoder(), text.strip()
+    while text:
+        one, end = decoder.raw_decode(text)
+        yield from one.get("items", [one])
+        text = text[end:].strip()
+
+
 def until(condition, seconds, what):
     """Polls `condition` and returns its first true value; fails after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -57,12 +66,16 @@ def until(condition, seconds, what):
 def install(*settings):
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}})
     run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
-    keys = {name: name.replace(".", "\\.") for name in RUNTIMES}
-    images = [f"--set=runtimeImages.{keys[name]}={IMAGES}/{name}:{VERSION}" for name in RUNTIMES]
     run("helm", "upgrade", "--install", RELEASE, CHART,
         f"--namespace={SYSTEM}", "--create-namespace", "--wait", "--timeout=120s",
         f"--set=functionNamespace={FUNCTIONS}",
-        f"--set=image={IMAGES}/pilotlight:{VERSION}", *images, *settings)
+        f"--set=image={IMAGES}/pilotlight:{VERSION}", *map(image_of, RUNTIMES), *settings)
+
+
+def image_of(runtime):
+    """The setting for its image; helm takes dots of its name for levels."""
+    key = runtime.replace(".", "\\.")
+    return f"--set=runtimeImages.{key}={IMAGES}/{runtime}:{VERSION}"
 
 
 def uninstall():

@@ -241,7 +241,7 @@ fn code() -> Value {
         "type": "object",
         "description": "Where the code comes from: one of the forms.",
         "x-kubernetes-validations": [
-            rule("!has(self.path)", "`path` is for local mode: use inline, archive, configMap or image"),
+            rule("!has(self.path)", "`path` is for local mode: `pilotlight package` makes an archive of it"),
             rule(
                 &format!("has(self.path) || {forms}"),
                 "must have exactly one of inline, archive, configMap, image",

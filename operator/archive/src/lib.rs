@@ -3,7 +3,9 @@
 //! Fetched, held against the manifest's SHA-256, unpacked; and packed again as the tar that an
 //! instance is claimed with. An archive is not trusted: no entry may land outside the directory, no
 //! link may lead out of it, and what it unpacks to is bounded. Nothing from it is run here. Local
-//! mode unpacks on the laptop, gateways for the pods of a cluster.
+//! mode unpacks on the laptop, gateways for the pods of a cluster. `package` makes such archives.
+
+mod package;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -16,6 +18,8 @@ use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
+
+pub use package::Package;
 
 /// The vendor's limit for unpacked code, 250 MiB; packed code cannot be larger either.
 const UNPACKED_LIMIT: u64 = 250 * 1024 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        code, layers, runtime, tools, steps, custom, cache
+//!     ▲        places, code, layers, runtime, tools, steps, custom, cache
 //!     └── watch
 //! ```
 //!
@@ -10,21 +10,21 @@
 //! the gateway's; this only tells it what there is.
 
 mod cache;
-mod code;
+pub(crate) mod code;
 mod custom;
 mod layers;
-mod manifests;
-mod prepare;
-mod print;
-mod reload;
+pub(crate) mod manifests;
+pub(crate) mod places;
+pub(crate) mod prepare;
+pub(crate) mod print;
+pub(crate) mod reload;
 mod runtime;
-mod signals;
+pub(crate) mod signals;
 mod steps;
 mod tool;
 mod tools;
 mod watch;
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,12 +33,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, LogStore};
-use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::cache::Cache;
-use self::prepare::Preparer;
+use self::places::Places;
 use self::print::Progress;
 use self::reload::Served;
 use self::signals::Signals;
@@ -77,51 +75,14 @@ pub(crate) struct Args {
         value_name = "INSTANCES"
     )]
     concurrency: u16,
-    /// Where runtimes and libraries are kept [default: pilotlight in the user's cache directory].
-    #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// A folder of further runtimes; see runtimes/README.md.
-    #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
-    runtimes: Option<PathBuf>,
     /// The supervisor program [default: the one beside this program].
     #[arg(long, env = "PILOTLIGHT_SUPERVISOR", value_name = "FILE")]
     supervisor: Option<PathBuf>,
     #[command(flatten)]
-    machine: Machine,
-}
-
-/// What the machine's environment says; arguments, so that nothing else reads it.
-#[derive(Debug, clap::Args)]
-struct Machine {
-    #[arg(
-        long,
-        hide = true,
-        env = "PATH",
-        default_value = "/usr/local/bin:/usr/bin:/bin"
-    )]
-    search_path: OsString,
-    #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
-    user_cache: Option<PathBuf>,
-    #[arg(long, hide = true, env = "HOME")]
-    home: Option<PathBuf>,
+    places: Places,
 }
 
 impl Args {
-    fn cache(&self) -> Result<PathBuf> {
-        if let Some(cache) = &self.cache {
-            return Ok(cache.clone());
-        }
-        let of_user = self
-            .machine
-            .user_cache
-            .clone()
-            .filter(|directory| directory.is_absolute());
-        let of_user = of_user.or_else(|| Some(self.machine.home.as_ref()?.join(".cache")));
-        Ok(of_user
-            .context("there is no HOME for the cache: pass --cache")?
-            .join("pilotlight"))
-    }
-
     /// Absolute, since instances are started elsewhere.
     fn supervisor(&self) -> Result<PathBuf> {
         let path = match &self.supervisor {
@@ -172,7 +133,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 
 async fn local(args: Args) -> Result<Exit> {
     let mut signals = Signals::listen()?;
-    let runtimes = Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?;
+    let runtimes = args.places.runtimes()?;
     let found = manifests::find(&args.paths, &runtimes);
     if !found.errors.is_empty() {
         found.errors.iter().for_each(|error| print::note(error));
@@ -180,8 +141,7 @@ async fn local(args: Args) -> Result<Exit> {
     }
     let supervisor = args.supervisor()?;
     let listener = args.listener().await?;
-    let cache = Cache::open(&args.cache()?)?;
-    let mut preparer = Preparer::new(runtimes, cache, args.machine.search_path.clone());
+    let mut preparer = args.places.preparer(runtimes)?;
 
     let progress = Progress::new();
     let outcome = tokio::select! {

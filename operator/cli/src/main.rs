@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
+//! package:       manifests ─► prepare ─► an archive of each function
 //! invoke, logs, top: endpoint ─► HTTP ─► a gateway
 //! gateway, controller, crd: the parts of a cluster (feature `cluster`)
 //! ```
@@ -20,6 +21,7 @@ mod gateway;
 mod invoke;
 mod local;
 mod logs;
+mod package;
 mod top;
 
 use std::process::ExitCode;
@@ -55,6 +57,7 @@ enum Command {
     Gateway(gateway::Args),
     Invoke(invoke::Args),
     Logs(logs::Args),
+    Package(package::Args),
     Top(top::Args),
 }
 
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Gateway(args) => gateway::run(args),
         Command::Invoke(args) => invoke::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Package(args) => package::run(args),
         Command::Top(args) => top::run(&args),
     };
     let exit = exit.unwrap_or_else(|error| {

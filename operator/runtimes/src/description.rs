@@ -11,6 +11,8 @@ use pilotlight_core::wire;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::package::Package;
+use crate::pattern;
 use crate::template::{self, Unknown, Values};
 
 /// Where an instance's image has code, client and layers (contracts §2).
@@ -58,6 +60,7 @@ pub struct Description {
     /// The entry point of a function that names none.
     pub default_handler: Handler,
     pub local: Local,
+    pub package: Package,
     /// What its folder holds besides the description, by name.
     pub files: Vec<(String, Vec<u8>)>,
     image: Start,
@@ -165,6 +168,15 @@ pub struct Build {
     pub run: Vec<Vec<String>>,
 }
 
+impl Build {
+    /// Whether it is necessary for a folder with files of these names.
+    pub fn is_needed(&self, names: &[String]) -> bool {
+        let is_there = |pattern: &String| names.iter().any(|name| pattern::matches(pattern, name));
+        let is_asked_for = self.when.is_empty() || self.when.iter().any(is_there);
+        is_asked_for && !self.unless.iter().any(is_there)
+    }
+}
+
 /// A description that says something impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDescription {
@@ -180,6 +192,8 @@ pub enum InvalidDescription {
     },
     #[error("{0} needs a command")]
     NoCommand(&'static str),
+    #[error("package.libraries: `{0}` must be a folder in the package, such as `vendor`, or `.`")]
+    Folder(String),
 }
 
 #[derive(Deserialize)]
@@ -191,6 +205,8 @@ struct File {
     environment: BTreeMap<String, Setting>,
     image: ImageTable,
     local: LocalTable,
+    #[serde(default)]
+    package: Package,
 }
 
 #[derive(Deserialize)]
@@ -251,6 +267,7 @@ pub fn parse(
             name,
             default_handler: file.handler.clone(),
             local: local.clone(),
+            package: file.package.clone(),
             files: files.to_vec(),
             image: image.clone(),
             prestart: prestart.clone(),
@@ -330,7 +347,10 @@ impl Description {
         if let Some(Build { run, say, .. }) = &local.build {
             check("local.build", run.iter().flatten().chain([say]), &known)?;
         }
-        Ok(())
+        match self.package.outside() {
+            Some(folder) => Err(InvalidDescription::Folder(folder.to_owned())),
+            None => Ok(()),
+        }
     }
 }
 

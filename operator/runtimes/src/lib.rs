@@ -9,6 +9,8 @@
 //! knows neither manifests nor the cluster; `template` has the placeholders.
 
 mod description;
+mod package;
+mod pattern;
 mod template;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ pub use description::{
     Build, Description, Fetch, IMAGE_TASK_ROOT, InvalidDescription, Libraries, Local, Setup, Start,
     Tool, parse,
 };
+pub use package::Package;
 pub use template::{Unknown, Values, fill, fill_path};
 
 /// The name of a description in a runtime's folder.

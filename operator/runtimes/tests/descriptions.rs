@@ -126,6 +126,11 @@ fn a_mistake_is_told_with_its_place() {
         ),
         ("[local]", "[local]\nname = 1", "unknown field `name`"),
         ("[\"{tiny}\", \"{version}\"]", "[]", "local needs a command"),
+        (
+            "[local]",
+            "[package]\nlibraries = \"../lib\"\n[local]",
+            "package.libraries: `../lib` must be a folder",
+        ),
     ];
     for (from, to, told) in cases {
         let error = parse(&SMALL.replace(from, to), &[]).expect_err(told);

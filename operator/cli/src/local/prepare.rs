@@ -1,7 +1,7 @@
 //! From manifests to deployments: code, runtime and environment of each function.
 //!
-//! Fed by `manifests`, at the start and after each change; the gateway takes the deployments. A
-//! function that cannot be prepared does not hold up the others. What lasts longer than a run is
+//! Fed by `manifests`, at the start and after each change; the gateway takes the deployments, and
+//! `package` what was made of a function's code. A function that cannot be prepared does not hold up the others. What lasts longer than a run is
 //! in the `cache`; what a function may do is the gateway's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use pilotlight_api::instance_config::Launch;
 use pilotlight_api::{FunctionSpec, Manifest};
-use pilotlight_core::function::Runtime;
+use pilotlight_core::function::{Handler, Runtime};
 use pilotlight_gateway::{Deployment, Source};
 use pilotlight_runtimes::{Description, Runtimes};
 use sha2::{Digest, Sha256};
@@ -23,7 +23,7 @@ use super::cache::Cache;
 use super::code;
 use super::layers;
 use super::print::Progress;
-use super::runtime::{self, Parts, Ready};
+use super::runtime::{self, Made, Parts, Ready};
 
 /// What came of a set of manifests.
 #[derive(Debug, Default)]
@@ -43,6 +43,19 @@ pub(crate) struct Preparer {
     /// The machine's `PATH`.
     search_path: OsString,
     ready: HashMap<Runtime, Ready>,
+    /// Those that failed, and why: each is tried once for all its functions, as pip may take its time.
+    broken: HashMap<Runtime, String>,
+}
+
+/// A function whose code can run.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) code: code::Prepared,
+    pub(crate) ready: Ready,
+    pub(crate) made: Made,
+    handler: Handler,
+    /// Where its layers lie, if it has any.
+    opt: Option<PathBuf>,
 }
 
 impl Preparer {
@@ -52,6 +65,7 @@ impl Preparer {
             cache,
             search_path,
             ready: HashMap::new(),
+            broken: HashMap::new(),
         }
     }
 
@@ -65,14 +79,11 @@ impl Preparer {
         progress: &Progress,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        // A runtime that fails is tried once for all its functions: pip may take its time.
-        let mut broken = HashMap::new();
+        self.broken.clear();
         for manifest in manifests {
             progress.at(manifest.function.metadata.name.as_str());
-            let prepared = self
-                .function(&manifest, &mut broken, progress, &mut outcome)
-                .await;
-            match prepared {
+            let directories = &mut outcome.directories;
+            match self.deployment(&manifest, progress, directories).await {
                 Ok(deployment) => outcome.deployments.push(deployment),
                 Err(error) => outcome.failures.push((manifest, error)),
             }
@@ -81,50 +92,38 @@ impl Preparer {
         outcome
     }
 
-    async fn function(
+    async fn deployment(
         &mut self,
         manifest: &Manifest,
-        broken: &mut HashMap<Runtime, String>,
         progress: &Progress,
-        outcome: &mut Outcome,
+        directories: &mut BTreeSet<PathBuf>,
     ) -> Result<Deployment> {
         if !manifest.function.spec.environment_from.is_empty() {
             bail!(
                 "spec.environmentFrom: secrets and config maps need a cluster; use `environment` here"
             );
         }
-        let code = code::prepare(manifest, &self.cache).await?;
+        let Prepared {
+            code,
+            handler,
+            opt,
+            ready,
+            made,
+        } = self.function(manifest, progress).await?;
         if code.is_live {
-            outcome.directories.extend(code.tree.directories);
+            directories.extend(code.tree.directories);
         }
-        let mut spec = manifest.function.spec.clone();
-        let runtime = self.runtimes.get(&spec.runtime);
-        let runtime = runtime
-            .expect("`manifests` lets only known runtimes through")
-            .clone();
-        let handler = spec.handler.take();
-        let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
-        let name = &manifest.function.metadata.name;
-        let opt = layers::unpacked(&spec.layers, &self.cache).await?;
-        let parts = Parts {
-            function: name.as_str(),
-            code: &code.directory,
-            sha256: &code.tree.sha256,
-            handler: &handler,
-            opt: opt.as_deref(),
-        };
-        let ready = self.ready(&runtime, broken, progress).await?;
-        let started = ready.start(parts, &self.cache, progress).await?;
+        let started = ready.start(&made)?;
         let command = started.command;
-        let mut environment = self.shared(&started.task_root, parts.opt)?;
+        let mut environment = self.shared(&made.task_root, opt.as_deref())?;
         environment.extend(started.environment);
 
         let revision = revision(manifest, &code.tree.sha256, &command, &environment)?;
         Ok(Deployment {
-            name: name.clone(),
+            name: manifest.function.metadata.name.clone(),
             spec: FunctionSpec {
                 handler: Some(handler.clone()),
-                ..spec
+                ..manifest.function.spec.clone()
             },
             revision,
             code_sha256: code.tree.sha256,
@@ -133,22 +132,53 @@ impl Preparer {
             source: Source::Local(Launch {
                 command,
                 handler,
-                task_root: started.task_root,
+                task_root: made.task_root,
                 environment,
             }),
         })
     }
 
-    async fn ready(
+    /// Fetches the function's code, installs its libraries and builds it.
+    ///
+    /// # Errors
+    /// Name the field of the manifest.
+    pub(crate) async fn function(
         &mut self,
-        runtime: &Arc<Description>,
-        broken: &mut HashMap<Runtime, String>,
+        manifest: &Manifest,
         progress: &Progress,
-    ) -> Result<Ready> {
+    ) -> Result<Prepared> {
+        let code = code::prepare(manifest, &self.cache).await?;
+        let spec = &manifest.function.spec;
+        let runtime = self.runtimes.get(&spec.runtime);
+        let runtime = runtime
+            .expect("`manifests` lets only known runtimes through")
+            .clone();
+        let handler = spec.handler.clone();
+        let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
+        let opt = layers::unpacked(&spec.layers, &self.cache).await?;
+        let parts = Parts {
+            function: manifest.function.metadata.name.as_str(),
+            code: &code.directory,
+            sha256: &code.tree.sha256,
+            handler: &handler,
+            opt: opt.as_deref(),
+        };
+        let ready = self.ready(&runtime, progress).await?;
+        let made = ready.make(parts, &self.cache, progress).await?;
+        Ok(Prepared {
+            code,
+            handler,
+            opt,
+            ready,
+            made,
+        })
+    }
+
+    async fn ready(&mut self, runtime: &Arc<Description>, progress: &Progress) -> Result<Ready> {
         if let Some(ready) = self.ready.get(&runtime.name) {
             return Ok(ready.clone());
         }
-        if let Some(reason) = broken.get(&runtime.name) {
+        if let Some(reason) = self.broken.get(&runtime.name) {
             return Err(anyhow!("{reason}"));
         }
         match runtime::ready(runtime, &self.search_path, &self.cache, progress).await {
@@ -157,7 +187,8 @@ impl Preparer {
                 Ok(ready)
             }
             Err(error) => {
-                broken.insert(runtime.name.clone(), format!("{error:#}"));
+                let reason = format!("{error:#}");
+                self.broken.insert(runtime.name.clone(), reason);
                 Err(error)
             }
         }

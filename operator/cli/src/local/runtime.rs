@@ -1,8 +1,8 @@
 //! A runtime on a laptop: its tools, what is set up once, a function's libraries and build.
 //!
 //! Does what a description's `local` table says; everything it makes is an entry of the `cache`
-//! that is named for all it was made of. `prepare` starts functions with the result. Never
-//! changes the machine's tools or the code.
+//! that is named for all it was made of. `prepare` starts functions with the result, `package`
+//! packs it. Never changes the machine's tools or the code.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use pilotlight_core::function::Handler;
-use pilotlight_runtimes::{Build, Description, Libraries, Setup, Values, fill};
+use pilotlight_runtimes::{Description, Libraries, Package, Setup, Values, fill};
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
@@ -50,12 +50,21 @@ pub(crate) struct Parts<'a> {
     pub(crate) opt: Option<&'a Path>,
 }
 
+/// A function that can run.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// What was built of the code, or the code itself.
+    pub(crate) task_root: PathBuf,
+    pub(crate) is_built: bool,
+    pub(crate) libraries: Option<PathBuf>,
+    values: Values,
+}
+
 /// How a function is started.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) command: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
-    pub(crate) task_root: PathBuf,
 }
 
 /// Finds the tools and sets up what is not in the cache yet.
@@ -149,16 +158,16 @@ impl Ready {
         Ok(answer.is_ok_and(|answer| answer.status.success()))
     }
 
-    /// Installs the function's libraries, builds its code, and says how it is started.
+    /// Installs the function's libraries and builds its code.
     ///
     /// # Errors
     /// If the code is not what the runtime runs, or cannot be built.
-    pub(crate) async fn start(
+    pub(crate) async fn make(
         &self,
         parts: Parts<'_>,
         cache: &Cache,
         progress: &Progress,
-    ) -> Result<Started> {
+    ) -> Result<Made> {
         let Parts { code, opt, .. } = parts;
         if code.as_os_str().as_encoded_bytes().contains(&b':') {
             bail!("spec.code.path: the directory's name must not hold a `:`");
@@ -167,22 +176,39 @@ impl Ready {
         values.insert("opt".to_owned(), opt.map(text).transpose()?);
         values.insert("handler".to_owned(), Some(parts.handler.to_string()));
         let libraries = self.libraries(parts, &values, cache, progress).await?;
-        let libraries = libraries.map(text).transpose()?;
-        values.insert("libraries".to_owned(), libraries);
+        let shown = libraries.as_ref().map(text).transpose()?;
+        values.insert("libraries".to_owned(), shown);
         let built = self.build(parts, &values, cache, progress).await?;
+        let is_built = built.is_some();
         let task_root = built.unwrap_or_else(|| code.to_owned());
         values = steps::with(&values, [("code", task_root.as_path())])?;
-        let start = &self.description.local.start;
-        if start.uses("bootstrap") {
+        if self.description.local.start.uses("bootstrap") {
             let bootstrap = custom::bootstrap(&task_root, opt)?;
             values.insert("bootstrap".to_owned(), Some(text(bootstrap)?));
         }
-        let (command, environment) = start.fill(&values)?;
+        Ok(Made {
+            task_root,
+            is_built,
+            libraries,
+            values,
+        })
+    }
+
+    /// How what was made is started on this machine.
+    ///
+    /// # Errors
+    /// If the description leaves a placeholder without a value.
+    pub(crate) fn start(&self, made: &Made) -> Result<Started> {
+        let (command, environment) = self.description.local.start.fill(&made.values)?;
         Ok(Started {
             command,
             environment,
-            task_root,
         })
+    }
+
+    /// What an archive of the function holds besides its code.
+    pub(crate) fn package(&self) -> &Package {
+        &self.description.package
     }
 
     async fn libraries(
@@ -233,7 +259,7 @@ impl Ready {
         let Some(build) = &self.description.local.build else {
             return Ok(None);
         };
-        if !is_needed(build, parts.code)? {
+        if !build.is_needed(&names(parts.code)?) {
             return Ok(None);
         }
         let mut hash = Sha256::new();
@@ -261,17 +287,12 @@ impl Ready {
     }
 }
 
-fn is_needed(build: &Build, code: &Path) -> Result<bool> {
+fn names(directory: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(code)? {
+    for entry in fs::read_dir(directory)? {
         names.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    let is_there = |pattern: &String| match pattern.strip_prefix('*') {
-        Some(end) => names.iter().any(|name| name.ends_with(end)),
-        None => names.contains(pattern),
-    };
-    let is_asked_for = build.when.is_empty() || build.when.iter().any(is_there);
-    Ok(is_asked_for && !build.unless.iter().any(is_there))
+    Ok(names)
 }
 
 /// As npm's packages name it.
@@ -321,7 +342,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
             fs::write(self.code.join(name), text).expect("written");
         }
 
-        async fn start(&self) -> Result<Started> {
+        async fn made(&self) -> Result<(Ready, Made)> {
             let files = [("boot".to_owned(), b"#!/bin/sh".to_vec())];
             let tiny = pilotlight_runtimes::parse(TINY, &files)
                 .expect("valid")
@@ -336,10 +357,15 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
                 handler: &"main".parse()?,
                 opt: None,
             };
-            tiny.start(parts, &self.cache, &progress).await
+            let made = tiny.make(parts, &self.cache, &progress).await?;
+            Ok((tiny, made))
         }
 
-        fn made(&self, what: &str) -> usize {
+        async fn task_root(&self) -> PathBuf {
+            self.made().await.expect("made").1.task_root
+        }
+
+        fn times(&self, what: &str) -> usize {
             let text = fs::read_to_string(self.root.path().join("cache").join(what));
             text.expect("made").lines().count()
         }
@@ -349,8 +375,9 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
     async fn each_step_is_done_when_what_it_depends_on_has_changed() {
         let fixture = Fixture::new();
         fixture.write("libs", "lib\n");
-        let plain = fixture.start().await.expect("started");
+        let (tiny, plain) = fixture.made().await.expect("made");
         assert_eq!(plain.task_root, fixture.code, "nothing to build");
+        let plain = tiny.start(&plain).expect("started");
         let boot = Path::new(&plain.command[1]);
         assert!(boot.exists() && boot.with_file_name("copy").exists());
         assert_eq!(plain.command[2], "main");
@@ -358,23 +385,23 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
         assert_eq!(found.len(), 2, "no layer: {found:?}");
 
         fixture.write("a.src", "one\n");
-        let built = fixture.start().await.expect("built").task_root;
+        let built = fixture.task_root().await;
         assert_eq!(
             fs::read_to_string(built.join("built")).expect("built"),
             "one\nlib\n"
         );
         fixture.write("a.src", "two\n");
-        let again = fixture.start().await.expect("built").task_root;
+        let again = fixture.task_root().await;
         assert_eq!(
             fs::read_to_string(again.join("built")).expect("built"),
             "two\nlib\n"
         );
-        assert_eq!((fixture.made("set-up"), fixture.made("libs")), (1, 1));
+        assert_eq!((fixture.times("set-up"), fixture.times("libs")), (1, 1));
         fixture.write("libs", "other\n");
-        fixture.start().await.expect("built");
-        assert_eq!((fixture.made("set-up"), fixture.made("libs")), (1, 2));
+        fixture.task_root().await;
+        assert_eq!((fixture.times("set-up"), fixture.times("libs")), (1, 2));
         fixture.write("done", "");
-        let ready = fixture.start().await.expect("started").task_root;
+        let ready = fixture.task_root().await;
         assert_eq!(ready, fixture.code, "built already");
     }
 
@@ -382,7 +409,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
     async fn a_build_that_fails_says_so_with_the_field() {
         let fixture = Fixture::new();
         fixture.write("a.src", "one");
-        let error = fixture.start().await.expect_err("no libraries to read");
+        let error = fixture.made().await.expect_err("no libraries to read");
         let text = format!("{error:#}");
         assert!(text.starts_with("spec.code: `sh -c cat"), "{text}");
     }
@@ -392,7 +419,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
         let mut fixture = Fixture::new();
         fixture.code = fixture.root.path().join("a:b");
         fs::create_dir(&fixture.code).expect("made");
-        let error = fixture.start().await.expect_err("a colon");
+        let error = fixture.made().await.expect_err("a colon");
         assert!(error.to_string().contains("must not hold a `:`"), "{error}");
     }
 }

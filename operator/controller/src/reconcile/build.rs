@@ -54,7 +54,7 @@ const UNPACKED_MIB: u32 = 300;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unbuildable {
     #[error(
-        "spec.code.{0} lies on a machine, not in the cluster: use inline, archive, configMap or image"
+        "spec.code.{0} lies on a machine, not in the cluster: `pilotlight package` makes an archive of it"
     )]
     Code(&'static str),
     #[error("spec.layers is not supported in a cluster yet: put them into an image under /opt")]

@@ -1,0 +1,38 @@
+//! What lies where in a function's archive: a description's `package` table.
+//!
+//! `pilotlight package` asks. Where an image looks for libraries is the `image` table's to say.
+
+use serde::Deserialize;
+
+use crate::pattern;
+
+/// What a function's archive holds besides its code, and what of that it does not.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Package {
+    /// The folder for what `local.libraries` made; `.` is the top. None: the build has put it there.
+    pub libraries: Option<String>,
+    /// File names, or `*.end`: sources that are not needed once the code is built.
+    #[serde(default)]
+    pub leave_out: Vec<String>,
+}
+
+impl Package {
+    /// Whether an archive of built code goes without the files of this name.
+    pub fn leaves_out(&self, name: &str) -> bool {
+        let mut patterns = self.leave_out.iter();
+        patterns.any(|pattern| pattern::matches(pattern, name))
+    }
+
+    /// The folder for libraries, if it is none in the archive.
+    pub(crate) fn outside(&self) -> Option<&str> {
+        let is_inside = |folder: &str| {
+            folder == "."
+                || folder
+                    .split('/')
+                    .all(|part| !matches!(part, "" | "." | ".."))
+        };
+        let folder = self.libraries.as_deref();
+        folder.filter(|folder| !is_inside(folder))
+    }
+}

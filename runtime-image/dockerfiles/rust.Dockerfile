@@ -1,0 +1,24 @@
+# Made by `runtime-image/build dockerfiles` from images.toml; not edited by hand.
+#
+#   docker build -t NAME -f runtime-image/dockerfiles/rust.Dockerfile \
+#       --build-context programs=target/release --build-context runtimes=runtimes runtime-image
+FROM debian:bookworm-slim AS root
+RUN apt-get update && apt-get install --yes --no-install-recommends mmdebstrap python3 python3-pip
+COPY build images.toml /source/
+COPY builder /source/builder
+COPY requirements /source/requirements
+COPY --from=runtimes rust /runtimes/rust
+RUN /source/build root rust /image
+COPY --from=programs --chmod=755 pilotlight-supervisor /image/usr/local/bin/pilotlight-supervisor
+
+FROM scratch
+COPY --from=root /image /
+ENV LAMBDA_RUNTIME_DIR="/var/runtime"
+ENV LAMBDA_TASK_ROOT="/var/task"
+ENV LANG="en_US.UTF-8"
+ENV LD_LIBRARY_PATH="/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
+ENV PATH="/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
+ENV TZ=":UTC"
+USER 993:990
+WORKDIR /var/task
+ENTRYPOINT ["/usr/local/bin/pilotlight-supervisor"]
