@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
 
 import release  # noqa: E402
-from release import FUNCTIONS, HOST, SYSTEM, apply, await_known, get, kubectl, parts, until  # noqa: E402
+from release import FUNCTIONS, HOST, apply, await_known, get, kubectl, parts, until  # noqa: E402
 
 SOURCE = "def lambda_handler(event, context):\n    return event\n"
 LEASE_PORT = int(re.search(r"CONTROL_PORT: u16 = (\d+)",

@@ -17,7 +17,6 @@ import os
 import re
 import statistics
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -30,7 +29,7 @@ from pathlib import Path
 import pygal
 
 from cluster import (
-    LEASE_PORT, SOURCE, TICK, Watch, create, function, gateway, machine, percentile, plain,
+    LEASE_PORT, SOURCE, Watch, create, function, gateway, machine, percentile, plain,
     process_of, proxy, spread, use_of,
 )
 from load import own_address

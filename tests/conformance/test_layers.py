@@ -12,7 +12,7 @@ import pytest
 import local_server
 from conftest import connect, only_local
 
-pytestmark = only_local("layers are refused there")
+pytestmark = only_local("tests/e2e/test_archives.py has layers in pods")
 
 BOOTSTRAP = """\
 #!/bin/sh

@@ -8,7 +8,9 @@ from botocore.config import Config
 
 import release
 from load import Journal, own_address
-from release import ENDPOINT, HOST, await_known, get, kubectl
+from release import ENDPOINT, HOST, apply, await_known, get, is_ready, kubectl, until
+
+POOL = "pilotlight.dev/warm-pool"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,6 +91,41 @@ def pods(name):
 
 def status(name):
     return get("function", name).get("status", {})
+
+
+def waiting(pool):
+    listed = get("pods", f"--selector={POOL}={pool}")["items"]
+    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
+
+
+def names(listed):
+    return {pod["metadata"]["name"] for pod in listed}
+
+
+def is_full(pool):
+    told = get("warmpool", pool)
+    size, ready = told["spec"]["size"], [pod for pod in waiting(pool) if is_ready(pod)]
+    return len(ready) == size == told.get("status", {}).get("ready")
+
+
+@pytest.fixture
+def warm_pool():
+    """Applies a WarmPool and waits until it is full; deletes it when the test is over."""
+    made = set()
+
+    def make(name, **spec):
+        made.add(name)
+        spec = {"runtime": "python3.11", **spec}
+        apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
+               "metadata": {"name": name}, "spec": spec})
+        until(lambda: is_full(name), 30, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
+        return name
+
+    yield make
+    for name in made:
+        kubectl("delete", "warmpool", name)
+    for name in made:
+        until(lambda: not waiting(name), 20, lambda: names(waiting(name)))
 
 
 def ready_condition(name):

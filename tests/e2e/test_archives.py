@@ -100,6 +100,32 @@ done
     assert invoke(name, {})["Body"] == "from a tar"
 
 
+def test_layers_lie_under_opt_a_later_one_over_an_earlier_one(web, function, invoke):
+    source = "import deep, shop\ndef lambda_handler(event, context): return shop.WORD + deep.WORD"
+    below = {"python/shop.py": "WORD = 'covered'",
+             "python/lib/python3.11/site-packages/deep.py": "WORD = ' layer'"}
+    above = {"python/shop.py": "WORD = 'from the'"}
+    layers = [archive(web, f"/{name}.zip", zipped(files))["archive"]
+              for name, files in {"below": below, "above": above}.items()]
+    for name, code in {
+        "e2e-layers": {"inline": {"lambda_function.py": source}},
+        "e2e-layers-archive": archive(web, "/code.zip", zipped({"lambda_function.py": source})),
+    }.items():
+        function(name, "", code=code, layers=layers)
+        assert invoke(name, {})["Body"] == "from the layer"
+    # Two functions share what was fetched.
+    by_path = {path: web.asked.count(path) for path in ("/below.zip", "/above.zip", "/code.zip")}
+    assert all(1 <= count <= 2 for count in by_path.values()), by_path
+
+
+def test_a_layer_that_is_not_there_fails_the_call_and_is_named(web, function, client):
+    layer = {"url": f"{web.at}/none.zip", "sha256": "0" * 64}
+    name = function("e2e-layerless", "def lambda_handler(event, context): return 1", layers=[layer])
+    with pytest.raises(ClientError) as refused:
+        client.invoke(FunctionName=name)
+    assert "spec.layers[0]" in refused.value.response["Error"]["Message"]
+
+
 def test_an_archive_that_is_not_what_the_manifest_says_fails_the_call(web, function, client):
     code = archive(web, "/code.zip", zipped({"lambda_function.py": HANDLER}))
     expected, code["archive"]["sha256"] = code["archive"]["sha256"], "0" * 64

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import pods
+from conftest import names, pods, waiting
 from load import HANDLER, Load
 from release import CLUSTER, HOST, SYSTEM, get, kubectl, run, until
 
@@ -109,9 +109,12 @@ def refusal(invoke, name, event):
     return refused.value.response["Error"]
 
 
-def test_warm_calls_go_on_while_the_api_server_is_away(function, invoke, journal):
+def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, invoke, journal):
+    [waits] = names(waiting(warm_pool("e2e-away", size=1)))
     warm = function("e2e-warm", HANDLER, timeout=30)
-    cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n")
+    # Too large for the pool.
+    cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n", memory=256)
+    pooled = function("e2e-pooled", "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n")
     with ThreadPoolExecutor(1) as callers:
         with Load(HOST, warm, journal, rate=20, seconds=0.02, connections=8) as load:
             load.await_answers(60)
@@ -119,6 +122,7 @@ def test_warm_calls_go_on_while_the_api_server_is_away(function, invoke, journal
             try:
                 gone_at = time.monotonic()
                 asked = callers.submit(refusal, invoke, cold, 1)
+                assert invoke(pooled)["Body"] == waits, "a claim asks no API server"
                 until(lambda: time.monotonic() > gone_at + OUTAGE, OUTAGE + 1, lambda: "")
                 before = load.answered[-1]
                 load.await_answers(20)
@@ -127,7 +131,8 @@ def test_warm_calls_go_on_while_the_api_server_is_away(function, invoke, journal
             load.await_answers(20)
         error = asked.result(1)
     print(f"before its end: {before}; a cold call: {error}")
-    assert error["Code"] == "TooManyRequestsException", error
+    assert error["Code"] == "ResourceNotReadyException", error
+    assert "no instance came up" in error["Message"], error
     load.assert_exact()
     # The kubelets are Kubernetes' own: they take up to a minute to be heard of again.
     kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")

@@ -8,7 +8,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import pods, status
+from conftest import POOL, is_full, names, pods, status, waiting
 from release import FUNCTIONS, apply, await_known, gateways, get, is_ready, kubectl, until
 
 HANDLER = """
@@ -20,42 +20,6 @@ def lambda_handler(event, context):
         hoarded = bytearray(event["hoard"] * 1024 * 1024)
     return {"instance": instance, "pod": os.uname().nodename, "memory": context.memory_limit_in_mb}
 """
-POOL = "pilotlight.dev/warm-pool"
-
-
-def waiting(pool):
-    listed = get("pods", f"--selector={POOL}={pool}")["items"]
-    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
-
-
-def names(listed):
-    return {pod["metadata"]["name"] for pod in listed}
-
-
-def is_full(pool):
-    told = get("warmpool", pool)
-    size, ready = told["spec"]["size"], [pod for pod in waiting(pool) if is_ready(pod)]
-    return len(ready) == size == told.get("status", {}).get("ready")
-
-
-@pytest.fixture
-def warm_pool():
-    """Applies a WarmPool and waits until it is full; deletes it when the test is over."""
-    made = set()
-
-    def make(name, **spec):
-        made.add(name)
-        spec = {"runtime": "python3.11", **spec}
-        apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
-               "metadata": {"name": name}, "spec": spec})
-        until(lambda: is_full(name), 30, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
-        return name
-
-    yield make
-    for name in made:
-        kubectl("delete", "warmpool", name)
-    for name in made:
-        until(lambda: not waiting(name), 20, lambda: names(waiting(name)))
 
 
 def idle(name):

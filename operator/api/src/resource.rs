@@ -26,7 +26,6 @@ pub const READY: &str = "Ready";
 pub const POD_REFUSED: &str = "PodRefused";
 /// Its reasons while no pod can be made at all.
 pub const CODE_NOT_SUPPORTED: &str = "CodeNotSupported";
-pub const LAYERS_NOT_SUPPORTED: &str = "LayersNotSupported";
 pub const NO_IMAGE: &str = "NoImage";
 pub const CODE_NOT_STORED: &str = "CodeNotStored";
 
@@ -151,7 +150,7 @@ impl FunctionResource {
             .filter(|condition| condition.observed_generation == self.metadata.generation);
         conditions.find_map(|condition| match condition.reason.as_str() {
             POD_REFUSED => Some(Refusal::Pods(&condition.message)),
-            CODE_NOT_SUPPORTED | LAYERS_NOT_SUPPORTED | NO_IMAGE | CODE_NOT_STORED => {
+            CODE_NOT_SUPPORTED | NO_IMAGE | CODE_NOT_STORED => {
                 Some(Refusal::Function(&condition.message))
             }
             _ => None,
@@ -186,7 +185,6 @@ mod tests {
         assert_eq!(refused(POD_REFUSED, 2), r#"Some(Pods("why"))"#);
         for reason in [
             CODE_NOT_SUPPORTED,
-            LAYERS_NOT_SUPPORTED,
             NO_IMAGE,
             CODE_NOT_STORED,
         ] {

@@ -35,7 +35,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_api::resource::FunctionResource;
-use pilotlight_api::{Code, FunctionSpec, labels};
+use pilotlight_api::{FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::DEMAND_PATH;
 use pilotlight_runtimes::Runtimes;
@@ -339,11 +339,7 @@ impl Functions {
     }
 
     fn keep_codes(&self) {
-        let archives = self.known.values().filter_map(|one| match &one.spec.code {
-            Code::Archive(archive) => Some(archive.sha256.as_str()),
-            _ => None,
-        });
-        self.codes.keep(&archives.collect());
+        self.codes.keep(self.known.values().map(|one| &one.spec));
     }
 
     async fn settle_all(&mut self) {

@@ -209,6 +209,8 @@ async fn unpack(
             piece: first,
         });
         archive.set_preserve_permissions(true);
+        // Code and layers come as one tar after the other.
+        archive.set_ignore_zeros(true);
         for entry in archive.entries()? {
             if !entry?.unpack_in(&root)? {
                 return Err(io::Error::other("a name leads outside"));

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Launch, Place, compose};
 use pilotlight_api::resource::{
-    CODE_NOT_SUPPORTED, FunctionResource, LAYERS_NOT_SUPPORTED, NO_IMAGE,
+    CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE,
 };
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
@@ -57,8 +57,6 @@ pub(crate) enum Unbuildable {
         "spec.code.{0} lies on a machine, not in the cluster: `pilotlight package` makes an archive of it"
     )]
     Code(&'static str),
-    #[error("spec.layers is not supported in a cluster yet: put them into an image under /opt")]
-    Layers,
     #[error(
         "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
     )]
@@ -72,7 +70,6 @@ impl Unbuildable {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Unbuildable::Code(_) => CODE_NOT_SUPPORTED,
-            Unbuildable::Layers => LAYERS_NOT_SUPPORTED,
             // To whoever wrote the Function both are the same: nothing to run it in.
             Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => NO_IMAGE,
         }
@@ -107,9 +104,6 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     runtime(&function.spec.runtime, options)?;
     image(function, options)?;
-    if !function.spec.layers.is_empty() {
-        return Err(Unbuildable::Layers);
-    }
     match &function.spec.code {
         Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) | Code::Archive(_) => Ok(()),
         Code::Path(_) => Err(Unbuildable::Code("path")),
@@ -136,7 +130,8 @@ pub(crate) fn pod(
     let config = compose(name, spec, &launch(function, options)?, place);
     let config = serde_json::to_string(&config).expect("the configuration has string keys");
     let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
-    if let Code::Archive(_) = &spec.code {
+    let has_layers = !spec.layers.is_empty();
+    if has_layers || matches!(spec.code, Code::Archive(_)) {
         variables.push(unclaimed(None));
     }
     let (mut volumes, mut mounts) = (
@@ -153,6 +148,10 @@ pub(crate) fn pod(
             read_only: Some(read_only),
             ..mount("code", IMAGE_TASK_ROOT)
         });
+    }
+    if has_layers {
+        volumes.push(empty("layers", UNPACKED_MIB));
+        mounts.push(mount("layers", "/opt"));
     }
     let container = Container {
         image: Some(image(function, options)?),

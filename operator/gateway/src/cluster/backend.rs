@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pilotlight_api::instance_config::{Launch, Place, compose};
 use pilotlight_api::resource::Refusal;
-use pilotlight_api::{Code, labels};
+use pilotlight_api::{FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::{Claim, ClaimedPod, InstanceConfig};
 use pilotlight_runtimes::{IMAGE_TASK_ROOT, Runtimes};
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::claim::{self, NotClaimed};
-use super::codes::Codes;
+use super::codes::{self, Codes};
 use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
 use super::stock::{Stock, Unclaimed};
@@ -142,9 +142,9 @@ impl PodBackend {
         }
         let state = self.pods.follow(instance);
         let up = self.up(deployment, instance, state.clone());
-        let address = match &deployment.spec.code {
-            code @ Code::Archive(_) => self.up_with_code(up, code, instance).await?,
-            _ => up.await?,
+        let address = match codes::are_brought(&deployment.spec) {
+            true => self.up_with_code(up, &deployment.spec, instance).await?,
+            false => up.await?,
         };
         Ok(Box::new(PodInstance {
             address,
@@ -182,14 +182,14 @@ impl PodBackend {
         instance: &str,
         mut taken: Unclaimed,
     ) -> Result<Option<PodInstance>, Arc<str>> {
-        let code = self.codes.of(&deployment.spec.code).await?;
+        let code = self.codes.all_of(&deployment.spec).await?;
         let own = Claim {
             instance: instance.to_owned(),
             config: Some(self.config(deployment, instance)?),
         };
         loop {
             let (address, uid) = (taken.address(), &taken.uid);
-            match claim::claim(address, &own, code.as_ref()).await {
+            match claim::claim(address, &own, &code).await {
                 Ok(unpacked) => {
                     let pod = ClaimedPod {
                         name: taken.name.clone(),
@@ -288,29 +288,29 @@ impl PodBackend {
     async fn up_with_code(
         &self,
         up: impl Future<Output = Result<SocketAddr, Arc<str>>>,
-        code: &Code,
+        spec: &FunctionSpec,
         instance: &str,
     ) -> Result<SocketAddr, Arc<str>> {
-        let mut code = pin!(self.codes.of(code));
+        let mut code = pin!(self.codes.brought_to(spec));
         let mut up = pin!(up);
         let (address, fetched) = tokio::select! {
             biased;
             address = &mut up => (address?, None),
             fetched = &mut code => {
-                let tar = fetched?;
-                (up.await?, Some(tar))
+                let tars = fetched?;
+                (up.await?, Some(tars))
             }
         };
         if !claim::is_claimed(address).await? {
-            let tar = match fetched {
-                Some(tar) => tar,
+            let tars = match fetched {
+                Some(tars) => tars,
                 None => code.await?,
             };
             let own = Claim {
                 instance: instance.to_owned(),
                 config: None,
             };
-            let claimed = claim::claim(address, &own, tar.as_ref()).await;
+            let claimed = claim::claim(address, &own, &tars).await;
             claimed.map_err(|error| Arc::from(error.to_string()))?;
         }
         Ok(address)

@@ -52,11 +52,11 @@ pub(crate) enum NotClaimed {
     Unreachable(Arc<str>),
 }
 
-/// Claims an instance, with its code; returns how long that took to unpack.
+/// Claims an instance, with its code, tar after tar; returns how long that took to unpack.
 pub(crate) async fn claim(
     address: SocketAddr,
     claim: &Claim,
-    code: Option<&Tar>,
+    code: &[Tar],
 ) -> Result<Duration, NotClaimed> {
     let mut line = serde_json::to_vec(claim).expect("a claim is plain data");
     line.push(b'\n');
@@ -85,22 +85,24 @@ fn unreachable(error: &Broken) -> Arc<str> {
 async fn send(
     address: SocketAddr,
     line: Vec<u8>,
-    code: Option<&Tar>,
+    code: &[Tar],
 ) -> Result<(http::response::Parts, Bytes), Broken> {
     let mut length = line.len() as u64;
-    let first = stream::iter([io::Result::Ok(Bytes::from(line))]);
-    let body = match code {
-        Some(Tar::Held(bytes)) => {
-            length += bytes.len() as u64;
-            Body::from_stream(first.chain(stream::iter([Ok(bytes.clone())])))
-        }
-        Some(Tar::File(path)) => {
-            let file = tokio::fs::File::open(path).await?;
-            length += file.metadata().await?.len();
-            Body::from_stream(first.chain(ReaderStream::new(file)))
-        }
-        None => Body::from_stream(first),
-    };
+    let mut body = stream::iter([io::Result::Ok(Bytes::from(line))]).boxed();
+    for tar in code {
+        body = match tar {
+            Tar::Held(bytes) => {
+                length += bytes.len() as u64;
+                body.chain(stream::iter([Ok(bytes.clone())])).boxed()
+            }
+            Tar::File(path) => {
+                let file = tokio::fs::File::open(path).await?;
+                length += file.metadata().await?.len();
+                body.chain(ReaderStream::new(file)).boxed()
+            }
+        };
+    }
+    let body = Body::from_stream(body);
     let request = Request::builder()
         .method(Method::POST)
         .uri(wire::CLAIM_PATH)

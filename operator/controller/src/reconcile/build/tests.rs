@@ -131,15 +131,26 @@ fn the_settings_of_a_pod_are_passed_through() {
 }
 
 #[test]
+fn layers_have_a_volume_that_a_gateway_fills() {
+    let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
+    let mut layered = inline();
+    layered["layers"] = json!([layer]);
+    let pod = built(layered);
+    let container = &pod["spec"]["containers"][0];
+    let named = |list: &serde_json::Value, field: &str, value: &str| {
+        let list = list.as_array().expect("a list").iter();
+        list.filter(|one| one[field] == value).count()
+    };
+    assert_eq!(named(&container["volumeMounts"], "mountPath", "/opt"), 1);
+    assert_eq!(named(&container["env"], "name", "PILOTLIGHT_UNCLAIMED"), 1);
+    assert_eq!(named(&pod["spec"]["volumes"], "name", "layers"), 1);
+}
+
+#[test]
 fn what_cannot_be_built_is_said_with_what_to_do() {
     let local = function(json!({ "runtime": "custom", "code": { "path": "./code" } }));
     let unbuildable = check(&local, &options()).expect_err("path");
     assert_eq!(unbuildable.reason(), "CodeNotSupported");
-    let layer = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
-    let mut layered = inline();
-    layered["layers"] = json!([layer]);
-    let unbuildable = check(&function(layered), &options()).expect_err("layers");
-    assert_eq!(unbuildable.reason(), "LayersNotSupported");
     let newer = function(json!({ "runtime": "python3.14", "code": { "configMap": "code" } }));
     let unbuildable = check(&newer, &options()).expect_err("no image");
     assert!(
