@@ -10,9 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
-import time
 import tomllib
 from pathlib import Path
 

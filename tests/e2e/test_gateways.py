@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 from conftest import client_of, pods, status
-from release import SYSTEM, is_ready, kubectl, parts, until
+from release import REPOSITORY, SYSTEM, is_ready, kubectl, parts, run, until
+
+PILOTLIGHT = REPOSITORY / "target/release/pilotlight"
 
 WHO = """
 import time, uuid
@@ -52,6 +54,19 @@ def test_all_gateways_answer_with_the_same_instance(two, function):
         assert len({answer["instance"] for answer in answers}) == 1, answers
         assert [answer["count"] for answer in answers] == [1, 2, 3, 4]
         assert len(pods(name)) == 1
+
+
+def test_the_command_line_calls_a_function_and_top_shows_what_all_gateways_know(two, function):
+    name = function("e2e-top", WHO)
+    endpoint = f"--endpoint=http://{list(gateways().values())[0]}:8080"
+    for _ in range(3):
+        answer = json.loads(run(PILOTLIGHT, "invoke", name, "--payload={}", endpoint))
+    assert answer["count"] == 3
+    for address in gateways().values():
+        table = run(PILOTLIGHT, "top", "--once", f"--endpoint=http://{address}:8080")
+        head, rows = table.splitlines()[0].split(), [line.split() for line in table.splitlines()]
+        row = dict(zip(head, next(row for row in rows if row[0] == name)))
+        assert (row["WARM"], row["CALLS"], row["COLD"]) == ("1", "3", "1"), table
 
 
 def test_ten_calls_at_once_over_two_gateways_have_ten_instances(two, function):

@@ -119,6 +119,11 @@ def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke)
     warm_pool("e2e-roomy", size=1, memory=512)
     name = function("e2e-small", HANDLER, memory=128, timeout=10)
     assert invoke(name, {})["Body"]["memory"] == "128"
+    # The pod follows, where the cluster can resize one that runs.
+    [pod] = until(lambda: pods(name), 10, lambda: kubectl("get", "pods", "--show-labels"))
+    limit = "jsonpath={.spec.containers[0].resources.limits.memory}"
+    until(lambda: kubectl("get", "pod", pod["metadata"]["name"], f"--output={limit}") == "160Mi", 10,
+          lambda: kubectl("get", "pods", "--output=yaml"))
     answer = client.invoke(FunctionName=name, Payload=json.dumps({"hoard": 200, "seconds": 1}))
     assert answer["FunctionError"] == "Unhandled"
     assert "signal: killed" in json.loads(answer["Payload"].read())["errorMessage"]
