@@ -225,6 +225,9 @@ fn instance_spec(
         node_selector: Some(as_in_a_pod(&settings.node_selector)),
         tolerations: Some(as_in_a_pod(&settings.tolerations)),
         enable_service_links: Some(false),
+        // The kernel drops a SIGTERM for the first process of a namespace that has no handler yet:
+        // a pod that is deleted as it comes up would live on for its whole grace period.
+        share_process_namespace: Some(true),
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some((longest + FLUSH).into()),
         containers: vec![Container {
