@@ -107,6 +107,21 @@ def await_rest(name, size):
     until(rests, 120, lambda: kubectl("get", "pods,warmpools"))
 
 
+class Run:
+    """The parts of a run, each kept as soon as it is measured."""
+
+    def __init__(self, resume):
+        self.file = REPOSITORY / "target/bench/pool.json"
+        self.parts = json.loads(self.file.read_text()) if resume and self.file.is_file() else {}
+
+    def part(self, name, measure, *arguments):
+        if name not in self.parts:
+            self.parts[name] = measure(*arguments)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(json.dumps(self.parts))
+        return self.parts[name]
+
+
 class Call:
     """A first call on a connection that is there already."""
 
@@ -149,7 +164,7 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
         for begin in range(0, samples, 100):
             kubectl("delete", "function", *names[begin:begin + 100])
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
 
 def own_config(name):
@@ -200,7 +215,7 @@ def measure_by_hand(samples, size):
         return took
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
 
 def measure_misses(samples):
@@ -228,7 +243,7 @@ def measure_misses(samples):
         kubectl("delete", "function", "bench-model", *names)
         kubectl("delete", "pod", "--ignore-not-found", "--grace-period=1",
                 *[f"bench-plain-{number}" for number in range(samples)])
-        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
 
 def measure_burst(calls, size):
@@ -268,7 +283,7 @@ def measure_burst(calls, size):
     finally:
         kubectl("delete", "function", name)
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
 
 def open_loop(address, path, rate, seconds, *more):
@@ -341,7 +356,7 @@ def measure_waiting(seconds):
             late - early for (_, late), (_, early) in zip(after, before))
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 60, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
 
 def milliseconds(values):
@@ -455,25 +470,27 @@ def main():
     parser.add_argument("--instances", type=int, default=8, help="of the warm calls")
     parser.add_argument("--rounds", type=int, default=8, help="of the warm calls")
     parser.add_argument("--seconds", type=int, default=20, help="of idleness")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that the last run has measured")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/benchmarks-pool.md")
     options = parser.parse_args()
     # Room for the burst: processors are what the nodes of one machine lack.
     release.install("--set=gateway.resources.requests.cpu=20m", "--set=controller.resources.requests.cpu=10m")
-    web = Web()
+    web, run = Web(), Run(options.resume)
     echo, size = web.archive("echo.tar.gz", bootstrap()), options.pool
     hello = {"inline": {"lambda_function.py": SOURCE}}
     package_code = web.archive("package.zip", package())
-    hits = {
-        "Python hello": measure_hits("hello", "python3.11", hello, options.hits, size),
-        "Python, 20 MB package": measure_hits("package", "python3.11", package_code, options.others, size),
-        "Rust bootstrap": measure_hits("rust", "custom", echo, options.others, size),
+    kinds = {
+        "Python hello": ("hello", "python3.11", hello, options.hits),
+        "Python, 20 MB package": ("package", "python3.11", package_code, options.others),
+        "Rust bootstrap": ("rust", "custom", echo, options.others),
     }
+    hits = {kind: run.part(kind, measure_hits, *what, size) for kind, what in kinds.items()}
     hits = {kind: (milliseconds(took), timings) for kind, (took, timings) in hits.items()}
-    by_hand = milliseconds(measure_by_hand(options.others, size))
-    bare, missed = map(milliseconds, measure_misses(20))
-    burst = measure_burst(options.burst, size)
-    unclaimed = measure_waiting(options.seconds)
-    warm = measure_warm(echo, options.instances, options.rounds, 5)
+    by_hand = milliseconds(run.part("by hand", measure_by_hand, options.others, size))
+    bare, missed = map(milliseconds, run.part("misses", measure_misses, 20))
+    burst = run.part("burst", measure_burst, options.burst, size)
+    unclaimed = run.part("waiting", measure_waiting, options.seconds)
+    warm = run.part("warm", measure_warm, echo, options.instances, options.rounds, 5)
     folder = options.output.parent
     draw(hits, folder)
     draw_shares({**{f"pool hit: {kind}": took for kind, (took, _) in hits.items()}, "claim by hand": by_hand}, folder)

@@ -183,11 +183,7 @@ mod tests {
             format!("{:?}", function.refusal())
         };
         assert_eq!(refused(POD_REFUSED, 2), r#"Some(Pods("why"))"#);
-        for reason in [
-            CODE_NOT_SUPPORTED,
-            NO_IMAGE,
-            CODE_NOT_STORED,
-        ] {
+        for reason in [CODE_NOT_SUPPORTED, NO_IMAGE, CODE_NOT_STORED] {
             assert_eq!(refused(reason, 2), r#"Some(Function("why"))"#);
             assert_eq!(refused(reason, 1), "None", "the spec has changed since");
         }

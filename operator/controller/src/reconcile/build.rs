@@ -18,9 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Launch, Place, compose};
-use pilotlight_api::resource::{
-    CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE,
-};
+use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
 use pilotlight_core::wire::{
