@@ -117,7 +117,7 @@ def assert_report(answer, line):
     match = re.fullmatch(
         rf"REPORT RequestId: {answer['RequestId']}\tDuration: (\d+\.\d\d) ms"
         r"\tBilled Duration: (\d+) ms\tMemory Size: 128 MB\tMax Memory Used: (\d+) MB"
-        r"\t(?:Init Duration: \d+\.\d\d ms\t)?",
+        r"\t(?:Init Duration: \d+\.\d\d ms\t)?(?:Cold Start: \w+ \d+\.\d\d ms(?:, \w+ \d+\.\d\d ms)*\t)?",
         line,
     )
     assert match, line
