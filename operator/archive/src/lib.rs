@@ -215,23 +215,16 @@ impl Target {
 
     fn link(&mut self, name: &Path, to: &Path) -> Result<()> {
         let path = self.place(name)?;
-        // Depth below the root while following the link's text; it must not go above.
-        let mut depth = name
+        let depth = name
             .components()
             .filter(|c| matches!(c, Component::Normal(_)))
             .count()
             - 1;
-        for component in to.components() {
-            let next = match component {
-                Component::Normal(_) => Some(depth + 1),
-                Component::CurDir => Some(depth),
-                Component::ParentDir => depth.checked_sub(1),
-                Component::RootDir | Component::Prefix(_) => None,
-            };
-            depth = next.with_context(|| {
-                format!("url: the link {} leads out of the archive", name.display())
-            })?;
-        }
+        ensure!(
+            stays_inside(to, depth),
+            "url: the link {} leads out of the archive",
+            name.display()
+        );
         symlink(to, path).with_context(|| format!("url: {} cannot be unpacked", name.display()))
     }
 
@@ -263,6 +256,20 @@ impl Target {
         fs::create_dir_all(path.parent().expect("it lies below the root"))?;
         Ok(path)
     }
+}
+
+/// Whether a link that lies in so many folders never goes above the root, wherever its text leads.
+fn stays_inside(to: &Path, mut depth: usize) -> bool {
+    to.components().all(|component| {
+        let next = match component {
+            Component::Normal(_) => Some(depth + 1),
+            Component::CurDir => Some(depth),
+            Component::ParentDir => depth.checked_sub(1),
+            Component::RootDir | Component::Prefix(_) => None,
+        };
+        depth = next.unwrap_or(depth);
+        next.is_some()
+    })
 }
 
 #[cfg(test)]

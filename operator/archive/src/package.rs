@@ -9,13 +9,13 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::{ENTRY_LIMIT, UNPACKED_LIMIT};
+use crate::{ENTRY_LIMIT, UNPACKED_LIMIT, stays_inside};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 /// Folders and files that a package which is too large names.
@@ -241,20 +241,6 @@ impl Base<'_> {
     fn leads_to(&self, real: &Path) -> bool {
         self.real.starts_with(real) || self.outer.is_some_and(|outer| outer.leads_to(real))
     }
-}
-
-/// Whether a link never goes above its base, `depth` folders below which it lies.
-fn stays_inside(to: &Path, mut depth: usize) -> bool {
-    to.components().all(|component| {
-        let next = match component {
-            Component::Normal(_) => Some(depth + 1),
-            Component::CurDir => Some(depth),
-            Component::ParentDir => depth.checked_sub(1),
-            Component::RootDir | Component::Prefix(_) => None,
-        };
-        depth = next.unwrap_or(depth);
-        next.is_some()
-    })
 }
 
 #[cfg(test)]
