@@ -5,28 +5,15 @@
 //! process, the controller to a pod.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use pilotlight_core::function::{FunctionName, Handler};
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::launch::Launch;
 use pilotlight_core::wire::InstanceConfig;
 
 use crate::function::{ErrorDetail, FunctionSpec};
 
 /// The only version that exists until functions have published ones.
 pub const LATEST: &str = "$LATEST";
-
-/// How the runtime process of a function is started.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// The entry point: the function's own, or the runtime's default.
-    pub handler: Handler,
-    /// The working directory: where the function's code lies.
-    pub task_root: PathBuf,
-    /// What the runtime adds to the environment (search paths, its own name).
-    pub environment: BTreeMap<String, String>,
-}
 
 /// What one instance has for itself.
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,11 @@ pub const EPHEMERAL_STORAGE: &str = "pilotlight.dev/ephemeral-storage";
 /// Where a supervisor takes leases in its pod.
 pub const CONTROL_PORT: u16 = 9001;
 
+/// The same, as a supervisor is told it.
+pub fn listen() -> String {
+    format!("0.0.0.0:{CONTROL_PORT}")
+}
+
 /// Digits of an instance's name that its pod bears.
 const POD_DIGITS: usize = 10;
 

@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod following;
 pub mod function;
 pub mod instance;
+pub mod launch;
 pub mod ownership;
 pub mod phases;
 pub mod pool;

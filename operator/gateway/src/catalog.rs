@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pilotlight_api::FunctionSpec;
-use pilotlight_api::instance_config::Launch;
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::launch::Launch;
 
 use crate::metrics::FunctionMetrics;
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotlight_core::function::{Handler, Runtime};
+use pilotlight_core::launch::Launch;
 use pilotlight_core::wire;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -298,6 +299,18 @@ impl Description {
         let (command, own) = filled.expect("placeholders are checked when a description is read");
         let common = IMAGE_ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned()));
         (command, common.into_iter().chain(own).collect())
+    }
+
+    /// How a function is started in an image (contracts §1, §2). `handler`: its own, if it has one.
+    pub fn launch(&self, handler: Option<Handler>) -> Launch {
+        let handler = handler.unwrap_or_else(|| self.default_handler.clone());
+        let (command, environment) = self.in_image(&handler);
+        Launch {
+            command,
+            handler,
+            task_root: IMAGE_TASK_ROOT.into(),
+            environment,
+        }
     }
 
     /// The process that waits in an unclaimed instance; `None` where a start costs next to nothing.

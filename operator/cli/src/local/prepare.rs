@@ -1,7 +1,8 @@
 //! From manifests to deployments: code, runtime and environment of each function.
 //!
 //! Fed by `manifests`, at the start and after each change; the gateway takes the deployments, and
-//! `package` what was made of a function's code. A function that cannot be prepared does not hold up the others. What lasts longer than a run is
+//! `package` what was made of a function's code. A function that cannot be prepared does not hold up
+//! the others. What lasts longer than a run is
 //! in the `cache`; what a function may do is the gateway's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,9 +13,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
-use pilotlight_api::instance_config::Launch;
 use pilotlight_api::{FunctionSpec, Manifest};
 use pilotlight_core::function::{Handler, Runtime};
+use pilotlight_core::launch::Launch;
 use pilotlight_gateway::{Deployment, Source};
 use pilotlight_runtimes::{Description, Runtimes};
 use sha2::{Digest, Sha256};

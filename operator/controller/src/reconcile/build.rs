@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
-use pilotlight_api::instance_config::{Launch, Place, compose};
+use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
@@ -122,10 +122,11 @@ pub(crate) fn pod(
         instance,
         date,
         region: &options.region,
-        listen: &listen(),
+        listen: &labels::listen(),
         ends_with_parent: false,
     };
-    let config = compose(name, spec, &launch(function, options)?, place);
+    let launch = runtime(&spec.runtime, options)?.launch(spec.handler.clone());
+    let config = compose(name, spec, &launch, place);
     let config = serde_json::to_string(&config).expect("the configuration has string keys");
     let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
     let has_layers = !spec.layers.is_empty();
@@ -244,15 +245,10 @@ fn instance_spec(
     }
 }
 
-/// Where a supervisor takes leases and claims.
-fn listen() -> String {
-    format!("0.0.0.0:{}", labels::CONTROL_PORT)
-}
-
 /// Has the supervisor wait for a claim.
 fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
     let unclaimed = Unclaimed {
-        listen: listen(),
+        listen: labels::listen(),
         ends_with_parent: false,
         root: PathBuf::from("/"),
         prestart,
@@ -324,20 +320,6 @@ pub(crate) fn handler(function: &FunctionResource, options: &Options) -> Option<
     own.or_else(|| {
         let runtime = options.runtimes.get(&function.spec.runtime)?;
         Some(runtime.default_handler.clone())
-    })
-}
-
-/// How the images start a runtime (contracts §1, §2).
-fn launch(function: &FunctionResource, options: &Options) -> Result<Launch, Unbuildable> {
-    let runtime = runtime(&function.spec.runtime, options)?;
-    let handler = handler(function, options);
-    let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
-    let (command, environment) = runtime.in_image(&handler);
-    Ok(Launch {
-        command,
-        handler,
-        task_root: PathBuf::from(IMAGE_TASK_ROOT),
-        environment,
     })
 }
 

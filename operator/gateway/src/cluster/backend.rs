@@ -1,8 +1,8 @@
 //! Instances as pods: claimed from the `stock` of warm pools, or else asked of the controller by the
 //! `demand`; watched in `pods`.
 //!
-//! Makes and deletes nothing itself. A pod that it claims is named in the demand. An instance that is given up leaves the demand; the
-//! controller then deletes its pod, whose supervisor drains.
+//! Makes and deletes nothing itself. A pod that it claims is named in the demand. An instance that is
+//! given up leaves the demand; the controller then deletes its pod, whose supervisor drains.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,12 +10,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_api::instance_config::{Launch, Place, compose};
+use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::Refusal;
 use pilotlight_api::{FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::wire::{Claim, ClaimedPod, InstanceConfig};
-use pilotlight_runtimes::{IMAGE_TASK_ROOT, Runtimes};
+use pilotlight_runtimes::Runtimes;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -228,20 +228,12 @@ impl PodBackend {
             let known = self.runtimes.names();
             Arc::from(format!("spec.runtime: the gateway knows {known} only"))
         })?;
-        let handler = spec.handler.clone();
-        let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
-        let (command, environment) = runtime.in_image(&handler);
-        let launch = Launch {
-            command,
-            handler,
-            task_root: IMAGE_TASK_ROOT.into(),
-            environment,
-        };
+        let launch = runtime.launch(spec.handler.clone());
         let place = Place {
             instance,
             date: &jiff::Timestamp::now().strftime("%Y/%m/%d").to_string(),
             region: &self.region,
-            listen: &format!("0.0.0.0:{}", labels::CONTROL_PORT),
+            listen: &labels::listen(),
             ends_with_parent: false,
         };
         Ok(compose(&deployment.name, spec, &launch, place))
