@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use self::code::Code;
 use crate::Options;
-use crate::reconcile::apply::{NotCreated, Writer};
+use crate::reconcile::apply::{NotCreated, Note, Writer};
 use crate::reconcile::build;
 use crate::reconcile::status::{self, Stuck, Trouble};
 use crate::steps::{self, RETRY, Steps, Telling};
@@ -406,13 +406,14 @@ impl Function {
         let event = status::event(before, &status.conditions);
         self.telling.begin();
         let (writer, function) = (context.writer.clone(), context.name.to_owned());
-        let about = resource.object_ref(&());
+        let note = event.map(|event| Note {
+            about: resource.object_ref(&()),
+            event,
+        });
         self.spawn(context.name, steps, async move {
-            let told = writer.tell(&function, &status).await;
-            match (&told, event) {
-                (Ok(()), Some(event)) => writer.note(&about, &event).await,
-                (Ok(()), None) => {}
-                (Err(error), _) => tracing::warn!(%function, %error, "a status was not written"),
+            let told = writer.tell(&function, &status, note).await;
+            if let Err(error) = &told {
+                tracing::warn!(%function, %error, "a status was not written");
             }
             let failed = told.is_err();
             What::StatusTold { status, failed }

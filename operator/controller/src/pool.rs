@@ -15,7 +15,7 @@ use pilotlight_core::stock::{self, Count, Step, Stock};
 use pilotlight_core::wire::ClaimedPod;
 
 use crate::Options;
-use crate::reconcile::apply::{NotCreated, Writer};
+use crate::reconcile::apply::{NotCreated, Note, Writer};
 use crate::reconcile::build::warm::Template;
 use crate::reconcile::status::{self, Stuck, Trouble};
 use crate::steps::{self, Steps, Telling};
@@ -270,15 +270,14 @@ impl Pool {
         };
         self.telling.begin();
         let (writer, name) = (context.writer.clone(), context.name.to_owned());
-        let about = pool.object_ref(&());
+        let note = event.map(|event| Note {
+            about: pool.object_ref(&()),
+            event,
+        });
         self.spawn(context.name, steps, async move {
-            let told = writer.tell_pool(&name, &status).await;
-            match (&told, event) {
-                (Ok(()), Some(event)) => writer.note(&about, &event).await,
-                (Ok(()), None) => {}
-                (Err(error), _) => {
-                    tracing::warn!(pool = name, %error, "a status was not written");
-                }
+            let told = writer.tell_pool(&name, &status, note).await;
+            if let Err(error) = &told {
+                tracing::warn!(pool = name, %error, "a status was not written");
             }
             let failed = told.is_err();
             What::StatusTold {

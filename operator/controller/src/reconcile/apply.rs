@@ -40,6 +40,13 @@ pub(crate) struct Writer {
     metrics: Metrics,
 }
 
+/// What is left with an object after a change of its status, for `kubectl describe`. One that is lost
+/// is no loss.
+pub(crate) struct Note {
+    pub(crate) about: ObjectReference,
+    pub(crate) event: Event,
+}
+
 /// Why a pod was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotCreated {
@@ -178,16 +185,20 @@ impl Writer {
         &self,
         function: &str,
         status: &FunctionStatus,
+        note: Option<Note>,
     ) -> Result<(), kube::Error> {
-        self.write_status(&self.functions, function, status).await
+        self.write_status(&self.functions, function, status, note)
+            .await
     }
 
     pub(crate) async fn tell_pool(
         &self,
         pool: &str,
         status: &WarmPoolStatus,
+        note: Option<Note>,
     ) -> Result<(), kube::Error> {
-        self.write_status(&self.warm_pools, pool, status).await
+        self.write_status(&self.warm_pools, pool, status, note)
+            .await
     }
 
     async fn write_status<K>(
@@ -195,6 +206,7 @@ impl Writer {
         api: &Api<K>,
         name: &str,
         status: &impl Serialize,
+        note: Option<Note>,
     ) -> Result<(), kube::Error>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
@@ -214,11 +226,14 @@ impl Writer {
                 Err(error) => Err(error),
             }
         };
-        self.step(Operation::write_status, told).await
+        self.step(Operation::write_status, told).await?;
+        if let Some(note) = note {
+            self.note(&note).await;
+        }
+        Ok(())
     }
 
-    /// Leaves a note with what it is about, for `kubectl describe`. One that is lost is no loss.
-    pub(crate) async fn note(&self, about: &ObjectReference, event: &Event) {
+    async fn note(&self, Note { about, event }: &Note) {
         let _turn = self.turn().await;
         if let Err(error) = self.events.publish(event, about).await {
             tracing::debug!(%error, "an event was not published");
