@@ -8,9 +8,7 @@ same claim made at a waiting pod by hand, a bare proxy. Figures are told, never 
 """
 
 import argparse
-import hashlib
 import http.client
-import http.server
 import io
 import json
 import os
@@ -18,7 +16,6 @@ import re
 import statistics
 import subprocess
 import tarfile
-import threading
 import time
 import uuid
 import zipfile
@@ -29,11 +26,11 @@ from pathlib import Path
 import pygal
 
 from cluster import (
-    LEASE_PORT, SOURCE, Watch, create, function, gateway, machine, percentile, plain,
-    process_of, proxy, spread, use_of,
+    LEASE_PORT, SOURCE, by_role, function, gateway, machine, measure_cold, percentile, process_of,
+    spread, use_of,
 )
-from load import own_address
-from release import FUNCTIONS, HOST, apply, await_known, get, is_ready, kubectl, parts, until
+from release import HOST, apply, await_known, get, is_ready, kubectl, until, waiting
+from web import Web
 import release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,33 +38,6 @@ BENCH = REPOSITORY / "target/release/pilotlight-bench"
 BOOTSTRAP = REPOSITORY / "examples/rust-echo/build/bootstrap"
 PHASES = ("queue", "claim", "unpack", "init", "call")
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
-POOL = "pilotlight.dev/warm-pool"
-
-
-class Web:
-    """Serves archives to the gateways."""
-
-    def __init__(self):
-        files = self.files = {}
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = files[self.path]
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def archive(self, name, content):
-        self.files[f"/{name}"] = content
-        url = f"http://{own_address(HOST)}:{self.server.server_port}/{name}"
-        return {"archive": {"url": url, "sha256": hashlib.sha256(content).hexdigest()}}
 
 
 def package():
@@ -94,16 +64,15 @@ def pool(name, **spec):
            "metadata": {"name": name}, "spec": spec})
 
 
-def waiting(name):
-    listed = get("pods", f"--selector={POOL}={name}")["items"]
-    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)]
+def ready(name):
+    return [pod for pod in waiting(name) if is_ready(pod)]
 
 
 def await_rest(name, size):
     """The pool is full, and nothing else comes or goes."""
     def rests():
         pods = get("pods")["items"]
-        return len(pods) == size == len(waiting(name))
+        return len(pods) == size == len(ready(name))
     until(rests, 120, lambda: kubectl("get", "pods,warmpools"))
 
 
@@ -122,15 +91,10 @@ class Run:
         return self.parts[name]
 
 
-class Call:
-    """A first call on a connection that is there already."""
-
-    def __init__(self, name):
-        self.client = gateway(name)
-
-    def cold(self):
-        took = self.client.call()
-        return took, self.client.timing
+def cold(name):
+    """The first call of a Function, on a connection that is there already: seconds, and its phases."""
+    client = gateway(name)
+    return client.call(), client.timing
 
 
 def phases_of(timing, took):
@@ -155,7 +119,7 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
         for warm_up in (True, False):
             for one in names[:4] if warm_up else names:
                 await_rest(name, size)
-                seconds, timing = Call(one).cold()
+                seconds, timing = cold(one)
                 if not warm_up:
                     took.append(seconds)
                     timings.append(phases_of(timing, seconds))
@@ -207,7 +171,7 @@ def measure_by_hand(samples, size):
     try:
         for _ in range(samples):
             await_rest(name, size)
-            pod = waiting(name)[0]
+            pod = ready(name)[0]
             begin = time.perf_counter()
             claim(pod, config)
             took.append(time.perf_counter() - begin)
@@ -215,34 +179,6 @@ def measure_by_hand(samples, size):
         return took
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
-
-
-def measure_misses(samples):
-    """By turns: a plain pod that becomes Ready, and a first call that no pool serves."""
-    apply(function("bench-model"))
-    await_known(["bench-model"])
-    gateway("bench-model").call()
-    [model] = get("pods", "--selector=pilotlight.dev/function=bench-model")["items"]
-    names = [f"bench-miss-{number}" for number in range(samples)]
-    apply(*map(function, names))
-    await_known(names)
-    watch, (process, port) = Watch(), proxy()
-    bare, missed = [], []
-    try:
-        for number, name in enumerate(names):
-            begin = time.perf_counter()
-            create(port, f"/api/v1/namespaces/{FUNCTIONS}/pods", plain(model, f"bench-plain-{number}"))
-            bare.append(watch.await_ready(f"bench-plain-{number}") - begin)
-            missed.append(Call(name).cold()[0])
-        return bare, missed
-    finally:
-        for ended in (watch.process, process):
-            ended.terminate()
-            ended.wait()
-        kubectl("delete", "function", "bench-model", *names)
-        kubectl("delete", "pod", "--ignore-not-found", "--grace-period=1",
-                *[f"bench-plain-{number}" for number in range(samples)])
         until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
 
@@ -257,7 +193,7 @@ def measure_burst(calls, size):
     await_known([name])
     try:
         await_rest(name, size)
-        before = {pod["metadata"]["name"] for pod in waiting(name)}
+        before = {pod["metadata"]["name"] for pod in ready(name)}
 
         def one(_):
             connection = http.client.HTTPConnection(HOST, 80, timeout=90)
@@ -301,18 +237,18 @@ def measure_warm(code, instances, rounds, seconds):
     await_known([name])
     path = f"/2015-03-31/functions/{name}/invocations"
 
-    def ready():
+    def up():
         listed = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
         return [pod for pod in listed if is_ready(pod)]
 
-    until(lambda: len(ready()) == instances, 60, lambda: kubectl("get", "pods"))
-    upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in ready()]
+    until(lambda: len(up()) == instances, 60, lambda: kubectl("get", "pods"))
+    upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in up()]
     bare = subprocess.Popen([BENCH, "proxy", *upstreams], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, text=True)
     rows = {"bare proxy": [], "pilotlight": []}
     try:
         at = bare.stdout.readline().split()[-1]
-        owner = owner_of(name)
+        owner = f"{by_role(name)['owner']}:8080"
         ways = {"bare proxy": (at, "/lease", f"--lease={ARN}{name}"), "pilotlight": (owner, path)}
         # Half of what the bare proxy takes before calls begin to queue.
         closed = subprocess.run([BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
@@ -331,24 +267,13 @@ def measure_warm(code, instances, rounds, seconds):
         kubectl("delete", "function", name)
 
 
-def owner_of(name):
-    for pod in parts("gateway"):
-        ip = pod["status"]["podIP"]
-        connection = http.client.HTTPConnection(ip, 8080, timeout=5)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        if re.search(rf'^pilotlight_instances{{function="{name}",state="idle"}} [1-9]', text, re.M):
-            return f"{ip}:8080"
-    raise SystemExit(f"no gateway has instances of {name}")
-
-
 def measure_waiting(seconds):
     """What a supervisor takes that waits for its claim."""
     name = "bench-waits"
     pool(name, runtime="python3.11", size=2)
     try:
         await_rest(name, 2)
-        folders = [process_of(pod, "pilotlight-supe") for pod in waiting(name)]
+        folders = [process_of(pod, "pilotlight-supe") for pod in ready(name)]
         before = [use_of(folder) for folder in folders]
         time.sleep(seconds)
         after = [use_of(folder) for folder in folders]
@@ -475,10 +400,10 @@ def main():
     options = parser.parse_args()
     # Room for the burst: processors are what the nodes of one machine lack.
     release.install("--set=gateway.resources.requests.cpu=20m", "--set=controller.resources.requests.cpu=10m")
-    web, run = Web(), Run(options.resume)
-    echo, size = web.archive("echo.tar.gz", bootstrap()), options.pool
+    web, run = Web(HOST), Run(options.resume)
+    echo, size = web.archive("/echo.tar.gz", bootstrap()), options.pool
     hello = {"inline": {"lambda_function.py": SOURCE}}
-    package_code = web.archive("package.zip", package())
+    package_code = web.archive("/package.zip", package())
     kinds = {
         "Python hello": ("hello", "python3.11", hello, options.hits),
         "Python, 20 MB package": ("package", "python3.11", package_code, options.others),
@@ -487,7 +412,7 @@ def main():
     hits = {kind: run.part(kind, measure_hits, *what, size) for kind, what in kinds.items()}
     hits = {kind: (milliseconds(took), timings) for kind, (took, timings) in hits.items()}
     by_hand = milliseconds(run.part("by hand", measure_by_hand, options.others, size))
-    bare, missed = map(milliseconds, run.part("misses", measure_misses, 20))
+    bare, missed = map(milliseconds, run.part("misses", measure_cold, 20))
     burst = run.part("burst", measure_burst, options.burst, size)
     unclaimed = run.part("waiting", measure_waiting, options.seconds)
     warm = run.part("warm", measure_warm, echo, options.instances, options.rounds, 5)

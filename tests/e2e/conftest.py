@@ -8,9 +8,7 @@ from botocore.config import Config
 
 import release
 from load import Journal, own_address
-from release import ENDPOINT, HOST, apply, await_known, get, is_ready, kubectl, until
-
-POOL = "pilotlight.dev/warm-pool"
+from release import ENDPOINT, HOST, apply, await_known, get, is_ready, kubectl, until, waiting
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,11 +89,6 @@ def pods(name):
 
 def status(name):
     return get("function", name).get("status", {})
-
-
-def waiting(pool):
-    listed = get("pods", f"--selector={POOL}={pool}")["items"]
-    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
 
 
 def names(listed):

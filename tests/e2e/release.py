@@ -21,6 +21,7 @@ CHART = Path(os.environ.get("PILOTLIGHT_CHART", REPOSITORY / "charts/pilotlight"
 IMAGES = "pilotlight.test"
 VERSION = "0.1.0"
 RUNTIMES = ("python3.11", "custom")
+POOL = "pilotlight.dev/warm-pool"  # the label of its unclaimed pods
 
 
 def run(*command, **options):
@@ -86,6 +87,12 @@ def parts(component):
     """The pods of `controller` or `gateway` that are not on their way out."""
     listed = get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)
     return [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+
+def waiting(pool):
+    """The unclaimed pods of a warm pool that are not on their way out."""
+    listed = get("pods", f"--selector={POOL}={pool}")["items"]
+    return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
 
 
 def is_ready(pod):

@@ -1,19 +1,16 @@
 """Code from archives: fetched once by the gateway, brought to each instance."""
 
-import hashlib
-import http.server
 import io
 import json
 import tarfile
-import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
 from conftest import pods
-from load import own_address
 from release import HOST, until
+from web import Web
 
 HANDLER = """
 import os, time, uuid
@@ -45,38 +42,15 @@ def tarred(files):
 
 @pytest.fixture
 def web():
-    """Serves what is put into `files`; `asked` lists the requests."""
-    files, asked = {}, []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            body = files.get(self.path)
-            self.send_response(200 if body else 404)
-            self.send_header("content-length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    server.files, server.asked = files, asked
-    server.at = f"http://{own_address(HOST)}:{server.server_port}"
-    yield server
-    server.shutdown()
-
-
-def archive(web, path, content):
-    web.files[path] = content
-    return {"archive": {"url": web.at + path, "sha256": hashlib.sha256(content).hexdigest()}}
+    served = Web(HOST)
+    yield served
+    served.close()
 
 
 def test_instances_run_the_code_of_an_archive_that_is_fetched_once(web, function, invoke):
     files = {"lambda_function.py": HANDLER, "library/__init__.py": "",
              "library/greeting.py": "text = 'from an archive'"}
-    name = function("e2e-zip", "", code=archive(web, "/code.zip", zipped(files)), timeout=30)
+    name = function("e2e-zip", "", code=web.archive("/code.zip", zipped(files)), timeout=30)
     with ThreadPoolExecutor(3) as threads:
         answers = list(threads.map(lambda _: invoke(name, {"seconds": 2})["Body"], range(3)))
     assert {answer["greeting"] for answer in answers} == {"from an archive"}
@@ -95,7 +69,7 @@ while :; do
   curl -s -o /dev/null -d '"from a tar"' "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/$id/response"
 done
 """
-    code = archive(web, "/code.tar.gz", tarred({"bootstrap": bootstrap}))
+    code = web.archive("/code.tar.gz", tarred({"bootstrap": bootstrap}))
     name = function("e2e-tar", "", runtime="custom", code=code)
     assert invoke(name, {})["Body"] == "from a tar"
 
@@ -105,11 +79,11 @@ def test_layers_lie_under_opt_a_later_one_over_an_earlier_one(web, function, inv
     below = {"python/shop.py": "WORD = 'covered'",
              "python/lib/python3.11/site-packages/deep.py": "WORD = ' layer'"}
     above = {"python/shop.py": "WORD = 'from the'"}
-    layers = [archive(web, f"/{name}.zip", zipped(files))["archive"]
+    layers = [web.archive(f"/{name}.zip", zipped(files))["archive"]
               for name, files in {"below": below, "above": above}.items()]
     for name, code in {
         "e2e-layers": {"inline": {"lambda_function.py": source}},
-        "e2e-layers-archive": archive(web, "/code.zip", zipped({"lambda_function.py": source})),
+        "e2e-layers-archive": web.archive("/code.zip", zipped({"lambda_function.py": source})),
     }.items():
         function(name, "", code=code, layers=layers)
         assert invoke(name, {})["Body"] == "from the layer"
@@ -127,7 +101,7 @@ def test_a_layer_that_is_not_there_fails_the_call_and_is_named(web, function, cl
 
 
 def test_an_archive_that_is_not_what_the_manifest_says_fails_the_call(web, function, client):
-    code = archive(web, "/code.zip", zipped({"lambda_function.py": HANDLER}))
+    code = web.archive("/code.zip", zipped({"lambda_function.py": HANDLER}))
     expected, code["archive"]["sha256"] = code["archive"]["sha256"], "0" * 64
     name = function("e2e-wrong", "", code=code)
     with pytest.raises(ClientError) as refused:
@@ -141,7 +115,7 @@ def test_an_archive_that_is_not_what_the_manifest_says_fails_the_call(web, funct
 def test_an_update_of_the_archive_replaces_the_instances(web, function, invoke):
     def code(text):
         source = f"def lambda_handler(event, context): return {json.dumps(text)}"
-        return archive(web, f"/{text}.zip", zipped({"lambda_function.py": source}))
+        return web.archive(f"/{text}.zip", zipped({"lambda_function.py": source}))
 
     name = function("e2e-updated", "", code=code("old"))
     assert invoke(name, {})["Body"] == "old"

@@ -8,8 +8,10 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import POOL, is_full, names, pods, status, waiting
-from release import FUNCTIONS, apply, await_known, gateways, get, is_ready, kubectl, until
+from conftest import is_full, names, pods, status
+from release import (
+    FUNCTIONS, POOL, apply, await_known, gateways, get, is_ready, kubectl, until, waiting,
+)
 
 HANDLER = """
 import os, time, uuid

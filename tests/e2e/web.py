@@ -1,0 +1,38 @@
+"""Serves archives from the cluster's client network to the gateways."""
+
+import hashlib
+import http.server
+import threading
+
+from load import own_address
+
+
+class Web:
+    """Serves what is put into `files`; `asked` lists the requests."""
+
+    def __init__(self, host):
+        files, asked = self.files, self.asked = {}, []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                body = files.get(self.path)
+                self.send_response(200 if body else 404)
+                self.send_header("content-length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.at = f"http://{own_address(host)}:{self._server.server_port}"
+
+    def archive(self, path, content):
+        """The `code` of a Function whose archive this is."""
+        self.files[path] = content
+        return {"archive": {"url": self.at + path, "sha256": hashlib.sha256(content).hexdigest()}}
+
+    def close(self):
+        self._server.shutdown()
