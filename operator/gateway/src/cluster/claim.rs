@@ -27,6 +27,9 @@ use crate::instance;
 /// For a connection: whoever waits for its claim has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Of code that is sent: each piece is a way to another thread and back.
+const PIECE: usize = 256 * 1024;
+
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whether an instance has been claimed, by whomever.
@@ -98,7 +101,7 @@ async fn send(
             Tar::File(path) => {
                 let file = tokio::fs::File::open(path).await?;
                 length += file.metadata().await?.len();
-                body.chain(ReaderStream::new(file)).boxed()
+                body.chain(ReaderStream::with_capacity(file, PIECE)).boxed()
             }
         };
     }
