@@ -233,7 +233,7 @@ def measure_warm(code, instances, rounds, seconds):
     same instances."""
     name = "bench-echo"
     apply({**function(name), "spec": {"runtime": "custom", "code": code,
-           "concurrency": {"provisioned": instances}}})
+           "concurrency": {"provisioned": instances, "reserved": instances}}})
     await_known([name])
     path = f"/2015-03-31/functions/{name}/invocations"
 
@@ -299,7 +299,7 @@ def draw(hits, folder):
     bars.x_labels = list(hits)
     for phase in PHASES:
         bars.add(phase, [round(medians(timings)[phase], 2) for _, timings in hits.values()])
-    (folder / "benchmarks-pool-phases.svg").write_bytes(bars.render())
+    (folder / "benchmarks-pool-phases.svg").write_text(bars.render())
 
 
 def draw_shares(rows, folder):
@@ -310,7 +310,7 @@ def draw_shares(rows, folder):
         values = sorted(values)
         lines.add(name, [(value, (place + 1) / len(values)) for place, value in enumerate(values)
                          if value <= 60])
-    (folder / "benchmarks-pool.svg").write_bytes(lines.render())
+    (folder / "benchmarks-pool.svg").write_text(lines.render())
 
 
 def cold_rows(hits, by_hand, bare, missed):
