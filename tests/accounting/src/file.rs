@@ -1,0 +1,51 @@
+//! Records in files: a line each, written whole, and read back though the last may be torn.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pilotlight_accounting::record::Record;
+
+/// A file that lines are appended to, from any task.
+#[derive(Debug)]
+pub(crate) struct Journal(File);
+
+impl Journal {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Journal(file.with_context(|| path.display().to_string())?))
+    }
+
+    pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        (&self.0).write_all(&line)
+    }
+}
+
+/// The records of a folder's `*.jsonl`.
+pub(crate) fn read(folder: &Path) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let mut files = std::fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    files.sort();
+    for path in files {
+        let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let whole = text
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
+            if !line.is_empty() {
+                let record = serde_json::from_slice(line);
+                let place = || format!("{}:{}", path.display(), number + 1);
+                records.push(record.with_context(place)?);
+            }
+        }
+    }
+    Ok(records)
+}

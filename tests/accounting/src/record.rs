@@ -1,0 +1,121 @@
+//! What is written of a run, a JSON object a line. README.md lists the records.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds of any one clock.
+pub type At = u64;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "camelCase")]
+pub enum Record {
+    /// A client sends an invocation.
+    Sent {
+        at: At,
+        id: String,
+        function: String,
+    },
+    /// What it was told.
+    Answered {
+        at: At,
+        id: String,
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// A handler begins with an event.
+    Began {
+        at: At,
+        id: String,
+        instance: String,
+    },
+    /// It is about to answer.
+    Ended {
+        at: At,
+        id: String,
+        instance: String,
+    },
+    /// How many instances a function has.
+    Instances {
+        at: At,
+        function: String,
+        live: usize,
+        limit: usize,
+    },
+    /// Something that should have gone by the end.
+    Left { at: At, what: String },
+    /// From now on callers may be told `allows` because of it.
+    Fault {
+        at: At,
+        fault: String,
+        allows: Vec<String>,
+    },
+    /// Its effects have gone.
+    Over { at: At, fault: String },
+}
+
+/// What a caller was told of its invocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "camelCase")]
+pub enum Outcome {
+    Success {
+        answer: String,
+    },
+    /// The function's own error, or its runtime's.
+    FunctionError {
+        kind: String,
+        message: String,
+    },
+    /// The Invoke API's error.
+    Error {
+        kind: String,
+        message: String,
+    },
+    /// The connection broke under the invocation.
+    Broken {
+        message: String,
+    },
+    /// No connection was made, or the invocation provably never left.
+    NotSent {
+        message: String,
+    },
+}
+
+/// The Invoke API's only error of an invocation that may have taken effect.
+const MAY_HAVE_RUN: &str = "ServiceException";
+
+impl Outcome {
+    /// How a fault's `allows` names it.
+    pub fn kind(&self) -> &str {
+        match self {
+            Outcome::Success { .. } => "success",
+            Outcome::FunctionError { kind, .. } | Outcome::Error { kind, .. } => kind,
+            Outcome::Broken { .. } => "broken",
+            Outcome::NotSent { .. } => "notSent",
+        }
+    }
+
+    pub fn message(&self) -> &str {
+        match self {
+            Outcome::Success { .. } => "",
+            Outcome::FunctionError { message, .. }
+            | Outcome::Error { message, .. }
+            | Outcome::Broken { message }
+            | Outcome::NotSent { message } => message,
+        }
+    }
+
+    /// It promises that the handler never began.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Outcome::Error { kind, .. } => kind != MAY_HAVE_RUN,
+            Outcome::NotSent { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+pub fn now() -> At {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
