@@ -9,42 +9,44 @@ use std::fmt;
 
 use crate::record::{At, Outcome, Record};
 
-/// What has been told so far.
+/// What has been told so far. The moments put it in order, not the order in which it is told.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     calls: BTreeMap<String, Call>,
-    /// In the order in which they were told.
-    runs: Vec<Run>,
-    faults: Vec<Fault>,
-    found: Vec<Violation>,
+    faults: BTreeMap<String, Fault>,
+    /// When processes of an instance went.
+    gone: BTreeMap<String, Vec<At>>,
     most: BTreeMap<String, usize>,
+    found: Vec<Violation>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Call {
-    sent: Option<(At, String)>,
+    sent: Option<At>,
     answers: Vec<(At, Outcome)>,
-    runs: Vec<usize>,
+    began: Vec<(At, String)>,
+    ended: Vec<(At, String)>,
 }
 
-#[derive(Clone, Debug)]
-struct Run {
-    id: String,
-    instance: String,
+#[derive(Clone, Debug, Default)]
+struct Fault {
+    began: Vec<(At, Vec<String>)>,
+    over: Vec<At>,
+}
+
+/// One time that a handler had an invocation.
+#[derive(Clone, Copy, Debug)]
+struct Run<'a> {
+    id: &'a str,
+    instance: &'a str,
     began: At,
     ended: Option<At>,
-}
-
-#[derive(Clone, Debug)]
-struct Fault {
-    name: String,
-    allows: Vec<String>,
-    from: At,
-    over: Option<At>,
+    /// The answer that may tell of its failure.
+    answered: Option<At>,
 }
 
 /// A broken rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Violation {
     Lost {
         id: String,
@@ -109,110 +111,110 @@ pub struct Verdict {
 impl Account {
     pub fn add(&mut self, record: Record) {
         match record {
-            Record::Sent { at, id, function } => {
-                self.calls.entry(id).or_default().sent = Some((at, function));
-            }
-            Record::Answered { at, id, outcome } => {
-                self.calls
-                    .entry(id)
-                    .or_default()
-                    .answers
-                    .push((at, outcome));
-            }
-            Record::Began { at, id, instance } => {
-                let call = self.calls.entry(id.clone()).or_default();
-                call.runs.push(self.runs.len());
-                self.runs.push(Run {
-                    id,
-                    instance,
-                    began: at,
-                    ended: None,
-                });
-            }
-            Record::Ended { at, id, instance } => {
-                let runs = self.calls.get(&id).map_or(&[][..], |call| &call.runs);
-                let open = runs.iter().find(|run| {
-                    self.runs[**run].instance == instance && self.runs[**run].ended.is_none()
-                });
-                if let Some(run) = open {
-                    self.runs[*run].ended = Some(at);
-                }
-            }
+            Record::Sent {
+                at,
+                id,
+                function: _,
+            } => self.call(id).sent = Some(at),
+            Record::Answered { at, id, outcome } => self.call(id).answers.push((at, outcome)),
+            Record::Began { at, id, instance } => self.call(id).began.push((at, instance)),
+            Record::Ended { at, id, instance } => self.call(id).ended.push((at, instance)),
+            Record::Gone { at, instance } => self.gone.entry(instance).or_default().push(at),
             Record::Instances {
                 at,
                 function,
                 live,
                 limit,
-            } => {
-                let most = self.most.entry(function.clone()).or_default();
-                *most = live.max(*most);
-                if live > limit {
-                    self.found.push(Violation::TooManyInstances {
-                        function,
-                        at,
-                        live,
-                        limit,
-                    });
-                }
-            }
+            } => self.count(at, function, live, limit),
             Record::Left { what, .. } => self.found.push(Violation::LeftBehind { what }),
-            Record::Fault { at, fault, allows } => self.faults.push(Fault {
-                name: fault,
-                allows,
-                from: at,
-                over: None,
-            }),
-            Record::Over { at, fault } => {
-                let open = |known: &&mut Fault| known.name == fault && known.over.is_none();
-                if let Some(known) = self.faults.iter_mut().find(open) {
-                    known.over = Some(at);
-                }
+            Record::Fault { at, fault, allows } => {
+                self.faults
+                    .entry(fault)
+                    .or_default()
+                    .began
+                    .push((at, allows));
             }
+            Record::Over { at, fault } => self.faults.entry(fault).or_default().over.push(at),
+        }
+    }
+
+    fn call(&mut self, id: String) -> &mut Call {
+        self.calls.entry(id).or_default()
+    }
+
+    fn count(&mut self, at: At, function: String, live: usize, limit: usize) {
+        match self.most.get_mut(&function) {
+            Some(most) => *most = live.max(*most),
+            None => drop(self.most.insert(function.clone(), live)),
+        }
+        if live > limit {
+            self.found.push(Violation::TooManyInstances {
+                function,
+                at,
+                live,
+                limit,
+            });
         }
     }
 
     pub fn verdict(mut self) -> Verdict {
+        self.put_in_order();
         let mut verdict = Verdict {
             violations: std::mem::take(&mut self.found),
             instances: std::mem::take(&mut self.most),
             ..Verdict::default()
         };
+        let mut all_runs = Vec::new();
         for (id, call) in &self.calls {
             verdict.sent += usize::from(call.sent.is_some());
-            verdict.executed += usize::from(!call.runs.is_empty());
+            verdict.executed += usize::from(!call.began.is_empty());
             for (_, outcome) in &call.answers {
-                *verdict
-                    .outcomes
-                    .entry(outcome.kind().to_owned())
-                    .or_default() += 1;
+                let outcomes = &mut verdict.outcomes;
+                *outcomes.entry(outcome.kind().to_owned()).or_default() += 1;
             }
-            self.judge(id, call, &mut verdict.violations);
+            let runs = runs(id, call);
+            self.judge(id, call, &runs, &mut verdict.violations);
+            all_runs.extend(runs);
         }
-        self.overlaps(&mut verdict.violations);
+        self.overlaps(all_runs, &mut verdict.violations);
+        verdict.violations.sort();
         verdict
     }
 
-    fn judge(&self, id: &str, call: &Call, found: &mut Vec<Violation>) {
+    fn put_in_order(&mut self) {
+        for call in self.calls.values_mut() {
+            call.began.sort();
+            call.ended.sort();
+        }
+        for fault in self.faults.values_mut() {
+            fault.began.sort();
+            fault.over.sort();
+        }
+        self.gone.values_mut().for_each(|moments| moments.sort());
+    }
+
+    fn judge(&self, id: &str, call: &Call, runs: &[Run<'_>], found: &mut Vec<Violation>) {
         let id = id.to_owned();
-        let Some((sent, _)) = call.sent else {
+        let Some(sent) = call.sent else {
             return found.push(Violation::NeverSent { id });
         };
-        if call.runs.len() > 1 {
-            let instances = call.runs.iter().map(|run| self.runs[*run].instance.clone());
-            found.push(Violation::ExecutedTwice {
-                id: id.clone(),
-                instances: instances.collect(),
-            });
+        if runs.len() > 1 {
+            let instances = runs.iter().map(|run| run.instance.to_owned()).collect();
+            let id = id.clone();
+            found.push(Violation::ExecutedTwice { id, instances });
         }
         let (at, outcome) = match &call.answers[..] {
             [] => return found.push(Violation::Lost { id }),
-            [one] => one,
+            [(at, outcome)] => (*at, outcome),
             _ => return found.push(Violation::AnsweredTwice { id }),
         };
         if let Outcome::Success { answer } = outcome {
-            if call.runs.is_empty() {
+            if runs.is_empty() {
                 found.push(Violation::SucceededButNotExecuted { id: id.clone() });
-            } else if call.runs.iter().all(|run| self.runs[*run].ended.is_none()) {
+            } else if !runs
+                .iter()
+                .any(|run| run.ended.is_some_and(|end| end <= at))
+            {
                 found.push(Violation::SuccessWithoutEnd { id: id.clone() });
             }
             if *answer != id {
@@ -222,13 +224,11 @@ impl Account {
             return;
         }
         let kind = outcome.kind().to_owned();
-        if outcome.is_refusal() && !call.runs.is_empty() {
-            found.push(Violation::RefusedButExecuted {
-                id: id.clone(),
-                kind: kind.clone(),
-            });
+        if outcome.is_refusal() && !runs.is_empty() {
+            let (id, kind) = (id.clone(), kind.clone());
+            found.push(Violation::RefusedButExecuted { id, kind });
         }
-        if !self.is_explained(&kind, sent, *at) {
+        if !self.is_explained(&kind, sent, at) {
             let message = outcome.message().to_owned();
             found.push(Violation::Unexplained { id, kind, message });
         }
@@ -236,37 +236,95 @@ impl Account {
 
     /// Whether a fault that allows it was there at some time of the invocation's.
     fn is_explained(&self, kind: &str, sent: At, answered: At) -> bool {
-        self.faults.iter().any(|fault| {
-            fault.from <= answered
-                && fault.over.is_none_or(|over| sent <= over)
-                && fault.allows.iter().any(|allowed| allowed == kind)
+        self.faults.values().any(|fault| {
+            let times = fault.began.iter().enumerate();
+            let mut times = times.map(|(time, began)| (began, fault.over.get(time)));
+            times.any(|((from, allows), over)| {
+                *from <= answered
+                    && over.is_none_or(|over| sent <= *over)
+                    && allows.iter().any(|allowed| allowed == kind)
+            })
         })
     }
 
-    fn overlaps(&self, found: &mut Vec<Violation>) {
-        let mut inside: BTreeMap<&str, &Run> = BTreeMap::new();
-        let mut runs: Vec<&Run> = self.runs.iter().collect();
+    fn overlaps<'a>(&self, mut runs: Vec<Run<'a>>, found: &mut Vec<Violation>) {
+        let mut inside: BTreeMap<&'a str, Run<'a>> = BTreeMap::new();
         runs.sort_by_key(|run| run.began);
         for run in runs {
-            if let Some(before) = inside.insert(&run.instance, run)
+            if let Some(before) = inside.insert(run.instance, run)
                 && self.end(before).is_none_or(|end| end > run.began)
             {
                 found.push(Violation::Overlapped {
-                    instance: run.instance.clone(),
-                    first: before.id.clone(),
-                    second: run.id.clone(),
+                    instance: run.instance.to_owned(),
+                    first: before.id.to_owned(),
+                    second: run.id.to_owned(),
                 });
             }
         }
     }
 
-    /// When an event left its instance: its end, or the answer that tells of its failure.
-    fn end(&self, run: &Run) -> Option<At> {
-        run.ended.or_else(|| {
-            let answers = &self.calls.get(&run.id)?.answers;
-            answers.iter().map(|(at, _)| *at).min()
-        })
+    /// When an event left its instance: its end, that of its process, or the answer that tells of
+    /// its failure.
+    fn end(&self, run: Run<'_>) -> Option<At> {
+        let gone = || {
+            let gone = self.gone.get(run.instance)?;
+            gone.get(gone.partition_point(|at| *at < run.began))
+                .copied()
+        };
+        run.ended.or_else(gone).or(run.answered)
     }
+}
+
+/// The times that a call was run, each beginning with the end that belongs to it.
+fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
+    let mut ended: Vec<&(At, String)> = call.ended.iter().collect();
+    let began = call.began.iter().map(|(began, instance)| {
+        let place = ended.iter().position(|(_, inside)| inside == instance);
+        Run {
+            id,
+            instance,
+            began: *began,
+            ended: place.map(|place| ended.remove(place).0),
+            answered: call.answers.iter().map(|(at, _)| *at).min(),
+        }
+    });
+    began.collect()
+}
+
+impl Violation {
+    /// Of the rule that is broken.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Violation::Lost { .. } => "Lost",
+            Violation::AnsweredTwice { .. } => "AnsweredTwice",
+            Violation::NeverSent { .. } => "NeverSent",
+            Violation::ExecutedTwice { .. } => "ExecutedTwice",
+            Violation::Overlapped { .. } => "Overlapped",
+            Violation::RefusedButExecuted { .. } => "RefusedButExecuted",
+            Violation::SucceededButNotExecuted { .. } => "SucceededButNotExecuted",
+            Violation::SuccessWithoutEnd { .. } => "SuccessWithoutEnd",
+            Violation::WrongAnswer { .. } => "WrongAnswer",
+            Violation::Unexplained { .. } => "Unexplained",
+            Violation::TooManyInstances { .. } => "TooManyInstances",
+            Violation::LeftBehind { .. } => "LeftBehind",
+        }
+    }
+
+    /// All names.
+    pub const NAMES: [&str; 12] = [
+        "Lost",
+        "AnsweredTwice",
+        "NeverSent",
+        "ExecutedTwice",
+        "Overlapped",
+        "RefusedButExecuted",
+        "SucceededButNotExecuted",
+        "SuccessWithoutEnd",
+        "WrongAnswer",
+        "Unexplained",
+        "TooManyInstances",
+        "LeftBehind",
+    ];
 }
 
 impl fmt::Display for Violation {
@@ -312,3 +370,6 @@ impl fmt::Display for Violation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,8 @@ pub enum Record {
         id: String,
         instance: String,
     },
+    /// The instance, or the process in it, has gone: what ran in it has ended without an answer.
+    Gone { at: At, instance: String },
     /// How many instances a function has.
     Instances {
         at: At,

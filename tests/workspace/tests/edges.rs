@@ -133,6 +133,13 @@ fn the_supervisor_knows_neither_the_cluster_nor_the_manifest() {
 }
 
 #[test]
+fn the_account_knows_nothing_of_what_is_held_against_it() {
+    let graph = Graph::read();
+    let mut reach = graph.reach("pilotlight-accounting").into_iter();
+    assert_eq!(reach.find(|name| name.starts_with("pilotlight")), None);
+}
+
+#[test]
 fn a_forbidden_edge_would_be_seen() {
     assert!(Graph::read().reach("pilotlight-gateway").contains("tokio"));
 }

@@ -1,0 +1,61 @@
+//! `pilotlight-accounting check` on folders with what a run may leave.
+
+use std::path::Path;
+use std::process::Command;
+
+const SENT: &str = r#"{"record":"sent","at":10,"id":"a","function":"f"}"#;
+const BEGAN: &str = r#"{"record":"began","at":20,"id":"a","instance":"i"}"#;
+const ENDED: &str = r#"{"record":"ended","at":30,"id":"a","instance":"i"}"#;
+const ANSWERED: &str = r#"{"record":"answered","at":40,"id":"a","outcome":"success","answer":"a"}"#;
+
+fn check(folder: &Path) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_pilotlight-accounting");
+    let done = Command::new(program).arg("check").arg(folder).output();
+    let done = done.expect("it starts");
+    let words = [done.stdout, done.stderr].concat();
+    (done.status.code(), String::from_utf8(words).expect("text"))
+}
+
+fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    }
+    folder
+}
+
+#[test]
+fn the_records_of_several_files_make_one_account() {
+    // The handlers' file is read before the client's.
+    let files = [
+        ("handlers.jsonl", format!("{BEGAN}\n{ENDED}\n")),
+        ("load.jsonl", format!("{SENT}\n{ANSWERED}\n")),
+        ("notes.txt", "no records".to_owned()),
+    ];
+    let (code, words) = check(folder(&files).path());
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("1 sent, 1 executed"), "{words}");
+    assert!(words.contains("0 rules broken"), "{words}");
+}
+
+#[test]
+fn a_broken_rule_is_told_and_fails() {
+    let files = [("load.jsonl", format!("{SENT}\n"))];
+    let (code, words) = check(folder(&files).path());
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("lost: a was never answered"), "{words}");
+}
+
+#[test]
+fn only_a_last_line_may_be_torn() {
+    let torn = &ANSWERED[..30];
+    let files = [(
+        "load.jsonl",
+        format!("{SENT}\n{ANSWERED}\n{BEGAN}\n{ENDED}\n{torn}"),
+    )];
+    let (code, words) = check(folder(&files).path());
+    assert_eq!(code, Some(0), "{words}");
+    let files = [("load.jsonl", format!("{SENT}\n{torn}\n{ANSWERED}\n"))];
+    let (code, words) = check(folder(&files).path());
+    assert!(code != Some(0) && words.contains("load.jsonl:2"), "{words}");
+}
