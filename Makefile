@@ -105,7 +105,7 @@ crds: ## write the custom resource definitions from their source
 	done
 
 .PHONY: test-cluster
-test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, and functions in pods
+test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, functions in pods, chaos
 	@tests/cluster/stages begin
 	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
@@ -119,7 +119,26 @@ test-cluster: build $(VENV)/ready tests/sdk/node/node_modules ## a real cluster:
 	$(STAGE) "images" -- $(VENV)/bin/pytest tests/images; \
 	$(STAGE) "boto3" -- $(INSIDE) tests/e2e/serve $(VENV)/bin/pytest tests/sdk/python; \
 	$(STAGE) "JavaScript SDK" -- $(INSIDE) tests/e2e/serve npm --prefix tests/sdk/node test; \
-	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e
+	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e; \
+	$(STAGE) "chaos" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos
+
+.PHONY: chaos
+chaos: build accounting $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for half an hour; writes docs/reliability.*
+	tests/cluster/cluster build
+	runtime-image/build archives custom pilotlight python3.11
+	@trap 'tests/cluster/cluster down' EXIT; set -e; \
+	tests/cluster/cluster up --nodes 2; \
+	tests/cluster/cluster load $(patsubst %,target/images/%.tar,custom pilotlight python3.11); \
+	test ! -d target/previous || tests/cluster/cluster load target/previous/source/target/images/*.tar; \
+	$(INSIDE) $(BENCH_VENV)/bin/python tests/chaos/run.py $(CHAOS)
+
+.PHONY: previous
+previous: ## programs, images and chart of the commit REF, for `make chaos` to upgrade from
+	tests/chaos/previous $(REF)
+
+.PHONY: accounting
+accounting: ## the load, the journal and the checker of tests/chaos
+	cargo build --locked --release -p pilotlight-accounting
 
 .PHONY: bench-cluster
 bench-cluster: build examples $(BENCH_VENV)/ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*

@@ -64,19 +64,19 @@ def until(condition, seconds, what):
     return value
 
 
-def install(*settings):
+def install(*settings, chart=CHART, version=VERSION):
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}})
     run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
-    run("helm", "upgrade", "--install", RELEASE, CHART,
+    run("helm", "upgrade", "--install", RELEASE, chart,
         f"--namespace={SYSTEM}", "--create-namespace", "--wait", "--timeout=120s",
-        f"--set=functionNamespace={FUNCTIONS}",
-        f"--set=image={IMAGES}/pilotlight:{VERSION}", *map(image_of, RUNTIMES), *settings)
+        f"--set=functionNamespace={FUNCTIONS}", f"--set=image={IMAGES}/pilotlight:{version}",
+        *(image_of(runtime, version) for runtime in RUNTIMES), *settings)
 
 
-def image_of(runtime):
+def image_of(runtime, version=VERSION):
     """The setting for its image; helm takes dots of its name for levels."""
     key = runtime.replace(".", "\\.")
-    return f"--set=runtimeImages.{key}={IMAGES}/{runtime}:{VERSION}"
+    return f"--set=runtimeImages.{key}={IMAGES}/{runtime}:{version}"
 
 
 def uninstall():

@@ -16,13 +16,24 @@ pub struct Account {
     faults: BTreeMap<String, Fault>,
     /// When processes of an instance went.
     gone: BTreeMap<String, Vec<At>>,
-    most: BTreeMap<String, usize>,
+    counts: BTreeMap<String, Vec<Count>>,
+    queues: BTreeMap<String, usize>,
+    /// For so long a function may have more instances than its limit: those that are on their way out.
+    grace: At,
     found: Vec<Violation>,
+}
+
+/// A function's instances, from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Count {
+    at: At,
+    live: usize,
+    limit: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Call {
-    sent: Option<At>,
+    sent: Option<(At, String)>,
     answers: Vec<(At, Outcome)>,
     began: Vec<(At, String)>,
     ended: Vec<(At, String)>,
@@ -91,6 +102,12 @@ pub enum Violation {
         live: usize,
         limit: usize,
     },
+    TooManyAtOnce {
+        function: String,
+        at: At,
+        running: usize,
+        limit: usize,
+    },
     LeftBehind {
         what: String,
     },
@@ -108,14 +125,21 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
 }
 
+/// Refused, as more are at work or wait already than the function may have instances.
+const THROTTLED: &str = "TooManyRequestsException";
+
 impl Account {
+    /// Where pods take some time to go.
+    pub fn with_grace(grace: At) -> Self {
+        Account {
+            grace,
+            ..Account::default()
+        }
+    }
+
     pub fn add(&mut self, record: Record) {
         match record {
-            Record::Sent {
-                at,
-                id,
-                function: _,
-            } => self.call(id).sent = Some(at),
+            Record::Sent { at, id, function } => self.call(id).sent = Some((at, function)),
             Record::Answered { at, id, outcome } => self.call(id).answers.push((at, outcome)),
             Record::Began { at, id, instance } => self.call(id).began.push((at, instance)),
             Record::Ended { at, id, instance } => self.call(id).ended.push((at, instance)),
@@ -125,7 +149,11 @@ impl Account {
                 function,
                 live,
                 limit,
-            } => self.count(at, function, live, limit),
+            } => {
+                let counts = self.counts.entry(function).or_default();
+                counts.push(Count { at, live, limit });
+            }
+            Record::Queue { function, size, .. } => drop(self.queues.insert(function, size)),
             Record::Left { what, .. } => self.found.push(Violation::LeftBehind { what }),
             Record::Fault { at, fault, allows } => {
                 self.faults
@@ -142,29 +170,22 @@ impl Account {
         self.calls.entry(id).or_default()
     }
 
-    fn count(&mut self, at: At, function: String, live: usize, limit: usize) {
-        match self.most.get_mut(&function) {
-            Some(most) => *most = live.max(*most),
-            None => drop(self.most.insert(function.clone(), live)),
-        }
-        if live > limit {
-            self.found.push(Violation::TooManyInstances {
-                function,
-                at,
-                live,
-                limit,
-            });
-        }
-    }
-
     pub fn verdict(mut self) -> Verdict {
         self.put_in_order();
         let mut verdict = Verdict {
             violations: std::mem::take(&mut self.found),
-            instances: std::mem::take(&mut self.most),
             ..Verdict::default()
         };
-        let mut all_runs = Vec::new();
+        for (function, counts) in &self.counts {
+            let most = counts.iter().map(|count| count.live).max();
+            verdict
+                .instances
+                .insert(function.clone(), most.unwrap_or(0));
+            let found = counts.iter().enumerate();
+            let found = found.filter_map(|(place, count)| self.too_many(function, place, count));
+            verdict.violations.extend(found);
+        }
+        let (open, mut all_runs) = (self.open(), Vec::new());
         for (id, call) in &self.calls {
             verdict.sent += usize::from(call.sent.is_some());
             verdict.executed += usize::from(!call.began.is_empty());
@@ -173,9 +194,10 @@ impl Account {
                 *outcomes.entry(outcome.kind().to_owned()).or_default() += 1;
             }
             let runs = runs(id, call);
-            self.judge(id, call, &runs, &mut verdict.violations);
+            self.judge(id, call, &runs, &open, &mut verdict.violations);
             all_runs.extend(runs);
         }
+        self.crowds(&all_runs, &mut verdict.violations);
         self.overlaps(all_runs, &mut verdict.violations);
         verdict.violations.sort();
         verdict
@@ -191,11 +213,19 @@ impl Account {
             fault.over.sort();
         }
         self.gone.values_mut().for_each(|moments| moments.sort());
+        self.counts.values_mut().for_each(|counts| counts.sort());
     }
 
-    fn judge(&self, id: &str, call: &Call, runs: &[Run<'_>], found: &mut Vec<Violation>) {
+    fn judge(
+        &self,
+        id: &str,
+        call: &Call,
+        runs: &[Run<'_>],
+        open: &BTreeMap<&str, Steps>,
+        found: &mut Vec<Violation>,
+    ) {
         let id = id.to_owned();
-        let Some(sent) = call.sent else {
+        let Some((sent, function)) = &call.sent else {
             return found.push(Violation::NeverSent { id });
         };
         if runs.len() > 1 {
@@ -228,7 +258,12 @@ impl Account {
             let (id, kind) = (id.clone(), kind.clone());
             found.push(Violation::RefusedButExecuted { id, kind });
         }
-        if !self.is_explained(&kind, sent, at) {
+        let most_open = || open.get(&**function).map_or(0, |open| open.most(*sent, at));
+        let is_full = kind == THROTTLED
+            && self.limits(function).is_some_and(|(least, _)| {
+                most_open() > least + self.queues.get(function).unwrap_or(&0)
+            });
+        if !is_full && !self.is_explained(&kind, *sent, at) {
             let message = outcome.message().to_owned();
             found.push(Violation::Unexplained { id, kind, message });
         }
@@ -245,6 +280,67 @@ impl Account {
                     && allows.iter().any(|allowed| allowed == kind)
             })
         })
+    }
+
+    /// What the function's limit was told to be, least and most.
+    fn limits(&self, function: &str) -> Option<(usize, usize)> {
+        let limits = self.counts.get(function)?.iter().map(|count| count.limit);
+        Some((limits.clone().min()?, limits.max()?))
+    }
+
+    /// How many invocations of each function had been sent and not answered.
+    fn open(&self) -> BTreeMap<&str, Steps> {
+        let mut open: BTreeMap<&str, Steps> = BTreeMap::new();
+        for call in self.calls.values() {
+            if let Some((sent, function)) = &call.sent {
+                let answered = call.answers.iter().map(|(at, _)| *at).min();
+                open.entry(function).or_default().add(*sent, answered);
+            }
+        }
+        open.values_mut().for_each(Steps::put_in_order);
+        open
+    }
+
+    /// More instances than allowed, and not soon fewer.
+    fn too_many(&self, function: &str, place: usize, count: &Count) -> Option<Violation> {
+        let later = &self.counts[function][place + 1..];
+        let goes = later.iter().find(|later| later.live <= later.limit);
+        let passes = goes.is_some_and(|goes| goes.at - count.at <= self.grace);
+        (count.live > count.limit && (self.grace == 0 || !passes)).then(|| {
+            Violation::TooManyInstances {
+                function: function.to_owned(),
+                at: count.at,
+                live: count.live,
+                limit: count.limit,
+            }
+        })
+    }
+
+    /// More handlers of a function at work than it may have instances.
+    fn crowds(&self, runs: &[Run<'_>], found: &mut Vec<Violation>) {
+        let mut at_work: BTreeMap<&str, Steps> = BTreeMap::new();
+        for run in runs {
+            let call = &self.calls[run.id];
+            if let Some((_, function)) = &call.sent {
+                at_work
+                    .entry(function)
+                    .or_default()
+                    .add(run.began, self.end(*run));
+            }
+        }
+        for (function, mut steps) in at_work {
+            steps.put_in_order();
+            let limit = self.limits(function).map_or(usize::MAX, |(_, most)| most);
+            if let Some((at, running)) = steps.first_above(limit) {
+                let function = function.to_owned();
+                found.push(Violation::TooManyAtOnce {
+                    function,
+                    at,
+                    running,
+                    limit,
+                });
+            }
+        }
     }
 
     fn overlaps<'a>(&self, mut runs: Vec<Run<'a>>, found: &mut Vec<Violation>) {
@@ -272,6 +368,41 @@ impl Account {
                 .copied()
         };
         run.ended.or_else(gone).or(run.answered)
+    }
+}
+
+/// How many there are of something, from moment to moment.
+#[derive(Clone, Debug, Default)]
+struct Steps(Vec<(At, isize)>);
+
+impl Steps {
+    fn add(&mut self, from: At, to: Option<At>) {
+        self.0.push((from, 1));
+        self.0.extend(to.map(|to| (to, -1)));
+    }
+
+    /// From changes to counts. What ends at a moment is gone before what begins then.
+    fn put_in_order(&mut self) {
+        self.0.sort_unstable();
+        let mut count = 0;
+        for (_, step) in &mut self.0 {
+            count += *step;
+            *step = count;
+        }
+    }
+
+    /// The most that there were between two moments, both among them.
+    fn most(&self, from: At, to: At) -> usize {
+        let begin = self.0.partition_point(|(at, _)| *at < from);
+        let within = self.0[begin..].iter().take_while(|(at, _)| *at <= to);
+        let most = within.map(|(_, count)| *count).max().unwrap_or(0);
+        usize::try_from(most).unwrap_or(0)
+    }
+
+    fn first_above(&self, limit: usize) -> Option<(At, usize)> {
+        let counts = self.0.iter();
+        let mut counts = counts.map(|(at, count)| (*at, usize::try_from(*count).unwrap_or(0)));
+        counts.find(|(_, count)| *count > limit)
     }
 }
 
@@ -306,12 +437,13 @@ impl Violation {
             Violation::WrongAnswer { .. } => "WrongAnswer",
             Violation::Unexplained { .. } => "Unexplained",
             Violation::TooManyInstances { .. } => "TooManyInstances",
+            Violation::TooManyAtOnce { .. } => "TooManyAtOnce",
             Violation::LeftBehind { .. } => "LeftBehind",
         }
     }
 
     /// All names.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         "Lost",
         "AnsweredTwice",
         "NeverSent",
@@ -323,6 +455,7 @@ impl Violation {
         "WrongAnswer",
         "Unexplained",
         "TooManyInstances",
+        "TooManyAtOnce",
         "LeftBehind",
     ];
 }
@@ -365,6 +498,15 @@ impl fmt::Display for Violation {
             } => write!(
                 f,
                 "too many instances: {function} had {live} of {limit} at {at}"
+            ),
+            Violation::TooManyAtOnce {
+                function,
+                at,
+                running,
+                limit,
+            } => write!(
+                f,
+                "too many at once: {running} of {limit} of {function} were at work at {at}"
             ),
             Violation::LeftBehind { what } => write!(f, "left behind: {what}"),
         }

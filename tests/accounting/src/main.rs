@@ -30,6 +30,9 @@ enum Command {
         /// Violations that are shown.
         #[arg(long, default_value_t = 20)]
         show: usize,
+        /// Seconds that a function may have more instances than its limit: those on their way out.
+        #[arg(long, default_value_t = 10)]
+        grace: u64,
     },
 }
 
@@ -37,7 +40,11 @@ fn main() -> Result<ExitCode> {
     match Options::parse().command {
         Command::Load(args) => block_on(load::run(args))?,
         Command::Journal(args) => block_on(journal::run(args))?,
-        Command::Check { folder, show } => return check(&folder, show),
+        Command::Check {
+            folder,
+            show,
+            grace,
+        } => return check(&folder, show, grace),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -49,8 +56,8 @@ fn block_on(task: impl Future<Output = Result<()>>) -> Result<()> {
     runtime.block_on(task)
 }
 
-fn check(folder: &std::path::Path, show: usize) -> Result<ExitCode> {
-    let mut account = Account::default();
+fn check(folder: &std::path::Path, show: usize, grace: u64) -> Result<ExitCode> {
+    let mut account = Account::with_grace(grace * 1_000_000);
     for record in file::read(folder)? {
         account.add(record);
     }

@@ -44,6 +44,12 @@ pub enum Record {
         live: usize,
         limit: usize,
     },
+    /// How many invocations of a function may wait besides those that run; none, if it is not told.
+    Queue {
+        at: At,
+        function: String,
+        size: usize,
+    },
     /// Something that should have gone by the end.
     Left { at: At, what: String },
     /// From now on callers may be told `allows` because of it.

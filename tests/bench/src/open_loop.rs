@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hyper::Uri;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::load::{Call, Connection, no_times};
@@ -52,18 +52,14 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         answer: payload.clone(),
         payload,
     });
-    let (mut random, idle) = (fastrand::Rng::with_seed(SEED), Idle::default());
+    let idle = Idle::default();
     let (mut times, mut failed, mut made) = (no_times()?, 0_u64, 0_u64);
     let begin = Instant::now();
     let warm_up = begin + Duration::from_secs(1);
     let end = warm_up + Duration::from_secs(args.seconds);
-    let (mut due, mut calls) = (begin, JoinSet::new());
-    loop {
-        due += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / args.rate);
-        if due >= end {
-            break;
-        }
-        tokio::time::sleep_until(due.into()).await;
+    let mut arrivals = arrivals(begin, end, args.rate);
+    let mut calls = JoinSet::new();
+    while let Some(due) = arrivals.recv().await {
         made += 1;
         let headers = headers(args.lease.as_ref(), made)?;
         calls.spawn(one(due, call.clone(), idle.clone(), headers));
@@ -92,6 +88,24 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     });
     anstream::println!("{told}");
     Ok(())
+}
+
+/// The moments when calls are due, each told at that moment. By a thread of its own: the timers of the
+/// runtime count milliseconds.
+fn arrivals(begin: Instant, end: Instant, rate: f64) -> mpsc::UnboundedReceiver<Instant> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let mut random = fastrand::Rng::with_seed(SEED);
+    std::thread::spawn(move || {
+        let mut due = begin;
+        loop {
+            due += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / rate);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if due >= end || tell.send(due).is_err() {
+                break;
+            }
+        }
+    });
+    told
 }
 
 fn headers(lease: Option<&HeaderValue>, number: u64) -> Result<HeaderMap> {

@@ -243,6 +243,68 @@ fn instances_beyond_the_limit_are_too_many() {
     assert_eq!(found(&[&one, &two, &three]), expected);
 }
 
+const ONE_ALLOWED: &str = r#"{"record":"instances","at":1,"function":"f","live":1,"limit":1}"#;
+
+#[test]
+fn a_refusal_is_explained_by_as_many_others_as_there_may_be_instances() {
+    // `a` is there from 10 to 40.
+    assert_eq!(found(&[SENT_B, REFUSED_B, ONE_ALLOWED]), []);
+    let later = SENT_B.replace("11", "41");
+    let alone = found(&[&later, REFUSED_B, ONE_ALLOWED]);
+    assert!(
+        matches!(&alone[..], [Violation::Unexplained { .. }]),
+        "{alone:?}"
+    );
+    let two = ONE_ALLOWED.replace(r#""limit":1"#, r#""limit":2"#);
+    let room = found(&[SENT_B, REFUSED_B, &two]);
+    assert!(
+        matches!(&room[..], [Violation::Unexplained { .. }]),
+        "{room:?}"
+    );
+    let queue = r#"{"record":"queue","at":1,"function":"f","size":1}"#;
+    assert_eq!(found(&[SENT_B, REFUSED_B, ONE_ALLOWED, queue]), room);
+}
+
+#[test]
+fn more_at_work_than_allowed_are_seen_in_whatever_instances() {
+    let began = r#"{"record":"began","at":25,"id":"b","instance":"j"}"#;
+    let ended = ENDED_B.replace(r#""i""#, r#""j""#);
+    let expected = [Violation::TooManyAtOnce {
+        function: "f".to_owned(),
+        at: 25,
+        running: 2,
+        limit: 1,
+    }];
+    assert_eq!(
+        found(&[SENT_B, began, &ended, SUCCESS_B, ONE_ALLOWED]),
+        expected
+    );
+    let two = ONE_ALLOWED.replace(r#""limit":1"#, r#""limit":2"#);
+    assert_eq!(found(&[SENT_B, began, &ended, SUCCESS_B, &two]), []);
+}
+
+#[test]
+fn instances_on_their_way_out_have_some_time() {
+    let count = |at: &str, live: &str| {
+        let line = r#"{"record":"instances","at":AT,"function":"f","live":LIVE,"limit":2}"#;
+        line.replace("AT", at).replace("LIVE", live)
+    };
+    let with_grace = |lines: &[String]| {
+        let mut account = Account::with_grace(10);
+        for line in lines {
+            account.add(serde_json::from_str(line).expect(line));
+        }
+        account.verdict().violations.len()
+    };
+    assert_eq!(with_grace(&[count("5", "3"), count("15", "2")]), 0);
+    assert_eq!(with_grace(&[count("5", "3"), count("16", "2")]), 1);
+    assert_eq!(
+        with_grace(&[count("5", "3"), count("9", "4")]),
+        2,
+        "for ever"
+    );
+}
+
 #[test]
 fn what_is_left_is_named() {
     let what = "the lease of b".to_owned();

@@ -1,0 +1,37 @@
+"""A short run of the chaos, the same faults each time: every invocation is accounted for."""
+
+import pytest
+
+from trial import REPOSITORY, Trial
+from faults import FAULTS
+
+import release
+
+# Those of one group at once.
+GROUPS = [
+    ["pod-deleted", "gateway-killed"],
+    ["controller-killed", "supervisor-killed"],
+    ["watches-dropped", "runtime-killed"],
+    ["gateways-restarted", "function-updated"],
+    ["gateway-cut-off-from-instances"],
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    release.install()
+    yield
+    release.tell_of_the_release()
+    release.uninstall()
+
+
+def test_every_invocation_is_accounted_for():
+    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30) as trial:
+        trial.quiet(5)
+        for names in GROUPS:
+            faults = [FAULTS[name] for name in names]
+            trial.strike_all(faults, [fault.seconds for fault in faults])
+        trial.quiet(5)
+    is_well, words = trial.verdict()
+    print(words)
+    assert is_well, f"{words}\nThe records are in {trial.folder}."

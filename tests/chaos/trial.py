@@ -1,0 +1,231 @@
+"""One run under account: functions, a journal, clients, faults, and the verdict.
+
+The load, the journal and the checker are `pilotlight-accounting` (tests/accounting); what it reads
+lies in one folder, a line for each thing that happened.
+"""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from world import REPOSITORY, SUPERVISOR, World
+
+from load import own_address
+from release import FUNCTIONS, HOST, apply, await_known, get, kubectl, until
+
+ACCOUNTING = Path(os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting"))
+HANDLER = (Path(__file__).parent / "handler.py").read_text()
+POOL = "chaos"
+# Calls a second at random moments, or so many at once with so many seconds between; reserved instances.
+LOADS = {
+    "chaos-steady": ("{rate}", {"concurrency": {"reserved": 8}}),
+    "chaos-bursty": ("4x3", {"concurrency": {"reserved": 10}, "keepAlive": 5}),
+    # Some seconds without a call on average, and none that stays warm: each is a cold start by the pool.
+    "chaos-pooled": ("0.5", {"concurrency": {"reserved": 4}, "keepAlive": 1}),
+    # Too large for the pool.
+    "chaos-large": ("{low}", {"concurrency": {"reserved": 3}, "memory": 256}),
+}
+QUEUE = 60  # calls of a function that may wait
+SETTLED = 5  # seconds after all is up again in which an answer may still be the fault's
+
+
+class Trial:
+    """The load runs inside `with`."""
+
+    def __init__(self, folder, seed, rate=100, work=10, clients=2):
+        self.folder, self.seed, self.rate, self.work, self.clients = folder, seed, rate, work, clients
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.jsonl"):
+            old.unlink()
+        self.world = World(seed, list(LOADS))
+        self._counted = {}
+        self.struck = []  # (fault, from, to), in seconds of the wall clock
+        self._notes, self._turn = (folder / "driver.jsonl").open("a"), threading.Lock()
+
+    def __enter__(self):
+        apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": POOL},
+               "spec": {"runtime": "python3.11", "size": 2}},
+              *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
+        await_known(list(LOADS), 30)
+        with ExitStack() as stack:
+            self.journal = stack.enter_context(self.run(
+                "journal", f"{own_address(HOST)}:0", self.folder / "handlers.jsonl", stdout=subprocess.PIPE))
+            address = self.journal.stdout.readline().split()[-1]
+            self.pods = stack.enter_context(Pods(self.note))
+            self.senders = [stack.enter_context(self.client(number, address)) for number in range(self.clients)]
+            self._open = stack.pop_all()
+        self.begun = time.time()
+        for name in LOADS:
+            self.note("queue", function=name, size=QUEUE)
+        return self
+
+    def __exit__(self, *failed):
+        """The last answers come in; then nothing is left."""
+        for sender in self.senders:
+            sender.stdin.close()
+        ended = [sender.wait(150) for sender in self.senders]
+        self.took = time.time() - self.begun
+        self._open.close()
+        assert not any(ended), f"a client ended with {ended}"
+        if failed[0] is None:
+            self.clear()
+        self._notes.close()
+
+    def function(self, name, spec):
+        return {
+            "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
+            "spec": {"runtime": "python3.11", "timeout": 30, "code": {"inline": {"lambda_function.py": HANDLER}},
+                     **spec, "concurrency": {**spec["concurrency"], "queue": QUEUE}},
+        }
+
+    def client(self, number, address):
+        share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}
+        loads = [f"--function={name}={load.format(**share)}" for name, (load, _) in LOADS.items()]
+        return self.run(
+            "load", f"{HOST}:80", *loads, f"--name={number}", f"--journal={address}",
+            f"--output={self.folder}/client-{number}.jsonl", f"--work={self.work}",
+            f"--seed={self.seed * 1000 + number * 100}", stdin=subprocess.PIPE)
+
+    def run(self, *words, **options):
+        return Ending([ACCOUNTING, *map(str, words)], text=True, **options)
+
+    def note(self, record, **fields):
+        with self._turn:
+            self._notes.write(json.dumps({"record": record, "at": time.time_ns() // 1000, **fields}) + "\n")
+            self._notes.flush()
+
+    def strike(self, fault, seconds=None):
+        """Inflicts a fault, and returns once all that it took is up again."""
+        self.strike_all([fault], [fault.seconds if seconds is None else seconds])
+
+    def strike_all(self, faults, lengths):
+        """The same with several at once."""
+        begin = time.time()
+        for fault in faults:
+            self.note("fault", fault=fault.name, allows=sorted(fault.allows))
+        with ThreadPoolExecutor(len(faults)) as striking:
+            done = [striking.submit(self._inflict, *one) for one in zip(faults, lengths)]
+        for one in done:
+            one.result()
+        self.world.rest()
+        time.sleep(SETTLED)
+        for fault in faults:
+            self.note("over", fault=fault.name)
+            self.struck.append((fault, begin, time.time()))
+
+    def _inflict(self, fault, seconds):
+        with fault.inflict(self.world):
+            time.sleep(seconds)
+
+    def quiet(self, seconds):
+        """Without a fault of ours; the clients go on."""
+        time.sleep(seconds)
+        assert all(sender.poll() is None for sender in self.senders), "a client has ended"
+
+    def sent(self):
+        return sum(self._lines(file) for file in self.folder.glob("client-*.jsonl")) // 2
+
+    def _lines(self, file):
+        """Counts what came since the last time only."""
+        count, place = self._counted.get(file, (0, 0))
+        with file.open("rb") as opened:
+            opened.seek(place)
+            while piece := opened.read(1 << 20):
+                count, place = count + piece.count(b"\n"), place + len(piece)
+        self._counted[file] = (count, place)
+        return count
+
+    def clear(self):
+        """Takes all away that was made for the run, and notes what stays."""
+        kubectl("delete", "functions", *LOADS)
+        kubectl("delete", "warmpool", POOL)
+        deadline = time.monotonic() + 90
+        while (left := self.left()) and time.monotonic() < deadline:
+            time.sleep(1)
+        for what in left:
+            self.note("left", what=what)
+
+    def left(self):
+        found = [f"pod {pod['metadata']['name']}" for pod in get("pods")["items"]]
+        maps = get("configmaps", "--selector=app.kubernetes.io/managed-by=pilotlight")["items"]
+        found += [f"config map {one['metadata']['name']}" for one in maps]
+        leases = {one["metadata"]["name"] for one in get("leases")["items"]}
+        found += [f"lease {name}" for name in leases - {"pilotlight-controller"}]
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if (folder / "comm").read_text().strip() == SUPERVISOR:
+                    found.append(f"process {folder.name}: {(folder / 'cgroup').read_text().splitlines()[-1]}")
+            except OSError:
+                pass
+        return found
+
+    def verdict(self):
+        """What the checker says: whether all is well, and its words."""
+        done = subprocess.run([ACCOUNTING, "check", self.folder], capture_output=True, text=True)
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode == 0, done.stdout
+
+
+class Ending(subprocess.Popen):
+    """A process that is told to end when `with` is left."""
+
+    def __exit__(self, *exception):
+        self.terminate()
+        return super().__exit__(*exception)
+
+
+class Pods:
+    """Notes how many instances each function has, at each change."""
+
+    def __init__(self, note):
+        self.note, self.pods, self.counts = note, {}, Counter()
+        self.limits = {name: spec["concurrency"]["reserved"] for name, (_, spec) in LOADS.items()}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self.process.terminate()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._stop.is_set():
+            command = ["kubectl", f"--namespace={FUNCTIONS}", "get", "pods", "--watch", "--output-watch-events",
+                       "--output=json", "--selector=pilotlight.dev/function"]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            # A new watch begins with all that there is.
+            self.pods.clear()
+            self._read()
+            self.process.terminate()
+            self.process.wait()
+            # The API server may be away.
+            self._stop.wait(0.5)
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._changed(json.loads(line))
+
+    def _changed(self, event):
+        pod, told = event["object"], event["type"]
+        if pod.get("kind") != "Pod":
+            return
+        name, function = pod["metadata"]["name"], pod["metadata"]["labels"]["pilotlight.dev/function"]
+        ends = "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") in ("Succeeded", "Failed")
+        if told == "DELETED" or ends:
+            self.pods.pop(name, None)
+        else:
+            self.pods[name] = function
+        live = sum(1 for one in self.pods.values() if one == function)
+        if self.counts[function] != live:
+            self.counts[function] = live
+            self.note("instances", function=function, live=live, limit=self.limits.get(function, 0))
