@@ -14,7 +14,6 @@ COPY --from=programs --chmod=755 pilotlight-supervisor /image/usr/local/bin/pilo
 FROM scratch
 COPY --from=root /image /
 ENV AWS_EXECUTION_ENV="AWS_Lambda_java17"
-ENV CLASSPATH="/var/task:/var/task/*:/var/task/lib/*:/opt/java/lib/*:/var/runtime/lib/*"
 ENV LAMBDA_RUNTIME_DIR="/var/runtime"
 ENV LAMBDA_TASK_ROOT="/var/task"
 ENV LANG="en_US.UTF-8"
