@@ -56,9 +56,9 @@ namespace Pilotlight
             sent.Write(Encoding.ASCII.GetBytes(head), 0, head.Length);
             if (body != null)
                 sent.Write(body, 0, body.Length);
-            stream.Write(sent.GetBuffer(), 0, (int)sent.Length);
+            var isSent = Send(sent);
             var answer = Read();
-            if (Is(answer.Header("Connection"), "close"))
+            if (!isSent || Is(answer.Header("Connection"), "close"))
                 Dispose();
             return answer;
         }
@@ -82,6 +82,20 @@ namespace Pilotlight
         bool IsClosed()
         {
             return client.Client.Poll(0, SelectMode.SelectRead);
+        }
+
+        /// A refusal may come, and the end of the connection, before all is sent.
+        bool Send(MemoryStream sent)
+        {
+            try
+            {
+                stream.Write(sent.GetBuffer(), 0, (int)sent.Length);
+                return true;
+            }
+            catch (IOException)
+            {
+                return false;
+            }
         }
 
         Answer Read()
