@@ -3,7 +3,7 @@
 #   docker build -t NAME -f runtime-image/dockerfiles/java17.Dockerfile \
 #       --build-context programs=target/release --build-context runtimes=runtimes runtime-image
 FROM debian:bookworm-slim AS root
-RUN apt-get update && apt-get install --yes --no-install-recommends mmdebstrap python3 python3-pip maven openjdk-17-jdk-headless
+RUN apt-get update && apt-get install --yes --no-install-recommends mmdebstrap python3 python3-pip gcc libc6-dev maven openjdk-17-jdk-headless
 COPY build images.toml /source/
 COPY builder /source/builder
 COPY requirements /source/requirements
