@@ -218,9 +218,9 @@ static int matters(const struct folder *folder)
     DIR *open = opendir(folder->path);
     int does = 0;
     for (struct dirent *entry; open != NULL && !does && (entry = readdir(open)) != NULL;) {
-        int is_library = strstr(entry->d_name, ".so") != NULL;
-        int is_known = is_library && folder->is_there && dlopen(entry->d_name, RTLD_LAZY | RTLD_NOLOAD) == NULL;
-        does = strcmp(entry->d_name, "glibc-hwcaps") == 0 || (is_library && !is_known);
+        const char *name = entry->d_name;
+        int is_missed = !folder->is_there || dlopen(name, RTLD_LAZY | RTLD_NOLOAD) != NULL;
+        does = strcmp(name, "glibc-hwcaps") == 0 || (strstr(name, ".so") != NULL && is_missed);
     }
     if (open != NULL)
         closedir(open);
@@ -277,8 +277,8 @@ static char *property(const char *name, const char *value)
     return joined(joined(joined("-D", name), "="), value);
 }
 
-/* As Java's own launcher does it; the index of the class is left in `main`. */
-static JNIEnv *machine(JavaVM **vm, int *main)
+/* Something of Java's libjvm.so, which is beside its program. */
+static void *from_java(const char *name)
 {
     char path[PATH_MAX + sizeof "/lib/server/libjvm.so"];
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX);
@@ -288,22 +288,31 @@ static JNIEnv *machine(JavaVM **vm, int *main)
     for (int i = 0; i < 2; i++)
         *strrchr(path, '/') = 0;
     void *library = dlopen(strcat(path, "/lib/server/libjvm.so"), RTLD_NOW | RTLD_GLOBAL);
-    void *create = library == NULL ? NULL : dlsym(library, "JNI_CreateJavaVM");
-    if (create == NULL)
+    void *found = library == NULL ? NULL : dlsym(library, name);
+    if (found == NULL)
         fail(dlerror());
-    JavaVMOption *options = resized(NULL, ((size_t)count + 2) * sizeof *options);
+    return found;
+}
+
+/* As Java's own launcher does it; the index of the class is left in `main`. */
+static JNIEnv *machine(JavaVM **vm, int *main)
+{
+    typedef jint create_function(JavaVM **, void **, void *);
+    create_function *create = (create_function *)from_java("JNI_CreateJavaVM");
+    size_t size = ((size_t)count + 2) * sizeof(JavaVMOption);
+    JavaVMOption *options = memset(resized(NULL, size), 0, size);
     JavaVMInitArgs arguments = {.version = JNI_VERSION_1_2, .options = options};
     for (*main = 1; *main < count && words[*main][0] == '-'; ++*main) {
         int is_path = strcmp(words[*main], "-classpath") == 0;
         char *option = is_path ? property("java.class.path", words[++*main]) : words[*main];
-        options[arguments.nOptions++] = (JavaVMOption){.optionString = option};
+        options[arguments.nOptions++].optionString = option;
     }
     if (*main + 2 != count)
         fail("start.sh names other arguments than a class and a handler");
-    options[arguments.nOptions++] = (JavaVMOption){.optionString = property("sun.java.command", words[*main])};
-    options[arguments.nOptions++] = (JavaVMOption){.optionString = "-Dsun.java.launcher=SUN_STANDARD"};
+    options[arguments.nOptions++].optionString = property("sun.java.command", words[*main]);
+    options[arguments.nOptions++].optionString = "-Dsun.java.launcher=SUN_STANDARD";
     JNIEnv *env;
-    if (((jint(*)(JavaVM **, void **, void *))create)(vm, (void **)&env, &arguments) != JNI_OK)
+    if (create(vm, (void **)&env, &arguments) != JNI_OK)
         _exit(1);
     return env;
 }
@@ -376,7 +385,21 @@ static void *run(void *unused)
     return unused;
 }
 
-/* Java's own has more arguments, of no use here. It gives `main` a thread of the machine's size, too. */
+/* Of the stack of `main`. The machine tells its launcher in a structure that has no other use any more. */
+static size_t stack_size(void)
+{
+    struct {
+        jint version;
+        char **properties;
+        jint check_source, native_stack, java_stack;
+        char more[256];
+    } told = {.version = JNI_VERSION_1_1};
+    jint (*defaults)(void *) = (jint(*)(void *))from_java("JNI_GetDefaultJavaVMInitArgs");
+    defaults(&told);
+    return told.java_stack > 0 ? (size_t)told.java_stack : 1 << 20;
+}
+
+/* Java's own has more arguments, of no use here. It gives `main` such a thread, too. */
 int JLI_Launch(int given, char **arguments)
 {
     count = given;
@@ -385,7 +408,8 @@ int JLI_Launch(int given, char **arguments)
     pthread_t thread;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 1 << 20);
+    pthread_attr_setstacksize(&attributes, stack_size());
+    pthread_attr_setguardsize(&attributes, 0);
     if (pthread_create(&thread, &attributes, run, NULL) != 0)
         fail("no thread");
     pthread_join(thread, NULL);
