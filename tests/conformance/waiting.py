@@ -97,8 +97,17 @@ def python(folder):
     )
 
 
+def ruby(folder):
+    code = {"lambda_function.rb": "def lambda_handler(event:, context:) = RbConfig.ruby\n"}
+    return Waiting(
+        name="ruby3.1", folder="ruby", interpreter=asked("ruby3.1", code, folder),
+        handler="shop/reports.handler", code="shop/reports.rb", loaded="stringio",
+    )
+
+
 RUNTIMES_THAT_WAIT = {
     "python3.11": python,
+    "ruby3.1": ruby,
 }
 
 
