@@ -3,7 +3,7 @@
 #   docker build -t NAME -f runtime-image/dockerfiles/java17.Dockerfile \
 #       --build-context programs=target/release --build-context runtimes=runtimes runtime-image
 FROM debian:bookworm-slim AS root
-RUN apt-get update && apt-get install --yes --no-install-recommends mmdebstrap python3 python3-pip maven openjdk-17-jdk-headless
+RUN apt-get update && apt-get install --yes --no-install-recommends mmdebstrap python3 python3-pip gcc libc6-dev maven openjdk-17-jdk-headless
 COPY build images.toml /source/
 COPY builder /source/builder
 COPY requirements /source/requirements
@@ -14,7 +14,6 @@ COPY --from=programs --chmod=755 pilotlight-supervisor /image/usr/local/bin/pilo
 FROM scratch
 COPY --from=root /image /
 ENV AWS_EXECUTION_ENV="AWS_Lambda_java17"
-ENV CLASSPATH="/var/task:/var/task/*:/var/task/lib/*:/opt/java/lib/*:/var/runtime/lib/*"
 ENV LAMBDA_RUNTIME_DIR="/var/runtime"
 ENV LAMBDA_TASK_ROOT="/var/task"
 ENV LANG="en_US.UTF-8"

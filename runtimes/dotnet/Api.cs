@@ -1,11 +1,8 @@
-// The Runtime API's calls (contracts §1), on a connection that is kept.
+// The Runtime API's calls (contracts §1).
 
 using System;
 using System.Globalization;
-using System.IO;
-using System.Net;
 using System.Text;
-using System.Threading;
 
 namespace Pilotlight
 {
@@ -13,15 +10,17 @@ namespace Pilotlight
     sealed class Event
     {
         static readonly DateTime Epoch = new DateTime(1970, 1, 1, 0, 0, 0, DateTimeKind.Utc);
-        readonly WebHeaderCollection headers;
+        readonly Answer answer;
 
-        public Event(WebHeaderCollection headers, byte[] body)
+        public Event(Answer answer)
         {
-            this.headers = headers;
-            Body = body;
+            this.answer = answer;
         }
 
-        public byte[] Body { get; private set; }
+        public byte[] Body
+        {
+            get { return answer.Body; }
+        }
 
         public string Id
         {
@@ -38,30 +37,34 @@ namespace Pilotlight
             }
         }
 
-        /// Headers are read as bytes; what they hold is UTF-8.
         public string Header(string name)
         {
-            var text = headers[name];
-            return text == null ? null : Encoding.UTF8.GetString(Encoding.GetEncoding(28591).GetBytes(text));
+            return answer.Header(name);
         }
     }
 
-    sealed class Api
+    sealed class Api : IDisposable
     {
-        readonly string root;
+        const string Root = "/2018-06-01/runtime/";
+        readonly Http http;
 
         public Api(string address)
         {
-            root = "http://" + address + "/2018-06-01/runtime/";
-            ServicePointManager.Expect100Continue = false;
-            ServicePointManager.UseNagleAlgorithm = false;
+            http = new Http(address);
+        }
+
+        public void Dispose()
+        {
+            http.Dispose();
         }
 
         /// Waits for as long as it takes.
         public Event Next()
         {
-            using (var answer = (HttpWebResponse)Request("invocation/next", "GET").GetResponse())
-                return new Event(answer.Headers, Read(answer));
+            var answer = http.Call("GET", Root + "invocation/next", "", null);
+            if (answer.Status != 200)
+                throw new InvalidOperationException("the Runtime API answers " + answer.Status);
+            return new Event(answer);
         }
 
         public void Respond(string id, byte[] body)
@@ -75,44 +78,13 @@ namespace Pilotlight
             Post(place, body, Failure.Name(error));
         }
 
+        // A refusal has told the caller already, such as that the answer is too large.
         void Post(string place, byte[] body, string error)
         {
-            var request = Request(place, "POST");
-            request.ContentType = "application/json";
+            var headers = "Content-Type: application/json\r\n";
             if (error != null)
-                request.Headers["Lambda-Runtime-Function-Error-Type"] = error;
-            try
-            {
-                using (var stream = request.GetRequestStream())
-                    stream.Write(body, 0, body.Length);
-                using (var answer = (HttpWebResponse)request.GetResponse())
-                    Read(answer);
-            }
-            catch (WebException refused)
-            {
-                // A refusal has told the caller already, such as that the answer is too large.
-                if (refused.Response == null)
-                    throw;
-                refused.Response.Close();
-            }
-        }
-
-        HttpWebRequest Request(string place, string method)
-        {
-            var request = (HttpWebRequest)WebRequest.Create(root + place);
-            request.Method = method;
-            request.Proxy = null;
-            request.Timeout = Timeout.Infinite;
-            request.ReadWriteTimeout = Timeout.Infinite;
-            return request;
-        }
-
-        static byte[] Read(HttpWebResponse answer)
-        {
-            var body = new MemoryStream();
-            using (var stream = answer.GetResponseStream())
-                stream.CopyTo(body);
-            return body.ToArray();
+                headers += "Lambda-Runtime-Function-Error-Type: " + error + "\r\n";
+            http.Call("POST", Root + place, headers, body);
         }
     }
 }

@@ -38,19 +38,23 @@ namespace Pilotlight
 
     static class Bootstrap
     {
-        static readonly string Root = Environment.GetEnvironmentVariable("LAMBDA_TASK_ROOT") ?? Environment.CurrentDirectory;
+        // Read when a process that waits has the function's variables.
+        static readonly Lazy<string> Root = new Lazy<string>(
+            () => Environment.GetEnvironmentVariable("LAMBDA_TASK_ROOT") ?? Environment.CurrentDirectory);
 
         static int Main(string[] arguments)
         {
             var plain = new UTF8Encoding(false);
             Console.SetOut(new StreamWriter(Console.OpenStandardOutput(), plain) { AutoFlush = true });
             Console.SetError(new StreamWriter(Console.OpenStandardError(), plain) { AutoFlush = true });
+            if (arguments.Length == 0)
+                arguments = Waiting.Begin();
             AppDomain.CurrentDomain.AssemblyResolve += Resolve;
             var api = new Api(Environment.GetEnvironmentVariable("AWS_LAMBDA_RUNTIME_API"));
             Entry entry;
             try
             {
-                entry = new Entry(arguments[0], Root);
+                entry = Entry.Load(arguments[0], Root.Value);
             }
             catch (Exception error)
             {
@@ -84,10 +88,16 @@ namespace Pilotlight
         static Assembly Resolve(object sender, ResolveEventArgs asked)
         {
             var file = new AssemblyName(asked.Name).Name + ".dll";
-            var layers = (Environment.GetEnvironmentVariable("DOTNET_LAYERS") ?? "").Split(':');
-            var places = new[] { Root }.Concat(layers).Concat(new[] { AppDomain.CurrentDomain.BaseDirectory });
-            var found = places.Where(place => place != "").Select(place => Path.Combine(place, file)).FirstOrDefault(File.Exists);
+            var places = OwnPlaces().Concat(new[] { AppDomain.CurrentDomain.BaseDirectory });
+            var found = places.Select(place => Path.Combine(place, file)).FirstOrDefault(File.Exists);
             return found == null ? null : Assembly.LoadFrom(found);
+        }
+
+        /// Where the function's own assemblies may be.
+        public static IEnumerable<string> OwnPlaces()
+        {
+            var layers = (Environment.GetEnvironmentVariable("DOTNET_LAYERS") ?? "").Split(':');
+            return new[] { Root.Value }.Concat(layers.Where(layer => layer != ""));
         }
     }
 }

@@ -27,7 +27,7 @@ namespace Pilotlight
         readonly object target;
         readonly object serializer;
 
-        public Entry(string text, string root)
+        public static Entry Load(string text, string root)
         {
             var parts = text.Split(new[] { "::" }, StringSplitOptions.None);
             if (parts.Length != 3 || parts.Any(part => part == ""))
@@ -36,7 +36,12 @@ namespace Pilotlight
             var file = Path.Combine(root, parts[0] + ".dll");
             if (!File.Exists(file))
                 throw new LambdaValidationException("Could not find the specified handler assembly '" + parts[0] + "'.");
-            var assembly = Assembly.LoadFrom(file);
+            return new Entry(Assembly.LoadFrom(file), parts);
+        }
+
+        /// `parts`: assembly, class and method, as the handler says.
+        public Entry(Assembly assembly, params string[] parts)
+        {
             var type = assembly.GetType(parts[1]);
             if (type == null)
                 throw new LambdaValidationException(

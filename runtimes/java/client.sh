@@ -3,6 +3,8 @@
 # native part for this machine.
 out=$1 javac=$2 mvn=$3
 "$mvn" --quiet --batch-mode --file "$out/client.xml" dependency:copy-dependencies "-DoutputDirectory=$out/lib"
+# Java's archive of classes (archive.sh) fits jars of one time alone, unless they have none.
+touch -d @0 "$out"/lib/*.jar
 case $(uname -m) in
 aarch64 | arm64) machine=aarch_64 ;;
 *) machine=x86_64 ;;

@@ -178,4 +178,8 @@ module PilotlightRuntime
   end
 end
 
-PilotlightRuntime.run(ARGV.fetch(0)) if $PROGRAM_NAME == __FILE__
+if $PROGRAM_NAME == __FILE__
+  # Without a handler it waits to be told one.
+  load File.join(__dir__, 'prestart.rb'), true if ARGV.empty?
+  PilotlightRuntime.run(ARGV.fetch(0))
+end

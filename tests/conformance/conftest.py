@@ -7,6 +7,7 @@ PILOTLIGHT_ENDPOINT names a gateway that serves the functions of PILOTLIGHT_RUNT
 import base64
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -22,6 +23,8 @@ import local_server  # noqa: E402
 from botocore.config import Config  # noqa: E402
 from runtimes import RUNTIMES, manifests  # noqa: E402
 from table import CLUSTER, LOCAL, keep  # noqa: E402
+from waiting import RUNTIMES_THAT_WAIT, Instance  # noqa: E402
+from waiting_compiled import COMPILED  # noqa: E402
 
 # The first start on a machine installs and compiles the clients.
 local_server.READY_WITHIN = 1200
@@ -118,6 +121,31 @@ def clock():
         return statistics.median(taken)
 
     return measure
+
+
+@pytest.fixture(scope="session", params=RUNTIMES_THAT_WAIT | COMPILED)
+def runtime_that_waits(request, tmp_path_factory):
+    return (RUNTIMES_THAT_WAIT | COMPILED)[request.param](tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture
+def start(tmp_path, runtime_that_waits):
+    """One instance after the other in the same folder, so that paths are the same."""
+    started = []
+
+    def begin(waits, claimed=True, **options):
+        root = tmp_path / ("root" if claimed else "unclaimed")
+        shutil.rmtree(root, ignore_errors=True)
+        instance = Instance(root, runtime_that_waits, waits)
+        started.append(instance)
+        if claimed:
+            instance.claim(**options)
+        return instance
+
+    yield begin
+    for instance in started:
+        if instance.process.poll() is None:
+            instance.end()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -36,7 +36,7 @@ class Runtime:
     memory: int = 128
     # The field of a stack trace; None: the client tells none.
     trace: str | None = "stackTrace"
-    # errorType where the runtime itself keeps to the memory of its container; None: it is killed.
+    # errorType where the runtime itself keeps to the function's memory; None: it is killed.
     memory_error: str | None = None
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import IN_CLUSTER
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:table"
 
@@ -135,7 +134,7 @@ def test_exit(invoke, status, text):
 def test_memory(invoke, runtime):
     """too much memory"""
     answer = invoke("memory", {"do": "memory", "mebibytes": 1024}, LogType="Tail")
-    if IN_CLUSTER and runtime.memory_error:
+    if runtime.memory_error:
         assert failed(answer)["errorType"] == runtime.memory_error
         return
     assert failed(answer)["errorMessage"].endswith("Runtime exited with error: signal: killed")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import subprocess
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +39,16 @@ CODE = {
     },
     "ruby3.1": {"lambda_function.rb": "require 'shop'\ndef lambda_handler(event:, context:) = WORD\n"},
     "nodejs22": {"index.js": "exports.handler = async () => require('shop').word;\n"},
+    # In a layer's jar, see `jar`: it is not there to compile against.
+    "java17": {"Hello.java": """
+package example;
+
+public class Hello {
+    public Object handleRequest(Object event) throws Exception {
+        return Class.forName("shop.Shop").getField("WORD").get(null);
+    }
+}
+"""},
     "custom": {"note.txt": "the bootstrap is in the layer"},
 }
 
@@ -52,9 +63,18 @@ def archive(files):
     return content.getvalue()
 
 
+def jar(folder):
+    """A library in Java, compiled."""
+    source = 'package shop;\npublic class Shop { public static String WORD = "from the layer"; }\n'
+    (folder / "Shop.java").write_text(source)
+    subprocess.run(["javac", "-d", folder, folder / "Shop.java"], check=True)
+    return archive({"shop/Shop.class": (folder / "shop/Shop.class").read_bytes()})
+
+
 @pytest.fixture(scope="module")
-def layers():
-    archives = {f"/{number}.zip": archive(files) for number, files in enumerate([FIRST, SECOND])}
+def layers(tmp_path_factory):
+    first = {**FIRST, "java/lib/shop.jar": jar(tmp_path_factory.mktemp("jar"))}
+    archives = {f"/{number}.zip": archive(files) for number, files in enumerate([first, SECOND])}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

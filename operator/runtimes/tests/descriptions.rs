@@ -51,7 +51,7 @@ fn python_in_an_image_is_started_as_it_always_was() {
 }
 
 #[test]
-fn python_waits_in_unclaimed_instances_with_the_environment_of_its_image() {
+fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
     let runtimes = Runtimes::built_in();
     let python = runtimes.get(&runtime("python3.11")).expect("known");
     let prestart = python.prestart().expect("it has one");
@@ -60,8 +60,15 @@ fn python_waits_in_unclaimed_instances_with_the_environment_of_its_image() {
     assert_eq!(prestart.task_root.to_str(), Some("/var/task"));
     assert!(prestart.command[2].contains(" -m awslambdaric "));
     assert!(prestart.reads.iter().any(|name| name == "PYTHON*"));
-    let custom = runtimes.get(&runtime("custom")).expect("known");
-    assert_eq!(custom.prestart(), None);
+    for (name, waits) in [
+        ("nodejs22", true),
+        ("nodejs24", true),
+        ("ruby3.1", true),
+        ("custom", false),
+    ] {
+        let other = runtimes.get(&runtime(name)).expect("known");
+        assert_eq!(other.prestart().is_some(), waits, "{name}");
+    }
 }
 
 const SMALL: &str = r#"

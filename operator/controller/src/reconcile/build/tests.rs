@@ -252,6 +252,12 @@ fn the_pod_of_a_pool_waits_for_any_function_confined_as_one_of_a_function() {
     let variables = container["env"].as_array().expect("variables");
     assert_eq!(variables.len(), 1, "it is of no function yet");
     assert_eq!(variables[0]["name"], UNCLAIMED_VARIABLE);
+    let unclaimed = variables[0]["value"].as_str().expect("a value");
+    let unclaimed: serde_json::Value =
+        serde_json::from_str(&unclaimed.replace("$$", "$")).expect("JSON");
+    let known = &unclaimed["prestart"]["environment"];
+    assert_eq!(known["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"], "512");
+    assert_eq!(known["AWS_LAMBDA_FUNCTION_NAME"], json!(null));
 }
 
 #[test]

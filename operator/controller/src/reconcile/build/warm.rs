@@ -10,6 +10,8 @@ use super::*;
 /// The longest that an event of any function may run, in seconds.
 const LONGEST: u32 = 900;
 
+const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+
 /// What the pods of one pool are made from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Template {
@@ -21,10 +23,16 @@ impl Template {
     pub(crate) fn of(pool: &WarmPoolResource, options: &Options) -> Result<Self, Unbuildable> {
         let spec = &pool.spec;
         let description = runtime(&spec.runtime, options)?;
+        let mut prestart = description.prestart();
+        if let Some(prestart) = &mut prestart {
+            // Of all functions that may come the same, and what a heap is made by.
+            let variable = (MEMORY_VARIABLE.to_owned(), spec.memory.get().to_string());
+            prestart.environment.extend([variable]);
+        }
         let mounts = [("tmp", "/tmp"), ("code", IMAGE_TASK_ROOT)];
         let container = Container {
             image: Some(runtime_image(&spec.runtime, options)?),
-            env: Some(vec![unclaimed(description.prestart())]),
+            env: Some(vec![unclaimed(prestart)]),
             resources: Some(resources(spec.memory.get())),
             volume_mounts: Some(mounts.map(|(name, path)| mount(name, path)).into()),
             ..Container::default()

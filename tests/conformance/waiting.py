@@ -1,0 +1,276 @@
+"""Instances whose runtime process waited for its function, and such that start one.
+
+Owns the supervisors of test_prestart*.py and the folders in the place of an image's. Commands, variables
+and what a process reads once are those of `runtimes/*/runtime.toml`; the handler that looks around is
+functions/prestart/finds.*.
+"""
+
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local_server import BINARY, REPOSITORY, LocalServer, until
+
+SUPERVISOR = Path(os.environ.get("PILOTLIGHT_SUPERVISOR_BIN", BINARY.parent / "pilotlight-supervisor"))
+FINDS = Path(__file__).parent / "functions/prestart"
+PLACES = {"code": "/var/task", "opt": "/opt", "runtime": "/var/runtime"}
+PLACE = re.compile(r"/var/(?:task|runtime)|/opt|/var/lang/bin/\w+")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A runtime whose process can wait, on this machine."""
+
+    name: str
+    folder: str
+    # In the place of the one in /var/lang/bin.
+    interpreter: str
+    handler: str
+    code: str
+    # What is mapped once all is loaded.
+    loaded: str
+    # In /var/runtime: files of the runtime's folder under other names; the client.
+    renamed: dict = field(default_factory=dict)
+    client: dict = field(default_factory=dict)
+
+    @property
+    def description(self):
+        return tomllib.loads((REPOSITORY / "runtimes" / self.folder / "runtime.toml").read_text())
+
+    @property
+    def finds(self):
+        return (FINDS / f"finds{Path(self.code).suffix}").read_text()
+
+    def lay_out(self, root):
+        """/var/runtime as in the image, below `root`."""
+        runtime = root / "var/runtime"
+        for file in (REPOSITORY / "runtimes" / self.folder).iterdir():
+            target = runtime / self.renamed.get(file.name, file.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+        for name, target in self.client.items():
+            (runtime / name).symlink_to(target)
+
+    def placed(self, text, root):
+        """With the places of an image below `root`."""
+        below = lambda place: self.interpreter if "/bin/" in place[0] else f"{root}{place[0]}"  # noqa: E731
+        return PLACE.sub(below, text)
+
+    def filled(self, setting, root):
+        if isinstance(setting, list):
+            return ":".join(self.filled(part, root) for part in setting)
+        own = self.description["runtime"][self.name]
+        return self.placed(setting.format_map({**own, **PLACES, "handler": self.handler}), root)
+
+    def command(self, root):
+        return [self.filled(word, root) for word in self.description["image"]["command"]]
+
+    def environment(self, root):
+        image = self.description["image"].get("environment", {})
+        own = {**self.description.get("environment", {}), **image}
+        return {
+            "LAMBDA_RUNTIME_DIR": f"{root}/var/runtime", "LANG": "en_US.UTF-8", "PATH": "/usr/bin:/bin",
+            "LD_LIBRARY_PATH": f"{root}/var/task:{root}/var/task/lib:{root}/opt/lib", "TZ": ":UTC",
+            **{name: self.filled(setting, root) for name, setting in own.items()},
+        }
+
+    def prestart(self, root):
+        described = self.description["image"]["prestart"]
+        return {
+            "command": [self.placed(word, root) for word in described["command"]],
+            "taskRoot": f"{root}/var/task", "environment": self.environment(root),
+            "reads": described["reads"],
+        }
+
+
+def python(folder):
+    code = {"lambda_function.py": "import sys\ndef lambda_handler(event, context): return sys.executable\n"}
+    return Waiting(
+        name="python3.11", folder="python", interpreter=asked("python3.11", code, folder),
+        handler="shop.reports.handler", code="shop/reports.py", loaded="runtime_client",
+        renamed={"prestart.py": "prestart/sitecustomize.py"},
+    )
+
+
+def nodejs(folder, name):
+    code = {"index.js": "exports.handler = async () => [process.execPath, process.env.LAMBDA_RUNTIME_DIR];\n"}
+    interpreter, client = asked(name, code, folder)
+    return Waiting(
+        name=name, folder="nodejs", interpreter=interpreter, handler="shop/reports.handler",
+        code="shop/reports.js", loaded="rapid-client.node", client={"node_modules": f"{client}/node_modules"},
+    )
+
+
+def ruby(folder):
+    code = {"lambda_function.rb": "def lambda_handler(event:, context:) = RbConfig.ruby\n"}
+    return Waiting(
+        name="ruby3.1", folder="ruby", interpreter=asked("ruby3.1", code, folder),
+        handler="shop/reports.handler", code="shop/reports.rb", loaded="stringio",
+    )
+
+
+RUNTIMES_THAT_WAIT = {
+    "python3.11": python,
+    "nodejs22": lambda folder: nodejs(folder, "nodejs22"),
+    "nodejs24": lambda folder: nodejs(folder, "nodejs24"),
+    "ruby3.1": ruby,
+}
+
+
+def asked(runtime, code, folder):
+    """What a function in local mode says of what it runs with."""
+    manifest = {
+        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": "asked"},
+        "spec": {"runtime": runtime, "memory": 256, "code": {"inline": code}},
+    }
+    (folder / "functions.yaml").write_text(json.dumps(manifest))
+    server = LocalServer(folder / "functions.yaml")
+    connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"))
+    connection.request("POST", "/2015-03-31/functions/asked/invocations", "{}")
+    answer = json.load(connection.getresponse())
+    connection.close()
+    server.stop()
+    return answer
+
+
+class Instance:
+    """A supervisor that is claimed for a function, with or without a process that waits."""
+
+    def __init__(self, root, runtime, waits):
+        self.root, self.runtime, self.waits, self.answers = root, runtime, waits, 0
+        runtime.lay_out(root)
+        (root / "var/task").mkdir(parents=True)
+        unclaimed = {"listen": "127.0.0.1:0", "endsWithParent": True, "root": str(root)}
+        if waits:
+            unclaimed["prestart"] = runtime.prestart(root)
+        self.process = subprocess.Popen(
+            [SUPERVISOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={"PILOTLIGHT_UNCLAIMED": json.dumps(unclaimed)},
+        )
+        self.address = self.process.stdout.readline().split("LISTENING ")[1].strip()
+        if waits:
+            until(self.is_waiting, 20, "all is loaded")
+
+    def claim(self, files=None, variables=None):
+        config = {
+            "listen": "127.0.0.1:0", "endsWithParent": True, "function": "finds", "memory": 512,
+            "timeout": 10, "sanitizeErrors": False, "logFormat": "Text", "logs": True, "logGroup": "g",
+            "logStream": "s", "runtime": self.runtime.name, "taskRoot": f"{self.root}/var/task",
+            "environment": self.environment(variables or {}), "command": self.runtime.command(self.root),
+        }
+        line = json.dumps({"instance": "i1", "config": config}).encode() + b"\n"
+        code = {f"var/task/{self.runtime.code}": self.runtime.finds, **(files or {})}
+        self.call("/claim", line + tar(code))
+
+    def environment(self, variables):
+        own = {
+            "AWS_LAMBDA_FUNCTION_NAME": "finds", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
+            "AWS_LAMBDA_LOG_STREAM_NAME": "s", "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_LEVEL": "INFO", "GREETING": "grüße", "TZ": "America/New_York",
+            "LAMBDA_TASK_ROOT": f"{self.root}/var/task", "_HANDLER": self.runtime.handler,
+        }
+        return {**self.runtime.environment(self.root), **own, **variables}
+
+    def child(self):
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return Path("/proc") / children[0] if children else None
+
+    def is_waiting(self):
+        """It reads the pipe that it was given, by read(2): all that it loads is loaded."""
+        child = self.child()
+        if not child or self.runtime.loaded not in (child / "maps").read_text():
+            return False
+        return any(reads_a_pipe(thread) for thread in (child / "task").iterdir())
+
+    def switches(self):
+        """How often the kernel gave a thread of the process a processor."""
+        files = [(task / "status").read_text() for task in (self.child() / "task").iterdir()]
+        return sum(int(count) for file in files for count in re.findall(r"ctxt_switches:\s*(\d+)", file))
+
+    def is_the_one_that_waited(self):
+        """Not one that was started for the function, in its place or besides."""
+        try:
+            return self.waits and b"\0GREETING=" not in (self.child() / "environ").read_bytes()
+        except (OSError, TypeError):
+            return False  # it has ended
+
+    def call(self, path, body=b"", **headers):
+        connection = http.client.HTTPConnection(self.address, timeout=30)
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, answer.headers, content
+
+    def invoke(self, event):
+        """Tries until the runtime is up."""
+        self.answers += 1
+        headers = {
+            "pilotlight-request-id": f"r{self.answers}",
+            "lambda-runtime-invoked-function-arn": "arn:aws:lambda:us-east-1:0:function:finds",
+        }
+
+        def lease():
+            status, _, content = self.call("/lease", json.dumps(event).encode(), **headers)
+            return None if status == 409 else content
+
+        return json.loads(until(lease, 20, "an answer"))
+
+    def end(self):
+        self.process.stdin.close()
+        log = self.process.stdout.read().splitlines()
+        self.process.wait(10)
+        return log
+
+
+def reads_a_pipe(thread):
+    call, descriptor, *_ = [*(thread / "syscall").read_text().split(), None]
+    return call == "0" and (thread / "fd" / str(int(descriptor, 16))).readlink().name.startswith("pipe:")
+
+
+def tar(files):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as packed:
+        for name, file in files.items():
+            entry = tarfile.TarInfo(name)
+            file = file if isinstance(file, bytes) else file.encode()
+            entry.size, entry.mode = len(file), 0o644
+            packed.addfile(entry, io.BytesIO(file))
+    return content.getvalue()
+
+
+@dataclass
+class Compared:
+    """What a fresh process says and what one that waited says."""
+
+    fresh: object
+    waited: object
+    logs: list
+    # The process itself, not another that it or the supervisor has started.
+    same_process: bool
+
+    @property
+    def same(self):
+        """Both, when they are the same."""
+        assert self.fresh == self.waited
+        return self.fresh
+
+
+def both(start, event, **options):
+    answers, logs = [], []
+    for waits in (False, True):
+        instance = start(waits, **options)
+        answers.append(instance.invoke(event))
+        kept = instance.is_the_one_that_waited()
+        logs.append(instance.end())
+    return Compared(*answers, logs, kept)
