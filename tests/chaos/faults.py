@@ -229,8 +229,8 @@ def packets_lost(world):
 
 @fault(seconds=10)
 def network_slow(world):
-    """a gateway's network takes 2 Mbit/s, so packets wait"""
-    with Slow(world.component("gateway"), "2mbit"):
+    """a gateway's network takes 1 Mbit/s: packets wait"""
+    with Slow(world.component("gateway"), "1mbit"):
         yield
 
 
