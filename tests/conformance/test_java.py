@@ -60,7 +60,7 @@ def invoke(log, tmp_path_factory):
     server = local_server.LocalServer(file)
     client = connect(server.endpoint)
 
-    def call(name, **event):
+    def call(name, /, **event):
         answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
         body = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, body

@@ -25,7 +25,7 @@ def test_files_that_came_with_the_claim_are_found(start, folder):
 def test_a_class_of_the_clients_is_the_clients(start, runtime_that_waits):
     """a function's own of a class that the client has is hidden by it, as in a fresh process"""
     package, _, name = CONTEXT.replace("/", ".").rpartition(".")
-    own = classes(f"package {package}; public class {name} {{ }}\n", runtime_that_waits.made)
+    own = classes(name, f"package {package}; public class {name} {{ }}\n", runtime_that_waits.made)
     files = {f"var/task/{CONTEXT}.class": own[f"{CONTEXT}.class"]}
     compared = both(start, {"do": "class", "name": f"{package}.{name}"}, files=files)
     assert compared.same == "jdk.internal.loader.ClassLoaders$AppClassLoader" and compared.same_process

@@ -32,10 +32,10 @@ class Classes(Waiting):
 
     @property
     def finds(self):
-        return classes((FINDS / "Finds.java").read_text(), self.made)["shop/Finds.class"]
+        return classes("Finds", (FINDS / "Finds.java").read_text(), self.made)["shop/Finds.class"]
 
     def lay_out(self, root):
-        pass
+        (root / "var").mkdir(parents=True)
 
     def placed(self, text, root):
         text = text.replace("/var/runtime/waiting.so", self.library).replace("/var/runtime", self.made)
@@ -59,13 +59,13 @@ def assembly(source, name="Finds"):
 
 
 @cache
-def classes(source, made):
-    """Compiled Java: class files by their places."""
+def classes(name, source, made):
+    """Compiled Java: class files by their places. `name`: of the public class."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "Source.java")
+        file = Path(folder, f"{name}.java")
         file.write_text(source)
         subprocess.run(["javac", "-proc:none", "-cp", f"{made}/lib/*", "-d", folder, file], check=True)
-        return {str(made.relative_to(folder)): made.read_bytes() for made in Path(folder).rglob("*.class")}
+        return {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*.class")}
 
 
 def dotnet(folder):
