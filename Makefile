@@ -109,6 +109,7 @@ test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a re
 	@tests/cluster/stages begin
 	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
+	@ls /usr/lib/*/faketime/*.so.1 >/dev/null 2>&1 || apt-get install --yes --no-install-recommends libfaketime
 	@$(STAGE) "Kubernetes, built" -- tests/cluster/cluster build
 	@$(STAGE) "images, built" -- runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down; tests/cluster/stages report' EXIT; set -e; \

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
+for place in ("tests/e2e", "tests/sdk/python"):
+    sys.path.insert(0, str(REPOSITORY / place))
 
 from release import (  # noqa: E402
     CLUSTER, FUNCTIONS, RELEASE, SYSTEM, get, is_ready, kubectl, parts, run, until,

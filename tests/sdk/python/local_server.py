@@ -53,7 +53,7 @@ class LocalServer:
 
     host = "127.0.0.1"  # where its functions reach the tests
 
-    def __init__(self, *paths):
+    def __init__(self, *paths, environment=None):
         assert BINARY.is_file(), f"{BINARY} is missing: build it, or name it in PILOTLIGHT_BIN"
         # Whatever the server loses becomes a child of this process, where stop() finds it.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -62,7 +62,7 @@ class LocalServer:
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
             [BINARY, "local", "--listen", "127.0.0.1:0", *paths],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", env=environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

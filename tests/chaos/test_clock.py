@@ -1,0 +1,92 @@
+"""The wall clock is set forward and back under a gateway and its supervisors: nothing is lost for it.
+
+In local mode, by a library (libfaketime) that shifts what the processes are told of the time of day: a
+step of the machine's own clock would be everybody's.
+"""
+
+import json
+import os
+import subprocess
+import urllib.request
+from pathlib import Path
+
+from trial import ACCOUNTING, HANDLER, Ending
+from local_server import BINARY, LocalServer, until
+
+[FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
+STEPS = {"+3600": range(3_600_000, 3_700_000), "-3600": range(1), "+0": range(1, 30_001)}
+# Reads its deadline, which a supervisor gives as a time of day, by the machine's own clock.
+REMAINING = "def lambda_handler(event, context):\n    return context.get_remaining_time_in_millis()\n"
+
+
+class SteppedServer(LocalServer):
+    """A local server whose programs see the time of day that a file says."""
+
+    def __init__(self, folder, *paths):
+        self.offset = folder / "offset"
+        self.step("+0")
+        variables = {
+            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.offset),
+            "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1",
+        }
+        # A gateway starts supervisors with no variable of its own.
+        supervisor = folder / "supervisor"
+        settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
+        program = BINARY.parent / "pilotlight-supervisor"
+        supervisor.write_text(f"#!/bin/sh\n{settings}exec {program} \"$@\"\n")
+        supervisor.chmod(0o755)
+        super().__init__(f"--supervisor={supervisor}", *paths, environment={**os.environ, **variables})
+
+    def step(self, offset):
+        """What is read is whole: the file is replaced."""
+        new = self.offset.with_suffix(".new")
+        new.write_text(f"{offset}\n")
+        new.rename(self.offset)
+
+
+def test_a_step_of_the_clock_loses_nothing(tmp_path):
+    records = tmp_path / "records"
+    records.mkdir()
+    manifests = [function("accounted", HANDLER, reserved=4, queue=100), function("remaining", REMAINING, reserved=1)]
+    (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))
+    server = SteppedServer(tmp_path, tmp_path / "functions.yaml")
+    journal = Ending([ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"],
+                     stdout=subprocess.PIPE, text=True)
+    with journal:
+        address = journal.stdout.readline().split()[-1]
+        client = records / "client.jsonl"
+        load = [ACCOUNTING, "load", server.endpoint.removeprefix("http://"), "--function=accounted=40",
+                "--name=0", f"--journal={address}", f"--output={client}"]
+        with subprocess.Popen(load, stdin=subprocess.PIPE) as sender:
+            for step, remaining in STEPS.items():
+                answered(client, 100)
+                server.step(step)
+                until(lambda: invoke(server, "remaining") in remaining, 20, f"the clock is at {step}")
+            answered(client, 100)
+            sender.stdin.close()
+            assert sender.wait(60) == 0
+    server.stop()
+    done = subprocess.run([ACCOUNTING, "check", records], capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout
+
+
+def function(name, source, **concurrency):
+    return {
+        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
+        "spec": {"runtime": "python3.11", "timeout": 30, "concurrency": concurrency,
+                 "code": {"inline": {"lambda_function.py": source}}},
+    }
+
+
+def invoke(server, name):
+    with urllib.request.urlopen(f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", 30) as answer:
+        return json.load(answer)
+
+
+def answered(file, number):
+    """So many more answers have come."""
+    def count():
+        return file.read_text().count('"answered"') if file.exists() else 0
+    before = count()
+    until(lambda: count() >= before + number, 90, f"{number} more answers")
