@@ -37,8 +37,9 @@ class Waiting:
     code: str
     # What is mapped once all is loaded.
     loaded: str
-    # In /var/runtime: files of the runtime's folder under other names.
+    # In /var/runtime: files of the runtime's folder under other names; the client.
     renamed: dict = field(default_factory=dict)
+    client: dict = field(default_factory=dict)
 
     @property
     def description(self):
@@ -55,6 +56,8 @@ class Waiting:
             target = runtime / self.renamed.get(file.name, file.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
+        for name, target in self.client.items():
+            (runtime / name).symlink_to(target)
 
     def placed(self, text, root):
         """With the places of an image below `root`."""
@@ -97,6 +100,15 @@ def python(folder):
     )
 
 
+def nodejs(folder, name):
+    code = {"index.js": "exports.handler = async () => [process.execPath, process.env.LAMBDA_RUNTIME_DIR];\n"}
+    interpreter, client = asked(name, code, folder)
+    return Waiting(
+        name=name, folder="nodejs", interpreter=interpreter, handler="shop/reports.handler",
+        code="shop/reports.js", loaded="rapid-client.node", client={"node_modules": f"{client}/node_modules"},
+    )
+
+
 def ruby(folder):
     code = {"lambda_function.rb": "def lambda_handler(event:, context:) = RbConfig.ruby\n"}
     return Waiting(
@@ -107,6 +119,8 @@ def ruby(folder):
 
 RUNTIMES_THAT_WAIT = {
     "python3.11": python,
+    "nodejs22": lambda folder: nodejs(folder, "nodejs22"),
+    "nodejs24": lambda folder: nodejs(folder, "nodejs24"),
     "ruby3.1": ruby,
 }
 

@@ -60,7 +60,12 @@ fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
     assert_eq!(prestart.task_root.to_str(), Some("/var/task"));
     assert!(prestart.command[2].contains(" -m awslambdaric "));
     assert!(prestart.reads.iter().any(|name| name == "PYTHON*"));
-    for (name, waits) in [("ruby3.1", true), ("custom", false)] {
+    for (name, waits) in [
+        ("nodejs22", true),
+        ("nodejs24", true),
+        ("ruby3.1", true),
+        ("custom", false),
+    ] {
         let other = runtimes.get(&runtime(name)).expect("known");
         assert_eq!(other.prestart().is_some(), waits, "{name}");
     }
