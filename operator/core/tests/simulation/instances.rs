@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pilotlight_core::failure::{Exit, PAYLOAD_LIMIT};
-use pilotlight_core::instance::{Action, Condition, Event, Machine, Outcome, Status};
+use pilotlight_core::instance::{Action, Condition, Event, Machine, Outcome, Refusal, Status};
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::queue::InvocationId;
 
+use crate::answers::{self, Answer};
+use crate::broken::Broken;
 use crate::world::{FOREIGN, Happening, World, code, millis};
 
 /// What a runtime process does next.
@@ -33,6 +35,11 @@ pub(crate) struct SimInstance {
     alive: bool,
     /// The invocation that the runtime process works on.
     running: Option<u64>,
+    /// The last that it was handed, and the last that it answered.
+    delivered: Option<u64>,
+    response: Option<u64>,
+    /// Another gateway's invocation that it has a lease for.
+    pub(crate) foreign: Option<u64>,
     told: Status,
     wake: Option<Instant>,
 }
@@ -58,6 +65,9 @@ impl World {
             process: 0,
             alive: false,
             running: None,
+            delivered: None,
+            response: None,
+            foreign: None,
             told,
             wake: None,
         };
@@ -76,17 +86,32 @@ impl World {
         let result = instance
             .machine
             .handle(self.now, Event::Lease { request_id });
-        if result.is_err() {
-            self.not_started(id, invocation);
-        } else if foreign {
-            self.summary.foreign += 1;
+        match result {
+            Ok(()) if foreign => {
+                instance.foreign = Some(invocation);
+                self.summary.foreign += 1;
+            }
+            Ok(()) => {}
+            Err(Refusal::Busy) if self.tampering.strikes(Broken::BusyIgnored) => {
+                self.run_beside(id, invocation);
+            }
+            Err(_) => self.not_started(id, invocation),
         }
         self.machine_acts(id);
     }
 
+    /// At once, whatever runs there.
+    fn run_beside(&mut self, id: InstanceId, invocation: u64) {
+        self.oracle.began(invocation, id);
+        self.oracle.ended(invocation, id);
+        self.tell(id, invocation, Answer::Success(invocation));
+    }
+
     fn not_started(&mut self, id: InstanceId, invocation: u64) {
         if invocation >= FOREIGN {
-            return self.oracle.answered(InvocationId(invocation));
+            self.oracle
+                .answered(InvocationId(invocation), answers::busy());
+            return;
         }
         let status = Some(self.instances[&id].told());
         if let Some(name) = self.holder(invocation) {
@@ -148,8 +173,15 @@ impl World {
             Step::Exit(_) | Step::Signalled(_) => {
                 instance.alive = false;
                 instance.running = None;
+                self.oracle.gone(id);
             }
-            Step::Response | Step::HugeResponse | Step::Error => instance.running = None,
+            Step::Response | Step::HugeResponse | Step::Error => {
+                instance.running = None;
+                instance.response = running;
+                if let Some(invocation) = running {
+                    self.oracle.ended(invocation, id);
+                }
+            }
             Step::Next | Step::InitError | Step::ExceedMemory => {}
         }
         // A refused call is one that a runtime makes in the wrong state; it may always be made.
@@ -190,16 +222,20 @@ impl World {
                 } => self.answer(id, &request_id, outcome),
                 Action::Release { request_id } => {
                     self.summary.released += 1;
-                    self.not_started(id, parse(&request_id));
+                    let invocation = parse(&request_id);
+                    instance.foreign = instance.foreign.filter(|one| *one != invocation);
+                    self.not_started(id, invocation);
                 }
                 Action::Kill => self.signal(id, 9),
                 Action::Terminate if self.rng.u8(..) < 200 => self.signal(id, 15),
                 // It does not heed the polite signal.
                 Action::Terminate => {}
+                Action::Shutdown if self.tampering.strikes(Broken::ShutdownForgotten) => {}
                 Action::Shutdown => {
-                    assert!(!instance.alive, "{id:?} leaves its runtime process behind");
-                    self.instances.remove(&id);
-                    self.send_gone(id);
+                    if instance.alive {
+                        self.oracle.left(format!("a runtime process of {id:?}'s"));
+                    }
+                    self.instance_ends(id);
                 }
                 Action::Log(_) => {}
             }
@@ -213,9 +249,7 @@ impl World {
         };
         let status = instance.machine.status();
         let wake = instance.machine.next_wakeup();
-        if let Some(at) = wake {
-            assert!(at > self.now, "{id:?} asks for a wake-up in the past");
-        }
+        self.oracle.wakes_at(wake, || format!("{id:?}"));
         let new_wake = wake.filter(|at| instance.wake.is_none_or(|known| *at < known));
         instance.wake = new_wake.or(instance.wake);
         let news = std::mem::replace(&mut instance.told, status) != status;
@@ -250,13 +284,16 @@ impl World {
 
     fn deliver(&mut self, id: InstanceId, request_id: &str) {
         let invocation = parse(request_id);
-        self.oracle.executed(InvocationId(invocation));
+        self.oracle.began(invocation, id);
+        if self.tampering.strikes(Broken::DeliveredTwice) {
+            self.oracle.began(invocation, id);
+        }
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         assert!(instance.alive, "{id:?} delivers to a process that is gone");
-        assert_eq!(instance.running, None, "{id:?} runs two events at once");
         instance.running = Some(invocation);
+        instance.delivered = Some(invocation);
         let process = instance.process;
         let quick = 0..200;
         match self.rng.u8(..) {
@@ -273,16 +310,38 @@ impl World {
 
     fn answer(&mut self, id: InstanceId, request_id: &str, outcome: Outcome) {
         let invocation = parse(request_id);
-        match outcome {
-            Outcome::Success => self.summary.succeeded += 1,
-            Outcome::FunctionError | Outcome::Failed(_) => self.summary.failed += 1,
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.foreign = instance.foreign.filter(|one| *one != invocation);
+        let disguise = match instance.delivered == Some(invocation) {
+            true => Broken::CrashTakenForSuccess,
+            false => Broken::FailedInitTakenForSuccess,
+        };
+        let answer = match outcome {
+            Outcome::Success => Answer::Success(instance.response.expect("it has answered")),
+            Outcome::FunctionError => Answer::FunctionError,
+            Outcome::Failed(_) if self.tampering.strikes(disguise) => Answer::Success(invocation),
+            Outcome::Failed(_) => Answer::Failed,
+        };
+        match answer {
+            Answer::Success(_) => self.summary.succeeded += 1,
+            Answer::FunctionError | Answer::Failed => self.summary.failed += 1,
         }
+        self.tell(id, invocation, answer);
+    }
+
+    /// Tells the gateway that has the lease.
+    fn tell(&mut self, id: InstanceId, invocation: u64, answer: Answer) {
         if invocation >= FOREIGN {
-            return self.oracle.answered(InvocationId(invocation));
+            let outcome = answer.outcome();
+            return self.oracle.answered(InvocationId(invocation), outcome);
         }
         let (epoch, told) = self.instances[&id].told();
         if let Some(name) = self.holder(invocation) {
-            self.send(Happening::AnswerArrives(name, invocation, epoch, told));
+            self.send(Happening::AnswerArrives(
+                name, invocation, answer, epoch, told,
+            ));
         }
     }
 

@@ -2,7 +2,7 @@
 //! starts, crashes in every state, timeouts, foreign leases, replacements, other limits and deletion.
 //!
 //! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run; `oracle`
-//! watches. A failing seed is printed; replay it with its trace by
+//! watches, and `broken` shows that it sees. A failing seed is printed; replay it with its trace by
 //! `SEED=<n> cargo test -p pilotlight-core --test simulation -- --nocapture`.
 
 #![allow(
@@ -10,19 +10,26 @@
     reason = "a test's trace and summary go to its output"
 )]
 
+mod answers;
+mod broken;
+mod gateway;
 mod instances;
 mod oracle;
+mod summary;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use summary::Summary;
 use world::World;
 
 const SEEDS: u64 = 10_000;
 const EVENTS: usize = 1_000;
 
-fn run(seed: u64, trace: bool) -> world::Summary {
-    World::new(seed, trace).run(EVENTS)
+fn run(seed: u64, trace: bool) -> Summary {
+    let (summary, findings) = World::new(seed, None, trace).run(EVENTS);
+    assert!(findings.is_empty(), "{findings:#?}");
+    summary
 }
 
 #[test]
@@ -33,10 +40,10 @@ fn every_invocation_is_answered_once_and_every_bound_holds() {
         return;
     }
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let mut total = world::Summary::default();
+    let mut total = Summary::default();
     std::thread::scope(|scope| {
         let work = |worker: u64| {
-            let mut sum = world::Summary::default();
+            let mut sum = Summary::default();
             for seed in (worker..SEEDS).step_by(workers as usize) {
                 match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
                     Ok(summary) => sum.add(&summary),

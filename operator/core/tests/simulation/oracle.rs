@@ -1,28 +1,94 @@
 //! What must hold in every simulated trace.
 //!
-//! Owns the account of invocations and instances as an outsider sees them; `world` reports each
-//! step. Derives nothing from the code under test but its counts.
+//! Writes down what an outsider sees, as `world` reports it, and has the account of tests/accounting
+//! hold it against the rules, as it does after a run on a real cluster. Adds the rules that only
+//! virtual time and a view of the pool can hold. Takes nothing from the code under test but what it
+//! hands out; its counts are compared.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::pool::{InstanceId, Pool, Settings};
+use pilotlight_accounting::account::{Account, Violation};
+use pilotlight_accounting::record::{At, Outcome, Record};
+use pilotlight_core::pool::{InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
 
-use crate::world::FOREIGN;
+use crate::answers::{ALWAYS, MAY_HAVE_RUN, kind};
 
-#[derive(Debug, Default)]
-struct Account {
-    answers: u32,
-    executions: u32,
+/// What was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// A rule of every run.
+    Account(Violation),
+    WakeUpInThePast {
+        whose: String,
+    },
+    /// The pool hands an instance a lease before its last has ended.
+    LeasedTwice {
+        instance: InstanceId,
+    },
+    /// The pool stops an instance that was idle for less or more than its keep-alive, or not at all.
+    StoppedOutOfTime {
+        instance: InstanceId,
+        idle: Option<Duration>,
+        keep_alive: Duration,
+    },
+    /// In flight and queued.
+    BeyondRoom {
+        load: usize,
+        room: usize,
+    },
+    Miscounted {
+        what: &'static str,
+        pool: usize,
+        seen: usize,
+    },
+    NeverAtRest,
 }
+
+impl Finding {
+    /// Of those that are not the account's.
+    pub(crate) const NAMES: [&str; 6] = [
+        "WakeUpInThePast",
+        "LeasedTwice",
+        "StoppedOutOfTime",
+        "BeyondRoom",
+        "Miscounted",
+        "NeverAtRest",
+    ];
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Finding::Account(violation) => violation.name(),
+            Finding::WakeUpInThePast { .. } => "WakeUpInThePast",
+            Finding::LeasedTwice { .. } => "LeasedTwice",
+            Finding::StoppedOutOfTime { .. } => "StoppedOutOfTime",
+            Finding::BeyondRoom { .. } => "BeyondRoom",
+            Finding::Miscounted { .. } => "Miscounted",
+            Finding::NeverAtRest => "NeverAtRest",
+        }
+    }
+}
+
+const FUNCTION: &str = "function";
+const HANDED_OVER: &str = "another gateway owns the function";
 
 #[derive(Debug)]
 pub(crate) struct Oracle {
-    invocations: HashMap<InvocationId, Account>,
-    idle_since: HashMap<InstanceId, Instant>,
+    account: Account,
+    found: Vec<Finding>,
+    trace: bool,
+    started_at: Instant,
+    now: Instant,
+    /// With the gateway, and with no instance.
+    waiting: HashSet<InvocationId>,
+    /// By the pool's names, those that it has started or adopted, and neither stopped nor released.
+    live: HashSet<InstanceId>,
+    has_started: bool,
+    told: Option<(usize, usize)>,
+    idle_since: Vec<(InstanceId, Instant)>,
     /// Instances that the world gave a reason to stop other than idleness.
-    excused: HashMap<InstanceId, ()>,
+    excused: HashSet<InstanceId>,
     /// The settings' limit; after a replacement by a lower one the old, until it is met.
     limit: usize,
     /// Likewise for what is in flight and queued.
@@ -30,121 +96,265 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Oracle {
-            invocations: HashMap::new(),
-            idle_since: HashMap::new(),
-            excused: HashMap::new(),
+    pub(crate) fn new(now: Instant, settings: Settings, trace: bool) -> Self {
+        let mut oracle = Oracle {
+            account: Account::default(),
+            found: Vec::new(),
+            trace,
+            started_at: now,
+            now,
+            waiting: HashSet::new(),
+            live: HashSet::new(),
+            has_started: false,
+            told: None,
+            idle_since: Vec::new(),
+            excused: HashSet::new(),
             limit: settings.limit,
             room: settings.limit + settings.queue,
+        };
+        oracle.fault("load, limits and handlers that fail", &ALWAYS);
+        oracle
+    }
+
+    pub(crate) fn step(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    fn at(&self) -> At {
+        (self.now - self.started_at).as_micros() as At
+    }
+
+    fn find(&mut self, finding: Finding) {
+        if self.trace {
+            println!("{:>12?} !! {finding:?}", self.now - self.started_at);
         }
+        self.found.push(finding);
+    }
+
+    /// From now on a caller may be told one of these kinds.
+    fn fault(&mut self, fault: impl Into<String>, allows: &[&str]) {
+        self.account.add(Record::Fault {
+            at: self.at(),
+            fault: fault.into(),
+            allows: allows.iter().map(|kind| (*kind).to_owned()).collect(),
+        });
+    }
+
+    fn over(&mut self, fault: impl Into<String>) {
+        let (at, fault) = (self.at(), fault.into());
+        self.account.add(Record::Over { at, fault });
     }
 
     pub(crate) fn arrived(&mut self, invocation: InvocationId) {
-        self.invocations.insert(invocation, Account::default());
+        self.waiting.insert(invocation);
+        self.arrived_elsewhere(invocation);
     }
 
-    pub(crate) fn answered(&mut self, invocation: InvocationId) {
-        let account = self
-            .invocations
-            .get_mut(&invocation)
-            .expect("answers what arrived");
-        account.answers += 1;
-        assert_eq!(account.answers, 1, "{invocation:?} is answered twice");
+    /// At another gateway.
+    pub(crate) fn arrived_elsewhere(&mut self, invocation: InvocationId) {
+        self.account.add(Record::Sent {
+            at: self.at(),
+            id: invocation.0.to_string(),
+            function: FUNCTION.to_owned(),
+        });
     }
 
-    pub(crate) fn executed(&mut self, invocation: InvocationId) {
-        let account = self
-            .invocations
-            .get_mut(&invocation)
-            .expect("executes what arrived");
-        account.executions += 1;
-        assert_eq!(account.executions, 1, "{invocation:?} is executed twice");
+    pub(crate) fn answered(&mut self, invocation: InvocationId, outcome: Outcome) {
+        self.waiting.remove(&invocation);
+        self.account.add(Record::Answered {
+            at: self.at(),
+            id: invocation.0.to_string(),
+            outcome,
+        });
     }
 
-    pub(crate) fn idle(&mut self, instance: InstanceId, now: Instant) {
-        self.idle_since.insert(instance, now);
+    pub(crate) fn began(&mut self, invocation: u64, instance: InstanceId) {
+        self.account.add(Record::Began {
+            at: self.at(),
+            id: invocation.to_string(),
+            instance: instance.0.to_string(),
+        });
     }
 
-    pub(crate) fn not_idle(&mut self, instance: InstanceId) {
-        self.idle_since.remove(&instance);
+    pub(crate) fn ended(&mut self, invocation: u64, instance: InstanceId) {
+        self.account.add(Record::Ended {
+            at: self.at(),
+            id: invocation.to_string(),
+            instance: instance.0.to_string(),
+        });
+    }
+
+    /// The runtime process is no more.
+    pub(crate) fn gone(&mut self, instance: InstanceId) {
+        let (at, instance) = (self.at(), instance.0.to_string());
+        self.account.add(Record::Gone { at, instance });
+    }
+
+    /// An instance has ended, which breaks the lease that one who knows it by this name has on it.
+    pub(crate) fn breaks(&mut self, name: InstanceId) {
+        self.fault(format!("{name:?} ends"), &[MAY_HAVE_RUN]);
+    }
+
+    pub(crate) fn broke(&mut self, name: InstanceId) {
+        self.over(format!("{name:?} ends"));
+    }
+
+    pub(crate) fn deleted(&mut self) {
+        self.fault("the function is deleted", &[kind(&Rejection::Deleted)]);
+    }
+
+    pub(crate) fn handed_over(&mut self) {
+        self.fault(HANDED_OVER, &[kind(&Rejection::Moved)]);
+    }
+
+    pub(crate) fn taken_over(&mut self) {
+        self.over(HANDED_OVER);
+    }
+
+    pub(crate) fn dispatched(&mut self, invocation: InvocationId, instance: InstanceId) {
+        self.waiting.remove(&invocation);
+        self.idle_since.retain(|(idle, _)| *idle != instance);
+    }
+
+    pub(crate) fn leased_twice(&mut self, instance: InstanceId) {
+        self.find(Finding::LeasedTwice { instance });
+    }
+
+    pub(crate) fn put_back(&mut self, invocation: InvocationId) {
+        self.waiting.insert(invocation);
+    }
+
+    pub(crate) fn idle(&mut self, instance: InstanceId) {
+        self.idle_since.retain(|(idle, _)| *idle != instance);
+        self.idle_since.push((instance, self.now));
     }
 
     pub(crate) fn excuse(&mut self, instance: InstanceId) {
-        self.excused.insert(instance, ());
+        self.excused.insert(instance);
     }
 
-    pub(crate) fn started(&self, pool: &Pool) {
-        let live = pool.counts().live();
-        assert!(
-            live <= pool.wanted(),
-            "{live} live, {} wanted",
-            pool.wanted()
-        );
+    pub(crate) fn started(&mut self, instance: InstanceId) {
+        self.live.insert(instance);
+        self.has_started = true;
     }
 
-    pub(crate) fn stopped(&self, instance: InstanceId, now: Instant, keep_alive: Duration) {
-        if self.excused.contains_key(&instance) {
+    pub(crate) fn adopted(&mut self, instance: InstanceId) {
+        self.live.insert(instance);
+    }
+
+    /// Stopped, released or gone.
+    pub(crate) fn no_longer_lives(&mut self, instance: InstanceId) {
+        self.live.remove(&instance);
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(crate) fn stopped_as_idle(&mut self, instance: InstanceId, keep_alive: Duration) {
+        if self.excused.contains(&instance) {
             return;
         }
-        let since = self.idle_since.get(&instance);
-        let since = since.unwrap_or_else(|| panic!("{instance:?} stops, and was not idle"));
-        assert_eq!(
-            now - *since,
-            keep_alive,
-            "{instance:?} stops after its keep-alive"
-        );
+        let since = self.idle_since.iter().find(|(idle, _)| *idle == instance);
+        let idle = since.map(|(_, since)| self.now - *since);
+        if idle != Some(keep_alive) {
+            self.find(Finding::StoppedOutOfTime {
+                instance,
+                idle,
+                keep_alive,
+            });
+        }
     }
 
-    pub(crate) fn replaced(&mut self, settings: Settings, pool: &Pool) {
-        self.limit = settings.limit.max(pool.counts().live());
+    pub(crate) fn replaced(&mut self, settings: Settings) {
+        self.limit = settings.limit.max(self.live());
         self.room = self.room.max(settings.limit + settings.queue);
     }
 
-    pub(crate) fn after_step(&mut self, pool: &Pool, settings: Settings) {
-        let live = pool.counts().live();
-        if live <= settings.limit {
+    /// All that follows from an event has been handed out.
+    pub(crate) fn acted(&mut self, settings: Settings, leased: usize) {
+        if std::mem::take(&mut self.has_started) {
+            let wanted = (self.waiting.len() + leased).max(settings.provisioned);
+            self.count(wanted.min(settings.limit));
+        }
+    }
+
+    /// Tells how many live, if that is news.
+    fn count(&mut self, limit: usize) {
+        let live = self.live();
+        if self.told.replace((live, limit)) != Some((live, limit)) {
+            self.account.add(Record::Instances {
+                at: self.at(),
+                function: FUNCTION.to_owned(),
+                live,
+                limit,
+            });
+        }
+    }
+
+    pub(crate) fn after_step(&mut self, pool: &Pool, settings: Settings, leased: usize) {
+        if self.live() <= settings.limit {
             self.limit = settings.limit;
         }
-        assert!(
-            live <= self.limit,
-            "{live} live instances, limit {}",
-            self.limit
-        );
-        let load = pool.queued() + pool.counts().busy;
+        self.count(self.limit);
+        let load = self.waiting.len() + leased;
         let room = settings.limit + settings.queue;
         if load <= room {
             self.room = room;
         }
-        assert!(
-            load <= self.room,
-            "{load} in flight and queued, room for {}",
-            self.room
-        );
+        let room = self.room;
+        if load > room {
+            self.find(Finding::BeyondRoom { load, room });
+        }
+        self.compare("live", pool.counts().live(), self.live());
+        self.compare("queued", pool.queued(), self.waiting.len());
+        self.compare("busy", pool.counts().busy, leased);
     }
 
-    pub(crate) fn settled(&self, now: Instant, pool: &Pool) {
+    fn compare(&mut self, what: &'static str, pool: usize, seen: usize) {
+        if pool != seen {
+            self.find(Finding::Miscounted { what, pool, seen });
+        }
+    }
+
+    pub(crate) fn wakes_at(&mut self, wake: Option<Instant>, whose: impl FnOnce() -> String) {
+        if wake.is_some_and(|at| at <= self.now) {
+            let whose = whose();
+            self.find(Finding::WakeUpInThePast { whose });
+        }
+    }
+
+    pub(crate) fn never_rests(&mut self) {
+        self.find(Finding::NeverAtRest);
+    }
+
+    pub(crate) fn left(&mut self, what: String) {
+        let at = self.at();
+        self.account.add(Record::Left { at, what });
+    }
+
+    /// All that was wrong.
+    pub(crate) fn findings(mut self, pool: &Pool) -> Vec<Finding> {
+        let counts = pool.counts();
+        if counts.live() + counts.stopping > 0 {
+            self.left(format!("in the pool's counts: {counts:?}"));
+        }
+        if pool.queued() > 0 {
+            self.left(format!("in the pool's queue: {}", pool.queued()));
+        }
         if let Some(at) = pool.next_wakeup() {
-            assert!(at > now, "the pool asks for a wake-up in the past");
+            self.left(format!("the pool's timer: {:?}", at - self.started_at));
         }
-    }
-
-    pub(crate) fn at_the_end(&self, pool: &Pool) {
-        // Whether another gateway noticed that its lease broke is in its own account.
-        let own = self
-            .invocations
-            .iter()
-            .filter(|(invocation, _)| invocation.0 < FOREIGN);
-        for (invocation, account) in own {
-            assert_eq!(account.answers, 1, "{invocation:?} is never answered");
-        }
-        assert_eq!(pool.queued(), 0);
-        assert_eq!(
-            pool.counts().live(),
-            0,
-            "idle instances are left: {:?}",
-            pool.counts()
-        );
-        assert_eq!(pool.counts().stopping, 0, "instances stop for ever");
+        let trace = self.trace;
+        let violations = self.account.verdict().violations.into_iter();
+        violations
+            .inspect(|violation| {
+                if trace {
+                    println!("!! {violation}");
+                }
+            })
+            .map(Finding::Account)
+            .chain(self.found)
+            .collect()
     }
 }

@@ -1,8 +1,8 @@
 //! The simulated world: a gateway's pool, instances with their runtime processes, messages with
 //! delays, and faults, all from one seed and in virtual time.
 //!
-//! Feeds `oracle`. The pool and the machines are the real ones; a runtime process is a script
-//! drawn at random.
+//! Tells `oracle` what an outsider would see. The pool (`gateway`) and the machines (`instances`) are
+//! the real ones; a runtime process is a script drawn at random.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -14,93 +14,14 @@ use pilotlight_core::instance::{self, Condition, Status};
 use pilotlight_core::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
 use pilotlight_core::queue::InvocationId;
 
+use crate::answers::{self, Answer};
+use crate::broken::{Broken, Tampering};
 use crate::instances::{SimInstance, Step};
-use crate::oracle::Oracle;
+use crate::oracle::{Finding, Oracle};
+use crate::summary::Summary;
 
 /// Invocations of another gateway that leases the same instances.
 pub(crate) const FOREIGN: u64 = 1 << 40;
-
-/// What the traces met, so that a trace that meets nothing is noticed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
-    pub(crate) events: usize,
-    pub(crate) arrivals: usize,
-    pub(crate) started: usize,
-    pub(crate) stopped: usize,
-    pub(crate) succeeded: usize,
-    pub(crate) failed: usize,
-    pub(crate) rejected: usize,
-    pub(crate) not_started: usize,
-    pub(crate) crashed: usize,
-    pub(crate) lost: usize,
-    pub(crate) replaced: usize,
-    pub(crate) configured: usize,
-    pub(crate) deleted: usize,
-    pub(crate) foreign: usize,
-    pub(crate) released: usize,
-    pub(crate) handed_over: usize,
-    pub(crate) adopted: usize,
-    pub(crate) kept: usize,
-}
-
-impl Summary {
-    fn fields(&mut self) -> [&mut usize; 18] {
-        let Summary {
-            events,
-            arrivals,
-            started,
-            stopped,
-            succeeded,
-            failed,
-            rejected,
-            not_started,
-            crashed,
-            lost,
-            replaced,
-            configured,
-            deleted,
-            foreign,
-            released,
-            handed_over,
-            adopted,
-            kept,
-        } = self;
-        [
-            events,
-            arrivals,
-            started,
-            stopped,
-            succeeded,
-            failed,
-            rejected,
-            not_started,
-            crashed,
-            lost,
-            replaced,
-            configured,
-            deleted,
-            foreign,
-            released,
-            handed_over,
-            adopted,
-            kept,
-        ]
-    }
-
-    pub(crate) fn add(&mut self, other: &Summary) {
-        for (sum, more) in self.fields().into_iter().zip(other.clone().fields()) {
-            *sum += *more;
-        }
-    }
-
-    pub(crate) fn assert_everything_was_seen(mut self) {
-        let text = format!("{self:?}");
-        assert!(
-            self.fields().into_iter().all(|n| *n > 0),
-            "a kind of event never came: {text}"
-        );
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Happening {
@@ -127,7 +48,7 @@ pub(crate) enum Happening {
     /// The runtime process numbered so takes its next step.
     Runtime(InstanceId, u32, Step),
     ToldArrives(InstanceId, u64, u8),
-    AnswerArrives(InstanceId, u64, u64, u8),
+    AnswerArrives(InstanceId, u64, Answer, u64, u8),
     NotStartedArrives(InstanceId, Option<(u64, u8)>),
     /// The gateway notices that the instance is gone.
     GoneArrives(InstanceId),
@@ -142,15 +63,17 @@ pub(crate) struct World {
     started_at: Instant,
     agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
     sequence: u64,
-    settings: Settings,
-    pool: Pool,
-    pool_wake: Option<Instant>,
+    pub(crate) settings: Settings,
+    pub(crate) pool: Pool,
+    pub(crate) pool_wake: Option<Instant>,
+    /// When the pool asked to be woken, after the last that it was told.
+    pub(crate) wanted_wakeup: Option<Instant>,
     /// By the name that they were started as.
     pub(crate) instances: BTreeMap<InstanceId, SimInstance>,
     /// The pool's name of each instance it knows: the one it was started as, or adopted as.
     pub(crate) links: BTreeMap<InstanceId, InstanceId>,
     /// Supervisors on their way up.
-    booting: BTreeSet<InstanceId>,
+    pub(crate) booting: BTreeSet<InstanceId>,
     /// Invocations handed to an instance's connection and not yet answered.
     pub(crate) leased: BTreeMap<InstanceId, u64>,
     pub(crate) timeout: Duration,
@@ -160,6 +83,7 @@ pub(crate) struct World {
     away: bool,
     /// Instances of a revision before the present one.
     outdated: BTreeSet<InstanceId>,
+    pub(crate) tampering: Tampering,
     pub(crate) oracle: Oracle,
     pub(crate) summary: Summary,
 }
@@ -190,7 +114,7 @@ pub(crate) fn code(condition: Condition) -> u8 {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+    pub(crate) fn new(seed: u64, broken: Option<Broken>, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let settings = draw_settings(&mut rng);
         let bounds = Bounds {
@@ -202,6 +126,7 @@ impl World {
             },
         };
         let now = Instant::now();
+        let tampering = Tampering::new(seed, broken);
         World {
             trace,
             now,
@@ -209,8 +134,9 @@ impl World {
             agenda: BinaryHeap::new(),
             sequence: 0,
             settings,
-            pool: Pool::new(settings, bounds),
+            pool: Pool::new(tampering.settings(settings), bounds),
             pool_wake: None,
+            wanted_wakeup: None,
             instances: BTreeMap::new(),
             links: BTreeMap::new(),
             booting: BTreeSet::new(),
@@ -221,34 +147,51 @@ impl World {
             deleted: false,
             away: false,
             outdated: BTreeSet::new(),
-            oracle: Oracle::new(settings),
+            tampering,
+            oracle: Oracle::new(now, settings, trace),
             summary: Summary::default(),
             rng,
         }
     }
 
-    /// Runs that many events, then lets everything come to rest.
-    pub(crate) fn run(mut self, events: usize) -> Summary {
+    /// Runs that many events, then lets everything come to rest; with what was wrong.
+    pub(crate) fn run(mut self, events: usize) -> (Summary, Vec<Finding>) {
         self.after(Duration::ZERO, Happening::Arrival);
         while let Some(Reverse((at, _, happening))) = self.agenda.pop() {
             if !self.quiet && self.summary.events >= events {
                 self.come_to_rest();
             }
-            assert!(
-                self.summary.events < events * 20,
-                "the world never comes to rest"
-            );
+            if self.summary.events >= events * 20 {
+                self.oracle.never_rests();
+                return (self.summary, self.oracle.findings(&self.pool));
+            }
             self.now = at;
+            self.oracle.step(at);
             self.summary.events += 1;
             if self.trace {
                 println!("{:>12?} {happening:?}", at - self.started_at);
             }
             self.happen(happening);
-            self.oracle.after_step(&self.pool, self.settings);
+            let leased = self.leased.len();
+            self.oracle.after_step(&self.pool, self.settings, leased);
             self.schedule_pool_wake();
         }
-        self.oracle.at_the_end(&self.pool);
-        self.summary
+        self.leave();
+        (self.summary, self.oracle.findings(&self.pool))
+    }
+
+    /// Nothing happens any more: what is there now stays.
+    fn leave(&mut self) {
+        for id in self.instances.keys().chain(&self.booting) {
+            self.oracle.left(format!("an instance: {id:?}"));
+        }
+        for (name, invocation) in &self.leased {
+            let what = format!("a lease: {name:?}'s of {invocation}");
+            self.oracle.left(what);
+        }
+        for name in self.links.keys() {
+            self.oracle.left(format!("a connection: {name:?}'s"));
+        }
     }
 
     pub(crate) fn after(&mut self, delay: Duration, happening: Happening) {
@@ -276,6 +219,7 @@ impl World {
             Happening::Delete => self.delete(),
             Happening::HandOver => self.hand_over(),
             Happening::TakeOver => self.take_over(),
+            Happening::PoolWake if self.tampering.strikes(Broken::WakeForgotten) => {}
             Happening::PoolWake => {
                 self.pool_wake = None;
                 self.pool.wake(self.now);
@@ -285,7 +229,7 @@ impl World {
             Happening::Boot(_) => {}
             Happening::StartFails(id) => self.link_ends(id, "image cannot be pulled"),
             Happening::StartRefused(id) => {
-                if self.links.remove(&id).is_some() {
+                if self.unlink(id) {
                     self.pool_hears(pool::Event::Refused {
                         instance: id,
                         reason: Arc::from("exceeded quota"),
@@ -306,33 +250,16 @@ impl World {
                     status,
                 });
             }
-            Happening::AnswerArrives(id, invocation, epoch, told) => {
-                self.leased.remove(&id);
-                self.oracle.answered(InvocationId(invocation));
-                let status = Status {
-                    epoch,
-                    condition: condition(told),
-                };
-                self.pool_hears(pool::Event::Finished {
-                    instance: id,
-                    status,
-                });
+            Happening::AnswerArrives(id, invocation, answer, epoch, told) => {
+                let condition = condition(told);
+                self.answer_arrives(id, invocation, answer, Status { epoch, condition });
             }
             Happening::NotStartedArrives(id, status) => {
-                if self.leased.remove(&id).is_none() {
-                    // The connection broke first: its caller was told so.
-                    return;
-                }
-                self.summary.not_started += 1;
-                self.oracle.excuse(id);
                 let status = status.map(|(epoch, told)| Status {
                     epoch,
                     condition: condition(told),
                 });
-                self.pool_hears(pool::Event::NotStarted {
-                    instance: id,
-                    status,
-                });
+                self.not_started_arrives(id, status);
             }
             Happening::GoneArrives(id) => self.gone_arrives(id),
             Happening::Released(id) => {
@@ -384,7 +311,7 @@ impl World {
         if let Some(id) = self.any_instance() {
             let invocation = FOREIGN + self.next_invocation;
             self.next_invocation += 1;
-            self.oracle.arrived(InvocationId(invocation));
+            self.oracle.arrived_elsewhere(InvocationId(invocation));
             self.lease_arrives(id, invocation);
         }
     }
@@ -392,45 +319,28 @@ impl World {
     fn supervisor_crash(&mut self) {
         if let Some(id) = self.any_instance() {
             self.summary.crashed += 1;
-            self.instances.remove(&id);
-            self.send_gone(id);
+            self.instance_ends(id);
         }
     }
 
-    /// The pool's names of an instance.
-    pub(crate) fn names_of(&self, id: InstanceId) -> Vec<InstanceId> {
-        let names = self
-            .links
-            .iter()
-            .filter(|(_, started_as)| **started_as == id);
-        names.map(|(name, _)| *name).collect()
-    }
-
-    /// The name that an instance was started as.
-    pub(crate) fn started_as(&self, name: InstanceId) -> InstanceId {
-        self.links.get(&name).copied().unwrap_or(name)
+    pub(crate) fn instance_ends(&mut self, id: InstanceId) {
+        self.oracle.gone(id);
+        let ended = self.instances.remove(&id);
+        if let Some(foreign) = ended.and_then(|instance| instance.foreign) {
+            // The other gateway's connection breaks too.
+            self.oracle.breaks(id);
+            self.oracle
+                .answered(InvocationId(foreign), answers::may_have_run());
+            self.oracle.broke(id);
+        }
+        self.send_gone(id);
     }
 
     /// A connection breaks after all that was sent on it has arrived.
-    pub(crate) fn send_gone(&mut self, id: InstanceId) {
+    fn send_gone(&mut self, id: InstanceId) {
         for name in self.names_of(id) {
+            self.oracle.breaks(name);
             self.after(millis(5), Happening::GoneArrives(name));
-        }
-    }
-
-    fn gone_arrives(&mut self, id: InstanceId) {
-        // The connection breaks with a lease on it: the caller gets the typed error.
-        if let Some(invocation) = self.leased.remove(&id) {
-            self.summary.lost += 1;
-            self.oracle.answered(InvocationId(invocation));
-        }
-        self.link_ends(id, "the instance is gone");
-    }
-
-    fn link_ends(&mut self, instance: InstanceId, reason: &str) {
-        if self.links.remove(&instance).is_some() {
-            let reason = Arc::from(reason);
-            self.pool_hears(pool::Event::Gone { instance, reason });
         }
     }
 
@@ -448,6 +358,7 @@ impl World {
         }
         self.summary.handed_over += 1;
         self.away = true;
+        self.oracle.handed_over();
         self.pool_hears(pool::Event::HandedOver);
         let delay = millis(self.rng.u64(0..5_000));
         self.after(delay, Happening::TakeOver);
@@ -455,6 +366,7 @@ impl World {
 
     fn take_over(&mut self) {
         self.away = false;
+        self.oracle.taken_over();
         if self.deleted {
             return;
         }
@@ -481,12 +393,13 @@ impl World {
             self.summary.adopted += 1;
             let name = self.pool.adopt(self.now);
             self.links.insert(name, id);
+            self.oracle.adopted(name);
             if let Some(instance) = self.instances.get(&id) {
                 let (epoch, told) = instance.told();
                 self.send(Happening::ToldArrives(name, epoch, told));
             }
         }
-        if self.pool.counts().live() > self.settings.limit {
+        if self.oracle.live() > self.settings.limit {
             // The limit was lowered meanwhile.
             self.excuse_all();
         }
@@ -521,9 +434,9 @@ impl World {
         self.outdated.extend(&self.booting);
         self.settings = self.other_settings();
         self.excuse_all();
-        self.oracle.replaced(self.settings, &self.pool);
+        self.oracle.replaced(self.settings);
         self.pool_hears(pool::Event::Replaced {
-            settings: self.settings,
+            settings: self.tampering.settings(self.settings),
         });
         self.retire_elsewhere();
     }
@@ -541,7 +454,8 @@ impl World {
         self.settings = settings;
         // Those that have been idle for long may be too many at once.
         self.excuse_all();
-        self.oracle.replaced(settings, &self.pool);
+        self.oracle.replaced(settings);
+        let settings = self.tampering.settings(settings);
         self.pool_hears(pool::Event::Configured { settings });
     }
 
@@ -558,6 +472,7 @@ impl World {
         self.summary.deleted += 1;
         self.deleted = true;
         self.excuse_all();
+        self.oracle.deleted();
         self.pool_hears(pool::Event::Deleted);
         self.retire_elsewhere();
     }
@@ -566,78 +481,6 @@ impl World {
         // Whatever the pool knows now may be stopped for the replacement.
         for id in self.links.keys() {
             self.oracle.excuse(*id);
-        }
-    }
-
-    fn schedule_pool_wake(&mut self) {
-        let wanted = self.pool.next_wakeup();
-        if let Some(at) = wanted
-            && self.pool_wake.is_none_or(|known| at < known)
-        {
-            self.pool_wake = wanted;
-            self.after(at - self.now, Happening::PoolWake);
-        }
-    }
-
-    pub(crate) fn pool_hears(&mut self, event: pool::Event) {
-        let was_idle = self.pool.counts().idle;
-        let told = match &event {
-            pool::Event::Told { instance, .. } | pool::Event::Finished { instance, .. } => {
-                Some(*instance)
-            }
-            _ => None,
-        };
-        self.pool.handle(self.now, event);
-        if let Some(instance) = told
-            && self.pool.counts().idle > was_idle
-        {
-            self.oracle.idle(instance, self.now);
-        }
-        self.pool_acts();
-    }
-
-    fn pool_acts(&mut self) {
-        self.oracle.settled(self.now, &self.pool);
-        while let Some(action) = self.pool.poll_action() {
-            match action {
-                pool::Action::Start { instance } => {
-                    self.summary.started += 1;
-                    self.oracle.started(&self.pool);
-                    self.links.insert(instance, instance);
-                    let delay = millis(self.rng.u64(0..2_000));
-                    match self.rng.u8(..) {
-                        0..10 => self.after(delay, Happening::StartFails(instance)),
-                        10..15 => self.after(delay, Happening::StartRefused(instance)),
-                        _ => {
-                            self.booting.insert(instance);
-                            self.after(delay, Happening::Boot(instance));
-                        }
-                    }
-                }
-                pool::Action::Stop { instance } => {
-                    self.summary.stopped += 1;
-                    let sim = self.instances.get(&self.started_as(instance));
-                    if sim.is_some_and(|sim| !sim.is_draining()) {
-                        self.oracle
-                            .stopped(instance, self.now, self.settings.keep_alive);
-                    }
-                    self.send(Happening::StopArrives(instance));
-                }
-                pool::Action::Release { instance } => self.send(Happening::Released(instance)),
-                pool::Action::Dispatch {
-                    invocation,
-                    instance,
-                } => {
-                    self.oracle.not_idle(instance);
-                    let before = self.leased.insert(instance, invocation.0);
-                    assert_eq!(before, None, "two leases on one instance");
-                    self.send(Happening::LeaseArrives(instance, invocation.0));
-                }
-                pool::Action::Reject { invocation, .. } => {
-                    self.summary.rejected += 1;
-                    self.oracle.answered(invocation);
-                }
-            }
         }
     }
 }

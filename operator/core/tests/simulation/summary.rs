@@ -1,0 +1,82 @@
+//! What the traces met, so that a kind of trace that never comes is noticed.
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) events: usize,
+    pub(crate) arrivals: usize,
+    pub(crate) started: usize,
+    pub(crate) stopped: usize,
+    pub(crate) succeeded: usize,
+    pub(crate) failed: usize,
+    pub(crate) rejected: usize,
+    pub(crate) not_started: usize,
+    pub(crate) crashed: usize,
+    pub(crate) lost: usize,
+    pub(crate) replaced: usize,
+    pub(crate) configured: usize,
+    pub(crate) deleted: usize,
+    pub(crate) foreign: usize,
+    pub(crate) released: usize,
+    pub(crate) handed_over: usize,
+    pub(crate) adopted: usize,
+    pub(crate) kept: usize,
+}
+
+impl Summary {
+    fn fields(&mut self) -> [&mut usize; 18] {
+        let Summary {
+            events,
+            arrivals,
+            started,
+            stopped,
+            succeeded,
+            failed,
+            rejected,
+            not_started,
+            crashed,
+            lost,
+            replaced,
+            configured,
+            deleted,
+            foreign,
+            released,
+            handed_over,
+            adopted,
+            kept,
+        } = self;
+        [
+            events,
+            arrivals,
+            started,
+            stopped,
+            succeeded,
+            failed,
+            rejected,
+            not_started,
+            crashed,
+            lost,
+            replaced,
+            configured,
+            deleted,
+            foreign,
+            released,
+            handed_over,
+            adopted,
+            kept,
+        ]
+    }
+
+    pub(crate) fn add(&mut self, other: &Summary) {
+        for (sum, more) in self.fields().into_iter().zip(other.clone().fields()) {
+            *sum += *more;
+        }
+    }
+
+    pub(crate) fn assert_everything_was_seen(mut self) {
+        let text = format!("{self:?}");
+        assert!(
+            self.fields().into_iter().all(|n| *n > 0),
+            "a kind of event never came: {text}"
+        );
+    }
+}
