@@ -316,21 +316,22 @@ impl Account {
         })
     }
 
-    /// More handlers of a function at work than it may have instances.
+    /// More handlers of a function at work than it may have instances. What was not answered by its
+    /// handler does not count: the platform may have lost sight of it while it ran on.
     fn crowds(&self, runs: &[Run<'_>], found: &mut Vec<Violation>) {
         let mut at_work: BTreeMap<&str, Steps> = BTreeMap::new();
         for run in runs {
             let call = &self.calls[run.id];
-            if let Some((_, function)) = &call.sent {
-                at_work
-                    .entry(function)
-                    .or_default()
-                    .add(run.began, self.end(*run));
+            let is_success = matches!(call.answers[..], [(_, Outcome::Success { .. })]);
+            if let (Some((_, function)), Some(ended), true) = (&call.sent, run.ended, is_success) {
+                let steps = at_work.entry(function).or_default();
+                steps.add(run.began, Some(ended));
             }
         }
         for (function, mut steps) in at_work {
             steps.put_in_order();
-            let limit = self.limits(function).map_or(usize::MAX, |(_, most)| most);
+            let limits = self.limits(function);
+            let limit = limits.map_or(usize::MAX, |(_, most)| most);
             if let Some((at, running)) = steps.first_above(limit) {
                 let function = function.to_owned();
                 found.push(Violation::TooManyAtOnce {

@@ -83,14 +83,14 @@ impl Broken {
     /// The rule that is broken, and those that are at times broken in consequence.
     fn breaks(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Broken::Limit => ("TooManyInstances", &["BeyondRoom"]),
+            Broken::Limit => ("TooManyInstances", &["BeyondRoom", CROWD]),
             Broken::Queue => ("BeyondRoom", &[]),
             Broken::KeepAlive => ("StoppedOutOfTime", &[]),
             Broken::RejectForgotten => ("Lost", &["Miscounted", "BeyondRoom"]),
             Broken::RejectTwice => ("AnsweredTwice", &[]),
             Broken::RejectMadeUp => ("NeverSent", &[]),
             Broken::RejectForAnothersReason => ("Unexplained", &[]),
-            Broken::StartTwice => ("TooManyInstances", &["LeftBehind", "Miscounted"]),
+            Broken::StartTwice => ("TooManyInstances", &["LeftBehind", "Miscounted", CROWD]),
             Broken::StartForgotten => ("Miscounted", &["LeftBehind"]),
             Broken::StopForgotten => ("LeftBehind", &["Miscounted", "TooManyInstances"]),
             Broken::DispatchToBusy => (
@@ -211,6 +211,8 @@ impl Tampering {
 }
 
 const SEEDS: u64 = 100;
+/// At times in consequence of too many instances, and of nothing else.
+const CROWD: &str = "TooManyAtOnce";
 
 /// Within the seeds the rule is named, and beside it nothing but what follows from it.
 #[track_caller]
@@ -231,7 +233,8 @@ fn assert_caught(broken: Broken) {
 
 #[test]
 fn each_rule_has_a_world_that_breaks_it() {
-    let broken: BTreeSet<&str> = Broken::ALL.iter().map(|one| one.breaks().0).collect();
+    let broken = Broken::ALL.iter().map(|one| one.breaks().0);
+    let broken: BTreeSet<&str> = broken.chain([CROWD]).collect();
     let rules = Violation::NAMES.iter().chain(&Finding::NAMES);
     assert_eq!(broken, rules.copied().collect());
 }
@@ -239,6 +242,15 @@ fn each_rule_has_a_world_that_breaks_it() {
 #[test]
 fn a_pool_that_starts_one_more_than_the_limit_is_caught() {
     assert_caught(Broken::Limit);
+}
+
+#[test]
+fn more_at_work_than_the_limit_are_caught() {
+    let mut findings = (0..SEEDS).flat_map(|seed| {
+        let world = World::new(seed, Some(Broken::Limit), false);
+        world.run(EVENTS).1
+    });
+    assert!(findings.any(|finding| finding.name() == CROWD));
 }
 
 #[test]
