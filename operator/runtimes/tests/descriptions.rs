@@ -64,6 +64,8 @@ fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
         ("nodejs22", true),
         ("nodejs24", true),
         ("ruby3.1", true),
+        ("java17", true),
+        ("dotnet", true),
         ("custom", false),
     ] {
         let other = runtimes.get(&runtime(name)).expect("known");
