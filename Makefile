@@ -105,7 +105,7 @@ crds: ## write the custom resource definitions from their source
 	done
 
 .PHONY: test-cluster
-test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, functions in pods, chaos
+test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, functions in pods
 	@tests/cluster/stages begin
 	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
@@ -121,7 +121,7 @@ test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a re
 	$(STAGE) "boto3" -- $(INSIDE) tests/e2e/serve $(VENV)/bin/pytest tests/sdk/python; \
 	$(STAGE) "JavaScript SDK" -- $(INSIDE) tests/e2e/serve npm --prefix tests/sdk/node test; \
 	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e; \
-	$(STAGE) "chaos" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos
+	$(STAGE) "clock steps" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos/test_clock.py
 
 .PHONY: chaos
 chaos: build accounting $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for half an hour; writes docs/reliability.*
@@ -136,6 +136,15 @@ chaos: build accounting $(BENCH_VENV)/ready ## every fault by itself and mixed, 
 .PHONY: previous
 previous: ## programs, images and chart of the commit REF, for `make chaos` to upgrade from
 	tests/chaos/previous $(REF)
+
+.PHONY: test-chaos
+test-chaos: build accounting $(VENV)/ready ## a short chaos, the same each time; no part of `make test` yet (CONTRIBUTING.md)
+	tests/cluster/cluster build
+	runtime-image/build archives custom pilotlight python3.11
+	@trap 'tests/cluster/cluster down' EXIT; set -e; \
+	tests/cluster/cluster up --nodes 2; \
+	tests/cluster/cluster load $(patsubst %,target/images/%.tar,custom pilotlight python3.11); \
+	$(INSIDE) $(VENV)/bin/pytest tests/chaos
 
 .PHONY: accounting
 accounting: ## the load, the journal and the checker of tests/chaos
