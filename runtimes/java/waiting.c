@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <jni.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -348,8 +349,9 @@ static void call_main(JNIEnv *env, const char *program, const char *handler)
 
 static _Noreturn void start(const struct begin *begin)
 {
-    /* The machine blocks some, and a new process would inherit that. */
+    /* The machine blocks signals and has files open: a new process would inherit that. */
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     execvpe(begin->command[0], begin->command, begin->variables);
     fprintf(stderr, "%s cannot be started: %s\n", begin->command[0], strerror(errno));
     _exit(127);

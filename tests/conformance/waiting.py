@@ -266,11 +266,14 @@ class Compared:
         return self.fresh
 
 
-def both(start, event, **options):
+def both(start, event, then=None, **options):
+    """`then`: a further event, whose answers do not matter."""
     answers, logs = [], []
     for waits in (False, True):
         instance = start(waits, **options)
         answers.append(instance.invoke(event))
+        if then:
+            instance.invoke(then)
         kept = instance.is_the_one_that_waited()
         logs.append(instance.end())
     return Compared(*answers, logs, kept)
