@@ -234,8 +234,11 @@ class Instance:
 
 
 def reads_a_pipe(thread):
-    call, descriptor, *_ = [*(thread / "syscall").read_text().split(), None]
-    return call == "0" and (thread / "fd" / str(int(descriptor, 16))).readlink().name.startswith("pipe:")
+    try:
+        call, descriptor, *_ = [*(thread / "syscall").read_text().split(), None]
+        return call == "0" and (thread / "fd" / str(int(descriptor, 16))).readlink().name.startswith("pipe:")
+    except FileNotFoundError:
+        return False  # it has ended
 
 
 def tar(files):
