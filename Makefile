@@ -30,17 +30,26 @@ examples: ## the examples that are compiled
 	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
 
 .PHONY: test
-test: lint test-rust test-python test-node test-runtimes test-cluster ## every test
+test: lint test-rust fuzz-short test-python test-node test-runtimes test-cluster ## every test
 
 .PHONY: lint
 lint: ## formatting and clippy
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p pilotlight --no-default-features -- -D warnings
 
 .PHONY: test-rust
 test-rust: examples ## units, manifests, the simulation, the workspace's edges
 	cargo test --locked --workspace
+
+.PHONY: fuzz-short
+fuzz-short: ## every parser of bytes from outside, fuzzed for 10 seconds (needs a C++ compiler)
+	fuzz/run short
+
+.PHONY: fuzz
+fuzz: ## the same for SECONDS=600 each, keeping what is learnt in fuzz/grown
+	fuzz/run long $(or $(SECONDS),600)
 
 .PHONY: test-python
 test-python: build examples $(VENV)/ready ## boto3 against `pilotlight local`
@@ -178,4 +187,5 @@ deny: ## licences and sources of all crates (needs cargo-deny)
 .PHONY: clean
 clean: ## remove all that was built
 	cargo clean
+	cargo clean --manifest-path fuzz/Cargo.toml
 	rm -rf tests/sdk/node/node_modules $(dir $(RUST_ECHO))

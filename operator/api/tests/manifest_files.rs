@@ -44,6 +44,14 @@ fn text_that_is_no_yaml_is_refused_where_the_parser_stopped() {
 }
 
 #[test]
+fn a_key_that_is_no_text_is_told_as_one() {
+    let said = "has a key that is not text: its keys are apiVersion, kind, metadata, spec";
+    for (text, place) in [(": b\n", "1:1"), ("{3: b}", "1:2"), ("? [a]\n: b\n", "1:3")] {
+        assert_eq!(told(text), [format!("f.yaml:{place}: {said}")], "{text}");
+    }
+}
+
+#[test]
 fn every_document_is_reported_with_its_line_in_the_file() {
     let bad = format!("{HEAD}{CODE}  timeout: 0\n");
     let text = format!("# three\n---\n{bad}---\na: [\n---\n{HEAD}{CODE}...\n---\n\n{bad}");

@@ -11,6 +11,10 @@ use zip::write::SimpleFileOptions;
 use super::*;
 
 const LIMIT: u64 = 1000;
+const WITHIN: Limits = Limits {
+    bytes: LIMIT,
+    entries: 10,
+};
 
 enum Entry<'a> {
     File(&'a str, u32, &'a str),
@@ -77,7 +81,7 @@ fn unpacked(file: File) -> (TempDir, Result<()>) {
     let parent = tempfile::tempdir().expect("a directory");
     let root = parent.path().join("root");
     fs::create_dir(&root).expect("made");
-    let unpacked = unpack_within(file, &root, LIMIT);
+    let unpacked = unpack_within(file, &root, WITHIN);
     (parent, unpacked)
 }
 
@@ -105,7 +109,6 @@ fn files_keep_their_place_content_and_executable_bit() {
     }
 }
 
-/// A zip file has a name once: its reader knows the last entry alone.
 #[test]
 fn a_file_does_not_follow_a_link_of_its_name() {
     let entries = [Link("file", "other"), Plain("file", 0o644, "x")];
@@ -113,6 +116,81 @@ fn a_file_does_not_follow_a_link_of_its_name() {
     let error = format!("{:#}", unpacked.expect_err("refused"));
     assert!(error.contains("cannot be unpacked"), "{error}");
     assert!(!parent.path().join("root/other").exists());
+}
+
+#[test]
+fn of_two_files_of_a_name_the_later_one_is_there() {
+    let tar = tarred(&[Plain("a", 0o644, "longer"), Plain("a", 0o755, "x")]);
+    let mut zip = Vec::new();
+    let packed = zipped(&[Plain("a", 0o644, "longer"), Plain("b", 0o755, "x")]);
+    { packed }.read_to_end(&mut zip).expect("read");
+    for at in 0..zip.len() {
+        // In the file's own header and in the list: a writer makes no such archive.
+        if zip[at] == b'b' && zip[..at].ends_with(b"\0\0") {
+            zip[at] = b'a';
+        }
+    }
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&zip).expect("written");
+    file.rewind().expect("at its start");
+    for (parent, unpacked) in [tar, file].map(unpacked) {
+        unpacked.expect("unpacked");
+        let text = fs::read_to_string(parent.path().join("root/a"));
+        assert_eq!(text.expect("a file"), "x");
+    }
+}
+
+#[test]
+fn a_file_is_no_directory() {
+    for (_, unpacked) in both(&[Plain("a", 0o644, "x"), Plain("a/b", 0o644, "x")]) {
+        let error = format!("{:#}", unpacked.expect_err("refused"));
+        assert_eq!(error, "url: a/b lies below a file");
+    }
+}
+
+#[test]
+fn directories_count_as_files_do() {
+    let deep = "d/".repeat(WITHIN.entries) + "f";
+    for (_, unpacked) in both(&[Plain(&deep, 0o644, "x")]) {
+        let error = format!("{:#}", unpacked.expect_err("too many"));
+        assert!(error.contains("files and directories"), "{error}");
+    }
+}
+
+#[test]
+fn a_tars_names_and_attributes_are_bounded() {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(2 * NAME_LIMIT);
+    header.set_cksum();
+    let file = tempfile::tempfile().expect("a file");
+    let mut builder = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
+    let name = io::repeat(b'a').take(2 * NAME_LIMIT);
+    builder.append(&header, name).expect("an entry");
+    let packed = builder.into_inner().and_then(GzEncoder::finish);
+    let mut file = packed.expect("a tar.gz file");
+    file.rewind().expect("at its start");
+    let (_, unpacked) = unpacked(file);
+    let error = format!("{:#}", unpacked.expect_err("too long"));
+    assert!(error.ends_with("too long names or attributes"), "{error}");
+}
+
+#[test]
+fn a_tar_gz_of_several_members_is_read_to_its_end() {
+    let mut file = tempfile::tempfile().expect("a file");
+    for entry in [Plain("a", 0o644, "1"), Plain("b", 0o644, "2")] {
+        let mut tar = Vec::new();
+        let mut gz = flate2::read::GzDecoder::new(tarred(&[entry]));
+        gz.read_to_end(&mut tar).expect("a tar");
+        // Without the zeros that end it.
+        let mut member = GzEncoder::new(&file, Compression::fast());
+        member.write_all(&tar[..1024]).expect("written");
+        member.finish().expect("written");
+    }
+    file.rewind().expect("at its start");
+    let (parent, unpacked) = unpacked(file);
+    unpacked.expect("unpacked");
+    assert!(parent.path().join("root/b").exists());
 }
 
 #[test]
@@ -124,6 +202,17 @@ fn nothing_lands_outside_the_directory() {
         (&[Link("up", "..")], "leads out"),
         (&[Link("a/up", "../../evil")], "leads out"),
         (&[Link("root", "/etc")], "leads out"),
+        // Each is inside; the way through the other is not.
+        (
+            &[Link("here", "."), Link("out", "here/here/../..")],
+            "goes up again",
+        ),
+        (
+            &[Link("x/y/up", "../.."), Link("out", "x/y/up/../beside")],
+            "goes up again",
+        ),
+        (&[Link(".", "..")], "no name"),
+        (&[Plain(".", 0o644, "x")], "no name"),
         (
             &[Link("here", "."), Plain("here/evil", 0o644, "x")],
             "below a link",
@@ -164,7 +253,7 @@ fn other_files_are_told_apart() {
         file.write_all(content.as_bytes()).expect("written");
         file.rewind().expect("at its start");
         let root = tempfile::tempdir().expect("a directory");
-        let error = unpack_within(file, root.path(), LIMIT).expect_err("no archive");
+        let error = unpack_within(file, root.path(), WITHIN).expect_err("no archive");
         assert!(
             error.to_string().contains("neither a zip nor a tar.gz"),
             "{error}"
@@ -176,7 +265,7 @@ fn other_files_are_told_apart() {
 fn what_is_packed_unpacks_below_the_prefix_as_it_was() {
     let from = tempfile::tempdir().expect("a directory");
     let files = [Plain("bin/run", 0o755, "#!"), Link("lib/run", "../bin/run")];
-    unpack_within(zipped(&files), from.path(), LIMIT).expect("unpacked");
+    unpack_within(zipped(&files), from.path(), WITHIN).expect("unpacked");
     let packed = pack(
         from.path(),
         "var/task",

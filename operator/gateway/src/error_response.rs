@@ -3,7 +3,11 @@
 //! The casing of `Message` and `message` differs between the errors, and SDKs read it: each
 //! constructor is one row of that table. Never decides which error it is.
 
+use std::fmt::Display;
+
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pilotlight_core::failure::PAYLOAD_LIMIT;
 use serde_json::{Value, json};
@@ -136,6 +140,23 @@ impl ThrottleReason {
             }
             ThrottleReason::Caller => "CallerRateLimitExceeded",
         }
+    }
+}
+
+/// A part of a request, refused as all else is if it cannot be read.
+#[derive(Debug)]
+pub(crate) struct Readable<T>(pub(crate) T);
+
+impl<S: Send + Sync, T> FromRequestParts<S> for Readable<T>
+where
+    T: FromRequestParts<S, Rejection: Display>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = T::from_request_parts(parts, state).await;
+        read.map(Readable)
+            .map_err(|error| ApiError::invalid_parameter(error.to_string()))
     }
 }
 

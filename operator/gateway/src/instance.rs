@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::Status;
 use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::pool::InstanceId;
@@ -36,6 +37,8 @@ pub(crate) const ORDERS: usize = 4;
 const SILENCE: Duration = Duration::from_secs(10);
 /// Between two questions whether the other machine is there, while nothing else is sent.
 const PROBE: Duration = Duration::from_secs(5);
+/// Of statuses that have not been read yet, each a few bytes.
+const STATUSES_LIMIT: usize = 1024 * 1024;
 /// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -211,6 +214,9 @@ async fn follow_status(link: &Link, address: &Address) {
             let mut pending = Vec::new();
             while let Some(Ok(frame)) = body.frame().await {
                 pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                if pending.len() > STATUSES_LIMIT {
+                    return None;
+                }
                 while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = pending.drain(..=end).collect();
                     let line = String::from_utf8_lossy(&line[..end]).into_owned();
@@ -260,7 +266,8 @@ async fn lease(
     if parts.headers.contains_key(wire::REFUSAL) {
         return link.report(Report::NotStarted { call, status }).await;
     }
-    let mut body = pin!(body.collect());
+    // What a supervisor would have refused itself comes from none.
+    let mut body = pin!(Limited::new(body, PAYLOAD_LIMIT).collect());
     let body = tokio::select! {
         biased;
         body = &mut body => body,

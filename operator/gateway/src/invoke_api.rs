@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::{Entry, PoolKey};
 use crate::driver::{Answer, Call, Message, Reply};
-use crate::error_response::{ApiError, ThrottleReason};
+use crate::error_response::{ApiError, Readable, ThrottleReason};
 use crate::function_ref::{FunctionRef, LATEST};
 use crate::metrics::Outcome;
 use crate::peers::{self, Forwarded};
@@ -43,6 +43,8 @@ const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
 /// The client context's limit, base64, in bytes.
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
+/// Several times what the longest one takes.
+const TRACE_ID_LIMIT: usize = 1024;
 /// What is read of a body that is too large, so that the client gets to read the refusal.
 const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
 
@@ -75,30 +77,38 @@ struct Wishes {
 
 pub(crate) async fn invoke(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
+    name: Result<Readable<Path<String>>, ApiError>,
+    parameters: Result<Readable<Query<Parameters>>, ApiError>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let arrived = Instant::now();
     let request_id: RequestId = Arc::from(uuid::Uuid::new_v4().to_string());
-    let function = FunctionRef::parse(&name, parameters.qualifier.as_deref());
-    let result = match function {
-        Ok(function) => {
+    let read = || {
+        let (Readable(Path(name)), Readable(Query(parameters))) = (name?, parameters?);
+        let function = FunctionRef::parse(&name, parameters.qualifier.as_deref())?;
+        Ok((function, read_wishes(&headers)?))
+    };
+    let result = match read() {
+        Ok((function, wishes)) => {
             let request = Request {
                 function,
-                uri,
+                wishes,
+                uri: uri.clone(),
                 headers,
                 id: request_id.clone(),
                 arrived,
             };
             request.answer(&app, body).await
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            drain(body).await;
+            Err(error)
+        }
     };
     let mut response = result.unwrap_or_else(|error| {
-        tracing::debug!(%request_id, function = %name, error = error.kind(), "refused");
+        tracing::debug!(%request_id, path = uri.path(), error = error.kind(), "refused");
         error.into_response()
     });
     let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
@@ -113,6 +123,7 @@ pub(crate) async fn invoke(
 /// A call as it was made.
 struct Request {
     function: FunctionRef,
+    wishes: Wishes,
     uri: Uri,
     headers: HeaderMap,
     id: RequestId,
@@ -121,7 +132,6 @@ struct Request {
 
 impl Request {
     async fn answer(&self, app: &App, body: Body) -> Result<Response, ApiError> {
-        let wishes = read_wishes(&self.headers)?;
         let Some(entry) = app.find(&self.function) else {
             drain(body).await;
             return Err(self.function.not_found(&app.scope));
@@ -129,20 +139,15 @@ impl Request {
         let payload = read_payload(body)
             .await
             .inspect_err(|_| entry.metrics.refused())?;
-        if wishes.kind == InvocationType::DryRun {
+        if self.wishes.kind == InvocationType::DryRun {
             let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
             return Ok((StatusCode::NO_CONTENT, version).into_response());
         }
-        self.place(app, &wishes, payload).await
+        self.place(app, payload).await
     }
 
     /// Has the function's owner run it: this gateway, or a peer. Who that is may change meanwhile.
-    async fn place(
-        &self,
-        app: &App,
-        wishes: &Wishes,
-        payload: Bytes,
-    ) -> Result<Response, ApiError> {
+    async fn place(&self, app: &App, payload: Bytes) -> Result<Response, ApiError> {
         let hops = peers::hops(&self.headers);
         let mut catalog = app.catalog.clone();
         loop {
@@ -152,7 +157,7 @@ impl Request {
             };
             let waited = self.arrived.elapsed();
             if entry.is_owned {
-                let reply = self.run(app, &entry, wishes, payload.clone()).await?;
+                let reply = self.run(app, &entry, payload.clone()).await?;
                 if !matches!(reply, Reply::Rejected(Rejection::Moved)) {
                     let seconds = self.arrived.elapsed().as_secs_f64();
                     entry.metrics.ended(outcome(&reply), seconds);
@@ -191,13 +196,7 @@ impl Request {
         }
     }
 
-    async fn run(
-        &self,
-        app: &App,
-        entry: &Entry,
-        wishes: &Wishes,
-        payload: Bytes,
-    ) -> Result<Reply, ApiError> {
+    async fn run(&self, app: &App, entry: &Entry, payload: Bytes) -> Result<Reply, ApiError> {
         let arn = match &self.function.qualifier {
             Some(qualifier) => app
                 .scope
@@ -211,9 +210,9 @@ impl Request {
             request_id: self.id.clone(),
             payload,
             function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
-            client_context: wishes.client_context.clone(),
-            trace_id: wishes.trace_id.clone(),
-            log_tail: wishes.log_tail,
+            client_context: self.wishes.client_context.clone(),
+            trace_id: self.wishes.trace_id.clone(),
+            log_tail: self.wishes.log_tail,
             arrived: self.arrived,
             cold: None,
             reply,
@@ -372,8 +371,14 @@ fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         kind,
         log_tail,
         client_context,
-        trace_id: headers.get(TRACE_ID).cloned(),
+        trace_id: headers.get(TRACE_ID).filter(is_trace_id).cloned(),
     })
+}
+
+/// What is no trace's id is left out, as no call fails for its trace: runtimes end on headers that are
+/// too long for them, or not ASCII.
+fn is_trace_id(text: &&HeaderValue) -> bool {
+    text.len() <= TRACE_ID_LIMIT && text.to_str().is_ok()
 }
 
 /// Base64 JSON from the caller; the runtime gets the JSON.
@@ -395,11 +400,11 @@ fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError>
     HeaderValue::from_str(&in_ascii(&value.to_string())).map_err(|error| invalid(&error))
 }
 
-/// The same JSON; what is not ASCII can only be in its texts.
+/// The same JSON; what is not ASCII, or no header can hold, can only be in its texts.
 fn in_ascii(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
-        if character.is_ascii() {
+        if character.is_ascii() && character != '\x7f' {
             escaped.push(character);
             continue;
         }
@@ -447,7 +452,7 @@ fn check_json(payload: &[u8]) -> Result<(), ApiError> {
 }
 
 /// Reads a body that nobody wants, within bounds, so that its sender comes to read the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let mut read = 0;
     while read < READ_LIMIT
         && let Some(Ok(frame)) = body.frame().await
@@ -462,9 +467,9 @@ mod tests {
 
     #[test]
     fn json_in_ascii_is_the_same_json() {
-        let text = r#"{"grün":"a\n😀"}"#;
+        let text = "{\"grün\":\"a\\n😀\x7f\"}";
         let escaped = in_ascii(text);
-        assert_eq!(escaped, r#"{"gr\u00fcn":"a\n\ud83d\ude00"}"#);
+        assert_eq!(escaped, r#"{"gr\u00fcn":"a\n\ud83d\ude00\u007f"}"#);
         let read = |text| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
         assert_eq!(read(&escaped), read(text));
     }

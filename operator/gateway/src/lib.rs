@@ -21,6 +21,8 @@ pub mod cluster;
 mod driver;
 mod error_response;
 mod function_ref;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod instance;
 mod invoke_api;
 mod log_store;

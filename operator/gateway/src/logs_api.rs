@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::error_response::ApiError;
+use crate::error_response::{ApiError, Readable};
 use crate::function_ref::FunctionRef;
 use crate::log_store::LogEntry;
 use crate::server::App;
@@ -50,8 +50,8 @@ impl Filter {
 
 pub(crate) async fn logs(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(choice): Query<Choice>,
+    Readable(Path(name)): Readable<Path<String>>,
+    Readable(Query(choice)): Readable<Query<Choice>>,
 ) -> Response {
     read(&app, &name, choice).unwrap_or_else(IntoResponse::into_response)
 }

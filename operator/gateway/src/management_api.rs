@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::Deployment;
-use crate::error_response::ApiError;
+use crate::error_response::{ApiError, Readable};
 use crate::function_ref::{FunctionRef, LATEST};
 use crate::server::App;
 
@@ -36,7 +36,10 @@ pub(crate) struct Parameters {
     qualifier: Option<String>,
 }
 
-pub(crate) async fn list(State(app): State<Arc<App>>, Query(page): Query<Page>) -> Response {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Readable(Query(page)): Readable<Query<Page>>,
+) -> Response {
     list_page(&app, page).unwrap_or_else(IntoResponse::into_response)
 }
 
@@ -100,8 +103,8 @@ fn decode_marker(marker: &str) -> Result<String, ApiError> {
 
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Readable(Path(name)): Readable<Path<String>>,
+    Readable(Query(parameters)): Readable<Query<Parameters>>,
 ) -> Response {
     match find(&app, &name, &parameters) {
         Ok(deployment) => axum::Json(json!({
@@ -116,8 +119,8 @@ pub(crate) async fn get(
 
 pub(crate) async fn get_configuration(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Readable(Path(name)): Readable<Path<String>>,
+    Readable(Query(parameters)): Readable<Query<Parameters>>,
 ) -> Response {
     match find(&app, &name, &parameters) {
         Ok(deployment) => axum::Json(configuration(&app, &deployment)).into_response(),

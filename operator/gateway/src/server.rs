@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -193,7 +194,7 @@ pub(crate) async fn serve(
         .await
 }
 
-fn routes(app: Arc<App>) -> Router {
+pub(crate) fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/2015-03-31/functions", get(management_api::list))
         .route("/2015-03-31/functions/", get(management_api::list))
@@ -216,7 +217,8 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn unknown(method: http::Method, uri: Uri) -> ApiError {
+async fn unknown(method: http::Method, uri: Uri, body: Body) -> ApiError {
+    invoke_api::drain(body).await;
     ApiError::unknown_operation(&method, uri.path())
 }
 

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
 use pilotlight_core::failure::PAYLOAD_LIMIT;
@@ -47,7 +47,7 @@ pub(crate) enum Payload {
     Truncated,
 }
 
-pub(crate) async fn read(mut body: Incoming) -> Payload {
+pub(crate) async fn read(mut body: impl Body<Data = Bytes> + Unpin) -> Payload {
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
     let mut size = 0;

@@ -5,6 +5,7 @@
 //! left on the disk goes with the instance. What follows is `lifecycle`'s.
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,6 +26,8 @@ use crate::control_api::{self, Reply, plain};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
 const LINE_LIMIT: usize = 1024 * 1024;
+/// Of what follows: the vendor's 250 MiB for the code and for each of five layers, and their names.
+const CODE_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
 /// Pieces of a tar between the connection and the disk.
 const PIECES: usize = 8;
 
@@ -38,6 +41,10 @@ pub(crate) struct Claimed {
     /// How long the code took to arrive, if any did.
     pub(crate) unpack: Option<Duration>,
 }
+
+/// A claim's body, as hyper has it.
+trait Arrives: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin {}
+impl<B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin> Arrives for B {}
 
 struct Waiting {
     root: PathBuf,
@@ -114,7 +121,7 @@ fn finish(waiting: &Rc<RefCell<Waiting>>, result: anyhow::Result<Option<Claimed>
     }
 }
 
-async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: Incoming) -> Reply {
+async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> Reply {
     let (claim, rest) = match first_line(&mut body).await {
         Ok(read) => read,
         Err(error) => return bad(&error),
@@ -170,7 +177,7 @@ fn bad(error: &anyhow::Error) -> Reply {
 }
 
 /// The claim, and the beginning of the tar that follows it.
-async fn first_line(body: &mut Incoming) -> anyhow::Result<(Claim, Bytes)> {
+async fn first_line(body: &mut impl Arrives) -> anyhow::Result<(Claim, Bytes)> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.context("the claim broke off")?.into_data() else {
@@ -195,7 +202,7 @@ async fn first_line(body: &mut Incoming) -> anyhow::Result<(Claim, Bytes)> {
 /// takes, if anything arrives.
 async fn unpack(
     first: Bytes,
-    mut body: Incoming,
+    mut body: impl Arrives,
     root: PathBuf,
 ) -> anyhow::Result<Option<Duration>> {
     if first.is_empty() && body.is_end_stream() {
@@ -207,6 +214,7 @@ async fn unpack(
         let mut archive = tar::Archive::new(Arriving {
             pieces: arriving,
             piece: first,
+            left: CODE_LIMIT,
         });
         archive.set_preserve_permissions(true);
         // Code and layers come as one tar after the other.
@@ -248,6 +256,7 @@ async fn unpack(
 struct Arriving {
     pieces: mpsc::Receiver<Result<Bytes, ()>>,
     piece: Bytes,
+    left: u64,
 }
 
 impl Read for Arriving {
@@ -260,7 +269,50 @@ impl Read for Arriving {
             }
         }
         let size = buffer.len().min(self.piece.len());
+        let left = self.left.checked_sub(size as u64);
+        self.left = left.ok_or_else(|| io::Error::other("it is larger than any code"))?;
         self.piece.copy_to_slice(&mut buffer[..size]);
         Ok(size)
+    }
+}
+
+/// One claim of an instance that waits, without a connection: its answer, and what it has made of
+/// the instance.
+#[cfg(fuzzing)]
+pub(crate) async fn of_body<B>(
+    root: PathBuf,
+    own: Option<InstanceConfig>,
+    body: B,
+) -> (Reply, anyhow::Result<Option<Claimed>>)
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
+{
+    let (tell, mut told) = oneshot::channel();
+    let waiting = Rc::new(RefCell::new(Waiting {
+        root,
+        own,
+        first: None,
+        tell: Some(tell),
+    }));
+    let reply = claim(&waiting, body).await;
+    (reply, told.try_recv().unwrap_or(Ok(None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_is_bounded() {
+        let (_, pieces) = mpsc::channel(1);
+        let piece = Bytes::from_static(b"abcd");
+        let mut arriving = Arriving {
+            pieces,
+            piece,
+            left: 3,
+        };
+        let mut buffer = [0; 2];
+        assert_eq!(arriving.read(&mut buffer).ok(), Some(2));
+        assert!(arriving.read(&mut buffer).is_err());
     }
 }

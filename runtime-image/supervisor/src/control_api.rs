@@ -69,7 +69,10 @@ async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incomi
     }
 }
 
-async fn lease(worker: &Shared, request: Request<Incoming>) -> Reply {
+pub(crate) async fn lease(
+    worker: &Shared,
+    request: Request<impl Body<Data = Bytes> + Unpin>,
+) -> Reply {
     let _follower = Follower::of(worker);
     let (head, body) = request.into_parts();
     let event = match body::read(body).await {
@@ -100,8 +103,9 @@ async fn lease(worker: &Shared, request: Request<Incoming>) -> Reply {
 }
 
 fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
+    let request_id = headers.get(wire::REQUEST_ID)?.to_str().ok()?;
     Some(Call {
-        request_id: headers.get(wire::REQUEST_ID)?.to_str().ok()?.into(),
+        request_id: is_request_id(request_id).then(|| request_id.into())?,
         event,
         function_arn: headers.get(wire::FUNCTION_ARN)?.clone(),
         trace_id: headers.get(wire::TRACE_ID).cloned(),
@@ -111,6 +115,12 @@ fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
             .get(wire::PHASES)
             .map(|text| Phases::read(text.to_str().unwrap_or(""))),
     })
+}
+
+/// Whether it can be a part of the Runtime API's paths, and a word of a log's records.
+fn is_request_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=64).contains(&text.len()) && text != "-" && text.bytes().all(allowed)
 }
 
 fn answered_with(answer: Answer) -> Reply {
@@ -193,4 +203,19 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Reply {
     let mut reply: Reply = Response::new(Box::pin(Full::new(Bytes::from_static(text.as_bytes()))));
     *reply.status_mut() = status;
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_a_word_for_paths_and_records() {
+        for id in ["8f3c4a1e-0000-4000-8000-000000000000", "a"] {
+            assert!(is_request_id(id), "{id}");
+        }
+        for id in ["", "-", "a b", "a/b", "a\tb", &"a".repeat(65)] {
+            assert!(!is_request_id(id), "{id:?}");
+        }
+    }
 }

@@ -16,6 +16,8 @@ use crate::body::{Fault, JSON};
 
 /// What a caller is given of the log (contracts §4).
 const TAIL_LIMIT: usize = 4096;
+/// Of an error's type, where only that is told: longer ones are a text.
+const TYPE_LIMIT: usize = 256;
 
 /// One invocation as the gateway hands it over.
 #[derive(Clone, Debug)]
@@ -183,7 +185,8 @@ fn sanitised(call: &Call, posted: &Posted, outcome: Outcome) -> Bytes {
     let in_body = serde_json::from_slice::<Typed>(&posted.body)
         .ok()
         .map(|typed| typed.error_type);
-    let in_body = in_body.as_deref().filter(|name| !name.is_empty());
+    let is_type = |name: &&str| (1..=TYPE_LIMIT).contains(&name.len());
+    let in_body = in_body.as_deref().filter(is_type);
     let error_type = in_body
         .or(posted.error_type.as_deref())
         .unwrap_or(of_failure);
@@ -196,4 +199,35 @@ fn sanitised(call: &Call, posted: &Posted, outcome: Outcome) -> Bytes {
         error_message,
     }
     .to_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sanitised_error_tells_its_type_but_no_text_in_the_place_of_one() {
+        let call = Call {
+            request_id: "8f3c".into(),
+            event: Bytes::new(),
+            function_arn: HeaderValue::from_static("arn"),
+            trace_id: None,
+            client_context: None,
+            wants_tail: false,
+            phases: None,
+        };
+        let long = "secret ".repeat(100);
+        for (in_body, told) in [("ValueError", "ValueError"), (&long, "Function.Unknown")] {
+            let posted = Posted {
+                body: Bytes::from(format!(
+                    r#"{{"errorType":"{in_body}","errorMessage":"secret"}}"#
+                )),
+                content_type: None,
+                error_type: None,
+            };
+            let (body, _) = answer_body(&call, Outcome::FunctionError, Some(posted), true);
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains(told) && !body.contains("secret"), "{body}");
+        }
+    }
 }

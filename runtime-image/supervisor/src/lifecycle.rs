@@ -29,13 +29,14 @@ const LOG_LIMIT: Duration = Duration::from_secs(2);
 
 /// What this process was started for.
 #[derive(Debug)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     Run(InstanceConfig),
     /// To wait for a claim; with a configuration, for that one's code.
     Wait(Unclaimed, Option<InstanceConfig>),
 }
 
-pub(crate) async fn run(purpose: Purpose) -> anyhow::Result<()> {
+/// The life of the whole process.
+pub async fn run(purpose: Purpose) -> anyhow::Result<()> {
     let (listen, ends_with_parent) = match &purpose {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
         Purpose::Wait(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),

@@ -1,34 +1,9 @@
-//! The first process of an instance: runs one runtime process, one event at a time.
-//!
-//! ```text
-//! gateway ── control_api ──► worker ◄── runtime_api ── runtime process
-//!                              │ core's Machine decides       ▲ start, kill: process
-//!                              └── log ──► stdout             └ look: memory
-//! ```
-//!
-//! All tasks live on one thread; `worker` owns all state and is never borrowed across an await.
-
-mod body;
-mod claim;
-mod connection;
-mod control_api;
-mod environment;
-mod invocation;
-mod lifecycle;
-mod log;
-mod memory;
-mod output;
-mod platform_log;
-mod prestart;
-mod process;
-mod runtime_api;
-mod worker;
+//! The program: reads from its environment what it was started for, and runs it on one thread.
 
 use anyhow::Context;
 use pilotlight_core::wire::{CONFIG_VARIABLE, UNCLAIMED_VARIABLE};
+use pilotlight_supervisor::Purpose;
 use serde::de::DeserializeOwned;
-
-use crate::lifecycle::Purpose;
 
 fn main() -> anyhow::Result<()> {
     let purpose = match (variable(UNCLAIMED_VARIABLE)?, variable(CONFIG_VARIABLE)?) {
@@ -39,7 +14,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, lifecycle::run(purpose))
+    tokio::task::LocalSet::new().block_on(&runtime, pilotlight_supervisor::run(purpose))
 }
 
 fn variable<T: DeserializeOwned>(name: &str) -> anyhow::Result<Option<T>> {

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -77,7 +77,10 @@ fn parse<'a>(method: &Method, path: &'a str) -> Option<Call<'a>> {
     }
 }
 
-async fn answer(worker: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(crate) async fn answer(
+    worker: &Shared,
+    request: Request<impl Body<Data = Bytes> + Unpin>,
+) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let call = parse(&head.method, head.uri.path());
     if let Some(Call::Next) = call {

@@ -105,6 +105,16 @@ fn word(error: &Error, path: &Path) -> (String, String) {
             field,
             format!("must be {}, got `{variant}`", expected.join(" or ")),
         ),
+        // Of what is no text itself, a key is not.
+        Error::QuotingRequired { .. }
+        | Error::NullIntoString { .. }
+        | Error::Unexpected {
+            expected: "string scalar",
+            ..
+        } if field.is_empty() => (
+            field,
+            "has a key that is not text: its keys are apiVersion, kind, metadata, spec".to_owned(),
+        ),
         other => match explain_value(other) {
             Some(message) => (field, message),
             // The path ends before what the parser could not read.

@@ -13,7 +13,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pilotlight_core::phases::Phase;
@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Of code that is sent: each piece is a way to another thread and back.
 const PIECE: usize = 256 * 1024;
+
+/// Of the reason for a refusal, in bytes.
+const REFUSAL_LIMIT: usize = 64 * 1024;
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -128,7 +131,10 @@ async fn exchange(
         let text = match parts.status.is_success() {
             // The status of a claimed instance has no end.
             true => Bytes::new(),
-            false => body.collect().await?.to_bytes(),
+            false => Limited::new(body, REFUSAL_LIMIT)
+                .collect()
+                .await?
+                .to_bytes(),
         };
         Ok((parts, text))
     };

@@ -1,0 +1,96 @@
+//! Manifests: YAML of people, and JSON as an API server holds it.
+//!
+//! What is accepted is written and accepted again as the same. What is refused is told with a place
+//! in the file, a field and what to do, in one line that a terminal can be given.
+
+#![no_main]
+
+use std::fmt::{Debug, Write};
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use pilotlight_api::{FunctionSpec, Manifest, ManifestError, WarmPoolSpec, duplicates, read};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fuzz_target!(|data: &[u8]| {
+    json::<FunctionSpec>(data);
+    json::<WarmPoolSpec>(data);
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let lines = text.split('\n').count() as u64;
+    match read(Path::new("f.yaml"), text) {
+        Ok(manifests) => {
+            for manifest in &manifests {
+                accepted(manifest, lines);
+            }
+            for error in duplicates(&manifests) {
+                refused(&error, lines);
+            }
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty(), "what is refused has an error");
+            for error in &errors {
+                refused(error, lines);
+            }
+        }
+    }
+});
+
+fn accepted(manifest: &Manifest, lines: u64) {
+    for (line, column) in [(manifest.line, manifest.column), manifest.runtime_at] {
+        assert!(
+            (1..=lines).contains(&line) && column >= 1,
+            "{line}:{column}"
+        );
+    }
+    let written = in_ascii(&serde_json::to_string(&manifest.function).expect("plain data"));
+    let again = read(Path::new("f.yaml"), &written);
+    let again = again.unwrap_or_else(|errors| panic!("{errors:?}\n{written}"));
+    assert_eq!(again.len(), 1, "{written}");
+    assert_eq!(again[0].function, manifest.function, "{written}");
+    let spec = serde_json::to_vec(&manifest.function.spec).expect("plain data");
+    let spec: FunctionSpec = serde_json::from_slice(&spec).expect("what is written is read");
+    assert_eq!(spec, manifest.function.spec);
+}
+
+/// JSON as YAML: that has neither pairs of surrogates nor controls as they are.
+fn in_ascii(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c.is_ascii() && c != '\x7f' {
+            true => ascii.push(c),
+            false => write!(ascii, "\\U{:08x}", u32::from(c)).expect("a text"),
+        }
+    }
+    ascii
+}
+
+fn refused(error: &ManifestError, lines: u64) {
+    let told = error.to_string();
+    assert!((1..=lines).contains(&error.line), "of {lines}: {told:?}");
+    assert!(error.column >= 1, "{told:?}");
+    assert!(!told.contains(char::is_control), "{told:?}");
+    // Of a document that is no mapping, or no YAML, or has a key that is no text, there is no field.
+    let of_document = [
+        "is not valid YAML: ",
+        "must be a mapping",
+        "has a key that is not text",
+    ];
+    let is_of_document = of_document
+        .iter()
+        .any(|said| error.message.starts_with(said));
+    assert!(!error.field.is_empty() || is_of_document, "{told:?}");
+    assert!(!error.message.is_empty(), "{told:?}");
+}
+
+fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &[u8]) {
+    if let Ok(value) = serde_json::from_slice::<T>(text) {
+        let written = serde_json::to_vec(&value).expect("plain data");
+        assert_eq!(
+            serde_json::from_slice::<T>(&written).expect("read again"),
+            value
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! An invocation: the gateway's lease, then what the runtime calls, one request after the other.
+//!
+//! Requests are texts that 0x1d parts; in those of the runtime `ID` is the invocation's id. The first
+//! byte says whether errors are sanitised. Each call is answered in the documented form; what the
+//! runtime is given is what the gateway sent, and what it posts is what the gateway gets.
+
+#![no_main]
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use libfuzzer_sys::fuzz_target;
+use pilotlight_core::wire::{self, InstanceConfig};
+use pilotlight_fuzz::request::{self, Pieces};
+use pilotlight_supervisor::fuzzing::{Played, Thread};
+use serde_json::{Value, json};
+
+const REQUEST: u8 = 0x1d;
+const ID: &str = "8f3c4a1e-0000-4000-8000-000000000000";
+const INVOCATION: &str = "/2018-06-01/runtime/invocation/";
+const PAYLOAD_LIMIT: usize = 6 * 1024 * 1024 + 100;
+const ERRORS: [(u16, &str); 7] = [
+    (400, "InvalidFunctionResponseMode"),
+    (400, "InvalidRequestID"),
+    (400, "TruncatedHTTPRequest"),
+    (403, "InvalidStateTransition"),
+    (404, "ResourceNotFound"),
+    (413, "RequestEntityTooLarge"),
+    (500, "InternalServerError"),
+];
+
+thread_local! {
+    static THREAD: RefCell<Thread> = RefCell::new(Thread::new());
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((first, data)) = data.split_first() else {
+        return;
+    };
+    let mut texts = data.split(|byte| *byte == REQUEST);
+    let Some(lease) = texts.next().and_then(request::parse) else {
+        return;
+    };
+    let sanitize = first % 2 == 1;
+    let id = lease.headers().get(wire::REQUEST_ID);
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or(ID).to_owned();
+    let calls: Vec<_> = texts
+        .filter_map(|text| request::parse(&with_id(text, &id)))
+        .collect();
+    let played = THREAD
+        .with_borrow_mut(|thread| thread.play(config(sanitize), lease.clone(), calls.clone()));
+    check(&lease, &id, &calls, &played, sanitize);
+});
+
+fn with_id(text: &[u8], id: &str) -> Vec<u8> {
+    match text.windows(4).position(|word| word == b"/ID/") {
+        Some(at) => [&text[..at + 1], id.as_bytes(), &text[at + 3..]].concat(),
+        None => text.to_vec(),
+    }
+}
+
+fn config(sanitize: bool) -> InstanceConfig {
+    let config = json!({
+        "listen": "127.0.0.1:0", "endsWithParent": false, "function": "hello", "memory": 10240,
+        "timeout": 900, "sanitizeErrors": sanitize, "logFormat": "Text", "logs": true,
+        "logGroup": "/aws/lambda/hello", "logStream": "2026/01/31/[$LATEST]0",
+        "runtime": "custom", "command": ["/bin/false"], "taskRoot": "/", "environment": {},
+    });
+    serde_json::from_value(config).expect("a configuration")
+}
+
+fn check(
+    lease: &Request<Pieces>,
+    id: &str,
+    calls: &[Request<Pieces>],
+    played: &Played,
+    sanitize: bool,
+) {
+    let mut posted = None;
+    for (call, answer) in calls.iter().zip(&played.answers) {
+        let path = call.uri().path();
+        let is_next = call.method() == Method::GET && path == format!("{INVOCATION}next");
+        let Some(answer) = answer else {
+            assert!(is_next, "only `next` waits: {path}");
+            continue;
+        };
+        match answer.status() {
+            StatusCode::OK if is_next => is_delivered(lease, id, answer),
+            StatusCode::OK => assert_eq!(path, "/2018-06-01/ping"),
+            StatusCode::ACCEPTED => {
+                assert_eq!(answer.body(), r#"{"status":"OK"}"#);
+                let is_answer = path.starts_with(INVOCATION);
+                posted = posted.or(is_answer.then_some(call));
+            }
+            _ => is_documented(answer),
+        }
+    }
+    let Some(leased) = &played.leased else {
+        return;
+    };
+    match (leased.status(), posted) {
+        (StatusCode::OK, Some(posted)) => is_answered(posted, leased, sanitize),
+        // Too large, broken init: the platform's own words, or those of the runtime.
+        (StatusCode::OK, None) => is_failed(leased),
+        (status, _) => assert!([400, 409, 413].contains(&status.as_u16()), "{status}"),
+    }
+}
+
+fn is_delivered(lease: &Request<Pieces>, id: &str, answer: &Response<Bytes>) {
+    let given = answer.headers();
+    assert_eq!(lease.body().whole().as_deref(), Some(&answer.body()[..]));
+    assert_eq!(given["lambda-runtime-aws-request-id"], id);
+    assert_eq!(given["content-type"], "application/json");
+    let deadline = given["lambda-runtime-deadline-ms"].to_str().expect("ASCII");
+    assert!(deadline.parse::<u64>().is_ok(), "{deadline}");
+    for name in [wire::FUNCTION_ARN, wire::TRACE_ID, wire::CLIENT_CONTEXT] {
+        assert_eq!(given.get(name), lease.headers().get(name), "{name}");
+    }
+}
+
+fn is_documented(answer: &Response<Bytes>) {
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    let body: Value = serde_json::from_slice(answer.body()).expect("JSON");
+    let text = |field: &str| body.get(field).and_then(Value::as_str).expect("a text");
+    let kind = (answer.status().as_u16(), text("errorType"));
+    assert!(ERRORS.contains(&kind), "{kind:?}");
+    assert!(!text("errorMessage").is_empty());
+}
+
+fn is_answered(posted: &Request<Pieces>, answer: &Response<Bytes>, sanitize: bool) {
+    let is_error = posted.uri().path().ends_with("/error");
+    let outcome = if is_error {
+        "function-error"
+    } else {
+        "success"
+    };
+    assert_eq!(outcome_of(answer.headers()), outcome);
+    let body = posted
+        .body()
+        .whole()
+        .expect("a body that broke off is no answer");
+    match is_error && sanitize {
+        false => assert_eq!(answer.body(), &body[..]),
+        true => is_failed(answer),
+    }
+    assert!(
+        answer.body().len() <= PAYLOAD_LIMIT,
+        "{}",
+        answer.body().len()
+    );
+}
+
+fn is_failed(answer: &Response<Bytes>) {
+    assert_eq!(outcome_of(answer.headers()), "function-error");
+    assert!(answer.body().len() <= PAYLOAD_LIMIT);
+}
+
+fn outcome_of(headers: &HeaderMap) -> &str {
+    headers[wire::OUTCOME].to_str().expect("ASCII")
+}

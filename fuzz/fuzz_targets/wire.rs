@@ -1,0 +1,107 @@
+//! What gateways, controllers and supervisors say to each other, as a text or as the parts of one.
+//!
+//! What is understood is written and read again as the same; nothing else is taken for understood.
+
+#![no_main]
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use pilotlight_core::instance::Status;
+use pilotlight_core::phases::{Phase, Phases};
+use pilotlight_core::wire::{
+    Begin, Claim, Demand, InstanceConfig, LogRecord, LogSource, Prestart, Unclaimed,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const PHASES: [Phase; 5] = [
+    Phase::Queue,
+    Phase::Start,
+    Phase::Claim,
+    Phase::Unpack,
+    Phase::Init,
+];
+
+fuzz_target!(|data: &[u8]| {
+    json::<Demand>(data);
+    json::<InstanceConfig>(data);
+    json::<Claim>(data);
+    json::<Unclaimed>(data);
+    json::<Prestart>(data);
+    json::<Begin>(data);
+    written_phases(data);
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(status) = text.parse::<Status>() {
+        assert_eq!(status.to_string().parse(), Ok(status));
+    }
+    read_phases(text);
+    for line in text.lines() {
+        if let Some(record) = LogRecord::parse(line) {
+            assert_eq!(record.to_string(), line);
+        }
+    }
+    written_record(text);
+});
+
+fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &[u8]) {
+    if let Ok(value) = serde_json::from_slice::<T>(text) {
+        let written = serde_json::to_vec(&value).expect("plain data");
+        assert!(!written.contains(&b'\n'), "it is one line");
+        assert_eq!(serde_json::from_slice::<T>(&written).expect("JSON"), value);
+    }
+}
+
+/// A line of text each: its source, its request id, what it says.
+fn written_record(text: &str) {
+    let mut lines = text.lines();
+    let (Some(source), Some(id), Some(text)) = (lines.next(), lines.next(), lines.next()) else {
+        return;
+    };
+    let source = match source.len() % 3 {
+        0 => LogSource::Stdout,
+        1 => LogSource::Stderr,
+        _ => LogSource::Platform,
+    };
+    // As a supervisor takes one.
+    let is_id = !id.is_empty() && id != "-" && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let record = LogRecord {
+        time: "2026-01-31T10:00:00.000001Z",
+        source,
+        request_id: is_id.then_some(id),
+        text,
+    };
+    assert_eq!(LogRecord::parse(&record.to_string()), Some(record));
+}
+
+fn read_phases(text: &str) {
+    let written = Phases::read(text).to_string();
+    let read = Phases::read(&written);
+    assert_eq!(read.to_string(), written);
+    assert_eq!(read.is_empty(), written.is_empty());
+    assert!(
+        written.is_ascii() && !written.contains(char::is_control),
+        "{written:?}"
+    );
+}
+
+/// Eight bytes each: nanoseconds.
+fn written_phases(data: &[u8]) {
+    let nanos = data
+        .chunks_exact(8)
+        .map(|bytes| bytes.try_into().expect("eight"));
+    let durations = nanos.map(|nanos| Duration::from_nanos(u64::from_le_bytes(nanos) >> 8));
+    let phases = Phases::of(PHASES.into_iter().zip(durations));
+    let read = Phases::read(&phases.to_string());
+    assert_eq!(read.iter().count(), phases.iter().count());
+    for ((phase, duration), (written, exact)) in read.iter().zip(phases.iter()) {
+        assert_eq!(phase, written);
+        assert!(
+            duration.abs_diff(exact) <= Duration::from_micros(6),
+            "{duration:?} {exact:?}"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! A request from text, as it looks on a connection of HTTP/1.1.
+//!
+//! Line ends are `\n` or `\r\n`. Of a body, [`PIECE`] ends a piece, and [`BROKEN`] alone as a piece
+//! breaks it off. The header [`REPEAT`] sends the last piece so many times, for bodies past a limit.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body::{Body, Frame, SizeHint};
+
+const PIECE: u8 = 0x1e;
+const BROKEN: &[u8] = &[0x18];
+const REPEAT: &str = "fuzz-repeat";
+/// Some more than the largest body that is read.
+const TOTAL: usize = 9 * 1024 * 1024;
+
+/// A body in its pieces.
+#[derive(Clone, Debug)]
+pub struct Pieces(VecDeque<Bytes>);
+
+/// The sender went away.
+#[derive(Debug)]
+pub struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("broken off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl Pieces {
+    pub fn of(body: &[u8], repeat: usize) -> Self {
+        let mut pieces: VecDeque<_> = body
+            .split(|byte| *byte == PIECE)
+            .filter(|piece| !piece.is_empty())
+            .map(Bytes::copy_from_slice)
+            .collect();
+        if let Some(last) = pieces.back().filter(|last| *last != BROKEN).cloned() {
+            let repeat = repeat.min(TOTAL / last.len());
+            pieces.extend(std::iter::repeat_n(last, repeat.saturating_sub(1)));
+        }
+        Pieces(pieces)
+    }
+
+    /// All of it, in two pieces.
+    pub fn in_two(body: &[u8]) -> Self {
+        let (first, second) = body.split_at(body.len() / 2);
+        let pieces = [first, second]
+            .into_iter()
+            .filter(|piece| !piece.is_empty());
+        Pieces(pieces.map(Bytes::copy_from_slice).collect())
+    }
+
+    /// `None` if it breaks off.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        let breaks = self.0.iter().any(|piece| piece == BROKEN);
+        (!breaks).then(|| self.0.iter().flatten().copied().collect())
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| match piece == BROKEN {
+            true => Err(BrokenOff),
+            false => Ok(Frame::data(piece)),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+/// `None` if no server could read it as one.
+pub fn parse(text: &[u8]) -> Option<Request<Pieces>> {
+    let (head, body) = split(text);
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let mut words = line(&mut lines)?.split(|byte| *byte == b' ');
+    let method = Method::from_bytes(words.next()?).ok()?;
+    let uri = Uri::try_from(words.next()?).ok()?;
+    let mut headers = HeaderMap::new();
+    while let Some(line) = line(&mut lines) {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        headers.append(name, value);
+    }
+    let repeat = headers.remove(REPEAT);
+    let repeat = repeat.and_then(|times| times.to_str().ok()?.parse().ok());
+    let mut request = Request::new(Pieces::of(body, repeat.unwrap_or(1)));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+/// The head, and what follows the empty line after it.
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    for (at, end) in text.iter().enumerate() {
+        let rest = &text[at + 1..];
+        if let (b'\n', [b'\n', body @ ..] | [b'\r', b'\n', body @ ..]) = (end, rest) {
+            return (&text[..at], body);
+        }
+    }
+    (text, &[])
+}
+
+fn line<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let line = lines.next()?;
+    Some(line.strip_suffix(b"\r").unwrap_or(line))
+}

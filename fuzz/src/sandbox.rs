@@ -1,0 +1,148 @@
+//! A place to unpack to, inside another one where nothing may change.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+/// Links that follow each other before the kernel gives up.
+const LINKS: usize = 40;
+
+#[derive(Debug)]
+pub struct Sandbox {
+    outside: tempfile::TempDir,
+    before: Vec<State>,
+}
+
+/// Of a thing outside: whatever a write, a link or a changed mode leaves behind.
+type State = (PathBuf, u32, u64, u64, i64, i64);
+
+/// What lies in the place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    pub entries: usize,
+    /// Of files, as long as they say they are.
+    pub bytes: u64,
+    /// That they take on the disk.
+    pub blocks: u64,
+    pub links_outside: usize,
+}
+
+impl Sandbox {
+    /// # Panics
+    /// If there is no room.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let outside = tempfile::tempdir().expect("a directory");
+        fs::write(outside.path().join("canary"), "alive").expect("written");
+        fs::create_dir(outside.path().join("beside")).expect("made");
+        fs::write(outside.path().join("beside/canary"), "alive").expect("written");
+        let before = state(outside.path());
+        Sandbox { outside, before }
+    }
+
+    /// An empty place.
+    ///
+    /// # Panics
+    /// If the last one cannot be removed.
+    pub fn root(&mut self) -> PathBuf {
+        let root = self.outside.path().join("root");
+        match fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
+            _ => fs::create_dir(&root).expect("made"),
+        }
+        self.before = state(self.outside.path());
+        root
+    }
+
+    /// # Panics
+    /// If something outside is not as it was.
+    pub fn check(&self) -> Found {
+        assert_eq!(
+            state(self.outside.path()),
+            self.before,
+            "outside of the root"
+        );
+        let root = self.outside.path().join("root");
+        let mut found = Found::default();
+        look(&root, &root, &mut found);
+        found
+    }
+}
+
+/// All that is not below `root`, which may have new entries itself.
+fn state(outside: &Path) -> Vec<State> {
+    let mut states = Vec::new();
+    let mut open = vec![outside.to_owned()];
+    while let Some(path) = open.pop() {
+        let metadata = fs::symlink_metadata(&path).expect("it is there");
+        let is_root = path == outside.join("root");
+        if metadata.is_dir() && !is_root {
+            let entries = fs::read_dir(&path).expect("readable");
+            open.extend(entries.map(|entry| entry.expect("readable").path()));
+        }
+        if !is_root {
+            states.push(state_of(path, &metadata));
+        }
+    }
+    states.sort();
+    states
+}
+
+fn state_of(path: PathBuf, metadata: &Metadata) -> State {
+    let (size, mode) = (metadata.len(), metadata.mode());
+    let links = metadata.nlink();
+    (
+        path,
+        mode,
+        size,
+        links,
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    )
+}
+
+fn look(root: &Path, directory: &Path, found: &mut Found) {
+    for entry in fs::read_dir(directory).expect("readable") {
+        let path = entry.expect("readable").path();
+        let metadata = fs::symlink_metadata(&path).expect("it is there");
+        found.entries += 1;
+        found.blocks += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            look(root, &path, found);
+        } else if metadata.is_symlink() {
+            found.links_outside += usize::from(leads_outside(root, &path));
+        } else {
+            found.bytes += metadata.len();
+        }
+    }
+}
+
+/// Whether who follows a link comes to be above the root on the way, even if there is nothing.
+fn leads_outside(root: &Path, link: &Path) -> bool {
+    let mut at = link.parent().expect("it lies below the root").to_owned();
+    let mut ahead = vec![PathBuf::from(link.file_name().expect("a name"))];
+    let mut links = 0;
+    while let Some(next) = ahead.pop() {
+        let mut parts = next.components();
+        let Some(part) = parts.next() else { continue };
+        ahead.push(parts.as_path().to_owned());
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if at == root => return true,
+            Component::ParentDir => {
+                at.pop();
+            }
+            Component::RootDir | Component::Prefix(_) => return true,
+            Component::Normal(name) => match fs::read_link(at.join(name)) {
+                Ok(to) if links < LINKS => {
+                    links += 1;
+                    ahead.push(to);
+                }
+                Ok(_) => return false,
+                Err(_) => at.push(name),
+            },
+        }
+    }
+    false
+}

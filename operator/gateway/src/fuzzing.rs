@@ -1,0 +1,182 @@
+//! Ways in for `fuzz/`, and for tests: the APIs without connections, in front of a driver that runs
+//! nothing.
+//!
+//! It has one function, and answers each call with the call's own payload. What must hold of the
+//! answers to anything is said in `fuzz/`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc as std_mpsc;
+
+use axum::Router;
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::sync::{mpsc, watch};
+
+use crate::catalog::{Deployment, Entry, PoolKey};
+use crate::driver::{Answer, INBOX, Message, Reply};
+use crate::log_store::{LogEntry, LogStore};
+use crate::metrics::Metrics;
+use crate::server::{App, Config, routes};
+
+/// A call that would have gone to an instance.
+#[derive(Debug)]
+pub struct Invocation {
+    pub payload: Bytes,
+    pub function_arn: HeaderValue,
+    pub client_context: Option<HeaderValue>,
+    pub trace_id: Option<HeaderValue>,
+    pub log_tail: bool,
+}
+
+/// A gateway's routes, and what it would have run. Needs a tokio runtime.
+pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation>) {
+    let metrics = Metrics::new();
+    let logs = LogStore::new(1024 * 1024);
+    let line = "2026-01-31T10:00:00Z stdout 8f3c4a1e hello";
+    logs.add(LogEntry::from_line(&deployment.name, "i", line));
+    let entry = Entry {
+        pool: PoolKey(0),
+        metrics: metrics.function(&deployment.name),
+        deployment: Arc::new(deployment),
+        is_owned: true,
+    };
+    let catalog = BTreeMap::from([(entry.deployment.name.clone(), entry)]);
+    let (driver, inbox) = mpsc::channel(INBOX);
+    let (tell, told) = std_mpsc::channel();
+    // Ends with the routes; nobody else sends.
+    tokio::spawn(answer_all(inbox, tell));
+    let app = App {
+        scope: Config::default().scope(),
+        catalog: watch::channel(Arc::new(catalog)).1,
+        driver,
+        logs: Some(logs),
+        next_invocation: AtomicU64::new(0),
+        peers: None,
+        metrics,
+    };
+    (routes(Arc::new(app)), told)
+}
+
+async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<Invocation>) {
+    while let Some(message) = inbox.recv().await {
+        let Message::Call { call, .. } = message else {
+            continue;
+        };
+        let answer = Answer {
+            is_error: false,
+            content_type: None,
+            body: call.payload.clone(),
+            log_tail: None,
+            phases: None,
+        };
+        let invocation = Invocation {
+            payload: call.payload,
+            function_arn: call.function_arn,
+            client_context: call.client_context,
+            trace_id: call.trace_id,
+            log_tail: call.log_tail,
+        };
+        // Who has gone does not want to know.
+        let _ = tell.send(invocation);
+        let _ = call.reply.send(Reply::Answered(answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::Body;
+    use futures_util::{StreamExt, stream};
+    use http::{Request, StatusCode};
+    use pilotlight_core::launch::Launch;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::catalog::Source;
+
+    const MANIFEST: &str = "\
+apiVersion: pilotlight.dev/v1alpha1
+kind: Function
+metadata: {name: hello}
+spec: {runtime: custom, handler: a, code: {path: .}}
+";
+    const INVOKE: &str = "/2015-03-31/functions/hello/invocations";
+
+    fn hello() -> (Router, std_mpsc::Receiver<Invocation>) {
+        let manifests = pilotlight_api::read("f.yaml".as_ref(), MANIFEST);
+        let function = manifests.expect("a manifest").remove(0).function;
+        gateway(Deployment {
+            name: function.metadata.name,
+            source: Source::Local(Launch {
+                command: Vec::new(),
+                handler: function.spec.handler.clone().expect("a handler"),
+                task_root: "/".into(),
+                environment: BTreeMap::new(),
+            }),
+            spec: function.spec,
+            revision: String::new(),
+            code_sha256: String::new(),
+            code_size: 0,
+            modified: Default::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_refused_in_the_documented_form() {
+        let (routes, _) = hello();
+        for (method, path) in [
+            ("POST", "/2015-03-31/functions/%ff/invocations"),
+            ("POST", &format!("{INVOKE}?Qualifier=1&Qualifier=2")),
+            ("GET", "/2015-03-31/functions?MaxItems=1&MaxItems=2"),
+            ("GET", "/2015-03-31/functions/%ff"),
+            ("GET", "/pilotlight/v1/functions/hello/logs?follow=maybe"),
+        ] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::empty()).expect("a request");
+            let answer = routes.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
+            let kind = &answer.headers()["x-amzn-errortype"];
+            assert_eq!(kind, "InvalidParameterValueException", "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_read_first() {
+        let (routes, _) = hello();
+        for (path, header) in [
+            ("/2015-03-31/functions/a:b:c/invocations", "x-other"),
+            (INVOKE, "x-amz-log-type"),
+            ("/2014-11-13/functions/hello/invoke-async", "x-other"),
+        ] {
+            let read = Arc::new(AtomicUsize::new(0));
+            let counted = read.clone();
+            let pieces = stream::iter(0..3).map(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>("x")
+            });
+            let request = Request::post(path).header(header, "x");
+            let request = request.body(Body::from_stream(pieces)).expect("a request");
+            let answer = routes.clone().oneshot(request).await.expect("an answer");
+            assert!(answer.status().is_client_error(), "{path}");
+            assert_eq!(read.load(Ordering::Relaxed), 3, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trace_id_that_a_runtime_could_not_take_is_left_out() {
+        let (routes, invocations) = hello();
+        let long = "1".repeat(9000);
+        for (text, is_given) in [("Root=1-5759e988", true), (&long, false), ("\u{e9}", false)] {
+            let request = Request::post(INVOKE).header("x-amzn-trace-id", text.as_bytes());
+            let request = request.body(Body::empty()).expect("a request");
+            let answer = routes.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(answer.status(), StatusCode::OK);
+            let invocation = invocations.try_recv().expect("an invocation");
+            assert_eq!(invocation.trace_id.is_some(), is_given);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The first process of an instance: runs one runtime process, one event at a time.
+//!
+//! ```text
+//! gateway ── control_api ──► worker ◄── runtime_api ── runtime process
+//!                              │ core's Machine decides       ▲ start, kill: process
+//!                              └── log ──► stdout             └ look: memory
+//! ```
+//!
+//! All tasks live on one thread; `worker` owns all state and is never borrowed across an await.
+
+mod body;
+mod claim;
+mod connection;
+mod control_api;
+mod environment;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod invocation;
+mod lifecycle;
+mod log;
+mod memory;
+mod output;
+mod platform_log;
+mod prestart;
+mod process;
+mod runtime_api;
+mod worker;
+
+pub use crate::lifecycle::{Purpose, run};
