@@ -19,7 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let lines = text.split('\n').count() as u64;
+    // To YAML a `\r` alone ends a line as well.
+    let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count() as u64;
     match read(Path::new("f.yaml"), text) {
         Ok(manifests) => {
             for manifest in &manifests {

@@ -18,6 +18,9 @@ use self::document::Document;
 pub use self::error::ManifestError;
 use crate::function::{ApiVersion, Function, Kind};
 
+/// Of all that aliases stand for: more than a manifest repeats, and too little to take long.
+const ALIAS_LIMIT: usize = 10_000;
+
 /// A valid function and the place of its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
@@ -119,6 +122,9 @@ fn parse<T: DeserializeOwned>(file: &Path, document: &Document<'_>) -> Result<T,
         no_schema: true,
         reject_unsupported_tags: true,
         with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: ALIAS_LIMIT,
+        },
     };
     let mut track = serde_path_to_error::Track::new();
     serde_saphyr::with_deserializer_from_str_with_options(document.text, options, |yaml| {

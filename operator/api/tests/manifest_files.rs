@@ -44,6 +44,18 @@ fn text_that_is_no_yaml_is_refused_where_the_parser_stopped() {
 }
 
 #[test]
+fn what_aliases_stand_for_is_bounded() {
+    let items = |n: usize| vec![format!("*a{n}"); 9].join(", ");
+    let levels = (1..10).map(|n| format!("a{n}: &a{n} [{}]\n", items(n - 1)));
+    let text = format!("a0: &a0 [x]\n{}", String::from_iter(levels));
+    let errors = told(&text);
+    assert!(
+        errors.len() == 1 && errors[0].contains("10000"),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn a_key_that_is_no_text_is_told_as_one() {
     let said = "has a key that is not text: its keys are apiVersion, kind, metadata, spec";
     for (text, place) in [(": b\n", "1:1"), ("{3: b}", "1:2"), ("? [a]\n: b\n", "1:3")] {
