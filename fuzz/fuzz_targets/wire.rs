@@ -16,14 +16,6 @@ use pilotlight_core::wire::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const PHASES: [Phase; 5] = [
-    Phase::Queue,
-    Phase::Start,
-    Phase::Claim,
-    Phase::Unpack,
-    Phase::Init,
-];
-
 fuzz_target!(|data: &[u8]| {
     json::<Demand>(data);
     json::<InstanceConfig>(data);
@@ -94,7 +86,7 @@ fn written_phases(data: &[u8]) {
         .chunks_exact(8)
         .map(|bytes| bytes.try_into().expect("eight"));
     let durations = nanos.map(|nanos| Duration::from_nanos(u64::from_le_bytes(nanos) >> 8));
-    let phases = Phases::of(PHASES.into_iter().zip(durations));
+    let phases = Phases::of(Phase::ALL.into_iter().zip(durations));
     let read = Phases::read(&phases.to_string());
     assert_eq!(read.iter().count(), phases.iter().count());
     for ((phase, duration), (written, exact)) in read.iter().zip(phases.iter()) {

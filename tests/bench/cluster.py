@@ -29,11 +29,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
 
 import release  # noqa: E402
-from release import FUNCTIONS, HOST, apply, await_known, get, kubectl, parts, until  # noqa: E402
+from processes import PILOTLIGHT, named  # noqa: E402
+from release import FUNCTIONS, HOST, LEASE_PORT, apply, await_known, get, kubectl, parts, until  # noqa: E402
 
 SOURCE = "def lambda_handler(event, context):\n    return event\n"
-LEASE_PORT = int(re.search(r"CONTROL_PORT: u16 = (\d+)",
-                           (REPOSITORY / "operator/api/src/labels.rs").read_text())[1])
 EVENT = json.dumps({"text": "x" * 84}).encode()
 KUBELET_PERIOD = 1  # seconds between two looks at the containers
 PAGE = 4096
@@ -41,11 +40,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def function(name, **spec):
-    code = {"inline": {"lambda_function.py": SOURCE}}
-    return {
-        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
-        "spec": {"runtime": "python3.11", "code": code, **spec},
-    }
+    return release.function(name, SOURCE, **spec)
 
 
 class Client:
@@ -200,18 +195,11 @@ def measure_warm(calls, rounds):
         kubectl("delete", "function", name)
 
 
-def process_of(pod, name="pilotlight"):
-    """The program of a pod, by the first 15 characters of its name: nodes are namespaces of this machine, their processes are seen here."""
-    uid = pod["metadata"]["uid"]
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            group = (folder / "cgroup").read_text()
-            if uid in group or uid.replace("-", "_") in group:
-                if (folder / "comm").read_text().strip() == name:
-                    return folder
-        except OSError:
-            pass
-    raise SystemExit(f"the processes of {pod['metadata']['name']} are not on this machine")
+def process_of(pod, name=PILOTLIGHT):
+    pid = named(pod, name)
+    if not pid:
+        raise SystemExit(f"the processes of {pod['metadata']['name']} are not on this machine")
+    return Path(f"/proc/{pid}")
 
 
 def use_of(folder):

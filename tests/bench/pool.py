@@ -26,10 +26,11 @@ from pathlib import Path
 import pygal
 
 from cluster import (
-    LEASE_PORT, SOURCE, by_role, function, gateway, machine, measure_cold, percentile, process_of,
+    SOURCE, by_role, function, gateway, machine, measure_cold, percentile, process_of,
     spread, use_of,
 )
-from release import HOST, apply, await_known, get, is_ready, kubectl, until, waiting
+from processes import SUPERVISOR
+from release import HOST, LEASE_PORT, apply, await_known, get, is_ready, kubectl, until, waiting
 from web import Web
 import release
 
@@ -273,7 +274,7 @@ def measure_waiting(seconds):
     pool(name, runtime="python3.11", size=2)
     try:
         await_rest(name, 2)
-        folders = [process_of(pod, "pilotlight-supe") for pod in ready(name)]
+        folders = [process_of(pod, SUPERVISOR) for pod in ready(name)]
         before = [use_of(folder) for folder in folders]
         time.sleep(seconds)
         after = [use_of(folder) for folder in folders]

@@ -12,12 +12,15 @@ import subprocess
 import time
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable
 
-from world import API_SERVER_PORT, PILOTLIGHT, REPOSITORY, SUPERVISOR, Rule, Slow, cluster, kill, named, processes
+from world import API_SERVER_PORT, REPOSITORY, kill, ruled, slowed
 
-from release import RELEASE, SYSTEM, VERSION, apply, get, install, kubectl, parts, until
+from processes import PILOTLIGHT, SUPERVISOR, named, processes, running
+from release import (
+    LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, apply, await_rollout, cluster, get, install, kubectl, parts,
+    roll, until,
+)
 
 BROKEN = "broken"
 # It may have taken effect: the platform lost sight of it.
@@ -25,7 +28,7 @@ UNKNOWN = "ServiceException"
 NOT_READY = "ResourceNotReadyException"
 NOT_FOUND = "ResourceNotFoundException"
 EXITED = "Runtime.ExitError"
-LEASE_PORT, GATEWAY_PORT = 9001, 8080
+GATEWAY_PORT = 8080
 # Made by `make previous`.
 PREVIOUS = REPOSITORY / "target/previous/source"
 
@@ -37,8 +40,6 @@ class Fault:
     seconds: int
     allows: frozenset
     strike: Callable
-    # Kubernetes and this machine need it for longer runs only.
-    cheap: bool = True
 
     def inflict(self, world):
         return contextlib.contextmanager(self.strike)(world)
@@ -47,10 +48,10 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(seconds=5, allows=(), cheap=True):
+def fault(seconds=5, allows=()):
     def add(strike):
         name = strike.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, strike.__doc__, seconds, frozenset(allows), strike, cheap)
+        FAULTS[name] = Fault(name, strike.__doc__, seconds, frozenset(allows), strike)
         return strike
     return add
 
@@ -145,7 +146,7 @@ def pod_deleted_by_force(world):
     yield
 
 
-@fault(seconds=25, allows=[BROKEN, UNKNOWN, NOT_READY], cheap=False)
+@fault(seconds=25, allows=[BROKEN, UNKNOWN, NOT_READY])
 def node_lost(world):
     """a node loses its power and comes back"""
     cluster("node-stop", "2")
@@ -155,7 +156,7 @@ def node_lost(world):
         cluster("node-start", "2")
 
 
-@fault(seconds=15, allows=[NOT_READY], cheap=False)
+@fault(seconds=15, allows=[NOT_READY])
 def api_server_stopped(world):
     """the API server is away"""
     cluster("apiserver-stop")
@@ -168,7 +169,7 @@ def api_server_stopped(world):
 @fault(seconds=15, allows=[NOT_READY])
 def api_server_slow(world):
     """the API server runs for a tenth of each second"""
-    [server] = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if name_of(folder) == "kube-apiserver"]
+    [server] = [pid for pid, (_, name, _) in running().items() if name == "kube-apiserver"]
     script = f"while kill -STOP {server}; do sleep 0.9; kill -CONT {server}; sleep 0.1; done"
     slowing = subprocess.Popen(["sh", "-c", script])
     try:
@@ -179,13 +180,6 @@ def api_server_slow(world):
         kill(server, signal.SIGCONT)
 
 
-def name_of(folder):
-    try:
-        return (folder / "comm").read_text().strip()
-    except OSError:
-        return None
-
-
 @fault(seconds=5)
 def watches_dropped(world):
     """every connection to the API server is reset, and none is let through for a while"""
@@ -194,19 +188,19 @@ def watches_dropped(world):
         for component in ("controller", "gateway"):
             for pod in parts(component):
                 # Before and after the Service's address is replaced.
-                stack.enter_context(Rule(pod, *reset))
-                stack.enter_context(Rule(pod, *reset[:4], "443", *reset[5:]))
+                stack.enter_context(ruled(pod, *reset))
+                stack.enter_context(ruled(pod, *reset[:4], "443", *reset[5:]))
         yield
 
 
 @fault(seconds=5, allows=[UNKNOWN, NOT_READY])
 def gateway_cut_off_from_instances(world):
     """nothing passes between a gateway and the instances, for less than it takes to lose them"""
-    with Rule(world.component("gateway"), "OUTPUT", "-p", "tcp", "--dport", str(LEASE_PORT), "-j", "DROP"):
+    with ruled(world.component("gateway"), "OUTPUT", "-p", "tcp", "--dport", str(LEASE_PORT), "-j", "DROP"):
         yield
 
 
-@fault(seconds=20, allows=[UNKNOWN, NOT_READY], cheap=False)
+@fault(seconds=20, allows=[UNKNOWN, NOT_READY])
 def gateway_cut_off_for_long(world):
     """the same until the gateway gives the instances up"""
     yield from gateway_cut_off_from_instances(world)
@@ -215,14 +209,14 @@ def gateway_cut_off_for_long(world):
 @fault(seconds=15, allows=[NOT_READY])
 def controller_cut_off(world):
     """nothing passes between the leading controller and the gateways"""
-    with Rule(world.leader("controller"), "OUTPUT", "-p", "tcp", "--dport", str(GATEWAY_PORT), "-j", "DROP"):
+    with ruled(world.leader("controller"), "OUTPUT", "-p", "tcp", "--dport", str(GATEWAY_PORT), "-j", "DROP"):
         yield
 
 
 @fault(seconds=10)
 def packets_lost(world):
     """a gateway's network loses every twentieth packet"""
-    with Rule(world.component("gateway"), "INPUT", "-m", "statistic", "--mode", "random",
+    with ruled(world.component("gateway"), "INPUT", "-m", "statistic", "--mode", "random",
               "--probability", "0.05", "-j", "DROP"):
         yield
 
@@ -230,7 +224,7 @@ def packets_lost(world):
 @fault(seconds=10)
 def network_slow(world):
     """a gateway's network takes 1 Mbit/s: packets wait"""
-    with Slow(world.component("gateway"), "1mbit"):
+    with slowed(world.component("gateway"), "1mbit"):
         yield
 
 
@@ -275,23 +269,15 @@ while True:
 """
 
 
-def scale(replicas):
-    kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
-
-
 @fault(seconds=40)
 def gateways_scaled(world):
     """2 gateways become 5, then 1, then 2: functions change their owners"""
     for replicas in (5, 1, 2):
-        scale(replicas)
-        kubectl("rollout", "status", f"deployment/{RELEASE}-gateway", "--timeout=90s", namespace=SYSTEM)
+        kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
+        await_rollout("gateway", 90)
         # Those that end have ended: owners are settled.
-        until(lambda: len(everyone("gateway")) == replicas, 60, lambda: everyone("gateway"))
+        until(lambda: len(all_parts("gateway")) == replicas, 60, lambda: all_parts("gateway"))
     yield
-
-
-def everyone(component):
-    return get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)["items"]
 
 
 @fault(seconds=8)
@@ -319,24 +305,19 @@ def function_deleted(world):
 @fault(seconds=10)
 def gateways_restarted(world):
     """the gateways' Deployment is rolled"""
-    yield from restarted("gateway")
+    roll("gateway", 120)
+    yield
 
 
 @fault(seconds=10)
 def controllers_restarted(world):
     """the controllers' Deployment is rolled"""
-    yield from restarted("controller")
-
-
-def restarted(component):
-    deployment = f"deployment/{RELEASE}-{component}"
-    kubectl("rollout", "restart", deployment, namespace=SYSTEM)
-    kubectl("rollout", "status", deployment, "--timeout=120s", namespace=SYSTEM)
+    roll("controller", 120)
     yield
 
 
 if PREVIOUS.is_dir():
-    @fault(seconds=10, cheap=False)
+    @fault(seconds=10)
     def upgraded(world):
         """helm goes back to the version before, and upgrades again"""
         version = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]

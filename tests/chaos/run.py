@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import report
-from trial import REPOSITORY, Trial
+from trial import REPOSITORY, Trial, verdict
 from faults import FAULTS
 
 import release
@@ -25,7 +25,7 @@ def singly(folder, options, names):
         trial.quiet(15)
         for name in names:
             print(f"{name}: {FAULTS[name].what}", flush=True)
-            trial.strike(FAULTS[name])
+            trial.strike([FAULTS[name]])
             trial.quiet(8)
     return trial
 
@@ -40,7 +40,7 @@ def mixed(folder, options, names):
             together = dice.sample([FAULTS[name] for name in names], 2 if dice.random() < 0.3 else 1)
             lengths = [fault.seconds * dice.uniform(0.5, 1) for fault in together]
             print(f"{trial.sent()} sent; {' and '.join(fault.name for fault in together)}", flush=True)
-            trial.strike_all(together, lengths)
+            trial.strike(together, lengths)
             trial.quiet(dice.uniform(1, 5))
     return trial
 
@@ -61,7 +61,7 @@ def main():
     for way in (singly, mixed):
         if way.__name__ != options.skip:
             trials[way.__name__] = way(options.folder / way.__name__, options, names)
-    verdicts = {way: trial.verdict() for way, trial in trials.items()}
+    verdicts = {way: verdict(trial.folder) for way, trial in trials.items()}
     for way, (_, words) in verdicts.items():
         print(f"--- {way}\n{words}")
     if len(trials) == 2:

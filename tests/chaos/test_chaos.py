@@ -2,7 +2,7 @@
 
 import pytest
 
-from trial import REPOSITORY, Trial
+from trial import REPOSITORY, Trial, verdict
 from faults import FAULTS
 
 import release
@@ -29,9 +29,8 @@ def test_every_invocation_is_accounted_for():
     with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30) as trial:
         trial.quiet(5)
         for names in GROUPS:
-            faults = [FAULTS[name] for name in names]
-            trial.strike_all(faults, [fault.seconds for fault in faults])
+            trial.strike([FAULTS[name] for name in names])
         trial.quiet(5)
-    is_well, words = trial.verdict()
+    is_well, words = verdict(trial.folder)
     print(words)
     assert is_well, f"{words}\nThe records are in {trial.folder}."

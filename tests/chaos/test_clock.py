@@ -10,8 +10,9 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from trial import ACCOUNTING, HANDLER, Ending
+from trial import ACCOUNTING, HANDLER, Ending, verdict
 from local_server import BINARY, LocalServer, until
+from release import function
 
 [FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
 STEPS = {"+3600": range(3_600_000, 3_700_000), "-3600": range(1), "+0": range(1, 30_001)}
@@ -47,7 +48,10 @@ class SteppedServer(LocalServer):
 def test_a_step_of_the_clock_loses_nothing(tmp_path):
     records = tmp_path / "records"
     records.mkdir()
-    manifests = [function("accounted", HANDLER, reserved=4, queue=100), function("remaining", REMAINING, reserved=1)]
+    manifests = [
+        function("accounted", HANDLER, timeout=30, concurrency={"reserved": 4, "queue": 100}),
+        function("remaining", REMAINING, timeout=30, concurrency={"reserved": 1}),
+    ]
     (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))
     server = SteppedServer(tmp_path, tmp_path / "functions.yaml")
     journal = Ending([ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"],
@@ -66,17 +70,9 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
             sender.stdin.close()
             assert sender.wait(60) == 0
     server.stop()
-    done = subprocess.run([ACCOUNTING, "check", records], capture_output=True, text=True)
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout
-
-
-def function(name, source, **concurrency):
-    return {
-        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
-        "spec": {"runtime": "python3.11", "timeout": 30, "concurrency": concurrency,
-                 "code": {"inline": {"lambda_function.py": source}}},
-    }
+    is_well, words = verdict(records)
+    print(words)
+    assert is_well, words
 
 
 def invoke(server, name):

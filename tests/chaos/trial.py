@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from world import REPOSITORY, SUPERVISOR, World
+from world import REPOSITORY, World
 
 from load import own_address
-from release import FUNCTIONS, HOST, apply, await_known, get, kubectl, until
+from processes import SUPERVISOR, running
+from release import FUNCTIONS, HOST, apply, await_known, function, get, kubectl
 
 ACCOUNTING = Path(os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting"))
 HANDLER = (Path(__file__).parent / "handler.py").read_text()
@@ -78,11 +79,8 @@ class Trial:
         self._notes.close()
 
     def function(self, name, spec):
-        return {
-            "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
-            "spec": {"runtime": "python3.11", "timeout": 30, "code": {"inline": {"lambda_function.py": HANDLER}},
-                     **spec, "concurrency": {**spec["concurrency"], "queue": QUEUE}},
-        }
+        concurrency = {**spec["concurrency"], "queue": QUEUE}
+        return function(name, HANDLER, timeout=30, **{**spec, "concurrency": concurrency})
 
     def client(self, number, address):
         share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}
@@ -100,12 +98,9 @@ class Trial:
             self._notes.write(json.dumps({"record": record, "at": time.time_ns() // 1000, **fields}) + "\n")
             self._notes.flush()
 
-    def strike(self, fault, seconds=None):
-        """Inflicts a fault, and returns once all that it took is up again."""
-        self.strike_all([fault], [fault.seconds if seconds is None else seconds])
-
-    def strike_all(self, faults, lengths):
-        """The same with several at once."""
+    def strike(self, faults, lengths=None):
+        """Inflicts faults at once, and returns when all that they took is up again."""
+        lengths = lengths or [fault.seconds for fault in faults]
         begin = time.time()
         for fault in faults:
             self.note("fault", fault=fault.name, allows=sorted(fault.allows))
@@ -157,19 +152,16 @@ class Trial:
         found += [f"config map {one['metadata']['name']}" for one in maps]
         leases = {one["metadata"]["name"] for one in get("leases")["items"]}
         found += [f"lease {name}" for name in leases - {"pilotlight-controller"}]
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if (folder / "comm").read_text().strip() == SUPERVISOR:
-                    found.append(f"process {folder.name}: {(folder / 'cgroup').read_text().splitlines()[-1]}")
-            except OSError:
-                pass
+        found += [f"process {pid}: {groups.splitlines()[-1]}"
+                  for pid, (_, name, groups) in running().items() if name == SUPERVISOR]
         return found
 
-    def verdict(self):
-        """What the checker says: whether all is well, and its words."""
-        done = subprocess.run([ACCOUNTING, "check", self.folder], capture_output=True, text=True)
-        assert done.returncode in (0, 1), done.stderr
-        return done.returncode == 0, done.stdout
+
+def verdict(folder):
+    """What the checker says of a run's records: whether all is well, and its words."""
+    done = subprocess.run([ACCOUNTING, "check", folder], capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode == 0, done.stdout
 
 
 class Ending(subprocess.Popen):

@@ -9,39 +9,17 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 for place in ("tests/e2e", "tests/sdk/python"):
     sys.path.insert(0, str(REPOSITORY / place))
 
-from release import (  # noqa: E402
-    CLUSTER, FUNCTIONS, RELEASE, SYSTEM, get, is_ready, kubectl, parts, run, until,
-)
+from processes import processes  # noqa: E402
+from release import await_rollout, get, is_ready, kubectl, leading, parts, until  # noqa: E402
 
-PILOTLIGHT, SUPERVISOR = "pilotlight", "pilotlight-supe"  # the first 15 characters count
 API_SERVER_PORT = 6443
 RECOVERY = 150  # seconds, at most, until all that Kubernetes keeps is up again
-
-
-def processes(pod):
-    """The processes of a pod, by id: parent and name."""
-    uid, found = pod["metadata"]["uid"], {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            group = (folder / "cgroup").read_text()
-            if uid in group or uid.replace("-", "_") in group:
-                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-                found[int(folder.name)] = (int(parent), (folder / "comm").read_text().strip())
-        except OSError:
-            pass  # it has ended
-    return found
-
-
-def named(pod, name):
-    """The process of a pod with this name, if it runs."""
-    return next((pid for pid, (_, known) in processes(pod).items() if known == name), None)
 
 
 def kill(pid, how=signal.SIGKILL):
@@ -64,9 +42,7 @@ class World:
 
     def leader(self, component):
         """The pod that leads, else any."""
-        holder = get("lease", f"pilotlight-{component}")["spec"].get("holderIdentity")
-        found = [pod for pod in parts(component) if pod["metadata"]["name"] == holder]
-        return found[0] if found else self.component(component)
+        return leading(component) or self.component(component)
 
     def instances(self):
         listed = get("pods", "--selector=pilotlight.dev/function")["items"]
@@ -83,55 +59,35 @@ class World:
         """Returns once Kubernetes has all up again that a fault may have taken."""
         until(lambda: all(is_ready(node) for node in get("nodes")["items"]), RECOVERY, lambda: kubectl("get", "nodes"))
         for component in ("controller", "gateway"):
-            kubectl("rollout", "status", f"deployment/{RELEASE}-{component}", f"--timeout={RECOVERY}s",
-                    namespace=SYSTEM, timeout=RECOVERY + 10)
+            await_rollout(component, RECOVERY)
 
 
-def cluster(*words):
-    run(CLUSTER, *words, timeout=240)
+class Changed:
+    """A pod's network is changed by one command and back by another, inside `with`."""
 
-
-class Rule:
-    """A rule of the packet filter in a pod's network, there inside `with`."""
-
-    def __init__(self, pod, *words):
-        self.words, pids = words, processes(pod)
-        self.pid = min(pids) if pids else None
+    def __init__(self, pod, begin, end):
+        self.begin, self.end, self.pid = begin, end, min(processes(pod))
 
     def __enter__(self):
-        self._change("--insert")
+        self._run(self.begin, check=True)
 
     def __exit__(self, *_):
         # Its network has gone with the pod.
-        if self.pid and Path(f"/proc/{self.pid}/ns/net").exists():
-            self._change("--delete")
-
-    def _change(self, how):
-        chain, *rest = self.words
-        within = ("nsenter", f"--target={self.pid}", "--net")
-        subprocess.run([*within, "iptables", "--wait", how, chain, *rest], check=how == "--insert",
-                       capture_output=True, text=True)
-
-
-class Slow:
-    """A pod's network takes only so many bits a second, inside `with`: packets wait for each other."""
-
-    def __init__(self, pod, rate):
-        self.rate, self.pid = rate, min(processes(pod))
-
-    def __enter__(self):
-        self._change("add", "tbf", "rate", self.rate, "burst", "8k", "latency", "800ms")
-
-    def __exit__(self, *_):
         if Path(f"/proc/{self.pid}/ns/net").exists():
-            self._change("del")
+            self._run(self.end, check=False)
 
-    def _change(self, how, *words):
-        within = ("nsenter", f"--target={self.pid}", "--net")
-        subprocess.run([*within, "tc", "qdisc", how, "dev", "eth0", "root", *words], check=how == "add",
-                       capture_output=True, text=True)
+    def _run(self, words, check):
+        within = ["nsenter", f"--target={self.pid}", "--net"]
+        subprocess.run([*within, *words], check=check, capture_output=True, text=True)
 
 
-def wait(seconds):
-    """A fault's own length."""
-    time.sleep(seconds)
+def ruled(pod, chain, *words):
+    """With a rule of the packet filter."""
+    return Changed(pod, *(["iptables", "--wait", how, chain, *words] for how in ("--insert", "--delete")))
+
+
+def slowed(pod, rate):
+    """With so many bits a second: packets wait for each other."""
+    rest = ["tbf", "rate", rate, "burst", "8k", "latency", "800ms"]
+    return Changed(pod, *(["tc", "qdisc", how, "dev", "eth0", "root", *words]
+                          for how, words in (("add", rest), ("del", []))))

@@ -56,14 +56,7 @@ def journal():
 
 
 def manifest(name, source, **spec):
-    return json.dumps({
-        "apiVersion": "pilotlight.dev/v1alpha1",
-        "kind": "Function",
-        "metadata": {"name": name},
-        "spec": {
-            "runtime": "python3.11", "code": {"inline": {"lambda_function.py": source}}, **spec,
-        },
-    })
+    return json.dumps(release.function(name, source, **spec))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ when it is there already. Runs in the cluster's client network (`cluster exec`).
 
 import json
 import os
+import re
 import subprocess
 import time
 import urllib.error
@@ -21,6 +22,7 @@ CHART = Path(os.environ.get("PILOTLIGHT_CHART", REPOSITORY / "charts/pilotlight"
 IMAGES = "pilotlight.test"
 VERSION = "0.1.0"
 RUNTIMES = ("python3.11", "custom")
+LEASE_PORT = int(re.search(r"CONTROL_PORT: u16 = (\d+)", (REPOSITORY / "operator/api/src/labels.rs").read_text())[1])
 POOL = "pilotlight.dev/warm-pool"  # the label of its unclaimed pods
 
 
@@ -44,6 +46,14 @@ def get(*words, **options):
 def apply(*objects, **options):
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
     return kubectl("apply", "--filename=-", input=json.dumps(listed), **options)
+
+
+def function(name, source, **spec):
+    """A Function whose code is one Python file."""
+    return {
+        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
+        "spec": {"runtime": "python3.11", "code": {"inline": {"lambda_function.py": source}}, **spec},
+    }
 
 
 def documents(text):
@@ -83,10 +93,37 @@ def uninstall():
     run("helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait")
 
 
+def cluster(*words):
+    """Has the cluster lose a part, and get it back."""
+    run(CLUSTER, *words, timeout=240)
+
+
+def all_parts(component):
+    """The pods of `controller` or `gateway`."""
+    return get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)["items"]
+
+
 def parts(component):
-    """The pods of `controller` or `gateway` that are not on their way out."""
-    listed = get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)
-    return [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+    """Those that are not on their way out."""
+    return [pod for pod in all_parts(component) if "deletionTimestamp" not in pod["metadata"]]
+
+
+def leading(component):
+    """The pod that holds the lease, if it is there."""
+    holder = get("lease", f"pilotlight-{component}")["spec"].get("holderIdentity")
+    return next((pod for pod in parts(component) if pod["metadata"]["name"] == holder), None)
+
+
+def await_rollout(component, seconds):
+    """All of the Deployment's pods are of its latest kind, and ready."""
+    kubectl("rollout", "status", f"deployment/{RELEASE}-{component}", f"--timeout={seconds}s",
+            namespace=SYSTEM, timeout=seconds + 10)
+
+
+def roll(component, seconds):
+    """As an upgrade does it: the Deployment's own way of replacing its pods."""
+    kubectl("rollout", "restart", f"deployment/{RELEASE}-{component}", namespace=SYSTEM)
+    await_rollout(component, seconds)
 
 
 def waiting(pool):

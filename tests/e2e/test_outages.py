@@ -9,14 +9,10 @@ from botocore.exceptions import ClientError
 
 from conftest import is_full, pods
 from load import HANDLER, Load
-from release import CLUSTER, HOST, SYSTEM, get, kubectl, run, until
+from release import HOST, SYSTEM, await_rollout, cluster, get, kubectl, until
 
 STAYS, GOES = "node-1", "node-2"
 OUTAGE = 60  # seconds without API server
-
-
-def cluster(*words):
-    run(CLUSTER, *words, timeout=240)
 
 
 @contextmanager
@@ -48,8 +44,7 @@ def two_nodes():
         for pod in here:
             kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", namespace=SYSTEM)
         for component in ("gateway", "controller"):
-            kubectl("rollout", "status", f"deployment/pilotlight-{component}", "--timeout=90s",
-                    namespace=SYSTEM)
+            await_rollout(component, 90)
         for pod in here:
             kubectl("wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s",
                     namespace=SYSTEM)

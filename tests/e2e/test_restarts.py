@@ -3,16 +3,13 @@
 import pytest
 
 from load import HANDLER, Load
-from release import HOST, RELEASE, SYSTEM, get, kubectl, parts, until
+from release import HOST, SYSTEM, all_parts, kubectl, leading, parts, roll, until
 
 
 def restart(component):
-    """As an upgrade does it: the Deployment's own way of replacing its pods."""
-    before = uids(component)
-    deployment = f"deployment/{RELEASE}-{component}"
-    kubectl("rollout", "restart", deployment, namespace=SYSTEM)
-    kubectl("rollout", "status", deployment, "--timeout=90s", namespace=SYSTEM)
-    until(lambda: not before & all_uids(component), 60, lambda: "the old pods have ended")
+    before = uids(parts(component))
+    roll(component, 90)
+    until(lambda: not before & uids(all_parts(component)), 60, lambda: "the old pods have ended")
 
 
 def change_leader(component):
@@ -23,20 +20,8 @@ def change_leader(component):
     until(lambda: leading(component), 40, lambda: f"nobody leads after {name}")
 
 
-def leading(component):
-    """The pod that holds the lease."""
-    lease = get("lease", f"pilotlight-{component}")
-    holder = lease["spec"].get("holderIdentity")
-    return next((pod for pod in parts(component) if pod["metadata"]["name"] == holder), None)
-
-
-def uids(component):
-    return {pod["metadata"]["uid"] for pod in parts(component)}
-
-
-def all_uids(component):
-    listed = get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)
-    return {pod["metadata"]["uid"] for pod in listed["items"]}
+def uids(pods):
+    return {pod["metadata"]["uid"] for pod in pods}
 
 
 @pytest.mark.parametrize(("disturb", "component"), [

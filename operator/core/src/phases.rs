@@ -22,15 +22,16 @@ pub enum Phase {
     Init,
 }
 
-const PHASES: [Phase; 5] = [
-    Phase::Queue,
-    Phase::Start,
-    Phase::Claim,
-    Phase::Unpack,
-    Phase::Init,
-];
-
 impl Phase {
+    /// In the order in which they come.
+    pub const ALL: [Phase; 5] = [
+        Phase::Queue,
+        Phase::Start,
+        Phase::Claim,
+        Phase::Unpack,
+        Phase::Init,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Queue => "queue",
@@ -57,7 +58,9 @@ impl Phases {
         for part in text.split(',') {
             let read = || {
                 let (name, milliseconds) = part.trim().split_once(";dur=")?;
-                let phase = PHASES.into_iter().find(|phase| phase.as_str() == name)?;
+                let phase = Phase::ALL
+                    .into_iter()
+                    .find(|phase| phase.as_str() == name)?;
                 let seconds = milliseconds.parse::<f64>().ok()? / 1000.0;
                 Some((phase, Duration::try_from_secs_f64(seconds).ok()?))
             };

@@ -51,7 +51,26 @@ struct Waiting {
     own: Option<InstanceConfig>,
     /// The name of the claim that came first.
     first: Option<String>,
-    tell: Option<oneshot::Sender<anyhow::Result<Option<Claimed>>>>,
+    tell: Option<oneshot::Sender<Told>>,
+}
+
+/// What has become of the wait.
+type Told = anyhow::Result<Option<Claimed>>;
+
+impl Waiting {
+    fn new(
+        root: PathBuf,
+        own: Option<InstanceConfig>,
+    ) -> (Rc<RefCell<Self>>, oneshot::Receiver<Told>) {
+        let (tell, told) = oneshot::channel();
+        let waiting = Waiting {
+            root,
+            own,
+            first: None,
+            tell: Some(tell),
+        };
+        (Rc::new(RefCell::new(waiting)), told)
+    }
 }
 
 /// Waits for a claim and its code; `None` when it is told to end instead.
@@ -60,13 +79,7 @@ pub(crate) async fn wait(
     root: PathBuf,
     own: Option<InstanceConfig>,
 ) -> anyhow::Result<Option<Claimed>> {
-    let (tell, mut told) = oneshot::channel();
-    let waiting = Rc::new(RefCell::new(Waiting {
-        root,
-        own,
-        first: None,
-        tell: Some(tell),
-    }));
+    let (waiting, mut told) = Waiting::new(root, own);
     let connections = Gateways::default();
     let claimed = loop {
         let stream = tokio::select! {
@@ -287,13 +300,7 @@ pub(crate) async fn of_body<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
 {
-    let (tell, mut told) = oneshot::channel();
-    let waiting = Rc::new(RefCell::new(Waiting {
-        root,
-        own,
-        first: None,
-        tell: Some(tell),
-    }));
+    let (waiting, mut told) = Waiting::new(root, own);
     let reply = claim(&waiting, body).await;
     (reply, told.try_recv().unwrap_or(Ok(None)))
 }

@@ -4,7 +4,6 @@
 //! that was not made, or a request that provably never left. Ends when its time is over or its
 //! standard input ends, once every call has been answered or given up.
 
-use std::collections::VecDeque;
 use std::io::Read;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -103,7 +102,7 @@ struct Client {
     journal: Journal,
     made: AtomicU64,
     /// The last used first.
-    idle: Mutex<VecDeque<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -233,10 +232,7 @@ impl Client {
             let body = body
                 .map_err(|error| NotSent::Broken(error.into()))?
                 .to_bytes();
-            self.idle
-                .lock()
-                .expect("no panic holds it")
-                .push_back(sender);
+            self.idle.lock().expect("no panic holds it").push(sender);
             return Ok((parts.status, parts.headers, body));
         }
     }
@@ -244,7 +240,7 @@ impl Client {
     /// One that nobody uses, or a new one.
     async fn connection(&self) -> Result<SendRequest<Full<Bytes>>> {
         loop {
-            let idle = self.idle.lock().expect("no panic holds it").pop_back();
+            let idle = self.idle.lock().expect("no panic holds it").pop();
             match idle {
                 Some(sender) if sender.is_closed() => {}
                 Some(sender) => return Ok(sender),
