@@ -37,6 +37,7 @@ import release
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCH = REPOSITORY / "target/release/pilotlight-bench"
 BOOTSTRAP = REPOSITORY / "examples/rust-echo/build/bootstrap"
+SHARES = ("p50", "p99", "p99.9")
 PHASES = ("queue", "claim", "unpack", "init", "call")
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 
@@ -229,9 +230,27 @@ def open_loop(address, path, rate, seconds, *more):
     return json.loads(told.stdout)
 
 
+def busy_seconds():
+    """What all processors of the machine have worked so far."""
+    user, nice, system, _idle, _waits, *more = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + sum(more[:2])) / os.sysconf("SC_CLK_TCK")
+
+
+def rate_at_half(address, path, seconds):
+    """Calls a second that keep the machine's processors at work for half of the time, all that takes
+    part included."""
+    rate = 400
+    for _ in range(3):
+        before, begun = busy_seconds(), time.monotonic()
+        open_loop(address, path, rate, seconds)
+        share = (busy_seconds() - before) / (time.monotonic() - begun) / os.cpu_count()
+        rate = int(rate * 0.5 / share)
+    return rate
+
+
 def measure_warm(code, instances, rounds, seconds):
     """Rust echo under calls at random moments: by the owner gateway, and by a bare proxy before the
-    same instances."""
+    same instances. By rate, what each round told."""
     name = "bench-echo"
     apply({**function(name), "spec": {"runtime": "custom", "code": code,
            "concurrency": {"provisioned": instances, "reserved": instances}}})
@@ -246,21 +265,22 @@ def measure_warm(code, instances, rounds, seconds):
     upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in up()]
     bare = subprocess.Popen([BENCH, "proxy", *upstreams], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, text=True)
-    rows = {"bare proxy": [], "pilotlight": []}
     try:
         at = bare.stdout.readline().split()[-1]
         owner = f"{by_role(name)['owner']}:8080"
         ways = {"bare proxy": (at, "/lease", f"--lease={ARN}{name}"), "pilotlight": (owner, path)}
-        # Half of what the bare proxy takes before calls begin to queue.
         closed = subprocess.run([BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
                                 capture_output=True, text=True, check=True)
-        rate = int(re.match(r"(\d+) calls/s", closed.stdout)[1]) // 2
-        for number in range(rounds + 1):
-            for way, (address, path, *more) in ways.items():
-                told = open_loop(address, path, rate, seconds if number else 1, *more)
-                if number:  # the first round warms up
-                    rows[way].append(told)
-        return rate, rows
+        closed = int(re.match(r"(\d+) calls/s", closed.stdout)[1])
+        loads = []
+        for rate in (rate_at_half(owner, path, seconds), closed // 2):
+            rows = {way: [] for way in ways}
+            for _ in range(rounds):
+                for way, told in rows.items():
+                    place, target, *more = ways[way]
+                    told.append(open_loop(place, target, rate, seconds, *more))
+            loads.append((rate, rows))
+        return closed, loads
     finally:
         bare.stdin.close()
         bare.terminate()
@@ -330,14 +350,29 @@ def cold_rows(hits, by_hand, bare, missed):
     ]
 
 
+def added(rows):
+    """What Pilotlight adds in each round."""
+    pairs = list(zip(rows["pilotlight"], rows["bare proxy"]))
+    return {share: [one[share] - other[share] for one, other in pairs] for share in SHARES}
+
+
+def warm_rows(rate, rows):
+    def row(what, values, *counts):
+        figures = " | ".join(spread(values[share], "{:.2f}") for share in SHARES)
+        return f"| {rate} calls/s, {what} | {figures} | {' | '.join(map(str, counts or ('', '')))} |"
+
+    for way, told in rows.items():
+        yield row(way, {share: [one[share] for one in told] for share in SHARES},
+                  sum(one["calls"] for one in told), sum(one["failed"] for one in told))
+    yield row("added", added(rows))
+
+
 def report(hits, by_hand, bare, missed, burst, warm, unclaimed, options):
-    rate, rows = warm
+    closed, loads = warm
     resident, used = unclaimed
     hello = hits["Python hello"][0]
-    pairs = list(zip(rows["pilotlight"], rows["bare proxy"]))
-    added = {share: [one[share] - other[share] for one, other in pairs] for share in ("p50", "p99", "p99.9")}
     yes = {True: "yes", False: "**no**"}
-    over = {share: statistics.median(values) for share, values in added.items()}
+    over = {share: statistics.median(values) for share, values in added(loads[0][1]).items()}
     goals = [
         ("pool hit, Python hello, p50", "≤ 20 ms", f"{percentile(hello, 0.5):.1f} ms", percentile(hello, 0.5) <= 20),
         ("pool hit, Python hello, p95", "≤ 40 ms", f"{percentile(hello, 0.95):.1f} ms", percentile(hello, 0.95) <= 40),
@@ -373,16 +408,14 @@ def report(hits, by_hand, bare, missed, burst, warm, unclaimed, options):
         "an instance that came free before theirs was up.", "",
         "| ms | first | p50 | p90 | last |", "|---|--:|--:|--:|--:|",
         f"| call → answer | {took[0]:.0f} | {percentile(took, 0.5):.0f} | {percentile(took, 0.9):.0f} | {took[-1]:.0f} |",
-        "", f"## Warm: {rate} calls/s at random moments, Rust echo on {options.instances} instances", "",
-        "Half of what a closed loop of 4 connections gets through the gateway. The bare proxy leases the same",
-        "instances in turn; a call that meets one at work is refused, and left out.", "",
+        "", f"## Warm: Rust echo on {options.instances} instances, calls at random moments", "",
+        "The bare proxy leases the same instances in turn; a call that meets one at work is refused, and left",
+        "out. Half load is the rate at which all that takes part, the client too, keeps the processors at work",
+        f"for half of the time. The other rate is half of the {closed} calls/s that a closed loop of 4",
+        "connections gets through the gateway: there the processors have next to no time left.", "",
         "| ms | p50 | p99 | p99.9 | calls | refused |", "|---|--:|--:|--:|--:|--:|",
-        *(f"| {way} | " + " | ".join(spread([told[share] for told in told_all], "{:.2f}")
-                                     for share in ("p50", "p99", "p99.9"))
-          + f" | {sum(told['calls'] for told in told_all)} | {sum(told['failed'] for told in told_all)} |"
-          for way, told_all in rows.items()),
-        "| added | " + " | ".join(spread(added[share], "{:.2f}") for share in ("p50", "p99", "p99.9")) + " | | |",
-        "", f"Medians (least–most) of {len(pairs)} rounds by turns; differences are taken within a round.", "",
+        *(row for rate, rows in loads for row in warm_rows(rate, rows)),
+        "", f"Medians (least–most) of {options.rounds} rounds by turns; differences are taken within a round.", "",
     ]
     return "\n".join(lines)
 

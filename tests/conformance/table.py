@@ -15,11 +15,12 @@ HEAD = """\
 Made by `make runtimes-table` and `make runtimes-table-cluster` from runs of `tests/conformance`; not edited
 by hand. `runtimes/README.md` says how a runtime is described, and how to bring one of your own.
 
-✓ behaves as the original platform's, – does not apply: the code is a program with one entry point.
+✓ behaves as the original platform's, – does not apply: the code is a program with one entry point, or local
+mode has no warm pools.
 
 Times are in milliseconds: *cold* is the first call as its caller sees it, the start of the instance included,
-*init* the part of it that REPORT shows, *warm* the middle of 50 calls one after the other; *memory* is REPORT's
-`Max Memory Used` in MB.
+*init* the part of it that REPORT shows, *pooled* the middle of five such calls that a warm pool's process takes,
+*warm* the middle of 50 calls one after the other; *memory* is REPORT's `Max Memory Used` in MB.
 
 """
 
@@ -27,6 +28,11 @@ TITLES = {
     LOCAL: "## In local mode\n\n",
     CLUSTER: "## In a cluster\n\nInstances are pods from the runtimes' images, code comes as archives of "
              "`pilotlight package`.\n\n",
+}
+
+COLUMNS = {
+    LOCAL: ["cold", "init", "warm", "memory"],
+    CLUSTER: ["cold", "init", "pooled", "warm", "memory"],
 }
 
 FIGURES = {
@@ -60,7 +66,7 @@ def section(place, results):
     # In the order of the first; another may have cases of its own.
     cases = list(dict.fromkeys(case for one in results.values() for case in one["cases"]))
     signs = [[case, *(SIGNS.get(one["cases"].get(case), "") for one in results.values())] for case in cases]
-    columns = ["cold", "init", "warm", "memory"]
+    columns = COLUMNS[place]
     measured = [
         [name, *(f"{one['figures'].get(column, 0):.1f}" for column in columns)]
         for name, one in results.items() if one["figures"]

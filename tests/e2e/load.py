@@ -165,7 +165,6 @@ class Load:
               f"not connected: {dict(self.reconnects)}")
         for name, found in wrong.items():
             assert not found, f"{name}: {len(found)} of {self._next}, such as {found[:5]}"
-        assert len(self.answered) >= self.rate * self.took * 0.8, "the client did not keep its pace"
 
 
 def at(begin, now=None):

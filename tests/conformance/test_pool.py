@@ -1,0 +1,67 @@
+"""Cold starts that take in a process that waits in a warm pool of the runtime, in a cluster."""
+
+import statistics
+import sys
+
+import pytest
+
+from conftest import IN_CLUSTER
+from runtimes import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
+
+from release import apply, await_known, get, is_ready, kubectl, until, waiting  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not IN_CLUSTER, reason="local mode has no warm pools")
+
+POOL = "table"
+NAMES = [f"pooled-{number}" for number in range(5)]
+# What names the function, the instance, or the machine it is on.
+OWN = {
+    "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API",
+    "HOSTNAME", "_X_AMZN_TRACE_ID",
+}
+
+
+@pytest.fixture(scope="module")
+def await_full(runtime):
+    """Returns once a pod of the pool waits."""
+    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": POOL},
+           "spec": {"runtime": runtime.name, "size": 1, "memory": runtime.memory}})
+
+    def ready():
+        return [pod["metadata"]["name"] for pod in waiting(POOL) if is_ready(pod)]
+
+    yield lambda: until(ready, 60, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
+    kubectl("delete", "warmpool", POOL)
+
+
+@pytest.fixture(scope="module")
+def copies():
+    """Functions as `table` is, which nobody has called."""
+    spec = get("function", "table")["spec"]
+    apply(*({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name}, "spec": spec}
+            for name in NAMES))
+    await_known(NAMES)
+    yield NAMES
+    kubectl("delete", "functions", *NAMES)
+
+
+def test_pool(invoke, clock, figures, await_full, copies):
+    """a process of a warm pool: no different, and cold starts by it are measured"""
+    taken, own = [], invoke("table", {"do": "surroundings"})["Body"]
+    for name in copies:
+        waits, answers = await_full(), []
+        taken.append(clock(lambda: answers.append(invoke(name, {"do": "surroundings"}))))
+        [pod] = until(lambda: get("pods", f"--selector=pilotlight.dev/function={name}")["items"], 10,
+                      lambda: kubectl("get", "pods", "--show-labels"))
+        assert pod["metadata"]["name"] in waits
+        assert without_own(answers[0]["Body"], name) == without_own(own, "table")
+        assert invoke(name, {"do": "count"})["Body"]["calls"] == 2
+    figures["pooled"] = statistics.median(taken)
+
+
+def without_own(surroundings, name):
+    variables = surroundings["variables"]
+    assert variables["AWS_LAMBDA_FUNCTION_NAME"] == name
+    return {**surroundings, "variables": {key: value for key, value in variables.items() if key not in OWN}}
