@@ -18,7 +18,7 @@ from world import API_SERVER_PORT, REPOSITORY, kill, ruled, slowed
 
 from processes import PILOTLIGHT, SUPERVISOR, named, processes, running
 from release import (
-    LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, apply, await_rollout, cluster, get, install, kubectl, parts,
+    LEASE_PORT, POOL, RELEASE, SYSTEM, VERSION, all_parts, apply, await_rollout, cluster, get, install, kubectl, parts,
     roll, until,
 )
 
@@ -323,13 +323,13 @@ if PREVIOUS.is_dir():
         version = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]
         for settings in ({"chart": PREVIOUS / "charts/pilotlight", "version": version}, {}):
             install(**settings)
-            # Instances and pods of pools are of the runtime's image.
+            # Warm instances live on, pods that wait are replaced.
             wanted = settings.get("version", VERSION)
-            until(lambda: images() == {wanted}, 120, lambda: kubectl("get", "pods", "--output=wide"))
+            until(lambda: versions_that_wait() == {wanted}, 120, lambda: kubectl("get", "pods", "--output=wide"))
         yield
 
 
-def images():
-    """The versions of all instances' images."""
-    found = [pod["spec"]["containers"][0]["image"] for pod in get("pods")["items"]]
+def versions_that_wait():
+    """Of the images of pods that no function has yet."""
+    found = [pod["spec"]["containers"][0]["image"] for pod in get("pods", f"--selector={POOL}")["items"]]
     return {image.rpartition(":")[2] for image in found}

@@ -18,11 +18,13 @@ from faults import FAULTS
 
 import release
 
+WARM_UP = 25  # seconds in which the first instances start
+
 
 def singly(folder, options, names):
     """Each fault by itself, some seconds of quiet before."""
     with Trial(folder, options.seed, options.rate) as trial:
-        trial.quiet(15)
+        trial.quiet(WARM_UP + report.QUIET)
         for name in names:
             print(f"{name}: {FAULTS[name].what}", flush=True)
             trial.strike([FAULTS[name]])
@@ -35,7 +37,7 @@ def mixed(folder, options, names):
     with Trial(folder, options.seed, options.rate) as trial:
         # Its own: what a fault strikes is drawn as it comes.
         dice = random.Random(options.seed)
-        trial.quiet(5)
+        trial.quiet(WARM_UP)
         while trial.sent() < options.invocations:
             together = dice.sample([FAULTS[name] for name in names], 2 if dice.random() < 0.3 else 1)
             lengths = [fault.seconds * dice.uniform(0.5, 1) for fault in together]

@@ -14,6 +14,7 @@ mod backend;
 mod claim;
 mod codes;
 mod demand;
+mod door;
 mod peers;
 mod pods;
 mod stock;
@@ -24,12 +25,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
 use axum::routing::get;
-use futures_util::{Stream, StreamExt};
-use http::{HeaderValue, StatusCode, Version, header};
+use futures_util::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
@@ -47,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use self::backend::{PodBackend, Refusals, Refused};
 use self::codes::Codes;
 use self::demand::Ledger;
+use self::door::{Door, pass};
 use self::peers::{ClusterPeers, Members};
 use self::pods::Pods;
 use crate::catalog::{Deployment, Source};
@@ -86,8 +85,8 @@ pub enum ServeError {
     Server(#[from] io::Error),
 }
 
-/// Serves the Functions of one namespace until `stop`, then lets the calls at hand finish. The
-/// instances live on for the next gateway.
+/// Serves the Functions of one namespace until `stop` and nobody calls any more, then lets the calls
+/// at hand finish. The instances live on for the next gateway.
 pub async fn serve(
     place: Place,
     config: Config,
@@ -158,51 +157,29 @@ pub async fn serve(
             _ => std::future::pending().await,
         }
     };
-    let end = stop.clone();
-    let demand = get(move || async move { ledger.stream(end) });
-    let door = Door {
-        are_deployed,
-        members: cluster.as_ref().map(ClusterPeers::members),
-    };
+    let members = cluster.as_ref().map(ClusterPeers::members);
+    let (door, end) = (
+        Door::new(are_deployed, members, stop),
+        CancellationToken::new(),
+    );
+    let until = end.clone();
+    let demand = get(move || async move { ledger.stream(until) });
     let routes = gateway.routes().route(DEMAND_PATH, demand);
-    let routes = routes.layer(middleware::from_fn_with_state(door, pass));
+    let routes = routes.layer(middleware::from_fn_with_state(door.clone(), pass));
+    let serving = server::serve(routes, listener, end.clone());
+    let serving = async {
+        let closing = async {
+            door.closes().await;
+            end.cancel();
+        };
+        future::join(serving, closing).await.0
+    };
     tokio::select! {
-        served = server::serve(routes, listener, stop) => Ok(served?),
+        served = serving => Ok(served?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
         () = following_peers => Err(ServeError::Watch("gateways")),
     }
-}
-
-/// What lets requests in.
-#[derive(Clone, Debug)]
-struct Door {
-    are_deployed: watch::Receiver<bool>,
-    members: Option<watch::Receiver<Members>>,
-}
-
-/// Nobody is told of a function that it does not exist before all are known. A gateway on its way
-/// up or down has each connection closed with the answer, so that callers come to another one, and
-/// none meets a connection that is just being closed.
-async fn pass(
-    axum::extract::State(door): axum::extract::State<Door>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if !*door.are_deployed.borrow() && request.uri().path() != "/healthz" {
-        let text = "the Functions are not known yet: is the API server away?\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
-    }
-    let version = request.version();
-    let mut response = next.run(request).await;
-    let is_aside = door
-        .members
-        .is_some_and(|members| members.borrow().is_aside());
-    if is_aside && version == Version::HTTP_11 {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    response
 }
 
 async fn follow_pods(
