@@ -5,6 +5,7 @@
 //! standard input ends, once every call has been answered or given up.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +42,7 @@ const ANSWER: Duration = Duration::from_secs(90);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Of the gateways, HOST:PORT; looked up anew for each connection.
+    /// Of the gateways' Service, HOST:PORT; looked up once.
     endpoint: String,
     /// NAME=RATE: calls a second, at random moments. NAME=SIZExSECONDS: so many at once, with so
     /// many seconds between on average.
@@ -99,6 +100,7 @@ impl FromStr for Share {
 
 struct Client {
     args: Args,
+    address: SocketAddr,
     journal: Journal,
     made: AtomicU64,
     /// The last used first.
@@ -107,8 +109,12 @@ struct Client {
 
 pub(crate) async fn run(args: Args) -> Result<()> {
     let journal = Journal::open(&args.output)?;
+    let found = tokio::net::lookup_host(&args.endpoint).await;
+    let found = found.with_context(|| format!("{}: no such host", args.endpoint))?;
+    let address = found.last().context("a host has an address")?;
     let client = Arc::new(Client {
         args,
+        address,
         journal,
         made: AtomicU64::new(0),
         idle: Mutex::default(),
@@ -258,8 +264,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
-        let stream =
-            tokio::time::timeout(CONNECT, TcpStream::connect(&self.args.endpoint)).await??;
+        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(self.address)).await??;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
