@@ -57,7 +57,8 @@ class World:
 
     def rest(self):
         """Returns once Kubernetes has all up again that a fault may have taken."""
-        until(lambda: all(is_ready(node) for node in get("nodes")["items"]), RECOVERY, lambda: kubectl("get", "nodes"))
+        until(lambda: all(is_ready(node) and "taints" not in node["spec"] for node in get("nodes")["items"]), RECOVERY,
+              lambda: kubectl("get", "nodes", "--output=yaml"))
         for component in ("controller", "gateway"):
             await_rollout(component, RECOVERY)
 

@@ -3,6 +3,7 @@
 //! Ties the driver to the APIs. HTTP/1.1 and cleartext HTTP/2 on one port.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,13 +13,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
+use axum::serve::Listener;
 use http::{StatusCode, Uri, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry};
@@ -32,6 +37,9 @@ use crate::{invoke_api, logs_api, management_api};
 
 /// How long invocations may take to finish when the gateway ends.
 const DRAIN: Duration = Duration::from_secs(5);
+/// From the end until new and idle connections are closed: what the kernel has for them by then is taken
+/// first.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 
 /// What one gateway is told at its start.
 #[derive(Clone, Debug)]
@@ -179,19 +187,53 @@ impl Gateway {
     }
 }
 
+/// As `axum::serve` does, which at the end closes connections though a call has come on them, or on
+/// their way to it.
 pub(crate) async fn serve(
     routes: Router,
-    listener: TcpListener,
+    mut listener: TcpListener,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let listener = listener.tap_io(|stream| {
+    let connections = TaskTracker::new();
+    let mut closes = pin!(after_a_last_look(stop.clone()));
+    loop {
+        let (stream, _) = tokio::select! {
+            biased;
+            accepted = Listener::accept(&mut listener) => accepted,
+            () = closes.as_mut() => break,
+        };
         // Without it small answers wait for the client's acknowledgement; it cannot fail on
         // a connected socket in a way that matters.
         let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+        connections.spawn(connection(stream, routes.clone(), stop.clone()));
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+async fn after_a_last_look(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_LOOK).await;
+}
+
+/// Serves one connection until the client ends it, or `stop` and the calls that have come by then.
+async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let service = TowerToHyperService::new(routes);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        biased;
+        served = serving.as_mut() => served,
+        () = after_a_last_look(stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::trace!(%error, "a connection broke");
+    }
 }
 
 pub(crate) fn routes(app: Arc<App>) -> Router {
@@ -244,5 +286,52 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     match app.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => ApiError::service(error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const CALL: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: gateway\r\n\r\n";
+
+    async fn answer(stream: &mut TcpStream) -> String {
+        let mut buffer = [0; 1024];
+        let read = stream.read(&mut buffer).await.unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_as_the_end_comes_is_answered_and_what_is_idle_is_closed() {
+        let routes = Router::new().route("/healthz", get(|| async { "ok" }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(routes, listener, stop.clone()));
+
+        let (mut used, mut idle) = (
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        );
+        for stream in [&mut used, &mut idle] {
+            stream.write_all(CALL).await.unwrap();
+            assert!(answer(stream).await.ends_with("ok"));
+        }
+        // The kernel has taken it, the server has not.
+        let mut fresh = std::net::TcpStream::connect(address).unwrap();
+        stop.cancel();
+        used.write_all(CALL).await.unwrap();
+        std::io::Write::write_all(&mut fresh, CALL).unwrap();
+        fresh.set_nonblocking(true).unwrap();
+        let mut fresh = TcpStream::from_std(fresh).unwrap();
+
+        assert!(answer(&mut used).await.ends_with("ok"));
+        assert!(answer(&mut fresh).await.ends_with("ok"));
+        for mut stream in [used, fresh, idle] {
+            assert_eq!(answer(&mut stream).await, "");
+        }
+        serving.await.unwrap().unwrap();
     }
 }

@@ -4,8 +4,10 @@
 //! that was not made, or a request that provably never left. Ends when its time is over or its
 //! standard input ends, once every call has been answered or given up.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +23,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use pilotlight_accounting::record::{Outcome, Record, now};
 use serde_json::Value;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -104,7 +106,7 @@ struct Client {
     journal: Journal,
     made: AtomicU64,
     /// The last used first.
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -219,7 +221,8 @@ impl Client {
         mut request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, HeaderMap, Bytes), NotSent> {
         loop {
-            let mut sender = self.connection().await.map_err(NotSent::Never)?;
+            let mut connection = self.connection().await.map_err(NotSent::Never)?;
+            let sender = &mut connection.sender;
             if sender.ready().await.is_err() {
                 continue;
             }
@@ -238,41 +241,59 @@ impl Client {
             let body = body
                 .map_err(|error| NotSent::Broken(error.into()))?
                 .to_bytes();
-            self.idle.lock().expect("no panic holds it").push(sender);
+            self.idle
+                .lock()
+                .expect("no panic holds it")
+                .push(connection);
             return Ok((parts.status, parts.headers, body));
         }
     }
 
     /// One that nobody uses, or a new one.
-    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>> {
+    async fn connection(&self) -> Result<Connection> {
         loop {
             let idle = self.idle.lock().expect("no panic holds it").pop();
             match idle {
-                Some(sender) if sender.is_closed() => {}
-                Some(sender) => return Ok(sender),
+                Some(connection) if connection.has_ended() => {}
+                Some(connection) => return Ok(connection),
                 None => break,
             }
         }
         let deadline = Instant::now() + RECONNECT;
         loop {
             match self.connect().await {
-                Ok(sender) => return Ok(sender),
+                Ok(connection) => return Ok(connection),
                 Err(error) if Instant::now() > deadline => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self) -> Result<Connection> {
         let stream = tokio::time::timeout(CONNECT, TcpStream::connect(self.address)).await??;
         stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
+        let socket = Socket::from(stream.as_fd().try_clone_to_owned()?);
         let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
         socket.set_tcp_keepalive(&probes)?;
         socket.set_tcp_user_timeout(Some(SILENCE))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(sender)
+        Ok(Connection { sender, socket })
+    }
+}
+
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// The same socket, to look at.
+    socket: Socket,
+}
+
+impl Connection {
+    /// The other end has closed it, though that may not be read yet: as urllib3 looks before it uses
+    /// a connection again.
+    fn has_ended(&self) -> bool {
+        let waits = self.socket.peek(&mut [MaybeUninit::uninit()]);
+        self.sender.is_closed() || !waits.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 }
 
