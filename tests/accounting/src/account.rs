@@ -127,6 +127,8 @@ pub struct Verdict {
 
 /// Refused, as more are at work or wait already than the function may have instances.
 const THROTTLED: &str = "TooManyRequestsException";
+const BROKEN: &str = "broken";
+const NOT_SENT: &str = "notSent";
 
 impl Account {
     /// Where pods take some time to go.
@@ -259,9 +261,12 @@ impl Account {
             found.push(Violation::RefusedButExecuted { id, kind });
         }
         let most_open = || open.get(&**function).map_or(0, |open| open.most(*sent, at));
+        // A fault may have taken what was at work.
+        let is_struck = self.faults_during(*sent, at).next().is_some();
         let is_full = kind == THROTTLED
             && self.limits(function).is_some_and(|(least, _)| {
-                most_open() > least + self.queues.get(function).unwrap_or(&0)
+                let at_work = if is_struck { 0 } else { least };
+                most_open() > at_work + self.queues.get(function).unwrap_or(&0)
             });
         if !is_full && !self.is_explained(&kind, *sent, at) {
             let message = outcome.message().to_owned();
@@ -269,16 +274,23 @@ impl Account {
         }
     }
 
-    /// Whether a fault that allows it was there at some time of the invocation's.
+    /// Whether a fault that allows it was there at some time of the invocation's. Where a connection
+    /// may break, there may be none to be had.
     fn is_explained(&self, kind: &str, sent: At, answered: At) -> bool {
-        self.faults.values().any(|fault| {
+        let allows = |allowed: &String| allowed == kind || (allowed == BROKEN && kind == NOT_SENT);
+        self.faults_during(sent, answered)
+            .any(|allowed| allowed.iter().any(allows))
+    }
+
+    /// What those allow that were there at some time of the invocation's.
+    fn faults_during(&self, sent: At, answered: At) -> impl Iterator<Item = &[String]> {
+        let times = self.faults.values().flat_map(|fault| {
             let times = fault.began.iter().enumerate();
-            let mut times = times.map(|(time, began)| (began, fault.over.get(time)));
-            times.any(|((from, allows), over)| {
-                *from <= answered
-                    && over.is_none_or(|over| sent <= *over)
-                    && allows.iter().any(|allowed| allowed == kind)
-            })
+            times.map(|(time, (from, allows))| (*from, fault.over.get(time), allows))
+        });
+        times.filter_map(move |(from, over, allows)| {
+            let is_during = from <= answered && over.is_none_or(|over| sent <= *over);
+            is_during.then_some(&**allows)
         })
     }
 

@@ -165,6 +165,15 @@ fn a_call_that_was_not_sent_is_a_refusal_and_one_that_broke_is_none() {
 }
 
 #[test]
+fn where_a_connection_may_break_there_may_be_none() {
+    let unsent = r#"{"record":"answered","at":70,"id":"b","outcome":"notSent","message":""}"#;
+    let cut = r#"{"record":"fault","at":5,"fault":"cut","allows":["broken"]}"#;
+    assert_eq!(found(&[SENT_B, unsent, cut]), []);
+    let over = r#"{"record":"over","at":10,"fault":"cut"}"#;
+    assert_eq!(found(&[SENT_B, unsent, cut, over]).len(), 1);
+}
+
+#[test]
 fn a_success_has_a_run() {
     let expected = [Violation::SucceededButNotExecuted { id: b() }];
     assert_eq!(found(&[SENT_B, SUCCESS_B]), expected);
@@ -256,6 +265,11 @@ fn a_refusal_is_explained_by_as_many_others_as_there_may_be_instances() {
         "{alone:?}"
     );
     let two = ONE_ALLOWED.replace(r#""limit":1"#, r#""limit":2"#);
+    let lost = r#"{"record":"fault","at":5,"fault":"lost","allows":[]}"#;
+    let waits = r#"{"record":"queue","at":1,"function":"f","size":1}"#;
+    assert_eq!(found(&[SENT_B, REFUSED_B, ONE_ALLOWED, waits]).len(), 1);
+    let struck = found(&[SENT_B, REFUSED_B, ONE_ALLOWED, waits, lost]);
+    assert_eq!(struck, [], "what was at work may be lost");
     let room = found(&[SENT_B, REFUSED_B, &two]);
     assert!(
         matches!(&room[..], [Violation::Unexplained { .. }]),
