@@ -76,7 +76,8 @@ impl Link {
 }
 
 pub(crate) type Stream = Either<TcpStream, UnixStream>;
-type Connection = Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>;
+/// None once it has ended.
+type Connection = Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>;
 
 /// Has the instance of this name up and runs it to its end; returns why it ended.
 pub(crate) async fn run(
@@ -197,7 +198,7 @@ async fn connect(
 ) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
     let stream = open(address).await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    Ok((sender, Box::pin(connection)))
+    Ok((sender, Some(Box::pin(connection))))
 }
 
 /// Tells the driver each condition that the instance tells; ends with the stream.
@@ -271,7 +272,7 @@ async fn lease(
     let body = tokio::select! {
         biased;
         body = &mut body => body,
-        _ = connection.as_mut() => body.await,
+        () = drive(connection) => body.await,
     };
     let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
         let _ = call.reply.send(Reply::Lost);
@@ -326,6 +327,17 @@ enum Broken {
     Unknown,
 }
 
+/// Returns when the connection has ended, and drops it: a request that it has not taken is handed back
+/// only then, and would be waited for without end.
+async fn drive(connection: &mut Connection) {
+    let Some(driven) = connection else {
+        return std::future::pending().await;
+    };
+    // How it ended is seen by what it was to carry.
+    let _ = driven.as_mut().await;
+    *connection = None;
+}
+
 /// Sends a request and waits for the response's head, driving the connection meanwhile.
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
@@ -335,7 +347,7 @@ async fn exchange(
     let ready = tokio::select! {
         biased;
         ready = sender.ready() => ready.is_ok(),
-        _ = connection.as_mut() => false,
+        () = drive(connection) => false,
     };
     if !ready {
         return Err(Broken::NeverSent);
@@ -344,10 +356,49 @@ async fn exchange(
     let response = tokio::select! {
         biased;
         response = &mut response => response,
-        _ = connection.as_mut() => response.await,
+        () = drive(connection) => response.await,
     };
     response.map_err(|mut error| match error.take_message() {
         Some(_) => Broken::NeverSent,
         None => Broken::Unknown,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_on_a_connection_that_has_just_been_closed_was_never_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let (mut sender, mut connection) = connect(&address).await.unwrap();
+        let (mut supervisor, _) = listener.accept().await.unwrap();
+        let request = || Request::new(Full::new(Bytes::from_static(b"{}")));
+
+        let answering = async {
+            assert!(supervisor.read(&mut [0; 1024]).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            supervisor.write_all(answer).await.unwrap();
+        };
+        let exchanged = exchange(&mut sender, &mut connection, request());
+        let (answered, ()) = tokio::join!(exchanged, answering);
+        assert!(answered.is_ok());
+
+        drop(supervisor);
+        // Any other traffic: the runtime has seen the end by then, the connection has not.
+        let (connected, accepted) = tokio::join!(
+            TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
+        connected.unwrap();
+        accepted.unwrap();
+        let limit = Duration::from_secs(10);
+        let again = exchange(&mut sender, &mut connection, request());
+        let again = tokio::time::timeout(limit, again).await.expect("no end");
+        assert!(matches!(again, Err(Broken::NeverSent)));
+    }
 }
