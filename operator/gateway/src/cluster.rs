@@ -158,10 +158,8 @@ pub async fn serve(
         }
     };
     let members = cluster.as_ref().map(ClusterPeers::members);
-    let (door, end) = (
-        Door::new(are_deployed, members, stop),
-        CancellationToken::new(),
-    );
+    let door = Door::new(are_deployed, members, stop);
+    let end = CancellationToken::new();
     let until = end.clone();
     let demand = get(move || async move { ledger.stream(until) });
     let routes = gateway.routes().route(DEMAND_PATH, demand);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::record::{At, Outcome, Record};
+use crate::record::{At, BROKEN, NOT_SENT, Outcome, Record};
 
 /// What has been told so far. The moments put it in order, not the order in which it is told.
 #[derive(Clone, Debug, Default)]
@@ -127,8 +127,6 @@ pub struct Verdict {
 
 /// Refused, as more are at work or wait already than the function may have instances.
 const THROTTLED: &str = "TooManyRequestsException";
-const BROKEN: &str = "broken";
-const NOT_SENT: &str = "notSent";
 
 impl Account {
     /// Where pods take some time to go.
@@ -261,10 +259,10 @@ impl Account {
             found.push(Violation::RefusedButExecuted { id, kind });
         }
         let most_open = || open.get(&**function).map_or(0, |open| open.most(*sent, at));
-        // A fault may have taken what was at work.
-        let is_struck = self.faults_during(*sent, at).next().is_some();
         let is_full = kind == THROTTLED
             && self.limits(function).is_some_and(|(least, _)| {
+                // A fault may have taken what was at work.
+                let is_struck = self.faults_during(*sent, at).next().is_some();
                 let at_work = if is_struck { 0 } else { least };
                 most_open() > at_work + self.queues.get(function).unwrap_or(&0)
             });

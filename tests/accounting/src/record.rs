@@ -91,6 +91,9 @@ pub enum Outcome {
 
 /// The Invoke API's only error of an invocation that may have taken effect.
 const MAY_HAVE_RUN: &str = "ServiceException";
+/// Kinds of what no answer was heard of.
+pub(crate) const BROKEN: &str = "broken";
+pub(crate) const NOT_SENT: &str = "notSent";
 
 impl Outcome {
     /// How a fault's `allows` names it.
@@ -98,8 +101,8 @@ impl Outcome {
         match self {
             Outcome::Success { .. } => "success",
             Outcome::FunctionError { kind, .. } | Outcome::Error { kind, .. } => kind,
-            Outcome::Broken { .. } => "broken",
-            Outcome::NotSent { .. } => "notSent",
+            Outcome::Broken { .. } => BROKEN,
+            Outcome::NotSent { .. } => NOT_SENT,
         }
     }
 

@@ -24,10 +24,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
-    pub(crate) are_deployed: watch::Receiver<bool>,
+    are_deployed: watch::Receiver<bool>,
     /// None where this is the only gateway.
-    pub(crate) members: Option<watch::Receiver<Members>>,
-    pub(crate) stop: CancellationToken,
+    members: Option<watch::Receiver<Members>>,
+    stop: CancellationToken,
     calls: Arc<Notify>,
 }
 
