@@ -130,10 +130,10 @@ test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a re
 	$(STAGE) "boto3" -- $(INSIDE) tests/e2e/serve $(VENV)/bin/pytest tests/sdk/python; \
 	$(STAGE) "JavaScript SDK" -- $(INSIDE) tests/e2e/serve npm --prefix tests/sdk/node test; \
 	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e; \
-	$(STAGE) "clock steps" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos/test_clock.py
+	$(STAGE) "chaos" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos
 
 .PHONY: chaos
-chaos: build accounting $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for half an hour; writes docs/reliability.*
+chaos: build accounting $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for an hour; writes docs/reliability.*
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
@@ -147,7 +147,7 @@ previous: ## programs, images and chart of the commit REF, for `make chaos` to u
 	tests/chaos/previous $(REF)
 
 .PHONY: test-chaos
-test-chaos: build accounting $(VENV)/ready ## a short chaos, the same each time; no part of `make test` yet (CONTRIBUTING.md)
+test-chaos: build accounting $(VENV)/ready ## a short chaos, the same each time, and steps of the clock
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \

@@ -30,7 +30,7 @@ from cluster import (
     spread, use_of,
 )
 from processes import SUPERVISOR
-from release import HOST, LEASE_PORT, apply, await_known, get, is_ready, kubectl, until, waiting
+from release import HOST, LEASE_PORT, apply, await_known, get, is_ready, kubectl, until, waiting, warm_pool
 from web import Web
 import release
 
@@ -59,11 +59,6 @@ def bootstrap():
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         archive.add(BOOTSTRAP, "bootstrap")
     return packed.getvalue()
-
-
-def pool(name, **spec):
-    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
-           "metadata": {"name": name}, "spec": spec})
 
 
 def ready(name):
@@ -109,7 +104,7 @@ def phases_of(timing, took):
 def measure_hits(kind, runtime, code, samples, size, **spec):
     """The first call of each of so many Functions, with a pool that is full."""
     name = f"bench-{kind}"
-    pool(name, runtime=runtime, size=size)
+    apply(warm_pool(name, runtime=runtime, size=size))
     names = [f"{name}-{number}" for number in range(samples)]
     for begin in range(0, samples, 100):
         apply(*({**function(one), "spec": {**function(one)["spec"], "runtime": runtime,
@@ -168,7 +163,7 @@ def measure_by_hand(samples, size):
     gateway(model).call()
     config = own_config(model)
     kubectl("delete", "function", model)
-    pool(name, runtime="python3.11", size=size)
+    apply(warm_pool(name, size=size))
     took = []
     try:
         for _ in range(samples):
@@ -189,7 +184,7 @@ def measure_burst(calls, size):
     name, source = "bench-burst", (
         "import os, time\ndef lambda_handler(event, context):\n"
         "    time.sleep(1)\n    return os.uname().nodename\n")
-    pool(name, runtime="python3.11", size=size)
+    apply(warm_pool(name, size=size))
     apply({**function(name), "spec": {**function(name)["spec"], "timeout": 60,
            "code": {"inline": {"lambda_function.py": source}}}})
     await_known([name])
@@ -291,7 +286,7 @@ def measure_warm(code, instances, rounds, seconds):
 def measure_waiting(seconds):
     """What a supervisor takes that waits for its claim."""
     name = "bench-waits"
-    pool(name, runtime="python3.11", size=2)
+    apply(warm_pool(name, size=2))
     try:
         await_rest(name, 2)
         folders = [process_of(pod, SUPERVISOR) for pod in ready(name)]

@@ -7,6 +7,8 @@ from collections import Counter
 
 import pygal
 
+from release import get
+
 STEADY = "chaos-steady"
 QUIET = 15  # seconds before the first fault, by which calls are judged
 SLOW = 3  # times the quiet p99: a call that is slower is not back to normal
@@ -48,6 +50,10 @@ def took(calls, share):
 def failures(calls):
     found = Counter(kind for _, _, _, kind in calls if kind != "success")
     return ", ".join(f"{count} {kind}" for kind, count in found.most_common()) or "0"
+
+
+def kubernetes():
+    return get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
 
 
 def fault_rows(trial):
@@ -103,7 +109,7 @@ def write(output, trials, verdicts, options):
         "(tests/accounting/README.md has the rules). A part of it runs in `make test`, and the same checker",
         "judges core's simulation.", "",
         f"This run: seed {options.seed}, {options.rate:.0f} calls a second and bursts; {os.cpu_count()} cores that",
-        f"clients, control plane and nodes share, Linux {platform.release()}, Kubernetes v1.34.4.", "",
+        f"clients, control plane and nodes share, Linux {platform.release()}, Kubernetes {kubernetes()}.", "",
         f"## Mixed faults, {mixed.took:.0f} s", "", "```", verdicts["mixed"][1].rstrip(), "```", "",
         "![The mixed run](reliability.svg)", "", f"{sum(struck.values())} faults, up to two at once: {counts}.", "",
         "## Each fault by itself", "",

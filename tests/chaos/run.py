@@ -12,11 +12,11 @@ import random
 import sys
 from pathlib import Path
 
-import report
 from trial import REPOSITORY, Trial, verdict
 from faults import FAULTS
 
 import release
+import report
 
 WARM_UP = 25  # seconds in which the first instances start
 
@@ -50,7 +50,7 @@ def mixed(folder, options, names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=120, help="calls a second, besides bursts")
+    parser.add_argument("--rate", type=float, default=50, help="calls a second, besides bursts")
     parser.add_argument("--invocations", type=int, default=100_000, help="of the mixed run")
     parser.add_argument("--only", action="append", choices=FAULTS, help="these faults")
     parser.add_argument("--skip", choices=("singly", "mixed"), help="one of the two runs")

@@ -18,7 +18,7 @@ from world import REPOSITORY, World
 
 from load import own_address
 from processes import SUPERVISOR, running
-from release import FUNCTIONS, HOST, apply, await_known, function, get, kubectl
+from release import FUNCTIONS, HOST, apply, await_known, function, get, kubectl, warm_pool
 
 ACCOUNTING = Path(os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting"))
 HANDLER = (Path(__file__).parent / "handler.py").read_text()
@@ -50,9 +50,7 @@ class Trial:
         self._notes, self._turn = (folder / "driver.jsonl").open("a"), threading.Lock()
 
     def __enter__(self):
-        apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": POOL},
-               "spec": {"runtime": "python3.11", "size": 2}},
-              *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
+        apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
         await_known(list(LOADS), 30)
         with ExitStack() as stack:
             self.journal = stack.enter_context(self.run(

@@ -10,7 +10,7 @@ from runtimes import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
 
-from release import apply, await_known, get, is_ready, kubectl, until, waiting  # noqa: E402
+from release import apply, await_known, get, is_ready, kubectl, until, waiting, warm_pool  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not IN_CLUSTER, reason="local mode has no warm pools")
 
@@ -26,8 +26,7 @@ OWN = {
 @pytest.fixture(scope="module")
 def await_full(runtime):
     """Returns once a pod of the pool waits."""
-    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": POOL},
-           "spec": {"runtime": runtime.name, "size": 1, "memory": runtime.memory}})
+    apply(warm_pool(POOL, runtime=runtime.name, memory=runtime.memory))
 
     def ready():
         return [pod["metadata"]["name"] for pod in waiting(POOL) if is_ready(pod)]

@@ -8,7 +8,7 @@ from botocore.config import Config
 
 import release
 from load import Journal, own_address
-from release import ENDPOINT, HOST, apply, await_known, get, is_ready, kubectl, until, waiting
+from release import ENDPOINT, HOST, apply, await_known, get, is_full, kubectl, until, waiting
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,12 +88,6 @@ def names(listed):
     return {pod["metadata"]["name"] for pod in listed}
 
 
-def is_full(pool):
-    told = get("warmpool", pool)
-    size, ready = told["spec"]["size"], [pod for pod in waiting(pool) if is_ready(pod)]
-    return len(ready) == size == told.get("status", {}).get("ready")
-
-
 @pytest.fixture
 def warm_pool():
     """Applies a WarmPool and waits until it is full; deletes it when the test is over."""
@@ -101,9 +95,7 @@ def warm_pool():
 
     def make(name, **spec):
         made.add(name)
-        spec = {"runtime": "python3.11", **spec}
-        apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
-               "metadata": {"name": name}, "spec": spec})
+        apply(release.warm_pool(name, **spec))
         until(lambda: is_full(name), 30, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
         return name
 

@@ -56,6 +56,12 @@ def function(name, source, **spec):
     }
 
 
+def warm_pool(name, **spec):
+    """A WarmPool of one Python pod, or as `spec` says."""
+    return {"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": name},
+            "spec": {"runtime": "python3.11", "size": 1, **spec}}
+
+
 def documents(text):
     """What `kubectl --output=json` says: one object after the other, or one list."""
     decoder, text = json.JSONDecoder(), text.strip()
@@ -135,6 +141,13 @@ def waiting(pool):
 def is_ready(pod):
     conditions = pod["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def is_full(pool):
+    """Whether as many pods wait as a warm pool is to have, and its status says so."""
+    told = get("warmpool", pool)
+    size, ready = told["spec"]["size"], [pod for pod in waiting(pool) if is_ready(pod)]
+    return len(ready) == size == told.get("status", {}).get("ready")
 
 
 def gateways():

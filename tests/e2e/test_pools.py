@@ -8,9 +8,11 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import is_full, names, pods, status
+
+import release
+from conftest import names, pods, status
 from release import (
-    FUNCTIONS, POOL, apply, await_known, gateways, get, is_ready, kubectl, until, waiting,
+    FUNCTIONS, POOL, apply, await_known, gateways, get, is_full, is_ready, kubectl, until, waiting,
 )
 
 HANDLER = """
@@ -171,8 +173,7 @@ def test_a_pool_replaces_what_is_lost_and_rolls_when_it_changes(warm_pool):
           lambda: kubectl("get", "warmpool,pods"))
     before = names(waiting(pool))
     assert kept in before
-    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
-           "metadata": {"name": pool}, "spec": {"runtime": "python3.11", "size": 2, "memory": 192}})
+    apply(release.warm_pool(pool, size=2, memory=192))
     fewest = []
 
     def is_rolled():
@@ -184,8 +185,7 @@ def test_a_pool_replaces_what_is_lost_and_rolls_when_it_changes(warm_pool):
 
 
 def test_a_pool_whose_pods_are_refused_says_so():
-    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool",
-           "metadata": {"name": "e2e-refused"}, "spec": {"runtime": "cobol", "size": 1}})
+    apply(release.warm_pool("e2e-refused", runtime="cobol"))
 
     def reason():
         conditions = get("warmpool", "e2e-refused").get("status", {}).get("conditions", [])

@@ -135,7 +135,7 @@ async fn serve(
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
     };
     let mut told = pin!(follow_status(link, address));
-    loop {
+    let drains = loop {
         tokio::select! {
             biased;
             order = orders.recv() => match order {
@@ -149,16 +149,21 @@ async fn serve(
                     if drained.is_err() {
                         return Arc::from("its supervisor cannot be reached");
                     }
-                    // Not by `wait` alone: a lost machine's pod may be there for long.
-                    told.await;
-                    return lost(link, process, orders).await;
+                    break true;
                 }
                 Some(Order::Release) => return Arc::from("another gateway has it"),
             },
-            () = &mut told => return lost(link, process, orders).await,
+            () = &mut told => break false,
             reason = process.wait() => return reason,
         }
+    };
+    if drains {
+        // Not by `wait` alone: a lost machine's pod may be there for long.
+        told.await;
     }
+    // The supervisor stays until this is closed, and answers what is put on it.
+    drop((sender, connection));
+    lost(link, process, orders).await
 }
 
 /// Its supervisor does not answer any more: says why, if that is heard of soon.

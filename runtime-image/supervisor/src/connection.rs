@@ -15,6 +15,7 @@ use pilotlight_core::wire::UNIX;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
 
 /// Out of file descriptors: some are free again when something here has ended.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -87,9 +88,15 @@ impl From<TcpListener> for Listener {
 /// For answers that are still on their way to a gateway when its connection is to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// For gateways to leave once they are told of the end; one that is lost never does.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+
 /// The connections of gateways.
 #[derive(Default)]
-pub(crate) struct Gateways(GracefulShutdown);
+pub(crate) struct Gateways {
+    shutdown: GracefulShutdown,
+    open: TaskTracker,
+}
 
 impl Gateways {
     /// Answers the calls on a connection, in a task of its own. Who breaks off needs no answer:
@@ -109,13 +116,20 @@ impl Gateways {
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
-        let connection = self.0.watch(connection);
-        tokio::task::spawn_local(async move { connection.await.ok() });
+        let connection = self.shutdown.watch(connection);
+        self.open.spawn_local(async move { connection.await.ok() });
     }
 
     /// Lets what is under way be written, within bounds.
     pub(crate) async fn close(self) {
-        let _ = tokio::time::timeout(CLOSE_LIMIT, self.0.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.shutdown.shutdown()).await;
+    }
+
+    /// Answers on until the gateways have closed their connections, within bounds: of a call that comes
+    /// upon a closed one nobody knows whether it was read.
+    pub(crate) async fn are_left(self) {
+        self.open.close();
+        let _ = tokio::time::timeout(LEAVE_LIMIT, self.open.wait()).await;
     }
 }
 

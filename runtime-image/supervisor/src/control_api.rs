@@ -29,7 +29,8 @@ use crate::worker::{Shared, WeakShared};
 /// All is on one thread.
 pub(crate) type Reply = Response<Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>>;
 
-/// Serves until `end`, then lets what is under way be written. `instance`: the name that this one was claimed as, if it was.
+/// Serves until `end`, then refuses until the gateways have left, who are told by the end of their
+/// status streams. `instance`: the name that this one was claimed as, if it was.
 pub(crate) async fn serve(
     listener: Listener,
     worker: Shared,
@@ -49,8 +50,7 @@ pub(crate) async fn serve(
             async move { answer(&worker, instance.as_deref(), request).await }
         });
     }
-    // What a gateway has not read by then is lost, as it would be with the instance.
-    connections.close().await;
+    connections.are_left().await;
 }
 
 async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incoming>) -> Reply {

@@ -3,7 +3,7 @@
 mod instance;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -421,6 +421,42 @@ fn sigterm_drains() {
     let (mut instance, _, _waiting) = ready();
     kill_with(&instance.pid().to_string(), "TERM");
     assert!(instance.ended().success());
+}
+
+#[test]
+fn a_lease_upon_the_end_is_told_that_it_never_started() {
+    let (mut instance, _, _waiting) = ready();
+    let lease = instance.connection();
+    let mut status = BufReader::new(instance.connection());
+    let ask = "GET /status HTTP/1.1\r\nHost: instance\r\n\r\n";
+    status.get_mut().write_all(ask.as_bytes()).unwrap();
+    // Both are connections that the supervisor has taken before it ends.
+    assert!(answered(&lease, "GET", "/", "").starts_with("HTTP/1.1 404"));
+    kill_with(&instance.pid().to_string(), "TERM");
+    let mut told = status.lines().map_while(Result::ok);
+    assert!(told.any(|line| line.ends_with("draining")));
+    assert!(told.any(|line| line == "0"), "the status stream has no end");
+
+    let headers = "pilotlight-request-id: r1\r\nlambda-runtime-invoked-function-arn: tested\r\n";
+    let refused = answered(&lease, "POST", "/lease", headers);
+    assert!(
+        refused.contains("pilotlight-refusal: draining, not started"),
+        "{refused}"
+    );
+    drop((lease, told));
+    assert!(instance.ended().success());
+}
+
+/// The head of what a connection answers.
+fn answered(mut connection: &TcpStream, method: &str, path: &str, headers: &str) -> String {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: instance\r\n{headers}Content-Length: 0\r\n\r\n");
+    connection
+        .write_all(request.as_bytes())
+        .expect("it is open");
+    let mut answer = vec![0; 4096];
+    let read = connection.read(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
 #[test]

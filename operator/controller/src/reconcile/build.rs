@@ -39,8 +39,8 @@ const MIB_PER_CPU: u32 = 1769;
 /// Of the images' user and group `function`.
 const USER: i64 = 993;
 const GROUP: i64 = 990;
-/// For END, REPORT and the log's last lines after the longest event, in seconds.
-const FLUSH: u32 = 5;
+/// For END, REPORT, the gateways and the log after the longest event, in seconds.
+const FLUSH: u32 = 10;
 /// Code is read and executed by everybody, and written by nobody but root.
 const CODE_MODE: i32 = 0o755;
 const CONTAINER: &str = "instance";

@@ -34,7 +34,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 const MENTION: Duration = Duration::from_secs(2);
 
 /// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
-const UNHEEDED: Duration = Duration::from_secs(5);
+const UNHEEDED: Duration = Duration::from_secs(10);
 
 /// Why pods of functions are not made, as their statuses say.
 pub(crate) type Refusals = HashMap<FunctionName, Refused>;

@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -185,6 +186,14 @@ impl Instance {
     pub(crate) fn drain(&self) {
         let answer = call(Method::POST, &format!("{}/drain", self.control), &[], "");
         assert_eq!(answer.status, 202);
+    }
+
+    /// A gateway's connection, for what a client of HTTP would not do.
+    pub(crate) fn connection(&self) -> TcpStream {
+        let address = self.control.trim_start_matches("http://");
+        let connection = TcpStream::connect(address).expect("it listens");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a time");
+        connection
     }
 
     pub(crate) fn pid(&self) -> u32 {

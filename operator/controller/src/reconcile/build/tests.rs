@@ -64,7 +64,7 @@ fn a_pod_is_confined_and_sized_by_its_function() {
     let spec = &pod["spec"];
     assert_eq!(spec["automountServiceAccountToken"], false);
     assert_eq!(spec["restartPolicy"], "Never");
-    assert_eq!(spec["terminationGracePeriodSeconds"], 65);
+    assert_eq!(spec["terminationGracePeriodSeconds"], 70);
     let container = &spec["containers"][0];
     assert_eq!(container["image"], "python:1");
     assert_eq!(
@@ -237,7 +237,7 @@ fn the_pod_of_a_pool_waits_for_any_function_confined_as_one_of_a_function() {
         template.revision
     );
     let spec = &pod["spec"];
-    assert_eq!(spec["terminationGracePeriodSeconds"], 905);
+    assert_eq!(spec["terminationGracePeriodSeconds"], 910);
     assert_eq!(spec["automountServiceAccountToken"], false);
     assert_eq!(spec["volumes"][0]["emptyDir"]["sizeLimit"], "1024Mi");
     let container = &spec["containers"][0];
