@@ -35,6 +35,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// A connection on which nothing is acknowledged for interval × retries after this is broken:
 /// a node that is lost says nothing.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(5), Duration::from_secs(2), 3);
+/// The same while something is on its way there: the kernel does not ask then.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Idle connections are given up before the peer may.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
@@ -91,6 +93,7 @@ impl ClusterPeers {
         connector.set_keepalive(Some(idle));
         connector.set_keepalive_interval(Some(interval));
         connector.set_keepalive_retries(Some(retries));
+        connector.set_tcp_user_timeout(Some(SILENCE));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
