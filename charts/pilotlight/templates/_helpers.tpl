@@ -38,10 +38,19 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* Where a component's pods go; takes its values. */}}
+{{/* Where a component's pods go: apart from each other, else as its values say. Takes (list $ COMPONENT). */}}
 {{- define "pilotlight.placement" -}}
-{{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
-{{- with get $ $field }}
+{{- $values := get (index . 0).Values (index . 1) }}
+{{- $like := dict "labelSelector" (dict "matchLabels" (include "pilotlight.selector" . | fromYaml)) "matchLabelKeys" (list "pod-template-hash") }}
+{{- $node := dict "topologyKey" "kubernetes.io/hostname" "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" }}
+{{- /* A constraint of the zone would void that of the node where nodes have no zone. */}}
+{{- $zone := dict "topologyKey" "topology.kubernetes.io/zone" }}
+{{- $apart := dict "weight" 100 "podAffinityTerm" (merge $zone $like) }}
+{{- $affinity := dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list $apart)) }}
+topologySpreadConstraints: {{- list (merge $node $like) | toYaml | nindent 2 }}
+affinity: {{- $values.affinity | default $affinity | toYaml | nindent 2 }}
+{{- range $field := list "nodeSelector" "tolerations" "priorityClassName" }}
+{{- with get $values $field }}
 {{ dict $field . | toYaml }}
 {{- end }}
 {{- end }}
