@@ -276,7 +276,8 @@ def gateways_scaled(world):
         kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
         await_rollout("gateway", 90)
         # Those that end have ended: owners are settled.
-        until(lambda: len(all_parts("gateway")) == replicas, 60, lambda: all_parts("gateway"))
+        until(lambda: len(all_parts("gateway")) == replicas, 120,
+              lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM))
     yield
 
 

@@ -7,35 +7,45 @@ from collections import Counter
 
 import pygal
 
+from faults import FAULTS
 from release import get
+from trial import SLOW
 
 STEADY = "chaos-steady"
-QUIET = 15  # seconds before the first fault, by which calls are judged
-SLOW = 3  # times the quiet p99: a call that is slower is not back to normal
+BEFORE = 5  # seconds before each fault: how it is without one
 
 
-class Calls:
-    """The calls of a trial, in seconds since its begin."""
+class Run:
+    """What is told of a run in its folder; moments are seconds since its begin."""
 
-    def __init__(self, trial):
-        self.trial, sent, self.calls, self.instances = trial, {}, [], []
-        for file in sorted(trial.folder.glob("*.jsonl")):
-            for line in file.open():
-                record = json.loads(line)
-                at = record["at"] / 1e6 - trial.begun
-                if record["record"] == "sent":
+    def __init__(self, folder):
+        sent, answered, self.instances, self.struck, open_faults = {}, [], [], [], {}
+        for record in self._records(folder):
+            at = record["at"] / 1e6
+            match record["record"]:
+                case "sent":
                     sent[record["id"]] = (at, record["function"])
-                elif record["record"] == "answered":
-                    begin, function = sent[record["id"]]
-                    kind = record.get("kind", record["outcome"])
-                    self.calls.append((begin, at - begin, function, kind))
-                elif record["record"] == "instances":
+                case "answered":
+                    answered.append((record["id"], at, record.get("kind", record["outcome"])))
+                case "instances":
                     self.instances.append((at, record["function"], record["live"]))
-        self.calls.sort()
+                case "fault":
+                    open_faults[record["fault"]] = at
+                case "over":
+                    self.struck.append((record["fault"], open_faults.pop(record["fault"]), at))
+        self.plan = json.loads((folder / "plan.json").read_text())
+        self.begun = min(at for at, _ in sent.values())
+        self.took = max(at for _, at, _ in answered) - self.begun
+        # When it was sent, how long it took, whose it is, what it was told.
+        self.calls = sorted((sent[id][0], at - sent[id][0], sent[id][1], kind) for id, at, kind in answered)
 
-    def between(self, begin, end, function=STEADY):
-        begin, end = begin - self.trial.begun, end - self.trial.begun
-        return [call for call in self.calls if begin <= call[0] < end and call[2] == function]
+    def _records(self, folder):
+        for file in (folder / "driver.jsonl", *sorted(folder.glob("client-*.jsonl"))):
+            for line in file.open():
+                yield json.loads(line)
+
+    def between(self, begin, end):
+        return [call for call in self.calls if begin <= call[0] < end]
 
 
 def percentile(values, share):
@@ -52,52 +62,54 @@ def failures(calls):
     return ", ".join(f"{count} {kind}" for kind, count in found.most_common()) or "0"
 
 
+def told_of(run):
+    return f"Seed {run.plan['seed']}, {run.plan['rate']:.0f} calls a second of `{STEADY}`, less of others, and bursts"
+
+
 def kubernetes():
     return get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
 
 
-def fault_rows(trial):
-    calls = Calls(trial)
-    quiet = calls.between(trial.struck[0][1] - QUIET, trial.struck[0][1])
-    bound = took(quiet, 0.99) / 1000 * SLOW
-    rows = [f"| – | none | {took(quiet, 0.5):.0f} | {took(quiet, 0.99):.0f} "
-            f"| {max(call[1] for call in quiet) * 1000:.0f} | 0 | – | {len(quiet)} |"]
-    for fault, begin, end in trial.struck:
-        inside = calls.between(begin, end)
-        everyone = [call for call in calls.calls if begin <= call[0] + trial.begun < end]
-        bad = [at for at, seconds, _, kind in inside if kind != "success" or seconds > bound]
-        recovery = f"{max(bad) - (begin - trial.begun):.1f} s" if bad else "none needed"
-        slowest = max((call[1] for call in inside), default=float("nan"))
-        rows.append(f"| `{fault.name}` | {fault.what} | {took(inside, 0.5):.0f} | {took(inside, 0.99):.0f} "
-                    f"| {slowest * 1000:.0f} | {failures(everyone)} | {recovery} | {len(everyone)} |")
-    return rows
+def fault_rows(run):
+    before = [call for _, begin, _ in run.struck for call in run.between(begin - BEFORE, begin)]
+    yield row("– | none", before, "–")
+    for fault, begin, end in run.struck:
+        inside = run.between(begin, end)
+        bad = [at + took for at, took, function, kind in inside
+               if function == STEADY and (kind != "success" or took > SLOW)]
+        recovery = f"{max(bad) - begin:.1f} s" if bad else "none needed"
+        yield row(f"`{fault}` | {FAULTS[fault].what}", inside, recovery)
 
 
-def plot(trial, path):
-    calls = Calls(trial)
+def row(name, calls, recovery):
+    steady = [call for call in calls if call[2] == STEADY]
+    return (f"| {name} | {took(steady, 0.5):.0f} | {took(steady, 0.99):.0f} | {took(steady, 1):.0f} "
+            f"| {failures(calls)} | {recovery} | {len(calls)} |")
+
+
+def plot(run, path):
     good, bad = Counter(), Counter()
-    for at, _, _, kind in calls.calls:
-        (good if kind == "success" else bad)[int(at) // 5 * 5] += 1
+    for at, _, _, kind in run.calls:
+        (good if kind == "success" else bad)[int(at - run.begun) // 5 * 5] += 1
     live, instances = {}, {}
-    for at, function, count in sorted(calls.instances):
+    for at, function, count in sorted(run.instances):
         live[function] = count
-        instances[int(at) // 5 * 5] = sum(live.values())
+        instances[int(at - run.begun) // 5 * 5] = sum(live.values())
     chart = pygal.XY(
         title="The mixed run: per 5 s of it", height=420, show_dots=False, stroke_style={"width": 1.5},
         disable_xml_declaration=True, js=[], style=pygal.style.CleanStyle, x_title="seconds")
-    last = int(trial.took)
-    seconds = range(0, last, 5)
+    seconds = range(0, int(run.took), 5)
     chart.add("answers a second", [(at, good[at] / 5) for at in seconds])
     chart.add("failures a second", [(at, bad[at] / 5) for at in seconds])
     chart.add("instances", sorted(instances.items()))
-    chart.add("faults", [(begin - trial.begun, -2) for _, begin, _ in trial.struck], stroke=False, show_dots=True)
+    chart.add("faults", [(begin - run.begun, -2) for _, begin, _ in run.struck], stroke=False, show_dots=True)
     path.write_text(chart.render())
 
 
-def write(output, trials, verdicts, options):
-    singly, mixed = trials["singly"], trials["mixed"]
+def write(output, folder, verdicts):
+    singly, mixed = Run(folder / "singly"), Run(folder / "mixed")
     plot(mixed, output.with_name("reliability.svg"))
-    struck = Counter(fault.name for fault, _, _ in mixed.struck)
+    struck = Counter(fault for fault, _, _ in mixed.struck)
     counts = ", ".join(f"`{name}` {count}" for name, count in sorted(struck.items()))
     lines = [
         "<!-- Generated by `make chaos` (tests/chaos/report.py); changes made here are lost. -->", "",
@@ -108,14 +120,17 @@ def write(output, trials, verdicts, options):
         "to a journal outside of their instances, faults come from a seeded plan, and a checker compares",
         "(tests/accounting/README.md has the rules). A part of it runs in `make test`, and the same checker",
         "judges core's simulation.", "",
-        f"This run: seed {options.seed}, {options.rate:.0f} calls a second and bursts; {os.cpu_count()} cores that",
-        f"clients, control plane and nodes share, Linux {platform.release()}, Kubernetes {kubernetes()}.", "",
-        f"## Mixed faults, {mixed.took:.0f} s", "", "```", verdicts["mixed"][1].rstrip(), "```", "",
+        f"{os.cpu_count()} cores that clients, control plane and nodes share, Linux {platform.release()}, "
+        f"Kubernetes {kubernetes()}.", "",
+        f"## Mixed faults, {mixed.took:.0f} s", "", f"{told_of(mixed)}.", "",
+        "```", verdicts["mixed"][1].rstrip(), "```", "",
         "![The mixed run](reliability.svg)", "", f"{sum(struck.values())} faults, up to two at once: {counts}.", "",
         "## Each fault by itself", "",
-        f"Calls of `{STEADY}` (10 ms of work, {options.rate:.0f} a second). Recovery: from the fault to the last",
-        f"call that failed or took more than {SLOW} times the quiet p99. Failures count all functions'; each is of a",
-        "kind that the fault allows, else the run fails.", "",
+        f"{told_of(singly)}. Each fault",
+        f"waits until the one before is over for the callers. Latencies and recovery are of `{STEADY}` (10 ms of",
+        "work), failures of all functions; each is of a kind that the fault allows, else the run fails. Recovery:",
+        f"from the fault to the end of the last call that failed or took more than {SLOW} s. `none`: the {BEFORE} s",
+        "before each fault.", "",
         "| fault | | p50, ms | p99, ms | slowest, ms | failures | recovery | calls |",
         "|---|---|--:|--:|--:|---|--:|--:|",
         *fault_rows(singly), "",

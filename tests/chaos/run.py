@@ -22,14 +22,13 @@ WARM_UP = 25  # seconds in which the first instances start
 
 
 def singly(folder, options, names):
-    """Each fault by itself, some seconds of quiet before."""
+    """Each fault by itself, when the one before is over for the callers."""
     with Trial(folder, options.seed, options.rate) as trial:
-        trial.quiet(WARM_UP + report.QUIET)
+        trial.quiet(WARM_UP)
         for name in names:
+            trial.calm()
             print(f"{name}: {FAULTS[name].what}", flush=True)
             trial.strike([FAULTS[name]])
-            trial.quiet(8)
-    return trial
 
 
 def mixed(folder, options, names):
@@ -44,7 +43,6 @@ def mixed(folder, options, names):
             print(f"{trial.sent()} sent; {' and '.join(fault.name for fault in together)}", flush=True)
             trial.strike(together, lengths)
             trial.quiet(dice.uniform(1, 5))
-    return trial
 
 
 def main():
@@ -53,21 +51,22 @@ def main():
     parser.add_argument("--rate", type=float, default=50, help="calls a second, besides bursts")
     parser.add_argument("--invocations", type=int, default=100_000, help="of the mixed run")
     parser.add_argument("--only", action="append", choices=FAULTS, help="these faults")
-    parser.add_argument("--skip", choices=("singly", "mixed"), help="one of the two runs")
+    parser.add_argument("--skip", action="append", default=[], choices=("singly", "mixed"),
+                        help="one of the two runs: the report takes the last one")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "target/chaos")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/reliability.md")
     options = parser.parse_args()
     names = options.only or list(FAULTS)
     release.install()
-    trials = {}
     for way in (singly, mixed):
-        if way.__name__ != options.skip:
-            trials[way.__name__] = way(options.folder / way.__name__, options, names)
-    verdicts = {way: verdict(trial.folder) for way, trial in trials.items()}
+        if way.__name__ not in options.skip:
+            way(options.folder / way.__name__, options, names)
+    judged = [name for name in ("singly", "mixed") if not options.only or name not in options.skip]
+    verdicts = {name: verdict(options.folder / name) for name in judged}
     for way, (_, words) in verdicts.items():
         print(f"--- {way}\n{words}")
-    if len(trials) == 2:
-        report.write(options.output, trials, verdicts, options)
+    if not options.only:
+        report.write(options.output, options.folder, verdicts)
     return 0 if all(is_well for is_well, _ in verdicts.values()) else 1
 
 

@@ -33,6 +33,8 @@ LOADS = {
     "chaos-large": ("{low}", {"concurrency": {"reserved": 3}, "memory": 256}),
 }
 QUEUE = 60  # calls of a function that may wait
+SLOW = 1  # seconds: a call that takes longer is not back to normal
+CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
 SETTLED = 5  # seconds after all is up again in which an answer may still be the fault's
 
 
@@ -44,9 +46,9 @@ class Trial:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.jsonl"):
             old.unlink()
+        (folder / "plan.json").write_text(json.dumps({"seed": seed, "rate": rate}))
         self.world = World(seed, list(LOADS))
-        self._counted = {}
-        self.struck = []  # (fault, from, to), in seconds of the wall clock
+        self.told = Told(folder)
         self._notes, self._turn = (folder / "driver.jsonl").open("a"), threading.Lock()
 
     def __enter__(self):
@@ -59,7 +61,6 @@ class Trial:
             self.pods = stack.enter_context(Pods(self.note))
             self.senders = [stack.enter_context(self.client(number, address)) for number in range(self.clients)]
             self._open = stack.pop_all()
-        self.begun = time.time()
         for name in LOADS:
             self.note("queue", function=name, size=QUEUE)
         return self
@@ -69,7 +70,6 @@ class Trial:
         for sender in self.senders:
             sender.stdin.close()
         ended = [sender.wait(150) for sender in self.senders]
-        self.took = time.time() - self.begun
         self._open.close()
         assert not any(ended), f"a client ended with {ended}"
         if failed[0] is None:
@@ -99,7 +99,6 @@ class Trial:
     def strike(self, faults, lengths=None):
         """Inflicts faults at once, and returns when all that they took is up again."""
         lengths = lengths or [fault.seconds for fault in faults]
-        begin = time.time()
         for fault in faults:
             self.note("fault", fault=fault.name, allows=sorted(fault.allows))
         with ThreadPoolExecutor(len(faults)) as striking:
@@ -110,7 +109,6 @@ class Trial:
         time.sleep(SETTLED)
         for fault in faults:
             self.note("over", fault=fault.name)
-            self.struck.append((fault, begin, time.time()))
 
     def _inflict(self, fault, seconds):
         with fault.inflict(self.world):
@@ -121,18 +119,15 @@ class Trial:
         time.sleep(seconds)
         assert all(sender.poll() is None for sender in self.senders), "a client has ended"
 
-    def sent(self):
-        return sum(self._lines(file) for file in self.folder.glob("client-*.jsonl")) // 2
+    def calm(self):
+        """Returns when no call has failed or been slow for some seconds, if that comes soon."""
+        deadline = time.monotonic() + CALM_LIMIT
+        while not self.told.are_calm() and time.monotonic() < deadline:
+            time.sleep(0.2)
 
-    def _lines(self, file):
-        """Counts what came since the last time only."""
-        count, place = self._counted.get(file, (0, 0))
-        with file.open("rb") as opened:
-            opened.seek(place)
-            while piece := opened.read(1 << 20):
-                count, place = count + piece.count(b"\n"), place + len(piece)
-        self._counted[file] = (count, place)
-        return count
+    def sent(self):
+        self.told.catch_up()
+        return self.told.sent
 
     def clear(self):
         """Takes all away that was made for the run, and notes what stays."""
@@ -160,6 +155,36 @@ def verdict(folder):
     done = subprocess.run([ACCOUNTING, "check", folder], capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode == 0, done.stdout
+
+
+class Told:
+    """What the clients of a run have written up to now."""
+
+    def __init__(self, folder):
+        self.folder, self.places = folder, {}
+        self.sent, self.open, self.bad_at = 0, {}, 0.0
+
+    def catch_up(self):
+        for file in self.folder.glob("client-*.jsonl"):
+            with file.open("rb") as opened:
+                opened.seek(self.places.get(file, 0))
+                for line in opened:
+                    if line.endswith(b"\n"):
+                        self.places[file] = self.places.get(file, 0) + len(line)
+                        self._take(json.loads(line))
+
+    def _take(self, record):
+        at = record["at"] / 1e6
+        if record["record"] == "sent":
+            self.sent += 1
+            self.open[record["id"]] = at
+        elif at - self.open.pop(record["id"]) > SLOW or record["outcome"] != "success":
+            self.bad_at = max(self.bad_at, at)
+
+    def are_calm(self):
+        self.catch_up()
+        now = time.time()
+        return self.sent and now - self.bad_at > CALM and all(now - sent < SLOW for sent in self.open.values())
 
 
 class Ending(subprocess.Popen):

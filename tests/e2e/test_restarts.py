@@ -3,13 +3,15 @@
 import pytest
 
 from load import HANDLER, Load
-from release import HOST, SYSTEM, all_parts, kubectl, leading, parts, roll, until
+from release import HOST, SYSTEM, all_parts, get, kubectl, leading, parts, roll, until
 
 
 def restart(component):
     before = uids(parts(component))
     roll(component, 90)
     until(lambda: not before & uids(all_parts(component)), 60, lambda: "the old pods have ended")
+    places, nodes = [pod["spec"]["nodeName"] for pod in parts(component)], get("nodes")["items"]
+    assert len(set(places)) == min(len(places), len(nodes)), f"a lost node may take all: {places}"
 
 
 def change_leader(component):

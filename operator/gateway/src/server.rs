@@ -20,6 +20,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// From the end until new and idle connections are closed: what the kernel has for them by then is taken
 /// first.
 const LAST_LOOK: Duration = Duration::from_millis(50);
+/// The kernel asks a caller that says nothing for so long whether its machine is there, then at shorter
+/// intervals: what a lost one has open and in queues goes with it.
+const ASKED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+/// A caller that takes nothing of its answer for so long is lost; the gateway's end waits for it.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// What one gateway is told at its start.
 #[derive(Clone, Debug)]
@@ -202,15 +208,24 @@ pub(crate) async fn serve(
             accepted = Listener::accept(&mut listener) => accepted,
             () = closes.as_mut() => break,
         };
-        // Without it small answers wait for the client's acknowledgement; it cannot fail on
-        // a connected socket in a way that matters.
-        let _ = stream.set_nodelay(true);
+        // Fails only on a connection that is gone.
+        let _ = set_up(&stream);
         connections.spawn(connection(stream, routes.clone(), stop.clone()));
     }
     drop(listener);
     connections.close();
     connections.wait().await;
     Ok(())
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    // Small answers would wait for the client's acknowledgement.
+    stream.set_nodelay(true)?;
+    let (idle, interval) = ASKED;
+    let asked = TcpKeepalive::new().with_time(idle).with_interval(interval);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&asked)?;
+    socket.set_tcp_user_timeout(Some(SILENCE))
 }
 
 async fn after_a_last_look(stop: CancellationToken) {
