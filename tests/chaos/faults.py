@@ -164,6 +164,7 @@ def api_server_stopped(world):
         yield
     finally:
         cluster("apiserver-start")
+    world.await_kubelets()
 
 
 @fault(seconds=15, allows=[NOT_READY])
@@ -178,6 +179,7 @@ def api_server_slow(world):
         slowing.terminate()
         slowing.wait()
         kill(server, signal.SIGCONT)
+    world.await_kubelets()
 
 
 @fault(seconds=5)

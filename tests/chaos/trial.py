@@ -32,7 +32,7 @@ LOADS = {
     # Too large for the pool.
     "chaos-large": ("{low}", {"concurrency": {"reserved": 3}, "memory": 256}),
 }
-QUEUE = 60  # calls of a function that may wait
+QUEUE = 200  # calls of a function that may wait: some seconds of all, as cold starts take the processors
 SLOW = 1  # seconds: a call that takes longer is not back to normal
 CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
 SETTLED = 5  # seconds after all is up again in which an answer may still be the fault's

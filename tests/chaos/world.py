@@ -16,7 +16,9 @@ for place in ("tests/e2e", "tests/sdk/python"):
     sys.path.insert(0, str(REPOSITORY / place))
 
 from processes import processes  # noqa: E402
-from release import await_rollout, get, is_ready, kubectl, leading, parts, until  # noqa: E402
+from release import (  # noqa: E402
+    IMAGES, VERSION, apply, await_rollout, get, is_ready, kubectl, leading, parts, until,
+)
 
 API_SERVER_PORT = 6443
 RECOVERY = 150  # seconds, at most, until all that Kubernetes keeps is up again
@@ -54,6 +56,21 @@ class World:
 
     def function(self):
         return self.random.choice(self.functions)
+
+    def await_kubelets(self):
+        """Returns once each node takes a new pod: a kubelet that lost the API server asks again after up to 30 s."""
+        names = [f"heard-{node['metadata']['name']}" for node in get("nodes")["items"]]
+        apply(*({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "nodeName": name.removeprefix("heard-"), "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "true", "image": f"{IMAGES}/custom:{VERSION}", "command": ["true"]}],
+        }} for name in names), namespace="default")
+
+        def are_taken():
+            pods = get("pods", *names, namespace="default")["items"]
+            return all("startTime" in pod["status"] for pod in pods)
+
+        until(are_taken, RECOVERY, lambda: kubectl("get", "pods", "--output=wide", namespace="default"))
+        kubectl("delete", "pods", *names, namespace="default")
 
     def rest(self):
         """Returns once Kubernetes has all up again that a fault may have taken."""

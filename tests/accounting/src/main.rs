@@ -31,7 +31,7 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         show: usize,
         /// Seconds that a function may have more instances than its limit: those on their way out.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 20)]
         grace: u64,
     },
 }
