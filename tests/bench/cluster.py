@@ -230,10 +230,9 @@ def measure_idle(functions, seconds):
 
 
 def machine():
-    kubernetes = get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
     model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
-    return (f"Machine: {os.cpu_count()} cores ({model}), Linux {platform.release()}, Kubernetes {kubernetes};"
+    return (f"Machine: {os.cpu_count()} cores ({model}), Linux {platform.release()}, Kubernetes {release.kubernetes()};"
             f" load average {os.getloadavg()[0]:.1f} at the end.")
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pygal
 
 from faults import FAULTS
-from release import get
+from release import kubernetes
 from trial import SLOW
 
 STEADY = "chaos-steady"
@@ -64,10 +64,6 @@ def failures(calls):
 
 def told_of(run):
     return f"Seed {run.plan['seed']}, {run.plan['rate']:.0f} calls a second of `{STEADY}`, less of others, and bursts"
-
-
-def kubernetes():
-    return get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
 
 
 def fault_rows(run):

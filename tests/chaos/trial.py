@@ -117,13 +117,17 @@ class Trial:
     def quiet(self, seconds):
         """Without a fault of ours; the clients go on."""
         time.sleep(seconds)
-        assert all(sender.poll() is None for sender in self.senders), "a client has ended"
+        self._assert_clients_live()
 
     def calm(self):
         """Returns when no call has failed or been slow for some seconds, if that comes soon."""
         deadline = time.monotonic() + CALM_LIMIT
         while not self.told.are_calm() and time.monotonic() < deadline:
             time.sleep(0.2)
+        self._assert_clients_live()
+
+    def _assert_clients_live(self):
+        assert all(sender.poll() is None for sender in self.senders), "a client has ended"
 
     def sent(self):
         self.told.catch_up()

@@ -99,6 +99,11 @@ def uninstall():
     run("helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait")
 
 
+def kubernetes():
+    """Its version, as a node says."""
+    return get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
+
+
 def cluster(*words):
     """Has the cluster lose a part, and get it back."""
     run(CLUSTER, *words, timeout=240)

@@ -135,7 +135,7 @@ async fn serve(
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
     };
     let mut told = pin!(follow_status(link, address));
-    let drains = loop {
+    loop {
         tokio::select! {
             biased;
             order = orders.recv() => match order {
@@ -149,17 +149,15 @@ async fn serve(
                     if drained.is_err() {
                         return Arc::from("its supervisor cannot be reached");
                     }
-                    break true;
+                    // Not by `wait` alone: a lost machine's pod may be there for long.
+                    told.as_mut().await;
+                    break;
                 }
                 Some(Order::Release) => return Arc::from("another gateway has it"),
             },
-            () = &mut told => break false,
+            () = &mut told => break,
             reason = process.wait() => return reason,
         }
-    };
-    if drains {
-        // Not by `wait` alone: a lost machine's pod may be there for long.
-        told.await;
     }
     // The supervisor stays until this is closed, and answers what is put on it.
     drop((sender, connection));
@@ -191,11 +189,21 @@ pub(crate) async fn open(address: &Address) -> io::Result<Stream> {
     };
     let stream = tokio::time::timeout(SILENCE, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    let probes = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    notice_loss(&stream, (PROBE, PROBE), SILENCE)?;
     Ok(Either::Left(stream))
+}
+
+/// Has the kernel break a connection whose other machine is lost: when nothing is sent, it asks after the
+/// first time and then at intervals of the second; else `silence` passes without an acknowledgement.
+pub(crate) fn notice_loss(
+    stream: &TcpStream,
+    (idle, interval): (Duration, Duration),
+    silence: Duration,
+) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(idle).with_interval(interval);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 async fn connect(

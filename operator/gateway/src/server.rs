@@ -20,7 +20,6 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::pool::{Bounds, Pacing};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +30,7 @@ use crate::catalog::{Catalog, Deployment, Entry};
 use crate::driver::{Driver, INBOX, Message, OwnershipChange};
 use crate::error_response::ApiError;
 use crate::function_ref::{FunctionRef, Scope};
+use crate::instance::notice_loss;
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -208,24 +208,16 @@ pub(crate) async fn serve(
             accepted = Listener::accept(&mut listener) => accepted,
             () = closes.as_mut() => break,
         };
-        // Fails only on a connection that is gone.
-        let _ = set_up(&stream);
+        // Both fail only on a connection that is gone. Small answers would wait for the client's
+        // acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let _ = notice_loss(&stream, ASKED, SILENCE);
         connections.spawn(connection(stream, routes.clone(), stop.clone()));
     }
     drop(listener);
     connections.close();
     connections.wait().await;
     Ok(())
-}
-
-fn set_up(stream: &TcpStream) -> io::Result<()> {
-    // Small answers would wait for the client's acknowledgement.
-    stream.set_nodelay(true)?;
-    let (idle, interval) = ASKED;
-    let asked = TcpKeepalive::new().with_time(idle).with_interval(interval);
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&asked)?;
-    socket.set_tcp_user_timeout(Some(SILENCE))
 }
 
 async fn after_a_last_look(stop: CancellationToken) {

@@ -4,7 +4,6 @@ mod instance;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -55,8 +54,7 @@ fn the_first_claim_wins_and_the_second_is_told_which_it_was() {
     let config = runs_bootstrap(root.path());
 
     // The first is under way: its code has not ended.
-    let address = instance.control.trim_start_matches("http://");
-    let mut first = TcpStream::connect(address).expect("connected");
+    let mut first = instance.connection();
     let line = json!({ "instance": "i1", "config": config }).to_string();
     let code = tar(&[BOOTSTRAP, ("var/task/lib/name", 0o644, "first")]);
     let length = line.len() + 1 + code.len();
@@ -145,8 +143,7 @@ fn one_from_a_pool_ends_by_itself_when_no_gateway_follows_it() {
     let mut orphan = Instance::unclaimed_with(root.path(), limit);
     let stands_by = config("exec sleep 600", json!({}));
     let stream = |instance: &Instance| {
-        let address = instance.control.trim_start_matches("http://");
-        let mut stream = TcpStream::connect(address).expect("connected");
+        let mut stream = instance.connection();
         let request = b"GET /status HTTP/1.1\r\nhost: i\r\n\r\n";
         stream.write_all(request).expect("sent");
         stream
