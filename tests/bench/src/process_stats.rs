@@ -20,7 +20,7 @@ pub(crate) struct Memory {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Activity {
     pub(crate) cpu: Duration,
-    /// Of all its threads, voluntary or not.
+    /// Of all its living threads, voluntary or not: fewer when one has ended.
     pub(crate) switches: u64,
 }
 
@@ -45,7 +45,10 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
 pub(crate) fn activity(pid: u32) -> Result<Activity> {
     let mut switches = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(thread?.path().join("status"))?;
+        // It may end while the directory is read.
+        let Ok(status) = fs::read_to_string(thread?.path().join("status")) else {
+            continue;
+        };
         switches += field(&status, "voluntary_ctxt_switches:")?;
         switches += field(&status, "nonvoluntary_ctxt_switches:")?;
     }
@@ -110,17 +113,38 @@ fn read(path: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
-    fn this_process_has_memory_and_an_activity_that_grows() {
-        let own = std::process::id();
-        let memory = memory(own).expect("its memory");
+    fn a_process_has_memory_and_an_activity_that_grows() {
+        let mut echo = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cat starts");
+        let mut to_it = echo.stdin.take().expect("its input");
+        let mut from_it = BufReader::new(echo.stdout.take().expect("its output"));
+        let mut exchange = || {
+            to_it.write_all(b"line\n").expect("it reads");
+            from_it.read_line(&mut String::new()).expect("it writes")
+        };
+        exchange();
+        let memory = memory(echo.id()).expect("its memory");
         assert!(memory.rss >= memory.pss && memory.pss > 0, "{memory:?}");
-        let before = activity(own).expect("its activity");
-        std::thread::yield_now();
-        let after = activity(own).expect("its activity");
-        assert!(after.switches >= before.switches && after.cpu >= before.cpu);
+
+        let before = activity(echo.id()).expect("its activity");
+        let grown = (0..1000).find_map(|_| {
+            exchange();
+            let after = activity(echo.id()).expect("its activity");
+            (after.switches > before.switches).then_some(after)
+        });
+        assert!(grown.expect("it waits now and then").cpu >= before.cpu);
+
+        drop(to_it);
+        assert!(echo.wait().expect("it ends").success());
     }
 
     #[test]
