@@ -35,7 +35,8 @@ LOADS = {
 QUEUE = 200  # calls of a function that may wait: some seconds of all, as cold starts take the processors
 SLOW = 1  # seconds: a call that takes longer is not back to normal
 CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
-SETTLED = 5  # seconds after all is up again in which an answer may still be the fault's
+ANSWERING_LIMIT = 60  # seconds for each function to answer when all is up again: starts are tried every 30
+SETTLED = 5  # seconds after that in which an answer may still be the fault's
 
 
 class Trial:
@@ -97,7 +98,7 @@ class Trial:
             self._notes.flush()
 
     def strike(self, faults, lengths=None):
-        """Inflicts faults at once, and returns when all that they took is up again."""
+        """Inflicts faults at once, and returns when all that they took is up again and each function answers."""
         lengths = lengths or [fault.seconds for fault in faults]
         for fault in faults:
             self.note("fault", fault=fault.name, allows=sorted(fault.allows))
@@ -106,6 +107,8 @@ class Trial:
         for one in done:
             one.result()
         self.world.rest()
+        rested = time.time()
+        self._await(lambda: self.told.all_answered(LOADS, rested), ANSWERING_LIMIT)
         time.sleep(SETTLED)
         for fault in faults:
             self.note("over", fault=fault.name)
@@ -121,10 +124,14 @@ class Trial:
 
     def calm(self):
         """Returns when no call has failed or been slow for some seconds, if that comes soon."""
-        deadline = time.monotonic() + CALM_LIMIT
-        while not self.told.are_calm() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        self._await(self.told.are_calm, CALM_LIMIT)
         self._assert_clients_live()
+
+    def _await(self, true, seconds):
+        """Of what the clients are told; when it does not come true, the account says what it means."""
+        deadline = time.monotonic() + seconds
+        while not true() and time.monotonic() < deadline:
+            time.sleep(0.2)
 
     def _assert_clients_live(self):
         assert all(sender.poll() is None for sender in self.senders), "a client has ended"
@@ -167,6 +174,8 @@ class Told:
     def __init__(self, folder):
         self.folder, self.places = folder, {}
         self.sent, self.open, self.bad_at = 0, {}, 0.0
+        # By function, the last success: when its call was sent.
+        self.successes = {}
 
     def catch_up(self):
         for file in self.folder.glob("client-*.jsonl"):
@@ -181,14 +190,23 @@ class Told:
         at = record["at"] / 1e6
         if record["record"] == "sent":
             self.sent += 1
-            self.open[record["id"]] = at
-        elif at - self.open.pop(record["id"]) > SLOW or record["outcome"] != "success":
+            self.open[record["id"]] = (at, record["function"])
+            return
+        sent, function = self.open.pop(record["id"])
+        if record["outcome"] == "success":
+            self.successes[function] = max(sent, self.successes.get(function, 0))
+        if record["outcome"] != "success" or at - sent > SLOW:
             self.bad_at = max(self.bad_at, at)
 
     def are_calm(self):
         self.catch_up()
         now = time.time()
-        return self.sent and now - self.bad_at > CALM and all(now - sent < SLOW for sent in self.open.values())
+        return self.sent and now - self.bad_at > CALM and all(now - sent < SLOW for sent, _ in self.open.values())
+
+    def all_answered(self, functions, since):
+        """Each has answered a call that was sent after `since`."""
+        self.catch_up()
+        return all(self.successes.get(function, 0) > since for function in functions)
 
 
 class Ending(subprocess.Popen):
