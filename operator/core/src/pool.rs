@@ -145,9 +145,12 @@ pub enum Rejection {
 
 #[derive(Debug)]
 struct Backoff {
+    /// One after the other: of starts at the same time the first counts.
     failures: u32,
     until: Instant,
     reason: Arc<str>,
+    /// Calls are told so. A single start may fail by accident, as its pod or its node is taken.
+    is_told: bool,
 }
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
@@ -199,9 +202,15 @@ impl Pool {
             Event::Told { instance, status } => self.on_told(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
             Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
-            Event::Gone { instance, reason } => self.on_gone(now, instance, reason, BACKOFF_LAST),
+            Event::Gone { instance, reason } => {
+                if self.was_starting(instance) {
+                    self.back_off(now, reason, false);
+                }
+            }
             Event::Refused { instance, reason } => {
-                self.on_gone(now, instance, reason, BACKOFF_REFUSED);
+                if self.was_starting(instance) {
+                    self.back_off(now, reason, true);
+                }
             }
             Event::Replaced { settings } => {
                 self.backoff = None;
@@ -315,6 +324,7 @@ impl Pool {
             return Some(Rejection::Moved);
         }
         if let Some(backoff) = &self.backoff
+            && backoff.is_told
             && backoff.until > now
             && self.counts().live() == 0
         {
@@ -388,20 +398,33 @@ impl Pool {
         }
     }
 
-    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, longest: Duration) {
-        if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
-            return;
-        }
-        let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures) + 1;
+    /// Whether the instance that is gone was on its way up.
+    fn was_starting(&mut self, id: InstanceId) -> bool {
+        self.roster.remove(id) == Some(State::Starting { was_ready: false })
+    }
+
+    fn back_off(&mut self, now: Instant, reason: Arc<str>, is_refused: bool) {
+        let last = self.backoff.take();
+        let failures = match &last {
+            Some(last) if last.until > now => last.failures,
+            Some(last) => last.failures + 1,
+            None => 1,
+        };
+        let longest = match is_refused {
+            true => BACKOFF_REFUSED,
+            false => BACKOFF_LAST,
+        };
         let pause = BACKOFF_FIRST
             .saturating_mul(1 << (failures - 1).min(16))
             .min(longest);
+        let is_told = is_refused || failures > 1;
         self.backoff = Some(Backoff {
             failures,
             until: now + pause,
             reason: reason.clone(),
+            is_told,
         });
-        if self.counts().live() == 0 {
+        if is_told && self.counts().live() == 0 {
             self.reject_all(&Rejection::CannotStart(reason));
         }
     }

@@ -32,8 +32,8 @@ impl Calls {
         }
     }
 
-    /// What a call leads to at once.
-    fn call(&mut self) -> Action {
+    /// What a call leads to at once: nothing if it waits.
+    fn call(&mut self) -> Vec<Action> {
         self.made += 1;
         let invocation = InvocationId(self.made);
         let arrived = Event::Arrived {
@@ -41,32 +41,58 @@ impl Calls {
             bytes: 1,
         };
         self.pool.handle(self.now, arrived);
-        self.pool.poll_action().expect("something follows")
+        self.actions()
     }
 
-    /// Calls without pause until an instance is started; says how long that took.
-    fn until_start(&mut self) -> (Duration, InstanceId) {
+    fn actions(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.pool.poll_action()).collect()
+    }
+
+    /// Calls without pause until instances are started; says how long that took.
+    fn until_starts(&mut self) -> (Duration, Vec<InstanceId>) {
         let begin = self.now;
         loop {
-            match self.call() {
-                Action::Start { instance } => return (self.now - begin, instance),
-                Action::Reject { rejection, .. } => {
-                    assert!(matches!(rejection, Rejection::CannotStart(_)));
+            let mut started = Vec::new();
+            for action in self.call() {
+                match action {
+                    Action::Start { instance } => started.push(instance),
+                    Action::Reject { rejection, .. } => {
+                        assert!(!matches!(rejection, Rejection::WaitedTooLong));
+                    }
+                    other => panic!("{other:?}"),
                 }
-                other => panic!("{other:?}"),
+            }
+            if !started.is_empty() {
+                return (self.now - begin, started);
             }
             self.now += Duration::from_millis(50);
+        }
+    }
+
+    /// All these starts fail; returns what calls are told of that.
+    fn fail(&mut self, starts: Vec<InstanceId>) -> Vec<Rejection> {
+        let failed = |instance, reason| Event::Gone { instance, reason };
+        self.end(starts, failed);
+        let told = self.actions().into_iter().map(|action| match action {
+            Action::Reject { rejection, .. } => rejection,
+            other => panic!("{other:?}"),
+        });
+        told.collect()
+    }
+
+    fn end(&mut self, starts: Vec<InstanceId>, how: fn(InstanceId, Arc<str>) -> Event) {
+        for instance in starts {
+            self.pool.handle(self.now, how(instance, Arc::from("why")));
         }
     }
 
     fn longest_pause(&mut self, event: fn(InstanceId, Arc<str>) -> Event) -> Duration {
         let mut longest = Duration::ZERO;
         for _ in 0..12 {
-            let (pause, instance) = self.until_start();
+            let (pause, starts) = self.until_starts();
             longest = longest.max(pause);
-            self.pool
-                .handle(self.now, event(instance, Arc::from("why")));
-            while self.pool.poll_action().is_some() {}
+            self.end(starts, event);
+            self.actions();
         }
         longest
     }
@@ -81,15 +107,33 @@ fn a_refusal_is_asked_about_again_within_a_second_a_failed_start_within_thirty()
 }
 
 #[test]
+fn calls_wait_while_a_failed_start_is_tried_again_and_are_told_when_that_fails_too() {
+    let mut calls = Calls::new();
+    let (_, mut first) = calls.until_starts();
+    first.extend(calls.until_starts().1);
+    assert_eq!(first.len(), 2);
+    assert_eq!(calls.fail(first), []);
+    assert_eq!(calls.call(), [], "it waits with the others");
+
+    let (pause, again) = calls.until_starts();
+    assert_eq!(pause, Duration::from_millis(250));
+    let reason = Rejection::CannotStart(Arc::from("why"));
+    let told = calls.fail(again);
+    assert!(!told.is_empty() && told.iter().all(|one| *one == reason));
+    let at_once = calls.call();
+    assert!(matches!(&at_once[..], [Action::Reject { rejection, .. }] if *rejection == reason));
+}
+
+#[test]
 fn a_call_that_no_instance_came_up_for_is_not_told_of_a_limit() {
     let mut calls = Calls::new();
-    assert!(matches!(calls.call(), Action::Start { .. }));
+    calls.until_starts();
     calls.pool.wake(calls.now + Duration::from_secs(30));
-    let Some(Action::Reject { rejection, .. }) = calls.pool.poll_action() else {
-        panic!("it waits on");
-    };
-    assert!(
-        matches!(rejection, Rejection::CannotStart(_)),
-        "{rejection:?}"
-    );
+    assert!(matches!(
+        calls.actions()[..],
+        [Action::Reject {
+            rejection: Rejection::CannotStart(_),
+            ..
+        }]
+    ));
 }

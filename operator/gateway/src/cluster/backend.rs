@@ -5,6 +5,7 @@
 //! given up leaves the demand; the controller then deletes its pod, whose supervisor drains.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::pods::{PodState, Pods};
 use super::stock::{Stock, Unclaimed};
 use crate::backend::{Address, Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
+use crate::instance;
 
 /// What follows from a claim elsewhere (labels, another pod for the pool) waits for this: the instance
 /// needs the processors itself at first.
@@ -35,6 +37,11 @@ const MENTION: Duration = Duration::from_secs(2);
 
 /// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
 const UNHEEDED: Duration = Duration::from_secs(10);
+
+/// A container runs before its supervisor listens; no supervisor that is well takes so long.
+const DEAF: Duration = Duration::from_secs(10);
+/// Between two tries to reach it.
+const DEAF_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why pods of functions are not made, as their statuses say.
 pub(crate) type Refusals = HashMap<FunctionName, Refused>;
@@ -256,7 +263,17 @@ impl PodBackend {
             };
             match now {
                 PodState::Starting | PodState::Unheeded(_) => {}
-                PodState::Ready(ip) => return Ok(SocketAddr::new(ip, labels::CONTROL_PORT)),
+                PodState::Ready(ip) => {
+                    let address = SocketAddr::new(ip, labels::CONTROL_PORT);
+                    tokio::select! {
+                        biased;
+                        listens = listens(address) => return listens.map(|()| address),
+                        changed = state.changed() => match changed {
+                            Ok(()) => continue,
+                            Err(_) => return Err(Arc::from("its pod is gone")),
+                        },
+                    }
+                }
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
             let refused = refusals.borrow_and_update().get(&deployment.name).cloned();
@@ -314,6 +331,22 @@ async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
     let node = node?;
     tokio::time::sleep(UNHEEDED).await;
     Some(node)
+}
+
+/// Returns once connections are not refused any more. What else is wrong, whoever connects is told.
+async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
+    let is_deaf = || async {
+        let opened = instance::open(&Address::Tcp(address)).await;
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    let listens = async {
+        while is_deaf().await {
+            tokio::time::sleep(DEAF_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(DEAF, listens)
+        .await
+        .map_err(|_| Arc::from(format!("its supervisor does not listen on {address}")))
 }
 
 impl Backend for PodBackend {
@@ -399,6 +432,8 @@ impl Running for PodInstance {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -408,5 +443,17 @@ mod tests {
         assert_eq!(named.of("hello-c"), None);
         let all = Refused::from(Refusal::Function("no image"));
         assert_eq!(all.of("hello-c").as_deref(), Some("no image"));
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_does_not_listen_yet_is_waited_for() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let mut listens = pin!(listens(address));
+        let too_early = tokio::time::timeout(4 * DEAF_PAUSE, &mut listens).await;
+        assert!(too_early.is_err());
+        let _listener = TcpListener::bind(address).await.unwrap();
+        assert_eq!(listens.await, Ok(()));
     }
 }
