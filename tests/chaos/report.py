@@ -9,7 +9,7 @@ import pygal
 
 from faults import FAULTS
 from release import kubernetes
-from trial import SLOW
+from trial import QUEUE, SLOW
 
 STEADY = "chaos-steady"
 BEFORE = 5  # seconds before each fault: how it is without one
@@ -124,9 +124,10 @@ def write(output, folder, verdicts):
         "## Each fault by itself", "",
         f"{told_of(singly)}. Each fault",
         f"waits until the one before is over for the callers. Latencies and recovery are of `{STEADY}` (10 ms of",
-        "work), failures of all functions; each is of a kind that the fault allows, else the run fails. Recovery:",
-        f"from the fault to the end of the last call that failed or took more than {SLOW} s. `none`: the {BEFORE} s",
-        "before each fault.", "",
+        "work), failures of all functions. Each failure is of a kind that the fault allows, else the run fails, or",
+        f"a `TooManyRequestsException`: all instances are busy and {QUEUE} calls of the function wait, as the cluster's",
+        "own work takes the processors. Recovery: from the fault to the end of the last call that failed or took",
+        f"more than {SLOW} s. `none`: the {BEFORE} s before each fault.", "",
         "| fault | | p50, ms | p99, ms | slowest, ms | failures | recovery | calls |",
         "|---|---|--:|--:|--:|---|--:|--:|",
         *fault_rows(singly), "",
