@@ -149,7 +149,7 @@ struct Backoff {
     failures: u32,
     until: Instant,
     reason: Arc<str>,
-    /// Calls are told so. A single start may fail by accident, as its pod or its node is taken.
+    /// Calls are told so. A single start may fail by accident, as its pod is taken.
     is_told: bool,
 }
 
@@ -157,6 +157,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
 /// A refusal costs nothing and may end at any time; a failed start costs an instance.
 const BACKOFF_REFUSED: Duration = Duration::from_secs(1);
+/// Who has waited so long is told of the first start that fails: the next may take as long again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// To a caller who is to know that no limit is the reason.
 const NONE_CAME_UP: &str = "no instance came up as long as the call may wait";
@@ -417,7 +419,7 @@ impl Pool {
         let pause = BACKOFF_FIRST
             .saturating_mul(1 << (failures - 1).min(16))
             .min(longest);
-        let is_told = is_refused || failures > 1;
+        let is_told = is_refused || failures > 1 || self.queue.longest_wait(now) >= PATIENCE;
         self.backoff = Some(Backoff {
             failures,
             until: now + pause,

@@ -94,6 +94,13 @@ impl Queue {
         self.waiters.front().map(|first| first.deadline)
     }
 
+    /// How long the first has waited.
+    pub fn longest_wait(&self, now: Instant) -> Duration {
+        let first = self.waiters.front();
+        let left = first.map(|first| first.deadline.saturating_duration_since(now));
+        left.map_or(Duration::ZERO, |left| self.max_wait.saturating_sub(left))
+    }
+
     pub fn len(&self) -> usize {
         self.waiters.len()
     }

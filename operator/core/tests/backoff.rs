@@ -125,6 +125,15 @@ fn calls_wait_while_a_failed_start_is_tried_again_and_are_told_when_that_fails_t
 }
 
 #[test]
+fn who_has_waited_long_is_told_of_the_first_start_that_fails() {
+    let mut calls = Calls::new();
+    let (_, starts) = calls.until_starts();
+    calls.now += Duration::from_secs(5);
+    let reason = Rejection::CannotStart(Arc::from("why"));
+    assert_eq!(calls.fail(starts), [reason]);
+}
+
+#[test]
 fn a_call_that_no_instance_came_up_for_is_not_told_of_a_limit() {
     let mut calls = Calls::new();
     calls.until_starts();
