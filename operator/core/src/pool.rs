@@ -204,16 +204,8 @@ impl Pool {
             Event::Told { instance, status } => self.on_told(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
             Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
-            Event::Gone { instance, reason } => {
-                if self.was_starting(instance) {
-                    self.back_off(now, reason, false);
-                }
-            }
-            Event::Refused { instance, reason } => {
-                if self.was_starting(instance) {
-                    self.back_off(now, reason, true);
-                }
-            }
+            Event::Gone { instance, reason } => self.on_gone(now, instance, reason, false),
+            Event::Refused { instance, reason } => self.on_gone(now, instance, reason, true),
             Event::Replaced { settings } => {
                 self.backoff = None;
                 self.configure(settings);
@@ -400,14 +392,11 @@ impl Pool {
         }
     }
 
-    /// Whether the instance that is gone was on its way up.
-    fn was_starting(&mut self, id: InstanceId) -> bool {
-        self.roster.remove(id) == Some(State::Starting { was_ready: false })
-    }
-
-    fn back_off(&mut self, now: Instant, reason: Arc<str>, is_refused: bool) {
-        let last = self.backoff.take();
-        let failures = match &last {
+    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, is_refused: bool) {
+        if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
+            return;
+        }
+        let failures = match &self.backoff {
             Some(last) if last.until > now => last.failures,
             Some(last) => last.failures + 1,
             None => 1,

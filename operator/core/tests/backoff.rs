@@ -57,7 +57,10 @@ impl Calls {
                 match action {
                     Action::Start { instance } => started.push(instance),
                     Action::Reject { rejection, .. } => {
-                        assert!(!matches!(rejection, Rejection::WaitedTooLong));
+                        assert!(matches!(
+                            rejection,
+                            Rejection::CannotStart(_) | Rejection::Throttled
+                        ));
                     }
                     other => panic!("{other:?}"),
                 }

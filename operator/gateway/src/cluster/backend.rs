@@ -268,11 +268,9 @@ impl PodBackend {
                     tokio::select! {
                         biased;
                         listens = listens(address) => return listens.map(|()| address),
-                        changed = state.changed() => match changed {
-                            Ok(()) => continue,
-                            Err(_) => return Err(Arc::from("its pod is gone")),
-                        },
+                        changed = changed(&mut state) => changed?,
                     }
+                    continue;
                 }
                 PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
             }
@@ -281,9 +279,7 @@ impl PodBackend {
                 return Err(reason);
             }
             tokio::select! {
-                changed = state.changed() => if changed.is_err() {
-                    return Err(Arc::from("its pod is gone"));
-                },
+                changed = changed(&mut state) => changed?,
                 Ok(()) = refusals.changed() => {}
                 Some(node) = silence(unheeded) => {
                     let reason = format!("node {node} does not take its pod");
@@ -324,6 +320,12 @@ impl PodBackend {
         }
         Ok(address)
     }
+}
+
+/// Returns once the pod's state is another; fails when nobody watches it any more.
+async fn changed(state: &mut watch::Receiver<PodState>) -> Result<(), Arc<str>> {
+    let changed = state.changed().await;
+    changed.map_err(|_| Arc::from("its pod is gone"))
 }
 
 /// The node, when it has been silent for too long.
@@ -416,8 +418,8 @@ impl Running for PodInstance {
                 if let PodState::Gone(reason) = &*self.state.borrow_and_update() {
                     return reason.clone();
                 }
-                if self.state.changed().await.is_err() {
-                    return Arc::from("its pod is gone");
+                if let Err(reason) = changed(&mut self.state).await {
+                    return reason;
                 }
             }
         })
