@@ -47,7 +47,7 @@ struct Claims {
 
 /// What one controller has been told: of several each hears all.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+pub(super) struct Told {
     version: u64,
     counted: u64,
 }
@@ -162,7 +162,7 @@ impl Ledger {
 
     /// The lines of all that changed after what was told (of all, if nothing was), and what is told
     /// with them.
-    fn since(&self, told: Option<Told>, with_counts: bool) -> (String, Told) {
+    pub(super) fn since(&self, told: Option<Told>, with_counts: bool) -> (String, Told) {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = Told {
             version: claims.version,

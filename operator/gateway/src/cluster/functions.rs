@@ -1,0 +1,377 @@
+//! The Functions of the namespace: which there are, and which of them are this gateway's.
+//!
+//! Fed by the watch of Functions and by the members of `peers`; tells the driver what changed, and
+//! keeps the `demand` in step: an instance is made from the revision that stands beside its name
+//! there, so a new revision is told before the driver wants instances of it. Never writes to the API
+//! server.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use kube::ResourceExt;
+use kube::runtime::watcher::{self, Event};
+use pilotlight_api::FunctionSpec;
+use pilotlight_api::resource::FunctionResource;
+use pilotlight_core::function::FunctionName;
+use tokio::sync::watch;
+
+use super::backend::{Refusals, Refused};
+use super::codes::Codes;
+use super::demand::Ledger;
+use super::peers::Members;
+use super::pods::Pods;
+use crate::catalog::{Deployment, Source};
+use crate::driver::OwnershipChange;
+use crate::server::Gateway;
+
+/// The Functions of the namespace, as the driver is told them.
+pub(super) struct Functions {
+    pub(super) gateway: Gateway,
+    pub(super) pods: Pods,
+    pub(super) ledger: Ledger,
+    pub(super) codes: Codes,
+    pub(super) refused: watch::Sender<Arc<Refusals>>,
+    pub(super) known: BTreeMap<FunctionName, Deployment>,
+    /// Those of them that are this gateway's.
+    pub(super) owned: HashSet<FunctionName>,
+    /// None where this is the only gateway.
+    pub(super) members: Option<watch::Receiver<Members>>,
+}
+
+impl Functions {
+    /// Follows the watch to its end; tells `deployed` once all Functions are known.
+    pub(super) async fn follow(
+        &mut self,
+        events: impl Stream<Item = Result<Event<FunctionResource>, watcher::Error>>,
+        deployed: watch::Sender<bool>,
+    ) {
+        let mut listed = BTreeMap::new();
+        let mut events = std::pin::pin!(events);
+        let mut members = self.members.clone();
+        loop {
+            let members_changed = async {
+                match &mut members {
+                    Some(members) => members.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                event = events.next() => event,
+                true = members_changed => {
+                    self.settle_all().await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(function)) => {
+                    self.note_refusal(&function);
+                    let name = name_of(&function);
+                    listed.extend(name.map(|name| (name.clone(), deployment(name, &function))));
+                }
+                Ok(Event::InitDone) => {
+                    self.deploy(std::mem::take(&mut listed)).await;
+                    deployed.send_replace(true);
+                }
+                Ok(Event::Apply(function)) => {
+                    self.note_refusal(&function);
+                    let Some(name) = name_of(&function) else {
+                        continue;
+                    };
+                    let known = self.known.get(&name);
+                    if known.is_none_or(|known| !is_same(known, &function)) {
+                        self.set(deployment(name, &function)).await;
+                    }
+                }
+                Ok(Event::Delete(function)) => {
+                    if let Some(name) = name_of(&function) {
+                        self.remove(vec![name]).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the watch of Functions is interrupted"),
+            }
+        }
+    }
+
+    async fn deploy(&mut self, all: BTreeMap<FunctionName, Deployment>) {
+        let is_there = |one: &Deployment| all.get(&one.name).map(uid) == Some(uid(one));
+        let gone = self.known.values().filter(|one| !is_there(one));
+        let gone: Vec<_> = gone.map(|one| one.name.clone()).collect();
+        self.remove(gone).await;
+        self.known = all;
+        for name in &self.owned {
+            self.claim(name);
+        }
+        let all = self.known.values().cloned().collect();
+        self.gateway.change(all, Vec::new()).await;
+        self.settle_all().await;
+        self.keep_codes();
+    }
+
+    async fn set(&mut self, one: Deployment) {
+        let name = one.name.clone();
+        let before = self.known.get(&name);
+        if before.is_some_and(|before| uid(before) != uid(&one)) {
+            // Made anew under the same name: nothing of the old one is this one's.
+            self.remove(vec![name.clone()]).await;
+        }
+        self.known.insert(name.clone(), one.clone());
+        if self.owned.contains(&name) {
+            self.claim(&name);
+        }
+        self.gateway.change(vec![one], Vec::new()).await;
+        self.settle_ownership(&[name]).await;
+        self.keep_codes();
+    }
+
+    async fn remove(&mut self, names: Vec<FunctionName>) {
+        self.gateway.change(Vec::new(), names.clone()).await;
+        for name in &names {
+            self.known.remove(name);
+            self.ledger.forget(name);
+            self.owned.remove(name);
+        }
+        self.keep_codes();
+    }
+
+    fn keep_codes(&self) {
+        self.codes.keep(self.known.values().map(|one| &one.spec));
+    }
+
+    async fn settle_all(&mut self) {
+        let all: Vec<_> = self.known.keys().cloned().collect();
+        self.settle_ownership(&all).await;
+    }
+
+    /// Takes over what of these is this gateway's by now, and hands on what is not any more.
+    async fn settle_ownership(&mut self, names: &[FunctionName]) {
+        let members = self.members.as_ref();
+        let members = members.map(|members| members.borrow().clone());
+        let is_mine = |name: &FunctionName| members.as_ref().is_none_or(|all| all.is_mine(name));
+        let mut change = OwnershipChange::default();
+        let known = names
+            .iter()
+            .filter_map(|name| self.known.get_key_value(name));
+        for (name, one) in known {
+            match (self.owned.contains(name), is_mine(name)) {
+                (false, true) => {
+                    let found = self.pods.found(name.as_str()).into_iter();
+                    let found = found
+                        .filter(|found| found.revision == one.revision && found.owner == uid(one));
+                    let instances = found.map(|found| found.instance).collect();
+                    change.gained.push((name.clone(), instances));
+                }
+                (true, false) => change.lost.push(name.clone()),
+                (true, true) | (false, false) => {}
+            }
+        }
+        if change.gained.is_empty() && change.lost.is_empty() {
+            return;
+        }
+        let (gained, lost) = (change.gained.len(), change.lost.len());
+        tracing::info!(gained, lost, "functions change their owner");
+        // First: what a released function's instances are wanted for is another's to say.
+        for name in &change.lost {
+            self.ledger.release(name);
+            self.owned.remove(name);
+        }
+        let gained: Vec<_> = change.gained.iter().map(|(name, _)| name.clone()).collect();
+        self.gateway.own(change).await;
+        // Only now, when all that lives is wanted.
+        for name in gained {
+            self.claim(&name);
+            self.owned.insert(name);
+        }
+    }
+
+    /// Speaks for the function, from now on of its present revision.
+    fn claim(&self, name: &FunctionName) {
+        if let Some(one) = self.known.get(name) {
+            self.ledger.claim(name, uid(one), &one.revision);
+        }
+    }
+
+    /// Lets a start that waits know that the API server refuses its pod.
+    fn note_refusal(&self, function: &FunctionResource) {
+        let Some(name) = name_of(function) else {
+            return;
+        };
+        let refusal = function.refusal().map(Refused::from);
+        self.refused.send_if_modified(|refusals| {
+            if refusals.get(&name) == refusal.as_ref() {
+                return false;
+            }
+            let refusals = Arc::make_mut(refusals);
+            match refusal {
+                Some(refusal) => refusals.insert(name, refusal),
+                None => refusals.remove(&name),
+            };
+            true
+        });
+    }
+}
+
+/// `None`: the controller says what is wrong with it; to callers it does not exist.
+fn name_of(function: &FunctionResource) -> Option<FunctionName> {
+    FunctionName::try_from(function.name_any()).ok()
+}
+
+fn deployment(name: FunctionName, function: &FunctionResource) -> Deployment {
+    let modified = function.creation_timestamp();
+    let modified = modified.and_then(|at| jiff::Timestamp::from_second(at.0.as_second()).ok());
+    Deployment {
+        name,
+        revision: function.spec.revision(),
+        // The code's own digest and size are known where it is fetched, which is not here.
+        code_sha256: String::new(),
+        code_size: 0,
+        modified: modified.unwrap_or_default(),
+        source: Source::Cluster {
+            uid: function.uid().unwrap_or_default(),
+        },
+        spec: served(function),
+    }
+}
+
+/// With the handler: the controller knows the runtimes, and writes their default.
+fn served(function: &FunctionResource) -> FunctionSpec {
+    let mut spec = function.spec.clone();
+    let told = function
+        .status
+        .as_ref()
+        .map(|status| status.handler.parse());
+    spec.handler = spec.handler.or_else(|| told?.ok());
+    spec
+}
+
+/// A change of the status alone changes nothing here, and comes often: no revision is made for it.
+fn is_same(known: &Deployment, function: &FunctionResource) -> bool {
+    known.spec == served(function) && uid(known) == function.uid().unwrap_or_default()
+}
+
+fn uid(deployment: &Deployment) -> &str {
+    match &deployment.source {
+        Source::Cluster { uid } => uid,
+        Source::Local(_) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Mutex;
+
+    use futures_util::stream;
+    use pilotlight_core::wire::Demand;
+    use serde_json::json;
+
+    use super::*;
+    use crate::backend::{Backend, Promise, Reservation, Running};
+    use crate::server::Config;
+
+    /// Notes what a controller would hear as each instance begins to be wanted; none comes up.
+    #[derive(Clone, Debug)]
+    struct Witness {
+        ledger: Ledger,
+        wanted: Arc<Mutex<Vec<Wanted>>>,
+    }
+
+    /// The revision that the driver means, and the one that the demand names.
+    type Wanted = (String, Option<String>);
+
+    impl Witness {
+        fn heard(&self) -> Option<Demand> {
+            let (lines, _) = self.ledger.since(None, true);
+            let line = lines.lines().find(|line| !line.is_empty())?;
+            Some(serde_json::from_str(line).expect("a demand"))
+        }
+    }
+
+    impl Backend for Witness {
+        fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
+            self.ledger.want(&deployment.name, instance, None);
+            let named = self.heard().map(|demand| demand.revision);
+            let wanted = (deployment.revision.clone(), named);
+            self.wanted.lock().unwrap().push(wanted);
+            Box::new(())
+        }
+
+        fn start<'a>(
+            &'a self,
+            _: &'a Deployment,
+            _: &'a str,
+        ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+            Box::pin(pending())
+        }
+
+        fn observe(&self, _: &Deployment, _: usize, _: usize) {}
+    }
+
+    /// One instance of it is wanted at any time.
+    fn function(uid: &str, bootstrap: &str) -> FunctionResource {
+        let spec = json!({
+            "runtime": "custom",
+            "code": { "inline": { "bootstrap": bootstrap } },
+            "concurrency": { "provisioned": 1 },
+        });
+        let mut function = FunctionResource::new("hello", serde_json::from_value(spec).unwrap());
+        function.metadata.uid = Some(uid.to_owned());
+        function
+    }
+
+    fn list(function: &FunctionResource) -> [Event<FunctionResource>; 3] {
+        [
+            Event::Init,
+            Event::InitApply(function.clone()),
+            Event::InitDone,
+        ]
+    }
+
+    /// What became of it when these events came to the only gateway.
+    async fn after(events: &[Event<FunctionResource>]) -> Witness {
+        let witness = Witness {
+            ledger: Ledger::new(),
+            wanted: Arc::default(),
+        };
+        let mut functions = Functions {
+            gateway: Gateway::start(Config::default(), Arc::new(witness.clone()), None),
+            pods: Pods::default(),
+            ledger: witness.ledger.clone(),
+            codes: Codes::new("unused".into()),
+            refused: watch::Sender::new(Arc::default()),
+            known: BTreeMap::new(),
+            owned: HashSet::new(),
+            members: None,
+        };
+        let events = stream::iter(events.iter().cloned().map(Ok));
+        functions.follow(events, watch::Sender::new(false)).await;
+        witness
+    }
+
+    #[tokio::test]
+    async fn an_instance_of_a_new_revision_is_never_wanted_under_the_old_one() {
+        let (old, new) = (function("u", "old"), function("u", "new"));
+        let told = [&list(&old)[..], &[Event::Apply(new.clone())]].concat();
+        let listed = [list(&old), list(&new)].concat();
+        let (old, new) = (old.spec.revision(), new.spec.revision());
+        for events in [told, listed] {
+            let wanted = after(&events).await.wanted;
+            // Of the first nobody hears before the function is claimed.
+            let right = [(old.clone(), None), (new.clone(), Some(new.clone()))];
+            assert_eq!(*wanted.lock().unwrap(), right);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_of_one_made_anew_is_not_forgotten_with_the_old_one() {
+        let (old, new) = (function("u", "old"), function("v", "new"));
+        let told = [&list(&old)[..], &[Event::Apply(new.clone())]].concat();
+        let listed = [list(&old), list(&new)].concat();
+        for events in [told, listed] {
+            let heard = after(&events).await.heard().expect("a demand");
+            assert_eq!((heard.uid.as_str(), heard.instances.len()), ("v", 1));
+        }
+    }
+}
