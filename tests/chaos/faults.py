@@ -286,8 +286,10 @@ def gateways_scaled(world):
 @fault(seconds=8)
 def function_updated(world):
     """a function's environment changes: all its instances are replaced"""
-    patch = {"spec": {"environment": {"CHANGED": str(world.random.random())}}}
-    kubectl("patch", "function", world.function(), "--type=merge", f"--patch={json.dumps(patch)}")
+    name = world.function()
+    revision = int(get("function", name)["spec"]["environment"]["REVISION"]) + 1
+    patch = {"spec": {"environment": {"REVISION": str(revision)}}}
+    kubectl("patch", "function", name, "--type=merge", f"--patch={json.dumps(patch)}")
     yield
 
 

@@ -4,7 +4,8 @@
     make chaos                  with a cluster of two nodes that is up and the images loaded
 
 What comes when is drawn from the seed. Fails if a rule is broken: an invocation lost, run twice,
-beside another, refused but run, or failed for no fault's sake; too many instances; something left.
+beside another, in outdated code, refused but run, or failed for no fault's sake; too many instances;
+something left.
 """
 
 import argparse

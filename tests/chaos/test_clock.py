@@ -49,7 +49,8 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
     records = tmp_path / "records"
     records.mkdir()
     manifests = [
-        function("accounted", HANDLER, timeout=30, concurrency={"reserved": 4, "queue": 100}),
+        function("accounted", HANDLER, timeout=30, concurrency={"reserved": 4, "queue": 100},
+                 environment={"REVISION": "0"}),
         function("remaining", REMAINING, timeout=30, concurrency={"reserved": 1}),
     ]
     (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))

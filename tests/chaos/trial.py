@@ -79,7 +79,8 @@ class Trial:
 
     def function(self, name, spec):
         concurrency = {**spec["concurrency"], "queue": QUEUE}
-        return function(name, HANDLER, timeout=30, **{**spec, "concurrency": concurrency})
+        spec = {**spec, "concurrency": concurrency, "environment": {"REVISION": "0"}}
+        return function(name, HANDLER, timeout=30, **spec)
 
     def client(self, number, address):
         share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}

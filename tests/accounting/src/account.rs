@@ -1,8 +1,8 @@
 //! The checker: from records in any order to what was wrong.
 //!
 //! Pure. Owns the rules: every invocation is answered once, runs at most once, never beside another
-//! in its instance; a refusal is kept; what fails has a reason; no more instances than allowed, and
-//! nothing left behind.
+//! in its instance, never by code older than what answered before; a refusal is kept; what fails has a
+//! reason; no more instances than allowed, and nothing left behind.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,9 +18,17 @@ pub struct Account {
     gone: BTreeMap<String, Vec<At>>,
     counts: BTreeMap<String, Vec<Count>>,
     queues: BTreeMap<String, usize>,
-    /// For so long a function may have more instances than its limit: those that are on their way out.
-    grace: At,
+    patience: Patience,
     found: Vec<Violation>,
+}
+
+/// What a cluster takes some time for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// For so long a function may have more instances than its limit: those that are on their way out.
+    pub instances: At,
+    /// For so long after a revision has answered, calls may come to one before it.
+    pub revisions: At,
 }
 
 /// A function's instances, from then on.
@@ -35,7 +43,7 @@ struct Count {
 struct Call {
     sent: Option<(At, String)>,
     answers: Vec<(At, Outcome)>,
-    began: Vec<(At, String)>,
+    began: Vec<(At, String, Option<u64>)>,
     ended: Vec<(At, String)>,
 }
 
@@ -50,6 +58,7 @@ struct Fault {
 struct Run<'a> {
     id: &'a str,
     instance: &'a str,
+    revision: Option<u64>,
     began: At,
     ended: Option<At>,
     /// The answer that may tell of its failure.
@@ -108,6 +117,11 @@ pub enum Violation {
         running: usize,
         limit: usize,
     },
+    Outdated {
+        id: String,
+        revision: u64,
+        newest: u64,
+    },
     LeftBehind {
         what: String,
     },
@@ -129,10 +143,10 @@ pub struct Verdict {
 const THROTTLED: &str = "TooManyRequestsException";
 
 impl Account {
-    /// Where pods take some time to go.
-    pub fn with_grace(grace: At) -> Self {
+    /// Of a run on a cluster.
+    pub fn with(patience: Patience) -> Self {
         Account {
-            grace,
+            patience,
             ..Account::default()
         }
     }
@@ -141,7 +155,12 @@ impl Account {
         match record {
             Record::Sent { at, id, function } => self.call(id).sent = Some((at, function)),
             Record::Answered { at, id, outcome } => self.call(id).answers.push((at, outcome)),
-            Record::Began { at, id, instance } => self.call(id).began.push((at, instance)),
+            Record::Began {
+                at,
+                id,
+                instance,
+                revision,
+            } => self.call(id).began.push((at, instance, revision)),
             Record::Ended { at, id, instance } => self.call(id).ended.push((at, instance)),
             Record::Gone { at, instance } => self.gone.entry(instance).or_default().push(at),
             Record::Instances {
@@ -198,6 +217,7 @@ impl Account {
             all_runs.extend(runs);
         }
         self.crowds(&all_runs, &mut verdict.violations);
+        self.outdated(&all_runs, &mut verdict.violations);
         self.overlaps(all_runs, &mut verdict.violations);
         verdict.violations.sort();
         verdict
@@ -315,14 +335,13 @@ impl Account {
     fn too_many(&self, function: &str, place: usize, count: &Count) -> Option<Violation> {
         let later = &self.counts[function][place + 1..];
         let goes = later.iter().find(|later| later.live <= later.limit);
-        let passes = goes.is_some_and(|goes| goes.at - count.at <= self.grace);
-        (count.live > count.limit && (self.grace == 0 || !passes)).then(|| {
-            Violation::TooManyInstances {
-                function: function.to_owned(),
-                at: count.at,
-                live: count.live,
-                limit: count.limit,
-            }
+        let grace = self.patience.instances;
+        let passes = goes.is_some_and(|goes| goes.at - count.at <= grace);
+        (count.live > count.limit && (grace == 0 || !passes)).then(|| Violation::TooManyInstances {
+            function: function.to_owned(),
+            at: count.at,
+            live: count.live,
+            limit: count.limit,
         })
     }
 
@@ -349,6 +368,44 @@ impl Account {
                     at,
                     running,
                     limit,
+                });
+            }
+        }
+    }
+
+    /// Runs by a revision older than one that had answered another call before this one was sent.
+    fn outdated(&self, runs: &[Run<'_>], found: &mut Vec<Violation>) {
+        let mut answered: BTreeMap<&str, BTreeMap<At, u64>> = BTreeMap::new();
+        let of_known = runs.iter().filter_map(|run| {
+            let call = &self.calls[run.id];
+            let (sent, function) = call.sent.as_ref()?;
+            Some((run, run.revision?, *sent, function, &call.answers))
+        });
+        for (_, revision, _, function, answers) in of_known.clone() {
+            if let [(at, Outcome::Success { .. })] = answers[..] {
+                let newest = answered.entry(function).or_default().entry(at).or_default();
+                *newest = revision.max(*newest);
+            }
+        }
+        for revisions in answered.values_mut() {
+            let mut newest = 0;
+            for revision in revisions.values_mut() {
+                newest = newest.max(*revision);
+                *revision = newest;
+            }
+        }
+        for (run, revision, sent, function, _) in of_known {
+            let known = sent.saturating_sub(self.patience.revisions);
+            let before = answered.get(&**function);
+            let before = before.and_then(|answered| answered.range(..known).next_back());
+            if let Some((_, &newest)) = before
+                && revision < newest
+            {
+                let id = run.id.to_owned();
+                found.push(Violation::Outdated {
+                    id,
+                    revision,
+                    newest,
                 });
             }
         }
@@ -420,11 +477,12 @@ impl Steps {
 /// The times that a call was run, each beginning with the end that belongs to it.
 fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
     let mut ended: Vec<&(At, String)> = call.ended.iter().collect();
-    let began = call.began.iter().map(|(began, instance)| {
+    let began = call.began.iter().map(|(began, instance, revision)| {
         let place = ended.iter().position(|(_, inside)| inside == instance);
         Run {
             id,
             instance,
+            revision: *revision,
             began: *began,
             ended: place.map(|place| ended.remove(place).0),
             answered: call.answers.iter().map(|(at, _)| *at).min(),
@@ -449,12 +507,13 @@ impl Violation {
             Violation::Unexplained { .. } => "Unexplained",
             Violation::TooManyInstances { .. } => "TooManyInstances",
             Violation::TooManyAtOnce { .. } => "TooManyAtOnce",
+            Violation::Outdated { .. } => "Outdated",
             Violation::LeftBehind { .. } => "LeftBehind",
         }
     }
 
     /// All names.
-    pub const NAMES: [&str; 13] = [
+    pub const NAMES: [&str; 14] = [
         "Lost",
         "AnsweredTwice",
         "NeverSent",
@@ -467,6 +526,7 @@ impl Violation {
         "Unexplained",
         "TooManyInstances",
         "TooManyAtOnce",
+        "Outdated",
         "LeftBehind",
     ];
 }
@@ -518,6 +578,14 @@ impl fmt::Display for Violation {
             } => write!(
                 f,
                 "too many at once: {running} of {limit} of {function} were at work at {at}"
+            ),
+            Violation::Outdated {
+                id,
+                revision,
+                newest,
+            } => write!(
+                f,
+                "outdated: {id} ran in revision {revision} after {newest} had answered"
             ),
             Violation::LeftBehind { what } => write!(f, "left behind: {what}"),
         }

@@ -1,7 +1,7 @@
 //! The journal of handlers: a server that writes down each word before it acknowledges it.
 //!
-//! A handler sends `{"record": "began" | "ended", "id", "instance"}`, a line each, and goes on when a
-//! byte comes back. The moment is the journal's: its order is the order of what happened.
+//! A handler sends `{"record": "began" | "ended", "id", "instance"}`, a line each, `began` with the
+//! `revision` if there is one, and goes on when a byte comes back. The moment is the journal's: its order is the order of what happened.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ struct Word {
     record: String,
     id: String,
     instance: String,
+    revision: Option<u64>,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -54,10 +55,16 @@ async fn write_down(stream: TcpStream, journal: &Journal) -> Result<()> {
             record,
             id,
             instance,
+            revision,
         } = serde_json::from_str(&line).with_context(|| line.clone())?;
         let at = now();
         journal.write(&match record.as_str() {
-            "began" => Record::Began { at, id, instance },
+            "began" => Record::Began {
+                at,
+                id,
+                instance,
+                revision,
+            },
             "ended" => Record::Ended { at, id, instance },
             other => bail!("{other} is no word of a handler's"),
         })?;

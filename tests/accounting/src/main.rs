@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use pilotlight_accounting::account::Account;
+use pilotlight_accounting::account::{Account, Patience};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -33,6 +33,9 @@ enum Command {
         /// Seconds that a function may have more instances than its limit: those on their way out.
         #[arg(long, default_value_t = 20)]
         grace: u64,
+        /// Seconds in which a gateway may not have heard of a function's newest revision.
+        #[arg(long, default_value_t = 5)]
+        lag: u64,
     },
 }
 
@@ -44,7 +47,14 @@ fn main() -> Result<ExitCode> {
             folder,
             show,
             grace,
-        } => return check(&folder, show, grace),
+            lag,
+        } => {
+            let patience = Patience {
+                instances: grace * 1_000_000,
+                revisions: lag * 1_000_000,
+            };
+            return check(&folder, show, patience);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -56,8 +66,8 @@ fn block_on(task: impl Future<Output = Result<()>>) -> Result<()> {
     runtime.block_on(task)
 }
 
-fn check(folder: &std::path::Path, show: usize, grace: u64) -> Result<ExitCode> {
-    let mut account = Account::with_grace(grace * 1_000_000);
+fn check(folder: &std::path::Path, show: usize, patience: Patience) -> Result<ExitCode> {
+    let mut account = Account::with(patience);
     for record in file::read(folder)? {
         account.add(record);
     }

@@ -28,6 +28,9 @@ pub enum Record {
         at: At,
         id: String,
         instance: String,
+        /// Of the function, where a later one has a higher number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
     },
     /// It is about to answer.
     Ended {

@@ -2,7 +2,7 @@
 //!
 //! What is broken is as a bug would show itself: between the real pool and `world` in what the pool
 //! is told of its settings and in the actions it hands out, and in `instances` and `gateway` where a
-//! gateway or a supervisor could go wrong. Has a source of chance of its own, so that a world is the
+//! gateway, a supervisor or a maker of instances could go wrong. Has a source of chance of its own, so that a world is the
 //! sound one of its seed until something breaks.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,10 +49,12 @@ pub(crate) enum Broken {
     FailedInitTakenForSuccess,
     CrashTakenForSuccess,
     ShutdownForgotten,
+    // Who makes instances.
+    MadeOutdated,
 }
 
 impl Broken {
-    const ALL: [Broken; 25] = [
+    const ALL: [Broken; 26] = [
         Broken::Limit,
         Broken::Queue,
         Broken::KeepAlive,
@@ -78,6 +80,7 @@ impl Broken {
         Broken::FailedInitTakenForSuccess,
         Broken::CrashTakenForSuccess,
         Broken::ShutdownForgotten,
+        Broken::MadeOutdated,
     ];
 
     /// The rule that is broken, and those that are at times broken in consequence.
@@ -112,6 +115,7 @@ impl Broken {
             Broken::FailedInitTakenForSuccess => ("SucceededButNotExecuted", &[]),
             Broken::CrashTakenForSuccess => ("SuccessWithoutEnd", &[]),
             Broken::ShutdownForgotten => ("LeftBehind", &[]),
+            Broken::MadeOutdated => ("Outdated", &[]),
         }
     }
 }
@@ -371,4 +375,9 @@ fn a_success_of_what_never_ended_is_caught() {
 #[test]
 fn an_instance_that_never_ends_is_caught() {
     assert_caught(Broken::ShutdownForgotten);
+}
+
+#[test]
+fn an_instance_of_the_revision_before_is_caught() {
+    assert_caught(Broken::MadeOutdated);
 }

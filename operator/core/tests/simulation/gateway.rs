@@ -87,6 +87,9 @@ impl World {
         self.summary.started += 1;
         self.oracle.started(instance);
         self.links.insert(instance, instance);
+        let is_late = self.tampering.strikes(Broken::MadeOutdated);
+        let revision = self.revision.saturating_sub(u64::from(is_late));
+        self.made_of.insert(instance, revision);
         let delay = millis(self.rng.u64(0..2_000));
         match self.rng.u8(..) {
             0..10 => self.after(delay, Happening::StartFails(instance)),

@@ -102,9 +102,15 @@ impl World {
 
     /// At once, whatever runs there.
     fn run_beside(&mut self, id: InstanceId, invocation: u64) {
-        self.oracle.began(invocation, id);
+        self.begins(id, invocation);
         self.oracle.ended(invocation, id);
         self.tell(id, invocation, Answer::Success(invocation));
+    }
+
+    fn begins(&mut self, id: InstanceId, invocation: u64) {
+        // The other gateway hears of a new revision when it does.
+        let revision = (invocation < FOREIGN).then(|| self.made_of[&id]);
+        self.oracle.began(invocation, id, revision);
     }
 
     fn not_started(&mut self, id: InstanceId, invocation: u64) {
@@ -284,9 +290,9 @@ impl World {
 
     fn deliver(&mut self, id: InstanceId, request_id: &str) {
         let invocation = parse(request_id);
-        self.oracle.began(invocation, id);
+        self.begins(id, invocation);
         if self.tampering.strikes(Broken::DeliveredTwice) {
-            self.oracle.began(invocation, id);
+            self.begins(id, invocation);
         }
         let Some(instance) = self.instances.get_mut(&id) else {
             return;

@@ -168,11 +168,13 @@ impl Oracle {
         });
     }
 
-    pub(crate) fn began(&mut self, invocation: u64, instance: InstanceId) {
+    /// `revision`: of the instance; `None` where who leased it may not know of a newer one.
+    pub(crate) fn began(&mut self, invocation: u64, instance: InstanceId, revision: Option<u64>) {
         self.account.add(Record::Began {
             at: self.at(),
             id: invocation.to_string(),
             instance: instance.0.to_string(),
+            revision,
         });
     }
 

@@ -81,8 +81,10 @@ pub(crate) struct World {
     quiet: bool,
     deleted: bool,
     away: bool,
-    /// Instances of a revision before the present one.
-    outdated: BTreeSet<InstanceId>,
+    /// Of the function.
+    pub(crate) revision: u64,
+    /// What each instance was made of.
+    pub(crate) made_of: BTreeMap<InstanceId, u64>,
     pub(crate) tampering: Tampering,
     pub(crate) oracle: Oracle,
     pub(crate) summary: Summary,
@@ -146,7 +148,8 @@ impl World {
             quiet: false,
             deleted: false,
             away: false,
-            outdated: BTreeSet::new(),
+            revision: 0,
+            made_of: BTreeMap::new(),
             tampering,
             oracle: Oracle::new(now, settings, trace),
             summary: Summary::default(),
@@ -382,7 +385,7 @@ impl World {
                 .instances
                 .get(&id)
                 .is_some_and(SimInstance::is_draining);
-            if is_draining || self.outdated.contains(&id) {
+            if is_draining || self.is_outdated(id) {
                 continue;
             }
             let mut names = self.names_of(id).into_iter();
@@ -420,18 +423,22 @@ impl World {
 
     /// The controller ends what was handed over and is not adopted.
     fn end_outdated(&mut self) {
-        for id in self.outdated.clone() {
-            if self.names_of(id).is_empty() {
+        let made: Vec<_> = self.made_of.keys().copied().collect();
+        for id in made {
+            if self.is_outdated(id) && self.names_of(id).is_empty() {
                 self.booting.remove(&id);
                 self.machine_hears(id, instance::Event::Drain);
             }
         }
     }
 
+    fn is_outdated(&self, id: InstanceId) -> bool {
+        self.made_of[&id] < self.revision
+    }
+
     fn replace(&mut self) {
         self.summary.replaced += 1;
-        self.outdated.extend(self.instances.keys());
-        self.outdated.extend(&self.booting);
+        self.revision += 1;
         self.settings = self.other_settings();
         self.excuse_all();
         self.oracle.replaced(self.settings);

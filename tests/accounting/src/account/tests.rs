@@ -304,7 +304,10 @@ fn instances_on_their_way_out_have_some_time() {
         line.replace("AT", at).replace("LIVE", live)
     };
     let with_grace = |lines: &[String]| {
-        let mut account = Account::with_grace(10);
+        let mut account = Account::with(Patience {
+            instances: 10,
+            revisions: 0,
+        });
         for line in lines {
             account.add(serde_json::from_str(line).expect(line));
         }
@@ -317,6 +320,41 @@ fn instances_on_their_way_out_have_some_time() {
         2,
         "for ever"
     );
+}
+
+#[test]
+fn once_a_revision_has_answered_no_call_comes_to_one_before_it() {
+    let of = |line: &str, revision: &str| {
+        line.replace(
+            "}",
+            &r#","revision":REVISION}"#.replace("REVISION", revision),
+        )
+    };
+    // `a` was answered at 40.
+    let (begun, old) = (of(WELL[1], "2"), of(BEGAN_B, "1"));
+    let patient = |sent: &str, began: &str, revisions: At| {
+        let sent = SENT_B.replace("11", sent);
+        let mut account = Account::with(Patience {
+            instances: 0,
+            revisions,
+        });
+        let call = [WELL[0], &begun, WELL[2], WELL[3]];
+        for line in call.iter().chain(&[&sent[..], began, ENDED_B, SUCCESS_B]) {
+            account.add(serde_json::from_str(line).expect(line));
+        }
+        account.verdict().violations
+    };
+    let outdated = [Violation::Outdated {
+        id: b(),
+        revision: 1,
+        newest: 2,
+    }];
+    assert_eq!(patient("41", &old, 0), outdated);
+    assert_eq!(patient("40", &old, 0), [], "it was on its way");
+    assert_eq!(patient("41", &of(BEGAN_B, "2"), 0), []);
+    assert_eq!(patient("41", BEGAN_B, 0), [], "nobody says of which it is");
+    assert_eq!(patient("45", &old, 5), [], "not heard of yet");
+    assert_eq!(patient("46", &old, 5), outdated);
 }
 
 #[test]
