@@ -2,8 +2,8 @@
 //!
 //! What is broken is as a bug would show itself: between the real pool and `world` in what the pool
 //! is told of its settings and in the actions it hands out, and in `instances` and `gateway` where a
-//! gateway, a supervisor or a maker of instances could go wrong. Has a source of chance of its own, so that a world is the
-//! sound one of its seed until something breaks.
+//! gateway, a supervisor or a maker of instances could go wrong. Has a source of chance of its own, so
+//! that a world is the sound one of its seed until something breaks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
