@@ -10,7 +10,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from trial import ACCOUNTING, HANDLER, Ending, verdict
+from trial import ACCOUNTING, Ending, accounted, verdict
 from local_server import BINARY, LocalServer, until
 from release import function
 
@@ -49,8 +49,7 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
     records = tmp_path / "records"
     records.mkdir()
     manifests = [
-        function("accounted", HANDLER, timeout=30, concurrency={"reserved": 4, "queue": 100},
-                 environment={"REVISION": "0"}),
+        accounted("accounted", concurrency={"reserved": 4, "queue": 100}),
         function("remaining", REMAINING, timeout=30, concurrency={"reserved": 1}),
     ]
     (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))

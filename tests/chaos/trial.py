@@ -39,6 +39,11 @@ ANSWERING_LIMIT = 60  # seconds for each function to answer when all is up again
 SETTLED = 5  # seconds after that in which an answer may still be the fault's
 
 
+def accounted(name, **spec):
+    """A Function whose handler tells the journal."""
+    return function(name, HANDLER, timeout=30, environment={"REVISION": "0"}, **spec)
+
+
 class Trial:
     """The load runs inside `with`."""
 
@@ -79,8 +84,7 @@ class Trial:
 
     def function(self, name, spec):
         concurrency = {**spec["concurrency"], "queue": QUEUE}
-        spec = {**spec, "concurrency": concurrency, "environment": {"REVISION": "0"}}
-        return function(name, HANDLER, timeout=30, **spec)
+        return accounted(name, **{**spec, "concurrency": concurrency})
 
     def client(self, number, address):
         share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}

@@ -90,7 +90,7 @@ pub(crate) enum Message {
         all: Vec<Deployment>,
         done: oneshot::Sender<()>,
     },
-    /// Some functions are new or other than before, some are no more.
+    /// Some functions are no more; then some are new or other than before.
     Change {
         set: Vec<Deployment>,
         removed: Vec<FunctionName>,
@@ -371,6 +371,8 @@ impl Driver {
     fn change(&mut self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
         let now = Instant::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
+        let gone = removed.iter().filter_map(|name| catalog.remove(name));
+        let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
         for deployment in set {
             let name = deployment.name.clone();
             let entry = match catalog.remove(&name) {
@@ -380,8 +382,6 @@ impl Driver {
             };
             catalog.insert(name, entry);
         }
-        let gone = removed.iter().filter_map(|name| catalog.remove(name));
-        let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
         self.catalog.send_replace(Arc::new(catalog));
         for key in gone {
             self.with(key, |function| {

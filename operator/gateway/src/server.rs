@@ -157,7 +157,7 @@ impl Gateway {
         self.tell(|done| Message::Deploy { all, done }).await;
     }
 
-    /// The same for a few of them; `removed` are no more.
+    /// The same for a few of them; `removed` are no more, and one of `set` by such a name is new.
     pub(crate) async fn change(&self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
         self.tell(|done| Message::Change { set, removed, done })
             .await;

@@ -47,6 +47,16 @@ struct Call {
     ended: Vec<(At, String)>,
 }
 
+impl Call {
+    /// When it was answered, if its handler did that, and once.
+    fn succeeded(&self) -> Option<At> {
+        match self.answers[..] {
+            [(at, Outcome::Success { .. })] => Some(at),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Fault {
     began: Vec<(At, Vec<String>)>,
@@ -351,8 +361,8 @@ impl Account {
         let mut at_work: BTreeMap<&str, Steps> = BTreeMap::new();
         for run in runs {
             let call = &self.calls[run.id];
-            let is_success = matches!(call.answers[..], [(_, Outcome::Success { .. })]);
-            if let (Some((_, function)), Some(ended), true) = (&call.sent, run.ended, is_success) {
+            let success = call.succeeded();
+            if let (Some((_, function)), Some(ended), Some(_)) = (&call.sent, run.ended, success) {
                 let steps = at_work.entry(function).or_default();
                 steps.add(run.began, Some(ended));
             }
@@ -376,13 +386,12 @@ impl Account {
     /// Runs by a revision older than one that had answered another call before this one was sent.
     fn outdated(&self, runs: &[Run<'_>], found: &mut Vec<Violation>) {
         let mut answered: BTreeMap<&str, BTreeMap<At, u64>> = BTreeMap::new();
-        let of_known = runs.iter().filter_map(|run| {
+        for run in runs {
             let call = &self.calls[run.id];
-            let (sent, function) = call.sent.as_ref()?;
-            Some((run, run.revision?, *sent, function, &call.answers))
-        });
-        for (_, revision, _, function, answers) in of_known.clone() {
-            if let [(at, Outcome::Success { .. })] = answers[..] {
+            let success = call.succeeded();
+            if let (Some((_, function)), Some(revision), Some(at)) =
+                (&call.sent, run.revision, success)
+            {
                 let newest = answered.entry(function).or_default().entry(at).or_default();
                 *newest = revision.max(*newest);
             }
@@ -394,11 +403,12 @@ impl Account {
                 *revision = newest;
             }
         }
-        for (run, revision, sent, function, _) in of_known {
-            let known = sent.saturating_sub(self.patience.revisions);
-            let before = answered.get(&**function);
-            let before = before.and_then(|answered| answered.range(..known).next_back());
-            if let Some((_, &newest)) = before
+        for run in runs {
+            if let (Some((sent, function)), Some(revision)) =
+                (&self.calls[run.id].sent, run.revision)
+                && let Some(answered) = answered.get(&**function)
+                && let known = sent.saturating_sub(self.patience.revisions)
+                && let Some((_, &newest)) = answered.range(..known).next_back()
                 && revision < newest
             {
                 let id = run.id.to_owned();

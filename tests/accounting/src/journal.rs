@@ -1,7 +1,8 @@
 //! The journal of handlers: a server that writes down each word before it acknowledges it.
 //!
 //! A handler sends `{"record": "began" | "ended", "id", "instance"}`, a line each, `began` with the
-//! `revision` if there is one, and goes on when a byte comes back. The moment is the journal's: its order is the order of what happened.
+//! `revision` if there is one, and goes on when a byte comes back. The moment is the journal's: its
+//! order is the order of what happened.
 
 use std::path::PathBuf;
 use std::sync::Arc;

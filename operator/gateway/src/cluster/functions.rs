@@ -87,7 +87,7 @@ impl Functions {
                 }
                 Ok(Event::Delete(function)) => {
                     if let Some(name) = name_of(&function) {
-                        self.remove(vec![name]).await;
+                        self.remove(name).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Functions is interrupted"),
@@ -98,40 +98,40 @@ impl Functions {
     async fn deploy(&mut self, all: BTreeMap<FunctionName, Deployment>) {
         let is_there = |one: &Deployment| all.get(&one.name).map(uid) == Some(uid(one));
         let gone = self.known.values().filter(|one| !is_there(one));
-        let gone: Vec<_> = gone.map(|one| one.name.clone()).collect();
-        self.remove(gone).await;
+        let gone = gone.map(|one| one.name.clone()).collect();
+        let set = all.values().cloned().collect();
         self.known = all;
-        for name in &self.owned {
-            self.claim(name);
-        }
-        let all = self.known.values().cloned().collect();
-        self.gateway.change(all, Vec::new()).await;
+        self.change(set, gone).await;
         self.settle_all().await;
-        self.keep_codes();
     }
 
     async fn set(&mut self, one: Deployment) {
         let name = one.name.clone();
-        let before = self.known.get(&name);
-        if before.is_some_and(|before| uid(before) != uid(&one)) {
-            // Made anew under the same name: nothing of the old one is this one's.
-            self.remove(vec![name.clone()]).await;
-        }
-        self.known.insert(name.clone(), one.clone());
-        if self.owned.contains(&name) {
-            self.claim(&name);
-        }
-        self.gateway.change(vec![one], Vec::new()).await;
+        let before = self.known.insert(name.clone(), one.clone());
+        // Made anew under the same name: nothing of the old one is this one's.
+        let is_another = before.is_some_and(|before| uid(&before) != uid(&one));
+        let gone = is_another.then(|| name.clone()).into_iter().collect();
+        self.change(vec![one], gone).await;
         self.settle_ownership(&[name]).await;
-        self.keep_codes();
     }
 
-    async fn remove(&mut self, names: Vec<FunctionName>) {
-        self.gateway.change(Vec::new(), names.clone()).await;
-        for name in &names {
-            self.known.remove(name);
-            self.ledger.forget(name);
+    async fn remove(&mut self, name: FunctionName) {
+        self.known.remove(&name);
+        self.change(Vec::new(), vec![name]).await;
+    }
+
+    /// Tells what has become known: `gone` are no more, and one of `set` by such a name is another.
+    async fn change(&mut self, set: Vec<Deployment>, gone: Vec<FunctionName>) {
+        for name in &gone {
             self.owned.remove(name);
+        }
+        // First, so that what the driver wants of a new revision is not made of the one before.
+        for one in set.iter().filter(|one| self.owned.contains(&one.name)) {
+            self.claim(&one.name);
+        }
+        self.gateway.change(set, gone.clone()).await;
+        for name in &gone {
+            self.ledger.forget(name);
         }
         self.keep_codes();
     }

@@ -25,7 +25,11 @@ const BURST: &str = r#"{"record":"fault","at":5,"fault":"burst",
     "allows":["TooManyRequestsException","ServiceException"]}"#;
 
 fn of(lines: &[&str]) -> Verdict {
-    let mut account = Account::default();
+    with(Patience::default(), lines)
+}
+
+fn with(patience: Patience, lines: &[&str]) -> Verdict {
+    let mut account = Account::with(patience);
     for line in lines {
         account.add(serde_json::from_str(line).expect(line));
     }
@@ -303,20 +307,17 @@ fn instances_on_their_way_out_have_some_time() {
         let line = r#"{"record":"instances","at":AT,"function":"f","live":LIVE,"limit":2}"#;
         line.replace("AT", at).replace("LIVE", live)
     };
-    let with_grace = |lines: &[String]| {
-        let mut account = Account::with(Patience {
+    let with_grace = |lines: [&str; 2]| {
+        let patience = Patience {
             instances: 10,
             revisions: 0,
-        });
-        for line in lines {
-            account.add(serde_json::from_str(line).expect(line));
-        }
-        account.verdict().violations.len()
+        };
+        with(patience, &lines).violations.len()
     };
-    assert_eq!(with_grace(&[count("5", "3"), count("15", "2")]), 0);
-    assert_eq!(with_grace(&[count("5", "3"), count("16", "2")]), 1);
+    assert_eq!(with_grace([&count("5", "3"), &count("15", "2")]), 0);
+    assert_eq!(with_grace([&count("5", "3"), &count("16", "2")]), 1);
     assert_eq!(
-        with_grace(&[count("5", "3"), count("9", "4")]),
+        with_grace([&count("5", "3"), &count("9", "4")]),
         2,
         "for ever"
     );
@@ -324,37 +325,35 @@ fn instances_on_their_way_out_have_some_time() {
 
 #[test]
 fn once_a_revision_has_answered_no_call_comes_to_one_before_it() {
-    let of = |line: &str, revision: &str| {
+    let in_revision = |line: &str, revision: &str| {
         line.replace(
             "}",
             &r#","revision":REVISION}"#.replace("REVISION", revision),
         )
     };
     // `a` was answered at 40.
-    let (begun, old) = (of(WELL[1], "2"), of(BEGAN_B, "1"));
-    let patient = |sent: &str, began: &str, revisions: At| {
+    let (begun, old) = (in_revision(WELL[1], "2"), in_revision(BEGAN_B, "1"));
+    let found = |sent: &str, began: &str, revisions: At| {
         let sent = SENT_B.replace("11", sent);
-        let mut account = Account::with(Patience {
+        let patience = Patience {
             instances: 0,
             revisions,
-        });
-        let call = [WELL[0], &begun, WELL[2], WELL[3]];
-        for line in call.iter().chain(&[&sent[..], began, ENDED_B, SUCCESS_B]) {
-            account.add(serde_json::from_str(line).expect(line));
-        }
-        account.verdict().violations
+        };
+        let first = [WELL[0], &begun, WELL[2], WELL[3]];
+        let second = [&sent, began, ENDED_B, SUCCESS_B];
+        with(patience, &[first, second].concat()).violations
     };
     let outdated = [Violation::Outdated {
         id: b(),
         revision: 1,
         newest: 2,
     }];
-    assert_eq!(patient("41", &old, 0), outdated);
-    assert_eq!(patient("40", &old, 0), [], "it was on its way");
-    assert_eq!(patient("41", &of(BEGAN_B, "2"), 0), []);
-    assert_eq!(patient("41", BEGAN_B, 0), [], "nobody says of which it is");
-    assert_eq!(patient("45", &old, 5), [], "not heard of yet");
-    assert_eq!(patient("46", &old, 5), outdated);
+    assert_eq!(found("41", &old, 0), outdated);
+    assert_eq!(found("40", &old, 0), [], "it was on its way");
+    assert_eq!(found("41", &in_revision(BEGAN_B, "2"), 0), []);
+    assert_eq!(found("41", BEGAN_B, 0), [], "nobody says of which it is");
+    assert_eq!(found("45", &old, 5), [], "not heard of yet");
+    assert_eq!(found("46", &old, 5), outdated);
 }
 
 #[test]
