@@ -75,7 +75,9 @@ def images() -> dict[str, dict]:
             for name, values in runtime["runtime"].items():
                 own = {**contents, "kind": "instance", "runtime": file.parent.name}
                 own["environment"] = variables(runtime)
-                found[name] = filled(own, {**values, "code": "/var/task", "opt": "/opt", "runtime": "/var/runtime"})
+                found[name] = filled(
+                    own, {**values, "code": "/var/task", "opt": "/opt", "runtime": "/var/runtime"}
+                )
     return found
 
 

@@ -257,7 +257,9 @@ def check_libraries(root: Path) -> None:
         inside = [f"/{file.relative_to(root)}" for file in (loader, path)]
         command = ["chroot", str(root), inside[0], "--library-path", java, "--list", inside[1]]
         listed = subprocess.run(command, capture_output=True, text=True)
-        missing += [f"{inside[1]}: {line.strip()}" for line in listed.stdout.splitlines() if "not found" in line]
+        missing += [
+            f"{inside[1]}: {line.strip()}" for line in listed.stdout.splitlines() if "not found" in line
+        ]
         missing += [listed.stderr.strip()] if "cannot open shared object" in listed.stderr else []
     if missing:
         raise Failed("libraries are missing from the image:\n" + "\n".join(missing))

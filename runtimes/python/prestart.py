@@ -59,12 +59,13 @@ def become(variables, names, looked_in):
 
 def load():
     """What `python -m awslambdaric` imports before the handler's module."""
+    import importlib  # noqa: E401, F401
     import runpy  # noqa: F401
+
     import awslambdaric
     import awslambdaric.lambda_config as config
-    import awslambdaric.lambda_runtime_client
-    import importlib, json, logging, time, traceback  # noqa: E401, F401
     import awslambdaric.lambda_context
+    import awslambdaric.lambda_runtime_client
     import awslambdaric.lambda_runtime_log_utils
     import awslambdaric.lambda_runtime_marshaller  # noqa: F401
 
@@ -88,7 +89,7 @@ def replace_input():
     os.dup2(null, 0)
     os.close(null)
     old = sys.stdin
-    stream = io.open(0, "rb", closefd=False)
+    stream = open(0, "rb", closefd=False)
     stream.raw.name = "<stdin>"
     sys.stdin = io.TextIOWrapper(stream, encoding=old.encoding, errors=old.errors, newline="\n")
     sys.stdin.mode = "r"

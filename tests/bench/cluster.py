@@ -75,8 +75,11 @@ def by_role(name):
     for pod in parts("gateway"):
         ip = pod["status"]["podIP"]
         text = urllib.request.urlopen(f"http://{ip}:8080/metrics", timeout=5).read().decode()
-        samples = [line for line in text.splitlines()
-                   if line.startswith("pilotlight_instances{") and f'function="{name}"' in line]
+        samples = [
+            line
+            for line in text.splitlines()
+            if line.startswith("pilotlight_instances{") and f'function="{name}"' in line
+        ]
         has_instances = sum(float(line.rsplit(" ", 1)[1]) for line in samples) > 0
         (owners if has_instances else others).append(ip)
     assert len(owners) == 1, f"{name} has {len(owners)} owners"
@@ -120,7 +123,9 @@ def proxy():
 
 def create(port, path, body):
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), method="POST",
+        f"http://127.0.0.1:{port}{path}",
+        json.dumps(body).encode(),
+        method="POST",
         headers={"Content-Type": "application/json"},
     )
     urllib.request.urlopen(request, timeout=30).read()
@@ -143,6 +148,7 @@ def measure_cold(samples):
     await_known(names)
     bare, first = [], []
     try:
+
         def start_plain(number):
             begin = time.perf_counter()
             create(port, f"/api/v1/namespaces/{FUNCTIONS}/pods", plain(model, f"bench-plain-{number}"))
@@ -165,8 +171,13 @@ def measure_cold(samples):
             ended.terminate()
             ended.wait()
         kubectl("delete", "function", *names, "bench-model")
-        kubectl("delete", "pod", "--ignore-not-found", "--grace-period=1",
-                *[f"bench-plain-{number}" for number in range(samples)])
+        kubectl(
+            "delete",
+            "pod",
+            "--ignore-not-found",
+            "--grace-period=1",
+            *[f"bench-plain-{number}" for number in range(samples)],
+        )
     return bare, first
 
 
@@ -178,12 +189,16 @@ def measure_warm(calls, rounds):
     try:
         [pod] = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
         arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
-        lease = Client(pod["status"]["podIP"], LEASE_PORT, "/lease", {
-            "pilotlight-request-id": lambda: str(uuid.uuid4()),
-            "lambda-runtime-invoked-function-arn": lambda: arn,
-        })
-        ways = {"lease": lease,
-                **{role: gateway(name, ip, 8080) for role, ip in by_role(name).items()}}
+        lease = Client(
+            pod["status"]["podIP"],
+            LEASE_PORT,
+            "/lease",
+            {
+                "pilotlight-request-id": lambda: str(uuid.uuid4()),
+                "lambda-runtime-invoked-function-arn": lambda: arn,
+            },
+        )
+        ways = {"lease": lease, **{role: gateway(name, ip, 8080) for role, ip in by_role(name).items()}}
         took = {way: [] for way in ways}
         for number in range(rounds + 1):
             for way, client in ways.items():
@@ -212,12 +227,18 @@ def use_of(folder):
 def measure_idle(functions, seconds):
     names = [f"bench-idle-{number}" for number in range(functions)]
     for begin in range(0, functions, 250):
-        apply(*map(function, names[begin:begin + 250]))
+        apply(*map(function, names[begin : begin + 250]))
     await_known(names[-1:], 120)
-    until(lambda: len([one for one in get("functions")["items"] if one.get("status")]) >= functions,
-          180, lambda: "not every Function has a status")
-    processes = {f"{component} {number}": process_of(pod) for component in ("controller", "gateway")
-                 for number, pod in enumerate(parts(component), 1)}
+    until(
+        lambda: len([one for one in get("functions")["items"] if one.get("status")]) >= functions,
+        180,
+        lambda: "not every Function has a status",
+    )
+    processes = {
+        f"{component} {number}": process_of(pod)
+        for component in ("controller", "gateway")
+        for number, pod in enumerate(parts(component), 1)
+    }
     try:
         time.sleep(10)  # of idleness before, so that the last status is written
         before = {name: use_of(folder) for name, folder in processes.items()}
@@ -226,14 +247,22 @@ def measure_idle(functions, seconds):
         return {name: (after[name][0], round(after[name][1] - before[name][1], 3)) for name in processes}
     finally:
         for begin in range(0, functions, 250):
-            kubectl("delete", "function", "--wait=false", *names[begin:begin + 250])
+            kubectl("delete", "function", "--wait=false", *names[begin : begin + 250])
 
 
 def machine():
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())
-    return (f"Machine: {os.cpu_count()} cores ({model}), Linux {platform.release()}, Kubernetes {release.kubernetes()};"
-            f" load average {os.getloadavg()[0]:.1f} at the end.")
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return (
+        f"Machine: {os.cpu_count()} cores ({model}), Linux {platform.release()}, Kubernetes {release.kubernetes()};"
+        f" load average {os.getloadavg()[0]:.1f} at the end."
+    )
 
 
 def percentile(values, share):
@@ -255,61 +284,120 @@ def report(cold, warm, idle, options):
         pairs = zip(rounds[role], rounds["lease"])
         return [how(percentile(one, share), percentile(other, share)) for one, other in pairs]
 
-    added = {(role, share): compared(role, share, lambda one, other: one - other)
-             for role in roles for share in shares}
-    ratios = {(role, share): compared(role, share, lambda one, other: one / other)
-              for role in roles for share in shares}
+    added = {
+        (role, share): compared(role, share, lambda one, other: one - other)
+        for role in roles
+        for share in shares
+    }
+    ratios = {
+        (role, share): compared(role, share, lambda one, other: one / other)
+        for role in roles
+        for share in shares
+    }
     over = {role: statistics.median(added[role, 0.5]) for role in roles}
     yes = {True: "yes", False: "**no**"}
     goals = [
         ("first answer of a new Function, of a plain pod's Ready", "≤ 110 %", f"{ratio:.0%}", ratio <= 1.1),
-        *((f"added to a warm call, p50, by the {role}", "≤ 0.5 ms", f"{over[role]:.2f} ms",
-           over[role] <= 0.5) for role in roles),
-        *((f"resident memory of the {name}, {options.functions} idle Functions", "≤ 60 MB",
-           f"{resident / 1e6:.0f} MB", resident <= 60e6) for name, (resident, _) in idle.items()),
-        *((f"processor of the {name}, {options.functions} idle Functions", "≤ 0.1 %",
-           f"{used / options.seconds:.2%}", used <= options.seconds * 0.001) for name, (_, used) in idle.items()),
+        *(
+            (
+                f"added to a warm call, p50, by the {role}",
+                "≤ 0.5 ms",
+                f"{over[role]:.2f} ms",
+                over[role] <= 0.5,
+            )
+            for role in roles
+        ),
+        *(
+            (
+                f"resident memory of the {name}, {options.functions} idle Functions",
+                "≤ 60 MB",
+                f"{resident / 1e6:.0f} MB",
+                resident <= 60e6,
+            )
+            for name, (resident, _) in idle.items()
+        ),
+        *(
+            (
+                f"processor of the {name}, {options.functions} idle Functions",
+                "≤ 0.1 %",
+                f"{used / options.seconds:.2%}",
+                used <= options.seconds * 0.001,
+            )
+            for name, (_, used) in idle.items()
+        ),
     ]
     lines = [
         "<!-- Generated by `make bench-cluster` (tests/bench/cluster.py); changes made here are lost. -->",
-        "", "# Benchmarks in a cluster", "",
+        "",
+        "# Benchmarks in a cluster",
+        "",
         "What Pilotlight adds to a pod. All figures are of one run on one machine, whose cores the",
-        "client, two nodes and the control plane share; repeat it with `make bench-cluster`.", "",
-        machine(), "",
-        "## Goals", "", "| figure | goal | measured | reached |", "|---|--:|--:|--:|",
+        "client, two nodes and the control plane share; repeat it with `make bench-cluster`.",
+        "",
+        machine(),
+        "",
+        "## Goals",
+        "",
+        "| figure | goal | measured | reached |",
+        "|---|--:|--:|--:|",
         *(f"| {name} | {goal} | {measured} | {yes[reached]} |" for name, goal, measured, reached in goals),
-        "", "## Cold: a Function that nobody has called", "",
-        "| ms | median (min–max) | of plain | n |", "|---|--:|--:|--:|",
+        "",
+        "## Cold: a Function that nobody has called",
+        "",
+        "| ms | median (min–max) | of plain | n |",
+        "|---|--:|--:|--:|",
         f"| plain pod: create → Ready | {spread(bare)} | 100 % | {len(bare)} |",
         f"| Function: call → answer | {spread(first)} | {ratio:.0%} | {len(first)} |",
-        "", "In random order, each begun at a random moment of the second at which a kubelet looks at its",
+        "",
+        "In random order, each begun at a random moment of the second at which a kubelet looks at its",
         "containers. The plain pod is a copy of an instance's: same image, code, resources. The call's",
         "time has all of it: the gateway's queue, the controller, the pod, Python's start, the event.",
-        "", "## Warm: one connection, 96-byte events", "",
-        "| ms | p50 | p90 | p99 | calls |", "|---|--:|--:|--:|--:|",
+        "",
+        "## Warm: one connection, 96-byte events",
+        "",
+        "| ms | p50 | p90 | p99 | calls |",
+        "|---|--:|--:|--:|--:|",
     ]
-    titles = {"lease": "leased at the pod itself", "owner": "through the gateway that owns the function",
-              "forwarder": "through another gateway, which forwards"}
+    titles = {
+        "lease": "leased at the pod itself",
+        "owner": "through the gateway that owns the function",
+        "forwarder": "through another gateway, which forwards",
+    }
     for way, title in titles.items():
         if way in rounds:
             values = [value for row in rounds[way] for value in row]
             figures = " | ".join(f"{percentile(values, share):.2f}" for share in (0.5, 0.9, 0.99))
             lines.append(f"| {title} | {figures} | {len(values)} |")
     lines += [
-        "", "| added by | | ms | ratio |", "|---|---|--:|--:|",
-        *(f"| {role} | p{int(share * 100)} | {spread(added[role, share], '{:.2f}')} "
-          f"| {spread(ratios[role, share], '{:.2f}')} |" for role in roles for share in shares),
-        "", f"By turns in {options.rounds} rounds; differences and ratios are taken within a round.",
-        "", f"## Idle: {options.functions} Functions without instances", "",
-        f"| process | resident, MB | CPU in {options.seconds} s, ms |", "|---|--:|--:|",
-        *(f"| {name} | {resident / 1e6:.1f} | {used * 1000:.0f} |" for name, (resident, used) in idle.items()),
+        "",
+        "| added by | | ms | ratio |",
+        "|---|---|--:|--:|",
+        *(
+            f"| {role} | p{int(share * 100)} | {spread(added[role, share], '{:.2f}')} "
+            f"| {spread(ratios[role, share], '{:.2f}')} |"
+            for role in roles
+            for share in shares
+        ),
+        "",
+        f"By turns in {options.rounds} rounds; differences and ratios are taken within a round.",
+        "",
+        f"## Idle: {options.functions} Functions without instances",
+        "",
+        f"| process | resident, MB | CPU in {options.seconds} s, ms |",
+        "|---|--:|--:|",
+        *(
+            f"| {name} | {resident / 1e6:.1f} | {used * 1000:.0f} |"
+            for name, (resident, used) in idle.items()
+        ),
         "",
     ]
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=20, help="cold starts of each kind")
     parser.add_argument("--calls", type=int, default=500, help="warm calls a round")
     parser.add_argument("--rounds", type=int, default=8, help="rounds of warm calls")

@@ -24,15 +24,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pygal
-
+import release
 from cluster import (
-    SOURCE, by_role, function, gateway, machine, measure_cold, percentile, process_of,
-    spread, use_of,
+    SOURCE,
+    by_role,
+    function,
+    gateway,
+    machine,
+    measure_cold,
+    percentile,
+    process_of,
+    spread,
+    use_of,
 )
 from processes import SUPERVISOR
 from release import HOST, LEASE_PORT, apply, await_known, get, is_ready, kubectl, until, waiting, warm_pool
 from web import Web
-import release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCH = REPOSITORY / "target/release/pilotlight-bench"
@@ -67,9 +74,11 @@ def ready(name):
 
 def await_rest(name, size):
     """The pool is full, and nothing else comes or goes."""
+
     def rests():
         pods = get("pods")["items"]
         return len(pods) == size == len(ready(name))
+
     until(rests, 120, lambda: kubectl("get", "pods,warmpools"))
 
 
@@ -107,8 +116,21 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
     apply(warm_pool(name, runtime=runtime, size=size))
     names = [f"{name}-{number}" for number in range(samples)]
     for begin in range(0, samples, 100):
-        apply(*({**function(one), "spec": {**function(one)["spec"], "runtime": runtime,
-                 "code": code, "keepAlive": 0, **spec}} for one in names[begin:begin + 100]))
+        apply(
+            *(
+                {
+                    **function(one),
+                    "spec": {
+                        **function(one)["spec"],
+                        "runtime": runtime,
+                        "code": code,
+                        "keepAlive": 0,
+                        **spec,
+                    },
+                }
+                for one in names[begin : begin + 100]
+            )
+        )
     await_known(names, 60)
     took, timings = [], []
     try:
@@ -123,7 +145,7 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
         return took, timings
     finally:
         for begin in range(0, samples, 100):
-            kubectl("delete", "function", *names[begin:begin + 100])
+            kubectl("delete", "function", *names[begin : begin + 100])
         kubectl("delete", "warmpool", name)
         until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
 
@@ -181,12 +203,24 @@ def measure_by_hand(samples, size):
 
 def measure_burst(calls, size):
     """So many calls at once of a Function without instances: each one's time, and pods made."""
-    name, source = "bench-burst", (
-        "import os, time\ndef lambda_handler(event, context):\n"
-        "    time.sleep(1)\n    return os.uname().nodename\n")
+    name, source = (
+        "bench-burst",
+        (
+            "import os, time\ndef lambda_handler(event, context):\n"
+            "    time.sleep(1)\n    return os.uname().nodename\n"
+        ),
+    )
     apply(warm_pool(name, size=size))
-    apply({**function(name), "spec": {**function(name)["spec"], "timeout": 60,
-           "code": {"inline": {"lambda_function.py": source}}}})
+    apply(
+        {
+            **function(name),
+            "spec": {
+                **function(name)["spec"],
+                "timeout": 60,
+                "code": {"inline": {"lambda_function.py": source}},
+            },
+        }
+    )
     await_known([name])
     try:
         await_rest(name, size)
@@ -220,14 +254,20 @@ def measure_burst(calls, size):
 
 
 def open_loop(address, path, rate, seconds, *more):
-    told = subprocess.run([BENCH, "open-loop", address, path, f"--rate={rate}", f"--seconds={seconds}",
-                           *more], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [BENCH, "open-loop", address, path, f"--rate={rate}", f"--seconds={seconds}", *more],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(told.stdout)
 
 
 def busy_seconds():
     """What all processors of the machine have worked so far."""
-    user, nice, system, _idle, _waits, *more = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    user, nice, system, _idle, _waits, *more = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    )
     return (user + nice + system + sum(more[:2])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -247,8 +287,16 @@ def measure_warm(code, instances, rounds, seconds):
     """Rust echo under calls at random moments: by the owner gateway, and by a bare proxy before the
     same instances. By rate, what each round told."""
     name = "bench-echo"
-    apply({**function(name), "spec": {"runtime": "custom", "code": code,
-           "concurrency": {"provisioned": instances, "reserved": instances}}})
+    apply(
+        {
+            **function(name),
+            "spec": {
+                "runtime": "custom",
+                "code": code,
+                "concurrency": {"provisioned": instances, "reserved": instances},
+            },
+        }
+    )
     await_known([name])
     path = f"/2015-03-31/functions/{name}/invocations"
 
@@ -258,14 +306,19 @@ def measure_warm(code, instances, rounds, seconds):
 
     until(lambda: len(up()) == instances, 60, lambda: kubectl("get", "pods"))
     upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in up()]
-    bare = subprocess.Popen([BENCH, "proxy", *upstreams], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, text=True)
+    bare = subprocess.Popen(
+        [BENCH, "proxy", *upstreams], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         at = bare.stdout.readline().split()[-1]
         owner = f"{by_role(name)['owner']}:8080"
         ways = {"bare proxy": (at, "/lease", f"--lease={ARN}{name}"), "pilotlight": (owner, path)}
-        closed = subprocess.run([BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
-                                capture_output=True, text=True, check=True)
+        closed = subprocess.run(
+            [BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         closed = int(re.match(r"(\d+) calls/s", closed.stdout)[1])
         loads = []
         for rate in (rate_at_half(owner, path, seconds), closed // 2):
@@ -294,7 +347,8 @@ def measure_waiting(seconds):
         time.sleep(seconds)
         after = [use_of(folder) for folder in folders]
         return max(resident for resident, _ in after), sum(
-            late - early for (_, late), (_, early) in zip(after, before))
+            late - early for (_, late), (_, early) in zip(after, before)
+        )
     finally:
         kubectl("delete", "warmpool", name)
         until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
@@ -310,8 +364,12 @@ def medians(timings):
 
 def draw(hits, folder):
     bars = pygal.HorizontalStackedBar(
-        title="Cold starts that the pool takes in: medians of the phases, ms", height=300,
-        disable_xml_declaration=True, js=[], style=pygal.style.CleanStyle)
+        title="Cold starts that the pool takes in: medians of the phases, ms",
+        height=300,
+        disable_xml_declaration=True,
+        js=[],
+        style=pygal.style.CleanStyle,
+    )
     bars.x_labels = list(hits)
     for phase in PHASES:
         bars.add(phase, [round(medians(timings)[phase], 2) for _, timings in hits.values()])
@@ -319,13 +377,21 @@ def draw(hits, folder):
 
 
 def draw_shares(rows, folder):
-    lines = pygal.XY(title="First answers within so many ms (share of the calls)", height=400,
-                     show_dots=False, logarithmic=False, disable_xml_declaration=True, js=[],
-                     style=pygal.style.CleanStyle, xrange=(0, 60))
+    lines = pygal.XY(
+        title="First answers within so many ms (share of the calls)",
+        height=400,
+        show_dots=False,
+        logarithmic=False,
+        disable_xml_declaration=True,
+        js=[],
+        style=pygal.style.CleanStyle,
+        xrange=(0, 60),
+    )
     for name, values in rows.items():
         values = sorted(values)
-        lines.add(name, [(value, (place + 1) / len(values)) for place, value in enumerate(values)
-                         if value <= 60])
+        lines.add(
+            name, [(value, (place + 1) / len(values)) for place, value in enumerate(values) if value <= 60]
+        )
     (folder / "benchmarks-pool.svg").write_text(lines.render())
 
 
@@ -357,8 +423,12 @@ def warm_rows(rate, rows):
         return f"| {rate} calls/s, {what} | {figures} | {' | '.join(map(str, counts or ('', '')))} |"
 
     for way, told in rows.items():
-        yield row(way, {share: [one[share] for one in told] for share in SHARES},
-                  sum(one["calls"] for one in told), sum(one["failed"] for one in told))
+        yield row(
+            way,
+            {share: [one[share] for one in told] for share in SHARES},
+            sum(one["calls"] for one in told),
+            sum(one["failed"] for one in told),
+        )
     yield row("added", added(rows))
 
 
@@ -369,9 +439,24 @@ def report(hits, by_hand, bare, missed, burst, warm, unclaimed, options):
     yes = {True: "yes", False: "**no**"}
     over = {share: statistics.median(values) for share, values in added(loads[0][1]).items()}
     goals = [
-        ("pool hit, Python hello, p50", "≤ 20 ms", f"{percentile(hello, 0.5):.1f} ms", percentile(hello, 0.5) <= 20),
-        ("pool hit, Python hello, p95", "≤ 40 ms", f"{percentile(hello, 0.95):.1f} ms", percentile(hello, 0.95) <= 40),
-        ("added to a warm call over the bare proxy, p50", "≤ 0.2 ms", f"{over['p50']:.2f} ms", over["p50"] <= 0.2),
+        (
+            "pool hit, Python hello, p50",
+            "≤ 20 ms",
+            f"{percentile(hello, 0.5):.1f} ms",
+            percentile(hello, 0.5) <= 20,
+        ),
+        (
+            "pool hit, Python hello, p95",
+            "≤ 40 ms",
+            f"{percentile(hello, 0.95):.1f} ms",
+            percentile(hello, 0.95) <= 40,
+        ),
+        (
+            "added to a warm call over the bare proxy, p50",
+            "≤ 0.2 ms",
+            f"{over['p50']:.2f} ms",
+            over["p50"] <= 0.2,
+        ),
         ("the same, p99", "≤ 1 ms", f"{over['p99']:.2f} ms", over["p99"] <= 1),
         ("resident memory of an unclaimed supervisor", "≤ 5 MB", f"{resident / 1e6:.1f} MB", resident <= 5e6),
         (f"its processor time in {options.seconds} s", "0", f"{used * 1000:.0f} ms", used == 0),
@@ -380,44 +465,74 @@ def report(hits, by_hand, bare, missed, burst, warm, unclaimed, options):
     names = list(hits)
     lines = [
         "<!-- Generated by `make bench-cluster` (tests/bench/pool.py); changes made here are lost. -->",
-        "", "# Benchmarks of the warm pool", "",
+        "",
+        "# Benchmarks of the warm pool",
+        "",
         "All figures are of one machine, whose cores the client, two nodes and the control plane share, and of",
         "one run, or of several that each measured a part (`--resume`); a table is of one. Repeat it with",
         "`make bench-cluster`. All times are the client's, inside the cluster.",
-        "", machine(), "",
-        "![First answers](benchmarks-pool.svg)", "",
-        "## Goals", "", "| figure | goal | measured | reached |", "|---|--:|--:|--:|",
+        "",
+        machine(),
+        "",
+        "![First answers](benchmarks-pool.svg)",
+        "",
+        "## Goals",
+        "",
+        "| figure | goal | measured | reached |",
+        "|---|--:|--:|--:|",
         *(f"| {name} | {goal} | {measured} | {yes[reached]} |" for name, goal, measured, reached in goals),
-        "", "## Cold starts", "",
-        "| ms | p50 | p95 | p99 | p50 of a plain pod's | n |", "|---|--:|--:|--:|--:|--:|",
+        "",
+        "## Cold starts",
+        "",
+        "| ms | p50 | p95 | p99 | p50 of a plain pod's | n |",
+        "|---|--:|--:|--:|--:|--:|",
         *cold_rows(hits, by_hand, bare, missed),
-        "", f"A Function that nobody has called, each time another, with a pool of {options.pool} that is full. The",
+        "",
+        f"A Function that nobody has called, each time another, with a pool of {options.pool} that is full. The",
         "20 MB package comes from an archive that the gateway has fetched before; the Rust bootstrap too.",
-        "", "![Phases](benchmarks-pool-phases.svg)", "",
-        "| medians, ms | " + " | ".join(PHASES) + " |", "|---|" + "--:|" * len(PHASES),
-        *(f"| {name} | " + " | ".join(f"{medians(hits[name][1])[phase]:.2f}" for phase in PHASES) + " |"
-          for name in names),
-        "", "`call`: the event itself and all that no other phase has, the client's own time among it.",
-        "", f"## A burst from 0 to {len(took)} past a pool of {options.pool}", "",
+        "",
+        "![Phases](benchmarks-pool-phases.svg)",
+        "",
+        "| medians, ms | " + " | ".join(PHASES) + " |",
+        "|---|" + "--:|" * len(PHASES),
+        *(
+            f"| {name} | " + " | ".join(f"{medians(hits[name][1])[phase]:.2f}" for phase in PHASES) + " |"
+            for name in names
+        ),
+        "",
+        "`call`: the event itself and all that no other phase has, the client's own time among it.",
+        "",
+        f"## A burst from 0 to {len(took)} past a pool of {options.pool}",
+        "",
         f"{burst['from the pool']} calls were the first of a pod of the pool. {burst['instances']} instances"
         f" were made or claimed for {len(took)} calls of 1 s each; {burst['reused']} calls were answered by",
-        "an instance that came free before theirs was up.", "",
-        "| ms | first | p50 | p90 | last |", "|---|--:|--:|--:|--:|",
+        "an instance that came free before theirs was up.",
+        "",
+        "| ms | first | p50 | p90 | last |",
+        "|---|--:|--:|--:|--:|",
         f"| call → answer | {took[0]:.0f} | {percentile(took, 0.5):.0f} | {percentile(took, 0.9):.0f} | {took[-1]:.0f} |",
-        "", f"## Warm: Rust echo on {options.instances} instances, calls at random moments", "",
+        "",
+        f"## Warm: Rust echo on {options.instances} instances, calls at random moments",
+        "",
         "The bare proxy leases the same instances in turn; a call that meets one at work is refused, and left",
         "out. Half load is the rate at which all that takes part, the client too, keeps the processors at work",
         f"for half of the time. The other rate is half of the {closed} calls/s that a closed loop of 4",
-        "connections gets through the gateway: there the processors have next to no time left.", "",
-        "| ms | p50 | p99 | p99.9 | calls | refused |", "|---|--:|--:|--:|--:|--:|",
+        "connections gets through the gateway: there the processors have next to no time left.",
+        "",
+        "| ms | p50 | p99 | p99.9 | calls | refused |",
+        "|---|--:|--:|--:|--:|--:|",
         *(row for rate, rows in loads for row in warm_rows(rate, rows)),
-        "", f"Medians (least–most) of {options.rounds} rounds by turns; differences are taken within a round.", "",
+        "",
+        f"Medians (least–most) of {options.rounds} rounds by turns; differences are taken within a round.",
+        "",
     ]
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hits", type=int, default=200, help="cold starts of Python hello")
     parser.add_argument("--others", type=int, default=60, help="cold starts of each other kind")
     parser.add_argument("--pool", type=int, default=10, help="pods that wait")
@@ -450,7 +565,9 @@ def main():
     warm = run.part("warm", measure_warm, echo, options.instances, options.rounds, 5)
     folder = options.output.parent
     draw(hits, folder)
-    draw_shares({**{f"pool hit: {kind}": took for kind, (took, _) in hits.items()}, "claim by hand": by_hand}, folder)
+    draw_shares(
+        {**{f"pool hit: {kind}": took for kind, (took, _) in hits.items()}, "claim by hand": by_hand}, folder
+    )
     options.output.write_text(report(hits, by_hand, bare, missed, burst, warm, unclaimed, options))
     print(options.output.read_text())
 

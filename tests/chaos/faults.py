@@ -11,16 +11,28 @@ import signal
 import subprocess
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
-
-from world import API_SERVER_PORT, REPOSITORY, kill, ruled, slowed
 
 from processes import PILOTLIGHT, SUPERVISOR, named, processes, running
 from release import (
-    LEASE_PORT, POOL, RELEASE, SYSTEM, VERSION, all_parts, apply, await_rollout, cluster, get, install, kubectl, parts,
-    roll, until,
+    LEASE_PORT,
+    POOL,
+    RELEASE,
+    SYSTEM,
+    VERSION,
+    all_parts,
+    apply,
+    await_rollout,
+    cluster,
+    get,
+    install,
+    kubectl,
+    parts,
+    roll,
+    until,
 )
+from world import API_SERVER_PORT, REPOSITORY, kill, ruled, slowed
 
 BROKEN = "broken"
 # It may have taken effect: the platform lost sight of it.
@@ -53,6 +65,7 @@ def fault(seconds=5, allows=()):
         name = strike.__name__.replace("_", "-")
         FAULTS[name] = Fault(name, strike.__doc__, seconds, frozenset(allows), strike)
         return strike
+
     return add
 
 
@@ -185,7 +198,17 @@ def api_server_slow(world):
 @fault(seconds=5)
 def watches_dropped(world):
     """every connection to the API server is reset, and none is let through for a while"""
-    reset = ["OUTPUT", "-p", "tcp", "--dport", str(API_SERVER_PORT), "-j", "REJECT", "--reject-with", "tcp-reset"]
+    reset = [
+        "OUTPUT",
+        "-p",
+        "tcp",
+        "--dport",
+        str(API_SERVER_PORT),
+        "-j",
+        "REJECT",
+        "--reject-with",
+        "tcp-reset",
+    ]
     with contextlib.ExitStack() as stack:
         for component in ("controller", "gateway"):
             for pod in parts(component):
@@ -218,8 +241,18 @@ def controller_cut_off(world):
 @fault(seconds=10)
 def packets_lost(world):
     """a gateway's network loses every twentieth packet"""
-    with ruled(world.component("gateway"), "INPUT", "-m", "statistic", "--mode", "random",
-              "--probability", "0.05", "-j", "DROP"):
+    with ruled(
+        world.component("gateway"),
+        "INPUT",
+        "-m",
+        "statistic",
+        "--mode",
+        "random",
+        "--probability",
+        "0.05",
+        "-j",
+        "DROP",
+    ):
         yield
 
 
@@ -278,8 +311,11 @@ def gateways_scaled(world):
         kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
         await_rollout("gateway", 90)
         # Those that end have ended: owners are settled.
-        until(lambda: len(all_parts("gateway")) == replicas, 120,
-              lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM))
+        until(
+            lambda: len(all_parts("gateway")) == replicas,
+            120,
+            lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),
+        )
     yield
 
 
@@ -303,7 +339,9 @@ def function_deleted(world):
         time.sleep(2)
     finally:
         kept = {"name": name, "labels": made["metadata"].get("labels", {})}
-        apply({"apiVersion": made["apiVersion"], "kind": made["kind"], "metadata": kept, "spec": made["spec"]})
+        apply(
+            {"apiVersion": made["apiVersion"], "kind": made["kind"], "metadata": kept, "spec": made["spec"]}
+        )
     yield
 
 
@@ -322,6 +360,7 @@ def controllers_restarted(world):
 
 
 if PREVIOUS.is_dir():
+
     @fault(seconds=10)
     def upgraded(world):
         """helm goes back to the version before, and upgrades again"""
@@ -330,7 +369,9 @@ if PREVIOUS.is_dir():
             install(**settings)
             # Warm instances live on, pods that wait are replaced.
             wanted = settings.get("version", VERSION)
-            until(lambda: versions_that_wait() == {wanted}, 120, lambda: kubectl("get", "pods", "--output=wide"))
+            until(
+                lambda: versions_that_wait() == {wanted}, 120, lambda: kubectl("get", "pods", "--output=wide")
+            )
         yield
 
 

@@ -13,11 +13,10 @@ import random
 import sys
 from pathlib import Path
 
-from trial import REPOSITORY, Trial, verdict
-from faults import FAULTS
-
 import release
 import report
+from faults import FAULTS
+from trial import REPOSITORY, Trial, verdict
 
 WARM_UP = 25  # seconds in which the first instances start
 
@@ -47,13 +46,20 @@ def mixed(folder, options, names):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=50, help="calls a second, besides bursts")
     parser.add_argument("--invocations", type=int, default=100_000, help="of the mixed run")
     parser.add_argument("--only", action="append", choices=FAULTS, help="these faults")
-    parser.add_argument("--skip", action="append", default=[], choices=("singly", "mixed"),
-                        help="one of the two runs: the report takes the last one")
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        choices=("singly", "mixed"),
+        help="one of the two runs: the report takes the last one",
+    )
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "target/chaos")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/reliability.md")
     options = parser.parse_args()

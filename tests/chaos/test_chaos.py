@@ -1,11 +1,9 @@
 """A short run of the chaos, the same faults each time: every invocation is accounted for."""
 
 import pytest
-
-from trial import REPOSITORY, Trial, verdict
-from faults import FAULTS
-
 import release
+from faults import FAULTS
+from trial import REPOSITORY, Trial, verdict
 
 # Those of one group at once.
 GROUPS = [

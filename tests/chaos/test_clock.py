@@ -10,9 +10,9 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from trial import ACCOUNTING, Ending, accounted, verdict
 from local_server import BINARY, LocalServer, until
 from release import function
+from trial import ACCOUNTING, Ending, accounted, verdict
 
 [FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
 STEPS = {"+3600": range(3_600_000, 3_700_000), "-3600": range(1), "+0": range(1, 30_001)}
@@ -27,14 +27,16 @@ class SteppedServer(LocalServer):
         self.offset = folder / "offset"
         self.step("+0")
         variables = {
-            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.offset),
-            "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1",
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self.offset),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
         }
         # A gateway starts supervisors with no variable of its own.
         supervisor = folder / "supervisor"
         settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
         program = BINARY.parent / "pilotlight-supervisor"
-        supervisor.write_text(f"#!/bin/sh\n{settings}exec {program} \"$@\"\n")
+        supervisor.write_text(f'#!/bin/sh\n{settings}exec {program} "$@"\n')
         supervisor.chmod(0o755)
         super().__init__(f"--supervisor={supervisor}", *paths, environment={**os.environ, **variables})
 
@@ -54,13 +56,21 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
     ]
     (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))
     server = SteppedServer(tmp_path, tmp_path / "functions.yaml")
-    journal = Ending([ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"],
-                     stdout=subprocess.PIPE, text=True)
+    journal = Ending(
+        [ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"], stdout=subprocess.PIPE, text=True
+    )
     with journal:
         address = journal.stdout.readline().split()[-1]
         client = records / "client.jsonl"
-        load = [ACCOUNTING, "load", server.endpoint.removeprefix("http://"), "--function=accounted=40",
-                "--name=0", f"--journal={address}", f"--output={client}"]
+        load = [
+            ACCOUNTING,
+            "load",
+            server.endpoint.removeprefix("http://"),
+            "--function=accounted=40",
+            "--name=0",
+            f"--journal={address}",
+            f"--output={client}",
+        ]
         with subprocess.Popen(load, stdin=subprocess.PIPE) as sender:
             for step, remaining in STEPS.items():
                 answered(client, 100)
@@ -76,13 +86,17 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
 
 
 def invoke(server, name):
-    with urllib.request.urlopen(f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", 30) as answer:
+    with urllib.request.urlopen(
+        f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", 30
+    ) as answer:
         return json.load(answer)
 
 
 def answered(file, number):
     """So many more answers have come."""
+
     def count():
         return file.read_text().count('"answered"') if file.exists() else 0
+
     before = count()
     until(lambda: count() >= before + number, 90, f"{number} more answers")

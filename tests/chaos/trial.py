@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from world import REPOSITORY, World
-
 from load import own_address
 from processes import SUPERVISOR, running
 from release import FUNCTIONS, HOST, apply, await_known, function, get, kubectl, warm_pool
+from world import REPOSITORY, World
 
-ACCOUNTING = Path(os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting"))
+ACCOUNTING = Path(
+    os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting")
+)
 HANDLER = (Path(__file__).parent / "handler.py").read_text()
 POOL = "chaos"
 # Calls a second at random moments, or so many at once with so many seconds between; reserved instances.
@@ -61,11 +62,19 @@ class Trial:
         apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
         await_known(list(LOADS), 30)
         with ExitStack() as stack:
-            self.journal = stack.enter_context(self.run(
-                "journal", f"{own_address(HOST)}:0", self.folder / "handlers.jsonl", stdout=subprocess.PIPE))
+            self.journal = stack.enter_context(
+                self.run(
+                    "journal",
+                    f"{own_address(HOST)}:0",
+                    self.folder / "handlers.jsonl",
+                    stdout=subprocess.PIPE,
+                )
+            )
             address = self.journal.stdout.readline().split()[-1]
             self.pods = stack.enter_context(Pods(self.note))
-            self.senders = [stack.enter_context(self.client(number, address)) for number in range(self.clients)]
+            self.senders = [
+                stack.enter_context(self.client(number, address)) for number in range(self.clients)
+            ]
             self._open = stack.pop_all()
         for name in LOADS:
             self.note("queue", function=name, size=QUEUE)
@@ -90,9 +99,16 @@ class Trial:
         share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}
         loads = [f"--function={name}={load.format(**share)}" for name, (load, _) in LOADS.items()]
         return self.run(
-            "load", f"{HOST}:80", *loads, f"--name={number}", f"--journal={address}",
-            f"--output={self.folder}/client-{number}.jsonl", f"--work={self.work}",
-            f"--seed={self.seed * 1000 + number * 100}", stdin=subprocess.PIPE)
+            "load",
+            f"{HOST}:80",
+            *loads,
+            f"--name={number}",
+            f"--journal={address}",
+            f"--output={self.folder}/client-{number}.jsonl",
+            f"--work={self.work}",
+            f"--seed={self.seed * 1000 + number * 100}",
+            stdin=subprocess.PIPE,
+        )
 
     def run(self, *words, **options):
         return Ending([ACCOUNTING, *map(str, words)], text=True, **options)
@@ -161,8 +177,11 @@ class Trial:
         found += [f"config map {one['metadata']['name']}" for one in maps]
         leases = {one["metadata"]["name"] for one in get("leases")["items"]}
         found += [f"lease {name}" for name in leases - {"pilotlight-controller"}]
-        found += [f"process {pid}: {groups.splitlines()[-1]}"
-                  for pid, (_, name, groups) in running().items() if name == SUPERVISOR]
+        found += [
+            f"process {pid}: {groups.splitlines()[-1]}"
+            for pid, (_, name, groups) in running().items()
+            if name == SUPERVISOR
+        ]
         return found
 
 
@@ -206,7 +225,11 @@ class Told:
     def are_calm(self):
         self.catch_up()
         now = time.time()
-        return self.sent and now - self.bad_at > CALM and all(now - sent < SLOW for sent, _ in self.open.values())
+        return (
+            self.sent
+            and now - self.bad_at > CALM
+            and all(now - sent < SLOW for sent, _ in self.open.values())
+        )
 
     def all_answered(self, functions, since):
         """Each has answered a call that was sent after `since`."""
@@ -242,9 +265,19 @@ class Pods:
 
     def _watch(self):
         while not self._stop.is_set():
-            command = ["kubectl", f"--namespace={FUNCTIONS}", "get", "pods", "--watch", "--output-watch-events",
-                       "--output=json", "--selector=pilotlight.dev/function"]
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            command = [
+                "kubectl",
+                f"--namespace={FUNCTIONS}",
+                "get",
+                "pods",
+                "--watch",
+                "--output-watch-events",
+                "--output=json",
+                "--selector=pilotlight.dev/function",
+            ]
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
             # A new watch begins with all that there is.
             self.pods.clear()
             self._read()

@@ -17,7 +17,16 @@ for place in ("tests/e2e", "tests/sdk/python"):
 
 from processes import processes  # noqa: E402
 from release import (  # noqa: E402
-    IMAGES, VERSION, apply, await_rollout, get, is_ready, kubectl, leading, parts, until,
+    IMAGES,
+    VERSION,
+    apply,
+    await_rollout,
+    get,
+    is_ready,
+    kubectl,
+    leading,
+    parts,
+    until,
 )
 
 API_SERVER_PORT = 6443
@@ -60,10 +69,25 @@ class World:
     def await_kubelets(self):
         """Returns once each node takes a new pod: a kubelet that lost the API server asks again after up to 30 s."""
         names = [f"heard-{node['metadata']['name']}" for node in get("nodes")["items"]]
-        apply(*({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
-            "nodeName": name.removeprefix("heard-"), "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "true", "image": f"{IMAGES}/custom:{VERSION}", "command": ["true"]}],
-        }} for name in names), namespace="default")
+        apply(
+            *(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": name},
+                    "spec": {
+                        "nodeName": name.removeprefix("heard-"),
+                        "restartPolicy": "Never",
+                        "terminationGracePeriodSeconds": 0,
+                        "containers": [
+                            {"name": "true", "image": f"{IMAGES}/custom:{VERSION}", "command": ["true"]}
+                        ],
+                    },
+                }
+                for name in names
+            ),
+            namespace="default",
+        )
 
         def are_taken():
             pods = get("pods", *names, namespace="default")["items"]
@@ -74,8 +98,11 @@ class World:
 
     def rest(self):
         """Returns once Kubernetes has all up again that a fault may have taken."""
-        until(lambda: all(is_ready(node) and "taints" not in node["spec"] for node in get("nodes")["items"]), RECOVERY,
-              lambda: kubectl("get", "nodes", "--output=yaml"))
+        until(
+            lambda: all(is_ready(node) and "taints" not in node["spec"] for node in get("nodes")["items"]),
+            RECOVERY,
+            lambda: kubectl("get", "nodes", "--output=yaml"),
+        )
         for component in ("controller", "gateway"):
             await_rollout(component, RECOVERY)
 
@@ -107,5 +134,7 @@ def ruled(pod, chain, *words):
 def slowed(pod, rate):
     """With so many bits a second: packets wait for each other."""
     rest = ["tbf", "rate", rate, "burst", "8k", "latency", "800ms"]
-    return Changed(pod, *(["tc", "qdisc", how, "dev", "eth0", "root", *words]
-                          for how, words in (("add", rest), ("del", []))))
+    return Changed(
+        pod,
+        *(["tc", "qdisc", how, "dev", "eth0", "root", *words] for how, words in (("add", rest), ("del", []))),
+    )

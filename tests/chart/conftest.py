@@ -4,7 +4,6 @@ import subprocess
 import uuid
 
 import pytest
-
 from helm import CLUSTER, good, run
 
 

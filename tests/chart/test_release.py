@@ -8,12 +8,9 @@ import json
 import time
 
 import pytest
-
 from helm import CHART, REPOSITORY, good, run, template
 
-KINDS = (
-    "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
-)
+KINDS = "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
 MADE = {
     "system": {
         "Deployment/pilotlight-controller",
@@ -85,11 +82,18 @@ def region(namespaces):
     return [argument for argument in arguments if argument.startswith("--region=")]
 
 
-@pytest.mark.parametrize("options", [
-    [],
-    # The Prometheus operator's kinds are not in this cluster.
-    [f"--values={REPOSITORY}/tests/chart/all.values.yaml", "--skip-schema-validation", "--set=serviceMonitor.enabled=false"],
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        # The Prometheus operator's kinds are not in this cluster.
+        [
+            f"--values={REPOSITORY}/tests/chart/all.values.yaml",
+            "--skip-schema-validation",
+            "--set=serviceMonitor.enabled=false",
+        ],
+    ],
+)
 def test_a_real_api_server_takes_every_object(namespaces, options):
     system, functions = namespaces
     # What a dry run makes is not there for the WarmPools that come after it.
@@ -112,7 +116,9 @@ def test_installed_upgraded_rolled_back_and_removed(namespaces):
 
     done = install(namespaces, "--set=region=eu-west-1", "--set=networkPolicy.enabled=false", word="upgrade")
     assert done.returncode == 0, done.stderr
-    without = {place: {name for name in names if "NetworkPolicy" not in name} for place, names in MADE.items()}
+    without = {
+        place: {name for name in names if "NetworkPolicy" not in name} for place, names in MADE.items()
+    }
     assert made() == without and region(namespaces) == ["--region=eu-west-1"]
 
     done = helm("rollback", namespaces, "1")
@@ -139,15 +145,20 @@ def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
     for account, (in_functions, in_system) in RIGHTS.items():
         who = f"--as=system:serviceaccount:{namespaces[0]}:pilotlight-{account}"
         for namespace, rights in zip(reversed(namespaces), (in_functions, in_system)):
-            listed = good("kubectl", "auth", "can-i", "--list", who, f"--namespace={namespace}", "--no-headers")
+            listed = good(
+                "kubectl", "auth", "can-i", "--list", who, f"--namespace={namespace}", "--no-headers"
+            )
             granted = {}
             for line in listed.splitlines():
-                resource, verbs = line.split()[0], line[line.rindex("[") + 1:-1]
+                resource, verbs = line.split()[0], line[line.rindex("[") + 1 : -1]
                 names = line.split("[")[2].split("]")[0]
                 resource += f" [{names}]" if names else ""
                 if not resource.startswith(("[", "selfsubject")):
                     granted[resource] = set(verbs.split())
-            assert granted == {name: set(verbs.split()) for name, verbs in rights.items()}, (account, namespace)
+            assert granted == {name: set(verbs.split()) for name, verbs in rights.items()}, (
+                account,
+                namespace,
+            )
     assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
 
 
@@ -157,8 +168,10 @@ def test_helm_test_tells_a_gateway_that_answers_from_one_that_does_not(namespace
     def are_told():
         """A kubelet tells of new images within a minute."""
         nodes = json.loads(good("kubectl", "get", "nodes", "--output=json"))["items"]
-        on_each = [{name for image in node["status"].get("images") or [] for name in image["names"] or []}
-                   for node in nodes]
+        on_each = [
+            {name for image in node["status"].get("images") or [] for name in image["names"] or []}
+            for node in nodes
+        ]
         return all(set(images.values()) <= names for names in on_each)
 
     deadline = time.monotonic() + 60
@@ -174,8 +187,15 @@ def test_helm_test_tells_a_gateway_that_answers_from_one_that_does_not(namespace
     asked = helm_test(system)
     assert asked.returncode == 0 and "Succeeded" in asked.stdout, asked.stdout + asked.stderr
     good("kubectl", "scale", "deployment/pilotlight-gateway", "--replicas=0", system)
-    good("kubectl", "wait", "--for=delete", "pod", "--selector=app.kubernetes.io/component=gateway",
-         system, "--timeout=60s")
+    good(
+        "kubectl",
+        "wait",
+        "--for=delete",
+        "pod",
+        "--selector=app.kubernetes.io/component=gateway",
+        system,
+        "--timeout=60s",
+    )
     asked = helm_test(system)
     assert asked.returncode != 0 and "Failed" in asked.stdout, asked.stdout + asked.stderr
     assert run("helm", "uninstall", "pilotlight", system).returncode == 0

@@ -5,7 +5,6 @@ import os
 import re
 
 import pytest
-
 from helm import CHART, REPOSITORY, good, template
 
 HERE = REPOSITORY / "tests/chart"
@@ -80,7 +79,9 @@ def test_the_test_needs_an_image_with_curl():
 
 
 def test_the_crd_is_the_projects():
-    files = [sorted(file.name for file in folder.iterdir()) for folder in (CHART / "crds", REPOSITORY / "crds")]
+    files = [
+        sorted(file.name for file in folder.iterdir()) for folder in (CHART / "crds", REPOSITORY / "crds")
+    ]
     assert files[0] == files[1]
     for name in files[0]:
         assert (CHART / "crds" / name).read_text() == (REPOSITORY / "crds" / name).read_text(), "make crds"
@@ -95,7 +96,7 @@ def test_the_schema_takes_the_names_that_the_crd_takes():
 def test_a_runtime_of_ones_own_reaches_the_controller():
     made = template("--set", "runtimes.mine=handler = 1")
     assert made.returncode == 0, made.stderr
-    assert "mine.toml: \"handler = 1\"" in made.stdout
+    assert 'mine.toml: "handler = 1"' in made.stdout
     assert "--runtimes=/etc/pilotlight/runtimes" in made.stdout
     assert "--runtimes" not in template().stdout
 
@@ -113,7 +114,10 @@ def test_instances_are_selected_and_reached_as_the_code_says():
     manager = re.search(r'MANAGER: &str = "(.*)"', labels)[1]
     port = re.search(r"CONTROL_PORT: u16 = (\d+)", labels)[1]
     policy = template("--show-only=templates/networkpolicy.yaml").stdout
-    assert f"  podSelector:\n    matchLabels:\n      {label}: {manager}\n" in policy and f"- port: {port}\n" in policy
+    assert (
+        f"  podSelector:\n    matchLabels:\n      {label}: {manager}\n" in policy
+        and f"- port: {port}\n" in policy
+    )
 
 
 @pytest.mark.parametrize("release", ["pilotlight", "pilotlight-functions", "functions", "r" * 53])

@@ -21,10 +21,11 @@ sys.path.insert(0, str(HERE.parent / "sdk/python"))
 import boto3  # noqa: E402
 import local_server  # noqa: E402
 from botocore.config import Config  # noqa: E402
-from runtimes import RUNTIMES, manifests  # noqa: E402
 from table import CLUSTER, LOCAL, keep  # noqa: E402
 from waiting import RUNTIMES_THAT_WAIT, Instance  # noqa: E402
 from waiting_compiled import COMPILED  # noqa: E402
+
+from runtimes import RUNTIMES, manifests  # noqa: E402
 
 # The first start on a machine installs and compiles the clients.
 local_server.READY_WITHIN = 1200
@@ -73,12 +74,14 @@ def client(endpoint):
 
 
 def connect(endpoint):
-    config = Config(
-        retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, max_pool_connections=20
-    )
+    config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, max_pool_connections=20)
     return boto3.client(
-        "lambda", endpoint_url=endpoint, region_name="us-east-1",
-        aws_access_key_id="local", aws_secret_access_key="local", config=config,
+        "lambda",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=config,
     )
 
 

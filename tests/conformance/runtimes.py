@@ -42,54 +42,93 @@ class Runtime:
 
 RUNTIMES = [
     Runtime(
-        name="python3.11", folder="python", execution_environment="AWS_Lambda_python3.12",
-        other="lambda_function.other", missing="lambda_function.nope",
-        raised="ValueError", unserialisable="Runtime.MarshalError", not_found="Runtime.HandlerNotFound",
+        name="python3.11",
+        folder="python",
+        execution_environment="AWS_Lambda_python3.12",
+        other="lambda_function.other",
+        missing="lambda_function.nope",
+        raised="ValueError",
+        unserialisable="Runtime.MarshalError",
+        not_found="Runtime.HandlerNotFound",
         init=("RuntimeError", "no table is configured"),
         broken={"code": {"inline": {"lambda_function.py": "raise RuntimeError('no table is configured')\n"}}},
     ),
     Runtime(
-        name="ruby3.1", folder="ruby", execution_environment="AWS_Lambda_ruby3.1",
-        other="lambda_function.Shop::Orders.other", missing="lambda_function.nope",
-        raised="Function<ArgumentError>", unserialisable="Function<JSON::GeneratorError>",
+        name="ruby3.1",
+        folder="ruby",
+        execution_environment="AWS_Lambda_ruby3.1",
+        other="lambda_function.Shop::Orders.other",
+        missing="lambda_function.nope",
+        raised="Function<ArgumentError>",
+        unserialisable="Function<JSON::GeneratorError>",
         not_found="Function<NoMethodError>",
         init=("Init<RuntimeError>", "no table is configured"),
         broken={"code": {"inline": {"lambda_function.rb": "raise 'no table is configured'\n"}}},
     ),
     Runtime(
-        name="nodejs22", folder="nodejs", execution_environment="AWS_Lambda_nodejs22.x",
-        other="index.other", missing="index.nope", trace="trace",
-        raised="RangeError", unserialisable="Runtime.JSONStringifyError", not_found="Runtime.HandlerNotFound",
+        name="nodejs22",
+        folder="nodejs",
+        execution_environment="AWS_Lambda_nodejs22.x",
+        other="index.other",
+        missing="index.nope",
+        trace="trace",
+        raised="RangeError",
+        unserialisable="Runtime.JSONStringifyError",
+        not_found="Runtime.HandlerNotFound",
         init=("Error", "no table is configured"),
         broken={"code": {"inline": {"index.js": "throw new Error('no table is configured');\n"}}},
         memory=256,
     ),
     Runtime(
-        name="java17", folder="java", execution_environment="AWS_Lambda_java17",
-        other="example.Hello::other", missing="example.Hello::nope",
-        raised="java.lang.IllegalArgumentException", unserialisable="", not_found=None,
+        name="java17",
+        folder="java",
+        execution_environment="AWS_Lambda_java17",
+        other="example.Hello::other",
+        missing="example.Hello::nope",
+        raised="java.lang.IllegalArgumentException",
+        unserialisable="",
+        not_found=None,
         init=("java.lang.ExceptionInInitializerError", ""),
         broken={"handler": "example.Broken::handleRequest"},
-        memory=256, memory_error="java.lang.OutOfMemoryError",
+        memory=256,
+        memory_error="java.lang.OutOfMemoryError",
     ),
     Runtime(
-        name="dotnet", folder="dotnet", execution_environment="AWS_Lambda_dotnet",
-        other="Function::Example.Function::Other", missing="Function::Example.Function::nope",
-        raised="ArgumentException", unserialisable="JsonException", not_found="LambdaValidationException",
+        name="dotnet",
+        folder="dotnet",
+        execution_environment="AWS_Lambda_dotnet",
+        other="Function::Example.Function::Other",
+        missing="Function::Example.Function::nope",
+        raised="ArgumentException",
+        unserialisable="JsonException",
+        not_found="LambdaValidationException",
         init=("InvalidOperationException", "no table is configured"),
         broken={"handler": "Function::Example.Broken::Never"},
     ),
     Runtime(
-        name="go", folder="go", execution_environment=None, other=None, missing=None, trace=None,
-        raised="errorString", unserialisable="UnsupportedTypeError", not_found=None,
+        name="go",
+        folder="go",
+        execution_environment=None,
+        other=None,
+        missing=None,
+        trace=None,
+        raised="errorString",
+        unserialisable="UnsupportedTypeError",
+        not_found=None,
         init=("Runtime.ExitError", "exit status 2"),
         broken={"environment": {"BROKEN": "1"}},
     ),
     Runtime(
-        name="rust", folder="rust", execution_environment=None, other=None, missing=None, trace=None,
+        name="rust",
+        folder="rust",
+        execution_environment=None,
+        other=None,
+        missing=None,
+        trace=None,
         raised="&alloc::boxed::Box<dyn core::error::Error + core::marker::Send + core::marker::Sync>",
         # The client gives up.
-        unserialisable="Runtime.ExitError", not_found=None,
+        unserialisable="Runtime.ExitError",
+        not_found=None,
         init=("Runtime.ExitError", "exit status 101"),
         broken={"environment": {"BROKEN": "1"}},
     ),
@@ -97,7 +136,8 @@ RUNTIMES = [
 # The same client in a newer Node.js.
 RUNTIMES += [
     replace(one, name="nodejs24", execution_environment="AWS_Lambda_nodejs24.x")
-    for one in RUNTIMES if one.name == "nodejs22"
+    for one in RUNTIMES
+    if one.name == "nodejs22"
 ]
 
 
@@ -116,11 +156,22 @@ def manifests(runtime: Runtime) -> str:
         specs |= {"other": {"handler": runtime.other}, "missing": {"handler": runtime.missing}}
     documents = []
     for name, own in specs.items():
-        spec = {"runtime": runtime.name, "memory": runtime.memory, "timeout": 10,
-                "code": {"path": str(FUNCTIONS / runtime.folder)}} | own
-        documents.append(json.dumps({
-            "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function",
-            "metadata": {"name": f"{name}"}, "spec": spec,
-        }, ensure_ascii=False))
+        spec = {
+            "runtime": runtime.name,
+            "memory": runtime.memory,
+            "timeout": 10,
+            "code": {"path": str(FUNCTIONS / runtime.folder)},
+        } | own
+        documents.append(
+            json.dumps(
+                {
+                    "apiVersion": "pilotlight.dev/v1alpha1",
+                    "kind": "Function",
+                    "metadata": {"name": f"{name}"},
+                    "spec": spec,
+                },
+                ensure_ascii=False,
+            )
+        )
     # JSON is YAML.
     return "\n---\n".join(documents) + "\n"

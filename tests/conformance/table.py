@@ -27,7 +27,7 @@ Times are in milliseconds: *cold* is the first call as its caller sees it, the s
 TITLES = {
     LOCAL: "## In local mode\n\n",
     CLUSTER: "## In a cluster\n\nInstances are pods from the runtimes' images, code comes as archives of "
-             "`pilotlight package`.\n\n",
+    "`pilotlight package`.\n\n",
 }
 
 COLUMNS = {
@@ -69,10 +69,16 @@ def section(place, results):
     columns = COLUMNS[place]
     measured = [
         [name, *(f"{one['figures'].get(column, 0):.1f}" for column in columns)]
-        for name, one in results.items() if one["figures"]
+        for name, one in results.items()
+        if one["figures"]
     ]
-    return (TITLES[place] + grid(["case", *results], signs) + FIGURES[place]
-            + grid(["runtime", *columns], measured) + "\n")
+    return (
+        TITLES[place]
+        + grid(["case", *results], signs)
+        + FIGURES[place]
+        + grid(["runtime", *columns], measured)
+        + "\n"
+    )
 
 
 def grid(head, rows):

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:table"
 
 
@@ -36,9 +35,17 @@ def test_figures(invoke, clock, figures):
     assert all(answer["Body"] == {} for answer in answers)
 
 
-@pytest.mark.parametrize("event", [
-    {"a": [1, 2.5, True, None], "b": {"c": "d"}}, [], "text", 7, {},
-], ids=json.dumps)
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"a": [1, 2.5, True, None], "b": {"c": "d"}},
+        [],
+        "text",
+        7,
+        {},
+    ],
+    ids=json.dumps,
+)
 def test_event_round_trip(invoke, event):
     """the event reaches the default handler and its answer the caller"""
     assert invoke("table", event)["Body"] == event
@@ -46,7 +53,7 @@ def test_event_round_trip(invoke, event):
 
 def test_unicode(invoke):
     """unicode in event and answer"""
-    event = {"grüße": "日本語 🔥 é \u0000 \\ \" \n"}
+    event = {"grüße": '日本語 🔥 é \u0000 \\ " \n'}
     assert invoke("table", event)["Body"] == event
 
 
@@ -69,8 +76,13 @@ def test_context(invoke, runtime):
     assert 0 < context.pop("remaining") <= 30_000
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", context.pop("logStream"))
     assert context == {
-        "requestId": answer["RequestId"], "functionName": "table", "functionVersion": "$LATEST",
-        "arn": ARN, "memory": str(runtime.memory), "logGroup": "/aws/lambda/table", "custom": sent["custom"],
+        "requestId": answer["RequestId"],
+        "functionName": "table",
+        "functionVersion": "$LATEST",
+        "arn": ARN,
+        "memory": str(runtime.memory),
+        "logGroup": "/aws/lambda/table",
+        "custom": sent["custom"],
     }
 
 
@@ -120,14 +132,19 @@ def test_timeout(invoke):
     assert after["calls"] == 1 and after["started"] != before["started"]
 
 
-@pytest.mark.parametrize("status, text", [
-    (0, "Runtime exited without providing a reason"), (3, "Runtime exited with error: exit status 3"),
-])
+@pytest.mark.parametrize(
+    "status, text",
+    [
+        (0, "Runtime exited without providing a reason"),
+        (3, "Runtime exited with error: exit status 3"),
+    ],
+)
 def test_exit(invoke, status, text):
     """a handler that ends its process"""
     answer = invoke("exit", {"do": "exit", "status": status})
     assert failed(answer) == {
-        "errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {answer['RequestId']} Error: {text}"
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {answer['RequestId']} Error: {text}",
     }
 
 
@@ -155,15 +172,21 @@ def test_surroundings(invoke, runtime):
     answer = invoke("table", {"do": "surroundings"})["Body"]
     variables = answer["variables"]
     expected = {
-        "TABLE_NAME": "orders", "GREETING": "grüße", "TZ": ":UTC", "AWS_REGION": "us-east-1",
-        "AWS_LAMBDA_FUNCTION_NAME": "table", "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "TABLE_NAME": "orders",
+        "GREETING": "grüße",
+        "TZ": ":UTC",
+        "AWS_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "table",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(runtime.memory),
         "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/table",
         "AWS_EXECUTION_ENV": runtime.execution_environment,
     }
     assert {name: variables.get(name) for name in expected} == expected
     assert variables["LAMBDA_TASK_ROOT"] == answer["directory"]
-    assert {"_HANDLER", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_STREAM_NAME"} <= set(variables)
+    assert {"_HANDLER", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_STREAM_NAME"} <= set(
+        variables
+    )
     assert answer["kept"] == "kept"
 
 
@@ -179,7 +202,7 @@ def test_log_lines(invoke):
     lines = answer["Log"].rstrip("\n").splitlines()
     start = lines.index(f"START RequestId: {answer['RequestId']} Version: $LATEST")
     end = lines.index(f"END RequestId: {answer['RequestId']}")
-    assert any("grün wie 🌲" in line for line in lines[start + 1:end]), lines
+    assert any("grün wie 🌲" in line for line in lines[start + 1 : end]), lines
 
 
 def test_concurrent(invoke):

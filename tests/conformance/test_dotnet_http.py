@@ -26,7 +26,9 @@ def runtime(program, tmp_path):
         server.settimeout(20)
         port = server.getsockname()[1]
         process = subprocess.Popen(
-            ["mono", program, "Finds::Finds.Handler::Handle"], cwd=tmp_path, stdin=subprocess.DEVNULL,
+            ["mono", program, "Finds::Finds.Handler::Handle"],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
             env={"PATH": "/usr/bin:/bin", "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
         )
         yield Runtime(server)
@@ -51,7 +53,7 @@ class Runtime:
             self.connect()
             line = self.stream.readline()
         length = 0
-        while (header := self.stream.readline().strip()):
+        while header := self.stream.readline().strip():
             name, _, value = header.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
         return line.split()[1].rpartition(b"/")[2].decode(), self.stream.read(length)

@@ -4,10 +4,10 @@ import base64
 import json
 import os
 
-import pytest
-
 import local_server
+import pytest
 from conftest import ENDPOINT, IN_CLUSTER, connect, only_local
+
 from runtimes import EXAMPLES
 
 LOCAL = ["dotnet-totals", "go-ids", "java-csv", "nodejs-qr", "ruby-markdown", "thumbnail"]

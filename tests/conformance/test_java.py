@@ -35,7 +35,9 @@ public class Probe {
 # A function's own of a class that the client has.
 CONTEXT = "package com.amazonaws.services.lambda.runtime.api.client;\n\npublic class HandlerInfo {\n}\n"
 FUNCTIONS = {
-    "small": {"memory": 128}, "middle": {"memory": 256}, "large": {"memory": 1024},
+    "small": {"memory": 128},
+    "middle": {"memory": 256},
+    "large": {"memory": 1024},
     "logged": {"memory": 256},
 }
 
@@ -50,9 +52,19 @@ def invoke(log, tmp_path_factory):
     code = {"Probe.java": PROBE, "HandlerInfo.java": CONTEXT, "note.txt": "the function's"}
     variables = {"logged": {"JAVA_TOOL_OPTIONS": f"-Xlog:class+load:file={log}"}}
     documents = [
-        {"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
-         "spec": {"runtime": "java17", "handler": "probe.Probe::handleRequest", "timeout": 30,
-                  "code": {"inline": code}, "environment": variables.get(name, {}), **spec}}
+        {
+            "apiVersion": "pilotlight.dev/v1alpha1",
+            "kind": "Function",
+            "metadata": {"name": name},
+            "spec": {
+                "runtime": "java17",
+                "handler": "probe.Probe::handleRequest",
+                "timeout": 30,
+                "code": {"inline": code},
+                "environment": variables.get(name, {}),
+                **spec,
+            },
+        }
         for name, spec in FUNCTIONS.items()
     ]
     file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
@@ -85,8 +97,10 @@ def test_the_clients_classes_come_from_the_archive(invoke, log):
 
 def test_the_clients_classes_are_not_replaced_by_the_functions(invoke):
     loaders = {
-        name: invoke("middle", do="loader", **{"class": name}) for name in [
-            "probe.Probe", "com.amazonaws.services.lambda.runtime.api.client.HandlerInfo",
+        name: invoke("middle", do="loader", **{"class": name})
+        for name in [
+            "probe.Probe",
+            "com.amazonaws.services.lambda.runtime.api.client.HandlerInfo",
             "com.amazonaws.services.lambda.runtime.Context",
         ]
     }

@@ -8,9 +8,8 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest
-
 import local_server
+import pytest
 from conftest import connect, only_local
 
 pytestmark = only_local("tests/e2e/test_archives.py has layers in pods")
@@ -40,7 +39,8 @@ CODE = {
     "ruby3.1": {"lambda_function.rb": "require 'shop'\ndef lambda_handler(event:, context:) = WORD\n"},
     "nodejs22": {"index.js": "exports.handler = async () => require('shop').word;\n"},
     # In a layer's jar, see `jar`: it is not there to compile against.
-    "java17": {"Hello.java": """
+    "java17": {
+        "Hello.java": """
 package example;
 
 public class Hello {
@@ -48,7 +48,8 @@ public class Hello {
         return Class.forName("shop.Shop").getField("WORD").get(null);
     }
 }
-"""},
+"""
+    },
     "custom": {"note.txt": "the bootstrap is in the layer"},
 }
 
@@ -89,7 +90,10 @@ def layers(tmp_path_factory):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     root = f"http://127.0.0.1:{server.server_port}"
-    yield [{"url": root + path, "sha256": hashlib.sha256(content).hexdigest()} for path, content in archives.items()]
+    yield [
+        {"url": root + path, "sha256": hashlib.sha256(content).hexdigest()}
+        for path, content in archives.items()
+    ]
     server.shutdown()
     thread.join()
 
@@ -97,8 +101,12 @@ def layers(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(layers, tmp_path_factory):
     documents = [
-        {"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name.replace(".", "-")},
-         "spec": {"runtime": name, "memory": 256, "code": {"inline": code}, "layers": layers}}
+        {
+            "apiVersion": "pilotlight.dev/v1alpha1",
+            "kind": "Function",
+            "metadata": {"name": name.replace(".", "-")},
+            "spec": {"runtime": name, "memory": 256, "code": {"inline": code}, "layers": layers},
+        }
         for name, code in CODE.items()
     ]
     file = tmp_path_factory.mktemp("manifests") / "functions.yaml"

@@ -4,8 +4,8 @@ import statistics
 import sys
 
 import pytest
-
 from conftest import IN_CLUSTER
+
 from runtimes import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
@@ -18,8 +18,12 @@ POOL = "table"
 NAMES = [f"pooled-{number}" for number in range(5)]
 # What names the function, the instance, or the machine it is on.
 OWN = {
-    "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API",
-    "HOSTNAME", "_X_AMZN_TRACE_ID",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "HOSTNAME",
+    "_X_AMZN_TRACE_ID",
 }
 
 
@@ -39,8 +43,17 @@ def await_full(runtime):
 def copies():
     """Functions as `table` is, which nobody has called."""
     spec = get("function", "table")["spec"]
-    apply(*({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name}, "spec": spec}
-            for name in NAMES))
+    apply(
+        *(
+            {
+                "apiVersion": "pilotlight.dev/v1alpha1",
+                "kind": "Function",
+                "metadata": {"name": name},
+                "spec": spec,
+            }
+            for name in NAMES
+        )
+    )
     await_known(NAMES)
     yield NAMES
     kubectl("delete", "functions", *NAMES)
@@ -52,8 +65,11 @@ def test_pool(invoke, clock, figures, await_full, copies):
     for name in copies:
         waits, answers = await_full(), []
         taken.append(clock(lambda: answers.append(invoke(name, {"do": "surroundings"}))))
-        [pod] = until(lambda: get("pods", f"--selector=pilotlight.dev/function={name}")["items"], 10,
-                      lambda: kubectl("get", "pods", "--show-labels"))
+        [pod] = until(
+            lambda: get("pods", f"--selector=pilotlight.dev/function={name}")["items"],
+            10,
+            lambda: kubectl("get", "pods", "--show-labels"),
+        )
         assert pod["metadata"]["name"] in waits
         assert without_own(answers[0]["Body"], name) == without_own(own, "table")
         assert invoke(name, {"do": "count"})["Body"]["calls"] == 2

@@ -98,7 +98,11 @@ def test_a_waiting_process_that_is_told_nothing_ends(runtime_that_waits, tmp_pat
     (tmp_path / "var/task").mkdir()
     prestart = runtime_that_waits.prestart(tmp_path)
     done = subprocess.run(
-        prestart["command"], stdin=subprocess.DEVNULL, capture_output=True, timeout=20,
-        env={**prestart["environment"], "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}, cwd=prestart["taskRoot"],
+        prestart["command"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        env={**prestart["environment"], "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"},
+        cwd=prestart["taskRoot"],
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -38,10 +38,16 @@ def test_a_library_that_came_with_the_claim_is_found(start):
     assert compared.same.endswith("/var/task/libown.so") and compared.same_process
 
 
-@pytest.mark.parametrize("variable, value", [
-    ("JAVA_TOOL_OPTIONS", "-Dtold=1"), ("JDK_JAVA_OPTIONS", "-Dtold=1"), ("_JAVA_OPTIONS", "-Dtold=1"),
-    ("LC_ALL", "C"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
-])
+@pytest.mark.parametrize(
+    "variable, value",
+    [
+        ("JAVA_TOOL_OPTIONS", "-Dtold=1"),
+        ("JDK_JAVA_OPTIONS", "-Dtold=1"),
+        ("_JAVA_OPTIONS", "-Dtold=1"),
+        ("LC_ALL", "C"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+    ],
+)
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, variable, value):
     """a function that says how Java shall start gets a process that started so"""
     compared = both(start, {"do": "start"}, variables={variable: value})
@@ -50,11 +56,20 @@ def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, va
     assert compared.same
 
 
-@pytest.mark.parametrize("variables", [
-    {"TZ": "Asia/Tokyo"}, {"HOME": "/elsewhere"}, {"TMPDIR": "/elsewhere"}, {"CLASSPATH": "/elsewhere"},
-    {"JAVA_HOME": "/elsewhere"}, {"EMPTY": ""}, {"ODD": "\t\"\\\n\u0001/é𝄞"},
-    {"AWS_LAMBDA_JAVA_NETWORKADDRESS_CACHE_NEGATIVE_TTL": "7"},
-], ids=lambda variables: next(iter(variables)))
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"TZ": "Asia/Tokyo"},
+        {"HOME": "/elsewhere"},
+        {"TMPDIR": "/elsewhere"},
+        {"CLASSPATH": "/elsewhere"},
+        {"JAVA_HOME": "/elsewhere"},
+        {"EMPTY": ""},
+        {"ODD": '\t"\\\n\u0001/é𝄞'},
+        {"AWS_LAMBDA_JAVA_NETWORKADDRESS_CACHE_NEGATIVE_TTL": "7"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
 def test_all_other_variables_are_the_functions(start, variables):
     """variables that are read later are the function's"""
     compared = both(start, {"do": "start"}, variables=variables)

@@ -10,9 +10,14 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("folder", [
-    "opt/nodejs/node_modules", "var/task/shop/node_modules", "var/task/.node_modules",
-])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "opt/nodejs/node_modules",
+        "var/task/shop/node_modules",
+        "var/task/.node_modules",
+    ],
+)
 def test_modules_that_came_with_the_claim_are_found(start, tmp_path, folder):
     """folders of layers, of the code and below HOME are looked in"""
     files = {f"{folder}/late/index.js": f"exports.whose = '{folder}';\n"}
@@ -28,10 +33,13 @@ def test_a_name_of_the_clients_is_the_functions(start):
     assert compared.same_process and compared.same == "layer"
 
 
-@pytest.mark.parametrize("name, value, event", [
-    ("NODE_OPTIONS", "--stack-trace-limit=1", {"do": "fail"}),
-    ("UV_THREADPOOL_SIZE", "9", {"do": "threads"}),
-])
+@pytest.mark.parametrize(
+    "name, value, event",
+    [
+        ("NODE_OPTIONS", "--stack-trace-limit=1", {"do": "fail"}),
+        ("UV_THREADPOOL_SIZE", "9", {"do": "threads"}),
+    ],
+)
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, name, value, event):
     """a function that says how Node.js shall start gets a process that started so"""
     compared = both(start, event, variables={name: value})

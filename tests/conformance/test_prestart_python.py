@@ -29,10 +29,14 @@ def test_a_module_of_the_functions_own_wins_over_the_clients(start, runtime_that
     assert both(start, {"do": "whose", "module": "simplejson"}, files=files).same == folder
 
 
-@pytest.mark.parametrize("files", [
-    {"opt/python/late.py": "whose = 'layer'\n"},
-    {"var/task/late.py": "whose = 'code'\n"},
-], ids=["layer", "code"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"opt/python/late.py": "whose = 'layer'\n"},
+        {"var/task/late.py": "whose = 'code'\n"},
+    ],
+    ids=["layer", "code"],
+)
 def test_modules_that_came_with_the_claim_are_found(start, files):
     """folders that were not there before the claim are looked in"""
     compared = both(start, {"do": "whose", "module": "late"}, files=files)

@@ -77,8 +77,11 @@ class Waiting:
         image = self.description["image"].get("environment", {})
         own = {**self.description.get("environment", {}), **image}
         return {
-            "LAMBDA_RUNTIME_DIR": f"{root}/var/runtime", "LANG": "en_US.UTF-8", "PATH": "/usr/bin:/bin",
-            "LD_LIBRARY_PATH": f"{root}/var/task:{root}/var/task/lib:{root}/opt/lib", "TZ": ":UTC",
+            "LAMBDA_RUNTIME_DIR": f"{root}/var/runtime",
+            "LANG": "en_US.UTF-8",
+            "PATH": "/usr/bin:/bin",
+            "LD_LIBRARY_PATH": f"{root}/var/task:{root}/var/task/lib:{root}/opt/lib",
+            "TZ": ":UTC",
             **{name: self.filled(setting, root) for name, setting in own.items()},
         }
 
@@ -86,7 +89,8 @@ class Waiting:
         described = self.description["image"]["prestart"]
         return {
             "command": [self.placed(word, root) for word in described["command"]],
-            "taskRoot": f"{root}/var/task", "environment": self.environment(root),
+            "taskRoot": f"{root}/var/task",
+            "environment": self.environment(root),
             "reads": described["reads"],
         }
 
@@ -94,8 +98,12 @@ class Waiting:
 def python(folder):
     code = {"lambda_function.py": "import sys\ndef lambda_handler(event, context): return sys.executable\n"}
     return Waiting(
-        name="python3.11", folder="python", interpreter=asked("python3.11", code, folder),
-        handler="shop.reports.handler", code="shop/reports.py", loaded="runtime_client",
+        name="python3.11",
+        folder="python",
+        interpreter=asked("python3.11", code, folder),
+        handler="shop.reports.handler",
+        code="shop/reports.py",
+        loaded="runtime_client",
         renamed={"prestart.py": "prestart/sitecustomize.py"},
     )
 
@@ -104,16 +112,25 @@ def nodejs(folder, name):
     code = {"index.js": "exports.handler = async () => [process.execPath, process.env.LAMBDA_RUNTIME_DIR];\n"}
     interpreter, client = asked(name, code, folder)
     return Waiting(
-        name=name, folder="nodejs", interpreter=interpreter, handler="shop/reports.handler",
-        code="shop/reports.js", loaded="rapid-client.node", client={"node_modules": f"{client}/node_modules"},
+        name=name,
+        folder="nodejs",
+        interpreter=interpreter,
+        handler="shop/reports.handler",
+        code="shop/reports.js",
+        loaded="rapid-client.node",
+        client={"node_modules": f"{client}/node_modules"},
     )
 
 
 def ruby(folder):
     code = {"lambda_function.rb": "def lambda_handler(event:, context:) = RbConfig.ruby\n"}
     return Waiting(
-        name="ruby3.1", folder="ruby", interpreter=asked("ruby3.1", code, folder),
-        handler="shop/reports.handler", code="shop/reports.rb", loaded="stringio",
+        name="ruby3.1",
+        folder="ruby",
+        interpreter=asked("ruby3.1", code, folder),
+        handler="shop/reports.handler",
+        code="shop/reports.rb",
+        loaded="stringio",
     )
 
 
@@ -128,7 +145,9 @@ RUNTIMES_THAT_WAIT = {
 def asked(runtime, code, folder):
     """What a function in local mode says of what it runs with."""
     manifest = {
-        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": "asked"},
+        "apiVersion": "pilotlight.dev/v1alpha1",
+        "kind": "Function",
+        "metadata": {"name": "asked"},
         "spec": {"runtime": runtime, "memory": 256, "code": {"inline": code}},
     }
     (folder / "functions.yaml").write_text(json.dumps(manifest))
@@ -152,7 +171,10 @@ class Instance:
         if waits:
             unclaimed["prestart"] = runtime.prestart(root)
         self.process = subprocess.Popen(
-            [SUPERVISOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [SUPERVISOR],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env={"PILOTLIGHT_UNCLAIMED": json.dumps(unclaimed)},
         )
         self.address = self.process.stdout.readline().split("LISTENING ")[1].strip()
@@ -161,10 +183,20 @@ class Instance:
 
     def claim(self, files=None, variables=None):
         config = {
-            "listen": "127.0.0.1:0", "endsWithParent": True, "function": "finds", "memory": 512,
-            "timeout": 10, "sanitizeErrors": False, "logFormat": "Text", "logs": True, "logGroup": "g",
-            "logStream": "s", "runtime": self.runtime.name, "taskRoot": f"{self.root}/var/task",
-            "environment": self.environment(variables or {}), "command": self.runtime.command(self.root),
+            "listen": "127.0.0.1:0",
+            "endsWithParent": True,
+            "function": "finds",
+            "memory": 512,
+            "timeout": 10,
+            "sanitizeErrors": False,
+            "logFormat": "Text",
+            "logs": True,
+            "logGroup": "g",
+            "logStream": "s",
+            "runtime": self.runtime.name,
+            "taskRoot": f"{self.root}/var/task",
+            "environment": self.environment(variables or {}),
+            "command": self.runtime.command(self.root),
         }
         line = json.dumps({"instance": "i1", "config": config}).encode() + b"\n"
         code = {f"var/task/{self.runtime.code}": self.runtime.finds, **(files or {})}
@@ -172,11 +204,17 @@ class Instance:
 
     def environment(self, variables):
         own = {
-            "AWS_LAMBDA_FUNCTION_NAME": "finds", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
-            "AWS_LAMBDA_LOG_STREAM_NAME": "s", "AWS_LAMBDA_LOG_FORMAT": "JSON",
-            "AWS_LAMBDA_LOG_LEVEL": "INFO", "GREETING": "grüße", "TZ": "America/New_York",
-            "LAMBDA_TASK_ROOT": f"{self.root}/var/task", "_HANDLER": self.runtime.handler,
+            "AWS_LAMBDA_FUNCTION_NAME": "finds",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_LOG_GROUP_NAME": "g",
+            "AWS_LAMBDA_LOG_STREAM_NAME": "s",
+            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_LEVEL": "INFO",
+            "GREETING": "grüße",
+            "TZ": "America/New_York",
+            "LAMBDA_TASK_ROOT": f"{self.root}/var/task",
+            "_HANDLER": self.runtime.handler,
         }
         return {**self.runtime.environment(self.root), **own, **variables}
 

@@ -74,8 +74,13 @@ def dotnet(folder):
         " return System.AppDomain.CurrentDomain.BaseDirectory; } } }\n"
     )
     return Assemblies(
-        name="dotnet", folder="dotnet", interpreter="", handler="Finds::Finds.Handler::Handle",
-        code="Finds.dll", loaded="bootstrap.exe", made=asked("dotnet", {"Function.cs": code}, folder),
+        name="dotnet",
+        folder="dotnet",
+        interpreter="",
+        handler="Finds::Finds.Handler::Handle",
+        code="Finds.dll",
+        loaded="bootstrap.exe",
+        made=asked("dotnet", {"Function.cs": code}, folder),
     )
 
 
@@ -87,8 +92,14 @@ def java(folder):
     made, library = asked("java17", {"Hello.java": code}, folder), str(folder / "waiting.so")
     subprocess.run(["sh", "-e", REPOSITORY / "runtimes/java/waiting.sh", library, "javac"], check=True)
     return Classes(
-        name="java17", folder="java", interpreter=shutil.which("java"), handler="shop.Finds::handle",
-        code="shop/Finds.class", loaded="waiting.so", made=made, library=library,
+        name="java17",
+        folder="java",
+        interpreter=shutil.which("java"),
+        handler="shop.Finds::handle",
+        code="shop/Finds.class",
+        loaded="waiting.so",
+        made=made,
+        library=library,
     )
 
 

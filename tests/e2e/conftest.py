@@ -4,9 +4,8 @@ import json
 
 import boto3
 import pytest
-from botocore.config import Config
-
 import release
+from botocore.config import Config
 from load import Journal, own_address
 from release import ENDPOINT, HOST, apply, await_known, get, is_full, kubectl, until, waiting
 
@@ -27,7 +26,9 @@ def client_of(endpoint):
         aws_access_key_id="test",
         aws_secret_access_key="test",
         config=Config(
-            retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60,
+            retries={"max_attempts": 0},
+            connect_timeout=5,
+            read_timeout=60,
             max_pool_connections=32,
         ),
     )

@@ -161,8 +161,10 @@ class Load:
             "two at once": self.journal.overlaps(),
         }
         instances = len({line[2] for line in self.journal.lines})
-        print(f"{len(self.answered)} calls in {self.took:.1f} s, {instances} instances, "
-              f"not connected: {dict(self.reconnects)}")
+        print(
+            f"{len(self.answered)} calls in {self.took:.1f} s, {instances} instances, "
+            f"not connected: {dict(self.reconnects)}"
+        )
         for name, found in wrong.items():
             assert not found, f"{name}: {len(found)} of {self._next}, such as {found[:5]}"
 

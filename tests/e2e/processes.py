@@ -22,8 +22,11 @@ def running():
 def processes(pod):
     """Those of a pod, by id: parent and name."""
     uid = pod["metadata"]["uid"]
-    return {pid: (parent, name) for pid, (parent, name, groups) in running().items()
-            if uid in groups or uid.replace("-", "_") in groups}
+    return {
+        pid: (parent, name)
+        for pid, (parent, name, groups) in running().items()
+        if uid in groups or uid.replace("-", "_") in groups
+    }
 
 
 def named(pod, name):

@@ -22,15 +22,15 @@ CHART = Path(os.environ.get("PILOTLIGHT_CHART", REPOSITORY / "charts/pilotlight"
 IMAGES = "pilotlight.test"
 VERSION = "0.1.0"
 RUNTIMES = ("python3.11", "custom")
-LEASE_PORT = int(re.search(r"CONTROL_PORT: u16 = (\d+)", (REPOSITORY / "operator/api/src/labels.rs").read_text())[1])
+LEASE_PORT = int(
+    re.search(r"CONTROL_PORT: u16 = (\d+)", (REPOSITORY / "operator/api/src/labels.rs").read_text())[1]
+)
 POOL = "pilotlight.dev/warm-pool"  # the label of its unclaimed pods
 
 
 def run(*command, **options):
     options = {"timeout": 180, **options}
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, **options
-    )
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -51,15 +51,21 @@ def apply(*objects, **options):
 def function(name, source, **spec):
     """A Function whose code is one Python file."""
     return {
-        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
+        "apiVersion": "pilotlight.dev/v1alpha1",
+        "kind": "Function",
+        "metadata": {"name": name},
         "spec": {"runtime": "python3.11", "code": {"inline": {"lambda_function.py": source}}, **spec},
     }
 
 
 def warm_pool(name, **spec):
     """A WarmPool of one Python pod, or as `spec` says."""
-    return {"apiVersion": "pilotlight.dev/v1alpha1", "kind": "WarmPool", "metadata": {"name": name},
-            "spec": {"runtime": "python3.11", "size": 1, **spec}}
+    return {
+        "apiVersion": "pilotlight.dev/v1alpha1",
+        "kind": "WarmPool",
+        "metadata": {"name": name},
+        "spec": {"runtime": "python3.11", "size": 1, **spec},
+    }
 
 
 def documents(text):
@@ -83,10 +89,21 @@ def until(condition, seconds, what):
 def install(*settings, chart=CHART, version=VERSION):
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}})
     run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
-    run("helm", "upgrade", "--install", RELEASE, chart,
-        f"--namespace={SYSTEM}", "--create-namespace", "--wait", "--timeout=120s",
-        f"--set=functionNamespace={FUNCTIONS}", f"--set=image={IMAGES}/pilotlight:{version}",
-        *(image_of(runtime, version) for runtime in RUNTIMES), *settings)
+    run(
+        "helm",
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        f"--namespace={SYSTEM}",
+        "--create-namespace",
+        "--wait",
+        "--timeout=120s",
+        f"--set=functionNamespace={FUNCTIONS}",
+        f"--set=image={IMAGES}/pilotlight:{version}",
+        *(image_of(runtime, version) for runtime in RUNTIMES),
+        *settings,
+    )
 
 
 def image_of(runtime, version=VERSION):
@@ -127,8 +144,14 @@ def leading(component):
 
 def await_rollout(component, seconds):
     """All of the Deployment's pods are of its latest kind, and ready."""
-    kubectl("rollout", "status", f"deployment/{RELEASE}-{component}", f"--timeout={seconds}s",
-            namespace=SYSTEM, timeout=seconds + 10)
+    kubectl(
+        "rollout",
+        "status",
+        f"deployment/{RELEASE}-{component}",
+        f"--timeout={seconds}s",
+        namespace=SYSTEM,
+        timeout=seconds + 10,
+    )
 
 
 def roll(component, seconds):
@@ -161,6 +184,7 @@ def gateways():
 
 def await_known(names, seconds=10):
     """Watches tell the gateways of Functions, some milliseconds later."""
+
     def known(gateway, name):
         try:
             path = f"2015-03-31/functions/{name}/configuration"
@@ -178,6 +202,13 @@ def tell_of_the_release():
     """For a person who reads about a test that failed."""
     for component in ("controller", "gateway"):
         print(f"--- {component}")
-        print(kubectl("logs", "--tail=100", "--prefix", namespace=SYSTEM,
-                      *[f"--selector=app.kubernetes.io/component={component}"]))
+        print(
+            kubectl(
+                "logs",
+                "--tail=100",
+                "--prefix",
+                namespace=SYSTEM,
+                *[f"--selector=app.kubernetes.io/component={component}"],
+            )
+        )
     print(kubectl("get", "functions,pods", "--output=wide"))

@@ -48,8 +48,11 @@ def web():
 
 
 def test_instances_run_the_code_of_an_archive_that_is_fetched_once(web, function, invoke):
-    files = {"lambda_function.py": HANDLER, "library/__init__.py": "",
-             "library/greeting.py": "text = 'from an archive'"}
+    files = {
+        "lambda_function.py": HANDLER,
+        "library/__init__.py": "",
+        "library/greeting.py": "text = 'from an archive'",
+    }
     name = function("e2e-zip", "", code=web.archive("/code.zip", zipped(files)), timeout=30)
     with ThreadPoolExecutor(3) as threads:
         answers = list(threads.map(lambda _: invoke(name, {"seconds": 2})["Body"], range(3)))
@@ -76,11 +79,15 @@ done
 
 def test_layers_lie_under_opt_a_later_one_over_an_earlier_one(web, function, invoke):
     source = "import deep, shop\ndef lambda_handler(event, context): return shop.WORD + deep.WORD"
-    below = {"python/shop.py": "WORD = 'covered'",
-             "python/lib/python3.11/site-packages/deep.py": "WORD = ' layer'"}
+    below = {
+        "python/shop.py": "WORD = 'covered'",
+        "python/lib/python3.11/site-packages/deep.py": "WORD = ' layer'",
+    }
     above = {"python/shop.py": "WORD = 'from the'"}
-    layers = [web.archive(f"/{name}.zip", zipped(files))["archive"]
-              for name, files in {"below": below, "above": above}.items()]
+    layers = [
+        web.archive(f"/{name}.zip", zipped(files))["archive"]
+        for name, files in {"below": below, "above": above}.items()
+    ]
     for name, code in {
         "e2e-layers": {"inline": {"lambda_function.py": source}},
         "e2e-layers-archive": web.archive("/code.zip", zipped({"lambda_function.py": source})),

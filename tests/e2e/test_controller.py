@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
-
 from conftest import pods, ready_condition
 from release import SYSTEM, apply, get, is_ready, kubectl, parts, until
 
@@ -112,20 +111,43 @@ def running_since(pod):
 
 def test_secrets_and_config_maps_are_variables_below_those_of_the_manifest(function, invoke):
     apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ctl-defaults"},
-         "data": {"COLOUR": "red", "SIZE": "1", "TASTE": "sour"}},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ctl-login"},
-         "stringData": {"TASTE": "$(COLOUR) ü", "_HANDLER": "other", "LAMBDA_TASK_ROOT": "/other",
-                        "SIZE": "2", "AWS_REGION": "mars"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "ctl-defaults"},
+            "data": {"COLOUR": "red", "SIZE": "1", "TASTE": "sour"},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "ctl-login"},
+            "stringData": {
+                "TASTE": "$(COLOUR) ü",
+                "_HANDLER": "other",
+                "LAMBDA_TASK_ROOT": "/other",
+                "SIZE": "2",
+                "AWS_REGION": "mars",
+            },
+        },
     )
-    name = function("ctl-from", VARIABLES, environment={"SIZE": "3"}, environmentFrom=[
-        {"configMapRef": {"name": "ctl-defaults"}}, {"secretRef": {"name": "ctl-login"}},
-    ])
+    name = function(
+        "ctl-from",
+        VARIABLES,
+        environment={"SIZE": "3"},
+        environmentFrom=[
+            {"configMapRef": {"name": "ctl-defaults"}},
+            {"secretRef": {"name": "ctl-login"}},
+        ],
+    )
     asked = ["COLOUR", "SIZE", "TASTE", "_HANDLER", "LAMBDA_TASK_ROOT", "AWS_REGION", "PILOTLIGHT_ENV_SIZE"]
     assert invoke(name, asked)["Body"] == {
-        "COLOUR": "red", "SIZE": "3", "TASTE": "$(COLOUR) ü",
-        "_HANDLER": "lambda_function.lambda_handler", "LAMBDA_TASK_ROOT": "/var/task",
-        "AWS_REGION": "us-east-1", "PILOTLIGHT_ENV_SIZE": None,
+        "COLOUR": "red",
+        "SIZE": "3",
+        "TASTE": "$(COLOUR) ü",
+        "_HANDLER": "lambda_function.lambda_handler",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "AWS_REGION": "us-east-1",
+        "PILOTLIGHT_ENV_SIZE": None,
     }
     kubectl("delete", "secret/ctl-login", "configmap/ctl-defaults")
 
@@ -137,11 +159,16 @@ def test_a_missing_secret_fails_the_call_soon_and_the_status_says_so_until_it_is
     why, seconds = refusal(client, name)
     assert "CreateContainerConfigError" in why and "ctl-absent" in why
     assert seconds < 10
-    until(lambda: ready_condition(name).get("reason") == "CreateContainerConfigError", 10,
-          lambda: ready_condition(name))
+    until(
+        lambda: ready_condition(name).get("reason") == "CreateContainerConfigError",
+        10,
+        lambda: ready_condition(name),
+    )
     until(lambda: not pods(name), 20, lambda: pods(name))
     assert ready_condition(name)["status"] == "False", "nothing has become better"
-    apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ctl-absent"}, "stringData": {"A": "1"}})
+    apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ctl-absent"}, "stringData": {"A": "1"}}
+    )
     until(lambda: answers(invoke, name), 15, lambda: ready_condition(name))
     until(lambda: ready_condition(name)["status"] == "True", 10, lambda: ready_condition(name))
     kubectl("delete", "secret/ctl-absent")
@@ -154,12 +181,13 @@ def answers(invoke, name):
         return None
 
 
-@pytest.mark.parametrize(("changes", "reason", "word"), [
-    ({"runtime": "python3.14"}, "NoImage", "--image python3.14=IMAGE"),
-])
-def test_a_function_that_can_have_no_pods_fails_its_calls_at_once(
-    function, client, changes, reason, word
-):
+@pytest.mark.parametrize(
+    ("changes", "reason", "word"),
+    [
+        ({"runtime": "python3.14"}, "NoImage", "--image python3.14=IMAGE"),
+    ],
+)
+def test_a_function_that_can_have_no_pods_fails_its_calls_at_once(function, client, changes, reason, word):
     name = function("ctl-no-pods", ECHO, **changes)
     why, seconds = refusal(client, name)
     assert word in why and seconds < 5, (why, seconds)
@@ -188,7 +216,14 @@ def test_old_code_goes_with_its_last_pod(function, invoke):
 
 def test_calls_succeed_soon_after_a_quota_is_lifted(function, client, invoke):
     name = function("ctl-quota", ECHO)
-    apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "ctl-none"}, "spec": {"hard": {"pods": "0"}}})
+    apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "ctl-none"},
+            "spec": {"hard": {"pods": "0"}},
+        }
+    )
     stop, created = threading.Event(), "pilotlight_controller_pods_create_failures_total"
     before = int(metrics(controllers()[leader()])[created])
     try:

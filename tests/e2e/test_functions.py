@@ -58,10 +58,15 @@ def test_a_pod_is_confined_and_the_handler_sees_its_surroundings(function, invok
     seen = invoke(name)["Body"]
     assert 0 < seen.pop("remaining") <= 7000
     assert seen == {
-        "name": name, "memory": "192", "cwd": "/var/task", "uid": 993,
+        "name": name,
+        "memory": "192",
+        "cwd": "/var/task",
+        "uid": 993,
         "arn": f"arn:aws:lambda:us-east-1:000000000000:function:{name}",
-        "refused": "Read-only file system", "token": False,
-        "word": WORD, "region": "us-east-1",
+        "refused": "Read-only file system",
+        "token": False,
+        "word": WORD,
+        "region": "us-east-1",
     }
 
 

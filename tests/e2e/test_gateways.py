@@ -24,9 +24,7 @@ def lambda_handler(event, context):
 
 def gateways():
     """The ready gateways' addresses by pod."""
-    return {
-        pod["metadata"]["name"]: pod["status"]["podIP"] for pod in parts("gateway") if is_ready(pod)
-    }
+    return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in parts("gateway") if is_ready(pod)}
 
 
 def caller(address):

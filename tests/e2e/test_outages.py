@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
-
 from conftest import pods
 from load import HANDLER, Load
 from release import HOST, SYSTEM, await_rollout, cluster, get, is_full, kubectl, until
@@ -46,8 +45,9 @@ def two_nodes():
         for component in ("gateway", "controller"):
             await_rollout(component, 90)
         for pod in here:
-            kubectl("wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s",
-                    namespace=SYSTEM)
+            kubectl(
+                "wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s", namespace=SYSTEM
+            )
 
 
 def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invoke, journal):
@@ -70,8 +70,11 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
             list(callers.map(lambda number: invoke(name, event(2, f"warm-{number}")), range(4)))
             assert {pod["spec"]["nodeName"] for pod in pods(name)} == {GOES}
             running = [callers.submit(refusal, invoke, name, event(90, call)) for call in calls]
-            until(lambda: {line[1] for line in journal.lines} >= set(calls), 20,
-                  lambda: f"running: {journal.lines}")
+            until(
+                lambda: {line[1] for line in journal.lines} >= set(calls),
+                20,
+                lambda: f"running: {journal.lines}",
+            )
         with without_a_node():
             lost_at = time.monotonic()
             # The API server still takes the node for a good one.
@@ -84,8 +87,10 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
             for call in running:
                 error = call.result(30)
                 assert error["Code"] == "ServiceException", error
-                assert "was lost before it answered. The event may have taken effect; it was not " \
-                       "sent again." in error["Message"]
+                assert (
+                    "was lost before it answered. The event may have taken effect; it was not "
+                    "sent again." in error["Message"]
+                )
             print(f"told after {time.monotonic() - lost_at:.1f} s")
 
             # Warm instances were there as well; who calls next gets an answer or a typed error.
@@ -109,7 +114,9 @@ def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, invo
     # Both are too large for the pool.
     warm = function("e2e-warm", HANDLER, timeout=30, memory=256)
     cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n", memory=256)
-    pooled = function("e2e-pooled", "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n")
+    pooled = function(
+        "e2e-pooled", "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n"
+    )
     with ThreadPoolExecutor(1) as callers:
         with Load(HOST, warm, journal, rate=20, seconds=0.02, connections=8) as load:
             load.await_answers(60)

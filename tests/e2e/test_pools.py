@@ -8,11 +8,20 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 import release
 from conftest import names, pods, status
 from release import (
-    FUNCTIONS, POOL, apply, await_known, gateways, get, is_full, is_ready, kubectl, until, waiting,
+    FUNCTIONS,
+    POOL,
+    apply,
+    await_known,
+    gateways,
+    get,
+    is_full,
+    is_ready,
+    kubectl,
+    until,
+    waiting,
 )
 
 HANDLER = """
@@ -39,8 +48,14 @@ class Created:
 
     def __init__(self):
         self.names, self.seen = set(), threading.Condition()
-        command = ["kubectl", f"--namespace={FUNCTIONS}", "get", "pods", "--watch",
-                   "--output=jsonpath={.metadata.name}{\"\\n\"}"]
+        command = [
+            "kubectl",
+            f"--namespace={FUNCTIONS}",
+            "get",
+            "pods",
+            "--watch",
+            '--output=jsonpath={.metadata.name}{"\\n"}',
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -66,17 +81,14 @@ def created():
     watched.close()
 
 
-def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(
-    warm_pool, function, invoke
-):
+def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(warm_pool, function, invoke):
     pool = warm_pool("e2e-stock", size=2)
     before = names(waiting(pool))
     name = function("e2e-claims", HANDLER)
     answer = invoke(name, {}, LogType="Tail")
     assert answer["Body"]["pod"] in before
     timing = answer["ResponseMetadata"]["HTTPHeaders"]["server-timing"]
-    assert re.fullmatch(
-        r"queue;dur=[\d.]+, claim;dur=[\d.]+, unpack;dur=[\d.]+, init;dur=[\d.]+", timing)
+    assert re.fullmatch(r"queue;dur=[\d.]+, claim;dur=[\d.]+, unpack;dur=[\d.]+, init;dur=[\d.]+", timing)
     # Its labels and its owner follow: it is the function's pod by now, and no other was made.
     [pod] = until(lambda: pods(name), 10, lambda: kubectl("get", "pods", "--show-labels"))
     assert pod["metadata"]["name"] == answer["Body"]["pod"]
@@ -84,8 +96,9 @@ def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(
     assert (owner["kind"], owner["name"], owner["controller"]) == ("Function", name, True)
     assert POOL not in pod["metadata"]["labels"]
     until(lambda: is_full(pool), 20, lambda: kubectl("get", "warmpool,pods"))
-    until(lambda: (status(name).get("instances"), status(name).get("ready")) == (1, 1), 10,
-          lambda: status(name))
+    until(
+        lambda: (status(name).get("instances"), status(name).get("ready")) == (1, 1), 10, lambda: status(name)
+    )
     # Another event finds it warm.
     again = invoke(name, {})
     assert again["Body"] == answer["Body"]
@@ -109,8 +122,11 @@ def test_a_function_with_needs_of_its_own_gets_its_own_pod_and_its_status_says_w
     for name, spec, why in [
         ("e2e-large", {"memory": 256}, "256"),
         ("e2e-scratch", {"ephemeralStorage": 1024}, "1024"),
-        ("e2e-tolerant", {"pod": {"tolerations": [{"key": "a", "operator": "Exists"}]}},
-         "spec.pod.tolerations"),
+        (
+            "e2e-tolerant",
+            {"pod": {"tolerations": [{"key": "a", "operator": "Exists"}]}},
+            "spec.pod.tolerations",
+        ),
     ]:
         function(name, HANDLER, **spec)
         until(lambda: why in status(name).get("warmPool", ""), 10, lambda: status(name))
@@ -126,8 +142,11 @@ def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke)
     # The pod follows, where the cluster can resize one that runs.
     [pod] = until(lambda: pods(name), 10, lambda: kubectl("get", "pods", "--show-labels"))
     limit = "jsonpath={.spec.containers[0].resources.limits.memory}"
-    until(lambda: kubectl("get", "pod", pod["metadata"]["name"], f"--output={limit}") == "160Mi", 10,
-          lambda: kubectl("get", "pods", "--output=yaml"))
+    until(
+        lambda: kubectl("get", "pod", pod["metadata"]["name"], f"--output={limit}") == "160Mi",
+        10,
+        lambda: kubectl("get", "pods", "--output=yaml"),
+    )
     answer = client.invoke(FunctionName=name, Payload=json.dumps({"hoard": 200, "seconds": 1}))
     assert answer["FunctionError"] == "Unhandled"
     assert "signal: killed" in json.loads(answer["Payload"].read())["errorMessage"]
@@ -169,8 +188,11 @@ def test_a_pool_replaces_what_is_lost_and_rolls_when_it_changes(warm_pool):
     pool = warm_pool("e2e-kept", size=2)
     [lost, kept] = sorted(names(waiting(pool)))
     kubectl("delete", "pod", lost)
-    until(lambda: is_full(pool) and lost not in names(waiting(pool)), 20,
-          lambda: kubectl("get", "warmpool,pods"))
+    until(
+        lambda: is_full(pool) and lost not in names(waiting(pool)),
+        20,
+        lambda: kubectl("get", "warmpool,pods"),
+    )
     before = names(waiting(pool))
     assert kept in before
     apply(release.warm_pool(pool, size=2, memory=192))
@@ -209,7 +231,16 @@ def test_provisioned_instances_are_up_without_a_call_and_come_back(function, inv
     lost = answer["Body"]["pod"]
     kubectl("delete", "pod", lost)
     until(lambda: len(ready() - {lost}) == 2, 30, lambda: kubectl("get", "pods"))
-    apply({"apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function", "metadata": {"name": name},
-           "spec": {"runtime": "python3.11", "keepAlive": 1,
-                    "code": {"inline": {"lambda_function.py": HANDLER}}}})
+    apply(
+        {
+            "apiVersion": "pilotlight.dev/v1alpha1",
+            "kind": "Function",
+            "metadata": {"name": name},
+            "spec": {
+                "runtime": "python3.11",
+                "keepAlive": 1,
+                "code": {"inline": {"lambda_function.py": HANDLER}},
+            },
+        }
+    )
     until(lambda: not pods(name), 20, lambda: kubectl("get", "pods"))

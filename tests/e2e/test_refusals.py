@@ -4,7 +4,6 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-
 from conftest import pods, ready_condition
 from release import apply, kubectl, until
 
@@ -51,8 +50,14 @@ def await_reason(name, reason):
 
 def test_a_quota_fails_the_call_and_the_status_tells_it(function, client):
     name = function("e2e-quota", ANSWERS)
-    apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
-           "spec": {"hard": {"pods": "0"}}})
+    apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none"},
+            "spec": {"hard": {"pods": "0"}},
+        }
+    )
     try:
         assert "exceeded quota: none" in refused(client, name)
         assert "exceeded quota: none" in await_reason(name, "PodRefused")

@@ -1,7 +1,6 @@
 """Steady calls while Pilotlight itself is restarted: none fails, none runs twice."""
 
 import pytest
-
 from load import HANDLER, Load
 from release import HOST, SYSTEM, all_parts, get, kubectl, leading, parts, roll, until
 
@@ -26,9 +25,15 @@ def uids(pods):
     return {pod["metadata"]["uid"] for pod in pods}
 
 
-@pytest.mark.parametrize(("disturb", "component"), [
-    (restart, "controller"), (restart, "gateway"), (change_leader, "controller"),
-], ids=["controller", "gateway", "leader"])
+@pytest.mark.parametrize(
+    ("disturb", "component"),
+    [
+        (restart, "controller"),
+        (restart, "gateway"),
+        (change_leader, "controller"),
+    ],
+    ids=["controller", "gateway", "leader"],
+)
 def test_no_call_fails_and_none_runs_twice(function, journal, disturb, component):
     if disturb is change_leader and len(parts(component)) < 2:
         pytest.skip(f"{len(parts(component))} {component}: there is no other to lead")

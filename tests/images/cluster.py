@@ -70,8 +70,11 @@ class Instance:
         files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in code}
         objects = [
             {"kind": "ConfigMap", "metadata": {"name": name}, "binaryData": files},
-            {"kind": "Pod", "metadata": {"name": name, "finalizers": ["pilotlight.test/exit-is-read"]},
-             "spec": self.spec(image, config)},
+            {
+                "kind": "Pod",
+                "metadata": {"name": name, "finalizers": ["pilotlight.test/exit-is-read"]},
+                "spec": self.spec(image, config),
+            },
         ]
         objects = [{"apiVersion": "v1", **each} for each in objects]
         listed = {"apiVersion": "v1", "kind": "List", "items": objects}
@@ -90,7 +93,9 @@ class Instance:
                     "name": "instance",
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "env": [{"name": "PILOTLIGHT_INSTANCE", "value": json.dumps(config).replace("$(", "$$(")}],
+                    "env": [
+                        {"name": "PILOTLIGHT_INSTANCE", "value": json.dumps(config).replace("$(", "$$(")}
+                    ],
                     "ports": [{"containerPort": PORT}],
                     "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
                     "resources": {"limits": {"memory": f"{self.memory + 32}Mi"}},

@@ -5,7 +5,6 @@ import sys
 import tarfile
 
 import pytest
-
 from cluster import CLUSTER, REPOSITORY, Namespace, run
 
 BUILD = REPOSITORY / "runtime-image/build"
@@ -16,6 +15,7 @@ class Archive:
         made = json.loads((REPOSITORY / f"target/images/{name}.json").read_text())
         self.name, self.image, self.path, self.bytes = name, made["image"], made["archive"], made["bytes"]
         with tarfile.open(self.path) as archive:
+
             def read(member):
                 return json.load(archive.extractfile(member))
 

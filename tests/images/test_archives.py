@@ -6,7 +6,6 @@ import sys
 import tomllib
 
 import pytest
-
 from cluster import REPOSITORY
 from conftest import BUILD
 
@@ -49,7 +48,11 @@ def test_packages_are_recorded_for_scanners(name, archives):
     folder = "/var/lib/dpkg/status.d/"
     recorded = {path.removeprefix(folder) for path in archives[name].entries if path.startswith(folder)}
     image = DESCRIPTION["image"][name]
-    wanted = {*DESCRIPTION["all"]["packages"], *DESCRIPTION[image["kind"]]["packages"], *image.get("packages", [])}
+    wanted = {
+        *DESCRIPTION["all"]["packages"],
+        *DESCRIPTION[image["kind"]]["packages"],
+        *image.get("packages", []),
+    }
     assert wanted <= recorded
     assert not recorded & set(DESCRIPTION["debian"]["left_out"])
 
@@ -65,7 +68,14 @@ def test_root_owns_all_and_nothing_gives_rights(name, archives):
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_nothing_of_the_building_machine_or_of_apt_is_left(name, archives):
-    gone = ["/etc/resolv.conf", "/etc/hostname", "/etc/apt", "/var/lib/apt", "/usr/share/man", "/usr/share/locale"]
+    gone = [
+        "/etc/resolv.conf",
+        "/etc/hostname",
+        "/etc/apt",
+        "/var/lib/apt",
+        "/usr/share/man",
+        "/usr/share/locale",
+    ]
     left = [path for path in archives[name].entries if path.startswith(tuple(gone))]
     assert not left
     assert archives[name].bytes < LIMITS[name] * 1e6

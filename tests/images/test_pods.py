@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from cluster import REPOSITORY, Instance, answer
 
 HERE = REPOSITORY / "tests/images"
@@ -69,7 +68,13 @@ def test_the_pods_log_has_the_invocations_lines(name, request):
     instance = request.getfixturevalue(name)
     instance.invoke({})
     log = instance.log()
-    for part in ("INIT_START", "START RequestId: ", "END RequestId: ", "REPORT RequestId: ", "Max Memory Used: "):
+    for part in (
+        "INIT_START",
+        "START RequestId: ",
+        "END RequestId: ",
+        "REPORT RequestId: ",
+        "Max Memory Used: ",
+    ):
         assert part in log, log
 
 
@@ -124,7 +129,10 @@ def test_the_service_image_runs_without_a_shell_and_without_root(namespace, arch
         "containers": [container],
     }
     namespace.kubectl(
-        "run", "service", f"--image={container['image']}", "--restart=Never",
+        "run",
+        "service",
+        f"--image={container['image']}",
+        "--restart=Never",
         f"--overrides={json.dumps({'spec': overrides})}",
     )
     namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/service")

@@ -38,25 +38,41 @@ def refused(field, value, named, reason):
 
 ONLY_IN_A_CLUSTER = [
     refused("spec.code", {"path": "./hello"}, "spec.code", "`path` is for local mode"),
-    refused("spec.code", {"inline": {"a": "x" * 120_000, "b": "x" * 100_000}},
-            "spec.code.inline", "at most 200,000 characters together"),
-    refused("spec.environment", {f"A{i}": "" for i in range(201)},
-            "spec.environment", "must have at most 200 items"),
-    refused("spec.environmentFrom", [{"secretRef": {"name": "a"}}] * 21,
-            "spec.environmentFrom", "must have at most 20 items"),
+    refused(
+        "spec.code",
+        {"inline": {"a": "x" * 120_000, "b": "x" * 100_000}},
+        "spec.code.inline",
+        "at most 200,000 characters together",
+    ),
+    refused(
+        "spec.environment",
+        {f"A{i}": "" for i in range(201)},
+        "spec.environment",
+        "must have at most 200 items",
+    ),
+    refused(
+        "spec.environmentFrom",
+        [{"secretRef": {"name": "a"}}] * 21,
+        "spec.environmentFrom",
+        "must have at most 20 items",
+    ),
 ]
 
 
-@pytest.mark.parametrize("case", TABLE["refused"] + ONLY_IN_A_CLUSTER,
-                         ids=lambda case: f"{case['field']}={str(case['value'])[:40]}")
+@pytest.mark.parametrize(
+    "case",
+    TABLE["refused"] + ONLY_IN_A_CLUSTER,
+    ids=lambda case: f"{case['field']}={str(case['value'])[:40]}",
+)
 def test_a_bad_field_is_refused_with_its_name_and_the_reason(dry_run, case):
     applied = dry_run(manifest(case["field"], case["value"]))
     assert applied.returncode != 0, applied.stdout
     assert case["named"] in applied.stderr and case["reason"] in applied.stderr, applied.stderr
 
 
-@pytest.mark.parametrize("case", TABLE["accepted"],
-                         ids=lambda case: f"{case['field']}={str(case['value'])[:40]}")
+@pytest.mark.parametrize(
+    "case", TABLE["accepted"], ids=lambda case: f"{case['field']}={str(case['value'])[:40]}"
+)
 def test_a_good_one_is_taken(dry_run, case):
     applied = dry_run(manifest(case["field"], case["value"]))
     assert applied.returncode == 0, applied.stderr

@@ -34,8 +34,9 @@ def route(event):
         raise Refused(400, "must be a string such as /units", "path")
     path = event["path"].rstrip("/") or "/"
     method = event.get("method", "GET")
-    found = [(allowed, match, serve) for allowed, pattern, serve in ROUTES
-             if (match := pattern.fullmatch(path))]
+    found = [
+        (allowed, match, serve) for allowed, pattern, serve in ROUTES if (match := pattern.fullmatch(path))
+    ]
     if not found:
         raise Refused(404, f"nothing is served at {path}", "path")
     for allowed, match, serve in found:

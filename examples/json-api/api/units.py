@@ -9,7 +9,11 @@ import math
 # Quantity -> unit -> (factor, offset): a value in the base unit is value * factor + offset.
 TABLE = {
     "length": {
-        "m": (1, 0), "km": (1000, 0), "cm": (0.01, 0), "in": (0.0254, 0), "ft": (0.3048, 0),
+        "m": (1, 0),
+        "km": (1000, 0),
+        "cm": (0.01, 0),
+        "in": (0.0254, 0),
+        "ft": (0.3048, 0),
         "mi": (1609.344, 0),
     },
     "mass": {"kg": (1, 0), "g": (0.001, 0), "lb": (0.45359237, 0), "oz": (0.028349523125, 0)},

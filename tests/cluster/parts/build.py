@@ -105,7 +105,9 @@ def go_version() -> str:
     try:
         return subprocess.run(["go", "env", "GOVERSION"], check=True, capture_output=True, text=True).stdout
     except OSError as error:
-        raise Failed("the cluster's programs are built with Go 1.24 or newer; `go` is not on this machine") from error
+        raise Failed(
+            "the cluster's programs are built with Go 1.24 or newer; `go` is not on this machine"
+        ) from error
 
 
 def pack_pause() -> None:
@@ -137,7 +139,16 @@ def fresh_root(name: str) -> Path:
 
 def pack(name: str, tag: str, root: Path, *options: str) -> None:
     archive = IMAGES / f"{name}.tar"
-    command = [sys.executable, str(SOURCE / "image"), "--tag", tag, "--layer", str(root), *options, str(archive)]
+    command = [
+        sys.executable,
+        str(SOURCE / "image"),
+        "--tag",
+        tag,
+        "--layer",
+        str(root),
+        *options,
+        str(archive),
+    ]
     if subprocess.run(command).returncode != 0:
         raise Failed(f"the {name} image cannot be made")
     shutil.rmtree(root)

@@ -87,7 +87,9 @@ def make_authority() -> None:
 
 
 def make_account_keys() -> None:
-    openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(ACCOUNT_KEY))
+    openssl(
+        "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(ACCOUNT_KEY)
+    )
     openssl("pkey", "-in", str(ACCOUNT_KEY), "-pubout", "-out", str(ACCOUNT_PUBLIC_KEY))
 
 

@@ -116,29 +116,39 @@ def wait_for_api() -> None:
 
 def start_controllers() -> None:
     machine = control()
-    machine.start("kube-controller-manager", as_flags({
-        "authentication-skip-lookup": "true",
-        "bind-address": "127.0.0.1",
-        "cluster-signing-cert-file": inside(CA_CERTIFICATE),
-        "cluster-signing-key-file": inside(CA_KEY),
-        # As for the kubelet: the default is the host's.
-        "flex-volume-plugin-dir": "/var/lib/volume-plugins",
-        "kube-api-burst": "200",
-        "kube-api-qps": "100",
-        "kubeconfig": inside(PKI / "kube-controller-manager.kubeconfig"),
-        "leader-elect": "false",
-        "node-monitor-grace-period": f"{NODE_GRACE_SECONDS}s",
-        "node-monitor-period": "2s",
-        "root-ca-file": inside(CA_CERTIFICATE),
-        "service-account-private-key-file": inside(ACCOUNT_KEY),
-        "use-service-account-credentials": "true",
-    }))
-    machine.start("kube-scheduler", as_flags({
-        "authentication-skip-lookup": "true",
-        "bind-address": "127.0.0.1",
-        "kubeconfig": inside(PKI / "kube-scheduler.kubeconfig"),
-        "leader-elect": "false",
-    }))
+    machine.start(
+        "kube-controller-manager",
+        as_flags(
+            {
+                "authentication-skip-lookup": "true",
+                "bind-address": "127.0.0.1",
+                "cluster-signing-cert-file": inside(CA_CERTIFICATE),
+                "cluster-signing-key-file": inside(CA_KEY),
+                # As for the kubelet: the default is the host's.
+                "flex-volume-plugin-dir": "/var/lib/volume-plugins",
+                "kube-api-burst": "200",
+                "kube-api-qps": "100",
+                "kubeconfig": inside(PKI / "kube-controller-manager.kubeconfig"),
+                "leader-elect": "false",
+                "node-monitor-grace-period": f"{NODE_GRACE_SECONDS}s",
+                "node-monitor-period": "2s",
+                "root-ca-file": inside(CA_CERTIFICATE),
+                "service-account-private-key-file": inside(ACCOUNT_KEY),
+                "use-service-account-credentials": "true",
+            }
+        ),
+    )
+    machine.start(
+        "kube-scheduler",
+        as_flags(
+            {
+                "authentication-skip-lookup": "true",
+                "bind-address": "127.0.0.1",
+                "kubeconfig": inside(PKI / "kube-scheduler.kubeconfig"),
+                "leader-elect": "false",
+            }
+        ),
+    )
 
 
 def restart_controllers() -> None:
@@ -189,7 +199,10 @@ def dns_objects() -> str:
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
     ]
     rbac = "rbac.authorization.k8s.io"
-    ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]
     name = {"name": "kube-dns", "namespace": "kube-system"}
     items = [
         {

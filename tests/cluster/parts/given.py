@@ -14,7 +14,15 @@ def named() -> bool:
 
 
 def up(nodes: int) -> None:
-    command = ["kubectl", "--kubeconfig", str(kubeconfig()), "--request-timeout=10s", "get", "--raw", "/readyz"]
+    command = [
+        "kubectl",
+        "--kubeconfig",
+        str(kubeconfig()),
+        "--request-timeout=10s",
+        "get",
+        "--raw",
+        "/readyz",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"{VARIABLE} names a cluster that does not answer: {done.stderr.strip()}")

@@ -45,8 +45,19 @@ def up(nodes: int) -> None:
         file = HOME / "kind.json"
         file.write_text(json.dumps(config))
         with stage("kind create cluster"):
-            run("kind", "create", "cluster", "--name", NAME, "--config", str(file), "--wait", "180s",
-                "--kubeconfig", str(KUBECONFIG))
+            run(
+                "kind",
+                "create",
+                "cluster",
+                "--name",
+                NAME,
+                "--config",
+                str(file),
+                "--wait",
+                "180s",
+                "--kubeconfig",
+                str(KUBECONFIG),
+            )
     KUBECONFIG.write_text(output("kind", "get", "kubeconfig", "--name", NAME))
     build.build_base_image()
     load([IMAGES / "base.tar"])
@@ -78,8 +89,15 @@ def node_stop(number: int) -> None:
 
 def node_start(number: int) -> None:
     run("docker", "start", worker(number))
-    run("kubectl", "--kubeconfig", str(KUBECONFIG), "wait", "--for=condition=Ready", "--timeout=120s",
-        f"node/{worker(number)}")
+    run(
+        "kubectl",
+        "--kubeconfig",
+        str(KUBECONFIG),
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=120s",
+        f"node/{worker(number)}",
+    )
 
 
 def apiserver_stop() -> None:
@@ -90,7 +108,9 @@ def apiserver_stop() -> None:
 
 def apiserver_start() -> None:
     ready = "kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz"
-    in_control_node(f"[ ! -e {PARKED} ] || mv {PARKED} {MANIFEST}; timeout 120 sh -c 'until {ready}; do sleep 1; done'")
+    in_control_node(
+        f"[ ! -e {PARKED} ] || mv {PARKED} {MANIFEST}; timeout 120 sh -c 'until {ready}; do sleep 1; done'"
+    )
 
 
 def logs(component: str | None) -> None:

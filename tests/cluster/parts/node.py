@@ -76,12 +76,15 @@ def load_one(node: Machine, archive: Path) -> None:
 def join(number: int) -> None:
     node = machine(number)
     load(number, [IMAGES / "pause.tar", IMAGES / "base.tar"])
-    node.start("kubelet", [
-        f"--config={write_kubelet_config(node, number)}",
-        f"--hostname-override={node.name}",
-        f"--kubeconfig={inside(PKI / f'{node.name}.kubeconfig')}",
-        f"--node-ip={node_address(number)}",
-    ])
+    node.start(
+        "kubelet",
+        [
+            f"--config={write_kubelet_config(node, number)}",
+            f"--hostname-override={node.name}",
+            f"--kubeconfig={inside(PKI / f'{node.name}.kubeconfig')}",
+            f"--node-ip={node_address(number)}",
+        ],
+    )
     node.start("kube-proxy", [f"--config={write_proxy_config(node, node.name)}"])
 
 

@@ -28,7 +28,8 @@ def surroundings(event):
         "uncompiled": [
             name
             for name, module in sys.modules.items()
-            if getattr(module, "__cached__", None) and not os.path.exists(module.__cached__)
+            if getattr(module, "__cached__", None)
+            and not os.path.exists(module.__cached__)
             and not module.__file__.startswith("/var/task")
         ],
     }

@@ -17,7 +17,8 @@ def describe(event, context):
         "invoked_function_arn": context.invoked_function_arn,
         "log_group_name": context.log_group_name,
         "log_stream_name": context.log_stream_name,
-        "client_context": client and {
+        "client_context": client
+        and {
             "custom": client.custom,
             "env": client.env,
             "app_title": client.client.app_title,

@@ -12,7 +12,6 @@ import os
 import boto3
 import pytest
 from botocore.config import Config
-
 from local_server import REPOSITORY, LocalServer
 from remote_server import RemoteServer
 from room import Room
@@ -36,9 +35,7 @@ def server():
     # Without its executable the manifest is invalid; its test says what to do.
     if (RUST_ECHO / "build/bootstrap").exists():
         examples.append("rust-echo")
-    server = LocalServer(
-        REPOSITORY / "tests/sdk/functions.yaml", *(EXAMPLES / name for name in examples)
-    )
+    server = LocalServer(REPOSITORY / "tests/sdk/functions.yaml", *(EXAMPLES / name for name in examples))
     yield server
     server.stop()
 

@@ -42,7 +42,8 @@ def pilotlight(*arguments, timeout=60):
 
 def sum_of_samples(text, name, function):
     samples = [
-        float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+        float(line.rsplit(" ", 1)[1])
+        for line in text.splitlines()
         if line.startswith(name + "{") and f'function="{function}"' in line
     ]
     return sum(samples) if samples else None
@@ -62,7 +63,11 @@ class LocalServer:
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
             [BINARY, "local", "--listen", "127.0.0.1:0", *paths],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            env=environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -83,6 +88,7 @@ class LocalServer:
 
     def wait_for_line(self, pattern, seconds):
         """The match of the first line, past or future, in which `pattern` is found."""
+
         def found():
             return next((m for line in self.lines if (m := re.search(pattern, line))), None)
 

@@ -1,14 +1,11 @@
 """The commands a person types: local with good and bad manifests, invoke, logs."""
 
-import contextlib
 import json
 import re
 import threading
 import uuid
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
-
 from conftest import lambda_client, only_local
 from local_server import LocalServer, pilotlight, until
 
@@ -71,8 +68,14 @@ def test_logs_finds_a_printed_line_under_its_request_id(server, invoke):
 
     def found():
         return pilotlight(
-            "logs", "sdk-prints", "--since", "5m", "--filter", token,
-            "--endpoint", server.endpoint,
+            "logs",
+            "sdk-prints",
+            "--since",
+            "5m",
+            "--filter",
+            token,
+            "--endpoint",
+            server.endpoint,
         )
 
     until(lambda: token in found().stdout, 10, "the line is in the log")
@@ -95,7 +98,8 @@ def test_a_changed_manifest_changes_the_answer(own_server, tmp_path):
     assert answer_of(own_server.endpoint, "own") == "first"
     (tmp_path / "own.yaml").write_text(MANIFEST.replace('"first"', '"second"'))
     until(
-        lambda: answer_of(own_server.endpoint, "own") == "second", 20,
+        lambda: answer_of(own_server.endpoint, "own") == "second",
+        20,
         "the changed manifest is taken up",
     )
 
@@ -113,6 +117,7 @@ def test_an_interrupt_ends_an_event_in_flight_and_every_process(own_server):
 
 def background_call(client, event):
     """A call in the background, whose outcome is its caller's loss."""
+
     def call():
         try:
             client.invoke(FunctionName="own", Payload=json.dumps(event))
@@ -125,17 +130,20 @@ def background_call(client, event):
 
 
 @only_local("about `pilotlight local` itself")
-@pytest.mark.parametrize("good, bad, line, field", [
-    ("memory: 128", "memory: 64", 6, "spec.memory"),
-    ("memory: 128", "memory: lots", 6, "spec.memory"),
-    ("timeout: 30", "timeout: 901", 7, "spec.timeout"),
-    ("timeout: 30", "timeouts: 30", 7, "timeouts"),
-    ("runtime: python3.11", "runtime: cobol", 5, "spec.runtime"),
-    ("name: own", "name: Own_Function", 3, "metadata.name"),
-    ("memory: 128", "keepAlive: 3601", 6, "spec.keepAlive"),
-    ("memory: 128", "errors: Hidden", 6, "spec.errors"),
-    ("memory: 128", "environment: { PORT: 80 }", 6, "spec.environment.PORT"),
-])
+@pytest.mark.parametrize(
+    "good, bad, line, field",
+    [
+        ("memory: 128", "memory: 64", 6, "spec.memory"),
+        ("memory: 128", "memory: lots", 6, "spec.memory"),
+        ("timeout: 30", "timeout: 901", 7, "spec.timeout"),
+        ("timeout: 30", "timeouts: 30", 7, "timeouts"),
+        ("runtime: python3.11", "runtime: cobol", 5, "spec.runtime"),
+        ("name: own", "name: Own_Function", 3, "metadata.name"),
+        ("memory: 128", "keepAlive: 3601", 6, "spec.keepAlive"),
+        ("memory: 128", "errors: Hidden", 6, "spec.errors"),
+        ("memory: 128", "environment: { PORT: 80 }", 6, "spec.environment.PORT"),
+    ],
+)
 def test_a_bad_field_stops_local_with_its_place_and_name(tmp_path, good, bad, line, field):
     manifest = tmp_path / "bad.yaml"
     manifest.write_text(MANIFEST.replace(good, bad))

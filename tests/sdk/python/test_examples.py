@@ -4,7 +4,6 @@ import base64
 import json
 
 import pytest
-
 from conftest import EXAMPLES, RUST_ECHO, only_local
 
 
@@ -16,7 +15,8 @@ def test_json_api_converts_and_refuses(invoke):
     request = {"method": "POST", "path": "/conversions"}
     body = {"value": 26.2, "from": "mi", "to": "km"}
     assert invoke("json-api", request | {"body": body})["Body"] == {
-        "statusCode": 200, "body": {"value": 42.1648128, "unit": "km"}
+        "statusCode": 200,
+        "body": {"value": 42.1648128, "unit": "km"},
     }
     refused = invoke("json-api", request | {"body": body | {"to": "kg"}})["Body"]
     assert (refused["statusCode"], refused["body"]["error"]["field"]) == (422, "body.to")
@@ -28,7 +28,10 @@ def test_thumbnail_uses_its_installed_library(invoke):
     image = base64.b64decode(answer["Body"].pop("image"))
     assert image.startswith(b"\x89PNG")
     assert answer["Body"] == {
-        "format": "PNG", "width": 120, "height": 80, "original": {"width": 480, "height": 320}
+        "format": "PNG",
+        "width": 120,
+        "height": 80,
+        "original": {"width": 480, "height": 320},
     }
 
 
@@ -41,7 +44,7 @@ def test_thumbnail_names_the_field_at_fault(invoke):
 
 
 def test_shell_answers_from_a_bootstrap_in_sh(invoke):
-    event = {"text": "grüße 🔥 \\ \" %s $HOME\n", "many": list(range(2000))}
+    event = {"text": 'grüße 🔥 \\ " %s $HOME\n', "many": list(range(2000))}
     answer = invoke("shell", event, LogType="Tail")["Body"]
     assert answer["event"] == event
     assert answer["kernel"].startswith("Linux ")
@@ -55,18 +58,21 @@ def test_rust_echo_returns_the_bytes_of_its_event(client):
     assert client.invoke(FunctionName="rust-echo", Payload=event)["Payload"].read() == event
 
 
-@pytest.mark.parametrize("name, error_type", [
-    ("fails-exception", "ValueError"),
-    ("fails-sanitized", "ValueError"),
-    ("fails-non-json", "Runtime.MarshalError"),
-    ("fails-timeout", "Sandbox.Timedout"),
-    ("fails-exit", "Runtime.ExitError"),
-    ("fails-init", "KeyError"),
-    ("fails-missing-handler", "Runtime.HandlerNotFound"),
-    ("fails-syntax", "Runtime.UserCodeSyntaxError"),
-    ("fails-memory", "Runtime.ExitError"),
-    ("fails-large-response", "Function.ResponseSizeTooLarge"),
-])
+@pytest.mark.parametrize(
+    "name, error_type",
+    [
+        ("fails-exception", "ValueError"),
+        ("fails-sanitized", "ValueError"),
+        ("fails-non-json", "Runtime.MarshalError"),
+        ("fails-timeout", "Sandbox.Timedout"),
+        ("fails-exit", "Runtime.ExitError"),
+        ("fails-init", "KeyError"),
+        ("fails-missing-handler", "Runtime.HandlerNotFound"),
+        ("fails-syntax", "Runtime.UserCodeSyntaxError"),
+        ("fails-memory", "Runtime.ExitError"),
+        ("fails-large-response", "Function.ResponseSizeTooLarge"),
+    ],
+)
 def test_each_failure_has_its_type(invoke, name, error_type):
     answer = invoke(name, {})
     assert (answer["FunctionError"], answer["Body"]["errorType"]) == ("Unhandled", error_type)

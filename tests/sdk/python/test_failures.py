@@ -37,7 +37,7 @@ def test_a_sanitized_error_tells_the_caller_where_to_look_and_the_log_what_happe
     assert failed(answer) == {
         "errorType": "ValueError",
         "errorMessage": "The function failed. Its error is in the function's log under"
-                        f" RequestId: {answer['RequestId']}",
+        f" RequestId: {answer['RequestId']}",
     }
     assert "order 42 has no lines" in answer["Log"]
 
@@ -46,8 +46,7 @@ def test_an_answer_that_is_not_json_is_a_marshal_error(invoke):
     answer = invoke("sdk-not-json", {})
     assert failed(answer) == {
         "errorType": "Runtime.MarshalError",
-        "errorMessage": "Unable to marshal response: Object of type datetime is not JSON"
-                        " serializable",
+        "errorMessage": "Unable to marshal response: Object of type datetime is not JSON serializable",
         "requestId": answer["RequestId"],
         "stackTrace": [],
     }
@@ -61,7 +60,8 @@ def test_a_timeout_ends_the_call_and_the_next_one_meets_a_fresh_process(invoke):
     platform_error(answer, "Sandbox.Timedout", "Task timed out after 1.00 seconds")
     assert re.search(
         rf"^\d{{4}}-\d\d-\d\dT\S+Z {answer['RequestId']} Task timed out after 1\.00 seconds$",
-        answer["Log"], re.MULTILINE,
+        answer["Log"],
+        re.MULTILINE,
     )
     assert "Status: timeout" in report(answer)
 
@@ -69,10 +69,13 @@ def test_a_timeout_ends_the_call_and_the_next_one_meets_a_fresh_process(invoke):
     assert after["calls"] == 1 and after["instance"] != before["instance"]
 
 
-@pytest.mark.parametrize("status, text", [
-    (0, "Runtime exited without providing a reason"),
-    (3, "Runtime exited with error: exit status 3"),
-])
+@pytest.mark.parametrize(
+    "status, text",
+    [
+        (0, "Runtime exited without providing a reason"),
+        (3, "Runtime exited with error: exit status 3"),
+    ],
+)
 def test_leaving_the_process_in_the_handler_is_an_exit_error(invoke, status, text):
     platform_error(invoke("sdk-leaves", {"status": status}), "Runtime.ExitError", text)
 

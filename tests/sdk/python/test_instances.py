@@ -5,7 +5,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from conftest import lambda_client
 from local_server import until
 from test_invoke import raw_invoke
@@ -33,7 +32,8 @@ def test_ten_events_at_once_run_in_ten_instances_which_go_when_idle(invoke, serv
     assert server.metric("pilotlight_invocations_total", "sdk-meets") == 10
     assert server.metric("pilotlight_instances", "sdk-meets") >= 1
     until(
-        lambda: not server.metric("pilotlight_instances", "sdk-meets"), 20,
+        lambda: not server.metric("pilotlight_instances", "sdk-meets"),
+        20,
         "all instances are gone after keepAlive (2 s)",
     )
 
@@ -86,9 +86,7 @@ class Held:
         self._room = room
         self.event = {"room": room.address}
         self._answers = []
-        self._caller = threading.Thread(
-            target=lambda: self._answers.append(invoke("sdk-single", self.event))
-        )
+        self._caller = threading.Thread(target=lambda: self._answers.append(invoke("sdk-single", self.event)))
         self._caller.start()
         room.await_entered(1)
 

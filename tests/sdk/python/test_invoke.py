@@ -39,14 +39,17 @@ def test_text_of_any_script_survives_the_round_trip(client, text):
     assert json.loads(answer["Payload"].read()) == {"text": text}
 
 
-@pytest.mark.parametrize("name", [
-    "sdk-echo",
-    "sdk-echo:$LATEST",
-    "000000000000:function:sdk-echo",
-    "000000000000:function:sdk-echo:$LATEST",
-    ARN + "sdk-echo",
-    ARN + "sdk-echo:$LATEST",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sdk-echo",
+        "sdk-echo:$LATEST",
+        "000000000000:function:sdk-echo",
+        "000000000000:function:sdk-echo:$LATEST",
+        ARN + "sdk-echo",
+        ARN + "sdk-echo:$LATEST",
+    ],
+)
 def test_a_function_answers_to_each_form_of_its_name(invoke, name):
     assert invoke(name, {"a": 1})["Body"] == {"a": 1}
 
@@ -103,8 +106,7 @@ def test_a_response_over_the_limit_is_a_function_error(invoke):
     assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
     assert answer["Body"] == {
         "errorType": "Function.ResponseSizeTooLarge",
-        "errorMessage": "Response payload size exceeded maximum allowed payload size"
-                        " (6291556 bytes).",
+        "errorMessage": "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
     }
     assert invoke("sdk-sized", {"bytes": 10})["Body"] == "x" * 8
 
@@ -112,7 +114,8 @@ def test_a_response_over_the_limit_is_a_function_error(invoke):
 def test_a_dry_run_executes_nothing(client, invoke, room):
     place = room(size=1)
     dry = client.invoke(
-        FunctionName="sdk-mark", InvocationType="DryRun",
+        FunctionName="sdk-mark",
+        InvocationType="DryRun",
         Payload=json.dumps({"room": place.address, "name": "dry"}),
     )
     assert (dry["StatusCode"], dry["Payload"].read()) == (204, b"")
@@ -168,8 +171,19 @@ def raw_invoke(server, name, payload):
 def test_clients_may_speak_http_2_without_tls(server):
     url = f"{server.endpoint}/2015-03-31/functions/sdk-echo/invocations"
     answer = subprocess.run(
-        ["curl", "--silent", "--http2-prior-knowledge", "--write-out", " %{http_version}",
-         "--data", '{"a":1}', url],
-        capture_output=True, text=True, timeout=30, check=True,
+        [
+            "curl",
+            "--silent",
+            "--http2-prior-knowledge",
+            "--write-out",
+            " %{http_version}",
+            "--data",
+            '{"a":1}',
+            url,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     assert answer.stdout == '{"a": 1} 2'

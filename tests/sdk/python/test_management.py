@@ -24,7 +24,8 @@ def test_a_function_describes_itself_the_same_in_each_call(client):
     listed = next(
         function
         for page in client.get_paginator("list_functions").paginate()
-        for function in page["Functions"] if function["FunctionName"] == "sdk-environment"
+        for function in page["Functions"]
+        if function["FunctionName"] == "sdk-environment"
     )
     got = client.get_function(FunctionName="sdk-environment")["Configuration"]
     configured = client.get_function_configuration(FunctionName="sdk-environment")
@@ -59,9 +60,7 @@ def test_a_waiter_of_the_sdk_finds_the_function_active(client):
 def test_an_unknown_function_cannot_be_described(client, call):
     with pytest.raises(client.exceptions.ResourceNotFoundException) as refused:
         getattr(client, call)(FunctionName="absent")
-    assert refused.value.response["Error"]["Message"].startswith(
-        f"Function not found: {ARN}absent"
-    )
+    assert refused.value.response["Error"]["Message"].startswith(f"Function not found: {ARN}absent")
 
 
 def names(page):

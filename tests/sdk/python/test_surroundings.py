@@ -34,9 +34,7 @@ def test_a_client_context_reaches_the_handler(invoke):
     sent = {"custom": {"tenant": "grün"}, "env": {"locale": "de"}, "client": {"app_title": "shop"}}
     encoded = base64.b64encode(json.dumps(sent).encode()).decode()
     context = invoke("sdk-context", {}, ClientContext=encoded)["Body"]["client_context"]
-    assert context == {
-        "custom": {"tenant": "grün"}, "env": {"locale": "de"}, "app_title": "shop"
-    }
+    assert context == {"custom": {"tenant": "grün"}, "env": {"locale": "de"}, "app_title": "shop"}
 
 
 def test_the_environment_is_the_platforms_and_the_manifests(invoke):
@@ -108,7 +106,7 @@ def framed(answer):
     lines = answer["Log"].rstrip("\n").splitlines()
     start = f"START RequestId: {answer['RequestId']} Version: $LATEST"
     assert start in lines
-    lines = lines[lines.index(start):]
+    lines = lines[lines.index(start) :]
     assert lines[-2] == f"END RequestId: {answer['RequestId']}"
     return lines
 
