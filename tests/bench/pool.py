@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Cold starts that a warm pool takes in, bursts and warm calls: docs/benchmarks-pool.md.
 
     make bench-cluster          with a cluster that is up and the images loaded
@@ -24,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pygal
-import release
-from cluster import (
+
+from tests.bench.cluster import (
     SOURCE,
     by_role,
     function,
@@ -37,13 +36,17 @@ from cluster import (
     spread,
     use_of,
 )
-from processes import SUPERVISOR
-from release import HOST, LEASE_PORT, apply, await_known, get, is_ready, kubectl, until, waiting, warm_pool
-from web import Web
+from tests.harness import release
+from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.manifests import warm_pool
+from tests.harness.paths import BENCH, EXAMPLES, REPOSITORY
+from tests.harness.patience import PATIENCE, until
+from tests.harness.processes import SUPERVISOR
+from tests.harness.release import HOST, LEASE_PORT, await_known
+from tests.harness.state import is_ready, pods, waiting
+from tests.harness.web import Web
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BENCH = REPOSITORY / "target/release/pilotlight-bench"
-BOOTSTRAP = REPOSITORY / "examples/rust-echo/build/bootstrap"
+BOOTSTRAP = EXAMPLES / "rust-echo/build/bootstrap"
 SHARES = ("p50", "p99", "p99.9")
 PHASES = ("queue", "claim", "unpack", "init", "call")
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
@@ -79,7 +82,7 @@ def await_rest(name, size):
         pods = get("pods")["items"]
         return len(pods) == size == len(ready(name))
 
-    until(rests, 120, lambda: kubectl("get", "pods,warmpools"))
+    until(rests, lambda: kubectl("get", "pods,warmpools"))
 
 
 class Run:
@@ -118,20 +121,11 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
     for begin in range(0, samples, 100):
         apply(
             *(
-                {
-                    **function(one),
-                    "spec": {
-                        **function(one)["spec"],
-                        "runtime": runtime,
-                        "code": code,
-                        "keepAlive": 0,
-                        **spec,
-                    },
-                }
+                function(one, runtime=runtime, code=code, keepAlive=0, **spec)
                 for one in names[begin : begin + 100]
             )
         )
-    await_known(names, 60)
+    await_known(names)
     took, timings = [], []
     try:
         # The gateways fetch an archive once; that is another figure.
@@ -147,7 +141,7 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
         for begin in range(0, samples, 100):
             kubectl("delete", "function", *names[begin : begin + 100])
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def own_config(name):
@@ -166,11 +160,11 @@ def claim(pod, config):
         archive.addfile(entry, io.BytesIO(source))
     line = json.dumps({"instance": uuid.uuid4().hex, "config": config}).encode() + b"\n"
     ip = pod["status"]["podIP"]
-    connection = http.client.HTTPConnection(ip, LEASE_PORT, timeout=20)
+    connection = http.client.HTTPConnection(ip, LEASE_PORT, timeout=PATIENCE)
     connection.request("POST", "/claim", line + code.getvalue())
     answer = connection.getresponse()
     assert answer.status == 200, (answer.status, answer.read())
-    status = http.client.HTTPConnection(ip, LEASE_PORT, timeout=20)
+    status = http.client.HTTPConnection(ip, LEASE_PORT, timeout=PATIENCE)
     status.request("GET", "/status")
     lines = status.getresponse()
     while not lines.readline().rstrip().endswith(b" ready"):
@@ -198,7 +192,7 @@ def measure_by_hand(samples, size):
         return took
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def measure_burst(calls, size):
@@ -211,23 +205,14 @@ def measure_burst(calls, size):
         ),
     )
     apply(warm_pool(name, size=size))
-    apply(
-        {
-            **function(name),
-            "spec": {
-                **function(name)["spec"],
-                "timeout": 60,
-                "code": {"inline": {"lambda_function.py": source}},
-            },
-        }
-    )
+    apply(function(name, timeout=60, code={"inline": {"lambda_function.py": source}}))
     await_known([name])
     try:
         await_rest(name, size)
         before = {pod["metadata"]["name"] for pod in ready(name)}
 
         def one(_):
-            connection = http.client.HTTPConnection(HOST, 80, timeout=90)
+            connection = http.client.HTTPConnection(HOST, 80, timeout=PATIENCE)
             connection.connect()
             begin = time.perf_counter()
             connection.request("POST", f"/2015-03-31/functions/{name}/invocations", b"{}")
@@ -250,7 +235,7 @@ def measure_burst(calls, size):
     finally:
         kubectl("delete", "function", name)
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def open_loop(address, path, rate, seconds, *more):
@@ -287,24 +272,15 @@ def measure_warm(code, instances, rounds, seconds):
     """Rust echo under calls at random moments: by the owner gateway, and by a bare proxy before the
     same instances. By rate, what each round told."""
     name = "bench-echo"
-    apply(
-        {
-            **function(name),
-            "spec": {
-                "runtime": "custom",
-                "code": code,
-                "concurrency": {"provisioned": instances, "reserved": instances},
-            },
-        }
-    )
+    concurrency = {"provisioned": instances, "reserved": instances}
+    apply(function(name, runtime="custom", code=code, concurrency=concurrency))
     await_known([name])
     path = f"/2015-03-31/functions/{name}/invocations"
 
     def up():
-        listed = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
-        return [pod for pod in listed if is_ready(pod)]
+        return [pod for pod in pods(name) if is_ready(pod)]
 
-    until(lambda: len(up()) == instances, 60, lambda: kubectl("get", "pods"))
+    until(lambda: len(up()) == instances, lambda: kubectl("get", "pods"))
     upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in up()]
     bare = subprocess.Popen(
         [BENCH, "proxy", *upstreams], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -347,11 +323,11 @@ def measure_waiting(seconds):
         time.sleep(seconds)
         after = [use_of(folder) for folder in folders]
         return max(resident for resident, _ in after), sum(
-            late - early for (_, late), (_, early) in zip(after, before)
+            late - early for (_, late), (_, early) in zip(after, before, strict=True)
         )
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def milliseconds(values):
@@ -413,7 +389,7 @@ def cold_rows(hits, by_hand, bare, missed):
 
 def added(rows):
     """What Pilotlight adds in each round."""
-    pairs = list(zip(rows["pilotlight"], rows["bare proxy"]))
+    pairs = list(zip(rows["pilotlight"], rows["bare proxy"], strict=True))
     return {share: [one[share] - other[share] for one, other in pairs] for share in SHARES}
 
 

@@ -10,9 +10,11 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from local_server import BINARY, LocalServer, until
-from release import function
-from trial import ACCOUNTING, Ending, accounted, verdict
+from tests.chaos.trial import Ending, accounted, verdict
+from tests.harness.local_server import LocalServer
+from tests.harness.manifests import as_yaml, function
+from tests.harness.paths import ACCOUNTING, SUPERVISOR
+from tests.harness.patience import PATIENCE, until
 
 [FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
 STEPS = {"+3600": range(3_600_000, 3_700_000), "-3600": range(1), "+0": range(1, 30_001)}
@@ -35,8 +37,7 @@ class SteppedServer(LocalServer):
         # A gateway starts supervisors with no variable of its own.
         supervisor = folder / "supervisor"
         settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
-        program = BINARY.parent / "pilotlight-supervisor"
-        supervisor.write_text(f'#!/bin/sh\n{settings}exec {program} "$@"\n')
+        supervisor.write_text(f'#!/bin/sh\n{settings}exec {SUPERVISOR} "$@"\n')
         supervisor.chmod(0o755)
         super().__init__(f"--supervisor={supervisor}", *paths, environment={**os.environ, **variables})
 
@@ -54,7 +55,7 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
         accounted("accounted", concurrency={"reserved": 4, "queue": 100}),
         function("remaining", REMAINING, timeout=30, concurrency={"reserved": 1}),
     ]
-    (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))
+    (tmp_path / "functions.yaml").write_text(as_yaml(manifests))
     server = SteppedServer(tmp_path, tmp_path / "functions.yaml")
     journal = Ending(
         [ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"], stdout=subprocess.PIPE, text=True
@@ -75,10 +76,10 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
             for step, remaining in STEPS.items():
                 answered(client, 100)
                 server.step(step)
-                until(lambda: invoke(server, "remaining") in remaining, 20, f"the clock is at {step}")
+                until(lambda: invoke(server, "remaining") in remaining, f"the clock is at {step}")
             answered(client, 100)
             sender.stdin.close()
-            assert sender.wait(60) == 0
+            assert sender.wait(PATIENCE) == 0
     server.stop()
     is_well, words = verdict(records)
     print(words)
@@ -87,7 +88,7 @@ def test_a_step_of_the_clock_loses_nothing(tmp_path):
 
 def invoke(server, name):
     with urllib.request.urlopen(
-        f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", 30
+        f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", PATIENCE
     ) as answer:
         return json.load(answer)
 
@@ -99,4 +100,4 @@ def answered(file, number):
         return file.read_text().count('"answered"') if file.exists() else 0
 
     before = count()
-    until(lambda: count() >= before + number, 90, f"{number} more answers")
+    until(lambda: count() >= before + number, f"{number} more answers")

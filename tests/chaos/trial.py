@@ -5,7 +5,6 @@ lies in one folder, a line for each thing that happened.
 """
 
 import json
-import os
 import subprocess
 import threading
 import time
@@ -14,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from load import own_address
-from processes import SUPERVISOR, running
-from release import FUNCTIONS, HOST, apply, await_known, function, get, kubectl, warm_pool
-from world import REPOSITORY, World
+from tests.chaos.world import World
+from tests.harness.addresses import own_address
+from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
+from tests.harness.manifests import function, warm_pool
+from tests.harness.paths import ACCOUNTING
+from tests.harness.processes import SUPERVISOR, running
+from tests.harness.release import HOST, await_known
 
-ACCOUNTING = Path(
-    os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting")
-)
 HANDLER = (Path(__file__).parent / "handler.py").read_text()
 POOL = "chaos"
 # Calls a second at random moments, or so many at once with so many seconds between; reserved instances.
@@ -60,7 +59,7 @@ class Trial:
 
     def __enter__(self):
         apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
-        await_known(list(LOADS), 30)
+        await_known(list(LOADS))
         with ExitStack() as stack:
             self.journal = stack.enter_context(
                 self.run(
@@ -124,7 +123,7 @@ class Trial:
         for fault in faults:
             self.note("fault", fault=fault.name, allows=sorted(fault.allows))
         with ThreadPoolExecutor(len(faults)) as striking:
-            done = [striking.submit(self._inflict, *one) for one in zip(faults, lengths)]
+            done = [striking.submit(self._inflict, *one) for one in zip(faults, lengths, strict=True)]
         for one in done:
             one.result()
         self.world.rest()

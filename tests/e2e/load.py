@@ -35,13 +35,6 @@ def lambda_handler(event, context):
 """
 
 
-def own_address(host):
-    """The address of this machine that pods can answer to."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 80))  # sends nothing
-        return probe.getsockname()[0]
-
-
 class Journal:
     def __init__(self, host):
         self.lines = []  # (word, call, instance)

@@ -6,9 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import pods
-from load import HANDLER, Load
-from release import HOST, SYSTEM, await_rollout, cluster, get, is_full, kubectl, until
+
+from tests.e2e.load import HANDLER, Load
+from tests.harness.cluster import cluster
+from tests.harness.kubectl import get, kubectl
+from tests.harness.patience import until
+from tests.harness.release import HOST, SYSTEM, await_rollout
+from tests.harness.state import is_full, pods
 
 STAYS, GOES = "node-1", "node-2"
 OUTAGE = 60  # seconds without API server
@@ -43,7 +47,7 @@ def two_nodes():
         for pod in here:
             kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", namespace=SYSTEM)
         for component in ("gateway", "controller"):
-            await_rollout(component, 90)
+            await_rollout(component)
         for pod in here:
             kubectl(
                 "wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s", namespace=SYSTEM
@@ -72,7 +76,6 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
             running = [callers.submit(refusal, invoke, name, event(90, call)) for call in calls]
             until(
                 lambda: {line[1] for line in journal.lines} >= set(calls),
-                20,
                 lambda: f"running: {journal.lines}",
             )
         with without_a_node():
@@ -94,7 +97,7 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
             print(f"told after {time.monotonic() - lost_at:.1f} s")
 
             # Warm instances were there as well; who calls next gets an answer or a typed error.
-            assert until(served, 60, lambda: f"no answer: {refusals}") == "after"
+            assert until(served, lambda: f"no answer: {refusals}") == "after"
             print(f"served again after {time.monotonic() - lost_at:.1f} s; before: {refusals}")
             codes = {error["Code"] for _, error in refusals}
             assert codes <= {"ServiceException", "ResourceNotReadyException"}, refusals
@@ -120,14 +123,14 @@ def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, invo
     with ThreadPoolExecutor(1) as callers:
         with Load(HOST, warm, journal, rate=20, seconds=0.02, connections=8) as load:
             load.await_answers(60)
-            until(lambda: is_full(pool), 20, lambda: kubectl("get", "warmpools,pods"))
+            until(lambda: is_full(pool), lambda: kubectl("get", "warmpools,pods"))
             cluster("apiserver-stop")
             try:
                 gone_at = time.monotonic()
                 asked = callers.submit(refusal, invoke, cold, 1)
                 # A claim asks no API server: its pod bears the pool's name.
                 assert invoke(pooled)["Body"].startswith(f"{pool}-")
-                until(lambda: time.monotonic() > gone_at + OUTAGE, OUTAGE + 1, lambda: "")
+                until(lambda: time.monotonic() > gone_at + OUTAGE, lambda: "")
                 before = load.answered[-1]
                 load.await_answers(20)
             finally:
@@ -142,7 +145,7 @@ def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, invo
     kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
     begin, refusals = time.monotonic(), []
     # The longest pause between two starts, and a start.
-    until(lambda: answers(invoke, cold, refusals), 45, lambda: f"no cold start: {refusals}")
+    until(lambda: answers(invoke, cold, refusals), lambda: f"no cold start: {refusals}")
     print(f"cold {time.monotonic() - begin:.1f} s after the nodes; refused before: {refusals}")
     fresh = function("e2e-fresh", "def lambda_handler(event, context):\n    return 'fresh'\n")
     assert invoke(fresh)["Body"] == "fresh"

@@ -1,24 +1,27 @@
 """Steady calls while Pilotlight itself is restarted: none fails, none runs twice."""
 
 import pytest
-from load import HANDLER, Load
-from release import HOST, SYSTEM, all_parts, get, kubectl, leading, parts, roll, until
+
+from tests.e2e.load import HANDLER, Load
+from tests.harness.kubectl import get, kubectl
+from tests.harness.patience import until
+from tests.harness.release import HOST, SYSTEM, all_parts, leading, parts, roll
 
 
 def restart(component):
     before = uids(parts(component))
-    roll(component, 90)
-    until(lambda: not before & uids(all_parts(component)), 60, lambda: "the old pods have ended")
+    roll(component)
+    until(lambda: not before & uids(all_parts(component)), lambda: "the old pods have ended")
     places, nodes = [pod["spec"]["nodeName"] for pod in parts(component)], get("nodes")["items"]
     assert len(set(places)) == min(len(places), len(nodes)), f"a lost node may take all: {places}"
 
 
 def change_leader(component):
     """The leader goes as a node that is drained takes it."""
-    leader = until(lambda: leading(component), 30, lambda: "nobody leads")
+    leader = until(lambda: leading(component), lambda: "nobody leads")
     name = leader["metadata"]["name"]
     kubectl("delete", "pod", name, "--wait=false", namespace=SYSTEM)
-    until(lambda: leading(component), 40, lambda: f"nobody leads after {name}")
+    until(lambda: leading(component), lambda: f"nobody leads after {name}")
 
 
 def uids(pods):
