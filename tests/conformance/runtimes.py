@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.harness.manifests import as_yaml, resource
 from tests.harness.paths import REPOSITORY
+from tests.harness.patience import LONGER
 
 FUNCTIONS = REPOSITORY / "tests/conformance/functions"
 # What `package` makes and `serve` serves: a folder for each runtime.
@@ -144,12 +145,12 @@ RUNTIMES += [
 def manifests(runtime: Runtime) -> str:
     """One function for each scenario that would disturb another."""
     specs = {
-        "table": {"timeout": 30, "environment": {"TABLE_NAME": "orders", "GREETING": "grüße"}},
+        "table": {"environment": {"TABLE_NAME": "orders", "GREETING": "grüße"}},
         "figures": {},
         "short": {"timeout": 1},
-        "memory": {"timeout": 30},
+        "memory": {},
         "exit": {},
-        "meet": {"timeout": 30},
+        "meet": {},
         "broken": runtime.broken,
     }
     if runtime.other:
@@ -159,7 +160,7 @@ def manifests(runtime: Runtime) -> str:
         spec = {
             "runtime": runtime.name,
             "memory": runtime.memory,
-            "timeout": 10,
+            "timeout": LONGER,
             "code": {"path": str(FUNCTIONS / runtime.folder)},
         } | own
         documents.append(resource("Function", name, spec))

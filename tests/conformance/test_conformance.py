@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.harness.lambda_client import in_time
+from tests.harness.patience import LONGER, until
+
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:table"
 
 
@@ -73,7 +76,7 @@ def test_context(invoke, runtime):
     encoded = base64.b64encode(json.dumps(sent).encode()).decode()
     answer = invoke("table", {"do": "context"}, ClientContext=encoded)
     context = answer["Body"]
-    assert 0 < context.pop("remaining") <= 30_000
+    assert 0 < context.pop("remaining") <= LONGER * 1000
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", context.pop("logStream"))
     assert context == {
         "requestId": answer["RequestId"],
@@ -122,13 +125,13 @@ def test_missing_handler(invoke, runtime):
 
 def test_timeout(invoke):
     """a timeout, and a fresh process after it"""
-    before = invoke("short", {"do": "count"})["Body"]
+    before = in_time(invoke)("short", {"do": "count"})["Body"]
     answer = invoke("short", {"do": "wait", "seconds": 20})
     assert failed(answer) == {
         "errorType": "Sandbox.Timedout",
         "errorMessage": f"RequestId: {answer['RequestId']} Error: Task timed out after 1.00 seconds",
     }
-    after = invoke("short", {"do": "count"})["Body"]
+    after = in_time(invoke)("short", {"do": "count"})["Body"]
     assert after["calls"] == 1 and after["started"] != before["started"]
 
 
@@ -207,7 +210,11 @@ def test_log_lines(invoke):
 
 def test_concurrent(invoke):
     """ten at once, on several instances"""
-    with ThreadPoolExecutor(10) as pool:
-        calls = [pool.submit(invoke, "meet", {"do": "wait", "seconds": 1.5}) for _ in range(10)]
-        started = {json.dumps(call.result()["Body"]) for call in calls}
-    assert len(started) > 1
+
+    def several():
+        """When instances come up one after the other, the first may have served all; then they are up."""
+        with ThreadPoolExecutor(10) as pool:
+            calls = [pool.submit(invoke, "meet", {"do": "wait", "seconds": 1.5}) for _ in range(10)]
+            return len({json.dumps(call.result()["Body"]) for call in calls}) > 1
+
+    until(several, "several instances serve ten calls")

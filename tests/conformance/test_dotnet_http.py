@@ -9,6 +9,7 @@ import pytest
 from tests.conformance.waiting import FINDS
 from tests.conformance.waiting_compiled import assembly, dotnet
 from tests.harness.endpoint import only_local
+from tests.harness.patience import PATIENCE
 
 pytestmark = only_local("it plays the Runtime API itself")
 EVENT = b'{"do": "echo"}'
@@ -24,7 +25,7 @@ def runtime(program, tmp_path):
     """A Runtime API that a process with `Finds.cs` calls."""
     (tmp_path / "Finds.dll").write_bytes(assembly((FINDS / "Finds.cs").read_text()))
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(PATIENCE)
         port = server.getsockname()[1]
         process = subprocess.Popen(
             ["mono", program, "Finds::Finds.Handler::Handle"],

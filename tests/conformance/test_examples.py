@@ -9,7 +9,7 @@ import pytest
 from tests.conformance.runtimes import EXAMPLES
 from tests.harness import paths
 from tests.harness.endpoint import ENDPOINT, IN_CLUSTER, only_local
-from tests.harness.lambda_client import lambda_client
+from tests.harness.lambda_client import in_time, invoker, lambda_client
 from tests.harness.local_server import LocalServer
 
 LOCAL = ["dotnet-totals", "go-ids", "java-csv", "nodejs-qr", "ruby-markdown", "thumbnail"]
@@ -26,10 +26,8 @@ def answer():
     server = None
     if not IN_CLUSTER:
         server = LocalServer(*(paths.EXAMPLES / name for name in LOCAL))
-    client = lambda_client(server.endpoint if server else ENDPOINT)
-    yield lambda name, event: json.loads(
-        client.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"].read()
-    )
+    invoke = in_time(invoker(lambda_client(server.endpoint if server else ENDPOINT)))
+    yield lambda name, event: invoke(name, event)["Body"]
     if server:
         server.stop()
 

@@ -8,6 +8,7 @@ from tests.harness.endpoint import only_local
 from tests.harness.lambda_client import lambda_client
 from tests.harness.local_server import LocalServer
 from tests.harness.manifests import as_yaml, resource
+from tests.harness.patience import LONGER
 
 pytestmark = only_local("it reads files of the function's machine; the same start.sh starts Java in pods")
 
@@ -61,7 +62,7 @@ def invoke(log, tmp_path_factory):
             {
                 "runtime": "java17",
                 "handler": "probe.Probe::handleRequest",
-                "timeout": 30,
+                "timeout": LONGER,
                 "code": {"inline": code},
                 "environment": variables.get(name, {}),
                 **spec,

@@ -11,6 +11,7 @@ from tests.harness.endpoint import only_local
 from tests.harness.lambda_client import lambda_client
 from tests.harness.local_server import LocalServer
 from tests.harness.manifests import as_yaml, resource
+from tests.harness.patience import LONGER
 from tests.harness.web import Web
 
 pytestmark = only_local("tests/e2e/test_archives.py has layers in pods")
@@ -90,7 +91,7 @@ def client(layers, tmp_path_factory):
         resource(
             "Function",
             name.replace(".", "-"),
-            {"runtime": name, "memory": 256, "code": {"inline": code}, "layers": layers},
+            {"runtime": name, "memory": 256, "timeout": LONGER, "code": {"inline": code}, "layers": layers},
         )
         for name, code in CODE.items()
     ]

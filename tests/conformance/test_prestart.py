@@ -13,6 +13,7 @@ import pytest
 
 from tests.conformance.waiting import both
 from tests.harness.endpoint import only_local
+from tests.harness.patience import PATIENCE
 
 pytestmark = only_local("it starts supervisors of its own")
 
@@ -102,7 +103,7 @@ def test_a_waiting_process_that_is_told_nothing_ends(runtime_that_waits, tmp_pat
         prestart["command"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=20,
+        timeout=PATIENCE,
         env={**prestart["environment"], "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"},
         cwd=prestart["taskRoot"],
     )

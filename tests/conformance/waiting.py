@@ -20,7 +20,7 @@ from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.local_server import LocalServer
 from tests.harness.manifests import resource
 from tests.harness.paths import REPOSITORY, SUPERVISOR
-from tests.harness.patience import PATIENCE, until
+from tests.harness.patience import LONGER, PATIENCE, until
 
 FINDS = Path(__file__).parent / "functions/prestart"
 PLACES = {"code": "/var/task", "opt": "/opt", "runtime": "/var/runtime"}
@@ -146,7 +146,9 @@ RUNTIMES_THAT_WAIT = {
 
 def asked(runtime, code, folder):
     """What a function in local mode says of what it runs with."""
-    manifest = resource("Function", "asked", {"runtime": runtime, "memory": 256, "code": {"inline": code}})
+    manifest = resource(
+        "Function", "asked", {"runtime": runtime, "memory": 256, "timeout": LONGER, "code": {"inline": code}}
+    )
     (folder / "functions.yaml").write_text(json.dumps(manifest))
     server = LocalServer(folder / "functions.yaml")
     answer = invoker(lambda_client(server.endpoint))("asked", {})["Body"]
@@ -181,7 +183,7 @@ class Instance:
             "endsWithParent": True,
             "function": "finds",
             "memory": 512,
-            "timeout": 10,
+            "timeout": LONGER,
             "sanitizeErrors": False,
             "logFormat": "Text",
             "logs": True,

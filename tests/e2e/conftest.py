@@ -8,6 +8,7 @@ from tests.harness.addresses import own_address
 from tests.harness.kubectl import apply, kubectl
 from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.patience import until
+from tests.harness.room import ROOMS, Room
 from tests.harness.state import is_full, names, waiting
 
 
@@ -36,18 +37,33 @@ def journal():
 
 @pytest.fixture
 def function():
-    """Applies a Function, and deletes it when the test is over."""
+    """Applies a Function, whose handler may enter a room, and deletes it when the test is over."""
     made = set()
 
     def make(name, source, **spec):
-        apply(manifests.function(name, source, **spec))
+        code = {"inline": {"lambda_function.py": source, **ROOMS}}
         made.add(name)
+        apply(manifests.function(name, source, **{"code": code, **spec}))
         release.await_known([name])
         return name
 
     yield make
     for name in made:
         kubectl("delete", "function", name, "--ignore-not-found")
+
+
+@pytest.fixture
+def room():
+    """Makes rooms, in which handlers wait for the test."""
+    rooms = []
+
+    def make(size=None):
+        rooms.append(Room(own_address(release.HOST), size))
+        return rooms[-1]
+
+    yield make
+    for room in rooms:
+        room.close()
 
 
 @pytest.fixture

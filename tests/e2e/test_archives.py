@@ -7,19 +7,21 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from botocore.exceptions import ClientError
 
+from tests.e2e.refusal import refusal
 from tests.harness.patience import until
 from tests.harness.release import HOST
+from tests.harness.room import ROOMS
 from tests.harness.state import pods
 from tests.harness.web import Web
 
 HANDLER = """
-import os, time, uuid
+import os, uuid
 from library import greeting
+from rooms import enter
 instance = str(uuid.uuid4())
 def lambda_handler(event, context):
-    time.sleep(event.get("seconds", 0))
+    enter(event["room"], instance)
     return {"greeting": greeting.text, "instance": instance, "files": sorted(os.listdir())}
 """
 
@@ -49,19 +51,21 @@ def web():
     served.close()
 
 
-def test_instances_run_the_code_of_an_archive_that_is_fetched_once(web, function, invoke):
+def test_instances_run_the_code_of_an_archive_that_is_fetched_once(web, function, invoke, room):
     files = {
         "lambda_function.py": HANDLER,
         "library/__init__.py": "",
         "library/greeting.py": "text = 'from an archive'",
+        **ROOMS,
     }
-    name = function("e2e-zip", "", code=web.archive("/code.zip", zipped(files)), timeout=30)
+    name = function("e2e-zip", "", code=web.archive("/code.zip", zipped(files)))
+    event = {"room": room(size=3).address}
     with ThreadPoolExecutor(3) as threads:
-        answers = list(threads.map(lambda _: invoke(name, {"seconds": 2})["Body"], range(3)))
+        answers = list(threads.map(lambda _: invoke(name, event)["Body"], range(3)))
     assert {answer["greeting"] for answer in answers} == {"from an archive"}
     assert len({answer["instance"] for answer in answers}) == 3
     # Python leaves its byte code there.
-    assert set(answers[0]["files"]) - {"__pycache__"} == {"lambda_function.py", "library"}
+    assert set(answers[0]["files"]) - {"__pycache__"} == {"lambda_function.py", "library", "rooms.py"}
     assert web.asked == ["/code.zip"]
     assert len(pods(name)) == 3
 
@@ -104,21 +108,14 @@ def test_layers_lie_under_opt_a_later_one_over_an_earlier_one(web, function, inv
 def test_a_layer_that_is_not_there_fails_the_call_and_is_named(web, function, client):
     layer = {"url": f"{web.at}/none.zip", "sha256": "0" * 64}
     name = function("e2e-layerless", "def lambda_handler(event, context): return 1", layers=[layer])
-    with pytest.raises(ClientError) as refused:
-        client.invoke(FunctionName=name)
-    assert "spec.layers[0]" in refused.value.response["Error"]["Message"]
+    refusal(client, name, "spec.layers[0]")
 
 
 def test_an_archive_that_is_not_what_the_manifest_says_fails_the_call(web, function, client):
     code = web.archive("/code.zip", zipped({"lambda_function.py": HANDLER}))
     expected, code["archive"]["sha256"] = code["archive"]["sha256"], "0" * 64
     name = function("e2e-wrong", "", code=code)
-    with pytest.raises(ClientError) as refused:
-        client.invoke(FunctionName=name)
-    error = refused.value.response["Error"]
-    assert error["Code"] == "ResourceNotReadyException"
-    assert "spec.code.archive" in error["Message"]
-    assert f"has {expected}, not {'0' * 64}" in error["Message"]
+    refusal(client, name, "spec.code.archive", f"has {expected}, not {'0' * 64}")
 
 
 def test_an_update_of_the_archive_replaces_the_instances(web, function, invoke):

@@ -2,26 +2,28 @@
 
 import json
 import re
-import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.harness import manifests
-from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
+from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.metrics import read_metrics
 from tests.harness.patience import until
 from tests.harness.release import await_known, gateways
 from tests.harness.state import POOL, is_full, is_ready, names, pods, status, waiting
+from tests.harness.watch import Watch
 
 HANDLER = """
-import os, time, uuid
+import os, threading, uuid
+from rooms import enter
 instance = str(uuid.uuid4())
 def lambda_handler(event, context):
-    time.sleep(event.get("seconds", 0))
+    if event.get("room"):
+        enter(event["room"], instance)
     if event.get("hoard"):
         hoarded = bytearray(event["hoard"] * 1024 * 1024)
+        threading.Event().wait()
     return {"instance": instance, "pod": os.uname().nodename, "memory": context.memory_limit_in_mb}
 """
 
@@ -34,42 +36,11 @@ def idle(name):
     return sum(int(line.removeprefix(sample)) for line in lines)
 
 
-class Created:
-    """Remembers each pod that is ever seen in the namespace."""
-
-    def __init__(self):
-        self.names, self.seen = set(), threading.Condition()
-        command = [
-            "kubectl",
-            f"--namespace={FUNCTIONS}",
-            "get",
-            "pods",
-            "--watch",
-            '--output=jsonpath={.metadata.name}{"\\n"}',
-        ]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            with self.seen:
-                self.names.add(line.strip())
-                self.seen.notify_all()
-
-    def await_all(self, pods):
-        with self.seen:
-            assert self.seen.wait_for(lambda: pods <= self.names, 10), (pods, self.names)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait()
-
-
 @pytest.fixture
 def created():
-    watched = Created()
-    yield watched
-    watched.close()
+    """Remembers each pod that is ever seen in the namespace."""
+    with Watch("pods", form="{.metadata.name}") as watched:
+        yield watched
 
 
 def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(warm_pool, function, invoke):
@@ -126,7 +97,7 @@ def test_a_function_with_needs_of_its_own_gets_its_own_pod_and_its_status_says_w
 
 def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke):
     warm_pool("e2e-roomy", size=1, memory=512)
-    name = function("e2e-small", HANDLER, memory=128, timeout=10)
+    name = function("e2e-small", HANDLER, memory=128)
     assert invoke(name, {})["Body"]["memory"] == "128"
     # The pod follows, where the cluster can resize one that runs.
     [pod] = until(lambda: pods(name), lambda: kubectl("get", "pods", "--show-labels"))
@@ -135,28 +106,29 @@ def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke)
         lambda: kubectl("get", "pod", pod["metadata"]["name"], f"--output={limit}") == "160Mi",
         lambda: kubectl("get", "pods", "--output=yaml"),
     )
-    answer = client.invoke(FunctionName=name, Payload=json.dumps({"hoard": 200, "seconds": 1}))
+    answer = client.invoke(FunctionName=name, Payload=json.dumps({"hoard": 200}))
     assert answer["FunctionError"] == "Unhandled"
     assert "signal: killed" in json.loads(answer["Payload"].read())["errorMessage"]
 
 
 def test_a_burst_past_the_pool_takes_what_waits_and_makes_no_pod_too_many(
-    warm_pool, function, invoke, created
+    warm_pool, function, invoke, created, room
 ):
     pool = warm_pool("e2e-burst", size=2)
     before = names(waiting(pool))
-    created.await_all(before)
-    known = set(created.names)
-    name = function("e2e-bursting", HANDLER, timeout=30)
+    created.until(before.issubset)
+    known = set(created.seen)
+    name, event = function("e2e-bursting", HANDLER), {"room": room(size=5).address}
     with ThreadPoolExecutor(5) as threads:
-        answers = list(threads.map(lambda _: invoke(name, {"seconds": 3})["Body"], range(5)))
+        answers = list(threads.map(lambda _: invoke(name, event)["Body"], range(5)))
     used = {answer["pod"] for answer in answers}
     assert before <= used, "those that wait are claimed first"
     assert len(used) <= 5
     until(lambda: is_full(pool), lambda: kubectl("get", "warmpool,pods"))
     # Three beside the pool, and two that fill it again.
-    assert len(created.names - known) <= 5, created.names - known
-    assert used <= created.names
+    made = set(created.seen) - known
+    assert len(made) <= 5, made
+    created.until(used.issubset)
 
 
 def test_many_functions_at_once_through_two_gateways_share_a_pool(warm_pool, function, invoke):
@@ -218,5 +190,5 @@ def test_provisioned_instances_are_up_without_a_call_and_come_back(function, inv
     lost = answer["Body"]["pod"]
     kubectl("delete", "pod", lost)
     until(lambda: len(ready() - {lost}) == 2, lambda: kubectl("get", "pods"))
-    apply(manifests.function(name, HANDLER, keepAlive=1))
+    function(name, HANDLER, keepAlive=1)
     until(lambda: not pods(name), lambda: kubectl("get", "pods"))

@@ -1,10 +1,6 @@
 """A function that cannot be served: what its caller gets, and what kubectl says of it."""
 
-import time
-
-import pytest
-from botocore.exceptions import ClientError
-
+from tests.e2e.refusal import refusal
 from tests.harness.kubectl import apply, kubectl
 from tests.harness.manifests import no_pods
 from tests.harness.patience import until
@@ -13,23 +9,12 @@ from tests.harness.state import pods, ready_condition
 ANSWERS = "def lambda_handler(event, context):\n    return event\n"
 
 TAKES_MEMORY = """
-import os, time
+import os
 
 def lambda_handler(event, context):
     taken = [os.urandom(1 << 20) * 8 for _ in range(event["mebibytes"] // 8)]
     return len(taken)
 """
-
-
-def refused(client, name, within=10):
-    begin = time.monotonic()
-    with pytest.raises(ClientError) as error:
-        client.invoke(FunctionName=name)
-    took, response = time.monotonic() - begin, error.value.response
-    assert took < within, f"{took:.1f} s: {response}"
-    assert response["ResponseMetadata"]["HTTPStatusCode"] == 502, response
-    assert response["Error"]["Code"] == "ResourceNotReadyException", response
-    return response["Error"]["Message"]
 
 
 def row(name):
@@ -51,42 +36,34 @@ def await_reason(name, reason):
     return condition["message"]
 
 
-def test_a_quota_fails_the_call_and_the_status_tells_it(function, client):
+def test_a_quota_fails_the_call_and_the_status_tells_it(function, client, invoke):
     name = function("e2e-quota", ANSWERS)
     apply(no_pods("none"))
     try:
-        assert "exceeded quota: none" in refused(client, name)
+        refusal(client, name, "exceeded quota: none")
         assert "exceeded quota: none" in await_reason(name, "PodRefused")
         assert "exceeded quota: none" in events(name)
     finally:
         kubectl("delete", "resourcequota", "none")
-    until(lambda: is_served(client, name), lambda: ready_condition(name))
+    assert "FunctionError" not in invoke(name)
     until(lambda: ready_condition(name)["status"] == "True", lambda: ready_condition(name))
     assert row(name)["REASON"] == "Serving"
 
 
-def is_served(client, name):
-    try:
-        return client.invoke(FunctionName=name)
-    except client.exceptions.ResourceNotReadyException:
-        return None
-
-
 def test_a_missing_image_fails_the_call(function, client):
     name = function("e2e-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
-    message = refused(client, name)
-    assert "ErrImagePull" in message and "pilotlight.test/absent:1" in message
+    refusal(client, name, "ErrImagePull", "pilotlight.test/absent:1")
     until(lambda: not pods(name), lambda: f"pods that nobody waits for: {len(pods(name))}")
 
 
 def test_a_missing_image_is_told_by_the_status(function, client):
     name = function("e2e-no-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
-    refused(client, name)
+    refusal(client, name)
     assert "pilotlight.test/absent:1" in await_reason(name, "ErrImagePull")
 
 
 def test_too_much_memory_ends_the_event_and_neither_the_pod_nor_the_function(function, invoke):
-    name = function("e2e-memory", TAKES_MEMORY, timeout=10)
+    name = function("e2e-memory", TAKES_MEMORY)
     failed = invoke(name, {"mebibytes": 512})
     assert failed["FunctionError"] == "Unhandled"
     assert failed["Body"]["errorType"] == "Runtime.ExitError"

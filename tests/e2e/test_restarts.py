@@ -40,7 +40,7 @@ def uids(pods):
 def test_no_call_fails_and_none_runs_twice(function, journal, disturb, component):
     if disturb is change_leader and len(parts(component)) < 2:
         pytest.skip(f"{len(parts(component))} {component}: there is no other to lead")
-    name = function("e2e-steady", HANDLER, timeout=30)
+    name = function("e2e-steady", HANDLER)
     with Load(HOST, name, journal) as load:
         load.await_answers(100)
         disturb(component)

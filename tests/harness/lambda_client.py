@@ -6,7 +6,7 @@ import json
 import boto3
 from botocore.config import Config
 
-from tests.harness.patience import PATIENCE
+from tests.harness.patience import PATIENCE, until
 
 
 def lambda_client(endpoint, retries=None):
@@ -27,15 +27,46 @@ def lambda_client(endpoint, retries=None):
 
 
 def invoker(client):
-    """Invokes with an event as a value; adds body, request id and log lines to the answer."""
+    """Invokes with an event as a value; adds body, request id and log lines to the answer.
+
+    An instance may take longer to come up than a call may wait, as on a busy machine. Such a call has
+    not started, so it is sent again. A test whose subject is the refusal calls `client.invoke` itself.
+    """
 
     def invoke(name, event=None, **options):
-        answer = client.invoke(FunctionName=name, Payload=json.dumps(event), **options)
-        answer["Bytes"] = answer.pop("Payload").read()
-        answer["Body"] = json.loads(answer["Bytes"])
-        answer["RequestId"] = answer["ResponseMetadata"]["RequestId"]
-        if "LogResult" in answer:
-            answer["Log"] = base64.b64decode(answer["LogResult"]).decode()
-        return answer
+        refusals = []
+
+        def answer():
+            try:
+                return client.invoke(FunctionName=name, Payload=json.dumps(event), **options)
+            except client.exceptions.ResourceNotReadyException as refused:
+                refusals.append(refused.response["Error"]["Message"])
+                return None
+
+        answered = until(answer, lambda: f"{name} answers: {refusals[-3:]}")
+        answered["Bytes"] = answered.pop("Payload").read()
+        answered["Body"] = json.loads(answered["Bytes"])
+        answered["RequestId"] = answered["ResponseMetadata"]["RequestId"]
+        if "LogResult" in answered:
+            answered["Log"] = base64.b64decode(answered["LogResult"]).decode()
+        return answered
 
     return invoke
+
+
+def in_time(invoke):
+    """Repeats invocations that end by the timeout of a function whose own is a few seconds.
+
+    On a slow machine any call may take longer than that.
+    """
+
+    def repeat(name, event=None, **options):
+        def answer():
+            answered = invoke(name, event, **options)
+            body = answered["Body"]
+            is_late = isinstance(body, dict) and body.get("errorType") == "Sandbox.Timedout"
+            return None if is_late else answered
+
+        return until(answer, f"{name} answers within its timeout")
+
+    return repeat

@@ -2,6 +2,8 @@
 
 import json
 
+from tests.harness.patience import LONGER
+
 API_VERSION = "pilotlight.dev/v1alpha1"
 
 
@@ -13,7 +15,7 @@ def resource(kind, name, spec):
 def function(name, source, **spec):
     """A Function whose code is one Python file, but for what `spec` replaces."""
     code = {"inline": {"lambda_function.py": source}}
-    return resource("Function", name, {"runtime": "python3.11", "code": code, **spec})
+    return resource("Function", name, {"runtime": "python3.11", "timeout": LONGER, "code": code, **spec})
 
 
 def warm_pool(name, **spec):

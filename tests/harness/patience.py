@@ -5,6 +5,8 @@ import time
 # Seconds. Much longer than anything takes on a slow and busy machine; a test never asserts that
 # something comes sooner.
 PATIENCE = 300
+# Seconds that functions of tests may take whose limit is not the subject: a test gives up first.
+LONGER = 2 * PATIENCE
 PAUSE = 0.05  # seconds between two looks at a condition
 
 

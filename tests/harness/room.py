@@ -1,13 +1,17 @@
-"""A room in which handlers wait for the test (functions/rooms.py).
+"""A room in which handlers wait for the test (sdk/functions/rooms.py).
 
 Owns a port of this machine and what handlers said there; the test decides when
-they may go on.
+they may go on. Calls that must overlap meet in one, however long each takes to come.
 """
 
 import socketserver
 import threading
 
+from tests.harness.paths import REPOSITORY
 from tests.harness.patience import PATIENCE
+
+# The handlers' side: a file to add to a function's code.
+ROOMS = {"rooms.py": (REPOSITORY / "tests/sdk/functions/rooms.py").read_text()}
 
 
 class Room:

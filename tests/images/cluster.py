@@ -7,7 +7,7 @@ import uuid
 
 from tests.harness.commands import inside, run
 from tests.harness.kubectl import TIMEOUT
-from tests.harness.patience import PATIENCE, until
+from tests.harness.patience import LONGER, PATIENCE, until
 
 PORT = 8080
 FREED = '{"metadata":{"finalizers":null}}'
@@ -42,7 +42,7 @@ class Instance:
             "endsWithParent": False,
             "function": name,
             "memory": self.memory,
-            "timeout": 10,
+            "timeout": LONGER,
             "sanitizeErrors": False,
             "logFormat": "Text",
             "logs": True,
@@ -78,6 +78,8 @@ class Instance:
     def spec(self, image, config):
         return {
             "restartPolicy": "Never",
+            # One that does not end by itself is killed after that, and its exit code says so.
+            "terminationGracePeriodSeconds": PATIENCE,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},

@@ -109,7 +109,7 @@ def test_a_deleted_pod_finishes_its_invocation_and_exits_with_0(namespace, archi
 
 
 @pytest.mark.parametrize("name", ["python", "shell"])
-def test_an_idle_pod_ends_at_once(name, request):
+def test_an_idle_pod_ends_by_itself(name, request):
     instance = request.getfixturevalue(name)
     instance.delete()
     ended = instance.exit()

@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.harness.patience import PATIENCE, until
 from tests.tiers import run as runner
 from tests.tiers.stage import Stage, State
 
@@ -65,19 +65,19 @@ def test_an_interrupt_ends_the_stages_too(tmp_path):
     )
     root = runner.REPOSITORY
     process = subprocess.Popen([sys.executable, "-c", program], cwd=root, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+
+    def has_started():
         assert process.poll() is None
-        time.sleep(0.01)
+        return (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()
+
+    until(has_started, "the stage has started")
     process.terminate()
-    assert process.wait(60) == 1
+    assert process.wait(PATIENCE) == 1
     await_end(int((tmp_path / "pid").read_text()))
 
 
 def await_end(pid):
-    deadline = time.monotonic() + 60
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} runs on"
-        time.sleep(0.01)
+    until(lambda: not is_alive(pid), f"process {pid} has ended")
 
 
 def is_alive(pid):

@@ -409,7 +409,7 @@ mod tests {
         );
         connected.unwrap();
         accepted.unwrap();
-        let limit = Duration::from_secs(10);
+        let limit = Duration::from_secs(300);
         let again = exchange(&mut sender, &mut connection, request());
         let again = tokio::time::timeout(limit, again).await.expect("no end");
         assert!(matches!(again, Err(Broken::NeverSent)));

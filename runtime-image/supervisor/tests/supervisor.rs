@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use instance::{Answer, Instance, after, call, is_alive, next, post, until};
+use instance::{Answer, Instance, TIMEOUT, after, call, is_alive, next, post, until};
 
 const ACCEPTED: &[u8] = br#"{"status":"OK"}"#;
 
@@ -28,6 +28,11 @@ fn ready_with(script: &str, changes: Value) -> (Instance, String, JoinHandle<Ans
     (instance, api, waiting)
 }
 
+fn since_1970() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("after 1970")
+}
+
 fn joined(call: JoinHandle<Answer>) -> Answer {
     call.join().expect("the call was answered")
 }
@@ -35,6 +40,7 @@ fn joined(call: JoinHandle<Answer>) -> Answer {
 #[test]
 fn an_event_reaches_the_runtime_and_its_answer_the_gateway() {
     let (instance, api, waiting) = ready();
+    let leased = since_1970();
     let lease = instance.lease("r1", r#"{"n":1}"#);
     let event = joined(waiting);
     assert_eq!(
@@ -60,13 +66,12 @@ fn an_event_reaches_the_runtime_and_its_answer_the_gateway() {
         .header("lambda-runtime-deadline-ms")
         .parse()
         .expect("a number");
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis() as u64;
+    let begun = Duration::from_millis(deadline) - Duration::from_secs(TIMEOUT);
+    // The deadline is in whole milliseconds.
+    let moment = Duration::from_millis(1);
     assert!(
-        (now..=now + 3000).contains(&deadline),
-        "{deadline} is not within 3 s of {now}"
+        (leased - moment..=since_1970() + moment).contains(&begun),
+        "the limit of {TIMEOUT} s runs from {begun:?}, not from the lease at {leased:?}"
     );
 
     let posted = post(&api, "/invocation/r1/response", &[], r#"{"answer":2}"#);
@@ -321,9 +326,12 @@ fn an_init_error_answers_the_next_lease_and_init_is_tried_behind_it() {
 
 #[test]
 fn an_init_past_its_limit_is_stopped_and_runs_again_within_the_invocation() {
-    let instance = Instance::with("exec sleep 600", json!({ "timeout": 15 }));
-    let line = instance.logged("INIT_REPORT Init Duration: 10", 1);
+    let instance = Instance::start();
+    let line = instance.logged("INIT_REPORT Init Duration: ", 1);
     assert!(line.ends_with("Phase: init\tStatus: timeout"), "{line}");
+    let took = after(&line, "Init Duration: ").split(' ').next();
+    let took: f64 = took.and_then(|ms| ms.parse().ok()).expect("milliseconds");
+    assert!(took >= 10_000.0, "{line}");
     instance.becomes("ready");
     let lease = instance.lease("r1", "1");
     let api = instance.api(2);

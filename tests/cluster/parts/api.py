@@ -9,9 +9,8 @@ import urllib.request
 
 from .certificates import CA_CERTIFICATE
 from .layout import BIN, CLIENT_KUBECONFIG, KUBECONFIG, PKI, RUN
-from .progress import Failed
+from .progress import PATIENCE, Failed
 
-TIMEOUT_SECONDS = 5
 # What an API server that is not there, not yet there or just going looks like from here.
 NO_ANSWER = (OSError, urllib.error.URLError, ValueError)
 
@@ -27,7 +26,7 @@ def get(path: str) -> bytes:
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
     )
-    with opener.open(server + path, timeout=TIMEOUT_SECONDS) as response:
+    with opener.open(server + path, timeout=PATIENCE) as response:
         return response.read()
 
 

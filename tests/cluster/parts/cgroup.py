@@ -15,11 +15,10 @@ import signal
 import time
 from pathlib import Path
 
-from .progress import Failed
+from .progress import PATIENCE, Failed
 
 MOUNT = Path("/sys/fs/cgroup")
 NAME = "pilotlight"
-KILL_SECONDS = 20
 
 
 def is_v2() -> bool:
@@ -73,7 +72,7 @@ def processes(group: Path) -> list[int]:
 
 def kill(group: Path) -> None:
     """Kills what is in the group until nothing is: a process may fork while the list is read."""
-    deadline = time.monotonic() + KILL_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while pids := processes(group):
         if time.monotonic() > deadline:
             raise Failed(f"processes {pids} of {group} outlive SIGKILL")
@@ -94,7 +93,7 @@ def clear(machine: str = "") -> None:
 
 def remove(group: Path) -> None:
     # The kernel needs a moment after the last process before it lets a group go.
-    deadline = time.monotonic() + KILL_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while group.exists():
         try:
             group.rmdir()

@@ -108,7 +108,6 @@ def wait_for_api() -> None:
     wait_until(
         "the API server is ready",
         lambda: api.answers("/readyz"),
-        90,
         lambda: machine.runs(API) and machine.runs("etcd"),
         machine.log(API),
     )
@@ -182,7 +181,6 @@ def wait_for_dns() -> None:
     wait_until(
         "the cluster's DNS answers at its Service",
         lambda: machine.succeeds(probe),
-        30,
         lambda: machine.runs("coredns") and machine.runs("kube-proxy"),
         machine.log("coredns"),
     )

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from .progress import Failed
+from .progress import PATIENCE, Failed
 
 VARIABLE = "PILOTLIGHT_KUBECONFIG"
 
@@ -18,7 +18,7 @@ def up(nodes: int) -> None:
         "kubectl",
         "--kubeconfig",
         str(kubeconfig()),
-        "--request-timeout=10s",
+        f"--request-timeout={PATIENCE}s",
         "get",
         "--raw",
         "/readyz",

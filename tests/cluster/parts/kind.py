@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import build
 from .layout import HOME, IMAGES
-from .progress import Failed, stage
+from .progress import PATIENCE, Failed, stage
 
 NAME = "pilotlight"
 CONTROL_NODE = f"{NAME}-control-plane"
@@ -95,7 +95,7 @@ def node_start(number: int) -> None:
         str(KUBECONFIG),
         "wait",
         "--for=condition=Ready",
-        "--timeout=120s",
+        f"--timeout={PATIENCE}s",
         f"node/{worker(number)}",
     )
 
@@ -109,7 +109,7 @@ def apiserver_stop() -> None:
 def apiserver_start() -> None:
     ready = "kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz"
     in_control_node(
-        f"[ ! -e {PARKED} ] || mv {PARKED} {MANIFEST}; timeout 120 sh -c 'until {ready}; do sleep 1; done'"
+        f"[ ! -e {PARKED} ] || mv {PARKED} {MANIFEST}; timeout {PATIENCE} sh -c 'until {ready}; do sleep 1; done'"
     )
 
 

@@ -79,7 +79,7 @@ def start_node(number: int) -> None:
 def wait_for_default_account() -> None:
     # Pods are refused until their namespace has it.
     path = "/api/v1/namespaces/default/serviceaccounts/default"
-    wait_until("the default ServiceAccount exists", lambda: api.answers(path), 30)
+    wait_until("the default ServiceAccount exists", lambda: api.answers(path))
 
 
 def healthy() -> bool:

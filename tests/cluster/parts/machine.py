@@ -35,7 +35,7 @@ class Machine:
         init = self.spawn(INIT, ["unshare", *namespaces, "--fork", "--kill-child", "--", "sh", *script])
         # The machine's own root, seen through its first process.
         booted = Path(f"/proc/{init.pid}/root/run/booted")
-        wait_until(f"{self.name}: boot", booted.exists, 10, lambda: init.poll() is None, self.log(INIT))
+        wait_until(f"{self.name}: boot", booted.exists, lambda: init.poll() is None, self.log(INIT))
 
     def spawn(self, component: str, command: list[str], **options) -> subprocess.Popen:
         """Starts a process that outlives this one, in the component's group, writing to its log."""

@@ -52,11 +52,10 @@ def start(control: Machine, number: int) -> None:
 
 def load(number: int, archives: list[Path]) -> None:
     node = machine(number)
-    ping = ["ctr", "--timeout=1s", "version"]
+    ping = ["ctr", "--timeout=10s", "version"]
     wait_until(
         f"{node.name}: containerd serves",
         lambda: node.succeeds(ping),
-        30,
         lambda: node.runs("containerd"),
         node.log("containerd"),
     )
@@ -93,7 +92,6 @@ def wait_until_ready(number: int) -> None:
     wait_until(
         f"{node.name} is Ready",
         lambda: node.name in api.ready_nodes(),
-        60,
         lambda: all(node.runs(component) for component in COMPONENTS),
         node.log("kubelet"),
     )

@@ -1,12 +1,12 @@
 """Where a handler and its test meet, be they on one machine or in one cluster.
 
-A room is a port on which the test listens (python/room.py, node/room.mjs). Who
+A room is a port on which the test listens (harness/room.py, node/room.mjs). Who
 enters says a name, and is let out when the test opens the room.
 """
 
 import socket
 
-PATIENCE = 25  # seconds
+PATIENCE = 600  # seconds; the test gives up before
 
 
 def enter(room, name):

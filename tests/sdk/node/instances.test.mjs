@@ -19,15 +19,21 @@ test("init runs once and globals stay between events", async () => {
 });
 
 test("ten events at once run in ten instances, which go when idle", async () => {
-  const events = Array(10).fill({ room: (await server.room(10)).address });
-  const answers = await Promise.all(events.map((event) => server.invoke("sdk-meets", event)));
+  const room = await server.room();
+  const events = Array(10).fill({ room: room.address });
+  const calls = events.map((event) => server.invoke("sdk-meets", event));
+  try {
+    await until(() => room.entered.length === 10, () => `ten in the room: ${room.entered}`);
+    assert.equal(await server.metric("pilotlight_instances", "sdk-meets"), 10);
+  } finally {
+    room.open();
+  }
+  const answers = await Promise.all(calls);
   assert.equal(new Set(answers.map(({ body }) => body.instance)).size, 10);
 
   assert.equal(await server.metric("pilotlight_cold_starts_total", "sdk-meets"), 10);
-  assert.ok((await server.metric("pilotlight_instances", "sdk-meets")) >= 1);
   await until(
     async () => !(await server.metric("pilotlight_instances", "sdk-meets")),
-    20_000,
     () => "all instances are gone after keepAlive (2 s)",
   );
 });
@@ -36,7 +42,7 @@ test("a second event is refused while the only instance is busy", async () => {
   const room = await server.room();
   const held = server.invoke("sdk-single", { room: room.address });
   try {
-    await until(() => room.entered.length, 20_000, () => "the handler of sdk-single is entered");
+    await until(() => room.entered.length, () => "the handler of sdk-single is entered");
     await assert.rejects(server.invoke("sdk-single", {}), (error) => {
       assert.equal(error.name, "TooManyRequestsException");
       assert.equal(error.$metadata.httpStatusCode, 429);
@@ -63,7 +69,7 @@ test("the context describes the call", async () => {
   const ClientContext = Buffer.from(JSON.stringify(sent)).toString("base64");
   const answer = await server.invoke("sdk-context", {}, { ClientContext });
   const { remaining, log_stream_name: stream, ...context } = answer.body;
-  assert.ok(remaining > 0 && remaining <= 7000, `${remaining} ms remain`);
+  assert.ok(remaining > 0 && remaining <= 600_000, `${remaining} ms remain`);
   assert.match(stream, /^\d{4}\/\d\d\/\d\d\/\[\$LATEST\][0-9a-f]{32}$/);
   assert.deepEqual(context, {
     aws_request_id: answer.requestId,

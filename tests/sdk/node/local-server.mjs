@@ -9,14 +9,11 @@ import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-import { Server, until } from "./server.mjs";
+import { PATIENCE, Server, until } from "./server.mjs";
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const binary = process.env.PILOTLIGHT_BIN ?? join(repository, "target/release/pilotlight");
 const fixtures = join(repository, "tests/sdk/functions.yaml");
-
-const READY_WITHIN = 300_000; // ms; the first start on a machine downloads the runtimes
-const STOPS_WITHIN = 15_000; // ms
 
 export async function startLocal() {
   assert.ok(existsSync(binary), `${binary} is missing: build it, or name it in PILOTLIGHT_BIN`);
@@ -42,7 +39,6 @@ class LocalServer extends Server {
   async ready() {
     const line = await until(
       () => this.process.exitCode !== null || this.lines.find((line) => line.startsWith("ready: ")),
-      READY_WITHIN,
       () => `a line that starts with ready:\n${this.tail()}`,
     );
     assert.notEqual(line, true, `the server ended before it was ready:\n${this.tail()}`);
@@ -54,12 +50,12 @@ class LocalServer extends Server {
     this.disconnect();
     const started = descendants(this.process.pid);
     this.process.kill("SIGINT");
-    const late = setTimeout(() => this.process.kill("SIGKILL"), STOPS_WITHIN);
+    const late = setTimeout(() => this.process.kill("SIGKILL"), PATIENCE);
     const [code, signal] = await this.exited;
     clearTimeout(late);
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, this.tail());
-    // A killed process needs a moment to vanish; a second is not a lifetime.
-    await until(() => !started.some(alive), 1000, () => `gone: ${started.filter(alive)}`);
+    // A killed process needs a moment to vanish.
+    await until(() => !started.some(alive), () => `gone: ${started.filter(alive)}`);
   }
 
   tail() {

@@ -11,13 +11,16 @@ import { Room } from "./room.mjs";
 
 export const ARN = "arn:aws:lambda:us-east-1:000000000000:function:";
 
-/** Polls `condition` and returns its first true value; fails after `ms`. */
-export async function until(condition, ms, what) {
-  const deadline = Date.now() + ms;
+/** Milliseconds that a test waits for anything: a bound that only a broken system meets. */
+export const PATIENCE = 300_000;
+
+/** Polls `condition` and returns its first true value; fails after PATIENCE. */
+export async function until(condition, what) {
+  const deadline = Date.now() + PATIENCE;
   for (;;) {
     const value = await condition();
     if (value) return value;
-    assert.ok(Date.now() < deadline, `not within ${ms} ms: ${what()}`);
+    assert.ok(Date.now() < deadline, `not within ${PATIENCE} ms: ${what()}`);
     await pause(20);
   }
 }
@@ -72,7 +75,14 @@ export class Server {
   /** Invokes with an event as a value; `undefined` sends no payload. */
   async invoke(FunctionName, event, options = {}) {
     const Payload = event === undefined ? undefined : JSON.stringify(event);
-    const answer = await this.client.send(new InvokeCommand({ FunctionName, Payload, ...options }));
+    const command = new InvokeCommand({ FunctionName, Payload, ...options });
+    // An instance may take longer to come up than a call may wait. Such a call has not started.
+    const answer = await until(
+      () => this.client.send(command).catch((error) => {
+        if (error.name !== "ResourceNotReadyException") throw error;
+      }),
+      () => `an instance of ${FunctionName}`,
+    );
     const text = Buffer.from(answer.Payload ?? []).toString();
     return {
       status: answer.StatusCode,

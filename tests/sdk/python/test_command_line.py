@@ -12,6 +12,7 @@ from tests.harness.lambda_client import lambda_client
 from tests.harness.local_server import LocalServer, pilotlight
 from tests.harness.patience import PATIENCE, until
 
+# Its limit is longer than a test waits: an event that hangs does not end by it.
 MANIFEST = """\
 apiVersion: pilotlight.dev/v1alpha1
 kind: Function
@@ -19,7 +20,7 @@ metadata: { name: own }
 spec:
   runtime: python3.11
   memory: 128
-  timeout: 30
+  timeout: 900
   code:
     inline:
       lambda_function.py: |
@@ -137,8 +138,8 @@ def background_call(client, event):
     [
         ("memory: 128", "memory: 64", 6, "spec.memory"),
         ("memory: 128", "memory: lots", 6, "spec.memory"),
-        ("timeout: 30", "timeout: 901", 7, "spec.timeout"),
-        ("timeout: 30", "timeouts: 30", 7, "timeouts"),
+        ("timeout: 900", "timeout: 901", 7, "spec.timeout"),
+        ("timeout: 900", "timeouts: 900", 7, "timeouts"),
         ("runtime: python3.11", "runtime: cobol", 5, "spec.runtime"),
         ("name: own", "name: Own_Function", 3, "metadata.name"),
         ("memory: 128", "keepAlive: 3601", 6, "spec.keepAlive"),

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from tests.harness.lambda_client import in_time
+
 
 def failed(answer):
     assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
@@ -53,7 +55,7 @@ def test_an_answer_that_is_not_json_is_a_marshal_error(invoke):
 
 
 def test_a_timeout_ends_the_call_and_the_next_one_meets_a_fresh_process(invoke):
-    before = invoke("sdk-hangs", {})["Body"]
+    before = in_time(invoke)("sdk-hangs", {})["Body"]
     assert before["calls"] == 1
 
     answer = invoke("sdk-hangs", {"hang": True}, LogType="Tail")
@@ -65,7 +67,7 @@ def test_a_timeout_ends_the_call_and_the_next_one_meets_a_fresh_process(invoke):
     )
     assert "Status: timeout" in report(answer)
 
-    after = invoke("sdk-hangs", {})["Body"]
+    after = in_time(invoke)("sdk-hangs", {})["Body"]
     assert after["calls"] == 1 and after["instance"] != before["instance"]
 
 

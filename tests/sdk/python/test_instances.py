@@ -24,14 +24,16 @@ def test_init_runs_once_and_globals_stay_between_events(invoke):
 
 
 def test_ten_events_at_once_run_in_ten_instances_which_go_when_idle(invoke, server, room):
-    event = {"room": room(size=10).address}
+    together = room()
     with ThreadPoolExecutor(10) as callers:
-        answers = list(callers.map(lambda _: invoke("sdk-meets", event)["Body"], range(10)))
-    assert len({answer["instance"] for answer in answers}) == 10
+        calls = [callers.submit(invoke, "sdk-meets", {"room": together.address}) for _ in range(10)]
+        together.await_entered(10)
+        assert server.metric("pilotlight_instances", "sdk-meets") == 10
+        together.open()
+    assert len({call.result()["Body"]["instance"] for call in calls}) == 10
 
     assert server.metric("pilotlight_cold_starts_total", "sdk-meets") == 10
     assert server.metric("pilotlight_invocations_total", "sdk-meets") == 10
-    assert server.metric("pilotlight_instances", "sdk-meets") >= 1
     until(
         lambda: not server.metric("pilotlight_instances", "sdk-meets"),
         "all instances are gone after keepAlive (2 s)",

@@ -34,7 +34,7 @@ def test_a_function_describes_itself_the_same_in_each_call(client):
         "FunctionArn": ARN + "sdk-environment",
         "Runtime": "python3.11",
         "Handler": "surroundings.environment",
-        "Timeout": 3,
+        "Timeout": 600,
         "MemorySize": 128,
         "Version": "$LATEST",
         "Environment": {"Variables": {"TABLE_NAME": "orders", "GREETING": "grüße"}},
@@ -47,7 +47,7 @@ def test_a_function_describes_itself_the_same_in_each_call(client):
 
 def test_limits_of_the_manifest_are_shown(client):
     shown = client.get_function_configuration(FunctionName=ARN + "sdk-context")
-    assert (shown["MemorySize"], shown["Timeout"]) == (192, 7)
+    assert (shown["MemorySize"], shown["Timeout"]) == (192, 600)
 
 
 def test_a_waiter_of_the_sdk_finds_the_function_active(client):

@@ -12,7 +12,7 @@ LOG_STREAM = re.compile(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}")
 def test_the_context_describes_the_call(invoke):
     answer = invoke("sdk-context", {})
     context = answer["Body"]
-    assert 0 < context.pop("remaining") <= 7000
+    assert 0 < context.pop("remaining") <= 600_000
     assert LOG_STREAM.fullmatch(context.pop("log_stream_name"))
     assert context == {
         "aws_request_id": answer["RequestId"],

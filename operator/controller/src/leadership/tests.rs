@@ -90,8 +90,9 @@ fn contender(stored: &Arc<Mutex<Stored>>, name: &str) -> (Contender, watch::Rece
         runtimes: pilotlight_runtimes::Runtimes::built_in(),
     };
     let timing = Timing {
-        lease: Duration::from_secs(1),
-        renew_deadline: Duration::from_millis(500),
+        // No test waits for a Lease to expire, and none is so slow that its own does.
+        lease: Duration::from_secs(3600),
+        renew_deadline: Duration::from_secs(1800),
         retry: Duration::from_millis(5),
     };
     let (term, leads) = watch::channel(None);
@@ -125,7 +126,7 @@ async fn what_one_gives_back_another_takes_and_the_transition_is_counted() {
     let spec = spec(&stored);
     assert_eq!(spec["holderIdentity"], "other");
     assert_eq!(spec["leaseTransitions"], 1);
-    assert_eq!(spec["leaseDurationSeconds"], 1);
+    assert_eq!(spec["leaseDurationSeconds"], 3600);
 }
 
 #[tokio::test]

@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Method, Request, StatusCode};
 
-/// Nothing that a test waits for takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for anything: a bound that only a broken system meets.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The invocation limit of functions whose test is not about it, in seconds: a test gives up before.
+pub(crate) const TIMEOUT: u64 = 600;
 const STANDS_BY: &str = "exec sleep 600";
 
 pub(crate) struct Instance {
@@ -264,7 +266,7 @@ pub(crate) fn config(script: &str, changes: Value) -> Value {
         "endsWithParent": true,
         "function": "tested",
         "memory": 128,
-        "timeout": 3,
+        "timeout": TIMEOUT,
         "sanitizeErrors": false,
         "logFormat": "Text",
         "logs": true,
