@@ -114,7 +114,7 @@ crds: ## write the custom resource definitions from their source
 	done
 
 .PHONY: test-cluster
-test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, functions in pods
+test-cluster: build load $(VENV)/ready tests/sdk/node/node_modules ## a real cluster: manifests, chart, images, functions in pods
 	@tests/cluster/stages begin
 	@$(STAGE) "Debian packages" -- tests/cluster/cluster setup
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
@@ -133,7 +133,7 @@ test-cluster: build accounting $(VENV)/ready tests/sdk/node/node_modules ## a re
 	$(STAGE) "chaos" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos
 
 .PHONY: chaos
-chaos: build accounting $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for an hour; writes docs/reliability.*
+chaos: build load $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for an hour; writes docs/reliability.*
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
@@ -147,7 +147,7 @@ previous: ## programs, images and chart of the commit REF, for `make chaos` to u
 	tests/chaos/previous $(REF)
 
 .PHONY: test-chaos
-test-chaos: build accounting $(VENV)/ready ## a short chaos, the same each time, and steps of the clock
+test-chaos: build load $(VENV)/ready ## a short chaos, the same each time, and steps of the clock
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
@@ -155,13 +155,13 @@ test-chaos: build accounting $(VENV)/ready ## a short chaos, the same each time,
 	tests/cluster/cluster load $(patsubst %,target/images/%.tar,custom pilotlight python3.11); \
 	$(INSIDE) $(VENV)/bin/pytest tests/chaos
 
-.PHONY: accounting
-accounting: ## the load, the journal and the checker of tests/chaos
-	cargo build --locked --release -p pilotlight-accounting
+.PHONY: load
+load: ## the load tool: generator, journal and checker (tests/load)
+	cargo build --locked --release -p pilotlight-load
 
 .PHONY: bench-cluster
 bench-cluster: build examples $(BENCH_VENV)/ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
-	cargo build --locked --release -p pilotlight-bench
+	cargo build --locked --release -p pilotlight-bench -p pilotlight-load
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \

@@ -1,4 +1,4 @@
-//! `pilotlight-accounting check` on folders with what a run may leave.
+//! `pilotlight-load check` on folders with what a run may leave.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ const ENDED: &str = r#"{"record":"ended","at":30,"id":"a","instance":"i"}"#;
 const ANSWERED: &str = r#"{"record":"answered","at":40,"id":"a","outcome":"success","answer":"a"}"#;
 
 fn check(folder: &Path) -> (Option<i32>, String) {
-    let program = env!("CARGO_BIN_EXE_pilotlight-accounting");
+    let program = env!("CARGO_BIN_EXE_pilotlight-load");
     let done = Command::new(program).arg("check").arg(folder).output();
     let done = done.expect("it starts");
     let words = [done.stdout, done.stderr].concat();

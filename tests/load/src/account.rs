@@ -4,9 +4,16 @@
 //! in its instance, never by code older than what answered before; a refusal is kept; what fails has a
 //! reason; no more instances than allowed, and nothing left behind.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod violation;
 
+use std::collections::BTreeMap;
+
+pub use violation::Violation;
+
+use self::steps::Steps;
 use crate::record::{At, BROKEN, NOT_SENT, Outcome, Record};
 
 /// What has been told so far. The moments put it in order, not the order in which it is told.
@@ -20,6 +27,7 @@ pub struct Account {
     queues: BTreeMap<String, usize>,
     patience: Patience,
     found: Vec<Violation>,
+    aborted: Option<String>,
 }
 
 /// What a cluster takes some time for.
@@ -75,68 +83,6 @@ struct Run<'a> {
     answered: Option<At>,
 }
 
-/// A broken rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Violation {
-    Lost {
-        id: String,
-    },
-    AnsweredTwice {
-        id: String,
-    },
-    NeverSent {
-        id: String,
-    },
-    ExecutedTwice {
-        id: String,
-        instances: Vec<String>,
-    },
-    Overlapped {
-        instance: String,
-        first: String,
-        second: String,
-    },
-    RefusedButExecuted {
-        id: String,
-        kind: String,
-    },
-    SucceededButNotExecuted {
-        id: String,
-    },
-    SuccessWithoutEnd {
-        id: String,
-    },
-    WrongAnswer {
-        id: String,
-        answer: String,
-    },
-    Unexplained {
-        id: String,
-        kind: String,
-        message: String,
-    },
-    TooManyInstances {
-        function: String,
-        at: At,
-        live: usize,
-        limit: usize,
-    },
-    TooManyAtOnce {
-        function: String,
-        at: At,
-        running: usize,
-        limit: usize,
-    },
-    Outdated {
-        id: String,
-        revision: u64,
-        newest: u64,
-    },
-    LeftBehind {
-        what: String,
-    },
-}
-
 /// What became of a run's invocations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -147,6 +93,8 @@ pub struct Verdict {
     /// The most instances that each function had at once.
     pub instances: BTreeMap<String, usize>,
     pub violations: Vec<Violation>,
+    /// Why the harness ended the run early. Violations of such a run prove nothing.
+    pub aborted: Option<String>,
 }
 
 /// Refused, as more are at work or wait already than the function may have instances.
@@ -192,6 +140,7 @@ impl Account {
                     .push((at, allows));
             }
             Record::Over { at, fault } => self.faults.entry(fault).or_default().over.push(at),
+            Record::Aborted { reason, .. } => drop(self.aborted.get_or_insert(reason)),
         }
     }
 
@@ -203,6 +152,7 @@ impl Account {
         self.put_in_order();
         let mut verdict = Verdict {
             violations: std::mem::take(&mut self.found),
+            aborted: self.aborted.take(),
             ..Verdict::default()
         };
         for (function, counts) in &self.counts {
@@ -449,41 +399,6 @@ impl Account {
     }
 }
 
-/// How many there are of something, from moment to moment.
-#[derive(Clone, Debug, Default)]
-struct Steps(Vec<(At, isize)>);
-
-impl Steps {
-    fn add(&mut self, from: At, to: Option<At>) {
-        self.0.push((from, 1));
-        self.0.extend(to.map(|to| (to, -1)));
-    }
-
-    /// From changes to counts. What ends at a moment is gone before what begins then.
-    fn put_in_order(&mut self) {
-        self.0.sort_unstable();
-        let mut count = 0;
-        for (_, step) in &mut self.0 {
-            count += *step;
-            *step = count;
-        }
-    }
-
-    /// The most that there were between two moments, both among them.
-    fn most(&self, from: At, to: At) -> usize {
-        let begin = self.0.partition_point(|(at, _)| *at < from);
-        let within = self.0[begin..].iter().take_while(|(at, _)| *at <= to);
-        let most = within.map(|(_, count)| *count).max().unwrap_or(0);
-        usize::try_from(most).unwrap_or(0)
-    }
-
-    fn first_above(&self, limit: usize) -> Option<(At, usize)> {
-        let counts = self.0.iter();
-        let mut counts = counts.map(|(at, count)| (*at, usize::try_from(*count).unwrap_or(0)));
-        counts.find(|(_, count)| *count > limit)
-    }
-}
-
 /// The times that a call was run, each beginning with the end that belongs to it.
 fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
     let mut ended: Vec<&(At, String)> = call.ended.iter().collect();
@@ -500,107 +415,3 @@ fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
     });
     began.collect()
 }
-
-impl Violation {
-    /// Of the rule that is broken.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Violation::Lost { .. } => "Lost",
-            Violation::AnsweredTwice { .. } => "AnsweredTwice",
-            Violation::NeverSent { .. } => "NeverSent",
-            Violation::ExecutedTwice { .. } => "ExecutedTwice",
-            Violation::Overlapped { .. } => "Overlapped",
-            Violation::RefusedButExecuted { .. } => "RefusedButExecuted",
-            Violation::SucceededButNotExecuted { .. } => "SucceededButNotExecuted",
-            Violation::SuccessWithoutEnd { .. } => "SuccessWithoutEnd",
-            Violation::WrongAnswer { .. } => "WrongAnswer",
-            Violation::Unexplained { .. } => "Unexplained",
-            Violation::TooManyInstances { .. } => "TooManyInstances",
-            Violation::TooManyAtOnce { .. } => "TooManyAtOnce",
-            Violation::Outdated { .. } => "Outdated",
-            Violation::LeftBehind { .. } => "LeftBehind",
-        }
-    }
-
-    /// All names.
-    pub const NAMES: [&str; 14] = [
-        "Lost",
-        "AnsweredTwice",
-        "NeverSent",
-        "ExecutedTwice",
-        "Overlapped",
-        "RefusedButExecuted",
-        "SucceededButNotExecuted",
-        "SuccessWithoutEnd",
-        "WrongAnswer",
-        "Unexplained",
-        "TooManyInstances",
-        "TooManyAtOnce",
-        "Outdated",
-        "LeftBehind",
-    ];
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Violation::Lost { id } => write!(f, "lost: {id} was never answered"),
-            Violation::AnsweredTwice { id } => write!(f, "answered twice: {id}"),
-            Violation::NeverSent { id } => write!(f, "never sent, but told of: {id}"),
-            Violation::ExecutedTwice { id, instances } => {
-                write!(f, "executed twice: {id}, in {}", instances.join(" and "))
-            }
-            Violation::Overlapped {
-                instance,
-                first,
-                second,
-            } => write!(
-                f,
-                "two at once: {second} began in {instance} before {first} had ended"
-            ),
-            Violation::RefusedButExecuted { id, kind } => {
-                write!(f, "refused but executed: {id} was told {kind}")
-            }
-            Violation::SucceededButNotExecuted { id } => {
-                write!(f, "a success without a run: {id}")
-            }
-            Violation::SuccessWithoutEnd { id } => write!(f, "a success before the end: {id}"),
-            Violation::WrongAnswer { id, answer } => {
-                write!(f, "another's answer: {id} was told {answer:?}")
-            }
-            Violation::Unexplained { id, kind, message } => {
-                write!(f, "unexplained: {id} was told {kind}: {message}")
-            }
-            Violation::TooManyInstances {
-                function,
-                at,
-                live,
-                limit,
-            } => write!(
-                f,
-                "too many instances: {function} had {live} of {limit} at {at}"
-            ),
-            Violation::TooManyAtOnce {
-                function,
-                at,
-                running,
-                limit,
-            } => write!(
-                f,
-                "too many at once: {running} of {limit} of {function} were at work at {at}"
-            ),
-            Violation::Outdated {
-                id,
-                revision,
-                newest,
-            } => write!(
-                f,
-                "outdated: {id} ran in revision {revision} after {newest} had answered"
-            ),
-            Violation::LeftBehind { what } => write!(f, "left behind: {what}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,6 @@
-//! What is written of a run, a JSON object a line. README.md lists the records.
+//! The format of a run's records, one JSON object in a line. README.md lists them.
+//!
+//! Clients, the journal of the handlers and the harness write records; `account` reads them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -63,6 +65,8 @@ pub enum Record {
     },
     /// Its effects have gone.
     Over { at: At, fault: String },
+    /// The harness failed and ended the run early: its records prove nothing about the platform.
+    Aborted { at: At, reason: String },
 }
 
 /// What a caller was told of its invocation.
