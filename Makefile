@@ -1,8 +1,7 @@
 # The project's commands. Each does its own set-up; `make help` lists them.
 
 CARGO_BIN := target/release
-VENV := target/sdk-venv
-BENCH_VENV := target/bench-venv
+VENV := target/venv
 PYTHON ?= python3
 RUST_ECHO := examples/rust-echo/build/bootstrap
 # Runtimes with an image, all of which the conformance table runs.
@@ -30,7 +29,7 @@ examples: ## the examples that are compiled
 	install -m 755 $(CARGO_BIN)/bootstrap $(RUST_ECHO)
 
 .PHONY: test
-test: lint test-rust fuzz-short test-python test-node test-runtimes test-cluster ## every test
+test: lint python-lint test-rust fuzz-short test-python test-node test-runtimes test-cluster ## every test
 
 .PHONY: lint
 lint: ## formatting and clippy
@@ -38,6 +37,11 @@ lint: ## formatting and clippy
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p pilotlight --no-default-features -- -D warnings
+
+.PHONY: python-lint
+python-lint: $(VENV)/ready ## formatting and likely mistakes of all Python
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
 
 .PHONY: test-rust
 test-rust: examples ## units, manifests, the simulation, the workspace's edges
@@ -74,12 +78,12 @@ test-runtimes-cluster: build $(VENV)/ready runtime-tools ## the same table in po
 	@command -v mmdebstrap >/dev/null || apt-get install --yes --no-install-recommends mmdebstrap
 	@$(STAGE) "Kubernetes, built" -- tests/cluster/cluster build
 	@$(STAGE) "images, built" -- runtime-image/build archives pilotlight $(IMAGES)
-	@$(STAGE) "functions, packaged" -- tests/conformance/package $(IMAGES)
+	@$(STAGE) "functions, packaged" -- $(VENV)/bin/python -m tests.conformance.package $(IMAGES)
 	@trap 'tests/cluster/cluster down; tests/cluster/stages report' EXIT; set -e; \
 	$(STAGE) "cluster up" -- tests/cluster/cluster up --nodes 2; \
 	$(STAGE) "images loaded" -- tests/cluster/cluster load $(patsubst %,target/images/%.tar,pilotlight $(IMAGES)); \
 	for runtime in $(IMAGES); do \
-		$(STAGE) $$runtime -- $(INSIDE) tests/conformance/serve $$runtime $(VENV)/bin/pytest tests/conformance $(TABLE) || failed=1; \
+		$(STAGE) $$runtime -- $(INSIDE) $(VENV)/bin/python -m tests.conformance.serve $$runtime $(VENV)/bin/pytest tests/conformance $(TABLE) || failed=1; \
 	done; \
 	test -z "$$failed"
 
@@ -96,7 +100,7 @@ runtime-tools: ## what the runtimes need of the machine and it lacks (Debian)
 	test -d /usr/lib/cli/Newtonsoft.Json-5.0 -a -x /usr/bin/mcs || apt-get install --yes --no-install-recommends mono-runtime mono-mcs libmono-cil-dev libnewtonsoft-json5.0-cil
 	command -v go >/dev/null || apt-get install --yes --no-install-recommends golang
 
-$(VENV)/ready: tests/sdk/python/requirements.txt
+$(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
@@ -127,20 +131,20 @@ test-cluster: build load $(VENV)/ready tests/sdk/node/node_modules ## a real clu
 	$(STAGE) "manifests" -- $(VENV)/bin/pytest tests/manifests; \
 	$(STAGE) "chart" -- $(VENV)/bin/pytest tests/chart; \
 	$(STAGE) "images" -- $(VENV)/bin/pytest tests/images; \
-	$(STAGE) "boto3" -- $(INSIDE) tests/e2e/serve $(VENV)/bin/pytest tests/sdk/python; \
-	$(STAGE) "JavaScript SDK" -- $(INSIDE) tests/e2e/serve npm --prefix tests/sdk/node test; \
+	$(STAGE) "boto3" -- $(INSIDE) $(VENV)/bin/python -m tests.e2e.serve $(VENV)/bin/pytest tests/sdk/python; \
+	$(STAGE) "JavaScript SDK" -- $(INSIDE) $(VENV)/bin/python -m tests.e2e.serve npm --prefix tests/sdk/node test; \
 	$(STAGE) "end to end" -- $(INSIDE) $(VENV)/bin/pytest tests/e2e; \
 	$(STAGE) "chaos" -- $(INSIDE) $(VENV)/bin/pytest tests/chaos
 
 .PHONY: chaos
-chaos: build load $(BENCH_VENV)/ready ## every fault by itself and mixed, under account, for an hour; writes docs/reliability.*
+chaos: build load $(VENV)/ready ## every fault by itself and mixed, under account, for an hour; writes docs/reliability.*
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
 	tests/cluster/cluster up --nodes 2; \
 	tests/cluster/cluster load $(patsubst %,target/images/%.tar,custom pilotlight python3.11); \
 	test ! -d target/previous || tests/cluster/cluster load target/previous/source/target/images/*.tar; \
-	$(INSIDE) $(BENCH_VENV)/bin/python tests/chaos/run.py $(CHAOS)
+	$(INSIDE) $(VENV)/bin/python -m tests.chaos.run $(CHAOS)
 
 .PHONY: previous
 previous: ## programs, images and chart of the commit REF, for `make chaos` to upgrade from
@@ -160,20 +164,15 @@ load: ## the load tool: generator, journal and checker (tests/load)
 	cargo build --locked --release -p pilotlight-load
 
 .PHONY: bench-cluster
-bench-cluster: build examples $(BENCH_VENV)/ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
+bench-cluster: build examples $(VENV)/ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
 	cargo build --locked --release -p pilotlight-bench -p pilotlight-load
 	tests/cluster/cluster build
 	runtime-image/build archives custom pilotlight python3.11
 	@trap 'tests/cluster/cluster down' EXIT; set -e; \
 	tests/cluster/cluster up --nodes 2; \
 	tests/cluster/cluster load target/images/*.tar; \
-	$(INSIDE) $(BENCH_VENV)/bin/python tests/bench/cluster.py; \
-	$(INSIDE) $(BENCH_VENV)/bin/python tests/bench/pool.py
-
-$(BENCH_VENV)/ready: tests/bench/requirements.txt
-	$(PYTHON) -m venv --clear $(BENCH_VENV)
-	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
+	$(INSIDE) $(VENV)/bin/python -m tests.bench.cluster; \
+	$(INSIDE) $(VENV)/bin/python -m tests.bench.pool
 
 .PHONY: bench
 bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*

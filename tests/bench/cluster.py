@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """What Pilotlight adds in a cluster, beside the same pod without it: docs/benchmarks-cluster.md.
 
     make bench-cluster          with a cluster that is up and the images loaded
@@ -18,19 +17,20 @@ import re
 import socket
 import statistics
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 import uuid
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
-
-import release  # noqa: E402
-from processes import PILOTLIGHT, named  # noqa: E402
-from release import FUNCTIONS, HOST, LEASE_PORT, apply, await_known, get, kubectl, parts, until  # noqa: E402
+from tests.harness import manifests, release
+from tests.harness.cluster import kubernetes
+from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
+from tests.harness.metrics import read_metrics
+from tests.harness.paths import REPOSITORY
+from tests.harness.patience import PATIENCE, until
+from tests.harness.processes import PILOTLIGHT, named
+from tests.harness.release import HOST, LEASE_PORT, await_known, parts
 
 SOURCE = "def lambda_handler(event, context):\n    return event\n"
 EVENT = json.dumps({"text": "x" * 84}).encode()
@@ -40,14 +40,14 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def function(name, **spec):
-    return release.function(name, SOURCE, **spec)
+    return manifests.function(name, SOURCE, **spec)
 
 
 class Client:
     """One kept-alive connection, without the delays of Nagle's algorithm."""
 
     def __init__(self, host, port, path, headers=None):
-        self.connection = http.client.HTTPConnection(host, port, timeout=60)
+        self.connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
         self.connection.connect()
         self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.path, self.headers = path, headers or {}
@@ -74,7 +74,7 @@ def by_role(name):
     owners, others = [], []
     for pod in parts("gateway"):
         ip = pod["status"]["podIP"]
-        text = urllib.request.urlopen(f"http://{ip}:8080/metrics", timeout=5).read().decode()
+        text = read_metrics(f"http://{ip}:8080")
         samples = [
             line
             for line in text.splitlines()
@@ -111,7 +111,7 @@ class Watch:
 
     def await_ready(self, name):
         with self.made:
-            assert self.made.wait_for(lambda: name in self.ready, 60), f"{name} is not Ready"
+            assert self.made.wait_for(lambda: name in self.ready, PATIENCE), f"{name} is not Ready"
             return self.ready[name]
 
 
@@ -128,7 +128,7 @@ def create(port, path, body):
         method="POST",
         headers={"Content-Type": "application/json"},
     )
-    urllib.request.urlopen(request, timeout=30).read()
+    urllib.request.urlopen(request, timeout=PATIENCE).read()
 
 
 def plain(pod, name):
@@ -228,10 +228,9 @@ def measure_idle(functions, seconds):
     names = [f"bench-idle-{number}" for number in range(functions)]
     for begin in range(0, functions, 250):
         apply(*map(function, names[begin : begin + 250]))
-    await_known(names[-1:], 120)
+    await_known(names[-1:])
     until(
         lambda: len([one for one in get("functions")["items"] if one.get("status")]) >= functions,
-        180,
         lambda: "not every Function has a status",
     )
     processes = {
@@ -260,7 +259,7 @@ def machine():
         platform.machine(),
     )
     return (
-        f"Machine: {os.cpu_count()} cores ({model}), Linux {platform.release()}, Kubernetes {release.kubernetes()};"
+        f"Machine: {os.cpu_count()} cores ({model}), Linux {platform.release()}, Kubernetes {kubernetes()};"
         f" load average {os.getloadavg()[0]:.1f} at the end."
     )
 
@@ -281,7 +280,7 @@ def report(cold, warm, idle, options):
     shares, roles = (0.5, 0.99), [way for way in rounds if way != "lease"]
 
     def compared(role, share, how):
-        pairs = zip(rounds[role], rounds["lease"])
+        pairs = zip(rounds[role], rounds["lease"], strict=True)
         return [how(percentile(one, share), percentile(other, share)) for one, other in pairs]
 
     added = {

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Cold starts that a warm pool takes in, bursts and warm calls: docs/benchmarks-pool.md.
 
     make bench-cluster          with a cluster that is up and the images loaded
@@ -24,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pygal
-import release
-from cluster import (
+
+from tests.bench.cluster import (
     SOURCE,
     by_role,
     function,
@@ -37,13 +36,18 @@ from cluster import (
     spread,
     use_of,
 )
-from processes import SUPERVISOR
-from release import HOST, LEASE_PORT, apply, await_known, get, is_ready, kubectl, until, waiting, warm_pool
-from web import Web
+from tests.harness import release
+from tests.harness.commands import run
+from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.manifests import warm_pool
+from tests.harness.paths import BENCH, EXAMPLES, LOAD, REPOSITORY
+from tests.harness.patience import PATIENCE, until
+from tests.harness.processes import SUPERVISOR
+from tests.harness.release import HOST, LEASE_PORT, await_known
+from tests.harness.state import is_ready, pods, waiting
+from tests.harness.web import Web
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BENCH = REPOSITORY / "target/release/pilotlight-bench"
-BOOTSTRAP = REPOSITORY / "examples/rust-echo/build/bootstrap"
+BOOTSTRAP = EXAMPLES / "rust-echo/build/bootstrap"
 SHARES = ("p50", "p99", "p99.9")
 PHASES = ("queue", "claim", "unpack", "init", "call")
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
@@ -79,7 +83,7 @@ def await_rest(name, size):
         pods = get("pods")["items"]
         return len(pods) == size == len(ready(name))
 
-    until(rests, 120, lambda: kubectl("get", "pods,warmpools"))
+    until(rests, lambda: kubectl("get", "pods,warmpools"))
 
 
 class Run:
@@ -118,20 +122,11 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
     for begin in range(0, samples, 100):
         apply(
             *(
-                {
-                    **function(one),
-                    "spec": {
-                        **function(one)["spec"],
-                        "runtime": runtime,
-                        "code": code,
-                        "keepAlive": 0,
-                        **spec,
-                    },
-                }
+                function(one, runtime=runtime, code=code, keepAlive=0, **spec)
                 for one in names[begin : begin + 100]
             )
         )
-    await_known(names, 60)
+    await_known(names)
     took, timings = [], []
     try:
         # The gateways fetch an archive once; that is another figure.
@@ -147,7 +142,7 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
         for begin in range(0, samples, 100):
             kubectl("delete", "function", *names[begin : begin + 100])
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def own_config(name):
@@ -166,11 +161,11 @@ def claim(pod, config):
         archive.addfile(entry, io.BytesIO(source))
     line = json.dumps({"instance": uuid.uuid4().hex, "config": config}).encode() + b"\n"
     ip = pod["status"]["podIP"]
-    connection = http.client.HTTPConnection(ip, LEASE_PORT, timeout=20)
+    connection = http.client.HTTPConnection(ip, LEASE_PORT, timeout=PATIENCE)
     connection.request("POST", "/claim", line + code.getvalue())
     answer = connection.getresponse()
     assert answer.status == 200, (answer.status, answer.read())
-    status = http.client.HTTPConnection(ip, LEASE_PORT, timeout=20)
+    status = http.client.HTTPConnection(ip, LEASE_PORT, timeout=PATIENCE)
     status.request("GET", "/status")
     lines = status.getresponse()
     while not lines.readline().rstrip().endswith(b" ready"):
@@ -198,7 +193,7 @@ def measure_by_hand(samples, size):
         return took
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def measure_burst(calls, size):
@@ -211,23 +206,14 @@ def measure_burst(calls, size):
         ),
     )
     apply(warm_pool(name, size=size))
-    apply(
-        {
-            **function(name),
-            "spec": {
-                **function(name)["spec"],
-                "timeout": 60,
-                "code": {"inline": {"lambda_function.py": source}},
-            },
-        }
-    )
+    apply(function(name, timeout=60, code={"inline": {"lambda_function.py": source}}))
     await_known([name])
     try:
         await_rest(name, size)
         before = {pod["metadata"]["name"] for pod in ready(name)}
 
         def one(_):
-            connection = http.client.HTTPConnection(HOST, 80, timeout=90)
+            connection = http.client.HTTPConnection(HOST, 80, timeout=PATIENCE)
             connection.connect()
             begin = time.perf_counter()
             connection.request("POST", f"/2015-03-31/functions/{name}/invocations", b"{}")
@@ -250,17 +236,13 @@ def measure_burst(calls, size):
     finally:
         kubectl("delete", "function", name)
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
-def open_loop(address, path, rate, seconds, *more):
-    told = subprocess.run(
-        [BENCH, "open-loop", address, path, f"--rate={rate}", f"--seconds={seconds}", *more],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(told.stdout)
+def timed(address, path, load, seconds, *more):
+    """The figures of a load: calls, failed, rate, and latencies by quantile in milliseconds."""
+    command = [LOAD, "time", address, path, str(load), f"--seconds={seconds}", *more]
+    return json.loads(run(*command))
 
 
 def busy_seconds():
@@ -277,7 +259,7 @@ def rate_at_half(address, path, seconds):
     rate = 400
     for _ in range(3):
         before, begun = busy_seconds(), time.monotonic()
-        open_loop(address, path, rate, seconds)
+        timed(address, path, rate, seconds)
         share = (busy_seconds() - before) / (time.monotonic() - begun) / os.cpu_count()
         rate = int(rate * 0.5 / share)
     return rate
@@ -287,24 +269,15 @@ def measure_warm(code, instances, rounds, seconds):
     """Rust echo under calls at random moments: by the owner gateway, and by a bare proxy before the
     same instances. By rate, what each round told."""
     name = "bench-echo"
-    apply(
-        {
-            **function(name),
-            "spec": {
-                "runtime": "custom",
-                "code": code,
-                "concurrency": {"provisioned": instances, "reserved": instances},
-            },
-        }
-    )
+    concurrency = {"provisioned": instances, "reserved": instances}
+    apply(function(name, runtime="custom", code=code, concurrency=concurrency))
     await_known([name])
     path = f"/2015-03-31/functions/{name}/invocations"
 
     def up():
-        listed = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
-        return [pod for pod in listed if is_ready(pod)]
+        return [pod for pod in pods(name) if is_ready(pod)]
 
-    until(lambda: len(up()) == instances, 60, lambda: kubectl("get", "pods"))
+    until(lambda: len(up()) == instances, lambda: kubectl("get", "pods"))
     upstreams = [f"{pod['status']['podIP']}:{LEASE_PORT}" for pod in up()]
     bare = subprocess.Popen(
         [BENCH, "proxy", *upstreams], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -313,20 +286,16 @@ def measure_warm(code, instances, rounds, seconds):
         at = bare.stdout.readline().split()[-1]
         owner = f"{by_role(name)['owner']}:8080"
         ways = {"bare proxy": (at, "/lease", f"--lease={ARN}{name}"), "pilotlight": (owner, path)}
-        closed = subprocess.run(
-            [BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        closed = int(re.match(r"(\d+) calls/s", closed.stdout)[1])
+        figures = timed(owner, path, "closed:4", 3)
+        assert figures["failed"] == 0, figures
+        closed = int(figures["rate"])
         loads = []
         for rate in (rate_at_half(owner, path, seconds), closed // 2):
             rows = {way: [] for way in ways}
             for _ in range(rounds):
                 for way, told in rows.items():
                     place, target, *more = ways[way]
-                    told.append(open_loop(place, target, rate, seconds, *more))
+                    told.append(timed(place, target, rate, seconds, *more))
             loads.append((rate, rows))
         return closed, loads
     finally:
@@ -347,11 +316,11 @@ def measure_waiting(seconds):
         time.sleep(seconds)
         after = [use_of(folder) for folder in folders]
         return max(resident for resident, _ in after), sum(
-            late - early for (_, late), (_, early) in zip(after, before)
+            late - early for (_, late), (_, early) in zip(after, before, strict=True)
         )
     finally:
         kubectl("delete", "warmpool", name)
-        until(lambda: not get("pods")["items"], 120, lambda: kubectl("get", "pods"))
+        until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
 def milliseconds(values):
@@ -413,7 +382,7 @@ def cold_rows(hits, by_hand, bare, missed):
 
 def added(rows):
     """What Pilotlight adds in each round."""
-    pairs = list(zip(rows["pilotlight"], rows["bare proxy"]))
+    pairs = list(zip(rows["pilotlight"], rows["bare proxy"], strict=True))
     return {share: [one[share] - other[share] for one, other in pairs] for share in SHARES}
 
 

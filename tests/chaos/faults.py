@@ -14,25 +14,24 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from processes import PILOTLIGHT, SUPERVISOR, named, processes, running
-from release import (
+from tests.chaos.world import API_SERVER_PORT, kill, ruled, slowed
+from tests.harness.cluster import cluster
+from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.paths import REPOSITORY
+from tests.harness.patience import until
+from tests.harness.processes import PILOTLIGHT, SUPERVISOR, named, processes, running
+from tests.harness.release import (
     LEASE_PORT,
-    POOL,
     RELEASE,
     SYSTEM,
     VERSION,
     all_parts,
-    apply,
     await_rollout,
-    cluster,
-    get,
     install,
-    kubectl,
     parts,
     roll,
-    until,
 )
-from world import API_SERVER_PORT, REPOSITORY, kill, ruled, slowed
+from tests.harness.state import POOL
 
 BROKEN = "broken"
 # It may have taken effect: the platform lost sight of it.
@@ -309,11 +308,10 @@ def gateways_scaled(world):
     """2 gateways become 5, then 1, then 2: functions change their owners"""
     for replicas in (5, 1, 2):
         kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
-        await_rollout("gateway", 90)
+        await_rollout("gateway")
         # Those that end have ended: owners are settled.
         until(
             lambda: len(all_parts("gateway")) == replicas,
-            120,
             lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),
         )
     yield
@@ -348,14 +346,14 @@ def function_deleted(world):
 @fault(seconds=10)
 def gateways_restarted(world):
     """the gateways' Deployment is rolled"""
-    roll("gateway", 120)
+    roll("gateway")
     yield
 
 
 @fault(seconds=10)
 def controllers_restarted(world):
     """the controllers' Deployment is rolled"""
-    roll("controller", 120)
+    roll("controller")
     yield
 
 
@@ -369,9 +367,7 @@ if PREVIOUS.is_dir():
             install(**settings)
             # Warm instances live on, pods that wait are replaced.
             wanted = settings.get("version", VERSION)
-            until(
-                lambda: versions_that_wait() == {wanted}, 120, lambda: kubectl("get", "pods", "--output=wide")
-            )
+            until(lambda: versions_that_wait() == {wanted}, lambda: kubectl("get", "pods", "--output=wide"))
         yield
 
 

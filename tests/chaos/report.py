@@ -6,9 +6,10 @@ import platform
 from collections import Counter
 
 import pygal
-from faults import FAULTS
-from release import kubernetes
-from trial import QUEUE, SLOW
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.trial import QUEUE, SLOW
+from tests.harness.cluster import kubernetes
 
 STEADY = "chaos-steady"
 BEFORE = 5  # seconds before each fault: how it is without one

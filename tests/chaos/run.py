@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Chaos under account: each fault by itself, then many mixed; writes docs/reliability.md.
 
     make chaos                  with a cluster of two nodes that is up and the images loaded
@@ -13,10 +12,12 @@ import random
 import sys
 from pathlib import Path
 
-import release
-import report
-from faults import FAULTS
-from trial import REPOSITORY, Trial, verdict
+from tests.chaos import report
+from tests.chaos.faults import FAULTS
+from tests.chaos.trial import Trial
+from tests.harness import release
+from tests.harness.load import verdict
+from tests.harness.paths import REPOSITORY
 
 WARM_UP = 25  # seconds in which the first instances start
 

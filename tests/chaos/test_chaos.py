@@ -1,9 +1,12 @@
 """A short run of the chaos, the same faults each time: every invocation is accounted for."""
 
 import pytest
-import release
-from faults import FAULTS
-from trial import REPOSITORY, Trial, verdict
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.trial import Trial
+from tests.harness import release
+from tests.harness.load import verdict
+from tests.harness.paths import REPOSITORY
 
 # Those of one group at once.
 GROUPS = [
@@ -17,10 +20,8 @@ GROUPS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    release.install()
-    yield
-    release.tell_of_the_release()
-    release.uninstall()
+    with release.installed():
+        yield
 
 
 def test_every_invocation_is_accounted_for():

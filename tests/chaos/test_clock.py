@@ -6,13 +6,14 @@ step of the machine's own clock would be everybody's.
 
 import json
 import os
-import subprocess
 import urllib.request
 from pathlib import Path
 
-from local_server import BINARY, LocalServer, until
-from release import function
-from trial import ACCOUNTING, Ending, accounted, verdict
+from tests.harness.load import Journal, Load, accounted, assert_no_rule_is_broken
+from tests.harness.local_server import LocalServer
+from tests.harness.manifests import as_yaml, function
+from tests.harness.paths import SUPERVISOR
+from tests.harness.patience import PATIENCE, until
 
 [FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
 STEPS = {"+3600": range(3_600_000, 3_700_000), "-3600": range(1), "+0": range(1, 30_001)}
@@ -35,8 +36,7 @@ class SteppedServer(LocalServer):
         # A gateway starts supervisors with no variable of its own.
         supervisor = folder / "supervisor"
         settings = "".join(f"export {name}={value}\n" for name, value in variables.items())
-        program = BINARY.parent / "pilotlight-supervisor"
-        supervisor.write_text(f'#!/bin/sh\n{settings}exec {program} "$@"\n')
+        supervisor.write_text(f'#!/bin/sh\n{settings}exec {SUPERVISOR} "$@"\n')
         supervisor.chmod(0o755)
         super().__init__(f"--supervisor={supervisor}", *paths, environment={**os.environ, **variables})
 
@@ -49,54 +49,26 @@ class SteppedServer(LocalServer):
 
 def test_a_step_of_the_clock_loses_nothing(tmp_path):
     records = tmp_path / "records"
-    records.mkdir()
     manifests = [
         accounted("accounted", concurrency={"reserved": 4, "queue": 100}),
         function("remaining", REMAINING, timeout=30, concurrency={"reserved": 1}),
     ]
-    (tmp_path / "functions.yaml").write_text("---\n".join(json.dumps(one) + "\n" for one in manifests))
+    (tmp_path / "functions.yaml").write_text(as_yaml(manifests))
     server = SteppedServer(tmp_path, tmp_path / "functions.yaml")
-    journal = Ending(
-        [ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"], stdout=subprocess.PIPE, text=True
-    )
-    with journal:
-        address = journal.stdout.readline().split()[-1]
-        client = records / "client.jsonl"
-        load = [
-            ACCOUNTING,
-            "load",
-            server.endpoint.removeprefix("http://"),
-            "--function=accounted=40",
-            "--name=0",
-            f"--journal={address}",
-            f"--output={client}",
-        ]
-        with subprocess.Popen(load, stdin=subprocess.PIPE) as sender:
+    with Journal(records, "127.0.0.1") as journal:
+        endpoint = server.endpoint.removeprefix("http://")
+        with Load(journal, endpoint, {"accounted": "40"}) as load:
             for step, remaining in STEPS.items():
-                answered(client, 100)
+                load.await_successes(100)
                 server.step(step)
-                until(lambda: invoke(server, "remaining") in remaining, 20, f"the clock is at {step}")
-            answered(client, 100)
-            sender.stdin.close()
-            assert sender.wait(60) == 0
+                until(lambda: invoke(server, "remaining") in remaining, f"the clock is at {step}")
+            load.await_successes(100)
     server.stop()
-    is_well, words = verdict(records)
-    print(words)
-    assert is_well, words
+    assert_no_rule_is_broken(records)
 
 
 def invoke(server, name):
     with urllib.request.urlopen(
-        f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", 30
+        f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", PATIENCE
     ) as answer:
         return json.load(answer)
-
-
-def answered(file, number):
-    """So many more answers have come."""
-
-    def count():
-        return file.read_text().count('"answered"') if file.exists() else 0
-
-    before = count()
-    until(lambda: count() >= before + number, 90, f"{number} more answers")

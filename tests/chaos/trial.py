@@ -1,28 +1,26 @@
 """One run under account: functions, a journal, clients, faults, and the verdict.
 
-The load, the journal and the checker are `pilotlight-accounting` (tests/accounting); what it reads
-lies in one folder, a line for each thing that happened.
+The load, the journal and the checker are `pilotlight-load` (tests/load); what it reads lies in one
+folder, a line for each thing that happened.
 """
 
 import json
-import os
 import subprocess
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
-from load import own_address
-from processes import SUPERVISOR, running
-from release import FUNCTIONS, HOST, apply, await_known, function, get, kubectl, warm_pool
-from world import REPOSITORY, World
+from tests.chaos.world import World
+from tests.harness.addresses import own_address
+from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
+from tests.harness.load import Ending, accounted
+from tests.harness.manifests import warm_pool
+from tests.harness.paths import LOAD
+from tests.harness.processes import SUPERVISOR, running
+from tests.harness.release import HOST, await_known
 
-ACCOUNTING = Path(
-    os.environ.get("PILOTLIGHT_ACCOUNTING_BIN", REPOSITORY / "target/release/pilotlight-accounting")
-)
-HANDLER = (Path(__file__).parent / "handler.py").read_text()
 POOL = "chaos"
 # Calls a second at random moments, or so many at once with so many seconds between; reserved instances.
 LOADS = {
@@ -40,11 +38,6 @@ ANSWERING_LIMIT = 60  # seconds for each function to answer when all is up again
 SETTLED = 5  # seconds after that in which an answer may still be the fault's
 
 
-def accounted(name, **spec):
-    """A Function whose handler tells the journal."""
-    return function(name, HANDLER, timeout=30, environment={"REVISION": "0"}, **spec)
-
-
 class Trial:
     """The load runs inside `with`."""
 
@@ -60,7 +53,7 @@ class Trial:
 
     def __enter__(self):
         apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
-        await_known(list(LOADS), 30)
+        await_known(list(LOADS))
         with ExitStack() as stack:
             self.journal = stack.enter_context(
                 self.run(
@@ -111,7 +104,7 @@ class Trial:
         )
 
     def run(self, *words, **options):
-        return Ending([ACCOUNTING, *map(str, words)], text=True, **options)
+        return Ending([LOAD, *map(str, words)], text=True, **options)
 
     def note(self, record, **fields):
         with self._turn:
@@ -124,7 +117,7 @@ class Trial:
         for fault in faults:
             self.note("fault", fault=fault.name, allows=sorted(fault.allows))
         with ThreadPoolExecutor(len(faults)) as striking:
-            done = [striking.submit(self._inflict, *one) for one in zip(faults, lengths)]
+            done = [striking.submit(self._inflict, *one) for one in zip(faults, lengths, strict=True)]
         for one in done:
             one.result()
         self.world.rest()
@@ -185,13 +178,6 @@ class Trial:
         return found
 
 
-def verdict(folder):
-    """What the checker says of a run's records: whether all is well, and its words."""
-    done = subprocess.run([ACCOUNTING, "check", folder], capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    return done.returncode == 0, done.stdout
-
-
 class Told:
     """What the clients of a run have written up to now."""
 
@@ -235,14 +221,6 @@ class Told:
         """Each has answered a call that was sent after `since`."""
         self.catch_up()
         return all(self.successes.get(function, 0) > since for function in functions)
-
-
-class Ending(subprocess.Popen):
-    """A process that is told to end when `with` is left."""
-
-    def __exit__(self, *exception):
-        self.terminate()
-        return super().__exit__(*exception)
 
 
 class Pods:

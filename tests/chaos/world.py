@@ -8,29 +8,16 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-for place in ("tests/e2e", "tests/sdk/python"):
-    sys.path.insert(0, str(REPOSITORY / place))
-
-from processes import processes  # noqa: E402
-from release import (  # noqa: E402
-    IMAGES,
-    VERSION,
-    apply,
-    await_rollout,
-    get,
-    is_ready,
-    kubectl,
-    leading,
-    parts,
-    until,
-)
+from tests.harness.cluster import await_kubelets
+from tests.harness.kubectl import get, kubectl
+from tests.harness.patience import until
+from tests.harness.processes import processes
+from tests.harness.release import await_rollout, leading, parts
+from tests.harness.state import is_ready
 
 API_SERVER_PORT = 6443
-RECOVERY = 150  # seconds, at most, until all that Kubernetes keeps is up again
 
 
 def kill(pid, how=signal.SIGKILL):
@@ -61,50 +48,22 @@ class World:
 
     def instance(self):
         """A pod that answers calls at the moment."""
-        return self.random.choice(until(self.instances, 30, lambda: kubectl("get", "pods")))
+        return self.random.choice(until(self.instances, lambda: kubectl("get", "pods")))
 
     def function(self):
         return self.random.choice(self.functions)
 
     def await_kubelets(self):
-        """Returns once each node takes a new pod: a kubelet that lost the API server asks again after up to 30 s."""
-        names = [f"heard-{node['metadata']['name']}" for node in get("nodes")["items"]]
-        apply(
-            *(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": {"name": name},
-                    "spec": {
-                        "nodeName": name.removeprefix("heard-"),
-                        "restartPolicy": "Never",
-                        "terminationGracePeriodSeconds": 0,
-                        "containers": [
-                            {"name": "true", "image": f"{IMAGES}/custom:{VERSION}", "command": ["true"]}
-                        ],
-                    },
-                }
-                for name in names
-            ),
-            namespace="default",
-        )
-
-        def are_taken():
-            pods = get("pods", *names, namespace="default")["items"]
-            return all("startTime" in pod["status"] for pod in pods)
-
-        until(are_taken, RECOVERY, lambda: kubectl("get", "pods", "--output=wide", namespace="default"))
-        kubectl("delete", "pods", *names, namespace="default")
+        await_kubelets()
 
     def rest(self):
         """Returns once Kubernetes has all up again that a fault may have taken."""
         until(
             lambda: all(is_ready(node) and "taints" not in node["spec"] for node in get("nodes")["items"]),
-            RECOVERY,
             lambda: kubectl("get", "nodes", "--output=yaml"),
         )
         for component in ("controller", "gateway"):
-            await_rollout(component, RECOVERY)
+            await_rollout(component)
 
 
 class Changed:

@@ -1,15 +1,16 @@
 """The cluster of this machine, and a pair of namespaces for a test: the release's and the Functions'."""
 
-import subprocess
 import uuid
 
 import pytest
-from helm import CLUSTER, good, run
+
+from tests.chart.helm import good, run
+from tests.harness import cluster as test_cluster
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
-    subprocess.run([CLUSTER, "up"], check=True, capture_output=True, timeout=300)
+    test_cluster.cluster("up")
 
 
 @pytest.fixture

@@ -1,22 +1,16 @@
-"""helm and kubectl in the cluster's client network."""
+"""helm and kubectl in the cluster's client network, for callers outside of it."""
 
-import subprocess
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-CLUSTER = REPOSITORY / "tests/cluster/cluster"
-CHART = REPOSITORY / "charts/pilotlight"
+from tests.harness.commands import attempt, inside
+from tests.harness.commands import run as checked
+from tests.harness.paths import CHART
 
 
 def run(*words, stdin=None):
-    command = [CLUSTER, "exec", "--", *words]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+    return attempt(*inside(*words), input=stdin)
 
 
 def good(*words, stdin=None):
-    done = run(*words, stdin=stdin)
-    assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return checked(*inside(*words), input=stdin)
 
 
 def template(*options, namespace="system", release="pilotlight"):

@@ -8,7 +8,9 @@ import json
 import time
 
 import pytest
-from helm import CHART, REPOSITORY, good, run, template
+
+from tests.chart.helm import good, run, template
+from tests.harness.paths import CHART, REPOSITORY
 
 KINDS = "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
 MADE = {
@@ -144,7 +146,7 @@ def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
     assert done.returncode == 0, done.stderr
     for account, (in_functions, in_system) in RIGHTS.items():
         who = f"--as=system:serviceaccount:{namespaces[0]}:pilotlight-{account}"
-        for namespace, rights in zip(reversed(namespaces), (in_functions, in_system)):
+        for namespace, rights in zip(reversed(namespaces), (in_functions, in_system), strict=True):
             listed = good(
                 "kubectl", "auth", "can-i", "--list", who, f"--namespace={namespace}", "--no-headers"
             )

@@ -5,7 +5,9 @@ import os
 import re
 
 import pytest
-from helm import CHART, REPOSITORY, good, template
+
+from tests.chart.helm import good, template
+from tests.harness.paths import CHART, REPOSITORY
 
 HERE = REPOSITORY / "tests/chart"
 RENDERED = {

@@ -1,45 +1,28 @@
 """A `pilotlight local` for each runtime, and the table that the run makes.
 
-PILOTLIGHT_ENDPOINT names a gateway that serves the functions of PILOTLIGHT_RUNTIME already, a cluster's
-(`serve`): the same cases run there. `--table FILE` keeps what came of the run, see table.py.
+In a cluster, PILOTLIGHT_RUNTIME names the runtime that is served (serve.py). `--table FILE` keeps what
+came of the run, see table.py.
 """
 
-import base64
-import json
 import os
 import shutil
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "sdk/python"))
+from tests.conformance.runtimes import RUNTIMES, manifests
+from tests.conformance.table import CLUSTER, LOCAL, keep
+from tests.conformance.waiting import RUNTIMES_THAT_WAIT, Instance
+from tests.conformance.waiting_compiled import COMPILED
+from tests.harness.endpoint import ENDPOINT, IN_CLUSTER
+from tests.harness.lambda_client import invoker, lambda_client
+from tests.harness.local_server import LocalServer
 
-import boto3  # noqa: E402
-import local_server  # noqa: E402
-from botocore.config import Config  # noqa: E402
-from table import CLUSTER, LOCAL, keep  # noqa: E402
-from waiting import RUNTIMES_THAT_WAIT, Instance  # noqa: E402
-from waiting_compiled import COMPILED  # noqa: E402
-
-from runtimes import RUNTIMES, manifests  # noqa: E402
-
-# The first start on a machine installs and compiles the clients.
-local_server.READY_WITHIN = 1200
-
-ENDPOINT = os.environ.get("PILOTLIGHT_ENDPOINT")
-IN_CLUSTER = ENDPOINT is not None
 SERVED = [one for one in RUNTIMES if not IN_CLUSTER or one.name == os.environ.get("PILOTLIGHT_RUNTIME")]
 
 RESULTS = pytest.StashKey()
-
-
-def only_local(reason):
-    """For a test that a cluster cannot pass; `reason` says what it lacks."""
-    return pytest.mark.skipif(IN_CLUSTER, reason=f"not in a cluster: {reason}")
 
 
 def pytest_addoption(parser):
@@ -63,42 +46,19 @@ def endpoint(runtime, tmp_path_factory):
         return
     file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
     file.write_text(manifests(runtime), encoding="utf-8")
-    server = local_server.LocalServer(file)
+    server = LocalServer(file)
     yield server.endpoint
     server.stop()
 
 
 @pytest.fixture(scope="session")
 def client(endpoint):
-    return connect(endpoint)
-
-
-def connect(endpoint):
-    config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, max_pool_connections=20)
-    return boto3.client(
-        "lambda",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-        config=config,
-    )
+    return lambda_client(endpoint)
 
 
 @pytest.fixture(scope="session")
 def invoke(client):
-    """Invokes with an event as a value; the answer's body, request id and log lines are added."""
-
-    def call(name, event=None, **options):
-        payload = {"Payload": json.dumps(event)} if "Payload" not in options else {}
-        answer = client.invoke(FunctionName=name, **payload, **options)
-        answer["Body"] = json.loads(answer.pop("Payload").read())
-        answer["RequestId"] = answer["ResponseMetadata"]["RequestId"]
-        if "LogResult" in answer:
-            answer["Log"] = base64.b64decode(answer["LogResult"]).decode()
-        return answer
-
-    return call
+    return invoker(client)
 
 
 @pytest.fixture(scope="session")
@@ -164,5 +124,5 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if file := session.config.getoption("--table"):
+    if file := session.config.getoption("--table", None):
         keep(file, CLUSTER if IN_CLUSTER else LOCAL, session.config.stash[RESULTS])

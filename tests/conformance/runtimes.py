@@ -4,12 +4,12 @@ The cases (test_conformance.py) read it, the functions lie in functions/. A new 
 here and a folder there.
 """
 
-import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-FUNCTIONS, REPOSITORY = HERE / "functions", HERE.parents[1]
+from tests.harness.manifests import as_yaml, resource
+from tests.harness.paths import REPOSITORY
+
+FUNCTIONS = REPOSITORY / "tests/conformance/functions"
 # What `package` makes and `serve` serves: a folder for each runtime.
 PACKAGES = REPOSITORY / "target/conformance"
 # Examples with libraries that come with the code. Those of .NET and Ruby are the machine's own.
@@ -162,16 +162,5 @@ def manifests(runtime: Runtime) -> str:
             "timeout": 10,
             "code": {"path": str(FUNCTIONS / runtime.folder)},
         } | own
-        documents.append(
-            json.dumps(
-                {
-                    "apiVersion": "pilotlight.dev/v1alpha1",
-                    "kind": "Function",
-                    "metadata": {"name": f"{name}"},
-                    "spec": spec,
-                },
-                ensure_ascii=False,
-            )
-        )
-    # JSON is YAML.
-    return "\n---\n".join(documents) + "\n"
+        documents.append(resource("Function", name, spec))
+    return as_yaml(documents)

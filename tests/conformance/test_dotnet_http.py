@@ -5,9 +5,10 @@ import socket
 import subprocess
 
 import pytest
-from conftest import only_local
-from waiting import FINDS
-from waiting_compiled import assembly, dotnet
+
+from tests.conformance.waiting import FINDS
+from tests.conformance.waiting_compiled import assembly, dotnet
+from tests.harness.endpoint import only_local
 
 pytestmark = only_local("it plays the Runtime API itself")
 EVENT = b'{"do": "echo"}'

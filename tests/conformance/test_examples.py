@@ -4,11 +4,13 @@ import base64
 import json
 import os
 
-import local_server
 import pytest
-from conftest import ENDPOINT, IN_CLUSTER, connect, only_local
 
-from runtimes import EXAMPLES
+from tests.conformance.runtimes import EXAMPLES
+from tests.harness import paths
+from tests.harness.endpoint import ENDPOINT, IN_CLUSTER, only_local
+from tests.harness.lambda_client import lambda_client
+from tests.harness.local_server import LocalServer
 
 LOCAL = ["dotnet-totals", "go-ids", "java-csv", "nodejs-qr", "ruby-markdown", "thumbnail"]
 SERVED = EXAMPLES.get(os.environ.get("PILOTLIGHT_RUNTIME"), []) if IN_CLUSTER else LOCAL
@@ -23,8 +25,8 @@ def example(name):
 def answer():
     server = None
     if not IN_CLUSTER:
-        server = local_server.LocalServer(*(local_server.REPOSITORY / "examples" / name for name in LOCAL))
-    client = connect(server.endpoint if server else ENDPOINT)
+        server = LocalServer(*(paths.EXAMPLES / name for name in LOCAL))
+    client = lambda_client(server.endpoint if server else ENDPOINT)
     yield lambda name, event: json.loads(
         client.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"].read()
     )
@@ -66,6 +68,6 @@ def test_dotnet_totals(answer):
 
 @example("thumbnail")
 def test_thumbnail(answer):
-    event = json.loads((local_server.REPOSITORY / "examples/thumbnail/event.json").read_text())
+    event = json.loads((paths.EXAMPLES / "thumbnail/event.json").read_text())
     made = answer("thumbnail", event)
     assert base64.b64decode(made["image"]).startswith(b"\x89PNG") and made["format"] == "PNG"

@@ -2,9 +2,12 @@
 
 import json
 
-import local_server
 import pytest
-from conftest import connect, only_local
+
+from tests.harness.endpoint import only_local
+from tests.harness.lambda_client import lambda_client
+from tests.harness.local_server import LocalServer
+from tests.harness.manifests import as_yaml, resource
 
 pytestmark = only_local("it reads files of the function's machine; the same start.sh starts Java in pods")
 
@@ -52,11 +55,10 @@ def invoke(log, tmp_path_factory):
     code = {"Probe.java": PROBE, "HandlerInfo.java": CONTEXT, "note.txt": "the function's"}
     variables = {"logged": {"JAVA_TOOL_OPTIONS": f"-Xlog:class+load:file={log}"}}
     documents = [
-        {
-            "apiVersion": "pilotlight.dev/v1alpha1",
-            "kind": "Function",
-            "metadata": {"name": name},
-            "spec": {
+        resource(
+            "Function",
+            name,
+            {
                 "runtime": "java17",
                 "handler": "probe.Probe::handleRequest",
                 "timeout": 30,
@@ -64,13 +66,13 @@ def invoke(log, tmp_path_factory):
                 "environment": variables.get(name, {}),
                 **spec,
             },
-        }
+        )
         for name, spec in FUNCTIONS.items()
     ]
     file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
-    file.write_text("\n---\n".join(map(json.dumps, documents)))
-    server = local_server.LocalServer(file)
-    client = connect(server.endpoint)
+    file.write_text(as_yaml(documents))
+    server = LocalServer(file)
+    client = lambda_client(server.endpoint)
 
     def call(name, /, **event):
         answer = client.invoke(FunctionName=name, Payload=json.dumps(event))

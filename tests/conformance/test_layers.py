@@ -1,16 +1,17 @@
 """Layers lie where each language looks for libraries; a later one lies over an earlier one."""
 
-import hashlib
 import io
 import json
 import subprocess
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import local_server
 import pytest
-from conftest import connect, only_local
+
+from tests.harness.endpoint import only_local
+from tests.harness.lambda_client import lambda_client
+from tests.harness.local_server import LocalServer
+from tests.harness.manifests import as_yaml, resource
+from tests.harness.web import Web
 
 pytestmark = only_local("tests/e2e/test_archives.py has layers in pods")
 
@@ -75,44 +76,28 @@ def jar(folder):
 @pytest.fixture(scope="module")
 def layers(tmp_path_factory):
     first = {**FIRST, "java/lib/shop.jar": jar(tmp_path_factory.mktemp("jar"))}
-    archives = {f"/{number}.zip": archive(files) for number, files in enumerate([first, SECOND])}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(archives[self.path])
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    root = f"http://127.0.0.1:{server.server_port}"
+    web = Web(LocalServer.host)
     yield [
-        {"url": root + path, "sha256": hashlib.sha256(content).hexdigest()}
-        for path, content in archives.items()
+        web.archive(f"/{number}.zip", archive(files))["archive"]
+        for number, files in enumerate([first, SECOND])
     ]
-    server.shutdown()
-    thread.join()
+    web.close()
 
 
 @pytest.fixture(scope="module")
 def client(layers, tmp_path_factory):
     documents = [
-        {
-            "apiVersion": "pilotlight.dev/v1alpha1",
-            "kind": "Function",
-            "metadata": {"name": name.replace(".", "-")},
-            "spec": {"runtime": name, "memory": 256, "code": {"inline": code}, "layers": layers},
-        }
+        resource(
+            "Function",
+            name.replace(".", "-"),
+            {"runtime": name, "memory": 256, "code": {"inline": code}, "layers": layers},
+        )
         for name, code in CODE.items()
     ]
     file = tmp_path_factory.mktemp("manifests") / "functions.yaml"
-    file.write_text("\n---\n".join(map(json.dumps, documents)))
-    server = local_server.LocalServer(file)
-    yield connect(server.endpoint)
+    file.write_text(as_yaml(documents))
+    server = LocalServer(file)
+    yield lambda_client(server.endpoint)
     server.stop()
 
 

@@ -1,16 +1,15 @@
 """Cold starts that take in a process that waits in a warm pool of the runtime, in a cluster."""
 
 import statistics
-import sys
 
 import pytest
-from conftest import IN_CLUSTER
 
-from runtimes import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
-
-from release import apply, await_known, get, is_ready, kubectl, until, waiting, warm_pool  # noqa: E402
+from tests.harness.endpoint import IN_CLUSTER
+from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.manifests import resource, warm_pool
+from tests.harness.patience import until
+from tests.harness.release import await_known
+from tests.harness.state import is_ready, waiting
 
 pytestmark = pytest.mark.skipif(not IN_CLUSTER, reason="local mode has no warm pools")
 
@@ -35,7 +34,7 @@ def await_full(runtime):
     def ready():
         return [pod["metadata"]["name"] for pod in waiting(POOL) if is_ready(pod)]
 
-    yield lambda: until(ready, 60, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
+    yield lambda: until(ready, lambda: kubectl("get", "warmpool,pods", "--output=wide"))
     kubectl("delete", "warmpool", POOL)
 
 
@@ -43,17 +42,7 @@ def await_full(runtime):
 def copies():
     """Functions as `table` is, which nobody has called."""
     spec = get("function", "table")["spec"]
-    apply(
-        *(
-            {
-                "apiVersion": "pilotlight.dev/v1alpha1",
-                "kind": "Function",
-                "metadata": {"name": name},
-                "spec": spec,
-            }
-            for name in NAMES
-        )
-    )
+    apply(*(resource("Function", name, spec) for name in NAMES))
     await_known(NAMES)
     yield NAMES
     kubectl("delete", "functions", *NAMES)
@@ -67,7 +56,6 @@ def test_pool(invoke, clock, figures, await_full, copies):
         taken.append(clock(lambda: answers.append(invoke(name, {"do": "surroundings"}))))
         [pod] = until(
             lambda: get("pods", f"--selector=pilotlight.dev/function={name}")["items"],
-            10,
             lambda: kubectl("get", "pods", "--show-labels"),
         )
         assert pod["metadata"]["name"] in waits

@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import only_local
-from waiting import both
+
+from tests.conformance.waiting import both
+from tests.harness.endpoint import only_local
 
 pytestmark = only_local("it starts supervisors of its own")
 

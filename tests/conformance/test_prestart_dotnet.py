@@ -1,9 +1,10 @@
 """What may be another's in a .NET process that waited: assemblies, and what Mono reads as it starts."""
 
 import pytest
-from conftest import only_local
-from waiting import both
-from waiting_compiled import assembly
+
+from tests.conformance.waiting import both
+from tests.conformance.waiting_compiled import assembly
+from tests.harness.endpoint import only_local
 
 pytestmark = [
     only_local("it starts supervisors of its own"),

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from conftest import only_local
-from waiting import both
-from waiting_compiled import classes
+
+from tests.conformance.waiting import both
+from tests.conformance.waiting_compiled import classes
+from tests.harness.endpoint import only_local
 
 pytestmark = [
     only_local("it starts supervisors of its own"),

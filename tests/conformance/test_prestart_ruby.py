@@ -1,8 +1,9 @@
 """What may be another's in a Ruby process that waited: files, gems, and what Ruby reads as it starts."""
 
 import pytest
-from conftest import only_local
-from waiting import both
+
+from tests.conformance.waiting import both
+from tests.harness.endpoint import only_local
 
 pytestmark = [
     only_local("it starts supervisors of its own"),

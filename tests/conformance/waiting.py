@@ -8,7 +8,6 @@ functions/prestart/finds.*.
 import http.client
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,9 +16,12 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_server import BINARY, REPOSITORY, LocalServer, until
+from tests.harness.lambda_client import invoker, lambda_client
+from tests.harness.local_server import LocalServer
+from tests.harness.manifests import resource
+from tests.harness.paths import REPOSITORY, SUPERVISOR
+from tests.harness.patience import PATIENCE, until
 
-SUPERVISOR = Path(os.environ.get("PILOTLIGHT_SUPERVISOR_BIN", BINARY.parent / "pilotlight-supervisor"))
 FINDS = Path(__file__).parent / "functions/prestart"
 PLACES = {"code": "/var/task", "opt": "/opt", "runtime": "/var/runtime"}
 PLACE = re.compile(r"/var/(?:task|runtime)|/opt|/var/lang/bin/\w+")
@@ -144,18 +146,10 @@ RUNTIMES_THAT_WAIT = {
 
 def asked(runtime, code, folder):
     """What a function in local mode says of what it runs with."""
-    manifest = {
-        "apiVersion": "pilotlight.dev/v1alpha1",
-        "kind": "Function",
-        "metadata": {"name": "asked"},
-        "spec": {"runtime": runtime, "memory": 256, "code": {"inline": code}},
-    }
+    manifest = resource("Function", "asked", {"runtime": runtime, "memory": 256, "code": {"inline": code}})
     (folder / "functions.yaml").write_text(json.dumps(manifest))
     server = LocalServer(folder / "functions.yaml")
-    connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"))
-    connection.request("POST", "/2015-03-31/functions/asked/invocations", "{}")
-    answer = json.load(connection.getresponse())
-    connection.close()
+    answer = invoker(lambda_client(server.endpoint))("asked", {})["Body"]
     server.stop()
     return answer
 
@@ -179,7 +173,7 @@ class Instance:
         )
         self.address = self.process.stdout.readline().split("LISTENING ")[1].strip()
         if waits:
-            until(self.is_waiting, 20, "all is loaded")
+            until(self.is_waiting, "all is loaded")
 
     def claim(self, files=None, variables=None):
         config = {
@@ -243,7 +237,7 @@ class Instance:
             return False  # it has ended
 
     def call(self, path, body=b"", **headers):
-        connection = http.client.HTTPConnection(self.address, timeout=30)
+        connection = http.client.HTTPConnection(self.address, timeout=PATIENCE)
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -262,12 +256,12 @@ class Instance:
             status, _, content = self.call("/lease", json.dumps(event).encode(), **headers)
             return None if status == 409 else content
 
-        return json.loads(until(lease, 20, "an answer"))
+        return json.loads(until(lease, "an answer"))
 
     def end(self):
         self.process.stdin.close()
         log = self.process.stdout.read().splitlines()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
         return log
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from local_server import REPOSITORY
-from waiting import FINDS, Waiting, asked
+from tests.conformance.waiting import FINDS, Waiting, asked
+from tests.harness.paths import REPOSITORY
 
 
 @dataclass(frozen=True)

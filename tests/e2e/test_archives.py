@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import pods
-from release import HOST, until
-from web import Web
+
+from tests.harness.patience import until
+from tests.harness.release import HOST
+from tests.harness.state import pods
+from tests.harness.web import Web
 
 HANDLER = """
 import os, time, uuid
@@ -127,4 +129,4 @@ def test_an_update_of_the_archive_replaces_the_instances(web, function, invoke):
     name = function("e2e-updated", "", code=code("old"))
     assert invoke(name, {})["Body"] == "old"
     function("e2e-updated", "", code=code("new"))
-    until(lambda: invoke(name, {})["Body"] == "new", 20, lambda: "the old code answers still")
+    until(lambda: invoke(name, {})["Body"] == "new", lambda: "the old code answers still")

@@ -3,13 +3,17 @@
 import json
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import pods, ready_condition
-from release import SYSTEM, apply, get, is_ready, kubectl, parts, until
+
+from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.manifests import config_map, no_pods, secret
+from tests.harness.metrics import read_metrics
+from tests.harness.patience import until
+from tests.harness.release import SYSTEM, parts
+from tests.harness.state import is_ready, pods, ready_condition
 
 ECHO = "def lambda_handler(event, context):\n    return event\n"
 
@@ -41,12 +45,11 @@ def two_controllers():
         found = controllers()
         return len(found) == 2 and all(map(is_ready, found.values())) and leader()
 
-    until(are_there, 60, lambda: (lease(), list(controllers())))
+    until(are_there, lambda: (lease(), list(controllers())))
 
 
 def metrics(pod):
-    with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8081/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
+    lines = read_metrics(f"http://{pod['status']['podIP']}:8081").splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
 
 
@@ -95,7 +98,7 @@ def test_a_leader_that_lost_its_lease_ends_and_another_takes_over(function, invo
     # Nobody of this name renews it, as after a crash.
     change = {"spec": {"holderIdentity": "somebody"}}
     kubectl("patch", "lease", "pilotlight-controller", "--type=merge", f"--patch={json.dumps(change)}")
-    until(lambda: running_since(old) != begun, 10, lambda: controllers()[old]["status"])
+    until(lambda: running_since(old) != begun, lambda: controllers()[old]["status"])
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(invoke, cold, "cold")
         while not call.done():
@@ -111,24 +114,17 @@ def running_since(pod):
 
 def test_secrets_and_config_maps_are_variables_below_those_of_the_manifest(function, invoke):
     apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "ctl-defaults"},
-            "data": {"COLOUR": "red", "SIZE": "1", "TASTE": "sour"},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "ctl-login"},
-            "stringData": {
+        config_map("ctl-defaults", {"COLOUR": "red", "SIZE": "1", "TASTE": "sour"}),
+        secret(
+            "ctl-login",
+            {
                 "TASTE": "$(COLOUR) ü",
                 "_HANDLER": "other",
                 "LAMBDA_TASK_ROOT": "/other",
                 "SIZE": "2",
                 "AWS_REGION": "mars",
             },
-        },
+        ),
     )
     name = function(
         "ctl-from",
@@ -161,16 +157,13 @@ def test_a_missing_secret_fails_the_call_soon_and_the_status_says_so_until_it_is
     assert seconds < 10
     until(
         lambda: ready_condition(name).get("reason") == "CreateContainerConfigError",
-        10,
         lambda: ready_condition(name),
     )
-    until(lambda: not pods(name), 20, lambda: pods(name))
+    until(lambda: not pods(name), lambda: pods(name))
     assert ready_condition(name)["status"] == "False", "nothing has become better"
-    apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ctl-absent"}, "stringData": {"A": "1"}}
-    )
-    until(lambda: answers(invoke, name), 15, lambda: ready_condition(name))
-    until(lambda: ready_condition(name)["status"] == "True", 10, lambda: ready_condition(name))
+    apply(secret("ctl-absent", {"A": "1"}))
+    until(lambda: answers(invoke, name), lambda: ready_condition(name))
+    until(lambda: ready_condition(name)["status"] == "True", lambda: ready_condition(name))
     kubectl("delete", "secret/ctl-absent")
 
 
@@ -201,29 +194,22 @@ def test_old_code_goes_with_its_last_pod(function, invoke):
     assert len(first) == 1
     slow = "import time\ndef lambda_handler(event, context):\n    time.sleep(event)\n    return 'slow'\n"
     function("ctl-code", slow, timeout=30)
-    assert until(lambda: invoke(name, 0)["Body"] == "slow", 20, lambda: "still the old code")
-    until(lambda: len(config_maps(name)) == 1, 20, lambda: config_maps(name))
+    assert until(lambda: invoke(name, 0)["Body"] == "slow", lambda: "still the old code")
+    until(lambda: len(config_maps(name)) == 1, lambda: config_maps(name))
     assert config_maps(name) != first
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(invoke, name, 4)
-        until(lambda: pods(name), 5, lambda: "no pod")
+        until(lambda: pods(name), lambda: "no pod")
         function("ctl-code", ECHO, timeout=30)
-        until(lambda: len(config_maps(name)) == 2, 5, lambda: config_maps(name))
+        until(lambda: len(config_maps(name)) == 2, lambda: config_maps(name))
         assert call.result()["Body"] == "slow"
-    until(lambda: config_maps(name) == first, 20, lambda: config_maps(name))
+    until(lambda: config_maps(name) == first, lambda: config_maps(name))
     assert invoke(name, 1)["Body"] == 1
 
 
 def test_calls_succeed_soon_after_a_quota_is_lifted(function, client, invoke):
     name = function("ctl-quota", ECHO)
-    apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "ctl-none"},
-            "spec": {"hard": {"pods": "0"}},
-        }
-    )
+    apply(no_pods("ctl-none"))
     stop, created = threading.Event(), "pilotlight_controller_pods_create_failures_total"
     before = int(metrics(controllers()[leader()])[created])
     try:
@@ -238,6 +224,6 @@ def test_calls_succeed_soon_after_a_quota_is_lifted(function, client, invoke):
     finally:
         kubectl("delete", "resourcequota", "ctl-none")
     lifted = time.monotonic()
-    until(lambda: answers(invoke, name), 8, lambda: ready_condition(name))
+    until(lambda: answers(invoke, name), lambda: ready_condition(name))
     print(f"first answer {time.monotonic() - lifted:.1f} s after the quota; {attempts} attempts")
-    until(lambda: ready_condition(name)["status"] == "True", 5, lambda: ready_condition(name))
+    until(lambda: ready_condition(name)["status"] == "True", lambda: ready_condition(name))

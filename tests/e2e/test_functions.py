@@ -1,14 +1,16 @@
 """From `kubectl apply` to answers, and how pods come and go.
 
-What the Invoke API answers is the SDK suites' business, which `serve` runs
+What the Invoke API answers is the SDK suites' business, which `serve.py` runs
 against the same release; why a function is not served is test_refusals.py's.
 """
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
-from conftest import pods, ready_condition, status
-from release import kubectl, until
+from tests.harness.kubectl import kubectl
+from tests.harness.patience import until
+from tests.harness.state import pods, ready_condition, status
 
 COUNTS = """
 import time, uuid
@@ -47,7 +49,7 @@ def test_an_applied_function_answers_and_get_tells_how_it_does(function, invoke)
     name = function("e2e-first", COUNTS)
     assert invoke(name, {})["Body"]["calls"] == 1
     assert invoke(name, {})["Body"]["calls"] == 2
-    until(lambda: status(name).get("ready") == 1, 10, lambda: status(name))
+    until(lambda: status(name).get("ready") == 1, lambda: status(name))
     row = kubectl("get", "fn", name, "--no-headers").split()
     assert row[:5] == [name, "python3.11", "lambda_function.lambda_handler", "128", "1"]
     assert ready_condition(name)["status"] == "True"
@@ -75,7 +77,7 @@ def test_each_of_five_events_at_once_has_a_pod_which_goes_when_idle(function, in
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: invoke(name, {"seconds": 3})["Body"], range(5)))
     assert len({answer["instance"] for answer in answers}) == len(pods(name)) == 5
-    until(lambda: not pods(name), 30, lambda: f"left: {len(pods(name))}")
+    until(lambda: not pods(name), lambda: f"left: {len(pods(name))}")
 
 
 def test_one_event_at_a_time_in_each_instance_under_load(function, invoke):
@@ -85,7 +87,7 @@ def test_one_event_at_a_time_in_each_instance_under_load(function, invoke):
     assert len({answer["instance"] for answer in answers}) <= 3
     for instance in {answer["instance"] for answer in answers}:
         own = sorted((a["begin"], a["end"]) for a in answers if a["instance"] == instance)
-        assert all(end <= begin for (_, end), (begin, _) in zip(own, own[1:]))
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(own))
         calls = sorted(a["calls"] for a in answers if a["instance"] == instance)
         assert calls == list(range(1, len(calls) + 1)), "none lost, none twice"
 
@@ -109,8 +111,8 @@ def test_new_code_answers_soon_and_no_call_fails_during_the_change(function, inv
         calls = [pool.submit(steady, invoke, name, stop) for _ in range(2)]
         try:
             function(name, old.replace("old", "new"))
-            until(lambda: invoke(name)["Body"] == "new", 20, lambda: "still the old code")
-            until(lambda: len(pods(name)) <= 3, 20, lambda: pods(name))
+            until(lambda: invoke(name)["Body"] == "new", lambda: "still the old code")
+            until(lambda: len(pods(name)) <= 3, lambda: pods(name))
         finally:
             stop.set()
         answers = [answer for call in calls for answer in call.result()]
@@ -129,8 +131,8 @@ def test_a_deleted_function_is_not_found_and_its_pods_go(function, invoke, clien
         except client.exceptions.ResourceNotFoundException:
             return True
 
-    until(is_gone, 10, lambda: "still answered")
-    until(lambda: not pods(name), 20, lambda: pods(name))
+    until(is_gone, lambda: "still answered")
+    until(lambda: not pods(name), lambda: pods(name))
 
 
 def test_a_deleted_pod_finishes_its_event(function, invoke):
@@ -138,7 +140,7 @@ def test_a_deleted_pod_finishes_its_event(function, invoke):
     invoke(name, {})
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(invoke, name, {"seconds": 3})
-        until(lambda: status(name).get("inFlight") == 1, 10, lambda: status(name))
+        until(lambda: status(name).get("inFlight") == 1, lambda: status(name))
         kubectl("delete", "pod", pods(name)[0]["metadata"]["name"], "--wait=false")
         assert busy.result()["Body"]["calls"] == 2
     assert invoke(name, {})["Body"]["calls"] == 1, "in a pod of its own"

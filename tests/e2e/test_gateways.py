@@ -6,10 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import client_of, pods, status
-from release import REPOSITORY, SYSTEM, is_ready, kubectl, parts, run, until
 
-PILOTLIGHT = REPOSITORY / "target/release/pilotlight"
+from tests.harness.commands import run
+from tests.harness.kubectl import kubectl
+from tests.harness.lambda_client import lambda_client
+from tests.harness.paths import PILOTLIGHT
+from tests.harness.patience import until
+from tests.harness.release import SYSTEM, parts
+from tests.harness.state import is_ready, pods, status
 
 WHO = """
 import time, uuid
@@ -28,7 +32,7 @@ def gateways():
 
 
 def caller(address):
-    client = client_of(f"http://{address}:8080")
+    client = lambda_client(f"http://{address}:8080")
 
     def call(name, **event):
         answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
@@ -41,7 +45,7 @@ def caller(address):
 
 @pytest.fixture
 def two():
-    found = until(lambda: (found := gateways()) and len(found) >= 2 and found, 60, gateways)
+    found = until(lambda: (found := gateways()) and len(found) >= 2 and found, gateways)
     return [caller(address) for address in list(found.values())[:2]]
 
 
@@ -63,7 +67,7 @@ def test_the_command_line_calls_a_function_and_top_shows_what_all_gateways_know(
     for address in gateways().values():
         table = run(PILOTLIGHT, "top", "--once", f"--endpoint=http://{address}:8080")
         head, rows = table.splitlines()[0].split(), [line.split() for line in table.splitlines()]
-        row = dict(zip(head, next(row for row in rows if row[0] == name)))
+        row = dict(zip(head, next(row for row in rows if row[0] == name), strict=True))
         assert (row["WARM"], row["CALLS"], row["COLD"]) == ("1", "3", "1"), table
 
 
@@ -82,7 +86,7 @@ def test_reserved_concurrency_is_exact_over_two_gateways(two, function):
     two[0](name)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(two[0], name, seconds=3)
-        until(lambda: busy(name) == 1, 10, lambda: busy(name))
+        until(lambda: busy(name) == 1, lambda: busy(name))
         with pytest.raises(ClientError) as refused:
             two[1](name)
         assert refused.value.response["Error"]["Code"] == "TooManyRequestsException"
@@ -104,6 +108,6 @@ def test_a_killed_gateways_functions_are_anothers_with_their_instances(two, func
         assert others[0](name)["instance"] == before[name]
     took = time.monotonic() - began
     assert took < 12, f"{took:.1f} s for {len(names)} calls"
-    until(lambda: len(gateways()) >= 2, 60, gateways)
+    until(lambda: len(gateways()) >= 2, gateways)
     for name in names:
         assert others[0](name)["instance"] == before[name]

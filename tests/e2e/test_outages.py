@@ -6,9 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import pods
-from load import HANDLER, Load
-from release import HOST, SYSTEM, await_rollout, cluster, get, is_full, kubectl, until
+
+from tests.harness.cluster import cluster
+from tests.harness.kubectl import get, kubectl
+from tests.harness.load import HANDLER, Load, assert_no_rule_is_broken
+from tests.harness.patience import until
+from tests.harness.release import HOST, SYSTEM, await_rollout
+from tests.harness.state import is_full, pods
 
 STAYS, GOES = "node-1", "node-2"
 OUTAGE = 60  # seconds without API server
@@ -43,7 +47,7 @@ def two_nodes():
         for pod in here:
             kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", namespace=SYSTEM)
         for component in ("gateway", "controller"):
-            await_rollout(component, 90)
+            await_rollout(component)
         for pod in here:
             kubectl(
                 "wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s", namespace=SYSTEM
@@ -55,7 +59,7 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
     cold = function("e2e-node-cold", "def lambda_handler(event, context):\n    return event\n")
 
     def event(seconds, call):
-        return {"journal": journal.address, "call": call, "seconds": seconds}
+        return {"journal": journal.address, "id": call, "seconds": seconds}
 
     def served():
         before = time.monotonic()
@@ -71,9 +75,8 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
             assert {pod["spec"]["nodeName"] for pod in pods(name)} == {GOES}
             running = [callers.submit(refusal, invoke, name, event(90, call)) for call in calls]
             until(
-                lambda: {line[1] for line in journal.lines} >= set(calls),
-                20,
-                lambda: f"running: {journal.lines}",
+                lambda: set(journal.ids("began")) >= set(calls),
+                lambda: f"running: {journal.ids('began')}",
             )
         with without_a_node():
             lost_at = time.monotonic()
@@ -94,12 +97,12 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, invo
             print(f"told after {time.monotonic() - lost_at:.1f} s")
 
             # Warm instances were there as well; who calls next gets an answer or a typed error.
-            assert until(served, 60, lambda: f"no answer: {refusals}") == "after"
+            assert until(served, lambda: f"no answer: {refusals}") == "after"
             print(f"served again after {time.monotonic() - lost_at:.1f} s; before: {refusals}")
             codes = {error["Code"] for _, error in refusals}
             assert codes <= {"ServiceException", "ResourceNotReadyException"}, refusals
             assert all(seconds < 20 for seconds, _ in refusals), refusals
-    begun = [call for word, call, _ in journal.lines if word == "begin"]
+    begun = journal.ids("began")
     assert [begun.count(call) for call in calls] == [1, 1], "sent again"
 
 
@@ -112,37 +115,38 @@ def refusal(invoke, name, event):
 def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, invoke, journal):
     pool = warm_pool("e2e-away", size=1)
     # Both are too large for the pool.
-    warm = function("e2e-warm", HANDLER, timeout=30, memory=256)
+    concurrency = {"reserved": 8, "queue": 10_000}
+    warm = function("e2e-warm", HANDLER, timeout=30, memory=256, concurrency=concurrency)
     cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n", memory=256)
     pooled = function(
         "e2e-pooled", "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n"
     )
     with ThreadPoolExecutor(1) as callers:
-        with Load(HOST, warm, journal, rate=20, seconds=0.02, connections=8) as load:
-            load.await_answers(60)
-            until(lambda: is_full(pool), 20, lambda: kubectl("get", "warmpools,pods"))
+        with Load(journal, HOST, {warm: "steady:20"}, work=20) as load:
+            load.await_successes(60)
+            until(lambda: is_full(pool), lambda: kubectl("get", "warmpools,pods"))
             cluster("apiserver-stop")
             try:
                 gone_at = time.monotonic()
                 asked = callers.submit(refusal, invoke, cold, 1)
                 # A claim asks no API server: its pod bears the pool's name.
                 assert invoke(pooled)["Body"].startswith(f"{pool}-")
-                until(lambda: time.monotonic() > gone_at + OUTAGE, OUTAGE + 1, lambda: "")
-                before = load.answered[-1]
-                load.await_answers(20)
+                until(lambda: time.monotonic() > gone_at + OUTAGE, lambda: "")
+                before = load.successes()
+                load.await_successes(20)
             finally:
                 cluster("apiserver-start")
-            load.await_answers(20)
+            load.await_successes(20)
         error = asked.result(1)
-    print(f"before its end: {before}; a cold call: {error}")
+    print(f"{before} answers before its end; a cold call: {error}")
     assert error["Code"] == "ResourceNotReadyException", error
     assert "no instance came up" in error["Message"], error
-    load.assert_exact()
+    assert_no_rule_is_broken(journal.folder)
     # The kubelets are Kubernetes' own: they take up to a minute to be heard of again.
     kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
     begin, refusals = time.monotonic(), []
     # The longest pause between two starts, and a start.
-    until(lambda: answers(invoke, cold, refusals), 45, lambda: f"no cold start: {refusals}")
+    until(lambda: answers(invoke, cold, refusals), lambda: f"no cold start: {refusals}")
     print(f"cold {time.monotonic() - begin:.1f} s after the nodes; refused before: {refusals}")
     fresh = function("e2e-fresh", "def lambda_handler(event, context):\n    return 'fresh'\n")
     assert invoke(fresh)["Body"] == "fresh"

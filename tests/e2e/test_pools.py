@@ -4,25 +4,16 @@ import json
 import re
 import subprocess
 import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import release
-from conftest import names, pods, status
-from release import (
-    FUNCTIONS,
-    POOL,
-    apply,
-    await_known,
-    gateways,
-    get,
-    is_full,
-    is_ready,
-    kubectl,
-    until,
-    waiting,
-)
+
+from tests.harness import manifests
+from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
+from tests.harness.metrics import read_metrics
+from tests.harness.patience import until
+from tests.harness.release import await_known, gateways
+from tests.harness.state import POOL, is_full, is_ready, names, pods, status, waiting
 
 HANDLER = """
 import os, time, uuid
@@ -38,7 +29,7 @@ def lambda_handler(event, context):
 def idle(name):
     """Initialised instances without an event, as the gateways count them."""
     sample = f'pilotlight_instances{{function="{name}",state="idle"}} '
-    texts = [urllib.request.urlopen(f"{one}/metrics", timeout=5).read().decode() for one in gateways()]
+    texts = [read_metrics(one) for one in gateways()]
     lines = [line for text in texts for line in text.splitlines() if line.startswith(sample)]
     return sum(int(line.removeprefix(sample)) for line in lines)
 
@@ -90,15 +81,13 @@ def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(warm_
     timing = answer["ResponseMetadata"]["HTTPHeaders"]["server-timing"]
     assert re.fullmatch(r"queue;dur=[\d.]+, claim;dur=[\d.]+, unpack;dur=[\d.]+, init;dur=[\d.]+", timing)
     # Its labels and its owner follow: it is the function's pod by now, and no other was made.
-    [pod] = until(lambda: pods(name), 10, lambda: kubectl("get", "pods", "--show-labels"))
+    [pod] = until(lambda: pods(name), lambda: kubectl("get", "pods", "--show-labels"))
     assert pod["metadata"]["name"] == answer["Body"]["pod"]
     [owner] = pod["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["controller"]) == ("Function", name, True)
     assert POOL not in pod["metadata"]["labels"]
-    until(lambda: is_full(pool), 20, lambda: kubectl("get", "warmpool,pods"))
-    until(
-        lambda: (status(name).get("instances"), status(name).get("ready")) == (1, 1), 10, lambda: status(name)
-    )
+    until(lambda: is_full(pool), lambda: kubectl("get", "warmpool,pods"))
+    until(lambda: (status(name).get("instances"), status(name).get("ready")) == (1, 1), lambda: status(name))
     # Another event finds it warm.
     again = invoke(name, {})
     assert again["Body"] == answer["Body"]
@@ -111,7 +100,7 @@ def test_a_deleted_function_takes_its_claimed_pod_along(warm_pool, function, inv
     name = function("e2e-leaving", HANDLER)
     assert invoke(name, {})["Body"]["pod"] == before
     kubectl("delete", "function", name)
-    until(lambda: before not in names(get("pods")["items"]), 20, lambda: kubectl("get", "pods"))
+    until(lambda: before not in names(get("pods")["items"]), lambda: kubectl("get", "pods"))
 
 
 def test_a_function_with_needs_of_its_own_gets_its_own_pod_and_its_status_says_why(
@@ -129,10 +118,10 @@ def test_a_function_with_needs_of_its_own_gets_its_own_pod_and_its_status_says_w
         ),
     ]:
         function(name, HANDLER, **spec)
-        until(lambda: why in status(name).get("warmPool", ""), 10, lambda: status(name))
+        until(lambda: why in status(name).get("warmPool", ""), lambda: status(name))
         assert invoke(name, {})["Body"]["pod"] not in before
     plain = function("e2e-fits", HANDLER)
-    until(lambda: status(plain).get("warmPool") == pool, 10, lambda: status(plain))
+    until(lambda: status(plain).get("warmPool") == pool, lambda: status(plain))
 
 
 def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke):
@@ -140,11 +129,10 @@ def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke)
     name = function("e2e-small", HANDLER, memory=128, timeout=10)
     assert invoke(name, {})["Body"]["memory"] == "128"
     # The pod follows, where the cluster can resize one that runs.
-    [pod] = until(lambda: pods(name), 10, lambda: kubectl("get", "pods", "--show-labels"))
+    [pod] = until(lambda: pods(name), lambda: kubectl("get", "pods", "--show-labels"))
     limit = "jsonpath={.spec.containers[0].resources.limits.memory}"
     until(
         lambda: kubectl("get", "pod", pod["metadata"]["name"], f"--output={limit}") == "160Mi",
-        10,
         lambda: kubectl("get", "pods", "--output=yaml"),
     )
     answer = client.invoke(FunctionName=name, Payload=json.dumps({"hoard": 200, "seconds": 1}))
@@ -165,7 +153,7 @@ def test_a_burst_past_the_pool_takes_what_waits_and_makes_no_pod_too_many(
     used = {answer["pod"] for answer in answers}
     assert before <= used, "those that wait are claimed first"
     assert len(used) <= 5
-    until(lambda: is_full(pool), 30, lambda: kubectl("get", "warmpool,pods"))
+    until(lambda: is_full(pool), lambda: kubectl("get", "warmpool,pods"))
     # Three beside the pool, and two that fill it again.
     assert len(created.names - known) <= 5, created.names - known
     assert used <= created.names
@@ -190,31 +178,30 @@ def test_a_pool_replaces_what_is_lost_and_rolls_when_it_changes(warm_pool):
     kubectl("delete", "pod", lost)
     until(
         lambda: is_full(pool) and lost not in names(waiting(pool)),
-        20,
         lambda: kubectl("get", "warmpool,pods"),
     )
     before = names(waiting(pool))
     assert kept in before
-    apply(release.warm_pool(pool, size=2, memory=192))
+    apply(manifests.warm_pool(pool, size=2, memory=192))
     fewest = []
 
     def is_rolled():
         fewest.append(sum(is_ready(pod) for pod in waiting(pool)))
         return is_full(pool) and not before & names(waiting(pool))
 
-    until(is_rolled, 40, lambda: kubectl("get", "warmpool,pods", "--show-labels"))
+    until(is_rolled, lambda: kubectl("get", "warmpool,pods", "--show-labels"))
     assert min(fewest) >= 1, "some were ready all the time"
 
 
 def test_a_pool_whose_pods_are_refused_says_so():
-    apply(release.warm_pool("e2e-refused", runtime="cobol"))
+    apply(manifests.warm_pool("e2e-refused", runtime="cobol"))
 
     def reason():
         conditions = get("warmpool", "e2e-refused").get("status", {}).get("conditions", [])
         return next((one["reason"] for one in conditions if one["type"] == "Ready"), None)
 
     try:
-        until(lambda: reason() == "NoImage", 10, lambda: kubectl("get", "warmpool", "-o", "yaml"))
+        until(lambda: reason() == "NoImage", lambda: kubectl("get", "warmpool", "-o", "yaml"))
     finally:
         kubectl("delete", "warmpool", "e2e-refused")
 
@@ -225,22 +212,11 @@ def test_provisioned_instances_are_up_without_a_call_and_come_back(function, inv
     def ready():
         return names([pod for pod in pods(name) if is_ready(pod)])
 
-    until(lambda: idle(name) == 2, 20, lambda: kubectl("get", "pods"))
+    until(lambda: idle(name) == 2, lambda: kubectl("get", "pods"))
     answer = invoke(name, {})
     assert "server-timing" not in answer["ResponseMetadata"]["HTTPHeaders"], "no cold start"
     lost = answer["Body"]["pod"]
     kubectl("delete", "pod", lost)
-    until(lambda: len(ready() - {lost}) == 2, 30, lambda: kubectl("get", "pods"))
-    apply(
-        {
-            "apiVersion": "pilotlight.dev/v1alpha1",
-            "kind": "Function",
-            "metadata": {"name": name},
-            "spec": {
-                "runtime": "python3.11",
-                "keepAlive": 1,
-                "code": {"inline": {"lambda_function.py": HANDLER}},
-            },
-        }
-    )
-    until(lambda: not pods(name), 20, lambda: kubectl("get", "pods"))
+    until(lambda: len(ready() - {lost}) == 2, lambda: kubectl("get", "pods"))
+    apply(manifests.function(name, HANDLER, keepAlive=1))
+    until(lambda: not pods(name), lambda: kubectl("get", "pods"))

@@ -4,8 +4,11 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import pods, ready_condition
-from release import apply, kubectl, until
+
+from tests.harness.kubectl import apply, kubectl
+from tests.harness.manifests import no_pods
+from tests.harness.patience import until
+from tests.harness.state import pods, ready_condition
 
 ANSWERS = "def lambda_handler(event, context):\n    return event\n"
 
@@ -32,7 +35,7 @@ def refused(client, name, within=10):
 def row(name):
     """As `kubectl get functions -o wide` prints it, by the names of its columns."""
     heads, line = kubectl("get", "functions", name, "--output=wide").splitlines()
-    return dict(zip(heads.split(), line.split()))
+    return dict(zip(heads.split(), line.split(), strict=True))
 
 
 def events(name):
@@ -40,32 +43,25 @@ def events(name):
 
 
 def await_reason(name, reason):
-    until(lambda: ready_condition(name).get("reason") == reason, 10, lambda: ready_condition(name))
+    until(lambda: ready_condition(name).get("reason") == reason, lambda: ready_condition(name))
     condition = ready_condition(name)
     assert condition["status"] == "False", condition
     assert row(name)["REASON"] == reason
-    until(lambda: reason in events(name), 10, lambda: events(name))
+    until(lambda: reason in events(name), lambda: events(name))
     return condition["message"]
 
 
 def test_a_quota_fails_the_call_and_the_status_tells_it(function, client):
     name = function("e2e-quota", ANSWERS)
-    apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "none"},
-            "spec": {"hard": {"pods": "0"}},
-        }
-    )
+    apply(no_pods("none"))
     try:
         assert "exceeded quota: none" in refused(client, name)
         assert "exceeded quota: none" in await_reason(name, "PodRefused")
         assert "exceeded quota: none" in events(name)
     finally:
         kubectl("delete", "resourcequota", "none")
-    until(lambda: is_served(client, name), 30, lambda: ready_condition(name))
-    until(lambda: ready_condition(name)["status"] == "True", 10, lambda: ready_condition(name))
+    until(lambda: is_served(client, name), lambda: ready_condition(name))
+    until(lambda: ready_condition(name)["status"] == "True", lambda: ready_condition(name))
     assert row(name)["REASON"] == "Serving"
 
 
@@ -80,7 +76,7 @@ def test_a_missing_image_fails_the_call(function, client):
     name = function("e2e-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
     message = refused(client, name)
     assert "ErrImagePull" in message and "pilotlight.test/absent:1" in message
-    until(lambda: not pods(name), 20, lambda: f"pods that nobody waits for: {len(pods(name))}")
+    until(lambda: not pods(name), lambda: f"pods that nobody waits for: {len(pods(name))}")
 
 
 def test_a_missing_image_is_told_by_the_status(function, client):

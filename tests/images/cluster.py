@@ -3,21 +3,14 @@
 import base64
 import json
 import subprocess
-import time
 import uuid
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CLUSTER = REPOSITORY / "tests/cluster/cluster"
+from tests.harness.commands import inside, run
+from tests.harness.kubectl import TIMEOUT
+from tests.harness.patience import PATIENCE, until
+
 PORT = 8080
-READY_LIMIT = "60s"
 FREED = '{"metadata":{"finalizers":null}}'
-
-
-def run(*command, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 class Namespace:
@@ -32,7 +25,7 @@ class Namespace:
         self.kubectl("delete", "namespace", self.name, "--wait=false")
 
     def kubectl(self, *words, **options):
-        return run(CLUSTER, "exec", "--", "kubectl", f"--namespace={self.name}", *words, **options)
+        return run(*inside("kubectl", f"--namespace={self.name}", *words), **options)
 
     def get(self, kind, name):
         return json.loads(self.kubectl("get", kind, name, "--output=json"))
@@ -79,7 +72,7 @@ class Instance:
         objects = [{"apiVersion": "v1", **each} for each in objects]
         listed = {"apiVersion": "v1", "kind": "List", "items": objects}
         namespace.kubectl("create", "--filename=-", input=json.dumps(listed))
-        namespace.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_LIMIT}", f"pod/{name}")
+        namespace.kubectl("wait", "--for=condition=Ready", TIMEOUT, f"pod/{name}")
         self.address = namespace.get("pod", name)["status"]["podIP"]
 
     def spec(self, image, config):
@@ -118,41 +111,38 @@ class Instance:
 
     def call(self, event):
         """Starts an invocation; `answer` waits for its end."""
-        command = [CLUSTER, "exec", "--", "curl", "--silent", "--show-error", "--max-time", "30", "--include"]
+        command = inside("curl", "--silent", "--show-error", "--max-time", str(PATIENCE), "--include")
         command += ["--header", f"pilotlight-request-id: {uuid.uuid4()}"]
         command += ["--header", "lambda-runtime-invoked-function-arn: arn:aws:lambda:x:0:function:f"]
         command += ["--data-binary", json.dumps(event), f"http://{self.address}:{PORT}/lease"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def invoke(self, event, limit=15):
+    def invoke(self, event):
         """As a gateway does: what never started is tried again."""
-        end = time.monotonic() + limit
-        while (told := answer(self.call(event)))[0] == "refused" and time.monotonic() < end:
-            time.sleep(0.1)
-        return told
+
+        def attempt():
+            told = answer(self.call(event))
+            return told if told[0] != "refused" else None
+
+        return until(attempt, lambda: f"{self.name} takes an event:\n{self.log()}")
 
     def log(self):
         return self.namespace.kubectl("logs", self.name)
 
-    def await_log(self, text, times, limit=10):
-        end = time.monotonic() + limit
-        while self.log().count(text) < times:
-            assert time.monotonic() < end, f"not {times} times {text!r} after {limit} s:\n{self.log()}"
-            time.sleep(0.1)
+    def await_log(self, text, times):
+        until(lambda: self.log().count(text) >= times, lambda: f"{times} times {text!r}:\n{self.log()}")
 
     def delete(self):
         self.namespace.kubectl("delete", "pod", self.name, "--wait=false")
 
-    def exit(self, limit=30):
+    def exit(self):
         """How the container ended, once it has. Its finalizer kept the deleted pod up to here."""
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            states = self.namespace.get("pod", self.name)["status"]["containerStatuses"]
-            if ended := states[0]["state"].get("terminated"):
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError(f"{self.name} runs on after {limit} s:\n{self.log()}")
+
+        def terminated():
+            [status] = self.namespace.get("pod", self.name)["status"]["containerStatuses"]
+            return status["state"].get("terminated")
+
+        ended = until(terminated, lambda: f"{self.name} has ended:\n{self.log()}")
         self.namespace.kubectl("patch", "pod", self.name, "--type=merge", f"--patch={FREED}")
         return ended
 

@@ -5,9 +5,12 @@ import sys
 import tarfile
 
 import pytest
-from cluster import CLUSTER, REPOSITORY, Namespace, run
 
-BUILD = REPOSITORY / "runtime-image/build"
+from tests.harness.cluster import cluster
+from tests.harness.commands import run
+from tests.harness.paths import IMAGE_BUILD, REPOSITORY
+from tests.harness.patience import PATIENCE
+from tests.images.cluster import Namespace
 
 
 class Archive:
@@ -31,14 +34,14 @@ class Archive:
 @pytest.fixture(scope="session")
 def archives():
     names = ("custom", "pilotlight", "python3.11")
-    run(sys.executable, BUILD, "archives", *names)
+    run(sys.executable, IMAGE_BUILD, "archives", *names, timeout=6 * PATIENCE)
     return {name: Archive(name) for name in names}
 
 
 @pytest.fixture(scope="session")
 def namespace(archives):
-    run(CLUSTER, "up")
-    run(CLUSTER, "load", *(archive.path for archive in archives.values()))
+    cluster("up")
+    cluster("load", *(archive.path for archive in archives.values()))
     made = Namespace()
     yield made
     made.delete()

@@ -6,8 +6,8 @@ import sys
 import tomllib
 
 import pytest
-from cluster import REPOSITORY
-from conftest import BUILD
+
+from tests.harness.paths import IMAGE_BUILD, REPOSITORY
 
 INSTANCES = ["custom", "python3.11"]
 IMAGES = [*INSTANCES, "pilotlight"]
@@ -21,7 +21,9 @@ def dockerfile(name):
 
 
 def test_the_dockerfiles_are_what_the_description_makes():
-    done = subprocess.run([sys.executable, BUILD, "dockerfiles", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, IMAGE_BUILD, "dockerfiles", "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,10 @@
 import json
 
 import pytest
-from cluster import REPOSITORY, Instance, answer
+
+from tests.harness.kubectl import TIMEOUT
+from tests.harness.paths import REPOSITORY
+from tests.images.cluster import Instance, answer
 
 HERE = REPOSITORY / "tests/images"
 SHELL = REPOSITORY / "examples/shell/code"
@@ -109,7 +112,7 @@ def test_a_deleted_pod_finishes_its_invocation_and_exits_with_0(namespace, archi
 def test_an_idle_pod_ends_at_once(name, request):
     instance = request.getfixturevalue(name)
     instance.delete()
-    ended = instance.exit(limit=5)
+    ended = instance.exit()
     assert ended["exitCode"] == 0, (ended, instance.log())
 
 
@@ -135,5 +138,5 @@ def test_the_service_image_runs_without_a_shell_and_without_root(namespace, arch
         "--restart=Never",
         f"--overrides={json.dumps({'spec': overrides})}",
     )
-    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/service")
+    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", TIMEOUT, "pod/service")
     assert "Usage: pilotlight" in namespace.kubectl("logs", "service")

@@ -10,26 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.manifests import function
+
 TABLE = json.loads((Path(__file__).parent / "functions.json").read_text())
 
 
 def manifest(field=None, value=None):
-    function = {
-        "apiVersion": "pilotlight.dev/v1alpha1",
-        "kind": "Function",
-        "metadata": {"name": "tested"},
-        "spec": {
-            "runtime": "python3.11",
-            "code": {"inline": {"lambda_function.py": "def lambda_handler(e, c): return e"}},
-        },
-    }
+    made = function("tested", "def lambda_handler(e, c): return e")
     if field:
         *path, last = field.split(".")
-        place = function
+        place = made
         for name in path:
             place = place.setdefault(name, {})
         place[last] = value
-    return json.dumps(function)
+    return json.dumps(made)
 
 
 def refused(field, value, named, reason):

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.manifests import warm_pool
+
 TABLE = json.loads((Path(__file__).parent / "warmpools.json").read_text())
 
 
 def manifest(field, value):
-    pool = {
-        "apiVersion": "pilotlight.dev/v1alpha1",
-        "kind": "WarmPool",
-        "metadata": {"name": "tested"},
-        "spec": {"runtime": "python3.11", "size": 2},
-    }
+    pool = warm_pool("tested", size=2)
     part, name = field.split(".")
     pool[part][name] = value
     return json.dumps(pool)

@@ -32,7 +32,8 @@ class Invocation(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         event = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        event.update({"journal": place for place in sys.argv[1:]})
+        if sys.argv[1:]:
+            event["journal"] = sys.argv[1]
         try:
             instance = idle.pop()
         except IndexError:

@@ -1,6 +1,6 @@
 // Whatever serves the functions of this suite, as the tests see it: an SDK client, metrics, and rooms
 // in which handlers wait. `pilotlight local` of this test file (local-server.mjs), or with
-// PILOTLIGHT_ENDPOINT a cluster that `tests/e2e/serve` has told of.
+// PILOTLIGHT_ENDPOINT a cluster that `tests/e2e/serve.py` has told of.
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { setTimeout as pause } from "node:timers/promises";

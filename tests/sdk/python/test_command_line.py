@@ -6,8 +6,11 @@ import threading
 import uuid
 
 import pytest
-from conftest import lambda_client, only_local
-from local_server import LocalServer, pilotlight, until
+
+from tests.harness.endpoint import only_local
+from tests.harness.lambda_client import lambda_client
+from tests.harness.local_server import LocalServer, pilotlight
+from tests.harness.patience import PATIENCE, until
 
 MANIFEST = """\
 apiVersion: pilotlight.dev/v1alpha1
@@ -78,7 +81,7 @@ def test_logs_finds_a_printed_line_under_its_request_id(server, invoke):
             server.endpoint,
         )
 
-    until(lambda: token in found().stdout, 10, "the line is in the log")
+    until(lambda: token in found().stdout, "the line is in the log")
     done = found()
     assert done.returncode == 0
     [line] = done.stdout.splitlines()
@@ -89,7 +92,7 @@ def test_logs_finds_a_printed_line_under_its_request_id(server, invoke):
 def test_the_output_of_local_holds_the_lines_of_its_functions(server, invoke):
     token = uuid.uuid4().hex
     invoke("sdk-prints", {"lines": [token]})
-    line = server.wait_for_line(token, 10).string
+    line = server.wait_for_line(token).string
     assert "sdk-prints" in line
 
 
@@ -99,7 +102,6 @@ def test_a_changed_manifest_changes_the_answer(own_server, tmp_path):
     (tmp_path / "own.yaml").write_text(MANIFEST.replace('"first"', '"second"'))
     until(
         lambda: answer_of(own_server.endpoint, "own") == "second",
-        20,
         "the changed manifest is taken up",
     )
 
@@ -109,9 +111,9 @@ def test_an_interrupt_ends_an_event_in_flight_and_every_process(own_server):
     client = lambda_client(own_server.endpoint)
     client.invoke(FunctionName="own")
     pending = background_call(client, {"hang": True})
-    own_server.wait_for_line("hanging", 20)
+    own_server.wait_for_line("hanging")
     own_server.stop()
-    pending.join(10)
+    pending.join(PATIENCE)
     assert not pending.is_alive()
 
 

@@ -4,7 +4,9 @@ import base64
 import json
 
 import pytest
-from conftest import EXAMPLES, RUST_ECHO, only_local
+
+from tests.harness.endpoint import only_local
+from tests.harness.paths import EXAMPLES
 
 
 def test_hello_greets(invoke):
@@ -52,7 +54,7 @@ def test_shell_answers_from_a_bootstrap_in_sh(invoke):
 
 @only_local("a program is too large for a config map")
 def test_rust_echo_returns_the_bytes_of_its_event(client):
-    built = (RUST_ECHO / "build/bootstrap").exists()
+    built = (EXAMPLES / "rust-echo/build/bootstrap").exists()
     assert built, "examples/rust-echo/build/bootstrap is missing: run `make examples` first"
     event = b'{"b": 1.0, "a": [1e400, 12345678901234567890123], "text": "\\u00e9 \xc3\xa9"}'
     assert client.invoke(FunctionName="rust-echo", Payload=event)["Payload"].read() == event

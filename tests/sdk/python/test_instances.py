@@ -5,9 +5,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import lambda_client
-from local_server import until
-from test_invoke import raw_invoke
+
+from tests.harness.lambda_client import lambda_client
+from tests.harness.patience import PATIENCE, until
+from tests.sdk.python.test_invoke import raw_invoke
 
 THROTTLED = {
     "Reason": "ReservedFunctionConcurrentInvocationLimitExceeded",
@@ -33,7 +34,6 @@ def test_ten_events_at_once_run_in_ten_instances_which_go_when_idle(invoke, serv
     assert server.metric("pilotlight_instances", "sdk-meets") >= 1
     until(
         lambda: not server.metric("pilotlight_instances", "sdk-meets"),
-        20,
         "all instances are gone after keepAlive (2 s)",
     )
 
@@ -94,7 +94,7 @@ class Held:
         self._room.open()
 
     def answer(self):
-        self._caller.join(20)
+        self._caller.join(PATIENCE)
         assert self._answers, "the held call of sdk-single did not return"
         return self._answers[0]
 

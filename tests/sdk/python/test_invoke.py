@@ -8,6 +8,8 @@ import urllib.request
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.harness.patience import PATIENCE
+
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 PAYLOAD_LIMIT = 6_291_556  # bytes, of a synchronous request and of its response
 
@@ -161,7 +163,7 @@ def raw_invoke(server, name, payload):
         f"{server.endpoint}/2015-03-31/functions/{name}/invocations", payload, method="POST"
     )
     try:
-        answer = urllib.request.urlopen(request, timeout=30)
+        answer = urllib.request.urlopen(request, timeout=PATIENCE)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:
@@ -183,7 +185,7 @@ def test_clients_may_speak_http_2_without_tls(server):
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=True,
     )
     assert answer.stdout == '{"a": 1} 2'

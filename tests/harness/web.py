@@ -1,10 +1,10 @@
-"""Serves archives from the cluster's client network to the gateways."""
+"""Serves archives over HTTP to gateways, from this machine or the cluster's client network."""
 
 import hashlib
 import http.server
 import threading
 
-from load import own_address
+from tests.harness.addresses import own_address
 
 
 class Web:
@@ -26,7 +26,8 @@ class Web:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._serving = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._serving.start()
         self.at = f"http://{own_address(host)}:{self._server.server_port}"
 
     def archive(self, path, content):
@@ -36,3 +37,5 @@ class Web:
 
     def close(self):
         self._server.shutdown()
+        self._serving.join()
+        self._server.server_close()

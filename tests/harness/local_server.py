@@ -11,42 +11,24 @@ import re
 import signal
 import subprocess
 import threading
-import time
-import urllib.request
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-BINARY = Path(os.environ.get("PILOTLIGHT_BIN", REPOSITORY / "target/release/pilotlight"))
+from tests.harness.metrics import read_metrics, sum_of_samples
+from tests.harness.paths import PILOTLIGHT
+from tests.harness.patience import PATIENCE, until
+
 READY = re.compile(r"ready: (http://\S+) \((\d+) functions?\)")
-READY_WITHIN = 300  # seconds; the first start on a machine downloads the runtimes
-STOPS_WITHIN = 15  # seconds
+# Seconds. The first start on a machine downloads, installs and compiles the clients of the runtimes.
+READY_WITHIN = 4 * PATIENCE
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def until(condition, seconds, what):
-    """Polls `condition` and returns its first true value; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-    return value
-
-
-def pilotlight(*arguments, timeout=60):
-    """Runs one command to its end; `timeout` in seconds."""
+def pilotlight(*arguments):
+    """Runs one command to its end."""
     return subprocess.run(
-        [BINARY, *arguments], capture_output=True, text=True, encoding="utf-8", timeout=timeout
+        [PILOTLIGHT, *arguments], capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE
     )
-
-
-def sum_of_samples(text, name, function):
-    samples = [
-        float(line.rsplit(" ", 1)[1])
-        for line in text.splitlines()
-        if line.startswith(name + "{") and f'function="{function}"' in line
-    ]
-    return sum(samples) if samples else None
 
 
 class LocalServer:
@@ -55,14 +37,14 @@ class LocalServer:
     host = "127.0.0.1"  # where its functions reach the tests
 
     def __init__(self, *paths, environment=None):
-        assert BINARY.is_file(), f"{BINARY} is missing: build it, or name it in PILOTLIGHT_BIN"
+        assert PILOTLIGHT.is_file(), f"{PILOTLIGHT} is missing: build it, or name it in PILOTLIGHT_BIN"
         # Whatever the server loses becomes a child of this process, where stop() finds it.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.lines = []
         self._grown = threading.Condition()
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
-            [BINARY, "local", "--listen", "127.0.0.1:0", *paths],
+            [PILOTLIGHT, "local", "--listen", "127.0.0.1:0", *paths],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -86,7 +68,7 @@ class LocalServer:
         with self._grown:
             self._grown.notify_all()
 
-    def wait_for_line(self, pattern, seconds):
+    def wait_for_line(self, pattern, seconds=PATIENCE):
         """The match of the first line, past or future, in which `pattern` is found."""
 
         def found():
@@ -104,21 +86,19 @@ class LocalServer:
 
     def metric(self, name, function):
         """The sum of the samples of `name` that carry this function, None without a sample."""
-        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        return sum_of_samples(text, name, function)
+        return sum_of_samples(read_metrics(self.endpoint), name, function)
 
     def stop(self):
         """Interrupts the server as a person would; it ends well and leaves no process behind."""
         self.process.send_signal(signal.SIGINT)
         try:
-            status = self.process.wait(STOPS_WITHIN)
-        except subprocess.TimeoutExpired:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired as late:
             self.process.kill()
-            raise AssertionError(f"still running {STOPS_WITHIN} s after SIGINT:\n{self.tail()}")
+            raise AssertionError(f"still running {PATIENCE} s after SIGINT:\n{self.tail()}") from late
         assert status == 0, f"exit code {status} after SIGINT:\n{self.tail()}"
-        # A killed process needs a moment to vanish; a second is not a lifetime.
-        until(lambda: not self.left_behind(), 1, f"gone: {self.left_behind()}")
+        # A killed process needs a moment to vanish.
+        until(lambda: not self.left_behind(), lambda: f"gone: {self.left_behind()}")
 
     def left_behind(self):
         return sorted(children_of(os.getpid()) - self._before - {self.process.pid})

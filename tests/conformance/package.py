@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """Packages the table's functions for a cluster, by `pilotlight package`, as a person would.
 
-    tests/conformance/package                   every runtime with an image
-    tests/conformance/package java17 nodejs22   these
+    python -m tests.conformance.package                   every runtime with an image
+    python -m tests.conformance.package java17 nodejs22   these
 
-Archives and manifests go to target/conformance/RUNTIME, where `serve` finds them. Runs outside of the
+Archives and manifests go to target/conformance/RUNTIME, where serve.py finds them. Runs outside of the
 cluster's network, which leads to no registry of libraries. PILOTLIGHT_BIN names the program.
 """
 
@@ -12,11 +11,8 @@ import shutil
 import subprocess
 import sys
 
-from runtimes import EXAMPLES, PACKAGES, REPOSITORY, RUNTIMES, manifests
-
-sys.path.insert(0, str(REPOSITORY / "tests/sdk/python"))
-
-from local_server import BINARY  # noqa: E402
+from tests.conformance.runtimes import EXAMPLES, PACKAGES, RUNTIMES, manifests
+from tests.harness import paths
 
 
 def main(names):
@@ -33,8 +29,8 @@ def package(runtime):
     place.mkdir(parents=True)
     file = place / "functions.yaml"
     file.write_text(manifests(runtime), encoding="utf-8")
-    examples = [REPOSITORY / "examples" / name for name in EXAMPLES.get(runtime.name, [])]
-    command = [BINARY, "package", file, *examples, "--output", place]
+    examples = [paths.EXAMPLES / name for name in EXAMPLES.get(runtime.name, [])]
+    command = [paths.PILOTLIGHT, "package", file, *examples, "--output", place]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print(f"{runtime.name}: {len(list(place.glob('*.zip')))} archives")
 

@@ -7,6 +7,8 @@ they may go on.
 import socketserver
 import threading
 
+from tests.harness.patience import PATIENCE
+
 
 class Room:
     """Lets handlers out when `open` is called, or as soon as `size` of them are in."""
@@ -33,12 +35,12 @@ class Room:
             self.entered.append(name)
             self._is_open |= len(self.entered) == self.size
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._is_open, timeout=30)
+            return self._changed.wait_for(lambda: self._is_open, timeout=PATIENCE)
 
-    def await_entered(self, number, seconds=20):
+    def await_entered(self, number):
         with self._changed:
-            enough = self._changed.wait_for(lambda: len(self.entered) >= number, seconds)
-            assert enough, f"{len(self.entered)} of {number} handlers entered within {seconds} s"
+            enough = self._changed.wait_for(lambda: len(self.entered) >= number, PATIENCE)
+            assert enough, f"{len(self.entered)} of {number} handlers entered within {PATIENCE} s"
 
     def open(self):
         with self._changed:

@@ -1,7 +1,7 @@
-#!/usr/bin/env python3
-"""Serves the functions of the SDK suites from the cluster while a command runs: the suite.
+r"""Serves the functions of the SDK suites from the cluster while a command runs: the suite.
 
-    tests/cluster/cluster exec -- tests/e2e/serve pytest tests/sdk/python
+    tests/cluster/cluster exec -- target/venv/bin/python -m tests.e2e.serve \
+        target/venv/bin/pytest tests/sdk/python
 
 Installs Pilotlight if need be, applies the functions, with the folders that they name as config
 maps, and tells the command where the gateways are. Takes the functions along at the end.
@@ -11,51 +11,32 @@ import os
 import subprocess
 import sys
 
-from release import (
-    ENDPOINT,
-    REPOSITORY,
-    apply,
-    await_known,
-    documents,
-    gateways,
-    install,
-    kubectl,
-    run,
-)
+from tests.harness.kubectl import apply, documents, kubectl, wait
+from tests.harness.manifests import config_map
+from tests.harness.paths import EXAMPLES, REPOSITORY
+from tests.harness.release import ENDPOINT, await_known, gateways, install
 
-EXAMPLES = ("hello", "json-api", "failures", "shell")
+SERVED = ("hello", "json-api", "failures", "shell")
 MANIFESTS = [
     REPOSITORY / "tests/sdk/functions.yaml",
-    *(REPOSITORY / f"examples/{name}/function.yaml" for name in EXAMPLES),
+    *(EXAMPLES / name / "function.yaml" for name in SERVED),
 ]
 
 
 def objects(manifest):
     """What the file says, for a cluster: `code.path` is for one machine."""
-    told = run(
-        "kubectl", "create", "--dry-run=client", "--validate=false", "--output=json", f"--filename={manifest}"
-    )
     made = {}
-    for function in documents(told):
+    for function in documents(manifest):
         function["metadata"].pop("namespace", None)
         code = function["spec"]["code"]
         if folder := code.pop("path", None):
             folder = (manifest.parent / folder).resolve()
             name = f"{manifest.parent.name}-{folder.name}"
-            made[name] = config_map(name, folder)
+            files = [file for file in folder.iterdir() if file.is_file()]
+            made[name] = config_map(name, {file.name: file.read_text() for file in files})
             code["configMap"] = name
         made[function["metadata"]["name"]] = function
     return list(made.values())
-
-
-def config_map(name, folder):
-    files = [file for file in folder.iterdir() if file.is_file()]
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name},
-        "data": {file.name: file.read_text() for file in files},
-    }
 
 
 def main(command):
@@ -76,8 +57,7 @@ def main(command):
         for kind in ("Function", "ConfigMap"):
             names = [one["metadata"]["name"] for one in made if one["kind"] == kind]
             kubectl("delete", kind, *names)
-        selector = "--selector=pilotlight.dev/function"
-        kubectl("wait", "--for=delete", "pods", selector, "--timeout=90s")
+        wait("delete", "pods", "--selector=pilotlight.dev/function")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,18 @@
+"""Where files of the repository are, and the programs under test.
+
+PILOTLIGHT_BIN names another `pilotlight` than the one that `make build` makes; the other programs are
+expected beside it.
+"""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CLUSTER = REPOSITORY / "tests/cluster/cluster"
+CHART = REPOSITORY / "charts/pilotlight"
+IMAGE_BUILD = REPOSITORY / "runtime-image/build"
+EXAMPLES = REPOSITORY / "examples"
+PILOTLIGHT = Path(os.environ.get("PILOTLIGHT_BIN", REPOSITORY / "target/release/pilotlight"))
+SUPERVISOR = PILOTLIGHT.parent / "pilotlight-supervisor"
+BENCH = PILOTLIGHT.parent / "pilotlight-bench"
+LOAD = PILOTLIGHT.parent / "pilotlight-load"

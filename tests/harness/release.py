@@ -1,0 +1,126 @@
+"""Pilotlight in the cluster, installed by its chart: its parts, and what its gateways know.
+
+One release serves all tests; who needs it installs it, which is quick when it is there already. Runs in
+the cluster's client network (`cluster exec`).
+"""
+
+import os
+import re
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.harness import paths
+from tests.harness.commands import run
+from tests.harness.kubectl import FUNCTIONS, TIMEOUT, apply, get, kubectl
+from tests.harness.manifests import namespace
+from tests.harness.patience import PATIENCE, until
+from tests.harness.state import living
+
+RELEASE, SYSTEM = "pilotlight", "pilotlight"
+HOST = f"{RELEASE}-gateway.{SYSTEM}.svc.cluster.local"
+ENDPOINT = f"http://{HOST}"
+CHART = Path(os.environ.get("PILOTLIGHT_CHART", paths.CHART))
+IMAGES = "pilotlight.test"
+VERSION = "0.1.0"
+RUNTIMES = ("python3.11", "custom")
+LEASE_PORT = int(
+    re.search(r"CONTROL_PORT: u16 = (\d+)", (paths.REPOSITORY / "operator/api/src/labels.rs").read_text())[1]
+)
+
+
+def install(*settings, chart=CHART, version=VERSION):
+    apply(namespace(FUNCTIONS))
+    run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
+    run(
+        "helm",
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        f"--namespace={SYSTEM}",
+        "--create-namespace",
+        "--wait",
+        TIMEOUT,
+        f"--set=functionNamespace={FUNCTIONS}",
+        f"--set=image={IMAGES}/pilotlight:{version}",
+        *(image_of(runtime, version) for runtime in RUNTIMES),
+        *settings,
+    )
+
+
+def image_of(runtime, version=VERSION):
+    """The setting for its image; helm takes dots of its name for levels."""
+    key = runtime.replace(".", "\\.")
+    return f"--set=runtimeImages.{key}={IMAGES}/{runtime}:{version}"
+
+
+def uninstall():
+    run("helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait", TIMEOUT)
+
+
+@contextmanager
+def installed():
+    """The release for as long as `with` lasts; its logs are printed at the end."""
+    install()
+    yield
+    tell_of_the_release()
+    uninstall()
+
+
+def all_parts(component):
+    """The pods of `controller` or `gateway`."""
+    return get("pods", f"--selector=app.kubernetes.io/component={component}", namespace=SYSTEM)["items"]
+
+
+def parts(component):
+    """Those that are not on their way out."""
+    return living(all_parts(component))
+
+
+def leading(component):
+    """The pod that holds the lease, if it is there."""
+    holder = get("lease", f"pilotlight-{component}")["spec"].get("holderIdentity")
+    return next((pod for pod in parts(component) if pod["metadata"]["name"] == holder), None)
+
+
+def await_rollout(component):
+    """Returns once all of the Deployment's pods are of its latest kind, and ready."""
+    deployment = f"deployment/{RELEASE}-{component}"
+    kubectl("rollout", "status", deployment, TIMEOUT, namespace=SYSTEM)
+
+
+def roll(component):
+    """As an upgrade does it: the Deployment's own way of replacing its pods."""
+    kubectl("rollout", "restart", f"deployment/{RELEASE}-{component}", namespace=SYSTEM)
+    await_rollout(component)
+
+
+def gateways():
+    return [f"http://{pod['status']['podIP']}:8080" for pod in parts("gateway")]
+
+
+def await_known(names):
+    """Returns once each gateway knows the Functions: watches tell it some milliseconds later."""
+
+    def known(gateway, name):
+        try:
+            path = f"2015-03-31/functions/{name}/configuration"
+            return urllib.request.urlopen(f"{gateway}/{path}", timeout=PATIENCE).status == 200
+        except urllib.error.HTTPError as error:
+            assert error.code == 404, error.read()
+            return False
+
+    places = [(gateway, name) for gateway in gateways() for name in names]
+    for place in places:
+        until(lambda: known(*place), f"known: {place}")
+
+
+def tell_of_the_release():
+    """For a person who reads about a test that failed."""
+    for component in ("controller", "gateway"):
+        print(f"--- {component}")
+        selector = f"--selector=app.kubernetes.io/component={component}"
+        print(kubectl("logs", "--tail=100", "--prefix", selector, namespace=SYSTEM))
+    print(kubectl("get", "functions,pods", "--output=wide"))
