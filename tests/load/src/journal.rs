@@ -164,7 +164,7 @@ impl Watch {
             () = tokio::time::sleep(PING_INTERVAL) => Ok(()),
             read = self.stream.read_u8() => {
                 read.context("it closed the connection")?;
-                bail!("it sent what nobody asked for")
+                bail!("it sent a byte that acknowledges nothing")
             }
         }
     }

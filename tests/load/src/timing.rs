@@ -200,10 +200,16 @@ impl Client {
         let answer = self.pool.post(path, headers, payload.clone()).await?;
         let took = due.elapsed();
         let (status, body) = (answer.status(), answer.body());
+        let shown = || String::from_utf8_lossy(&body[..body.len().min(300)]);
         ensure!(
-            status == StatusCode::OK && body == expected,
+            status == StatusCode::OK,
             "{path} of {address} answered {status}: {}",
-            String::from_utf8_lossy(&body[..body.len().min(300)])
+            shown()
+        );
+        ensure!(
+            body == expected,
+            "{path} of {address} answered with a body that is not the expected one: {}",
+            shown()
         );
         Ok(took)
     }

@@ -2,7 +2,7 @@
 
 use crate::record::At;
 
-/// How many there are of something, from moment to moment.
+/// A count and the times when it changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps(Vec<(At, isize)>);
 
@@ -12,7 +12,7 @@ impl Steps {
         self.0.extend(to.map(|to| (to, -1)));
     }
 
-    /// From changes to counts. What ends at a moment is gone before what begins then.
+    /// Sorts the changes and turns them into counts. At equal times, ends come before begins.
     pub(super) fn put_in_order(&mut self) {
         self.0.sort_unstable();
         let mut count = 0;
@@ -22,7 +22,7 @@ impl Steps {
         }
     }
 
-    /// The most that there were between two moments, both among them.
+    /// The highest count from `from` to `to`, both included.
     pub(super) fn most(&self, from: At, to: At) -> usize {
         let begin = self.0.partition_point(|(at, _)| *at < from);
         let within = self.0[begin..].iter().take_while(|(at, _)| *at <= to);

@@ -69,7 +69,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// Of the rule that is broken.
+    /// The name of the broken rule.
     pub fn name(&self) -> &'static str {
         match self {
             Violation::Lost { .. } => "Lost",
@@ -89,7 +89,7 @@ impl Violation {
         }
     }
 
-    /// All names.
+    /// The names of all rules.
     pub const NAMES: [&str; 14] = [
         "Lost",
         "AnsweredTwice",
