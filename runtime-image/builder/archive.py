@@ -13,7 +13,7 @@ import sys
 import time
 import tomllib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +55,13 @@ def make(image: Image, program: Path) -> dict:
         return {**known, "seconds": time.monotonic() - started}
 
 
+def make_root(image: Image) -> None:
+    """What `make` needs besides the program, which may not be built yet."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with alone(OUT / ".lock"):
+        kept_root(image)
+
+
 def kept_root(image: Image) -> Path:
     """The root file system, made now if none was made of the same before."""
     inputs = [image.as_text(), platform.machine(), Path(root.__file__)]
@@ -63,16 +70,30 @@ def kept_root(image: Image) -> Path:
     if image.runtime:
         # What its description says of images is in `image`; the rest of it makes none anew.
         inputs += sorted(file for file in (RUNTIMES / image.runtime).iterdir() if file.name != "runtime.toml")
+    return kept(image.name, inputs, lambda fresh: root.make(image, kept_base(image), fresh))
+
+
+def kept_base(image: Image) -> Path:
+    inputs = [
+        json.dumps([image.suite, image.left_out, image.common]),
+        platform.machine(),
+        Path(root.__file__),
+    ]
+    return kept("base", inputs, lambda fresh: root.make_base(image, fresh))
+
+
+def kept(name: str, inputs: list[str | Path], make: Callable[[Path], None]) -> Path:
+    """The folder that `make` filled from these inputs, in this run or an earlier one."""
     roots = OUT / "roots"
     roots.mkdir(exist_ok=True)
-    kept = roots / f"{image.name}-{digest(*inputs)[:16]}"
-    if not kept.exists():
-        for old in roots.glob(f"{image.name}-*"):
+    place = roots / f"{name}-{digest(*inputs)[:16]}"
+    if not place.exists():
+        for old in roots.glob(f"{name}-*"):
             shutil.rmtree(old)
-        fresh = kept.with_suffix(".part")
-        root.make(image, fresh)
-        fresh.rename(kept)
-    return kept
+        fresh = place.with_suffix(".part")
+        make(fresh)
+        fresh.rename(place)
+    return place
 
 
 def pack(image: Image, base: Path, program: Path, archive: Path) -> None:

@@ -33,6 +33,8 @@ class Image:
     name: str
     suite: str
     left_out: list[str]
+    # Those of every image, and all of this one.
+    common: list[str]
     packages: list[str]
     links: dict[str, str]
     folders: list[str]
@@ -112,6 +114,7 @@ def image(name: str) -> Image:
         name=name,
         suite=whole["debian"]["suite"],
         left_out=whole["debian"]["left_out"],
+        common=sorted(every["packages"]),
         packages=sorted({package for part in parts for package in part.get("packages", [])}),
         links=merged("links", parts),
         folders=kind["folders"],

@@ -7,9 +7,11 @@ each machine. Runs as root, with no more than a container's build has: no mount,
 
 import hashlib
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from .description import ARCHITECTURES, RUNTIMES, SOURCE, Image, filled
@@ -84,9 +86,9 @@ class Failed(Exception):
     """With a message for whoever runs the build."""
 
 
-def make(image: Image, root: Path) -> None:
-    """Fills `root`, which must not exist or be empty."""
-    unpack(image, root)
+def make(image: Image, base: Path, root: Path) -> None:
+    """Fills `root`, which must not exist or be empty, from what `make_base` has made."""
+    unpack(image, root, [name for name in image.packages if name not in image.common], base)
     certificates(root)
     strip(root)
     accounts(image, root)
@@ -102,32 +104,48 @@ def make(image: Image, root: Path) -> None:
     check_libraries(root)
 
 
-def unpack(image: Image, root: Path) -> None:
-    present = "".join(
-        f"Package: {name}\\nStatus: install ok installed\\nArchitecture: all\\nMulti-Arch: foreign\\n"
-        f"Maintainer: -\\nVersion: 999\\nDescription: left out\\n\\n"
+def make_base(image: Image, base: Path) -> None:
+    """The packages of every image, unpacked and nothing else: each image begins with a copy."""
+    unpack(image, base, image.common)
+
+
+def unpack(image: Image, root: Path, packages: list[str], base: Path | None = None) -> None:
+    """Debian's packages and what they depend on, beside what is in `base` already."""
+    present = [
+        f"Package: {name}\nArchitecture: all\nMulti-Arch: foreign\nMaintainer: -\nVersion: 999\n"
+        "Description: left out\n"
         for name in image.left_out
-    )
+    ]
+    # By their true versions: packages of one source depend on each other exactly.
+    present += [record.read_text() for record in sorted(base.glob(f"{PACKAGE_LISTS}/*"))] if base else []
     # As Debian's installer does: /bin is /usr/bin.
     merge = 'for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
-    pretend = f'mkdir -p "$1/var/lib/dpkg"; printf "{present}" > "$1/var/lib/dpkg/status"'
+    begin = f'cp -a {shlex.quote(str(base.absolute()))}/. "$1"' if base else merge
     # For whoever looks for known vulnerabilities: scanners read this folder.
     record = (
         f'mkdir -p "$1/{PACKAGE_LISTS}"; for d in "$1"/var/cache/apt/archives/*.deb; do '
-        f'dpkg-deb -f "$d" > "$1/{PACKAGE_LISTS}/$(dpkg-deb -f "$d" Package)"; done'
+        f'test ! -e "$d" || dpkg-deb -f "$d" > "$1/{PACKAGE_LISTS}/$(dpkg-deb -f "$d" Package)"; done'
     )
-    run(
-        "mmdebstrap",
-        "--quiet",
-        "--variant=extract",
-        "--mode=root",
-        "--format=directory",
-        f"--include={','.join(image.packages)}",
-        f"--setup-hook={merge}; {pretend}",
-        f"--extract-hook={record}",
-        image.suite,
-        str(root),
-    )
+    if not packages:
+        # Not by Python, which would read the devices of /dev to their end.
+        run("cp", "-aT", str(base), str(root))
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".status") as status:
+        status.writelines(f"{one.rstrip()}\nStatus: install ok installed\n\n" for one in present)
+        status.flush()
+        pretend = f'mkdir -p "$1/var/lib/dpkg"; cp {status.name} "$1/var/lib/dpkg/status"'
+        run(
+            "mmdebstrap",
+            "--quiet",
+            "--variant=extract",
+            "--mode=root",
+            "--format=directory",
+            f"--include={','.join(packages)}",
+            f"--setup-hook={begin}; {pretend}",
+            f"--extract-hook={record}",
+            image.suite,
+            str(root),
+        )
 
 
 def certificates(root: Path) -> None:

@@ -1,6 +1,6 @@
 """Chaos under account: each fault by itself, then many mixed; writes docs/reliability.md.
 
-    make chaos                  with a cluster of two nodes that is up and the images loaded
+    make show-chaos                  with a cluster of two nodes that is up and the images loaded
 
 What comes when is drawn from the seed. Fails if a rule is broken: an invocation lost, run twice,
 beside another, in outdated code, refused but run, or failed for no fault's sake; too many instances;

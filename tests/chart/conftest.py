@@ -1,4 +1,4 @@
-"""The cluster of this machine, and a pair of namespaces for a test: the release's and the Functions'."""
+"""A pair of namespaces for a test on the cluster: the release's and the Functions'."""
 
 import uuid
 
@@ -8,13 +8,13 @@ from tests.chart.helm import good, run
 from tests.harness import cluster as test_cluster
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def cluster():
     test_cluster.cluster("up")
 
 
 @pytest.fixture
-def namespaces():
+def namespaces(cluster):
     system = f"chart-{uuid.uuid4().hex[:8]}"
     made = (system, f"{system}-functions")
     for name in made:

@@ -1,8 +1,10 @@
-"""helm and kubectl in the cluster's client network, for callers outside of it."""
+"""helm, alone to render the chart, and in the cluster's client network for callers outside of it."""
 
 from tests.harness.commands import attempt, inside
 from tests.harness.commands import run as checked
-from tests.harness.paths import CHART
+from tests.harness.paths import CHART, REPOSITORY
+
+BUILT = REPOSITORY / "target/cluster/bin/helm"  # by `tests/cluster/cluster build helm`
 
 
 def run(*words, stdin=None):
@@ -13,7 +15,12 @@ def good(*words, stdin=None):
     return checked(*inside(*words), input=stdin)
 
 
+def alone(*words):
+    """helm without a cluster; the one on the PATH if none is built."""
+    return attempt(BUILT if BUILT.exists() else "helm", *words)
+
+
 def template(*options, namespace="system", release="pilotlight"):
     # Without one, helm renders for the version that it was built with.
     version = "--kube-version=1.34.4"
-    return run("helm", "template", release, CHART, f"--namespace={namespace}", version, *options)
+    return alone("template", release, CHART, f"--namespace={namespace}", version, *options)

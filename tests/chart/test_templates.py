@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.chart.helm import good, template
+from tests.chart.helm import alone, template
 from tests.harness.paths import CHART, REPOSITORY
 
 HERE = REPOSITORY / "tests/chart"
@@ -51,7 +51,8 @@ REFUSED = [
 
 
 def test_lint_has_no_complaint():
-    good("helm", "lint", "--strict", CHART)
+    linted = alone("lint", "--strict", CHART)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
 @pytest.mark.parametrize("name", RENDERED)

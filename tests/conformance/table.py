@@ -12,7 +12,7 @@ SIGNS = {"passed": "✓", "skipped": "–", "failed": "✗"}
 HEAD = """\
 # Runtimes
 
-Made by `make runtimes-table` and `make runtimes-table-cluster` from runs of `tests/conformance`; not edited
+Made by `make show-runtimes` and `make show-runtimes-cluster` from runs of `tests/conformance`; not edited
 by hand. `runtimes/README.md` says how a runtime is described, and how to bring one of your own.
 
 ✓ behaves as the original platform's, – does not apply: the code is a program with one entry point, or local

@@ -1,11 +1,16 @@
-"""kubectl in the cluster's client network (`cluster exec`), in the namespace of the Functions."""
+"""kubectl in the cluster's client network (`cluster exec`), in the namespace of the Functions.
+
+PILOTLIGHT_SUITE names a release and namespaces of a suite's own, so that suites can run side by side.
+"""
 
 import json
+import os
 
 from tests.harness.commands import run
 from tests.harness.patience import PATIENCE
 
-FUNCTIONS = "functions"  # the namespace
+SUITE = os.environ.get("PILOTLIGHT_SUITE")
+FUNCTIONS = f"functions-{SUITE}" if SUITE else "functions"  # the namespace
 TIMEOUT = f"--timeout={PATIENCE}s"  # for commands of kubectl and helm that wait
 
 

@@ -1,7 +1,7 @@
 """Pilotlight in the cluster, installed by its chart: its parts, and what its gateways know.
 
-One release serves all tests; who needs it installs it, which is quick when it is there already. Runs in
-the cluster's client network (`cluster exec`).
+One release serves all tests of a suite; who needs it installs it, which is quick when it is there already.
+Runs in the cluster's client network (`cluster exec`).
 """
 
 import os
@@ -13,12 +13,13 @@ from pathlib import Path
 
 from tests.harness import paths
 from tests.harness.commands import run
-from tests.harness.kubectl import FUNCTIONS, TIMEOUT, apply, get, kubectl
+from tests.harness.kubectl import FUNCTIONS, SUITE, TIMEOUT, apply, get, kubectl
 from tests.harness.manifests import namespace
 from tests.harness.patience import PATIENCE, until
 from tests.harness.state import living
 
-RELEASE, SYSTEM = "pilotlight", "pilotlight"
+RELEASE = "pilotlight"
+SYSTEM = f"pilotlight-{SUITE}" if SUITE else "pilotlight"  # its namespace
 HOST = f"{RELEASE}-gateway.{SYSTEM}.svc.cluster.local"
 ENDPOINT = f"http://{HOST}"
 CHART = Path(os.environ.get("PILOTLIGHT_CHART", paths.CHART))

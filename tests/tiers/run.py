@@ -76,9 +76,15 @@ class Run:
         return bool(self.running)
 
     def start(self, stage: Stage) -> None:
-        log = self.records / f"{stage.name.replace(' ', '-').replace('/', '-')}.log"
+        log = self.records / f"{stage.name.replace(' ', '-')}.log"
+        report = log.with_suffix(".xml")
         nice = "nice -n 19 " if stage.background else ""
-        environment = {**os.environ, "PILOTLIGHT_REPORTS": str(self.records)}
+        # pytest writes its report without being asked in the command.
+        environment = {
+            **os.environ,
+            "PILOTLIGHT_REPORT": str(report),
+            "PYTEST_ADDOPTS": f"--junitxml={report}",
+        }
         with log.open("wb") as output:
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {nice}sh -ec {quoted(stage.command)}"],

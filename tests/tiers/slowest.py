@@ -21,7 +21,11 @@ def lines(records: Path, number: int) -> list[str]:
 def tests(records: Path) -> Iterator[tuple[float, str]]:
     """Seconds and name of each test."""
     for file in records.glob("*.xml"):
-        for case in ElementTree.parse(file).getroot().iter("testcase"):
+        try:
+            root = ElementTree.parse(file).getroot()
+        except ElementTree.ParseError:
+            continue  # its runner was ended while it wrote
+        for case in root.iter("testcase"):
             place = case.get("classname", "").removeprefix("tests.")
             yield float(case.get("time", 0)), f"{file.stem}: {place} {case.get('name')}"
     for file in records.glob("*.log"):

@@ -1,4 +1,4 @@
-"""The tiers: which stages each has, what each needs, and what it keeps busy.
+"""The tiers: which stages each has, what each needs, and how many processors it keeps busy.
 
 `check` needs no root and no cluster, and no network after the first time. `test` adds what needs them:
 real SDKs and runtimes, and on a cluster one representative of each mechanism. What takes longer is a
@@ -6,68 +6,160 @@ target `make show-...`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tests.tiers.stage import Stage
 
-VENV = "target/venv"
-PYTEST = f"{VENV}/bin/pytest --durations=10"
+PYTHON = "target/venv/bin/python"
+PYTEST = "target/venv/bin/pytest --durations=5"
 CLUSTER = "tests/cluster/cluster"
 INSIDE = f"{CLUSTER} exec --"
-# The programs that the suites of local mode run, as `make run` builds them.
+NODE_MODULES = "tests/sdk/node/node_modules/.package-lock.json"
+NODE = "npm --prefix tests/sdk/node test -- " + " ".join(
+    f"--test-reporter={reporter} --test-reporter-destination={destination}"
+    for reporter, destination in (("spec", "stdout"), ("junit", '"$PILOTLIGHT_REPORT"'))
+)
+# The suites of local mode run the programs that `make run` builds: what they test is the same code, and no
+# second profile has to be built before they start.
 LOCAL = "PILOTLIGHT_BIN=target/debug/pilotlight"
-# Images of the cluster's suites.
 IMAGES = "custom pilotlight python3.11"
-APT = frozenset({"apt"})
-# Rust's compiler holds the lock of a build folder, so that two builds of one profile cannot overlap.
-DEV, RELEASE, GO = frozenset({"target/debug"}), frozenset({"target/release"}), frozenset({"go"})
 # libtest prints a test's time only with an unstable option, which this variable permits at run time.
 TIMED = """--config 'target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'"""
 
+# What only one stage at a time may use. Compilers take the lock of their build folder anyway; a stage that
+# waits for it would hold a slot for nothing.
+APT = frozenset({"apt"})
+DEBUG = frozenset({"target/debug"})
+GO = frozenset({"Go's build cache"})
+
+PYTHON_PACKAGES = Stage("Python packages", "make --silent target/venv/ready", slots=0.5, limit=10)
+HELM = Stage("helm", f"{CLUSTER} build helm", uses=GO)
+
 CHECK = [
-    Stage("Python packages", "make --silent target/venv/ready", limit=10),
-    Stage("format", "cargo fmt --all --check; cargo fmt --manifest-path fuzz/Cargo.toml --check", slots=0.5),
+    PYTHON_PACKAGES,
+    Stage(
+        "format",
+        "cargo fmt --all --check; cargo fmt --manifest-path fuzz/Cargo.toml --check",
+        slots=0.5,
+    ),
     Stage(
         "clippy",
         "cargo clippy --locked --workspace --all-targets -- -D warnings; "
         "cargo clippy --locked -p pilotlight --no-default-features -- -D warnings",
-        uses=DEV,
+        uses=DEBUG,
     ),
+    # Programs and tests in one build: by itself `cargo build` leaves out what dev-dependencies ask of tokio
+    # and hyper, and would compile half of all crates once more.
+    Stage("Rust build", "cargo build --locked --workspace --all-targets", after=("clippy",), uses=DEBUG),
     Stage(
         "Rust tests",
-        f"cargo test --locked --workspace --lib --bins --tests {TIMED} -- -Z unstable-options --report-time",
-        after=("clippy",),
-        uses=DEV,
+        f"cargo {TIMED} test --locked --workspace --lib --bins --tests -- -Z unstable-options --report-time",
+        needs=("Rust build",),
+        uses=DEBUG,
         tests=True,
     ),
     Stage(
         "Rust docs",
         "RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items",
-        after=("clippy", "Rust tests"),
-        uses=DEV,
+        after=("Rust tests",),
+        uses=DEBUG,
     ),
-    Stage("helm", f"{CLUSTER} build helm", uses=GO),
-    Stage("ruff", f"{VENV}/bin/ruff format --check .; {VENV}/bin/ruff check .", needs=("Python packages",)),
+    Stage(
+        "ruff",
+        "target/venv/bin/ruff format --check .; target/venv/bin/ruff check .",
+        needs=("Python packages",),
+    ),
+    Stage("Python units", f"{PYTEST} tests/tiers", needs=("Python packages",), tests=True),
+    HELM,
     Stage(
         "golden files",
         f"runtime-image/build dockerfiles --check; {PYTEST} tests/chart/test_templates.py",
         needs=("Python packages", "helm"),
         tests=True,
     ),
-    Stage("Python units", f"{PYTEST} tests/tiers", needs=("Python packages",), tests=True),
 ]
 
-# On the longest path from cold: Kubernetes, the cluster, and what runs in it.
+
+def suite(name: str, command: str, **settings) -> Stage:
+    """Tests on the cluster, which wait for pods most of the time."""
+    needs = ("Python packages", "images loaded", *settings.pop("needs", ()))
+    return Stage(name, command, **{"needs": needs, "slots": 0.5, "tests": True, **settings})
+
+
+def release(name: str) -> str:
+    """A release of the suite's own: what one does to its parts, and its pods, are nobody else's."""
+    return f"PILOTLIGHT_SUITE={name} {INSIDE}"
+
+
+SUITES = [
+    suite("end to end", f"{release('e2e')} {PYTEST} tests/e2e --ignore=tests/e2e/test_outages.py"),
+    suite("chaos", f"{release('chaos')} {PYTEST} tests/chaos/test_chaos.py", needs=("Rust build",)),
+    suite("boto3 in pods", f"{release('boto3')} {PYTHON} -m tests.e2e.serve {PYTEST} tests/sdk/python"),
+    suite(
+        "JavaScript in pods",
+        f"{release('node')} {PYTHON} -m tests.e2e.serve {NODE}",
+        needs=("Node packages",),
+    ),
+    suite("chart", f"{PYTEST} tests/chart/test_release.py"),
+    suite("images in pods", f"{PYTEST} tests/images"),
+    suite("manifests", f"{PYTEST} tests/manifests"),
+]
+# By itself, as it takes a node and the API server away from everybody.
+OUTAGES = suite(
+    "outages",
+    f"{release('e2e')} {PYTEST} tests/e2e/test_outages.py",
+    after=tuple(one.name for one in SUITES),
+)
+
+# The longest path stands first: Kubernetes, images, the cluster, and what runs in it.
 TEST = [
-    Stage("Debian packages", "make --silent debian-packages", uses=APT, limit=20),
-    Stage("Kubernetes", f"{CLUSTER} build", needs=("Debian packages",), uses=GO, limit=45),
+    Stage("Debian packages", f"{CLUSTER} setup --tests", uses=APT, limit=20),
+    Stage("Kubernetes", f"{CLUSTER} build kubernetes", needs=("Debian packages",), uses=GO, limit=60),
     *CHECK,
+    Stage("Node packages", f"make --silent {NODE_MODULES}", slots=0.5, limit=10),
+    Stage(
+        "examples",
+        "install -D -m 755 target/debug/bootstrap examples/rust-echo/build/bootstrap",
+        needs=("Rust build",),
+        slots=0.1,
+    ),
+    Stage("image roots", f"runtime-image/build roots {IMAGES}", needs=("Debian packages",)),
+    Stage("programs", "make --silent build"),
+    Stage("images", f"runtime-image/build archives {IMAGES}", needs=("programs", "image roots")),
+    Stage("cluster up", f"{CLUSTER} up --nodes 2", needs=("Kubernetes", "helm")),
+    Stage("images loaded", f"{CLUSTER} load target/images/*.tar", needs=("cluster up", "images")),
+    *SUITES,
+    OUTAGES,
+    Stage(
+        "cluster down",
+        f"{CLUSTER} down",
+        after=("cluster up", "images loaded", OUTAGES.name, *(one.name for one in SUITES)),
+    ),
+    Stage(
+        "runtimes",
+        f"{LOCAL} {PYTEST} tests/conformance",
+        needs=("Debian packages", "Python packages", "Rust build"),
+        tests=True,
+        limit=40,
+    ),
+    Stage(
+        "boto3",
+        f"{LOCAL} {PYTEST} tests/sdk/python tests/chaos/test_clock.py",
+        needs=("Debian packages", "Python packages", "examples"),
+        tests=True,
+    ),
+    Stage("JavaScript", f"{LOCAL} {NODE}", needs=("Node packages", "examples"), tests=True),
+    Stage("fuzz", "fuzz/run short", background=True, tests=True, limit=45),
 ]
 
 TIERS = {"check": CHECK, "test": TEST}
 
 
 def needed(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
-    """The stages of these names and all that they need; every stage if no name is given."""
+    """The stages of these names and all that they need; every stage if no name is given.
+
+    A cluster that they bring up stays: `cluster down` follows the suites and is needed by none.
+    """
     if not names:
         return list(stages)
     known = {stage.name: stage for stage in stages}
@@ -79,4 +171,5 @@ def needed(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
         if name not in wanted:
             wanted.add(name)
             open_names += known[name].needs
-    return [stage for stage in stages if stage.name in wanted]
+    chosen = [stage for stage in stages if stage.name in wanted]
+    return [replace(stage, after=tuple(name for name in stage.after if name in wanted)) for stage in chosen]

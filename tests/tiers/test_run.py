@@ -43,9 +43,7 @@ def test_a_stage_that_does_not_end_is_stopped_with_all_that_it_started(run, tmp_
 def test_the_slowest_tests_of_all_runners_are_one_list(run, tmp_path, capsys):
     rust = "test pool::one ... ok <2.500s>"
     suite = '<testsuites><testsuite><testcase classname="tests.e2e.test_a" name="two" time="4.0"/></testsuite></testsuites>'
-    made = run(
-        Stage("rust", f"echo '{rust}'"), Stage("suite", f"echo '{suite}' > $PILOTLIGHT_REPORTS/suite.xml")
-    )
+    made = run(Stage("rust", f"echo '{rust}'"), Stage("suite", f"echo '{suite}' > $PILOTLIGHT_REPORT"))
     assert made.all()
     shown = capsys.readouterr().out
     assert shown.index("4.0 s  suite: e2e.test_a two") < shown.index("2.5 s  rust: pool::one")

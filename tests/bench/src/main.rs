@@ -1,4 +1,4 @@
-//! `make bench`: what Pilotlight costs beside bare proxies on the same machine.
+//! `make show-bench`: what Pilotlight costs beside bare proxies on the same machine.
 //!
 //! ```text
 //! main ─► bench ─► latency, throughput ─► tests/load ─► echo | proxy | runtime_proxy | pilotlight
@@ -103,7 +103,7 @@ fn single_threaded(work: impl Future<Output = Result<()>>) -> Result<()> {
 
 async fn measure(quick: bool, output: Option<PathBuf>) -> Result<()> {
     if cfg!(debug_assertions) {
-        bail!("an unoptimised client measures itself: run `make bench`");
+        bail!("an unoptimised client measures itself: run `make show-bench`");
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let repository = repository

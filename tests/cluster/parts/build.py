@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import layout
+from . import layout, packages
 from .layout import BASE_IMAGE, BIN, HOME, IMAGES, PAUSE_IMAGE, SOURCE
 from .progress import Failed, exclusive, stage
 
@@ -31,6 +31,7 @@ BUSYBOX = "busybox"
 
 
 def build_cluster() -> None:
+    packages.require()
     go = go_version()
     for folder in (BIN, IMAGES):
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,9 +47,16 @@ def build_base_image() -> None:
     made("base-image", [SOURCE / "image", Path(which(BUSYBOX))], pack_base)
 
 
-def build_all() -> None:
-    build_cluster()
+def build_helm() -> None:
+    # It needs no root and nothing of the cluster: charts are rendered without one.
+    BIN.mkdir(parents=True, exist_ok=True)
     made("helm", [go_version()], install_helm)
+
+
+def build(part: str | None) -> None:
+    """One part, or all."""
+    for name in [part] if part else PARTS:
+        PARTS[name]()
 
 
 def made(name: str, inputs: list[str | Path], make: Callable[[], None]) -> None:
@@ -159,3 +167,6 @@ def which(program: str) -> str:
     if not found:
         raise Failed(f"{program} is missing: run `tests/cluster/cluster setup`")
     return found
+
+
+PARTS: dict[str, Callable[[], None]] = {"kubernetes": build_cluster, "helm": build_helm}
