@@ -37,9 +37,10 @@ from tests.bench.cluster import (
     use_of,
 )
 from tests.harness import release
+from tests.harness.commands import run
 from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.manifests import warm_pool
-from tests.harness.paths import BENCH, EXAMPLES, REPOSITORY
+from tests.harness.paths import BENCH, EXAMPLES, LOAD, REPOSITORY
 from tests.harness.patience import PATIENCE, until
 from tests.harness.processes import SUPERVISOR
 from tests.harness.release import HOST, LEASE_PORT, await_known
@@ -238,14 +239,10 @@ def measure_burst(calls, size):
         until(lambda: not get("pods")["items"], lambda: kubectl("get", "pods"))
 
 
-def open_loop(address, path, rate, seconds, *more):
-    told = subprocess.run(
-        [BENCH, "open-loop", address, path, f"--rate={rate}", f"--seconds={seconds}", *more],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(told.stdout)
+def timed(address, path, load, seconds, *more):
+    """The figures of a load: calls, failed, rate, and latencies by quantile in milliseconds."""
+    command = [LOAD, "time", address, path, str(load), f"--seconds={seconds}", *more]
+    return json.loads(run(*command))
 
 
 def busy_seconds():
@@ -262,7 +259,7 @@ def rate_at_half(address, path, seconds):
     rate = 400
     for _ in range(3):
         before, begun = busy_seconds(), time.monotonic()
-        open_loop(address, path, rate, seconds)
+        timed(address, path, rate, seconds)
         share = (busy_seconds() - before) / (time.monotonic() - begun) / os.cpu_count()
         rate = int(rate * 0.5 / share)
     return rate
@@ -289,20 +286,16 @@ def measure_warm(code, instances, rounds, seconds):
         at = bare.stdout.readline().split()[-1]
         owner = f"{by_role(name)['owner']}:8080"
         ways = {"bare proxy": (at, "/lease", f"--lease={ARN}{name}"), "pilotlight": (owner, path)}
-        closed = subprocess.run(
-            [BENCH, "load", owner, name, "--connections=4", "--seconds=3"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        closed = int(re.match(r"(\d+) calls/s", closed.stdout)[1])
+        figures = timed(owner, path, "closed:4", 3)
+        assert figures["failed"] == 0, figures
+        closed = int(figures["rate"])
         loads = []
         for rate in (rate_at_half(owner, path, seconds), closed // 2):
             rows = {way: [] for way in ways}
             for _ in range(rounds):
                 for way, told in rows.items():
                     place, target, *more = ways[way]
-                    told.append(open_loop(place, target, rate, seconds, *more))
+                    told.append(timed(place, target, rate, seconds, *more))
             loads.append((rate, rows))
         return closed, loads
     finally:

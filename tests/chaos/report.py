@@ -128,7 +128,7 @@ def write(output, folder, verdicts):
         "alone in its instance, in no older code than what has answered before, and an error tells whether it",
         "may have run. `make show-chaos` holds a cluster of two nodes to that: clients send calls at random moments",
         "and in bursts, handlers write their begin and end to a journal outside of their instances, faults come",
-        "from a seeded plan, and a checker compares (tests/accounting/README.md has the rules). A part of it runs",
+        "from a seeded plan, and a checker compares (tests/load/README.md has the rules). A part of it runs",
         "in `make test`, and the same checker judges core's simulation.",
         "",
         f"{os.cpu_count()} cores that clients, control plane and nodes share, Linux {platform.release()}, "

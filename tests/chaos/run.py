@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.chaos import report
 from tests.chaos.faults import FAULTS
-from tests.chaos.trial import Trial, verdict
+from tests.chaos.trial import Trial
 from tests.harness import release
+from tests.harness.load import verdict
 from tests.harness.paths import REPOSITORY
 
 WARM_UP = 25  # seconds in which the first instances start

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.trial import Trial, verdict
+from tests.chaos.trial import Trial
 from tests.harness import release
+from tests.harness.load import verdict
 from tests.harness.paths import REPOSITORY
 
 # Those of one group at once.

@@ -6,14 +6,13 @@ step of the machine's own clock would be everybody's.
 
 import json
 import os
-import subprocess
 import urllib.request
 from pathlib import Path
 
-from tests.chaos.trial import Ending, accounted, verdict
+from tests.harness.load import Journal, Load, accounted, assert_no_rule_is_broken
 from tests.harness.local_server import LocalServer
 from tests.harness.manifests import as_yaml, function
-from tests.harness.paths import ACCOUNTING, SUPERVISOR
+from tests.harness.paths import SUPERVISOR
 from tests.harness.patience import LONGER, PATIENCE, until
 
 [FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -52,40 +51,22 @@ class SteppedServer(LocalServer):
 
 def test_a_step_of_the_clock_loses_nothing(tmp_path):
     records = tmp_path / "records"
-    records.mkdir()
     manifests = [
         accounted("accounted", concurrency={"reserved": 4, "queue": 100}),
         function("remaining", REMAINING, concurrency={"reserved": 1}),
     ]
     (tmp_path / "functions.yaml").write_text(as_yaml(manifests))
     server = SteppedServer(tmp_path, tmp_path / "functions.yaml")
-    journal = Ending(
-        [ACCOUNTING, "journal", "127.0.0.1:0", records / "handlers.jsonl"], stdout=subprocess.PIPE, text=True
-    )
-    with journal:
-        address = journal.stdout.readline().split()[-1]
-        client = records / "client.jsonl"
-        load = [
-            ACCOUNTING,
-            "load",
-            server.endpoint.removeprefix("http://"),
-            "--function=accounted=40",
-            "--name=0",
-            f"--journal={address}",
-            f"--output={client}",
-        ]
-        with subprocess.Popen(load, stdin=subprocess.PIPE) as sender:
+    with Journal(records, "127.0.0.1") as journal:
+        endpoint = server.endpoint.removeprefix("http://")
+        with Load(journal, endpoint, {"accounted": "40"}) as load:
             for step, remaining in STEPS.items():
-                answered(client, 100)
+                load.await_successes(100)
                 server.step(step)
                 until(lambda: invoke(server, "remaining") in remaining, f"the clock is at {step}")
-            answered(client, 100)
-            sender.stdin.close()
-            assert sender.wait(PATIENCE) == 0
+            load.await_successes(100)
     server.stop()
-    is_well, words = verdict(records)
-    print(words)
-    assert is_well, words
+    assert_no_rule_is_broken(records)
 
 
 def invoke(server, name):
@@ -93,13 +74,3 @@ def invoke(server, name):
         f"{server.endpoint}/2015-03-31/functions/{name}/invocations", b"{}", PATIENCE
     ) as answer:
         return json.load(answer)
-
-
-def answered(file, number):
-    """So many more answers have come."""
-
-    def count():
-        return file.read_text().count('"answered"') if file.exists() else 0
-
-    before = count()
-    until(lambda: count() >= before + number, f"{number} more answers")

@@ -1,7 +1,7 @@
 """One run under account: functions, a journal, clients, faults, and the verdict.
 
-The load, the journal and the checker are `pilotlight-accounting` (tests/accounting); what it reads
-lies in one folder, a line for each thing that happened.
+The load, the journal and the checker are `pilotlight-load` (tests/load); what it reads lies in one
+folder, a line for each thing that happened.
 """
 
 import json
@@ -11,17 +11,16 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 from tests.chaos.world import World
 from tests.harness.addresses import own_address
 from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
-from tests.harness.manifests import function, warm_pool
-from tests.harness.paths import ACCOUNTING
+from tests.harness.load import Ending, accounted
+from tests.harness.manifests import warm_pool
+from tests.harness.paths import LOAD
 from tests.harness.processes import SUPERVISOR, running
 from tests.harness.release import HOST, await_known
 
-HANDLER = (Path(__file__).parent / "handler.py").read_text()
 POOL = "chaos"
 # Calls a second at random moments, or so many at once with so many seconds between; reserved instances.
 LOADS = {
@@ -37,11 +36,6 @@ SLOW = 1  # seconds: a call that takes longer is not back to normal
 CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
 ANSWERING_LIMIT = 60  # seconds for each function to answer when all is up again: starts are tried every 30
 SETTLED = 5  # seconds after that in which an answer may still be the fault's
-
-
-def accounted(name, **spec):
-    """A Function whose handler tells the journal."""
-    return function(name, HANDLER, timeout=30, environment={"REVISION": "0"}, **spec)
 
 
 class Trial:
@@ -110,7 +104,7 @@ class Trial:
         )
 
     def run(self, *words, **options):
-        return Ending([ACCOUNTING, *map(str, words)], text=True, **options)
+        return Ending([LOAD, *map(str, words)], text=True, **options)
 
     def note(self, record, **fields):
         with self._turn:
@@ -184,13 +178,6 @@ class Trial:
         return found
 
 
-def verdict(folder):
-    """What the checker says of a run's records: whether all is well, and its words."""
-    done = subprocess.run([ACCOUNTING, "check", folder], capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    return done.returncode == 0, done.stdout
-
-
 class Told:
     """What the clients of a run have written up to now."""
 
@@ -234,14 +221,6 @@ class Told:
         """Each has answered a call that was sent after `since`."""
         self.catch_up()
         return all(self.successes.get(function, 0) > since for function in functions)
-
-
-class Ending(subprocess.Popen):
-    """A process that is told to end when `with` is left."""
-
-    def __exit__(self, *exception):
-        self.terminate()
-        return super().__exit__(*exception)
 
 
 class Pods:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.e2e.load import Journal
 from tests.harness import manifests, release
 from tests.harness.addresses import own_address
 from tests.harness.kubectl import apply, kubectl
 from tests.harness.lambda_client import invoker, lambda_client
+from tests.harness.load import Journal
 from tests.harness.patience import until
 from tests.harness.room import ROOMS, Room
 from tests.harness.state import is_full, names, waiting
@@ -29,10 +29,9 @@ def invoke(client):
 
 
 @pytest.fixture
-def journal():
-    journal = Journal(own_address(release.HOST))
-    yield journal
-    journal.close()
+def journal(tmp_path):
+    with Journal(tmp_path / "records", own_address(release.HOST)) as journal:
+        yield journal
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.load import HANDLER, Load
 from tests.e2e.refusal import refusal
 from tests.harness.cluster import without_api_server, without_node
 from tests.harness.kubectl import get, kubectl, wait
+from tests.harness.load import HANDLER, Load, assert_no_rule_is_broken
 from tests.harness.patience import PATIENCE, until
 from tests.harness.release import HOST, SYSTEM, await_rollout
 from tests.harness.state import is_full, pods
@@ -48,7 +48,7 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, clie
     cold = function("e2e-node-cold", "def lambda_handler(event, context):\n    return event\n")
 
     def event(seconds, call):
-        return {"journal": journal.address, "call": call, "seconds": seconds}
+        return {"journal": journal.address, "id": call, "seconds": seconds}
 
     def served():
         try:
@@ -64,8 +64,8 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, clie
             # None ends before its node does.
             running = [callers.submit(failure, invoke, name, event(PATIENCE, call)) for call in calls]
             until(
-                lambda: {line[1] for line in journal.lines} >= set(calls),
-                lambda: f"running: {journal.lines}",
+                lambda: set(journal.ids("began")) >= set(calls),
+                lambda: f"running: {journal.ids('began')}",
             )
         with without_node(GOES.removeprefix("node-")):
             with cordoned(STAYS):
@@ -85,7 +85,7 @@ def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, clie
             # Warm instances were there as well; who calls next gets an answer or a typed error.
             assert until(served, lambda: f"no answer: {refusals}") == "after"
             assert {error["Code"] for error in refusals} <= {"ServiceException"}, refusals
-    begun = [call for word, call, _ in journal.lines if word == "begin"]
+    begun = journal.ids("began")
     assert [begun.count(call) for call in calls] == [1, 1], "sent again"
 
 
@@ -98,23 +98,24 @@ def failure(invoke, name, event):
 def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, client, invoke, journal):
     pool = warm_pool("e2e-away", size=1)
     # Both are too large for the pool.
-    warm = function("e2e-warm", HANDLER, memory=256)
+    concurrency = {"reserved": 8, "queue": 10_000}
+    warm = function("e2e-warm", HANDLER, memory=256, concurrency=concurrency)
     cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n", memory=256)
     pooled = function(
         "e2e-pooled", "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n"
     )
     with ThreadPoolExecutor(1) as callers:
-        with Load(HOST, warm, journal, rate=RATE, seconds=0.02, connections=8) as load:
-            load.await_answers(60)
+        with Load(journal, HOST, {warm: f"steady:{RATE}"}, work=20) as load:
+            load.await_successes(60)
             until(lambda: is_full(pool), lambda: kubectl("get", "warmpools,pods"))
             with without_api_server():
                 refused = callers.submit(refusal, client, cold, "no instance came up")
                 # A claim asks no API server: its pod bears the pool's name.
                 assert invoke(pooled)["Body"].startswith(f"{pool}-")
-                load.await_answers(OUTAGE)
+                load.await_successes(OUTAGE)
                 print(f"a cold call: {refused.result(PATIENCE)}")
-            load.await_answers(RATE)
-    load.assert_exact()
+            load.await_successes(RATE)
+    assert_no_rule_is_broken(journal.folder)
     assert invoke(cold, "warm")["Body"] == "warm"
     fresh = function("e2e-fresh", "def lambda_handler(event, context):\n    return 'fresh'\n")
     assert invoke(fresh)["Body"] == "fresh"

@@ -14,5 +14,5 @@ IMAGE_BUILD = REPOSITORY / "runtime-image/build"
 EXAMPLES = REPOSITORY / "examples"
 PILOTLIGHT = Path(os.environ.get("PILOTLIGHT_BIN", REPOSITORY / "target/release/pilotlight"))
 SUPERVISOR = PILOTLIGHT.parent / "pilotlight-supervisor"
-ACCOUNTING = PILOTLIGHT.parent / "pilotlight-accounting"
 BENCH = PILOTLIGHT.parent / "pilotlight-bench"
+LOAD = PILOTLIGHT.parent / "pilotlight-load"

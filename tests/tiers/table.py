@@ -19,8 +19,8 @@ NODE = "npm --prefix tests/sdk/node test -- " + " ".join(
     f"--test-reporter={reporter} --test-reporter-destination={destination}"
     for reporter, destination in (("spec", "stdout"), ("junit", '"$PILOTLIGHT_REPORT"'))
 )
-# The suites of local mode run the programs that `make run` builds: what they test is the same code, and no
-# second profile has to be built before they start.
+# Suites start the programs and the load tool of this profile; only images hold the optimised ones. So no
+# suite of local mode waits for a second build.
 LOCAL = "PILOTLIGHT_BIN=target/debug/pilotlight"
 IMAGES = "custom pilotlight python3.11"
 # libtest prints a test's time only with an unstable option, which this variable permits at run time.
@@ -88,11 +88,15 @@ def suite(name: str, command: str, **settings) -> Stage:
 
 def release(name: str) -> str:
     """A release of the suite's own: what one does to its parts, and its pods, are nobody else's."""
-    return f"PILOTLIGHT_SUITE={name} {INSIDE}"
+    return f"{LOCAL} PILOTLIGHT_SUITE={name} {INSIDE}"
 
 
 SUITES = [
-    suite("end to end", f"{release('e2e')} {PYTEST} tests/e2e --ignore=tests/e2e/test_outages.py"),
+    suite(
+        "end to end",
+        f"{release('e2e')} {PYTEST} tests/e2e --ignore=tests/e2e/test_outages.py",
+        needs=("Rust build",),
+    ),
     suite("chaos", f"{release('chaos')} {PYTEST} tests/chaos/test_chaos.py", needs=("Rust build",)),
     suite("boto3 in pods", f"{release('boto3')} {PYTHON} -m tests.e2e.serve {PYTEST} tests/sdk/python"),
     suite(

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pilotlight_core::wire::InstanceConfig;
+use pilotlight_load::{invocation, timing};
 use tokio::process::Command;
 
-use crate::load::Connection;
 use crate::machine::Machine;
 use crate::pilotlight::{Pilotlight, Programs};
 use crate::plan::Plan;
 use crate::results::{Footprint, LatencySeries, Results};
 use crate::role::RoleProcess;
-use crate::stage::{self, Contestant, Function, System};
+use crate::stage::{Contestant, Function, System};
 use crate::{cold_start, footprint, latency, runtime_process, throughput};
 
 const FUNCTIONS: [Function; 2] = [Function::RustEcho, Function::Hello];
@@ -97,8 +97,8 @@ async fn warm(plan: &Plan, programs: &Programs, scratch: &Path) -> Result<Warm> 
             function,
             address,
         }
-        .call(&stage::payload(latency::SMALL))?;
-        Connection::open(address).await?.call_once(&call).await?;
+        .call(&invocation::payload(latency::SMALL))?;
+        timing::one(&call).await?;
         let config = pilotlight.instance(function.name())?.config;
         let bare = RoleProcess::start(["runtime-proxy"]).await?;
         let process = runtime_process::start(&config, bare.addresses[1], scratch)?;

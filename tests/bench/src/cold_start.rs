@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hyper::service::service_fn;
 use pilotlight_core::wire::InstanceConfig;
+use pilotlight_load::{invocation, timing};
 
 use crate::latency::SMALL;
-use crate::load::Connection;
 use crate::pilotlight::{Pilotlight, Programs};
 use crate::plan::Plan;
 use crate::results::ColdStarts;
 use crate::runtime_api::RuntimeApi;
-use crate::stage::{self, Contestant, Function, System};
+use crate::stage::{Contestant, Function, System};
 use crate::{http_server, role, runtime_process};
 
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -88,6 +88,6 @@ async fn through(pilotlight: &Pilotlight, function: Function) -> Result<Duration
         function,
         address: pilotlight.address,
     };
-    let call = contestant.call(&stage::payload(SMALL))?;
-    Connection::open(call.address).await?.call_once(&call).await
+    let call = contestant.call(&invocation::payload(SMALL))?;
+    timing::one(&call).await
 }

@@ -4,14 +4,14 @@
 //! that drift of the machine and what ran before hit all alike. Differences are taken within a
 //! round.
 
-use std::sync::Arc;
-
 use anyhow::Result;
+use pilotlight_load::arrivals::Load;
+use pilotlight_load::invocation;
+use pilotlight_load::timing::{self, Times};
 
-use crate::load::{self, Times};
 use crate::plan::Plan;
 use crate::results::LatencySeries;
-use crate::stage::{self, Contestant};
+use crate::stage::Contestant;
 
 /// Sizes of the events, in bytes.
 pub(crate) const SMALL: usize = 100;
@@ -21,9 +21,9 @@ pub(crate) async fn measure(plan: &Plan, contestants: &[Contestant]) -> Result<V
     let mut series = Vec::new();
     let mut calls = Vec::new();
     for bytes in [SMALL, LARGE] {
-        let payload = stage::payload(bytes);
+        let payload = invocation::payload(bytes);
         for contestant in contestants {
-            calls.push(Arc::new(contestant.call(&payload)?));
+            calls.push(contestant.call(&payload)?);
             let Contestant {
                 system, function, ..
             } = *contestant;
@@ -43,8 +43,9 @@ pub(crate) async fn measure(plan: &Plan, contestants: &[Contestant]) -> Result<V
         );
         for turn in 0..calls.len() {
             let turn = (turn + round) % calls.len();
-            let times = load::slice(&calls[turn], 1, plan.warm_up, plan.latency_slice).await?;
-            series[turn].rounds.push(times);
+            let load = Load::Closed { connections: 1 };
+            let slice = timing::measure(&calls[turn], load, plan.warm_up, plan.latency_slice);
+            series[turn].rounds.push(slice.await?.all_answered()?);
         }
     }
     Ok(series)

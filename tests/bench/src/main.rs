@@ -1,7 +1,7 @@
 //! `make show-bench`: what Pilotlight costs beside bare proxies on the same machine.
 //!
 //! ```text
-//! main ─► bench ─► latency, throughput ─► load ─► echo | proxy | runtime_proxy | pilotlight
+//! main ─► bench ─► latency, throughput ─► tests/load ─► echo | proxy | runtime_proxy | pilotlight
 //!           │  └─► footprint ─► process_stats
 //!           │  └─► cold_start ─► runtime_api ◄─ runtime_process
 //!           └─► results ─► report (table) and plot
@@ -16,9 +16,7 @@ mod echo;
 mod footprint;
 mod http_server;
 mod latency;
-mod load;
 mod machine;
-mod open_loop;
 mod pilotlight;
 mod plan;
 mod plot;
@@ -76,12 +74,6 @@ enum Role {
     },
     #[command(hide = true)]
     RuntimeProxy,
-    /// Calls an Invoke API in a closed loop: for profilers.
-    #[command(hide = true)]
-    Load(load::Args),
-    /// Calls at random moments, as many a second: for tests/bench/pool.py.
-    #[command(hide = true)]
-    OpenLoop(open_loop::Args),
 }
 
 fn main() -> ExitCode {
@@ -90,8 +82,6 @@ fn main() -> ExitCode {
         Some(Role::Echo) => echo::run(),
         Some(Role::Proxy { upstreams }) => proxy::run(&upstreams),
         Some(Role::RuntimeProxy) => runtime_proxy::run(),
-        Some(Role::Load(args)) => single_threaded(load::run(args)),
-        Some(Role::OpenLoop(args)) => single_threaded(open_loop::run(args)),
         None => single_threaded(measure(args.quick, args.output)),
     };
     match result {

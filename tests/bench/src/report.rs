@@ -8,11 +8,11 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use crate::latency::{LARGE, SMALL};
-use crate::load::Times;
 use crate::plan::Plan;
 use crate::results::{LatencySeries, PARTS, Results, Spread, milliseconds};
 use crate::stage::{Function, System};
 use crate::table::Table;
+use pilotlight_load::timing::Times;
 
 /// Added warm latency at the median, over the runtime process behind a bare proxy.
 const GOAL_ADDED_MS: f64 = 0.3;

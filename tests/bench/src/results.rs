@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::load::{Times, no_times};
 use crate::machine::Machine;
 use crate::process_stats::{Activity, Memory};
 use crate::stage::{Function, System};
+use pilotlight_load::timing::{Times, no_times};
 
 /// All of one run.
 #[derive(Debug)]

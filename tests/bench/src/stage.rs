@@ -7,9 +7,8 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use bytes::Bytes;
-use hyper::Uri;
-
-use crate::load::Call;
+use pilotlight_load::invocation;
+use pilotlight_load::timing::Call;
 
 /// What answers the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,37 +76,11 @@ impl Contestant {
     pub(crate) fn call(&self, payload: &Bytes) -> Result<Call> {
         Ok(Call {
             address: self.address,
-            path: invoke_path(self.function.name())?,
+            // Baselines take any path.
+            path: invocation::path(&self.function.name().replace(' ', "-"))?,
             payload: payload.clone(),
             answer: self.function.answer(payload),
+            lease: None,
         })
-    }
-}
-
-/// The Invoke API's path (contracts §4); baselines take any.
-pub(crate) fn invoke_path(function: &str) -> Result<Uri> {
-    let function = function.replace(' ', "-");
-    Ok(format!("/2015-03-31/functions/{function}/invocations").parse()?)
-}
-
-/// A JSON event of so many bytes, which all functions understand.
-pub(crate) fn payload(bytes: usize) -> Bytes {
-    let (head, tail) = ("{\"name\":\"Ada\",\"data\":\"", "\"}");
-    let data = "x".repeat(bytes.saturating_sub(head.len() + tail.len()));
-    Bytes::from(format!("{head}{data}{tail}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_is_json_of_its_size() {
-        for bytes in [100, 65536] {
-            let payload = payload(bytes);
-            assert_eq!(payload.len(), bytes);
-            let event: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
-            assert_eq!(event["name"], "Ada");
-        }
     }
 }

@@ -5,25 +5,26 @@
 //! of each part is taken too: it says where the ratios come from.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pilotlight_core::wire::InstanceConfig;
+use pilotlight_load::arrivals::Load;
+use pilotlight_load::invocation;
+use pilotlight_load::timing::{self, Call, Times};
 use tokio::process::Child;
 
 use crate::latency::SMALL;
-use crate::load::{self, Call};
 use crate::pilotlight::{Pilotlight, Programs};
 use crate::plan::Plan;
 use crate::results::{PARTS, ThroughputSeries};
 use crate::role::RoleProcess;
-use crate::stage::{self, Contestant, Function, System};
+use crate::stage::{Contestant, Function, System};
 use crate::{process_stats, runtime_process};
 
 /// A system, and the processes that it consists of: one list for each of `PARTS`.
 struct Entrant {
-    call: Arc<Call>,
+    call: Call,
     processes: [Vec<u32>; PARTS.len()],
     series: ThroughputSeries,
 }
@@ -62,8 +63,9 @@ pub(crate) async fn measure(
     entrants[1].processes[3] = processes.iter().filter_map(Child::id).collect();
     for entrant in &entrants {
         // Brings up the instances; what it measures is nothing.
-        let (connections, slice) = (plan.connections, plan.throughput_slice);
-        load::slice(&entrant.call, connections, slice, plan.warm_up).await?;
+        entrant
+            .slice(plan, plan.throughput_slice, plan.warm_up)
+            .await?;
     }
     let instances = pilotlight.instances()?;
     let [_, gateway, supervisors, functions] = &mut entrants[2].processes;
@@ -94,7 +96,7 @@ impl Entrant {
             function,
             address,
         }
-        .call(&stage::payload(SMALL))?;
+        .call(&invocation::payload(SMALL))?;
         let series = ThroughputSeries {
             system,
             function,
@@ -104,10 +106,18 @@ impl Entrant {
         };
         let processes = [vec![std::process::id()], Vec::new(), Vec::new(), Vec::new()];
         Ok(Entrant {
-            call: Arc::new(call),
+            call,
             processes,
             series,
         })
+    }
+
+    async fn slice(&self, plan: &Plan, warm_up: Duration, time: Duration) -> Result<Times> {
+        let load = Load::Closed {
+            connections: plan.connections,
+        };
+        let measured = timing::measure(&self.call, load, warm_up, time).await?;
+        measured.all_answered()
     }
 
     fn cpu(&self) -> Result<[Duration; PARTS.len()]> {
@@ -137,7 +147,7 @@ async fn alternate(plan: &Plan, entrants: &mut [Entrant]) -> Result<()> {
             let turn = (turn + round) % entrants.len();
             let entrant = &mut entrants[turn];
             let before = entrant.cpu()?;
-            let times = load::slice(&entrant.call, plan.connections, warm_up, slice).await?;
+            let times = entrant.slice(plan, warm_up, slice).await?;
             let after = entrant.cpu()?;
             let rate = times.len() as f64 / slice.as_secs_f64();
             let series = &mut entrant.series;

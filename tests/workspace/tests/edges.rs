@@ -133,10 +133,27 @@ fn the_supervisor_knows_neither_the_cluster_nor_the_manifest() {
 }
 
 #[test]
-fn the_account_knows_nothing_of_what_is_held_against_it() {
+fn the_load_tool_knows_nothing_of_what_it_judges() {
     let graph = Graph::read();
-    let mut reach = graph.reach("pilotlight-accounting").into_iter();
+    let mut reach = graph.reach("pilotlight-load").into_iter();
     assert_eq!(reach.find(|name| name.starts_with("pilotlight")), None);
+}
+
+#[test]
+fn the_simulation_takes_the_account_without_io() {
+    let metadata = MetadataCommand::new().exec().expect("cargo metadata runs");
+    let package = |name: &str| {
+        let mut packages = metadata.packages.iter();
+        packages.find(|package| *package.name == name).expect(name)
+    };
+    let core = &package("pilotlight-core").dependencies;
+    let load = core.iter().find(|dep| dep.name == "pilotlight-load");
+    let load = load.expect("the simulation uses the account");
+    assert!(!load.uses_default_features && load.features.is_empty());
+    let always = package("pilotlight-load").dependencies.iter();
+    let always = always.filter(|dep| dep.kind == DependencyKind::Normal && !dep.optional);
+    let always: Vec<_> = always.map(|dep| &*dep.name).collect();
+    assert_eq!(always, ["serde"]);
 }
 
 #[test]

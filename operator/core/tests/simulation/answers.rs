@@ -1,7 +1,7 @@
 //! What instances answer and what callers are told, as the Invoke API names it.
 
-use pilotlight_accounting::record::Outcome;
 use pilotlight_core::pool::Rejection;
+use pilotlight_load::record::Outcome;
 
 /// What an instance answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

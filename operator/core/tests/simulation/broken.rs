@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use pilotlight_accounting::account::Violation;
 use pilotlight_core::pool::{Action, InstanceId, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
+use pilotlight_load::account::Violation;
 
 use crate::EVENTS;
 use crate::answers::Answer;

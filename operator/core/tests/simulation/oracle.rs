@@ -1,6 +1,6 @@
 //! What must hold in every simulated trace.
 //!
-//! Writes down what an outsider sees, as `world` reports it, and has the account of tests/accounting
+//! Writes down what an outsider sees, as `world` reports it, and has the account of tests/load
 //! hold it against the rules, as it does after a run on a real cluster. Adds the rules that only
 //! virtual time and a view of the pool can hold. Takes nothing from the code under test but what it
 //! hands out; its counts are compared.
@@ -8,10 +8,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use pilotlight_accounting::account::{Account, Violation};
-use pilotlight_accounting::record::{At, Outcome, Record};
 use pilotlight_core::pool::{InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::queue::InvocationId;
+use pilotlight_load::account::{Account, Violation};
+use pilotlight_load::record::{At, Outcome, Record};
 
 use crate::answers::{ALWAYS, MAY_HAVE_RUN, kind};
 

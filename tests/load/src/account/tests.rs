@@ -36,7 +36,7 @@ fn with(patience: Patience, lines: &[&str]) -> Verdict {
     account.verdict()
 }
 
-/// What is found when the lines follow the call that went well; the same in any order.
+/// The violations when these lines follow the call that went well; they are the same in any order.
 fn found(lines: &[&str]) -> Vec<Violation> {
     let mut all = [&WELL, lines].concat();
     let verdict = of(&all);

@@ -1,10 +1,12 @@
-//! What is written of a run, a JSON object a line. README.md lists the records.
+//! The format of a run's records, one JSON object in a line. README.md lists them.
+//!
+//! Clients, the journal of the handlers and the harness write records; `account` reads them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds of any one clock.
+/// Microseconds since the epoch of whichever clock the run uses.
 pub type At = u64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +18,7 @@ pub enum Record {
         id: String,
         function: String,
     },
-    /// What it was told.
+    /// The client has the outcome of its invocation.
     Answered {
         at: At,
         id: String,
@@ -28,26 +30,26 @@ pub enum Record {
         at: At,
         id: String,
         instance: String,
-        /// Of the function, where a later one has a higher number.
+        /// The function's revision; a later one has a higher number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revision: Option<u64>,
     },
-    /// It is about to answer.
+    /// The handler is about to answer.
     Ended {
         at: At,
         id: String,
         instance: String,
     },
-    /// The instance, or the process in it, has gone: what ran in it has ended without an answer.
+    /// The instance, or the process in it, is gone: an invocation in it ended without an answer.
     Gone { at: At, instance: String },
-    /// How many instances a function has.
+    /// The number of a function's instances from now on.
     Instances {
         at: At,
         function: String,
         live: usize,
         limit: usize,
     },
-    /// How many invocations of a function may wait besides those that run; none, if it is not told.
+    /// How many invocations of a function may wait besides those that run; 0 without this record.
     Queue {
         at: At,
         function: String,
@@ -55,17 +57,19 @@ pub enum Record {
     },
     /// Something that should have gone by the end.
     Left { at: At, what: String },
-    /// From now on callers may be told `allows` because of it.
+    /// A fault begins: from now on callers may get the kinds of outcomes in `allows`.
     Fault {
         at: At,
         fault: String,
         allows: Vec<String>,
     },
-    /// Its effects have gone.
+    /// The effects of the fault are over.
     Over { at: At, fault: String },
+    /// The harness failed and ended the run early: its records prove nothing about the platform.
+    Aborted { at: At, reason: String },
 }
 
-/// What a caller was told of its invocation.
+/// What a caller learns about its invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "camelCase")]
 pub enum Outcome {
@@ -92,14 +96,14 @@ pub enum Outcome {
     },
 }
 
-/// The Invoke API's only error of an invocation that may have taken effect.
+/// The only error of the Invoke API for an invocation that may have taken effect.
 const MAY_HAVE_RUN: &str = "ServiceException";
-/// Kinds of what no answer was heard of.
+/// Kinds of outcomes without an answer.
 pub(crate) const BROKEN: &str = "broken";
 pub(crate) const NOT_SENT: &str = "notSent";
 
 impl Outcome {
-    /// How a fault's `allows` names it.
+    /// Its name in the `allows` of a fault.
     pub fn kind(&self) -> &str {
         match self {
             Outcome::Success { .. } => "success",

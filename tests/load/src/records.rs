@@ -1,23 +1,26 @@
-//! Records in files: a line each, written whole, and read back though the last may be torn.
+//! Records in files: each line is written whole, and reading accepts that the last one is torn.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pilotlight_accounting::record::Record;
+
+use crate::record::Record;
 
 /// A file that lines are appended to, from any task.
 #[derive(Debug)]
-pub(crate) struct Journal(File);
+pub struct RecordFile(File);
 
-impl Journal {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+impl RecordFile {
+    pub fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Journal(file.with_context(|| path.display().to_string())?))
+        Ok(RecordFile(
+            file.with_context(|| path.display().to_string())?,
+        ))
     }
 
-    pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+    pub fn write(&self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         (&self.0).write_all(&line)
@@ -25,7 +28,7 @@ impl Journal {
 }
 
 /// The records of a folder's `*.jsonl`.
-pub(crate) fn read(folder: &Path) -> Result<Vec<Record>> {
+pub fn read(folder: &Path) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut files = std::fs::read_dir(folder)
         .with_context(|| folder.display().to_string())?

@@ -1,37 +1,45 @@
-//! The checker: from records in any order to what was wrong.
+//! The checker: takes records in any order and returns the rules that they break.
 //!
-//! Pure. Owns the rules: every invocation is answered once, runs at most once, never beside another
-//! in its instance, never by code older than what answered before; a refusal is kept; what fails has a
-//! reason; no more instances than allowed, and nothing left behind.
+//! Pure. Owns the rules: every invocation is answered once, runs at most once, never beside another in
+//! its instance, never in code older than what answered before; a refused one has not run; every failure
+//! has a reason; there are no more instances than allowed, and nothing is left behind.
+
+mod steps;
+#[cfg(test)]
+mod tests;
+mod violation;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+pub use violation::Violation;
+
+use self::steps::Steps;
 use crate::record::{At, BROKEN, NOT_SENT, Outcome, Record};
 
-/// What has been told so far. The moments put it in order, not the order in which it is told.
+/// The records so far. Their times order them, not the order in which they are added.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     calls: BTreeMap<String, Call>,
     faults: BTreeMap<String, Fault>,
-    /// When processes of an instance went.
+    /// When the processes of each instance ended.
     gone: BTreeMap<String, Vec<At>>,
     counts: BTreeMap<String, Vec<Count>>,
     queues: BTreeMap<String, usize>,
     patience: Patience,
     found: Vec<Violation>,
+    aborted: Option<String>,
 }
 
-/// What a cluster takes some time for.
+/// How long a cluster may lag behind a change, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Patience {
-    /// For so long a function may have more instances than its limit: those that are on their way out.
+    /// A function may have more instances than its limit for this time, while some of them stop.
     pub instances: At,
-    /// For so long after a revision has answered, calls may come to one before it.
+    /// Calls may run in an older revision for this time after a newer one has answered.
     pub revisions: At,
 }
 
-/// A function's instances, from then on.
+/// The instances of a function from `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Count {
     at: At,
@@ -48,7 +56,7 @@ struct Call {
 }
 
 impl Call {
-    /// When it was answered, if its handler did that, and once.
+    /// When its handler answered it, if that happened exactly once.
     fn succeeded(&self) -> Option<At> {
         match self.answers[..] {
             [(at, Outcome::Success { .. })] => Some(at),
@@ -63,7 +71,7 @@ struct Fault {
     over: Vec<At>,
 }
 
-/// One time that a handler had an invocation.
+/// One execution of an invocation by a handler.
 #[derive(Clone, Copy, Debug)]
 struct Run<'a> {
     id: &'a str,
@@ -71,89 +79,29 @@ struct Run<'a> {
     revision: Option<u64>,
     began: At,
     ended: Option<At>,
-    /// The answer that may tell of its failure.
+    /// The first answer to its caller, which may report its failure.
     answered: Option<At>,
 }
 
-/// A broken rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Violation {
-    Lost {
-        id: String,
-    },
-    AnsweredTwice {
-        id: String,
-    },
-    NeverSent {
-        id: String,
-    },
-    ExecutedTwice {
-        id: String,
-        instances: Vec<String>,
-    },
-    Overlapped {
-        instance: String,
-        first: String,
-        second: String,
-    },
-    RefusedButExecuted {
-        id: String,
-        kind: String,
-    },
-    SucceededButNotExecuted {
-        id: String,
-    },
-    SuccessWithoutEnd {
-        id: String,
-    },
-    WrongAnswer {
-        id: String,
-        answer: String,
-    },
-    Unexplained {
-        id: String,
-        kind: String,
-        message: String,
-    },
-    TooManyInstances {
-        function: String,
-        at: At,
-        live: usize,
-        limit: usize,
-    },
-    TooManyAtOnce {
-        function: String,
-        at: At,
-        running: usize,
-        limit: usize,
-    },
-    Outdated {
-        id: String,
-        revision: u64,
-        newest: u64,
-    },
-    LeftBehind {
-        what: String,
-    },
-}
-
-/// What became of a run's invocations.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub sent: usize,
     pub executed: usize,
-    /// By the outcome's kind.
+    /// Number of answers of each kind.
     pub outcomes: BTreeMap<String, usize>,
     /// The most instances that each function had at once.
     pub instances: BTreeMap<String, usize>,
     pub violations: Vec<Violation>,
+    /// Why the harness ended the run early. Violations of such a run prove nothing.
+    pub aborted: Option<String>,
 }
 
-/// Refused, as more are at work or wait already than the function may have instances.
+/// The refusal of a function whose instances are all busy and whose queue is full.
 const THROTTLED: &str = "TooManyRequestsException";
 
 impl Account {
-    /// Of a run on a cluster.
+    /// The account of a run on a cluster, which lags behind changes.
     pub fn with(patience: Patience) -> Self {
         Account {
             patience,
@@ -192,6 +140,7 @@ impl Account {
                     .push((at, allows));
             }
             Record::Over { at, fault } => self.faults.entry(fault).or_default().over.push(at),
+            Record::Aborted { reason, .. } => drop(self.aborted.get_or_insert(reason)),
         }
     }
 
@@ -203,6 +152,7 @@ impl Account {
         self.put_in_order();
         let mut verdict = Verdict {
             violations: std::mem::take(&mut self.found),
+            aborted: self.aborted.take(),
             ..Verdict::default()
         };
         for (function, counts) in &self.counts {
@@ -291,7 +241,7 @@ impl Account {
         let most_open = || open.get(&**function).map_or(0, |open| open.most(*sent, at));
         let is_full = kind == THROTTLED
             && self.limits(function).is_some_and(|(least, _)| {
-                // A fault may have taken what was at work.
+                // A fault may have killed all running instances.
                 let is_struck = self.faults_during(*sent, at).next().is_some();
                 let at_work = if is_struck { 0 } else { least };
                 most_open() > at_work + self.queues.get(function).unwrap_or(&0)
@@ -302,15 +252,15 @@ impl Account {
         }
     }
 
-    /// Whether a fault that allows it was there at some time of the invocation's. Where a connection
-    /// may break, there may be none to be had.
+    /// Whether a fault that allows this kind was active at some time between `sent` and `answered`. A
+    /// fault that may break connections may also prevent new ones.
     fn is_explained(&self, kind: &str, sent: At, answered: At) -> bool {
         let allows = |allowed: &String| allowed == kind || (allowed == BROKEN && kind == NOT_SENT);
         self.faults_during(sent, answered)
             .any(|allowed| allowed.iter().any(allows))
     }
 
-    /// What those allow that were there at some time of the invocation's.
+    /// The allowed kinds of each fault that was active at some time between `sent` and `answered`.
     fn faults_during(&self, sent: At, answered: At) -> impl Iterator<Item = &[String]> {
         let times = self.faults.values().flat_map(|fault| {
             let times = fault.began.iter().enumerate();
@@ -322,13 +272,13 @@ impl Account {
         })
     }
 
-    /// What the function's limit was told to be, least and most.
+    /// The lowest and the highest recorded limit of the function.
     fn limits(&self, function: &str) -> Option<(usize, usize)> {
         let limits = self.counts.get(function)?.iter().map(|count| count.limit);
         Some((limits.clone().min()?, limits.max()?))
     }
 
-    /// How many invocations of each function had been sent and not answered.
+    /// The number of unanswered invocations of each function over time.
     fn open(&self) -> BTreeMap<&str, Steps> {
         let mut open: BTreeMap<&str, Steps> = BTreeMap::new();
         for call in self.calls.values() {
@@ -341,7 +291,7 @@ impl Account {
         open
     }
 
-    /// More instances than allowed, and not soon fewer.
+    /// A count above the limit that does not fall to it within the grace time.
     fn too_many(&self, function: &str, place: usize, count: &Count) -> Option<Violation> {
         let later = &self.counts[function][place + 1..];
         let goes = later.iter().find(|later| later.live <= later.limit);
@@ -355,8 +305,8 @@ impl Account {
         })
     }
 
-    /// More handlers of a function at work than it may have instances. What was not answered by its
-    /// handler does not count: the platform may have lost sight of it while it ran on.
+    /// More handlers of a function at work than its limit of instances. Only invocations that their handler
+    /// answered count: the platform may have lost an instance whose handler still runs.
     fn crowds(&self, runs: &[Run<'_>], found: &mut Vec<Violation>) {
         let mut at_work: BTreeMap<&str, Steps> = BTreeMap::new();
         for run in runs {
@@ -383,7 +333,7 @@ impl Account {
         }
     }
 
-    /// Runs by a revision older than one that had answered another call before this one was sent.
+    /// Executions in a revision older than one that had answered another call before this one was sent.
     fn outdated(&self, runs: &[Run<'_>], found: &mut Vec<Violation>) {
         let mut answered: BTreeMap<&str, BTreeMap<At, u64>> = BTreeMap::new();
         for run in runs {
@@ -437,8 +387,8 @@ impl Account {
         }
     }
 
-    /// When an event left its instance: its end, that of its process, or the answer that tells of
-    /// its failure.
+    /// When an execution was over: at its own end, at that of its process, or at the answer that reports its
+    /// failure.
     fn end(&self, run: Run<'_>) -> Option<At> {
         let gone = || {
             let gone = self.gone.get(run.instance)?;
@@ -449,42 +399,7 @@ impl Account {
     }
 }
 
-/// How many there are of something, from moment to moment.
-#[derive(Clone, Debug, Default)]
-struct Steps(Vec<(At, isize)>);
-
-impl Steps {
-    fn add(&mut self, from: At, to: Option<At>) {
-        self.0.push((from, 1));
-        self.0.extend(to.map(|to| (to, -1)));
-    }
-
-    /// From changes to counts. What ends at a moment is gone before what begins then.
-    fn put_in_order(&mut self) {
-        self.0.sort_unstable();
-        let mut count = 0;
-        for (_, step) in &mut self.0 {
-            count += *step;
-            *step = count;
-        }
-    }
-
-    /// The most that there were between two moments, both among them.
-    fn most(&self, from: At, to: At) -> usize {
-        let begin = self.0.partition_point(|(at, _)| *at < from);
-        let within = self.0[begin..].iter().take_while(|(at, _)| *at <= to);
-        let most = within.map(|(_, count)| *count).max().unwrap_or(0);
-        usize::try_from(most).unwrap_or(0)
-    }
-
-    fn first_above(&self, limit: usize) -> Option<(At, usize)> {
-        let counts = self.0.iter();
-        let mut counts = counts.map(|(at, count)| (*at, usize::try_from(*count).unwrap_or(0)));
-        counts.find(|(_, count)| *count > limit)
-    }
-}
-
-/// The times that a call was run, each beginning with the end that belongs to it.
+/// The executions of a call: each `began` with the `ended` of the same instance.
 fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
     let mut ended: Vec<&(At, String)> = call.ended.iter().collect();
     let began = call.began.iter().map(|(began, instance, revision)| {
@@ -500,107 +415,3 @@ fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
     });
     began.collect()
 }
-
-impl Violation {
-    /// Of the rule that is broken.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Violation::Lost { .. } => "Lost",
-            Violation::AnsweredTwice { .. } => "AnsweredTwice",
-            Violation::NeverSent { .. } => "NeverSent",
-            Violation::ExecutedTwice { .. } => "ExecutedTwice",
-            Violation::Overlapped { .. } => "Overlapped",
-            Violation::RefusedButExecuted { .. } => "RefusedButExecuted",
-            Violation::SucceededButNotExecuted { .. } => "SucceededButNotExecuted",
-            Violation::SuccessWithoutEnd { .. } => "SuccessWithoutEnd",
-            Violation::WrongAnswer { .. } => "WrongAnswer",
-            Violation::Unexplained { .. } => "Unexplained",
-            Violation::TooManyInstances { .. } => "TooManyInstances",
-            Violation::TooManyAtOnce { .. } => "TooManyAtOnce",
-            Violation::Outdated { .. } => "Outdated",
-            Violation::LeftBehind { .. } => "LeftBehind",
-        }
-    }
-
-    /// All names.
-    pub const NAMES: [&str; 14] = [
-        "Lost",
-        "AnsweredTwice",
-        "NeverSent",
-        "ExecutedTwice",
-        "Overlapped",
-        "RefusedButExecuted",
-        "SucceededButNotExecuted",
-        "SuccessWithoutEnd",
-        "WrongAnswer",
-        "Unexplained",
-        "TooManyInstances",
-        "TooManyAtOnce",
-        "Outdated",
-        "LeftBehind",
-    ];
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Violation::Lost { id } => write!(f, "lost: {id} was never answered"),
-            Violation::AnsweredTwice { id } => write!(f, "answered twice: {id}"),
-            Violation::NeverSent { id } => write!(f, "never sent, but told of: {id}"),
-            Violation::ExecutedTwice { id, instances } => {
-                write!(f, "executed twice: {id}, in {}", instances.join(" and "))
-            }
-            Violation::Overlapped {
-                instance,
-                first,
-                second,
-            } => write!(
-                f,
-                "two at once: {second} began in {instance} before {first} had ended"
-            ),
-            Violation::RefusedButExecuted { id, kind } => {
-                write!(f, "refused but executed: {id} was told {kind}")
-            }
-            Violation::SucceededButNotExecuted { id } => {
-                write!(f, "a success without a run: {id}")
-            }
-            Violation::SuccessWithoutEnd { id } => write!(f, "a success before the end: {id}"),
-            Violation::WrongAnswer { id, answer } => {
-                write!(f, "another's answer: {id} was told {answer:?}")
-            }
-            Violation::Unexplained { id, kind, message } => {
-                write!(f, "unexplained: {id} was told {kind}: {message}")
-            }
-            Violation::TooManyInstances {
-                function,
-                at,
-                live,
-                limit,
-            } => write!(
-                f,
-                "too many instances: {function} had {live} of {limit} at {at}"
-            ),
-            Violation::TooManyAtOnce {
-                function,
-                at,
-                running,
-                limit,
-            } => write!(
-                f,
-                "too many at once: {running} of {limit} of {function} were at work at {at}"
-            ),
-            Violation::Outdated {
-                id,
-                revision,
-                newest,
-            } => write!(
-                f,
-                "outdated: {id} ran in revision {revision} after {newest} had answered"
-            ),
-            Violation::LeftBehind { what } => write!(f, "left behind: {what}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

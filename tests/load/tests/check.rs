@@ -1,4 +1,4 @@
-//! `pilotlight-accounting check` on folders with what a run may leave.
+//! `pilotlight-load check` on folders of records.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ const ENDED: &str = r#"{"record":"ended","at":30,"id":"a","instance":"i"}"#;
 const ANSWERED: &str = r#"{"record":"answered","at":40,"id":"a","outcome":"success","answer":"a"}"#;
 
 fn check(folder: &Path) -> (Option<i32>, String) {
-    let program = env!("CARGO_BIN_EXE_pilotlight-accounting");
+    let program = env!("CARGO_BIN_EXE_pilotlight-load");
     let done = Command::new(program).arg("check").arg(folder).output();
     let done = done.expect("it starts");
     let words = [done.stdout, done.stderr].concat();
@@ -58,4 +58,14 @@ fn only_a_last_line_may_be_torn() {
     let files = [("load.jsonl", format!("{SENT}\n{torn}\n{ANSWERED}\n"))];
     let (code, words) = check(folder(&files).path());
     assert!(code != Some(0) && words.contains("load.jsonl:2"), "{words}");
+}
+
+#[test]
+fn the_records_of_an_aborted_run_are_refused() {
+    let aborted = r#"{"record":"aborted","at":50,"reason":"the journal does not answer"}"#;
+    let files = [("load.jsonl", format!("{SENT}\n{aborted}\n"))];
+    let (code, words) = check(folder(&files).path());
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("the journal does not answer"), "{words}");
+    assert!(!words.contains("lost"), "{words}");
 }
