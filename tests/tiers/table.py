@@ -53,7 +53,8 @@ CHECK = [
     Stage("Rust build", "cargo build --locked --workspace --all-targets", after=("clippy",), uses=DEBUG),
     Stage(
         "Rust tests",
-        f"cargo {TIMED} test --locked --workspace --lib --bins --tests -- -Z unstable-options --report-time",
+        f"cargo {TIMED} test --locked --workspace --lib --bins --tests --no-fail-fast "
+        "-- -Z unstable-options --report-time",
         needs=("Rust build",),
         uses=DEBUG,
         tests=True,

@@ -9,7 +9,7 @@ use kube::runtime::watcher::DefaultBackoff;
 /// fail once more: what was watched is too old.
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// kube's pauses, but none longer than [`LONGEST`].
+/// kube's pauses, but none longer than 4 s.
 #[derive(Default)]
 #[allow(missing_debug_implementations)] // kube's has none
 pub struct Patience(DefaultBackoff);
