@@ -1,8 +1,8 @@
-"""Makes the cluster as a run expects it, whatever was before: a run that was killed in a fault, another suite.
+"""Brings the cluster into the state that a run starts from, whatever ran before: a killed run, another suite.
 
-What there is to clean up is looked for, never read from a record: a killed run writes none. Processes
-of a run bear its mark in their environment; rules of the packet filter bear a comment. `clean` returns
-what it found, for whoever reads the output.
+`clean` looks for leftovers and never reads a record of them, as a killed run writes none. Processes of a run
+carry its mark in their environment, and its rules of the packet filter carry a comment. It returns what it
+found, so that the run can print it.
 """
 
 import os
@@ -24,7 +24,7 @@ GATEWAYS = 2  # as the chart has it
 PROBES = "probe-"  # names of pods that `await_kubelets` makes in the namespace `default`
 # Beyond what Pilotlight deletes by itself after its Functions.
 OWNED = "--selector=app.kubernetes.io/managed-by=pilotlight"
-# What helm calls a change that it has begun; it refuses every other one until that is over.
+# The states of a helm release whose change was begun and not finished. helm refuses every other change then.
 UNFINISHED = "status in (pending-install,pending-upgrade,pending-rollback)"
 
 
@@ -150,7 +150,7 @@ def delete_probes():
 
 
 def left():
-    """What stays of functions in a cluster that has none."""
+    """Leftovers of Functions: all that exists of them once no Function and no WarmPool does."""
     found = [f"pod {pod['metadata']['name']}" for pod in get("pods")["items"]]
     found += [f"config map {one['metadata']['name']}" for one in get("configmaps", OWNED)["items"]]
     leases = {one["metadata"]["name"] for one in get("leases")["items"]}
@@ -172,7 +172,7 @@ def forgotten_supervisors():
 
 
 def clean(guard: Guard, world: World):
-    """Returns once the cluster is as a run expects it, with what was in the way."""
+    """Returns the leftovers, once the cluster has none."""
     # Each step needs those before it: processes of a killed run would undo the rest, everything asks the
     # API server, pods of a stopped node do not end, a release behind rules does not become ready, and the
     # controller deletes what belongs to functions.

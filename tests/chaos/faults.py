@@ -1,9 +1,7 @@
-"""What can go wrong, each fault a generator: it strikes, yields while it lasts, and mends.
+"""All faults, each a generator: it strikes, yields while it lasts, and mends.
 
-`FAULTS` names them. A fault says how long it lasts, what it aims at, what callers may be told because
-of it (everything else they are told is unexplained), and what it claims: faults whose claims exclude
-each other never strike together (`plan.py`). `BROKEN` is a connection that broke under a call. What
-the fault does to Kubernetes mends itself; `World.rest` waits for that.
+`FAULTS` names them; `fault.py` defines what each declares. Kubernetes replaces by itself what a fault takes;
+`World.rest` waits for that.
 
 A target may vanish under a fault, as the other fault or the product itself may take it. That is normal:
 the fault then has nothing to strike.
@@ -15,10 +13,21 @@ import signal
 import subprocess
 import threading
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from tests.chaos.plan import Claim
+from tests.chaos.fault import (
+    API_SERVER,
+    BROKEN,
+    CONTROLLERS,
+    EXITED,
+    FAULTS,
+    GATEWAYS,
+    LEADING,
+    NODES,
+    NOT_FOUND,
+    NOT_READY,
+    UNKNOWN,
+    fault,
+)
 from tests.chaos.world import (
     API_SERVER_PORT,
     COMPONENTS,
@@ -38,58 +47,12 @@ from tests.harness.processes import PILOTLIGHT, SUPERVISOR, named, processes
 from tests.harness.release import LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, install
 from tests.harness.state import POOL
 
-BROKEN = "broken"
-# It may have taken effect: the platform lost sight of it.
-UNKNOWN = "ServiceException"
-NOT_READY = "ResourceNotReadyException"
-NOT_FOUND = "ResourceNotFoundException"
-EXITED = "Runtime.ExitError"
+__all__ = ["FAULTS"]
+
 GATEWAY_PORT = 8080
 # Made by `make previous`.
 PREVIOUS = REPOSITORY / "target/previous/source"
 GOES = "2"  # the number of the node that is lost
-
-# The things that faults claim. Two that strike different pods or functions share nothing: `World.aim` gives
-# each a target of its own.
-# It answers: whoever runs kubectl while the fault lasts depends on that.
-API_SERVER = "the API server"
-# They take pods: a rollout completes only then.
-NODES = "the nodes"
-# The number and the kind of the pods: one rollout at a time.
-GATEWAYS = "the gateways' Deployment"
-CONTROLLERS = "the controllers' Deployment"
-# There is one, so it cannot be a target of two.
-LEADING = "the leading controller"
-
-
-@dataclass(frozen=True)
-class Fault:
-    name: str
-    what: str
-    seconds: int
-    allows: frozenset
-    target: str | None
-    claim: Claim
-    strike: Callable
-
-    def inflict(self, world, target):
-        targets = () if self.target is None else (target,)
-        return contextlib.contextmanager(self.strike)(world, *targets)
-
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(seconds=5, target=None, allows=(), takes=(), shares=()):
-    """A fault that `takes` things for itself alone and `shares` others."""
-
-    def add(strike):
-        name = strike.__name__.replace("_", "-")
-        claim = Claim(frozenset(takes), frozenset(shares))
-        FAULTS[name] = Fault(name, strike.__doc__, seconds, frozenset(allows), target, claim, strike)
-        return strike
-
-    return add
 
 
 def delete(pod, *words, namespace=None):

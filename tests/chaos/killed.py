@@ -48,7 +48,7 @@ def started(*words):
 
 
 def killed(name, dice):
-    """What a run cleaned up before it was killed in the fault: a row of the table, its `found` of the run before."""
+    """A row of the table. Its `found` are the leftovers of the run before, which this one cleaned up."""
     begin, found, after = time.monotonic(), [], None
     with started("--skip=mixed", f"--only={name}") as run:
         for line in run.stdout:

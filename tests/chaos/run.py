@@ -3,7 +3,7 @@
 
     make show-chaos                  with a cluster of two nodes that is up and the images loaded
 
-What comes when is drawn from the seed. Exit code 1: a rule is broken (an invocation lost, run twice,
+The seed decides which fault strikes when. Exit code 1: a rule is broken (an invocation lost, run twice,
 beside another, in outdated code, refused but run, or failed for no fault's sake; too many instances;
 something left). Exit code 2: the run itself failed and says nothing about Pilotlight.
 """

@@ -99,7 +99,7 @@ def killed_runs(rows, code):
 
 
 def remains(left):
-    """What is worth a word in the table."""
+    """The leftovers that differ from fault to fault."""
     rules = sum(" -A " in one for one in left)
     yield from (
         one

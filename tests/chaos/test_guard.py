@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.chaos import world
-from tests.chaos.clean import MARK, end_processes, mark, marked, start_time
-from tests.chaos.faults import API_SERVER, FAULTS, Fault
+from tests.chaos import clean, world
+from tests.chaos.clean import end_processes, mark, marked, start_time
+from tests.chaos.fault import API_SERVER, Fault
+from tests.chaos.faults import FAULTS
 from tests.chaos.guard import Guard, HarnessError
 from tests.chaos.plan import Claim
 from tests.chaos.trial import Trial
@@ -80,7 +81,7 @@ def test_an_error_of_a_thread_ends_every_wait(guard):
     assert broken_after(guard, lambda: guard.fail("the watch failed")) == "the watch failed"
 
 
-def test_the_first_error_is_told(guard):
+def test_the_first_error_is_the_one_that_is_reported(guard):
     guard.fail("the cause")
     guard.fail("what followed from it")
     with pytest.raises(HarnessError, match="the cause"):
@@ -142,12 +143,22 @@ def test_a_target_may_vanish_while_the_fault_lasts(name, guard, monkeypatch):
             alive.clear()
 
 
-def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process):
+@pytest.fixture
+def own_mark(monkeypatch):
+    """A mark for one test: a real run may be under way on the machine."""
+    name = f"PILOTLIGHT_CHAOS_{uuid.uuid4().hex}"
+    monkeypatch.setattr(clean, "MARK", name)
+    yield name
+    os.environ.pop(name, None)
+
+
+def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process, own_mark):
     """A run is killed in the middle: what it started stays, until the next run comes."""
     script = (
         "import subprocess, time\n"
-        "from tests.chaos.clean import mark\n"
-        "mark()\n"
+        "from tests.chaos import clean\n"
+        f"clean.MARK = '{own_mark}'\n"
+        "clean.mark()\n"
         "print(subprocess.Popen(['sleep', '1000']).pid, flush=True)\n"
         "time.sleep(1000)\n"
     )
@@ -164,9 +175,9 @@ def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process):
         assert process.poll() is None and own.poll() is None
 
 
-def test_a_mark_of_a_number_that_another_process_has_now_is_an_old_one(guard):
+def test_a_mark_of_a_number_that_another_process_has_now_is_an_old_one(guard, own_mark):
     """The number of a run that was killed may be given to somebody else: it is that one's start that counts."""
-    earlier = {**os.environ, MARK: f"{os.getpid()}:{start_time(os.getpid()) - 1}"}
+    earlier = {**os.environ, own_mark: f"{os.getpid()}:{start_time(os.getpid()) - 1}"}
     with running("sleep", "1000", env=earlier) as orphan:
         # For a moment after its start a process shows no environment.
         until(lambda: orphan.pid in marked(), "the mark is seen")

@@ -6,14 +6,8 @@ from itertools import combinations, islice
 import pytest
 
 from tests.chaos import plan
-from tests.chaos.faults import (
-    API_SERVER,
-    CONTROLLERS,
-    FAULTS,
-    GATEWAYS,
-    LEADING,
-    NODES,
-)
+from tests.chaos.fault import API_SERVER, CONTROLLERS, GATEWAYS, LEADING, NODES
+from tests.chaos.faults import FAULTS
 from tests.chaos.plan import Claim
 from tests.chaos.test_chaos import GROUPS
 from tests.chaos.world import GATEWAY, LEADER
@@ -24,7 +18,7 @@ PLANS, STRIKES = 10_000, 30
 # Pairs that broke a run, or would have, by what they share.
 CONFLICTS = [
     ("api-server-slow", "api-server-stopped"),
-    # A node that comes back holds the cluster's lock until the API server has heard of it.
+    # A node that comes back holds the cluster's lock until the API server has registered it.
     ("node-lost", "api-server-stopped"),
     ("node-lost", "api-server-slow"),
     # They ask the API server while they last.

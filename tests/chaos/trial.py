@@ -61,7 +61,7 @@ class Trial:
         (folder / "plan.json").write_text(json.dumps({"seed": seed, "rate": rate}))
         self.guard = Guard()
         self.world = World(seed, list(LOADS), self.guard)
-        self.told = Told(folder)
+        self.outcomes = Outcomes(folder)
         # Names of the faults that struck, those of one strike together.
         self.struck = []
         self._notes, self._turn = (folder / "driver.jsonl").open("a"), threading.Lock()
@@ -132,7 +132,7 @@ class Trial:
         try:
             clean(guard, World(self.seed, list(LOADS), guard))
         except Exception as error:
-            # The first error is the one to be told of.
+            # The error that is raised is the first one.
             print(f"the cluster is not mended, which the next run tries again: {error}", flush=True)
 
     def function(self, name, spec):
@@ -197,7 +197,7 @@ class Trial:
                 raise
         self.world.rest()
         rested = time.time()
-        self._await(lambda: self.told.all_answered(LOADS, rested), ANSWERING_LIMIT)
+        self._await(lambda: self.outcomes.all_answered(LOADS, rested), ANSWERING_LIMIT)
         self.guard.sleep(SETTLED)
         for name in names:
             self.note("over", fault=name)
@@ -214,8 +214,8 @@ class Trial:
     def warm_up(self):
         """Returns once each function has answered and the first instances are up."""
         begin = time.time()
-        self._await(lambda: self.told.all_answered(LOADS, begin), ANSWERING_LIMIT)
-        self._await(self.told.are_calm, WARM_UP)
+        self._await(lambda: self.outcomes.all_answered(LOADS, begin), ANSWERING_LIMIT)
+        self._await(self.outcomes.are_calm, WARM_UP)
 
     def quiet(self, seconds):
         """Without a fault of ours; the clients go on."""
@@ -223,15 +223,15 @@ class Trial:
 
     def calm(self):
         """Returns when no call has failed or been slow for some seconds, if that comes soon."""
-        self._await(self.told.are_calm, CALM_LIMIT)
+        self._await(self.outcomes.are_calm, CALM_LIMIT)
 
     def _await(self, true, seconds):
-        """Waits at most so long; the account says what it means if this does not come true."""
+        """Waits at most `seconds`. If the condition does not come true, the verdict shows the consequence."""
         self.guard.comes_true(true, seconds)
 
     def sent(self):
-        self.told.catch_up()
-        return self.told.sent
+        self.outcomes.catch_up()
+        return self.outcomes.sent
 
     def clear(self):
         """Takes all away that was made for the run, and notes what stays."""
@@ -245,7 +245,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker says of a run's records."""
+    """The judgement of the checker on the records of a run."""
 
     words: str
     sent: int
@@ -266,8 +266,8 @@ def verdict(folder):
     return Verdict(words, int(found[1]), int(found[2]))
 
 
-class Told:
-    """What the clients of a run have written up to now."""
+class Outcomes:
+    """The outcomes that the clients of a run have recorded so far."""
 
     def __init__(self, folder):
         self.folder, self.places = folder, {}
@@ -367,12 +367,12 @@ class Pods:
                     self._changed(json.loads(line))
 
     def _changed(self, event):
-        pod, told = event["object"], event["type"]
+        pod, change = event["object"], event["type"]
         if pod.get("kind") != "Pod":
             return
         name, function = pod["metadata"]["name"], pod["metadata"]["labels"]["pilotlight.dev/function"]
         ends = "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") in ("Succeeded", "Failed")
-        if told == "DELETED" or ends:
+        if change == "DELETED" or ends:
             self.pods.pop(name, None)
         else:
             self.pods[name] = function

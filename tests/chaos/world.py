@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.guard import HarnessError
+from tests.harness.cluster import is_taken_for_good
 from tests.harness.kubectl import get, kubectl
 from tests.harness.processes import processes, running
 from tests.harness.release import RELEASE, SYSTEM, leading, parts
@@ -21,7 +22,7 @@ API_SERVER_PORT = 6443
 # Marks rules of the packet filter as this harness's.
 COMMENT = "pilotlight-chaos"
 
-# What a fault may aim at.
+# The targets of faults.
 GATEWAY = "a gateway's pod that is ready"
 LEADER = "the pod of the controller that leads"
 COMPONENTS = "all pods of controllers and gateways"
@@ -37,7 +38,7 @@ def kill(pid, how=signal.SIGKILL):
 
 
 class World:
-    """What there is to break, and the dice."""
+    """The things that faults can break, and the dice that choose among them."""
 
     def __init__(self, seed, functions, guard):
         self.random = random.Random(seed)
@@ -96,7 +97,7 @@ class World:
     def rest(self):
         """Returns once Kubernetes has all up again that a fault may have taken."""
         self.until(
-            lambda: all(is_ready(node) and "taints" not in node["spec"] for node in get("nodes")["items"]),
+            lambda: all(map(is_taken_for_good, get("nodes")["items"])),
             lambda: kubectl("get", "nodes", "--output=yaml"),
         )
         for component in ("controller", "gateway"):
