@@ -29,11 +29,19 @@ VERDICTS = {WELL: "well", RULE_BROKEN: "a rule is broken", HARNESS_FAILED: "the 
 FIRST = 20261128
 
 
-def one(seed, options):
+def one(seed, options, commit):
     """A row of the table: what a seed's run came to, and in how long."""
     begin, folder = time.monotonic(), options.folder / f"seed-{seed}"
     options.seed = seed
-    row = {"seed": seed, "struck": [], "calls": 0, "broken": 0, "code": HARNESS_FAILED, "words": ""}
+    row = {
+        "seed": seed,
+        "commit": commit,
+        "struck": [],
+        "calls": 0,
+        "broken": 0,
+        "code": HARNESS_FAILED,
+        "words": "",
+    }
     try:
         trial = mixed(folder, options, list(FAULTS))
         found = verdict(folder)
@@ -51,7 +59,7 @@ def commit():
     return run(*git, "rev-parse", "--short", "HEAD").strip() + changes
 
 
-def table(rows, options, of):
+def table(rows, options):
     struck = Counter(name for row in rows for names in row["struck"] for name in names)
     pairs = sum(len(names) > 1 for row in rows for names in row["struck"])
     never = sorted(set(FAULTS) - set(struck))
@@ -60,21 +68,21 @@ def table(rows, options, of):
         "",
         "# The chaos with many seeds",
         "",
-        f"{len(rows)} short mixed runs in one cluster, one after the other, at commit {of}: {options.rate:.0f} calls",
-        f"a second of `chaos-steady`, less of others, and bursts, until {options.invocations} invocations are sent.",
+        f"{len(rows)} short mixed runs in one cluster, one after the other: {options.rate:.0f} calls a second of",
+        f"`chaos-steady`, less of others, and bursts, until {options.invocations} invocations are sent.",
         "docs/reliability.md explains what a run is and has the long ones. The seed of the first run is one with",
         "which two faults once broke the harness.",
         "",
         f"{struck.total()} faults of {len(struck)} kinds struck, {pairs} times two together"
         + (f"; these did not: {', '.join(never)}." if never else "."),
         "",
-        "| seed | faults, in their order | calls | rules broken | time, s | verdict |",
-        "|--:|---|--:|--:|--:|---|",
+        "| seed | faults, in their order | calls | rules broken | time, s | verdict | commit |",
+        "|--:|---|--:|--:|--:|---|---|",
     )
     for row in rows:
         faults = ", ".join(" and ".join(f"`{name}`" for name in names) for names in row["struck"])
         counts = f"{row['calls']} | {row['broken']} | {row['seconds']}"
-        yield f"| {row['seed']} | {faults} | {counts} | {VERDICTS[row['code']]} |"
+        yield f"| {row['seed']} | {faults} | {counts} | {VERDICTS[row['code']]} | {row['commit']} |"
     for row in rows:
         if row["code"] == HARNESS_FAILED:
             yield from ("", f"Seed {row['seed']}: {row['words']}")
@@ -115,20 +123,24 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=20, help="seeds; all but the first count up from 1")
+    parser.add_argument("--again", type=int, action="append", help="this seed once more, in the same table")
     add_load(parser, rate=30, invocations=2500, together=0.6)
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "target/chaos/seeds")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/chaos-seeds.md")
     options = parser.parse_args()
     end_by_mending()
     options.folder.mkdir(parents=True, exist_ok=True)
-    rows, of = [], commit()
-    for seed in (FIRST, *range(1, options.count)):
+    file, of, rows = options.folder / "rows.json", commit(), []
+    if options.again:
+        rows = [row for row in json.loads(file.read_text()) if row["seed"] not in options.again]
+    for seed in options.again or (FIRST, *range(1, options.count)):
         print(f"--- seed {seed}", flush=True)
-        rows.append(one(seed, options))
-        print(f"seed {seed}: {VERDICTS[rows[-1]['code']]}\n{rows[-1]['words']}", flush=True)
+        row = one(seed, options, of)
+        print(f"seed {seed}: {VERDICTS[row['code']]}\n{row['words']}", flush=True)
+        rows = sorted([*rows, row], key=lambda row: (row["seed"] != FIRST, row["seed"]))
         # After each, as a long show may be ended.
-        (options.folder / "rows.json").write_text(json.dumps(rows))
-        options.output.write_text("\n".join(table(rows, options, of)) + "\n")
+        file.write_text(json.dumps(rows))
+        options.output.write_text("\n".join(table(rows, options)) + "\n")
     print(options.output.read_text())
     return max(row["code"] for row in rows)
 
