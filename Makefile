@@ -69,7 +69,7 @@ previous: ## programs, images and chart of the commit REF, for `make show-chaos`
 
 .PHONY: show-runtimes
 show-runtimes: build-dev $(VENV)/ready debian-packages ## the conformance table of local mode, written to docs/runtimes.md
-	PILOTLIGHT_BIN=target/debug/pilotlight $(PYTEST) tests/conformance --table docs/runtimes.md
+	PILOTLIGHT_BIN=$(CURDIR)/target/debug/pilotlight $(PYTEST) tests/conformance --table docs/runtimes.md
 
 .PHONY: show-runtimes-cluster
 show-runtimes-cluster: IMAGES := pilotlight $(RUNTIMES)
