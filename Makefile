@@ -57,10 +57,11 @@ show-chaos: cluster-ready load-tool ## every fault by itself and mixed, under ac
 	$(MODULE) tests.chaos.run $(CHAOS)
 
 .PHONY: show-chaos-seeds
-show-chaos-seeds: cluster-ready load-tool ## short mixed runs of the chaos with 20 seeds; writes docs/chaos-seeds.md
+show-chaos-seeds: cluster-ready load-tool ## runs of the chaos that are killed, and short ones with 20 seeds; writes docs/chaos-seeds.md
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
 	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(MODULE) tests.chaos.killed; \
 	$(MODULE) tests.chaos.seeds $(SEEDS)
 
 .PHONY: previous

@@ -1,71 +1,58 @@
-"""What can go wrong, each fault a generator: it strikes, yields while it lasts, and mends.
+"""All faults, each a generator: it strikes, yields while it lasts, and mends.
 
-`FAULTS` names them. A fault says how long it lasts and what callers may be told because of it:
-everything else they are told is unexplained. `BROKEN` is a connection that broke under a call. What
-the fault does to Kubernetes mends itself; `World.rest` waits for that.
+`FAULTS` names them; `fault.py` defines what each declares. Kubernetes replaces by itself what a fault takes;
+`World.rest` waits for that.
+
+A target may vanish under a fault, as the other fault or the product itself may take it. That is normal:
+the fault then has nothing to strike.
 """
 
 import contextlib
 import json
 import signal
 import subprocess
-import time
+import threading
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from tests.chaos.world import API_SERVER_PORT, kill, ruled, slowed
-from tests.harness.cluster import cluster
+from tests.chaos.fault import (
+    API_SERVER,
+    BROKEN,
+    CONTROLLERS,
+    EXITED,
+    FAULTS,
+    GATEWAYS,
+    LEADING,
+    NODES,
+    NOT_FOUND,
+    NOT_READY,
+    UNKNOWN,
+    fault,
+)
+from tests.chaos.world import (
+    API_SERVER_PORT,
+    COMPONENTS,
+    FUNCTION,
+    GATEWAY,
+    INSTANCE,
+    LEADER,
+    api_server,
+    kill,
+    ruled,
+    slowed,
+)
+from tests.harness.cluster import await_kubelets, cluster
 from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.paths import REPOSITORY
-from tests.harness.patience import until
-from tests.harness.processes import PILOTLIGHT, SUPERVISOR, named, processes, running
-from tests.harness.release import (
-    LEASE_PORT,
-    RELEASE,
-    SYSTEM,
-    VERSION,
-    all_parts,
-    await_rollout,
-    install,
-    parts,
-    roll,
-)
+from tests.harness.processes import PILOTLIGHT, SUPERVISOR, named, processes
+from tests.harness.release import LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, install
 from tests.harness.state import POOL
 
-BROKEN = "broken"
-# It may have taken effect: the platform lost sight of it.
-UNKNOWN = "ServiceException"
-NOT_READY = "ResourceNotReadyException"
-NOT_FOUND = "ResourceNotFoundException"
-EXITED = "Runtime.ExitError"
+__all__ = ["FAULTS"]
+
 GATEWAY_PORT = 8080
 # Made by `make previous`.
 PREVIOUS = REPOSITORY / "target/previous/source"
-
-
-@dataclass(frozen=True)
-class Fault:
-    name: str
-    what: str
-    seconds: int
-    allows: frozenset
-    strike: Callable
-
-    def inflict(self, world):
-        return contextlib.contextmanager(self.strike)(world)
-
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(seconds=5, allows=()):
-    def add(strike):
-        name = strike.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, strike.__doc__, seconds, frozenset(allows), strike)
-        return strike
-
-    return add
+GOES = "2"  # the number of the node that is lost
 
 
 def delete(pod, *words, namespace=None):
@@ -73,102 +60,114 @@ def delete(pod, *words, namespace=None):
     kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", "--ignore-not-found", *words, **options)
 
 
-def strike_process(pod, name):
-    pid = named(pod, name)
-    if pid:
-        kill(pid)
+def has_ended(pod):
+    found = kubectl("get", "pod", pod["metadata"]["name"], "--ignore-not-found", "--output=json")
+    if not found:
+        return True
+    now = json.loads(found)
+    return "deletionTimestamp" in now["metadata"] or now["status"]["phase"] in ("Succeeded", "Failed")
 
 
-@fault(allows=[BROKEN, UNKNOWN])
-def gateway_killed(world):
+def strike_process(world, pod, name, how=signal.SIGKILL):
+    if pid := named(pod, name):
+        kill(pid, how)
+    else:
+        world.missed(f"{name} of {pod['metadata']['name']}")
+
+
+@fault(target=GATEWAY, allows=[BROKEN, UNKNOWN])
+def gateway_killed(world, pod):
     """kill -9 of a gateway"""
-    strike_process(world.component("gateway"), PILOTLIGHT)
+    strike_process(world, pod, PILOTLIGHT)
     yield
 
 
-@fault(seconds=10)
-def gateway_stopped(world):
+@fault(seconds=10, target=GATEWAY, shares=[API_SERVER])
+def gateway_stopped(world, pod):
     """a gateway's pod is deleted"""
-    delete(world.component("gateway"), namespace=SYSTEM)
+    delete(pod, namespace=SYSTEM)
     yield
 
 
-@fault(seconds=10)
-def controller_killed(world):
+@fault(seconds=10, target=LEADER, takes=[LEADING])
+def controller_killed(world, pod):
     """kill -9 of the controller that leads"""
-    strike_process(world.leader("controller"), PILOTLIGHT)
+    strike_process(world, pod, PILOTLIGHT)
     yield
 
 
-@fault(seconds=10)
-def controller_stopped(world):
+@fault(seconds=10, target=LEADER, takes=[LEADING], shares=[API_SERVER])
+def controller_stopped(world, pod):
     """the leading controller's pod is deleted"""
-    delete(world.leader("controller"), namespace=SYSTEM)
+    delete(pod, namespace=SYSTEM)
     yield
 
 
-@fault(allows=[UNKNOWN])
-def supervisor_killed(world):
+@fault(target=INSTANCE, allows=[UNKNOWN])
+def supervisor_killed(world, pod):
     """kill -9 of an instance's supervisor"""
-    strike_process(world.instance(), SUPERVISOR)
+    strike_process(world, pod, SUPERVISOR)
     yield
 
 
-@fault(allows=[EXITED])
-def runtime_killed(world):
+@fault(target=INSTANCE, allows=[EXITED])
+def runtime_killed(world, pod):
     """kill -9 of an instance's runtime process"""
-    for pid in runtimes(world.instance()):
-        kill(pid)
+    strike_runtimes(world, pod, signal.SIGKILL)
     yield
 
 
-@fault(allows=[EXITED])
-def runtime_stopped(world):
+@fault(target=INSTANCE, allows=[EXITED])
+def runtime_stopped(world, pod):
     """SIGTERM for an instance's runtime process"""
-    for pid in runtimes(world.instance()):
-        kill(pid, signal.SIGTERM)
+    strike_runtimes(world, pod, signal.SIGTERM)
     yield
 
 
-def runtimes(pod):
+def strike_runtimes(world, pod, how):
     supervisor, found = named(pod, SUPERVISOR), processes(pod)
-    return [pid for pid, (parent, _) in found.items() if parent == supervisor]
+    # A pod without a supervisor has processes all the same: its sandbox's.
+    runtimes = [pid for pid, (parent, _) in found.items() if supervisor and parent == supervisor]
+    for pid in runtimes:
+        kill(pid, how)
+    if not runtimes:
+        world.missed(f"the runtime process of {pod['metadata']['name']}")
 
 
-@fault()
-def supervisor_stopped(world):
+@fault(target=INSTANCE)
+def supervisor_stopped(world, pod):
     """SIGTERM for an instance's supervisor"""
-    pid = named(world.instance(), SUPERVISOR)
-    if pid:
-        kill(pid, signal.SIGTERM)
+    strike_process(world, pod, SUPERVISOR, signal.SIGTERM)
     yield
 
 
-@fault()
-def pod_deleted(world):
+@fault(target=INSTANCE, shares=[API_SERVER])
+def pod_deleted(world, pod):
     """an instance's pod is deleted"""
-    delete(world.instance())
+    delete(pod)
     yield
 
 
-@fault(allows=[UNKNOWN])
-def pod_deleted_by_force(world):
+@fault(target=INSTANCE, allows=[UNKNOWN], shares=[API_SERVER])
+def pod_deleted_by_force(world, pod):
     """an instance's pod is deleted without a grace period"""
-    delete(world.instance(), "--grace-period=0", "--force")
+    delete(pod, "--grace-period=0", "--force")
     yield
 
 
-@fault(seconds=25, allows=[BROKEN, UNKNOWN, NOT_READY])
+# A node that comes back registers with the API server.
+@fault(seconds=25, allows=[BROKEN, UNKNOWN, NOT_READY], takes=[NODES], shares=[API_SERVER])
 def node_lost(world):
     """a node loses its power and comes back"""
-    cluster("node-stop", "2")
+    cluster("node-stop", GOES)
     try:
         yield
     finally:
-        cluster("node-start", "2")
+        cluster("node-start", GOES)
 
 
-@fault(seconds=15, allows=[NOT_READY])
+# Both wait in the end until each node takes a pod.
+@fault(seconds=15, allows=[NOT_READY], takes=[API_SERVER], shares=[NODES])
 def api_server_stopped(world):
     """the API server is away"""
     cluster("apiserver-stop")
@@ -176,26 +175,34 @@ def api_server_stopped(world):
         yield
     finally:
         cluster("apiserver-start")
-    world.await_kubelets()
+    await_kubelets()
 
 
-@fault(seconds=15, allows=[NOT_READY])
+@fault(seconds=15, allows=[NOT_READY], takes=[API_SERVER], shares=[NODES])
 def api_server_slow(world):
     """the API server runs for a tenth of each second"""
-    [server] = [pid for pid, (_, name, _) in running().items() if name == "kube-apiserver"]
-    script = f"while kill -STOP {server}; do sleep 0.9; kill -CONT {server}; sleep 0.1; done"
-    slowing = subprocess.Popen(["sh", "-c", script])
+    server, over = api_server(), threading.Event()
+
+    def slow():
+        while not over.is_set():
+            kill(server, signal.SIGSTOP)
+            over.wait(0.9)
+            kill(server, signal.SIGCONT)
+            over.wait(0.1)
+
+    # A thread ends with this process, however that ends: nobody is left who would stop the server again.
+    slowing = threading.Thread(target=slow, daemon=True)
+    slowing.start()
     try:
         yield
     finally:
-        slowing.terminate()
-        slowing.wait()
-        kill(server, signal.SIGCONT)
-    world.await_kubelets()
+        over.set()
+        slowing.join()
+    await_kubelets()
 
 
-@fault(seconds=5)
-def watches_dropped(world):
+@fault(seconds=5, target=COMPONENTS)
+def watches_dropped(world, pods):
     """every connection to the API server is reset, and none is let through for a while"""
     reset = [
         "OUTPUT",
@@ -209,85 +216,77 @@ def watches_dropped(world):
         "tcp-reset",
     ]
     with contextlib.ExitStack() as stack:
-        for component in ("controller", "gateway"):
-            for pod in parts(component):
-                # Before and after the Service's address is replaced.
-                stack.enter_context(ruled(pod, *reset))
-                stack.enter_context(ruled(pod, *reset[:4], "443", *reset[5:]))
+        for pod in pods:
+            # Before and after the Service's address is replaced.
+            stack.enter_context(ruled(world, pod, *reset))
+            stack.enter_context(ruled(world, pod, *reset[:4], "443", *reset[5:]))
         yield
 
 
-@fault(seconds=5, allows=[UNKNOWN, NOT_READY])
-def gateway_cut_off_from_instances(world):
+@fault(seconds=5, target=GATEWAY, allows=[UNKNOWN, NOT_READY])
+def gateway_cut_off_from_instances(world, pod):
     """nothing passes between a gateway and the instances, for less than it takes to lose them"""
-    with ruled(world.component("gateway"), "OUTPUT", "-p", "tcp", "--dport", str(LEASE_PORT), "-j", "DROP"):
+    with ruled(world, pod, "OUTPUT", "-p", "tcp", "--dport", str(LEASE_PORT), "-j", "DROP"):
         yield
 
 
-@fault(seconds=20, allows=[UNKNOWN, NOT_READY])
-def gateway_cut_off_for_long(world):
+@fault(seconds=20, target=GATEWAY, allows=[UNKNOWN, NOT_READY])
+def gateway_cut_off_for_long(world, pod):
     """the same until the gateway gives the instances up"""
-    yield from gateway_cut_off_from_instances(world)
+    yield from gateway_cut_off_from_instances(world, pod)
 
 
-@fault(seconds=15, allows=[NOT_READY])
-def controller_cut_off(world):
+@fault(seconds=15, target=LEADER, allows=[NOT_READY], takes=[LEADING])
+def controller_cut_off(world, pod):
     """nothing passes between the leading controller and the gateways"""
-    with ruled(world.leader("controller"), "OUTPUT", "-p", "tcp", "--dport", str(GATEWAY_PORT), "-j", "DROP"):
+    with ruled(world, pod, "OUTPUT", "-p", "tcp", "--dport", str(GATEWAY_PORT), "-j", "DROP"):
         yield
 
 
-@fault(seconds=10)
-def packets_lost(world):
+@fault(seconds=10, target=GATEWAY)
+def packets_lost(world, pod):
     """a gateway's network loses every twentieth packet"""
-    with ruled(
-        world.component("gateway"),
-        "INPUT",
-        "-m",
-        "statistic",
-        "--mode",
-        "random",
-        "--probability",
-        "0.05",
-        "-j",
-        "DROP",
-    ):
+    every_twentieth = ["-m", "statistic", "--mode", "random", "--probability", "0.05"]
+    with ruled(world, pod, "INPUT", *every_twentieth, "-j", "DROP"):
         yield
 
 
-@fault(seconds=10)
-def network_slow(world):
+@fault(seconds=10, target=GATEWAY)
+def network_slow(world, pod):
     """a gateway's network takes 1 Mbit/s: packets wait"""
-    with slowed(world.component("gateway"), "1mbit"):
+    with slowed(world, pod, "1mbit"):
         yield
 
 
-@fault(seconds=10, allows=[UNKNOWN])
-def disk_full(world):
+# Whether the pod was evicted is asked of the API server.
+@fault(seconds=10, target=INSTANCE, allows=[UNKNOWN], shares=[API_SERVER])
+def disk_full(world, pod):
     """an instance's /tmp is filled past its bound"""
-    pod = world.instance()
-    pid = named(pod, SUPERVISOR)
-    if pid:
+    if pid := named(pod, SUPERVISOR):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/root/tmp/filled", "wb") as file:
             for _ in range(600):
                 file.write(bytes(1 << 20))
-    yield
-
-
-@fault(seconds=5, allows=[UNKNOWN, EXITED])
-def memory_short(world):
-    """a process in an instance's memory group takes all that is left"""
-    pod = world.instance()
-    supervisor = named(pod, SUPERVISOR)
-    if supervisor:
-        hog = subprocess.Popen(["python3", "-c", HOG, str(supervisor)], stderr=subprocess.DEVNULL)
-        try:
-            yield
-        finally:
-            hog.kill()
-            hog.wait()
     else:
+        world.missed(f"/tmp of {pod['metadata']['name']}")
+    yield
+    # The kubelet measures volumes once a minute: the fault lasts until it has evicted the pod.
+    world.until(lambda: has_ended(pod), lambda: kubectl("get", "pods", "--output=wide"))
+
+
+@fault(seconds=5, target=INSTANCE, allows=[UNKNOWN, EXITED])
+def memory_short(world, pod):
+    """a process in an instance's memory group takes all that is left"""
+    supervisor = named(pod, SUPERVISOR)
+    if not supervisor:
+        world.missed(f"the memory of {pod['metadata']['name']}")
         yield
+        return
+    hog = subprocess.Popen(["python3", "-c", HOG, str(supervisor)], stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        hog.kill()
+        hog.wait()
 
 
 HOG = """
@@ -303,38 +302,36 @@ while True:
 """
 
 
-@fault(seconds=40)
+@fault(seconds=40, takes=[GATEWAYS], shares=[API_SERVER, NODES])
 def gateways_scaled(world):
     """2 gateways become 5, then 1, then 2: functions change their owners"""
     for replicas in (5, 1, 2):
         kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
-        await_rollout("gateway")
+        world.await_rollout("gateway")
         # Those that end have ended: owners are settled.
-        until(
+        world.until(
             lambda: len(all_parts("gateway")) == replicas,
             lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),
         )
     yield
 
 
-@fault(seconds=8)
-def function_updated(world):
+@fault(seconds=8, target=FUNCTION, shares=[API_SERVER])
+def function_updated(world, name):
     """a function's environment changes: all its instances are replaced"""
-    name = world.function()
     revision = int(get("function", name)["spec"]["environment"]["REVISION"]) + 1
     patch = {"spec": {"environment": {"REVISION": str(revision)}}}
     kubectl("patch", "function", name, "--type=merge", f"--patch={json.dumps(patch)}")
     yield
 
 
-@fault(seconds=8, allows=[NOT_FOUND, NOT_READY])
-def function_deleted(world):
+@fault(seconds=8, target=FUNCTION, allows=[NOT_FOUND, NOT_READY], shares=[API_SERVER])
+def function_deleted(world, name):
     """a function is deleted and made again"""
-    name = world.function()
     made = get("function", name)
     kubectl("delete", "function", name)
     try:
-        time.sleep(2)
+        world.sleep(2)
     finally:
         kept = {"name": name, "labels": made["metadata"].get("labels", {})}
         apply(
@@ -343,23 +340,23 @@ def function_deleted(world):
     yield
 
 
-@fault(seconds=10)
+@fault(seconds=10, takes=[GATEWAYS], shares=[API_SERVER, NODES])
 def gateways_restarted(world):
     """the gateways' Deployment is rolled"""
-    roll("gateway")
+    world.roll("gateway")
     yield
 
 
-@fault(seconds=10)
+@fault(seconds=10, takes=[CONTROLLERS], shares=[API_SERVER, NODES])
 def controllers_restarted(world):
     """the controllers' Deployment is rolled"""
-    roll("controller")
+    world.roll("controller")
     yield
 
 
 if PREVIOUS.is_dir():
 
-    @fault(seconds=10)
+    @fault(seconds=10, takes=[GATEWAYS, CONTROLLERS], shares=[API_SERVER, NODES])
     def upgraded(world):
         """helm goes back to the version before, and upgrades again"""
         version = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]
@@ -367,11 +364,13 @@ if PREVIOUS.is_dir():
             install(**settings)
             # Warm instances live on, pods that wait are replaced.
             wanted = settings.get("version", VERSION)
-            until(lambda: versions_that_wait() == {wanted}, lambda: kubectl("get", "pods", "--output=wide"))
+            world.until(
+                lambda: versions_that_wait() == {wanted}, lambda: kubectl("get", "pods", "--output=wide")
+            )
         yield
 
 
 def versions_that_wait():
-    """Of the images of pods that no function has yet."""
+    """The versions of the images of pods that no function has yet."""
     found = [pod["spec"]["containers"][0]["image"] for pod in get("pods", f"--selector={POOL}")["items"]]
     return {image.rpartition(":")[2] for image in found}

@@ -139,7 +139,7 @@ def write(output, folder, verdicts):
         f"{told_of(mixed)}.",
         "",
         "```",
-        verdicts["mixed"][1].rstrip(),
+        verdicts["mixed"].words.rstrip(),
         "```",
         "",
         "![The mixed run](reliability.svg)",
@@ -160,7 +160,7 @@ def write(output, folder, verdicts):
         *fault_rows(singly),
         "",
         "```",
-        verdicts["singly"][1].rstrip(),
+        verdicts["singly"].words.rstrip(),
         "```",
         "",
     ]

@@ -1,49 +1,64 @@
+#!/usr/bin/env python3
 """Chaos under account: each fault by itself, then many mixed; writes docs/reliability.md.
 
     make show-chaos                  with a cluster of two nodes that is up and the images loaded
 
-What comes when is drawn from the seed. Fails if a rule is broken: an invocation lost, run twice,
+The seed decides which fault strikes when. Exit code 1: a rule is broken (an invocation lost, run twice,
 beside another, in outdated code, refused but run, or failed for no fault's sake; too many instances;
-something left.
+something left). Exit code 2: the run itself failed and says nothing about Pilotlight.
 """
 
 import argparse
-import random
+import signal
 import sys
+import traceback
 from pathlib import Path
 
-from tests.chaos import report
+from tests.chaos import plan, report
 from tests.chaos.faults import FAULTS
-from tests.chaos.trial import Trial
-from tests.harness import release
-from tests.harness.load import verdict
+from tests.chaos.guard import reason
+from tests.chaos.trial import Trial, verdict
 from tests.harness.paths import REPOSITORY
 
-WARM_UP = 25  # seconds in which the first instances start
+WELL, RULE_BROKEN, HARNESS_FAILED = 0, 1, 2
 
 
 def singly(folder, options, names):
     """Each fault by itself, when the one before is over for the callers."""
     with Trial(folder, options.seed, options.rate) as trial:
-        trial.quiet(WARM_UP)
+        trial.warm_up()
         for name in names:
             trial.calm()
-            print(f"{name}: {FAULTS[name].what}", flush=True)
             trial.strike([FAULTS[name]])
+    return trial
 
 
 def mixed(folder, options, names):
     """Faults at random moments, now and then two at once, until so many invocations are sent."""
+    claims = {name: FAULTS[name].claim for name in names}
+    seconds = {name: FAULTS[name].seconds for name in names}
     with Trial(folder, options.seed, options.rate) as trial:
-        # Its own: what a fault strikes is drawn as it comes.
-        dice = random.Random(options.seed)
-        trial.quiet(WARM_UP)
-        while trial.sent() < options.invocations:
-            together = dice.sample([FAULTS[name] for name in names], 2 if dice.random() < 0.3 else 1)
-            lengths = [fault.seconds * dice.uniform(0.5, 1) for fault in together]
-            print(f"{trial.sent()} sent; {' and '.join(fault.name for fault in together)}", flush=True)
-            trial.strike(together, lengths)
-            trial.quiet(dice.uniform(1, 5))
+        trial.warm_up()
+        for strike in plan.draw(options.seed, claims, seconds, options.together):
+            if trial.sent() >= options.invocations:
+                break
+            trial.strike([FAULTS[name] for name in strike.faults], strike.seconds)
+            trial.quiet(strike.pause)
+    return trial
+
+
+def add_load(parser, rate, invocations, together):
+    """The options that say what the mixed run is."""
+    parser.add_argument("--rate", type=float, default=rate, help="calls a second, besides bursts")
+    parser.add_argument("--invocations", type=int, default=invocations, help="of a mixed run")
+    parser.add_argument(
+        "--together", type=float, default=together, help="share of strikes that are two faults"
+    )
+
+
+def end_by_mending():
+    """SIGTERM ends a run as Ctrl-C does: what a fault took is given back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def main():
@@ -51,9 +66,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=50, help="calls a second, besides bursts")
-    parser.add_argument("--invocations", type=int, default=100_000, help="of the mixed run")
-    parser.add_argument("--only", action="append", choices=FAULTS, help="these faults")
+    add_load(parser, rate=50, invocations=100_000, together=plan.TOGETHER)
+    parser.add_argument("--only", action="append", choices=FAULTS, help="these faults; no report")
     parser.add_argument(
         "--skip",
         action="append",
@@ -61,21 +75,32 @@ def main():
         choices=("singly", "mixed"),
         help="one of the two runs: the report takes the last one",
     )
+    parser.add_argument("--no-report", action="store_true", help="only the verdict")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "target/chaos")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/reliability.md")
     options = parser.parse_args()
-    names = options.only or list(FAULTS)
-    release.install()
+    end_by_mending()
+    try:
+        return judge(options)
+    except (Exception, KeyboardInterrupt) as error:
+        (options.folder / "harness-error.txt").write_text(traceback.format_exc())
+        print(f"chaos: the harness failed, so there is no verdict: {reason(error)}", file=sys.stderr)
+        return HARNESS_FAILED
+
+
+def judge(options):
+    names, has_report = options.only or list(FAULTS), not (options.only or options.no_report)
+    options.folder.mkdir(parents=True, exist_ok=True)
     for way in (singly, mixed):
         if way.__name__ not in options.skip:
             way(options.folder / way.__name__, options, names)
-    judged = [name for name in ("singly", "mixed") if not options.only or name not in options.skip]
+    judged = [name for name in ("singly", "mixed") if has_report or name not in options.skip]
     verdicts = {name: verdict(options.folder / name) for name in judged}
-    for way, (_, words) in verdicts.items():
-        print(f"--- {way}\n{words}")
-    if not options.only:
+    for way, found in verdicts.items():
+        print(f"--- {way}\n{found.words}")
+    if has_report:
         report.write(options.output, options.folder, verdicts)
-    return 0 if all(is_well for is_well, _ in verdicts.values()) else 1
+    return WELL if all(found.is_well for found in verdicts.values()) else RULE_BROKEN
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 import pytest
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.trial import Trial
+from tests.chaos.trial import Trial, verdict
 from tests.harness import release
-from tests.harness.load import verdict
 from tests.harness.paths import REPOSITORY
 
 # Those of one group at once.
@@ -26,10 +25,10 @@ def installed():
 
 def test_every_invocation_is_accounted_for():
     with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30) as trial:
-        trial.quiet(5)
+        trial.warm_up()
         for names in GROUPS:
             trial.strike([FAULTS[name] for name in names])
         trial.quiet(5)
-    is_well, words = verdict(trial.folder)
-    print(words)
-    assert is_well, f"{words}\nThe records are in {trial.folder}."
+    found = verdict(trial.folder)
+    print(found.words)
+    assert found.is_well, f"{found.words}\nThe records are in {trial.folder}."

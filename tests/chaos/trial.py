@@ -1,24 +1,31 @@
 """One run under account: functions, a journal, clients, faults, and the verdict.
 
 The load, the journal and the checker are `pilotlight-load` (tests/load); what it reads lies in one
-folder, a line for each thing that happened.
+folder, a line for each thing that happened. A run begins with a clean cluster (`clean.py`)
+and ends at its first own error (`guard.py`), with everything stopped and mended.
 """
 
 import json
+import re
 import subprocess
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from dataclasses import dataclass
 
+from tests.chaos import plan
+from tests.chaos.clean import clean, left, mark
+from tests.chaos.guard import Guard, HarnessError, last_line, reason
 from tests.chaos.world import World
 from tests.harness.addresses import own_address
-from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
+from tests.harness.kubectl import FUNCTIONS, apply, kubectl
 from tests.harness.load import Ending, accounted
+from tests.harness.load import verdict as checked
 from tests.harness.manifests import warm_pool
 from tests.harness.paths import LOAD
-from tests.harness.processes import SUPERVISOR, running
+from tests.harness.patience import PATIENCE
 from tests.harness.release import HOST, await_known
 
 POOL = "chaos"
@@ -31,10 +38,15 @@ LOADS = {
     # Too large for the pool.
     "chaos-large": ("{low}", {"concurrency": {"reserved": 3}, "memory": 256}),
 }
+STRIKES = "now"  # ends the line that a run prints when faults strike
 QUEUE = 200  # calls of a function that may wait: some seconds of all, as cold starts take the processors
 SLOW = 1  # seconds: a call that takes longer is not back to normal
 CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
-ANSWERING_LIMIT = 60  # seconds for each function to answer when all is up again: starts are tried every 30
+# Seconds for each function to answer when all is up again: starts are tried every 30. The account says what it
+# means if one does not.
+ANSWERING_LIMIT = 300
+WARM_UP = 25  # seconds, at most, from the first answers of all until no call is slow
+LAST_ANSWER = 150  # seconds: a client gives each call up after 90
 SETTLED = 5  # seconds after that in which an answer may still be the fault's
 
 
@@ -44,45 +56,84 @@ class Trial:
     def __init__(self, folder, seed, rate=100, work=10, clients=2):
         self.folder, self.seed, self.rate, self.work, self.clients = folder, seed, rate, work, clients
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.jsonl"):
+        for old in (*folder.glob("*.jsonl"), *folder.glob("*.errors")):
             old.unlink()
         (folder / "plan.json").write_text(json.dumps({"seed": seed, "rate": rate}))
-        self.world = World(seed, list(LOADS))
-        self.told = Told(folder)
+        self.guard = Guard()
+        self.world = World(seed, list(LOADS), self.guard)
+        self.outcomes = Outcomes(folder)
+        # Names of the faults that struck, those of one strike together.
+        self.struck = []
         self._notes, self._turn = (folder / "driver.jsonl").open("a"), threading.Lock()
 
     def __enter__(self):
-        apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
-        await_known(list(LOADS))
-        with ExitStack() as stack:
-            self.journal = stack.enter_context(
-                self.run(
-                    "journal",
-                    f"{own_address(HOST)}:0",
-                    self.folder / "handlers.jsonl",
-                    stdout=subprocess.PIPE,
-                )
-            )
-            address = self.journal.stdout.readline().split()[-1]
-            self.pods = stack.enter_context(Pods(self.note))
-            self.senders = [
-                stack.enter_context(self.client(number, address)) for number in range(self.clients)
-            ]
-            self._open = stack.pop_all()
-        for name in LOADS:
-            self.note("queue", function=name, size=QUEUE)
+        mark()
+        for found in clean(self.guard, self.world):
+            print(f"cleaned up: {found}", flush=True)
+        self._open = ExitStack()
+        try:
+            self._start()
+        except BaseException as error:
+            self._give_up(error)
+            raise
         return self
 
-    def __exit__(self, *failed):
+    def _start(self):
+        apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
+        await_known(list(LOADS))
+        journal = self._open.enter_context(
+            self.run(
+                "journal", f"{own_address(HOST)}:0", self.folder / "handlers.jsonl", stdout=subprocess.PIPE
+            )
+        )
+        first = journal.stdout.readline().split()
+        if not first:
+            raise HarnessError(f"the journal does not listen: {last_line(self.errors('journal'))}")
+        self._depend_on("journal", journal)
+        self._open.enter_context(Pods(self.note, self.guard))
+        self.senders = [
+            self._open.enter_context(self.client(number, first[-1])) for number in range(self.clients)
+        ]
+        for number, sender in enumerate(self.senders):
+            self._depend_on(f"client-{number}", sender)
+        for name in LOADS:
+            self.note("queue", function=name, size=QUEUE)
+
+    def __exit__(self, _kind, error, _trace):
+        if error is not None:
+            self._give_up(error)
+            return
+        try:
+            self._finish()
+        except BaseException as error:
+            self._give_up(error)
+            raise
+
+    def _finish(self):
         """The last answers come in; then nothing is left."""
+        self.guard.check()
+        self.guard.let_go()
         for sender in self.senders:
             sender.stdin.close()
-        ended = [sender.wait(150) for sender in self.senders]
+        for number, sender in enumerate(self.senders):
+            if sender.wait(LAST_ANSWER) != 0:
+                raise HarnessError(f"client-{number} failed: {last_line(self.errors(f'client-{number}'))}")
         self._open.close()
-        assert not any(ended), f"a client ended with {ended}"
-        if failed[0] is None:
-            self.clear()
+        self.clear()
         self._notes.close()
+
+    def _give_up(self, error):
+        """After an error: everything is stopped and mended, and the checker refuses the records."""
+        self.guard.let_go()
+        self._open.close()
+        self.note("aborted", reason=reason(error))
+        self._notes.close()
+        guard = Guard()
+        try:
+            clean(guard, World(self.seed, list(LOADS), guard))
+        except Exception as error:
+            # The error that is raised is the first one.
+            print(f"the cluster is not mended, which the next run tries again: {error}", flush=True)
 
     def function(self, name, spec):
         concurrency = {**spec["concurrency"], "queue": QUEUE}
@@ -99,12 +150,23 @@ class Trial:
             f"--journal={address}",
             f"--output={self.folder}/client-{number}.jsonl",
             f"--work={self.work}",
+            # Its standard input ends it.
+            f"--seconds={24 * 3600}",
             f"--seed={self.seed * 1000 + number * 100}",
             stdin=subprocess.PIPE,
+            name=f"client-{number}",
         )
 
-    def run(self, *words, **options):
-        return Ending([LOAD, *map(str, words)], text=True, **options)
+    def run(self, word, *words, name=None, **options):
+        with self.errors(name or word).open("w") as errors:
+            return Ending([LOAD, word, *map(str, words)], text=True, stderr=errors, **options)
+
+    def errors(self, name):
+        """Where a process writes what goes wrong with it."""
+        return self.folder / f"{name}.errors"
+
+    def _depend_on(self, name, process):
+        self.guard.depend_on(name, process, self.errors(name))
 
     def note(self, record, **fields):
         with self._turn:
@@ -113,73 +175,99 @@ class Trial:
 
     def strike(self, faults, lengths=None):
         """Inflicts faults at once, and returns when all that they took is up again and each function answers."""
+        names = [fault.name for fault in faults]
+        if pair := plan.conflict({fault.name: fault.claim for fault in faults}, names):
+            raise HarnessError(f"{' and '.join(pair)} exclude each other")
         lengths = lengths or [fault.seconds for fault in faults]
+        targets = self.world.aim(faults)
+        print(f"{self.sent()} sent; {' and '.join(names)} {STRIKES}", flush=True)
+        self.struck.append(names)
         for fault in faults:
             self.note("fault", fault=fault.name, allows=sorted(fault.allows))
         with ThreadPoolExecutor(len(faults)) as striking:
-            done = [striking.submit(self._inflict, *one) for one in zip(faults, lengths, strict=True)]
-        for one in done:
-            one.result()
+            done = [
+                striking.submit(self._inflict, *one) for one in zip(faults, targets, lengths, strict=True)
+            ]
+            try:
+                for one in as_completed(done):
+                    one.result()
+            except BaseException as error:
+                # The other fault stops waiting and mends; it is waited for.
+                self.guard.fail(reason(error))
+                raise
         self.world.rest()
         rested = time.time()
-        self._await(lambda: self.told.all_answered(LOADS, rested), ANSWERING_LIMIT)
-        time.sleep(SETTLED)
-        for fault in faults:
-            self.note("over", fault=fault.name)
+        self._await(lambda: self.outcomes.all_answered(LOADS, rested), ANSWERING_LIMIT)
+        self.guard.sleep(SETTLED)
+        for name in names:
+            self.note("over", fault=name)
 
-    def _inflict(self, fault, seconds):
-        with fault.inflict(self.world):
-            time.sleep(seconds)
+    def _inflict(self, fault, target, seconds):
+        try:
+            with fault.inflict(self.world, target):
+                self.guard.sleep(seconds)
+        except HarnessError:
+            raise
+        except Exception as error:
+            raise HarnessError(f"the fault {fault.name} failed: {error!r}") from error
+
+    def warm_up(self):
+        """Returns once each function has answered and the first instances are up."""
+        begin = time.time()
+        self._await(lambda: self.outcomes.all_answered(LOADS, begin), ANSWERING_LIMIT)
+        self._await(self.outcomes.are_calm, WARM_UP)
 
     def quiet(self, seconds):
         """Without a fault of ours; the clients go on."""
-        time.sleep(seconds)
-        self._assert_clients_live()
+        self.guard.sleep(seconds)
 
     def calm(self):
         """Returns when no call has failed or been slow for some seconds, if that comes soon."""
-        self._await(self.told.are_calm, CALM_LIMIT)
-        self._assert_clients_live()
+        self._await(self.outcomes.are_calm, CALM_LIMIT)
 
     def _await(self, true, seconds):
-        """Of what the clients are told; when it does not come true, the account says what it means."""
-        deadline = time.monotonic() + seconds
-        while not true() and time.monotonic() < deadline:
-            time.sleep(0.2)
-
-    def _assert_clients_live(self):
-        assert all(sender.poll() is None for sender in self.senders), "a client has ended"
+        """Waits at most `seconds`. If the condition does not come true, the verdict shows the consequence."""
+        self.guard.comes_true(true, seconds)
 
     def sent(self):
-        self.told.catch_up()
-        return self.told.sent
+        self.outcomes.catch_up()
+        return self.outcomes.sent
 
     def clear(self):
         """Takes all away that was made for the run, and notes what stays."""
+        # Not as `clean` does it, by force: what Pilotlight forgets would not be seen.
         kubectl("delete", "functions", *LOADS)
         kubectl("delete", "warmpool", POOL)
-        deadline = time.monotonic() + 90
-        while (left := self.left()) and time.monotonic() < deadline:
-            time.sleep(1)
-        for what in left:
+        self._await(lambda: not left(), PATIENCE)
+        for what in left():
             self.note("left", what=what)
 
-    def left(self):
-        found = [f"pod {pod['metadata']['name']}" for pod in get("pods")["items"]]
-        maps = get("configmaps", "--selector=app.kubernetes.io/managed-by=pilotlight")["items"]
-        found += [f"config map {one['metadata']['name']}" for one in maps]
-        leases = {one["metadata"]["name"] for one in get("leases")["items"]}
-        found += [f"lease {name}" for name in leases - {"pilotlight-controller"}]
-        found += [
-            f"process {pid}: {groups.splitlines()[-1]}"
-            for pid, (_, name, groups) in running().items()
-            if name == SUPERVISOR
-        ]
-        return found
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of the checker on the records of a run."""
+
+    words: str
+    sent: int
+    broken: int
+
+    @property
+    def is_well(self):
+        return not self.broken
 
 
-class Told:
-    """What the clients of a run have written up to now."""
+def verdict(folder):
+    is_well, words = checked(folder)
+    found = re.fullmatch(r"(\d+) sent,.*\n(\d+) rules broken\n", words, re.DOTALL)
+    if not found or is_well != (found[2] == "0"):
+        raise HarnessError(f"the checker gives no verdict on {folder}: {words}")
+    if found[1] == "0":
+        raise HarnessError(f"no invocation was sent: {folder}")
+    return Verdict(words, int(found[1]), int(found[2]))
+
+
+class Outcomes:
+    """The outcomes that the clients of a run have recorded so far."""
 
     def __init__(self, folder):
         self.folder, self.places = folder, {}
@@ -226,10 +314,10 @@ class Told:
 class Pods:
     """Notes how many instances each function has, at each change."""
 
-    def __init__(self, note):
-        self.note, self.pods, self.counts = note, {}, Counter()
+    def __init__(self, note, guard):
+        self.note, self.guard, self.pods, self.counts = note, guard, {}, Counter()
         self.limits = {name: spec["concurrency"]["reserved"] for name, (_, spec) in LOADS.items()}
-        self._stop = threading.Event()
+        self._stop, self._turn, self._process = threading.Event(), threading.Lock(), None
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self):
@@ -237,44 +325,54 @@ class Pods:
         return self
 
     def __exit__(self, *_):
-        self._stop.set()
-        self.process.terminate()
+        with self._turn:
+            self._stop.set()
+            if self._process:
+                self._process.terminate()
         self._thread.join()
 
     def _watch(self):
-        while not self._stop.is_set():
-            command = [
-                "kubectl",
-                f"--namespace={FUNCTIONS}",
-                "get",
-                "pods",
-                "--watch",
-                "--output-watch-events",
-                "--output=json",
-                "--selector=pilotlight.dev/function",
-            ]
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-            # A new watch begins with all that there is.
-            self.pods.clear()
-            self._read()
-            self.process.terminate()
-            self.process.wait()
-            # The API server may be away.
-            self._stop.wait(0.5)
+        try:
+            while self._begin():
+                # A new watch begins with all that there is.
+                self.pods.clear()
+                self._read()
+                # The API server may be away.
+                self._stop.wait(0.5)
+        except Exception as error:
+            self.guard.fail(f"the watch of pods failed: {error!r}")
+
+    def _begin(self):
+        command = [
+            "kubectl",
+            f"--namespace={FUNCTIONS}",
+            "get",
+            "pods",
+            "--watch",
+            "--output-watch-events",
+            "--output=json",
+            "--selector=pilotlight.dev/function",
+        ]
+        # One that is begun after the end would never be ended.
+        with self._turn:
+            if not self._stop.is_set():
+                self._process = Ending(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                return True
 
     def _read(self):
-        for line in self.process.stdout:
-            self._changed(json.loads(line))
+        with self._process as process:
+            for line in process.stdout:
+                # The last line of a watch that was ended may be torn.
+                if line.endswith("\n"):
+                    self._changed(json.loads(line))
 
     def _changed(self, event):
-        pod, told = event["object"], event["type"]
+        pod, change = event["object"], event["type"]
         if pod.get("kind") != "Pod":
             return
         name, function = pod["metadata"]["name"], pod["metadata"]["labels"]["pilotlight.dev/function"]
         ends = "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") in ("Succeeded", "Failed")
-        if told == "DELETED" or ends:
+        if change == "DELETED" or ends:
             self.pods.pop(name, None)
         else:
             self.pods[name] = function

@@ -1,4 +1,4 @@
-"""The cluster as faults reach it: pods, their processes, their network.
+"""The cluster as faults reach it: targets, their processes, their network, and when all is up again.
 
 Runs in the cluster's client network on the machine whose namespaces the nodes are: every process of
 theirs is seen here. Kills by id, and only what is in a pod of this release or of its functions.
@@ -8,16 +8,26 @@ import os
 import random
 import signal
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.harness.cluster import await_kubelets
+from tests.chaos.guard import HarnessError
+from tests.harness.cluster import is_taken_for_good
 from tests.harness.kubectl import get, kubectl
-from tests.harness.patience import until
-from tests.harness.processes import processes
-from tests.harness.release import await_rollout, leading, parts
-from tests.harness.state import is_ready
+from tests.harness.processes import processes, running
+from tests.harness.release import RELEASE, SYSTEM, leading, parts
+from tests.harness.state import is_ready, living
 
 API_SERVER_PORT = 6443
+# Marks rules of the packet filter as this harness's.
+COMMENT = "pilotlight-chaos"
+
+# The targets of faults.
+GATEWAY = "a gateway's pod that is ready"
+LEADER = "the pod of the controller that leads"
+COMPONENTS = "all pods of controllers and gateways"
+INSTANCE = "a function's pod that is ready"
+FUNCTION = "the name of a function"
 
 
 def kill(pid, how=signal.SIGKILL):
@@ -28,72 +38,135 @@ def kill(pid, how=signal.SIGKILL):
 
 
 class World:
-    """What there is to break, and the dice."""
+    """The things that faults can break, and the dice that choose among them."""
 
-    def __init__(self, seed, functions):
+    def __init__(self, seed, functions, guard):
         self.random = random.Random(seed)
         self.functions = functions
+        self.until, self.sleep = guard.until, guard.sleep
 
-    def component(self, name):
-        """A pod of `controller` or `gateway` that is up."""
-        return self.random.choice([pod for pod in parts(name) if is_ready(pod)])
+    def missed(self, what):
+        """A fault has nothing to strike, as its target is gone."""
+        print(f"missed, as it is gone: {what}", flush=True)
 
-    def leader(self, component):
-        """The pod that leads, else any."""
-        return leading(component) or self.component(component)
+    def aim(self, faults):
+        """A target for each of the faults that are about to strike together, no two the same.
 
-    def instances(self):
+        All are chosen before the first fault strikes: what a fault takes may be needed to choose.
+        """
+        targets = []
+        for fault in faults:
+            targets.append(self._choose(fault.target, targets) if fault.target else None)
+        return targets
+
+    def _choose(self, kind, taken):
+        if kind == COMPONENTS:
+            return [pod for component in ("controller", "gateway") for pod in parts(component)]
+        if kind == LEADER:
+            return self.until(
+                lambda: leading("controller"), lambda: kubectl("get", "leases", "--output=yaml")
+            )
+        listed = {GATEWAY: self._gateways, INSTANCE: self._instances, FUNCTION: lambda: self.functions}[kind]
+        names = [name_of(target) for target in taken]
+
+        def free():
+            return [one for one in listed() if name_of(one) not in names]
+
+        # There may be none for a moment: instances come and go with the calls.
+        return self.random.choice(self.until(free, f"there is no other target: {kind}"))
+
+    def _gateways(self):
+        return [pod for pod in parts("gateway") if is_ready(pod)]
+
+    def _instances(self):
         listed = get("pods", "--selector=pilotlight.dev/function")["items"]
-        return [pod for pod in listed if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in living(listed) if is_ready(pod)]
 
-    def instance(self):
-        """A pod that answers calls at the moment."""
-        return self.random.choice(until(self.instances, lambda: kubectl("get", "pods")))
+    def await_rollout(self, component):
+        """Returns once all of the Deployment's pods are of its latest kind, and available."""
+        self.until(
+            lambda: is_rolled_out(get("deployment", f"{RELEASE}-{component}", namespace=SYSTEM)),
+            lambda: kubectl("get", "deployments,pods", "--output=wide", namespace=SYSTEM),
+        )
 
-    def function(self):
-        return self.random.choice(self.functions)
-
-    def await_kubelets(self):
-        await_kubelets()
+    def roll(self, component):
+        """As an upgrade does it: the Deployment's own way of replacing its pods."""
+        kubectl("rollout", "restart", f"deployment/{RELEASE}-{component}", namespace=SYSTEM)
+        self.await_rollout(component)
 
     def rest(self):
         """Returns once Kubernetes has all up again that a fault may have taken."""
-        until(
-            lambda: all(is_ready(node) and "taints" not in node["spec"] for node in get("nodes")["items"]),
+        self.until(
+            lambda: all(map(is_taken_for_good, get("nodes")["items"])),
             lambda: kubectl("get", "nodes", "--output=yaml"),
         )
         for component in ("controller", "gateway"):
-            await_rollout(component)
+            self.await_rollout(component)
 
 
-class Changed:
-    """A pod's network is changed by one command and back by another, inside `with`."""
-
-    def __init__(self, pod, begin, end):
-        self.begin, self.end, self.pid = begin, end, min(processes(pod))
-
-    def __enter__(self):
-        self._run(self.begin, check=True)
-
-    def __exit__(self, *_):
-        # Its network has gone with the pod.
-        if Path(f"/proc/{self.pid}/ns/net").exists():
-            self._run(self.end, check=False)
-
-    def _run(self, words, check):
-        within = ["nsenter", f"--target={self.pid}", "--net"]
-        subprocess.run([*within, *words], check=check, capture_output=True, text=True)
+def name_of(target):
+    return target["metadata"]["name"] if isinstance(target, dict) else target
 
 
-def ruled(pod, chain, *words):
+def is_rolled_out(deployment):
+    wanted, status = deployment["spec"]["replicas"], deployment["status"]
+    counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+    is_seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+    return is_seen and counts == [wanted] * 3
+
+
+def part(machine, name):
+    """The process of one of the cluster's own components, if it runs: its pods are in other control groups."""
+    found = [
+        pid
+        for pid, (_, known, groups) in running().items()
+        if known == name and f"/pilotlight/{machine}/" in groups
+    ]
+    return found[0] if found else None
+
+
+def api_server():
+    if pid := part("control", "kube-apiserver"):
+        return pid
+    raise HarnessError("the API server does not run")
+
+
+def sandbox(pod):
+    """The process that holds a pod's network: the first, if the pod still runs."""
+    return min(processes(pod), default=None)
+
+
+def in_network(pid, *words):
+    """The output of a command in a pod's network; nothing if that has gone with the pod."""
+    done = subprocess.run(["nsenter", f"--target={pid}", "--net", *words], capture_output=True, text=True)
+    if done.returncode and Path(f"/proc/{pid}/ns/net").exists():
+        raise HarnessError(f"{' '.join(words)}, in the network of process {pid}: {done.stderr.strip()}")
+    return None if done.returncode else done.stdout
+
+
+@contextmanager
+def changed(world, pod, begin, end):
+    """With a pod's network changed by one command and back by another."""
+    pid = sandbox(pod)
+    is_changed = pid is not None and in_network(pid, *begin) is not None
+    if not is_changed:
+        world.missed(f"the network of {pod['metadata']['name']}")
+    try:
+        yield
+    finally:
+        # The process is looked for again: its number may be another's by now.
+        if is_changed and pid == sandbox(pod):
+            in_network(pid, *end)
+
+
+def ruled(world, pod, chain, *words):
     """With a rule of the packet filter."""
-    return Changed(pod, *(["iptables", "--wait", how, chain, *words] for how in ("--insert", "--delete")))
+    rule = [chain, "-m", "comment", "--comment", COMMENT, *words]
+    return changed(world, pod, *(["iptables", "--wait", how, *rule] for how in ("--insert", "--delete")))
 
 
-def slowed(pod, rate):
+def slowed(world, pod, rate):
     """With so many bits a second: packets wait for each other."""
-    rest = ["tbf", "rate", rate, "burst", "8k", "latency", "800ms"]
-    return Changed(
-        pod,
-        *(["tc", "qdisc", how, "dev", "eth0", "root", *words] for how, words in (("add", rest), ("del", []))),
-    )
+    limit = ["tbf", "rate", rate, "burst", "8k", "latency", "800ms"]
+    begin, end = (["tc", "qdisc", how, "dev", "eth0", "root"] for how in ("add", "del"))
+    return changed(world, pod, [*begin, *limit], end)

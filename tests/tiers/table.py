@@ -70,7 +70,12 @@ CHECK = [
         "target/venv/bin/ruff format --check .; target/venv/bin/ruff check .",
         needs=("Python packages",),
     ),
-    Stage("Python units", f"{PYTEST} tests/tiers", needs=("Python packages",), tests=True),
+    Stage(
+        "Python units",
+        f"{PYTEST} tests/tiers tests/chaos/test_plan.py",
+        needs=("Python packages",),
+        tests=True,
+    ),
     HELM,
     Stage(
         "golden files",
@@ -98,7 +103,11 @@ SUITES = [
         f"{release('e2e')} {PYTEST} tests/e2e --ignore=tests/e2e/test_outages.py",
         needs=("Rust build",),
     ),
-    suite("chaos", f"{release('chaos')} {PYTEST} tests/chaos/test_chaos.py", needs=("Rust build",)),
+    suite(
+        "chaos",
+        f"{release('chaos')} {PYTEST} tests/chaos/test_guard.py tests/chaos/test_chaos.py",
+        needs=("Rust build",),
+    ),
     suite("boto3 in pods", f"{release('boto3')} {PYTHON} -m tests.e2e.serve {PYTEST} tests/sdk/python"),
     suite(
         "JavaScript in pods",

@@ -1,0 +1,192 @@
+"""Brings the cluster into the state that a run starts from, whatever ran before: a killed run, another suite.
+
+`clean` looks for leftovers and never reads a record of them, as a killed run writes none. Processes of a run
+carry its mark in their environment, and its rules of the packet filter carry a comment. It returns what it
+found, so that the run can print it.
+"""
+
+import os
+import shlex
+import signal
+from pathlib import Path
+
+from tests.chaos.guard import Guard, HarnessError
+from tests.chaos.world import COMMENT, World, api_server, in_network, kill, part, sandbox
+from tests.harness.cluster import cluster
+from tests.harness.commands import attempt
+from tests.harness.kubectl import get, kubectl
+from tests.harness.processes import SUPERVISOR, running
+from tests.harness.release import RELEASE, SYSTEM, VERSION, all_parts, install
+
+# In the environment of all processes that a run starts: its process and when that started.
+MARK = "PILOTLIGHT_CHAOS_RUN"
+GATEWAYS = 2  # as the chart has it
+PROBES = "probe-"  # names of pods that `await_kubelets` makes in the namespace `default`
+# Beyond what Pilotlight deletes by itself after its Functions.
+OWNED = "--selector=app.kubernetes.io/managed-by=pilotlight"
+# The states of a helm release whose change was begun and not finished. helm refuses every other change then.
+UNFINISHED = "status in (pending-install,pending-upgrade,pending-rollback)"
+
+
+def mark():
+    """Marks the processes that this one starts from now on."""
+    os.environ[MARK] = f"{os.getpid()}:{start_time(os.getpid())}"
+
+
+def start_time(pid):
+    """In the kernel's ticks; None for a process that does not run. Tells a process from a later one of its number."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+
+
+def marked():
+    """Processes that another run started and that still run, by id: the command."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+            command = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
+        except OSError:
+            continue  # it has ended
+        marks = [one.partition("=")[2] for one in variables if one.startswith(f"{MARK}=")]
+        if marks and marks[0] != os.environ.get(MARK):
+            pid, _, started = marks[0].partition(":")
+            if str(start_time(pid)) == started:
+                raise HarnessError(f"another run of the chaos is under way: process {pid}")
+            found[int(folder.name)] = command
+    return found
+
+
+def end_processes(guard):
+    """Ends what a killed run has left running."""
+    found = marked()
+    for pid, command in found.items():
+        # A change of the cluster is left to its end: half of one is harder to mend.
+        if "tests/cluster/cluster" not in command:
+            kill(pid)
+    guard.until(lambda: not marked(), lambda: f"processes of an earlier run still run: {marked()}")
+    return [f"process {pid}: {command[:80]}" for pid, command in found.items()]
+
+
+def start_api_server(guard):
+    """Lets it run on if a signal stopped it, and starts it if it was killed."""
+    found = [] if part("control", "kube-apiserver") else ["the API server did not run"]
+    # Does nothing to a process that a signal has stopped.
+    cluster("apiserver-start")
+    server = api_server()
+    is_stopped = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    kill(server, signal.SIGCONT)
+    guard.until(
+        lambda: attempt("kubectl", "get", "--raw=/readyz").returncode == 0, "the API server is not ready"
+    )
+    return [*found, "a signal had stopped the API server"] if is_stopped else found
+
+
+def start_nodes():
+    found = []
+    for node in get("nodes")["items"]:
+        name = node["metadata"]["name"]
+        if not part(name, "kubelet"):
+            found.append(f"{name} did not run")
+        cluster("node-start", name.removeprefix("node-"))
+        if node["spec"].get("unschedulable"):
+            found.append(f"{name} was cordoned")
+            kubectl("uncordon", name)
+    return found
+
+
+def clear_networks():
+    """Takes the faults out of the networks of the pods that stay."""
+    found = []
+    for pod in [*all_parts("controller"), *all_parts("gateway")]:
+        pid, name = sandbox(pod), pod["metadata"]["name"]
+        if pid is None:
+            continue
+        for rule in (in_network(pid, "iptables", "--wait", "--list-rules") or "").splitlines():
+            if COMMENT in rule:
+                found.append(f"{name}: {rule}")
+                in_network(pid, "iptables", "--wait", *shlex.split(rule.replace("-A", "-D", 1)))
+        if " tbf " in f" {in_network(pid, 'tc', 'qdisc', 'show', 'dev', 'eth0')} ":
+            found.append(f"{name}: a slow network")
+            in_network(pid, "tc", "qdisc", "del", "dev", "eth0", "root")
+    return found
+
+
+def install_release():
+    """The version of this commit, with as many gateways as its chart has."""
+    words = ("secrets", f"--selector=owner=helm,name={RELEASE},{UNFINISHED}")
+    found = [
+        f"helm had not finished: {secret['metadata']['name']}"
+        for secret in get(*words, namespace=SYSTEM)["items"]
+    ]
+    kubectl("delete", *words, namespace=SYSTEM)
+    pods = [pod for component in ("gateway", "controller") for pod in all_parts(component)]
+    images = {pod["spec"]["containers"][0]["image"] for pod in pods}
+    found += [f"another version: {image}" for image in images if not image.endswith(f":{VERSION}")]
+    scaled = len(all_parts("gateway"))
+    install()
+    # helm compares charts: it may leave a number alone that is the same in both.
+    kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={GATEWAYS}", namespace=SYSTEM)
+    return [*found, f"{scaled} gateways"] if scaled not in (0, GATEWAYS) else found
+
+
+def delete_functions():
+    found = get("functions,warmpools")["items"]
+    kubectl("delete", "functions,warmpools", "--all")
+    # The controller deletes these as well; not if one was forgotten, which the run before has reported.
+    kubectl("delete", "pods", "--all", "--wait=false")
+    kubectl("delete", "configmaps", OWNED)
+    return [f"{one['kind']} {one['metadata']['name']}" for one in found]
+
+
+def delete_probes():
+    pods = [pod["metadata"]["name"] for pod in get("pods", namespace="default")["items"]]
+    found = [name for name in pods if name.startswith(PROBES)]
+    if found:
+        kubectl("delete", "pods", "--ignore-not-found", *found, namespace="default")
+    return [f"pod {name}" for name in found]
+
+
+def left():
+    """Leftovers of Functions: all that exists of them once no Function and no WarmPool does."""
+    found = [f"pod {pod['metadata']['name']}" for pod in get("pods")["items"]]
+    found += [f"config map {one['metadata']['name']}" for one in get("configmaps", OWNED)["items"]]
+    leases = {one["metadata"]["name"] for one in get("leases")["items"]}
+    found += [f"lease {name}" for name in leases - {"pilotlight-controller"}]
+    return [*found, *(f"process {pid}, which is of no pod" for pid in forgotten_supervisors())]
+
+
+def forgotten_supervisors():
+    """Those on the nodes whose pod is gone. Other suites may have functions of their own in the cluster."""
+    supervisors = {
+        pid: groups
+        for pid, (_, name, groups) in running().items()
+        if name == SUPERVISOR and "/pilotlight/node-" in groups
+    }
+    # Asked for after the processes: a pod that was made since would seem to be missing.
+    uids = [pod["metadata"]["uid"] for pod in get("pods", "--all-namespaces")["items"]]
+    known = {name for uid in uids for name in (uid, uid.replace("-", "_"))}
+    return [pid for pid, groups in supervisors.items() if not any(name in groups for name in known)]
+
+
+def clean(guard: Guard, world: World):
+    """Returns the leftovers, once the cluster has none."""
+    # Each step needs those before it: processes of a killed run would undo the rest, everything asks the
+    # API server, pods of a stopped node do not end, a release behind rules does not become ready, and the
+    # controller deletes what belongs to functions.
+    found = end_processes(guard)
+    found += start_api_server(guard)
+    found += start_nodes()
+    found += clear_networks()
+    found += install_release()
+    found += delete_functions()
+    found += delete_probes()
+    world.rest()
+    guard.until(
+        lambda: len(all_parts("gateway")) == GATEWAYS,
+        lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),
+    )
+    guard.until(lambda: not left(), lambda: f"these stay of functions that were deleted: {left()}")
+    return found

@@ -1,0 +1,61 @@
+"""A fault: its length, its target, the errors that it allows, and the things that it claims.
+
+An error that a caller gets while a fault lasts is unexplained unless the fault allows it. Faults whose
+claims exclude each other never strike together (`plan.py`). `faults.py` has all faults.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.chaos.plan import Claim
+
+# Errors that a fault may allow, as the account has them. A connection that broke under a call:
+BROKEN = "broken"
+# It may have taken effect: the platform lost sight of it.
+UNKNOWN = "ServiceException"
+NOT_READY = "ResourceNotReadyException"
+NOT_FOUND = "ResourceNotFoundException"
+EXITED = "Runtime.ExitError"
+
+# The things that faults claim. Two that strike different pods or functions share nothing: `World.aim` gives
+# each a target of its own.
+# It answers: whoever runs kubectl while the fault lasts depends on that.
+API_SERVER = "the API server"
+# They take pods: a rollout completes only then.
+NODES = "the nodes"
+# The number and the kind of the pods: one rollout at a time.
+GATEWAYS = "the gateways' Deployment"
+CONTROLLERS = "the controllers' Deployment"
+# There is one, so it cannot be a target of two.
+LEADING = "the leading controller"
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    what: str
+    seconds: int
+    allows: frozenset
+    target: str | None
+    claim: Claim
+    strike: Callable
+
+    def inflict(self, world, target):
+        targets = () if self.target is None else (target,)
+        return contextlib.contextmanager(self.strike)(world, *targets)
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(seconds=5, target=None, allows=(), takes=(), shares=()):
+    """A fault that `takes` things for itself alone and `shares` others."""
+
+    def add(strike):
+        name = strike.__name__.replace("_", "-")
+        claim = Claim(frozenset(takes), frozenset(shares))
+        FAULTS[name] = Fault(name, strike.__doc__, seconds, frozenset(allows), target, claim, strike)
+        return strike
+
+    return add

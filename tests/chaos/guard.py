@@ -1,0 +1,86 @@
+"""Ends a run at its first own error: every wait of the harness goes through here.
+
+An error of the harness (a fault's code, a client or the journal that ended, a thread that died) makes the
+records worthless, while a broken rule is a finding. `run.py` tells the two apart by its exit code.
+"""
+
+import threading
+import time
+from pathlib import Path
+
+from tests.harness.patience import PATIENCE
+
+LOOK = 0.1  # seconds between two looks at a condition and at the processes
+
+
+class HarnessError(Exception):
+    """The run itself failed, so its records say nothing about Pilotlight."""
+
+
+class Guard:
+    """Knows the processes that a run depends on, and the first error; threads share it."""
+
+    def __init__(self):
+        self._processes, self._turn, self._failed = {}, threading.Lock(), threading.Event()
+        self.error: str | None = None
+
+    def depend_on(self, name, process, errors: Path):
+        """From now on it is an error if the process ends; `errors` is where its standard error goes."""
+        with self._turn:
+            self._processes[name] = (process, errors)
+
+    def let_go(self):
+        """The processes may end now."""
+        with self._turn:
+            self._processes.clear()
+
+    def fail(self, sentence):
+        """Ends every wait. The first sentence stays: later errors follow from it."""
+        with self._turn:
+            self.error = self.error or sentence
+        self._failed.set()
+
+    def check(self):
+        with self._turn:
+            ended = [(name, *one) for name, one in self._processes.items() if one[0].poll() is not None]
+        for name, process, errors in ended:
+            self.fail(f"{name} ended with {process.returncode}: {last_line(errors)}")
+        if self.error:
+            raise HarnessError(self.error)
+
+    def sleep(self, seconds):
+        self._wait(lambda: False, seconds)
+
+    def comes_true(self, condition, seconds):
+        """Whether the condition holds within so many seconds."""
+        return self._wait(condition, seconds)
+
+    def until(self, condition, what):
+        """Returns the condition's first true value."""
+        if value := self._wait(condition, PATIENCE):
+            return value
+        raise HarnessError(f"not within {PATIENCE} s: {what() if callable(what) else what}")
+
+    def _wait(self, condition, seconds):
+        deadline = time.monotonic() + seconds
+        while True:
+            self.check()
+            if value := condition():
+                return value
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return value
+            self._failed.wait(min(left, LOOK))
+
+
+def last_line(file: Path):
+    lines = file.read_text(errors="replace").split("\n") if file.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def reason(error: BaseException):
+    """One line that says why a run ended early."""
+    if isinstance(error, KeyboardInterrupt):
+        return "the run was interrupted"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, HarnessError) else f"{type(error).__name__}: {text}"
