@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
+use crate::clock;
 use crate::instance::{self, Order};
 use crate::metrics::{FunctionMetrics, Metrics};
 use crate::server::Config;
@@ -229,7 +230,7 @@ impl Driver {
             Some(ended) = self.tasks.running.join_next_with_id() => self.on_task_ended(ended),
             () = timer => {
                 if let Some((at, key)) = self.timers.pop_first() {
-                    let now = Instant::now().max(at);
+                    let now = clock::now().max(at);
                     self.with(key, |function| {
                         function.timer = None;
                         function.pool.wake(now);
@@ -246,7 +247,7 @@ impl Driver {
             Message::Abandoned { pool, invocation } => self.with(pool, |function| {
                 function
                     .pool
-                    .handle(Instant::now(), pool::Event::Abandoned { invocation });
+                    .handle(clock::now(), pool::Event::Abandoned { invocation });
                 function.calls.remove(&invocation);
             }),
             Message::Report {
@@ -271,7 +272,7 @@ impl Driver {
     }
 
     fn own(&mut self, change: OwnershipChange) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
         let mut changed = Vec::new();
         for name in change.lost {
@@ -315,7 +316,7 @@ impl Driver {
             function.calls.insert(invocation, call);
             function
                 .pool
-                .handle(Instant::now(), pool::Event::Arrived { invocation, bytes });
+                .handle(clock::now(), pool::Event::Arrived { invocation, bytes });
         });
     }
 
@@ -332,7 +333,7 @@ impl Driver {
                     pool::Event::NotStarted { instance, status }
                 }
             };
-            function.pool.handle(Instant::now(), event);
+            function.pool.handle(clock::now(), event);
         });
     }
 
@@ -355,7 +356,7 @@ impl Driver {
                 true => pool::Event::Refused { instance, reason },
                 false => pool::Event::Gone { instance, reason },
             };
-            function.pool.handle(Instant::now(), event);
+            function.pool.handle(clock::now(), event);
         });
     }
 
@@ -369,7 +370,7 @@ impl Driver {
     }
 
     fn change(&mut self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
         let gone = removed.iter().filter_map(|name| catalog.remove(name));
         let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
@@ -414,7 +415,7 @@ impl Driver {
         let mut pool = Pool::new(settings, self.config.bounds());
         if !is_owned {
             // Until it is known whose it is.
-            pool.handle(Instant::now(), pool::Event::HandedOver);
+            pool.handle(clock::now(), pool::Event::HandedOver);
         }
         let function = Function {
             deployment: deployment.clone(),
@@ -427,7 +428,7 @@ impl Driver {
         self.functions.insert(key, function);
         if is_owned {
             // What is provisioned comes up before the first call.
-            self.with(key, |function| function.pool.wake(Instant::now()));
+            self.with(key, |function| function.pool.wake(clock::now()));
         }
         Entry {
             pool: key,
@@ -460,7 +461,7 @@ impl Driver {
                 pool::Action::Start { instance } => {
                     let name = uuid::Uuid::new_v4().simple().to_string();
                     let fresh = Fresh {
-                        begun: Instant::now(),
+                        begun: clock::now(),
                         ready: None,
                     };
                     let born = (name, Some(fresh));
@@ -525,11 +526,11 @@ impl Driver {
 
     async fn shut_down(&mut self, grace: Duration) {
         self.deploy(Vec::new());
-        let deadline = tokio::time::Instant::now() + grace;
+        let deadline = clock::now() + grace;
         while !self.tasks.running.is_empty() {
             tokio::select! {
                 _ = self.next_message() => {}
-                () = tokio::time::sleep_until(deadline), if !self.surroundings.force.is_cancelled() => {
+                () = tokio::time::sleep_until(deadline.into()), if !self.surroundings.force.is_cancelled() => {
                     self.surroundings.force.cancel();
                 }
             }
@@ -600,7 +601,7 @@ impl Function {
             && let Some(fresh) = &mut handle.fresh
             && status.condition == Condition::Ready
         {
-            fresh.ready.get_or_insert_with(Instant::now);
+            fresh.ready.get_or_insert_with(clock::now);
         }
     }
 
@@ -634,7 +635,7 @@ impl Function {
                     instance,
                     status: None,
                 };
-                self.pool.handle(Instant::now(), event);
+                self.pool.handle(clock::now(), event);
             }
         }
     }

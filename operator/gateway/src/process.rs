@@ -17,8 +17,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Address, Backend, Promise, Reservation, Running};
+use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
+use crate::connect::{Address, Opening};
 use crate::log_store::{LogEntry, LogStore};
 use crate::server::Config;
 
@@ -202,8 +203,8 @@ pub(crate) struct InstanceProcess {
 }
 
 impl Running for InstanceProcess {
-    fn address(&self) -> Address {
-        self.address.clone()
+    fn connect(&self) -> Opening {
+        self.address.connect()
     }
 
     fn wait(&mut self) -> Promise<'_, Arc<str>> {
@@ -229,14 +230,19 @@ impl Running for InstanceProcess {
     }
 }
 
-struct LogReader {
-    logs: LogStore,
-    function: FunctionName,
-    instance: String,
+/// Puts what a supervisor writes into the log store.
+pub(crate) struct LogReader {
+    pub(crate) logs: LogStore,
+    pub(crate) function: FunctionName,
+    pub(crate) instance: String,
 }
 
 impl LogReader {
-    async fn records(&self, from: impl AsyncRead + Unpin, tell: oneshot::Sender<Address>) {
+    pub(crate) async fn records(
+        &self,
+        from: impl AsyncRead + Unpin,
+        tell: oneshot::Sender<Address>,
+    ) {
         let mut lines = BufReader::new(from).lines();
         let mut tell = Some(tell);
         while let Ok(Some(line)) = lines.next_line().await {

@@ -21,8 +21,7 @@ use pilotlight_core::wire::{self, Claim};
 use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
-use crate::backend::Address;
-use crate::instance;
+use crate::{connect, instance};
 
 /// For a connection: whoever waits for its claim has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -121,8 +120,7 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let address_of = Address::Tcp(address);
-    let stream = tokio::time::timeout(PATIENCE, instance::open(&address_of)).await??;
+    let stream = tokio::time::timeout(PATIENCE, connect::open(address)).await??;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);
