@@ -132,7 +132,11 @@ async fn serve(
             biased;
             order = orders.recv() => match order {
                 Some(Order::Run(call)) => {
-                    lease(link, &mut sender, &mut connection, call, up).await;
+                    match lease(link, &mut sender, &mut connection, call, up).await {
+                        Lease::Over => {}
+                        // Its handler may run on, and no second event may come beside it.
+                        Lease::Lost => break,
+                    }
                 }
                 Some(Order::Drain) | None => {
                     let request = Request::builder().method(Method::POST).uri(wire::DRAIN_PATH);
@@ -216,6 +220,14 @@ async fn follow_status(link: &Link, opening: Opening) {
     stream.await;
 }
 
+/// How a lease ends.
+enum Lease {
+    /// The driver knows what became of it.
+    Over,
+    /// The supervisor gave no answer that can be read. The handler may run on, out of sight.
+    Lost,
+}
+
 /// One lease, to its end: the caller has its reply, or the driver has the call back.
 async fn lease(
     link: &Link,
@@ -223,7 +235,7 @@ async fn lease(
     connection: &mut Connection,
     call: Call,
     (phase, took): (Phase, Duration),
-) {
+) -> Lease {
     let cold = call
         .cold
         .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
@@ -231,11 +243,13 @@ async fn lease(
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
         Err(Broken::NeverSent) => {
-            return link.report(Report::NotStarted { call, status: None }).await;
+            let status = None;
+            link.report(Report::NotStarted { call, status }).await;
+            return Lease::Over;
         }
         Err(Broken::Unknown) => {
             let _ = call.reply.send(Reply::Lost);
-            return;
+            return Lease::Lost;
         }
     };
     let (parts, body) = response.into_parts();
@@ -245,7 +259,8 @@ async fn lease(
         .and_then(|value| value.to_str().ok());
     let status: Option<Status> = status.and_then(|text| text.parse().ok());
     if parts.headers.contains_key(wire::REFUSAL) {
-        return link.report(Report::NotStarted { call, status }).await;
+        link.report(Report::NotStarted { call, status }).await;
+        return Lease::Over;
     }
     // What a supervisor would have refused itself comes from none.
     let mut body = pin!(Limited::new(body, PAYLOAD_LIMIT).collect());
@@ -256,7 +271,7 @@ async fn lease(
     };
     let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
         let _ = call.reply.send(Reply::Lost);
-        return;
+        return Lease::Lost;
     };
     let outcome = parts.headers.get(wire::OUTCOME);
     let answer = Answer {
@@ -268,6 +283,7 @@ async fn lease(
     };
     let _ = call.reply.send(Reply::Answered(answer));
     link.report(Report::Finished(status)).await;
+    Lease::Over
 }
 
 /// The phases that the supervisor tells of.
