@@ -53,6 +53,8 @@ pub(crate) enum Reply {
     Answered(Answer),
     /// It never started.
     Rejected(Rejection),
+    /// It never started, as the gateway ends. The function is there still.
+    Stopping,
     /// Its instance was lost while it ran; whether it took effect is not known.
     Lost,
 }
@@ -158,6 +160,7 @@ pub(crate) struct Driver {
     next_key: u64,
     timers: BTreeSet<(Instant, PoolKey)>,
     tasks: Tasks,
+    is_stopping: bool,
 }
 
 /// The instances' tasks; each ends with the reason why its instance did.
@@ -198,6 +201,7 @@ impl Driver {
             next_key: 0,
             timers: BTreeSet::new(),
             tasks: Tasks::default(),
+            is_stopping: false,
         }
     }
 
@@ -308,7 +312,7 @@ impl Driver {
 
     fn on_call(&mut self, key: PoolKey, call: Call) {
         if !self.functions.contains_key(&key) {
-            let _ = call.reply.send(Reply::Rejected(Rejection::Deleted));
+            let _ = call.reply.send(reply(Rejection::Deleted, self.is_stopping));
             return;
         }
         self.with(key, |function| {
@@ -480,7 +484,7 @@ impl Driver {
                     rejection,
                 } => {
                     if let Some(call) = function.calls.remove(&invocation) {
-                        let _ = call.reply.send(Reply::Rejected(rejection));
+                        let _ = call.reply.send(reply(rejection, self.is_stopping));
                     }
                 }
             }
@@ -525,7 +529,15 @@ impl Driver {
     }
 
     async fn shut_down(&mut self, grace: Duration) {
-        self.deploy(Vec::new());
+        self.is_stopping = true;
+        // Not from the catalog: a caller who comes now is answered that the gateway ends.
+        let all: Vec<_> = self.functions.keys().copied().collect();
+        for key in all {
+            let now = clock::now();
+            self.with(key, |function| {
+                function.pool.handle(now, pool::Event::Deleted)
+            });
+        }
         let deadline = clock::now() + grace;
         while !self.tasks.running.is_empty() {
             tokio::select! {
@@ -535,6 +547,14 @@ impl Driver {
                 }
             }
         }
+    }
+}
+
+/// A gateway that ends retires all its pools, but no function is deleted for that.
+fn reply(rejection: Rejection, is_stopping: bool) -> Reply {
+    match rejection {
+        Rejection::Deleted if is_stopping => Reply::Stopping,
+        rejection => Reply::Rejected(rejection),
     }
 }
 

@@ -289,7 +289,9 @@ fn outcome(reply: &Reply) -> Outcome {
         Reply::Answered(_) => Outcome::success,
         Reply::Lost => Outcome::lost,
         Reply::Rejected(Rejection::CannotStart(_)) => Outcome::not_ready,
-        Reply::Rejected(Rejection::Deleted | Rejection::Moved) => Outcome::refused,
+        Reply::Rejected(Rejection::Deleted | Rejection::Moved) | Reply::Stopping => {
+            Outcome::refused
+        }
         Reply::Rejected(_) => Outcome::throttled,
     }
 }
@@ -313,7 +315,7 @@ fn respond(
         Reply::Rejected(Rejection::QueueBytes) => Err(ApiError::throttled(ThrottleReason::Caller)),
         Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
         Reply::Rejected(Rejection::Deleted) => Err(function.not_found(&app.scope)),
-        Reply::Rejected(Rejection::Moved) => Err(stopping()),
+        Reply::Rejected(Rejection::Moved) | Reply::Stopping => Err(stopping()),
         Reply::Lost => Err(lost(request_id)),
     }
 }
