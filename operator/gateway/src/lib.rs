@@ -34,6 +34,8 @@ mod metrics;
 mod peers;
 pub mod process;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
