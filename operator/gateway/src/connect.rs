@@ -84,3 +84,47 @@ pub(crate) fn notice_loss(
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(silence))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_a_supervisor_tells_it() {
+        let tcp = Address::Tcp(([10, 0, 0, 7], 9001).into());
+        assert_eq!("10.0.0.7:9001".parse(), Ok(tcp));
+        let unix = Address::Unix("/run/a.sock".into());
+        assert_eq!("unix:/run/a.sock".parse(), Ok(unix));
+        assert!("hello:9001".parse::<Address>().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_kernel_breaks_a_connection_whose_machine_is_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = open(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE));
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_this_machine_carries_bytes_both_ways() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut stream = Address::Unix(path).connect().await.unwrap();
+        let (mut other, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 5];
+        stream.write_all(b"there").await.unwrap();
+        other.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"there");
+        other.write_all(b"again").await.unwrap();
+        stream.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"again");
+    }
+}
