@@ -70,7 +70,7 @@ CHECK = [
         "target/venv/bin/ruff format --check .; target/venv/bin/ruff check .",
         needs=("Python packages",),
     ),
-    Stage("Python units", f"{PYTEST} tests/tiers", needs=("Python packages",), tests=True),
+    Stage("Python units", f"{PYTEST} tests/tiers tests/mutants", needs=("Python packages",), tests=True),
     HELM,
     Stage(
         "golden files",
