@@ -84,6 +84,10 @@ show-runtimes-cluster: cluster-ready ## the conformance table in pods, for every
 	done; \
 	test -z "$$failed"
 
+.PHONY: show-mutants
+show-mutants: ## each in-process test of the gateway fails when its mechanism is taken out
+	$(PYTHON) -m tests.mutants
+
 .PHONY: show-fuzz
 show-fuzz: ## every fuzz target for SECONDS=600 each, keeping what is learnt in fuzz/grown
 	fuzz/run long $(or $(SECONDS),600)

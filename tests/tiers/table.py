@@ -72,7 +72,7 @@ CHECK = [
     ),
     Stage(
         "Python units",
-        f"{PYTEST} tests/tiers tests/chaos/test_plan.py",
+        f"{PYTEST} tests/tiers tests/chaos/test_plan.py tests/mutants",
         needs=("Python packages",),
         tests=True,
     ),
