@@ -70,7 +70,7 @@ previous: ## programs, images and chart of the commit REF, for `make show-chaos`
 
 .PHONY: show-runtimes
 show-runtimes: build-dev $(VENV)/ready debian-packages ## the conformance table of local mode, written to docs/runtimes.md
-	PILOTLIGHT_BIN=target/debug/pilotlight $(PYTEST) tests/conformance --table docs/runtimes.md
+	PILOTLIGHT_BIN=$(CURDIR)/target/debug/pilotlight $(PYTEST) tests/conformance --table docs/runtimes.md
 
 .PHONY: show-runtimes-cluster
 show-runtimes-cluster: IMAGES := pilotlight $(RUNTIMES)
@@ -83,6 +83,10 @@ show-runtimes-cluster: cluster-ready ## the conformance table in pods, for every
 		$(MODULE) tests.conformance.serve $$runtime $(PYTEST) tests/conformance --table docs/runtimes.md || failed=1; \
 	done; \
 	test -z "$$failed"
+
+.PHONY: show-mutants
+show-mutants: ## each in-process test of the gateway fails when its mechanism is taken out
+	$(PYTHON) -m tests.mutants
 
 .PHONY: show-fuzz
 show-fuzz: ## every fuzz target for SECONDS=600 each, keeping what is learnt in fuzz/grown

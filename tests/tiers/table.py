@@ -21,7 +21,7 @@ NODE = "npm --prefix tests/sdk/node test -- " + " ".join(
 )
 # Suites start the programs and the load tool of this profile; only images hold the optimised ones. So no
 # suite of local mode waits for a second build.
-LOCAL = "PILOTLIGHT_BIN=target/debug/pilotlight"
+LOCAL = "PILOTLIGHT_BIN=$PWD/target/debug/pilotlight"
 IMAGES = "custom pilotlight python3.11"
 # libtest prints a test's time only with an unstable option, which this variable permits at run time.
 TIMED = """--config 'target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'"""
@@ -72,7 +72,7 @@ CHECK = [
     ),
     Stage(
         "Python units",
-        f"{PYTEST} tests/tiers tests/chaos/test_plan.py",
+        f"{PYTEST} tests/tiers tests/chaos/test_plan.py tests/mutants",
         needs=("Python packages",),
         tests=True,
     ),

@@ -5,16 +5,12 @@
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::net::{AddrParseError, SocketAddr};
-use std::path::PathBuf;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_core::wire;
-
 use crate::catalog::Deployment;
+use crate::connect::Opening;
 
 /// What a backend promises.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,30 +40,10 @@ pub trait Backend: Debug + Send + Sync {
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
 }
 
-/// Where an instance takes leases.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    Tcp(SocketAddr),
-    /// The path of a socket, on this machine.
-    Unix(PathBuf),
-}
-
-impl FromStr for Address {
-    type Err = AddrParseError;
-
-    /// As a supervisor tells it.
-    fn from_str(text: &str) -> Result<Self, AddrParseError> {
-        match text.strip_prefix(wire::UNIX) {
-            Some(path) => Ok(Address::Unix(path.into())),
-            None => text.parse().map(Address::Tcp),
-        }
-    }
-}
-
 /// An instance that is up. Dropping it gives it up.
 pub trait Running: Send + Sync {
-    /// Where it takes leases.
-    fn address(&self) -> Address;
+    /// Opens a connection to its supervisor, once the promise is polled.
+    fn connect(&self) -> Opening;
 
     /// How long its code took to unpack, if it was there before and was claimed for the function.
     fn unpacked(&self) -> Option<Duration> {

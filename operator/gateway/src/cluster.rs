@@ -200,3 +200,56 @@ async fn follow_pods(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::pods::PodState;
+    use super::*;
+
+    fn pod(instance: &str) -> Pod {
+        let pod = json!({
+            "metadata": {
+                "name": instance,
+                "uid": instance,
+                "labels": {labels::FUNCTION: "hello", labels::INSTANCE: instance},
+            },
+            "spec": {"nodeName": "node-1", "containers": []},
+            "status": {"phase": "Pending"},
+        });
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    #[tokio::test]
+    async fn pods_are_known_once_the_first_list_is_complete_and_stay_so_while_the_watch_fails() {
+        let pods = Pods::default();
+        let (tell, told) = mpsc::unbounded_channel();
+        let events = stream::unfold(told, |mut told: mpsc::UnboundedReceiver<_>| async {
+            Some((told.recv().await?, told))
+        });
+        let (known, mut are_known) = oneshot::channel();
+        let following = tokio::spawn(follow_pods(events, pods.clone(), known));
+        for event in [Event::Init, Event::InitApply(pod("a"))] {
+            tell.send(Ok(event)).unwrap();
+        }
+        let mut a = pods.follow("a");
+        a.changed().await.unwrap();
+        assert!(are_known.try_recv().is_err());
+        tell.send(Ok(Event::InitDone)).unwrap();
+        are_known.await.unwrap();
+
+        // After the failure the watch begins anew, and lacks what was deleted meanwhile.
+        tell.send(Err(watcher::Error::NoResourceVersion)).unwrap();
+        for event in [Event::Init, Event::InitApply(pod("b")), Event::InitDone] {
+            tell.send(Ok(event)).unwrap();
+        }
+        let gone = a.wait_for(|state| matches!(state, PodState::Gone(_)));
+        gone.await.unwrap();
+        assert!(pods.has("b") && !pods.has("a"));
+        drop(tell);
+        following.await.unwrap();
+    }
+}

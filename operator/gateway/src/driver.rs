@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
+use crate::clock;
 use crate::instance::{self, Order};
 use crate::metrics::{FunctionMetrics, Metrics};
 use crate::server::Config;
@@ -52,6 +53,8 @@ pub(crate) enum Reply {
     Answered(Answer),
     /// It never started.
     Rejected(Rejection),
+    /// It never started, as the gateway ends. The function is there still.
+    Stopping,
     /// Its instance was lost while it ran; whether it took effect is not known.
     Lost,
 }
@@ -157,6 +160,7 @@ pub(crate) struct Driver {
     next_key: u64,
     timers: BTreeSet<(Instant, PoolKey)>,
     tasks: Tasks,
+    is_stopping: bool,
 }
 
 /// The instances' tasks; each ends with the reason why its instance did.
@@ -197,6 +201,7 @@ impl Driver {
             next_key: 0,
             timers: BTreeSet::new(),
             tasks: Tasks::default(),
+            is_stopping: false,
         }
     }
 
@@ -229,7 +234,7 @@ impl Driver {
             Some(ended) = self.tasks.running.join_next_with_id() => self.on_task_ended(ended),
             () = timer => {
                 if let Some((at, key)) = self.timers.pop_first() {
-                    let now = Instant::now().max(at);
+                    let now = clock::now().max(at);
                     self.with(key, |function| {
                         function.timer = None;
                         function.pool.wake(now);
@@ -246,7 +251,7 @@ impl Driver {
             Message::Abandoned { pool, invocation } => self.with(pool, |function| {
                 function
                     .pool
-                    .handle(Instant::now(), pool::Event::Abandoned { invocation });
+                    .handle(clock::now(), pool::Event::Abandoned { invocation });
                 function.calls.remove(&invocation);
             }),
             Message::Report {
@@ -271,7 +276,7 @@ impl Driver {
     }
 
     fn own(&mut self, change: OwnershipChange) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
         let mut changed = Vec::new();
         for name in change.lost {
@@ -307,7 +312,7 @@ impl Driver {
 
     fn on_call(&mut self, key: PoolKey, call: Call) {
         if !self.functions.contains_key(&key) {
-            let _ = call.reply.send(Reply::Rejected(Rejection::Deleted));
+            let _ = call.reply.send(reply(Rejection::Deleted, self.is_stopping));
             return;
         }
         self.with(key, |function| {
@@ -315,7 +320,7 @@ impl Driver {
             function.calls.insert(invocation, call);
             function
                 .pool
-                .handle(Instant::now(), pool::Event::Arrived { invocation, bytes });
+                .handle(clock::now(), pool::Event::Arrived { invocation, bytes });
         });
     }
 
@@ -332,7 +337,7 @@ impl Driver {
                     pool::Event::NotStarted { instance, status }
                 }
             };
-            function.pool.handle(Instant::now(), event);
+            function.pool.handle(clock::now(), event);
         });
     }
 
@@ -355,7 +360,7 @@ impl Driver {
                 true => pool::Event::Refused { instance, reason },
                 false => pool::Event::Gone { instance, reason },
             };
-            function.pool.handle(Instant::now(), event);
+            function.pool.handle(clock::now(), event);
         });
     }
 
@@ -369,7 +374,7 @@ impl Driver {
     }
 
     fn change(&mut self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
         let gone = removed.iter().filter_map(|name| catalog.remove(name));
         let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
@@ -414,7 +419,7 @@ impl Driver {
         let mut pool = Pool::new(settings, self.config.bounds());
         if !is_owned {
             // Until it is known whose it is.
-            pool.handle(Instant::now(), pool::Event::HandedOver);
+            pool.handle(clock::now(), pool::Event::HandedOver);
         }
         let function = Function {
             deployment: deployment.clone(),
@@ -427,7 +432,7 @@ impl Driver {
         self.functions.insert(key, function);
         if is_owned {
             // What is provisioned comes up before the first call.
-            self.with(key, |function| function.pool.wake(Instant::now()));
+            self.with(key, |function| function.pool.wake(clock::now()));
         }
         Entry {
             pool: key,
@@ -460,7 +465,7 @@ impl Driver {
                 pool::Action::Start { instance } => {
                     let name = uuid::Uuid::new_v4().simple().to_string();
                     let fresh = Fresh {
-                        begun: Instant::now(),
+                        begun: clock::now(),
                         ready: None,
                     };
                     let born = (name, Some(fresh));
@@ -479,7 +484,7 @@ impl Driver {
                     rejection,
                 } => {
                     if let Some(call) = function.calls.remove(&invocation) {
-                        let _ = call.reply.send(Reply::Rejected(rejection));
+                        let _ = call.reply.send(reply(rejection, self.is_stopping));
                     }
                 }
             }
@@ -524,16 +529,32 @@ impl Driver {
     }
 
     async fn shut_down(&mut self, grace: Duration) {
-        self.deploy(Vec::new());
-        let deadline = tokio::time::Instant::now() + grace;
+        self.is_stopping = true;
+        // Not from the catalog: a caller who comes now is answered that the gateway ends.
+        let all: Vec<_> = self.functions.keys().copied().collect();
+        for key in all {
+            let now = clock::now();
+            self.with(key, |function| {
+                function.pool.handle(now, pool::Event::Deleted)
+            });
+        }
+        let deadline = clock::now() + grace;
         while !self.tasks.running.is_empty() {
             tokio::select! {
                 _ = self.next_message() => {}
-                () = tokio::time::sleep_until(deadline), if !self.surroundings.force.is_cancelled() => {
+                () = tokio::time::sleep_until(deadline.into()), if !self.surroundings.force.is_cancelled() => {
                     self.surroundings.force.cancel();
                 }
             }
         }
+    }
+}
+
+/// A gateway that ends retires all its pools, but no function is deleted for that.
+fn reply(rejection: Rejection, is_stopping: bool) -> Reply {
+    match rejection {
+        Rejection::Deleted if is_stopping => Reply::Stopping,
+        rejection => Reply::Rejected(rejection),
     }
 }
 
@@ -600,7 +621,7 @@ impl Function {
             && let Some(fresh) = &mut handle.fresh
             && status.condition == Condition::Ready
         {
-            fresh.ready.get_or_insert_with(Instant::now);
+            fresh.ready.get_or_insert_with(clock::now);
         }
     }
 
@@ -634,7 +655,7 @@ impl Function {
                     instance,
                     status: None,
                 };
-                self.pool.handle(Instant::now(), event);
+                self.pool.handle(clock::now(), event);
             }
         }
     }

@@ -172,3 +172,89 @@ impl IntoResponse for ApiError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_error_has_the_documented_status_type_and_spelling() {
+        let user = |message: &str| json!({"Type": "User", "message": message});
+        let throttled =
+            |reason: &str| json!({"Reason": reason, "Type": "User", "message": "Rate Exceeded."});
+        let larger = "Request must be smaller than 6291556 bytes for the InvokeFunction operation";
+        let not_json = "Could not parse request body into json: Could not parse payload into \
+                        json: EOF";
+        for (error, status, kind, body) in [
+            (
+                ApiError::function_not_found("arn"),
+                404,
+                "ResourceNotFoundException",
+                json!({"Message": "Function not found: arn", "Type": "User"}),
+            ),
+            (
+                ApiError::throttled(ThrottleReason::Concurrency),
+                429,
+                "TooManyRequestsException",
+                throttled("ConcurrentInvocationLimitExceeded"),
+            ),
+            (
+                ApiError::throttled(ThrottleReason::ReservedConcurrency),
+                429,
+                "TooManyRequestsException",
+                throttled("ReservedFunctionConcurrentInvocationLimitExceeded"),
+            ),
+            (
+                ApiError::throttled(ThrottleReason::Caller),
+                429,
+                "TooManyRequestsException",
+                throttled("CallerRateLimitExceeded"),
+            ),
+            (
+                ApiError::content_not_json("EOF"),
+                400,
+                "InvalidRequestContentException",
+                user(not_json),
+            ),
+            (
+                ApiError::invalid_parameter("x"),
+                400,
+                "InvalidParameterValueException",
+                user("x"),
+            ),
+            (
+                ApiError::validation("x"),
+                400,
+                "ValidationException",
+                json!({"message": "x"}),
+            ),
+            (
+                ApiError::request_too_large(),
+                413,
+                "RequestTooLargeException",
+                user(larger),
+            ),
+            (
+                ApiError::not_ready("no room"),
+                502,
+                "ResourceNotReadyException",
+                user("No instance of the function can be started: no room"),
+            ),
+            (
+                ApiError::service("x"),
+                500,
+                "ServiceException",
+                json!({"Message": "x", "Type": "Service"}),
+            ),
+        ] {
+            let response = error.into_response();
+            assert_eq!(response.status().as_u16(), status, "{kind}");
+            assert_eq!(response.headers()[ERROR_TYPE], kind);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), body);
+        }
+    }
+}

@@ -4,10 +4,9 @@
 //! answer straight to the caller and tells the driver what became of the lease. Sends an event
 //! once: what may have reached the supervisor is never sent again (rule 2).
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -20,23 +19,18 @@ use pilotlight_core::instance::Status;
 use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::pool::InstanceId;
 use pilotlight_core::wire;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
-use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Address, Backend, Reservation, Running};
+use crate::backend::{Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
+use crate::clock;
+use crate::connect::{Opening, Stream};
 use crate::driver::{Answer, Call, Message, Reply, Report};
 
 /// Orders that may wait for an instance: one event and one drain are all there can be.
 pub(crate) const ORDERS: usize = 4;
 
-/// A machine that acknowledges nothing for so long is lost, and what it runs with it.
-const SILENCE: Duration = Duration::from_secs(10);
-/// Between two questions whether the other machine is there, while nothing else is sent.
-const PROBE: Duration = Duration::from_secs(5);
 /// Of statuses that have not been read yet, each a few bytes.
 const STATUSES_LIMIT: usize = 1024 * 1024;
 /// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
@@ -75,7 +69,6 @@ impl Link {
     }
 }
 
-pub(crate) type Stream = Either<TcpStream, UnixStream>;
 /// None once it has ended.
 type Connection = Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>;
 
@@ -88,7 +81,7 @@ pub(crate) async fn run(
     mut orders: mpsc::Receiver<Order>,
     force: CancellationToken,
 ) -> Arc<str> {
-    let begun = Instant::now();
+    let begun = clock::now();
     let process = tokio::select! {
         started = backend.start(&deployment, &name) => started,
         // Before it is up, the only orders are to drain and to release.
@@ -99,7 +92,7 @@ pub(crate) async fn run(
         Ok(process) => process,
         Err(reason) => return reason,
     };
-    let took = begun.elapsed();
+    let took = clock::since(begun);
     let up = match process.unpacked() {
         Some(unpacked) => (Phase::Claim, took.saturating_sub(unpacked)),
         None => (Phase::Start, took),
@@ -129,18 +122,21 @@ async fn serve(
     orders: &mut mpsc::Receiver<Order>,
     up: (Phase, Duration),
 ) -> Arc<str> {
-    let address = &process.address();
-    let (mut sender, mut connection) = match connect(address).await {
+    let (mut sender, mut connection) = match connect(process.connect()).await {
         Ok(connected) => connected,
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
     };
-    let mut told = pin!(follow_status(link, address));
+    let mut told = pin!(follow_status(link, process.connect()));
     loop {
         tokio::select! {
             biased;
             order = orders.recv() => match order {
                 Some(Order::Run(call)) => {
-                    lease(link, &mut sender, &mut connection, call, up).await;
+                    match lease(link, &mut sender, &mut connection, call, up).await {
+                        Lease::Over => {}
+                        // Its handler may run on, and no second event may come beside it.
+                        Lease::Lost => break,
+                    }
                 }
                 Some(Order::Drain) | None => {
                     let request = Request::builder().method(Method::POST).uri(wire::DRAIN_PATH);
@@ -181,43 +177,18 @@ async fn lost(
     }
 }
 
-/// A connection to an instance, whose machine may be lost at any time.
-pub(crate) async fn open(address: &Address) -> io::Result<Stream> {
-    let address = match address {
-        Address::Tcp(address) => *address,
-        Address::Unix(path) => return UnixStream::connect(path).await.map(Either::Right),
-    };
-    let stream = tokio::time::timeout(SILENCE, TcpStream::connect(address)).await??;
-    stream.set_nodelay(true)?;
-    notice_loss(&stream, (PROBE, PROBE), SILENCE)?;
-    Ok(Either::Left(stream))
-}
-
-/// Has the kernel break a connection whose other machine is lost: when nothing is sent, it asks after the
-/// first time and then at intervals of the second; else `silence` passes without an acknowledgement.
-pub(crate) fn notice_loss(
-    stream: &TcpStream,
-    (idle, interval): (Duration, Duration),
-    silence: Duration,
-) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    let probes = TcpKeepalive::new().with_time(idle).with_interval(interval);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(silence))
-}
-
 async fn connect(
-    address: &Address,
+    opening: Opening,
 ) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
-    let stream = open(address).await?;
+    let stream = opening.await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     Ok((sender, Some(Box::pin(connection))))
 }
 
 /// Tells the driver each condition that the instance tells; ends with the stream.
-async fn follow_status(link: &Link, address: &Address) {
+async fn follow_status(link: &Link, opening: Opening) {
     let stream = async {
-        let stream = open(address).await.ok()?;
+        let stream = opening.await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let request = Request::builder()
             .uri(wire::STATUS_PATH)
@@ -249,6 +220,14 @@ async fn follow_status(link: &Link, address: &Address) {
     stream.await;
 }
 
+/// How a lease ends.
+enum Lease {
+    /// The driver knows what became of it.
+    Over,
+    /// The supervisor gave no answer that can be read. The handler may run on, out of sight.
+    Lost,
+}
+
 /// One lease, to its end: the caller has its reply, or the driver has the call back.
 async fn lease(
     link: &Link,
@@ -256,7 +235,7 @@ async fn lease(
     connection: &mut Connection,
     call: Call,
     (phase, took): (Phase, Duration),
-) {
+) -> Lease {
     let cold = call
         .cold
         .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
@@ -264,11 +243,13 @@ async fn lease(
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
         Err(Broken::NeverSent) => {
-            return link.report(Report::NotStarted { call, status: None }).await;
+            let status = None;
+            link.report(Report::NotStarted { call, status }).await;
+            return Lease::Over;
         }
         Err(Broken::Unknown) => {
             let _ = call.reply.send(Reply::Lost);
-            return;
+            return Lease::Lost;
         }
     };
     let (parts, body) = response.into_parts();
@@ -278,7 +259,8 @@ async fn lease(
         .and_then(|value| value.to_str().ok());
     let status: Option<Status> = status.and_then(|text| text.parse().ok());
     if parts.headers.contains_key(wire::REFUSAL) {
-        return link.report(Report::NotStarted { call, status }).await;
+        link.report(Report::NotStarted { call, status }).await;
+        return Lease::Over;
     }
     // What a supervisor would have refused itself comes from none.
     let mut body = pin!(Limited::new(body, PAYLOAD_LIMIT).collect());
@@ -289,7 +271,7 @@ async fn lease(
     };
     let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
         let _ = call.reply.send(Reply::Lost);
-        return;
+        return Lease::Lost;
     };
     let outcome = parts.headers.get(wire::OUTCOME);
     let answer = Answer {
@@ -301,6 +283,7 @@ async fn lease(
     };
     let _ = call.reply.send(Reply::Answered(answer));
     link.report(Report::Finished(status)).await;
+    Lease::Over
 }
 
 /// The phases that the supervisor tells of.
@@ -380,15 +363,16 @@ async fn exchange(
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::connect::Address;
 
     #[tokio::test]
     async fn a_request_on_a_connection_that_has_just_been_closed_was_never_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let (mut sender, mut connection) = connect(&address).await.unwrap();
+        let (mut sender, mut connection) = connect(address.connect()).await.unwrap();
         let (mut supervisor, _) = listener.accept().await.unwrap();
         let request = || Request::new(Full::new(Bytes::from_static(b"{}")));
 

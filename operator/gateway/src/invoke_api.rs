@@ -24,6 +24,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::{Entry, PoolKey};
+use crate::clock;
 use crate::driver::{Answer, Call, Message, Reply};
 use crate::error_response::{ApiError, Readable, ThrottleReason};
 use crate::function_ref::{FunctionRef, LATEST};
@@ -83,7 +84,7 @@ pub(crate) async fn invoke(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let arrived = Instant::now();
+    let arrived = clock::now();
     let request_id: RequestId = Arc::from(uuid::Uuid::new_v4().to_string());
     let read = || {
         let (Readable(Path(name)), Readable(Query(parameters))) = (name?, parameters?);
@@ -155,11 +156,11 @@ impl Request {
             let Some(entry) = app.find(&self.function) else {
                 return Err(self.function.not_found(&app.scope));
             };
-            let waited = self.arrived.elapsed();
+            let waited = clock::since(self.arrived);
             if entry.is_owned {
                 let reply = self.run(app, &entry, payload.clone()).await?;
                 if !matches!(reply, Reply::Rejected(Rejection::Moved)) {
-                    let seconds = self.arrived.elapsed().as_secs_f64();
+                    let seconds = clock::since(self.arrived).as_secs_f64();
                     entry.metrics.ended(outcome(&reply), seconds);
                     if let Reply::Answered(Answer {
                         phases: Some(phases),
@@ -288,7 +289,9 @@ fn outcome(reply: &Reply) -> Outcome {
         Reply::Answered(_) => Outcome::success,
         Reply::Lost => Outcome::lost,
         Reply::Rejected(Rejection::CannotStart(_)) => Outcome::not_ready,
-        Reply::Rejected(Rejection::Deleted | Rejection::Moved) => Outcome::refused,
+        Reply::Rejected(Rejection::Deleted | Rejection::Moved) | Reply::Stopping => {
+            Outcome::refused
+        }
         Reply::Rejected(_) => Outcome::throttled,
     }
 }
@@ -312,7 +315,7 @@ fn respond(
         Reply::Rejected(Rejection::QueueBytes) => Err(ApiError::throttled(ThrottleReason::Caller)),
         Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
         Reply::Rejected(Rejection::Deleted) => Err(function.not_found(&app.scope)),
-        Reply::Rejected(Rejection::Moved) => Err(stopping()),
+        Reply::Rejected(Rejection::Moved) | Reply::Stopping => Err(stopping()),
         Reply::Lost => Err(lost(request_id)),
     }
 }

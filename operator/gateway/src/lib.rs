@@ -16,8 +16,10 @@
 
 mod backend;
 pub mod catalog;
+mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+mod connect;
 mod driver;
 mod error_response;
 mod function_ref;
@@ -32,8 +34,11 @@ mod metrics;
 mod peers;
 pub mod process;
 mod server;
+#[cfg(test)]
+mod tests;
 
-pub use backend::{Address, Backend, Promise, Reservation, Running};
+pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
+pub use connect::{Opening, Stream};
 pub use log_store::{LogEntry, LogStore};
 pub use server::{Config, Gateway};

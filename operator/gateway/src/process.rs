@@ -17,8 +17,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Address, Backend, Promise, Reservation, Running};
+use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
+use crate::connect::{Address, Opening};
 use crate::log_store::{LogEntry, LogStore};
 use crate::server::Config;
 
@@ -202,8 +203,8 @@ pub(crate) struct InstanceProcess {
 }
 
 impl Running for InstanceProcess {
-    fn address(&self) -> Address {
-        self.address.clone()
+    fn connect(&self) -> Opening {
+        self.address.connect()
     }
 
     fn wait(&mut self) -> Promise<'_, Arc<str>> {
@@ -229,14 +230,19 @@ impl Running for InstanceProcess {
     }
 }
 
-struct LogReader {
-    logs: LogStore,
-    function: FunctionName,
-    instance: String,
+/// Puts what a supervisor writes into the log store.
+pub(crate) struct LogReader {
+    pub(crate) logs: LogStore,
+    pub(crate) function: FunctionName,
+    pub(crate) instance: String,
 }
 
 impl LogReader {
-    async fn records(&self, from: impl AsyncRead + Unpin, tell: oneshot::Sender<Address>) {
+    pub(crate) async fn records(
+        &self,
+        from: impl AsyncRead + Unpin,
+        tell: oneshot::Sender<Address>,
+    ) {
         let mut lines = BufReader::new(from).lines();
         let mut tell = Some(tell);
         while let Ok(Some(line)) = lines.next_line().await {
@@ -264,5 +270,107 @@ impl LogReader {
             last = line;
         }
         last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use pilotlight_core::launch::Launch;
+
+    use super::*;
+
+    fn deployment() -> Deployment {
+        let manifest = "apiVersion: pilotlight.dev/v1alpha1\nkind: Function\n\
+                        metadata: {name: hello}\n\
+                        spec: {runtime: custom, handler: main, code: {path: .}}\n";
+        let read = pilotlight_api::read("f.yaml".as_ref(), manifest);
+        let function = read.expect("a manifest").remove(0).function;
+        Deployment {
+            name: function.metadata.name,
+            source: Source::Local(Launch {
+                command: vec!["/bin/true".to_owned()],
+                handler: function.spec.handler.clone().expect("a handler"),
+                task_root: "/".into(),
+                environment: Default::default(),
+            }),
+            spec: function.spec,
+            revision: String::new(),
+            code_sha256: String::new(),
+            code_size: 0,
+            modified: Default::default(),
+        }
+    }
+
+    /// A backend whose supervisor is this script.
+    fn backend(root: &Path, script: &str) -> (ProcessBackend, LogStore) {
+        let supervisor = root.join("supervisor");
+        std::fs::write(&supervisor, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&supervisor, executable).unwrap();
+        let logs = LogStore::new(1024 * 1024);
+        let root = root.join("instances");
+        let config = Config::default();
+        let backend = ProcessBackend::new(supervisor, root, logs.clone(), &config);
+        (backend, logs)
+    }
+
+    const NAME: &str = "0123456789abcdef0123456789abcdef";
+
+    #[tokio::test]
+    async fn a_supervisor_that_does_not_come_up_says_why_and_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (backend, _) = backend(root.path(), "echo 'no room' >&2; exit 1");
+        let ended = backend.start(&deployment(), NAME).await.unwrap_err();
+        let reason = "the supervisor ended before it listened: no room";
+        assert_eq!(ended.to_string(), reason);
+        let left = std::fs::read_dir(root.path().join("instances")).unwrap();
+        assert_eq!(left.count(), 0);
+
+        let absent = ProcessBackend {
+            supervisor: root.path().join("absent"),
+            ..backend
+        };
+        let absent = absent.start(&deployment(), NAME).await.unwrap_err();
+        assert!(matches!(absent, StartError::Spawn { .. }), "{absent}");
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_has_its_lifeline_and_its_records_are_logged_to_the_last() {
+        let root = tempfile::tempdir().unwrap();
+        let record = "echo \"2026-01-31T10:00:00Z";
+        let script = format!(
+            "{record} platform - LISTENING unix:/run/a.sock\"\n\
+             {record} stdout 8f3c hello\"\n\
+             read line\n\
+             {record} platform - the end\""
+        );
+        let (backend, logs) = backend(root.path(), &script);
+        let instance = backend.start(&deployment(), NAME).await.unwrap();
+        assert_eq!(instance.address, Address::Unix("/run/a.sock".into()));
+        let scratch = root.path().join(format!("instances/hello-{NAME}"));
+        assert!(scratch.is_dir());
+        Box::new(instance).end().await;
+        assert!(!scratch.exists());
+        let (entries, _) = logs.read(&deployment().name);
+        let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_str()).collect();
+        assert_eq!(texts, ["hello", "the end"]);
+        assert_eq!(entries[0].request_id.as_deref(), Some("8f3c"));
+        assert!(entries.iter().all(|entry| entry.instance == NAME));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_supervisor_is_told_with_its_status() {
+        let root = tempfile::tempdir().unwrap();
+        let script = "echo \"2026-01-31T10:00:00Z platform - LISTENING 127.0.0.1:9\"; exit 7";
+        let (backend, _) = backend(root.path(), script);
+        let mut instance = backend.start(&deployment(), NAME).await.unwrap();
+        for _ in 0..2 {
+            let reason = instance.wait().await;
+            assert_eq!(&*reason, "its supervisor ended (exit status: 7)");
+        }
+        Box::new(instance).end().await;
     }
 }

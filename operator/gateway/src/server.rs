@@ -27,10 +27,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry};
+use crate::connect::notice_loss;
 use crate::driver::{Driver, INBOX, Message, OwnershipChange};
 use crate::error_response::ApiError;
 use crate::function_ref::{FunctionRef, Scope};
-use crate::instance::notice_loss;
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::peers::Peers;

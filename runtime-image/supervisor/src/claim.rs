@@ -9,7 +9,7 @@ use std::error::Error;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
@@ -21,6 +21,7 @@ use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::wire::{self, Claim, InstanceConfig};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock;
 use crate::connection::{Gateways, Listener};
 use crate::control_api::{self, Reply, plain};
 
@@ -221,7 +222,7 @@ async fn unpack(
     if first.is_empty() && body.is_end_stream() {
         return Ok(None);
     }
-    let begun = Instant::now();
+    let begun = clock::now();
     let (pieces, arriving) = mpsc::channel(PIECES);
     let unpacking = tokio::task::spawn_blocking(move || {
         let mut archive = tar::Archive::new(Arriving {
@@ -262,7 +263,7 @@ async fn unpack(
         Some(error) => return Err(error).context("the code broke off"),
         None => unpacked.context("the code cannot be unpacked")?,
     }
-    Ok(Some(begun.elapsed()))
+    Ok(Some(clock::now() - begun))
 }
 
 /// The tar as it arrives, to be read on another thread.

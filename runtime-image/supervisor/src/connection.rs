@@ -1,6 +1,8 @@
 //! Ports and connections, for all of this process's servers.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +15,9 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_core::wire::UNIX;
 use rustix::net::sockopt;
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
@@ -23,12 +27,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 const ASKED_EVERY: Duration = Duration::from_secs(15);
 const ASKED_TIMES: u32 = 3;
 
-pub(crate) type Connection = Either<TcpStream, UnixStream>;
+pub(crate) type Connection = Either<TcpStream, Either<UnixStream, DuplexStream>>;
 
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, String),
+    /// Takes the ends of streams that `in_process` makes.
+    Memory(RefCell<mpsc::UnboundedReceiver<DuplexStream>>),
 }
 
 impl Listener {
@@ -45,6 +51,7 @@ impl Listener {
         Ok(match self {
             Listener::Tcp(listener) => listener.local_addr()?.to_string(),
             Listener::Unix(_, address) => address.clone(),
+            Listener::Memory(_) => "memory".to_owned(),
         })
     }
 
@@ -60,7 +67,14 @@ impl Listener {
                 }),
                 Listener::Unix(listener, _) => {
                     let accepted = listener.accept().await;
-                    accepted.map(|(stream, _)| Either::Right(stream))
+                    accepted.map(|(stream, _)| Either::Right(Either::Left(stream)))
+                }
+                Listener::Memory(streams) => {
+                    let next = poll_fn(|context| streams.borrow_mut().poll_recv(context));
+                    match next.await {
+                        Some(stream) => Ok(Either::Right(Either::Right(stream))),
+                        None => std::future::pending().await,
+                    }
                 }
             };
             match accepted {

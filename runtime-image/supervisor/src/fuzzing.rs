@@ -4,11 +4,9 @@
 //! is said there.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::Stdio;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,13 +14,12 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::{Request, Response};
 use pilotlight_core::wire::InstanceConfig;
-use rustix::process::Pid;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::task::{self, LocalSet};
 
+use crate::in_process::Process;
 use crate::output::Output;
-use crate::prestart::Prestarted;
-use crate::process::{self, Program};
 use crate::worker::{Origin, Worker};
 use crate::{claim, control_api, runtime_api};
 
@@ -37,8 +34,6 @@ impl<B: Body<Data = Bytes, Error: Error + Send + Sync> + Unpin + 'static> Pieces
 #[derive(Debug)]
 pub struct Thread {
     runtime: Runtime,
-    /// In the place of all runtime processes.
-    stand_in: Option<Pid>,
 }
 
 /// What became of a claim.
@@ -65,10 +60,7 @@ impl Thread {
             .enable_all()
             .build()
             .expect("a runtime");
-        Thread {
-            runtime,
-            stand_in: None,
-        }
+        Thread { runtime }
     }
 
     /// One claim of an instance that waits for its configuration, or has it as its `own`.
@@ -94,17 +86,16 @@ impl Thread {
     /// # Panics
     /// If a call panics.
     pub fn play<B: Pieces>(
-        &mut self,
+        &self,
         config: InstanceConfig,
         lease: Request<B>,
         calls: Vec<Request<B>>,
     ) -> Played {
-        let _within = self.runtime.enter();
-        let pid = self.stand_in();
         let played = async {
-            let prestarted = Prestarted::standing_in(pid).expect("a null device");
+            // Nobody tells the worker that the process has ended.
+            let (outside, _) = mpsc::unbounded_channel();
             let origin = Origin {
-                prestarted: Some(prestarted),
+                processes: Box::new(Rc::new(Process::new(outside))),
                 ..Origin::default()
             };
             let worker = Worker::new(config, origin);
@@ -167,23 +158,6 @@ impl Thread {
         }
         outputs[0].end_line(|_, line| lines.push(line.to_owned()));
         lines
-    }
-
-    /// A process that lives until it is killed.
-    fn stand_in(&mut self) -> Pid {
-        let lives = |pid: &Pid| process::peek_exit(*pid).is_none();
-        if let Some(pid) = self.stand_in.filter(lives) {
-            return pid;
-        }
-        process::reap(None);
-        let program = Program {
-            command: &["/bin/sleep".to_owned(), "infinity".to_owned()],
-            task_root: Path::new("/"),
-            environment: &BTreeMap::new(),
-        };
-        let started = process::start(program, Stdio::null()).expect("`sleep` starts");
-        self.stand_in = Some(started.pid);
-        started.pid
     }
 }
 

@@ -10,11 +10,13 @@
 
 mod body;
 mod claim;
+mod clock;
 mod connection;
 mod control_api;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod in_process;
 mod invocation;
 mod lifecycle;
 mod log;

@@ -16,10 +16,11 @@ use pilotlight_core::wire::{InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::claim::Claimed;
 use crate::connection::{self, Listener};
+use crate::log::Stdout;
 use crate::prestart::Prestarted;
 use crate::worker::{Origin, Shared, Worker};
 use crate::{claim, control_api, environment, log, process, runtime_api};
@@ -44,7 +45,7 @@ pub async fn run(purpose: Purpose) -> anyhow::Result<()> {
     let control = Listener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
-    let mut outside = Outside::new(ends_with_parent)?;
+    let mut outside = Outside::Signals(Signals::new(ends_with_parent)?);
     process::become_reaper().context("cannot become the reaper of the runtime's children")?;
     let runtime = connection::loopback().await;
     let runtime = runtime.context("cannot listen for the runtime process")?;
@@ -59,7 +60,15 @@ pub async fn run(purpose: Purpose) -> anyhow::Result<()> {
             (claimed.config, Some(claimed.instance), origin)
         }
     };
-    instance_of(config, instance, origin, control, runtime, outside).await
+    let worker = worker_of(config, origin, runtime.1)?;
+    let surroundings = Surroundings {
+        instance,
+        control,
+        runtime: runtime.0,
+        log: Stdout::open().context("standard output is closed")?,
+        outside,
+    };
+    live(worker, surroundings).await
 }
 
 /// Waits to be an instance of a function, with a runtime process beside it that does. `None`: it is
@@ -85,7 +94,7 @@ async fn claimed(
             claimed = &mut claim => break claimed,
             told = outside.hears() => match told {
                 Told::ChildEnded => reap(&mut prestarted)?,
-                Told::End => break Ok(None),
+                Told::End | Told::ParentEnded => break Ok(None),
             },
         }
     };
@@ -99,6 +108,7 @@ async fn claimed(
         prestarted,
         unpack: claimed.unpack,
         orphaned_after: claimed.from_pool.then_some(limit),
+        ..Origin::default()
     };
     Ok(Some((claimed, origin)))
 }
@@ -115,23 +125,42 @@ fn reap(prestarted: &mut Option<Prestarted>) -> io::Result<()> {
     said
 }
 
-/// The life of an instance whose function is known.
-async fn instance_of(
+/// All state of an instance whose function is known. `api`: where its runtime process finds the Runtime API.
+pub(crate) fn worker_of(
     mut config: InstanceConfig,
-    instance: Option<String>,
     origin: Origin,
-    control: Listener,
-    (runtime, api): (Listener, SocketAddr),
-    mut outside: Outside,
-) -> anyhow::Result<()> {
+    api: SocketAddr,
+) -> anyhow::Result<Shared> {
     anyhow::ensure!(
         !config.command.is_empty(),
         "the configuration's `command` is empty"
     );
     config.environment = environment::complete(config.environment, std::env::vars_os(), api);
+    Ok(Worker::new(config, origin))
+}
 
-    let worker = Worker::new(config, origin);
-    let log = tokio::task::spawn_local(log::write_out(worker.clone()));
+/// What an instance hears from and speaks to.
+pub(crate) struct Surroundings {
+    /// The name that it was claimed as, if it was.
+    pub(crate) instance: Option<String>,
+    /// For the gateways.
+    pub(crate) control: Listener,
+    /// For the runtime process.
+    pub(crate) runtime: Listener,
+    pub(crate) log: Stdout,
+    pub(crate) outside: Outside,
+}
+
+/// The life of an instance.
+pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::Result<()> {
+    let Surroundings {
+        instance,
+        control,
+        runtime,
+        log,
+        mut outside,
+    } = surroundings;
+    let log = tokio::task::spawn_local(log::write_out(worker.clone(), log));
     let closing = Rc::new(Notify::new());
     let control = control_api::serve(control, worker.clone(), instance, closing.clone());
     let control = tokio::task::spawn_local(control);
@@ -153,27 +182,39 @@ async fn instance_of(
     Ok(())
 }
 
-enum Told {
+/// What the kernel or the parent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
     ChildEnded,
+    /// Finish, then end.
     End,
+    /// The parent process has ended: end at once.
+    ParentEnded,
+}
+
+/// Who speaks for the kernel and the parent of this process.
+pub(crate) enum Outside {
+    Signals(Signals),
+    /// `in_process` does.
+    Caller(mpsc::UnboundedReceiver<Told>),
 }
 
 /// What the kernel and the parent tell this process.
-struct Outside {
+pub(crate) struct Signals {
     child: Signal,
     terminate: Signal,
     interrupt: Signal,
     lifeline: Option<pipe::Receiver>,
 }
 
-impl Outside {
+impl Signals {
     /// Before the first child is started, so that no exit goes unheard.
     fn new(ends_with_parent: bool) -> anyhow::Result<Self> {
         let lifeline = ends_with_parent.then(|| {
             let stdin = io::stdin().as_fd().try_clone_to_owned()?;
             pipe::Receiver::from_owned_fd(stdin)
         });
-        Ok(Outside {
+        Ok(Signals {
             child: signal(SignalKind::child())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -183,13 +224,22 @@ impl Outside {
         })
     }
 
-    /// What there is to hear for who is no instance yet.
-    async fn hears(&mut self) -> Told {
+    async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.child.recv() => Told::ChildEnded,
             _ = self.terminate.recv() => Told::End,
             _ = self.interrupt.recv() => Told::End,
-            () = ended(&mut self.lifeline) => Told::End,
+            () = ended(&mut self.lifeline) => Told::ParentEnded,
+        }
+    }
+}
+
+impl Outside {
+    /// What is said next.
+    async fn hears(&mut self) -> Told {
+        match self {
+            Outside::Signals(signals) => signals.next().await,
+            Outside::Caller(caller) => caller.recv().await.unwrap_or(Told::ParentEnded),
         }
     }
 
@@ -207,10 +257,11 @@ impl Outside {
             tokio::select! {
                 () = changed.notified() => {}
                 () = alarm => worker.borrow_mut().on_alarm(),
-                _ = self.child.recv() => worker.borrow_mut().on_child(),
-                _ = self.terminate.recv() => worker.borrow_mut().drain(),
-                _ = self.interrupt.recv() => worker.borrow_mut().drain(),
-                () = ended(&mut self.lifeline) => return,
+                told = self.hears() => match told {
+                    Told::ChildEnded => worker.borrow_mut().on_child(),
+                    Told::End => worker.borrow_mut().drain(),
+                    Told::ParentEnded => return,
+                },
             }
         }
     }

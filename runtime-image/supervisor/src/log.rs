@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pilotlight_core::wire::{LISTENING, LogRecord, LogSource};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
 
@@ -98,8 +98,7 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
 }
 
 /// Writes what is logged, until the log is closed.
-pub(crate) async fn write_out(worker: Shared) -> io::Result<()> {
-    let mut stdout = Stdout::open()?;
+pub(crate) async fn write_out(worker: Shared, mut stdout: Stdout) -> io::Result<()> {
     let ready = worker.borrow().log.ready.clone();
     let mut spare = String::new();
     loop {
@@ -124,14 +123,17 @@ pub(crate) async fn write_out(worker: Shared) -> io::Result<()> {
     }
 }
 
-enum Stdout {
+/// Where the log goes.
+pub(crate) enum Stdout {
     Pipe(Sender),
     /// A file or a terminal: a write does not wait for a reader there.
     Direct(File),
+    /// The reader is `in_process`.
+    Memory(DuplexStream),
 }
 
 impl Stdout {
-    fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         match file.metadata()?.file_type().is_fifo() {
             true => Ok(Stdout::Pipe(Sender::from_file(file)?)),
@@ -143,6 +145,7 @@ impl Stdout {
         match self {
             Stdout::Direct(file) => file.write_all(bytes),
             Stdout::Pipe(pipe) => pipe.write_all(bytes).await,
+            Stdout::Memory(stream) => stream.write_all(bytes).await,
         }
     }
 }

@@ -56,23 +56,6 @@ impl Prestarted {
         })
     }
 
-    /// In the place of a process that waited: this one, which does nothing and prints nothing.
-    #[cfg(fuzzing)]
-    pub(crate) fn standing_in(pid: Pid) -> io::Result<Self> {
-        let input = std::fs::File::options().write(true).open("/dev/null")?;
-        Ok(Prestarted {
-            prestart: Prestart {
-                command: Vec::new(),
-                task_root: std::path::PathBuf::new(),
-                environment: std::collections::BTreeMap::new(),
-                reads: Vec::new(),
-            },
-            pid,
-            outputs: Vec::new(),
-            input: std::os::fd::OwnedFd::from(input).into(),
-        })
-    }
-
     /// What it has printed so far, line by line.
     pub(crate) fn printed(&mut self, mut emit: impl FnMut(&str)) {
         let mut emit = |_, line: &str| {

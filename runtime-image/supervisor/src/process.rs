@@ -5,6 +5,7 @@
 //! `prestart`; never decides when. `output` reads what the process prints.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,6 +15,9 @@ use pilotlight_core::failure::Exit;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
 };
+
+use crate::memory::Memory;
+use crate::output::Output;
 
 /// What is to be started, and with what.
 #[derive(Clone, Copy)]
@@ -29,6 +33,57 @@ pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) stdout: PipeReader,
     pub(crate) stderr: PipeReader,
+}
+
+/// Starts and ends an instance's runtime processes. This is the kernel's work, except in `in_process`.
+pub(crate) trait Processes: Debug {
+    fn start(&self, program: Program<'_>) -> io::Result<(Pid, Vec<Output>)>;
+    fn memory_of(&self, leader: Pid) -> Memory;
+    fn terminate(&self, leader: Pid);
+    fn kill(&self, leader: Option<Pid>);
+    fn peek_exit(&self, leader: Pid) -> Option<Exit>;
+    fn reap(&self, leader: Option<Pid>);
+    fn kill_and_reap_all(&self, leader: Option<Pid>);
+}
+
+/// The functions of this module.
+#[derive(Debug)]
+pub(crate) struct Kernel;
+
+impl Processes for Kernel {
+    fn start(&self, program: Program<'_>) -> io::Result<(Pid, Vec<Output>)> {
+        let Started {
+            pid,
+            stdout,
+            stderr,
+        } = start(program, Stdio::null())?;
+        let outputs = Output::both(stdout, stderr);
+        Ok((pid, outputs.inspect_err(|_| kill(Some(pid)))?))
+    }
+
+    fn memory_of(&self, leader: Pid) -> Memory {
+        Memory::of(leader)
+    }
+
+    fn terminate(&self, leader: Pid) {
+        terminate(leader);
+    }
+
+    fn kill(&self, leader: Option<Pid>) {
+        kill(leader);
+    }
+
+    fn peek_exit(&self, leader: Pid) -> Option<Exit> {
+        peek_exit(leader)
+    }
+
+    fn reap(&self, leader: Option<Pid>) {
+        reap(leader);
+    }
+
+    fn kill_and_reap_all(&self, leader: Option<Pid>) {
+        kill_and_reap_all(leader);
+    }
 }
 
 /// Orphans below this process become its children, as they do below the first process of a pod.

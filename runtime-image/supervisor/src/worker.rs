@@ -19,13 +19,14 @@ use rustix::process::Pid;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::clock;
 use crate::invocation::{Answer, Call, Delivery, Invocation, Posted};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::output::{Drained, Output};
 use crate::platform_log::PlatformLog;
 use crate::prestart::Prestarted;
-use crate::process;
+use crate::process::{Kernel, Processes};
 
 /// The gateway that claimed it died before it could tell anybody, say.
 const ORPHANED: &str = "the instance ends, as no gateway follows it";
@@ -34,8 +35,9 @@ pub(crate) type Shared = Rc<RefCell<Worker>>;
 pub(crate) type WeakShared = Weak<RefCell<Worker>>;
 
 /// What an instance has before it is one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Origin {
+    pub(crate) processes: Box<dyn Processes>,
     /// The runtime process that is to be the first one.
     pub(crate) prestarted: Option<Prestarted>,
     /// How long its code took to arrive.
@@ -44,12 +46,24 @@ pub(crate) struct Origin {
     pub(crate) orphaned_after: Option<Duration>,
 }
 
+impl Default for Origin {
+    fn default() -> Self {
+        Origin {
+            processes: Box::new(Kernel),
+            prestarted: None,
+            unpack: None,
+            orphaned_after: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     this: WeakShared,
     /// With the environment complete.
     config: InstanceConfig,
     machine: Machine,
+    processes: Box<dyn Processes>,
     prestarted: Option<Prestarted>,
     /// Until an answer has told it.
     unpack: Option<Duration>,
@@ -89,9 +103,10 @@ impl Worker {
                 platform_log: PlatformLog::new(&config),
                 config,
                 machine,
+                processes: origin.processes,
                 prestarted: origin.prestarted,
                 unpack: origin.unpack,
-                following: limit.map(|limit| Following::new(Instant::now(), limit)),
+                following: limit.map(|limit| Following::new(clock::now(), limit)),
                 log: Log::default(),
                 memory: Memory::default(),
                 look_at: None,
@@ -130,7 +145,7 @@ impl Worker {
     /// That call is over, or broke off.
     pub(crate) fn unfollow(&mut self) {
         if let Some(following) = &mut self.following {
-            following.end(Instant::now());
+            following.end(clock::now());
             self.set_alarm();
         }
     }
@@ -242,19 +257,20 @@ impl Worker {
 
     /// A process below this one has ended.
     pub(crate) fn on_child(&mut self) {
-        let exit = self.leader.and_then(process::peek_exit);
+        let processes = &self.processes;
+        let exit = self.leader.and_then(|leader| processes.peek_exit(leader));
         if exit.is_some() {
             self.read_output();
             self.end_lines();
             // What it leaves behind does not outlive it.
-            process::kill(self.leader);
+            self.processes.kill(self.leader);
             self.leader = None;
             self.outputs.clear();
             self.watchers.abort_all();
             self.next = None;
             self.undelivered = None;
         }
-        process::reap(self.leader);
+        self.processes.reap(self.leader);
         if let Some(exit) = exit {
             self.happened(Event::Exited(exit));
         }
@@ -266,7 +282,7 @@ impl Worker {
 
     pub(crate) fn on_alarm(&mut self) {
         self.alarm = None;
-        let now = Instant::now();
+        let now = clock::now();
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
             if self.machine.is_working() && self.memory.look() > u64::from(self.config.memory.get())
@@ -293,7 +309,7 @@ impl Worker {
 
     /// Ends all that is left, without waiting for anything.
     pub(crate) fn end(&mut self) {
-        process::kill_and_reap_all(self.leader.take());
+        self.processes.kill_and_reap_all(self.leader.take());
         self.read_output();
         self.end_lines();
         self.outputs.clear();
@@ -310,7 +326,7 @@ impl Worker {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Refusal> {
-        self.machine.handle(Instant::now(), event)
+        self.machine.handle(clock::now(), event)
     }
 
     fn invocation(&mut self, id: &str) -> Option<&mut Invocation> {
@@ -335,7 +351,8 @@ impl Worker {
         self.outputs = outputs;
     }
 
-    fn print(&mut self, source: LogSource, line: &str) {
+    /// The runtime process printed a line.
+    pub(crate) fn print(&mut self, source: LogSource, line: &str) {
         let request_id = self.machine.current_request().cloned();
         if let Some(invocation) = request_id.as_ref().and_then(|id| self.invocation(id)) {
             invocation.add_to_tail(line);

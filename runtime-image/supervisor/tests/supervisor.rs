@@ -392,6 +392,8 @@ fn output_is_logged_under_the_invocation_that_printed_it_the_last_line_without_i
     let (instance, api, waiting) = ready_with(&script, json!({}));
     let lease = instance.lease("r1", "{}");
     joined(waiting);
+    // A write before that would make a file of its own by this name, which is read again and again.
+    until("the script has its pipe", || asked.exists().then_some(()));
     fs::write(&asked, "unended\n").expect("the script reads");
     until("it is printed", || printed.exists().then_some(()));
     post(&api, "/invocation/r1/response", &[], "1");

@@ -25,9 +25,9 @@ use super::codes::{self, Codes};
 use super::demand::{Ledger, WishId};
 use super::pods::{PodState, Pods};
 use super::stock::{Stock, Unclaimed};
-use crate::backend::{Address, Backend, Promise, Reservation, Running};
+use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
-use crate::instance;
+use crate::connect::{self, Address, Opening};
 
 /// What follows from a claim elsewhere (labels, another pod for the pool) waits for this: the instance
 /// needs the processors itself at first.
@@ -338,7 +338,7 @@ async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
 /// Returns once connections are not refused any more. What else is wrong, whoever connects is told.
 async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
     let is_deaf = || async {
-        let opened = instance::open(&Address::Tcp(address)).await;
+        let opened = connect::open(address).await;
         opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     let listens = async {
@@ -404,8 +404,8 @@ enum Wanted {
 }
 
 impl Running for PodInstance {
-    fn address(&self) -> Address {
-        Address::Tcp(self.address)
+    fn connect(&self) -> Opening {
+        Address::Tcp(self.address).connect()
     }
 
     fn unpacked(&self) -> Option<Duration> {

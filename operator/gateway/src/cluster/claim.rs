@@ -21,8 +21,7 @@ use pilotlight_core::wire::{self, Claim};
 use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
-use crate::backend::Address;
-use crate::instance;
+use crate::{connect, instance};
 
 /// For a connection: whoever waits for its claim has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -121,8 +120,7 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let address_of = Address::Tcp(address);
-    let stream = tokio::time::timeout(PATIENCE, instance::open(&address_of)).await??;
+    let stream = tokio::time::timeout(PATIENCE, connect::open(address)).await??;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);
@@ -144,5 +142,103 @@ async fn exchange(
         response = &mut response => response,
         // What has arrived can be read still.
         _ = connection => response.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::net::TcpListener;
+    use tokio::task::{self, LocalSet};
+
+    use super::*;
+
+    /// What a claim is told that makes the instance `name` of the function.
+    fn own(name: &str) -> Claim {
+        let config = serde_json::json!({
+            "listen": "memory", "endsWithParent": false, "function": "hello", "memory": 128,
+            "timeout": 3, "sanitizeErrors": false, "logFormat": "Text", "logs": true,
+            "logGroup": "/aws/lambda/hello", "logStream": "2026/01/31/[$LATEST]0",
+            "runtime": "custom", "command": ["/var/task/main"], "taskRoot": "/", "environment": {},
+        });
+        Claim {
+            instance: name.to_owned(),
+            config: Some(serde_json::from_value(config).expect("a configuration")),
+        }
+    }
+
+    /// A tar of one file.
+    fn packed(name: &str) -> Bytes {
+        let mut header = tar::Header::new_gnu();
+        // The safe setters refuse what a hostile archive holds.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(5);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append(&header, &b"hello"[..]).expect("in memory");
+        builder.into_inner().expect("in memory").into()
+    }
+
+    /// A real supervisor of a warm pool, while the test lasts.
+    async fn with_unclaimed<F: Future>(root: &Path, test: impl FnOnce(SocketAddr) -> F) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let supervisor = pilotlight_supervisor::in_process::unclaimed(listener, root.to_owned());
+        let here = LocalSet::new();
+        let test = async {
+            let supervisor = task::spawn_local(supervisor);
+            test(address).await;
+            supervisor.abort();
+        };
+        here.run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn the_first_claim_brings_the_code_and_a_second_one_is_told_whose_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        with_unclaimed(root.path(), async |address| {
+            assert_eq!(is_claimed(address).await, Ok(false));
+            let layer = root.path().join("layer.tar");
+            std::fs::write(&layer, packed("opt/b")).unwrap();
+            let code = [Tar::Held(packed("var/task/a")), Tar::File(layer)];
+            let unpacked = claim(address, &own("first"), &code).await.unwrap();
+            assert!(unpacked > Duration::ZERO);
+            for name in ["var/task/a", "opt/b"] {
+                let text = std::fs::read_to_string(root.path().join(name)).unwrap();
+                assert_eq!(text, "hello", "{name}");
+            }
+
+            assert_eq!(is_claimed(address).await, Ok(true));
+            let again = claim(address, &own("first"), &[]).await;
+            assert!(again.is_ok(), "{again:?}");
+            let other = claim(address, &own("second"), &[]).await;
+            assert_eq!(other, Err(NotClaimed::Lost));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn code_that_leads_outside_is_refused_with_the_reason() {
+        let root = tempfile::tempdir().unwrap();
+        with_unclaimed(root.path(), async |address| {
+            let refused = claim(address, &own("first"), &[Tar::Held(packed("../outside"))]).await;
+            let Err(NotClaimed::Refused(reason)) = refused else {
+                panic!("{refused:?}");
+            };
+            assert!(reason.contains("a name leads outside"), "{reason}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_is_not_there_cannot_be_reached() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let unreachable = claim(address, &own("first"), &[]).await;
+        assert!(matches!(unreachable, Err(NotClaimed::Unreachable(_))));
+        assert!(is_claimed(address).await.is_err());
     }
 }

@@ -148,3 +148,163 @@ fn fetch(path: &Path, prefix: &str, archive: &Archive) -> anyhow::Result<PathBuf
     packed.persist(path).with_context(no_room)?;
     Ok(path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn spec(code: &str) -> FunctionSpec {
+        let manifest = format!(
+            "apiVersion: pilotlight.dev/v1alpha1\nkind: Function\nmetadata: {{name: hello}}\n\
+             spec: {{runtime: custom, handler: main, {code}}}\n"
+        );
+        let read = pilotlight_api::read("f.yaml".as_ref(), &manifest);
+        read.expect("a manifest").remove(0).function.spec
+    }
+
+    /// An archive of one file, as it is fetched.
+    fn archive() -> (Vec<u8>, String) {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        header.set_mode(0o644);
+        let appended = builder.append_data(&mut header, "main", &b"hello"[..]);
+        appended.expect("in memory");
+        let tar = builder.into_inner().expect("in memory");
+        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        zipped.write_all(&tar).expect("in memory");
+        let bytes = zipped.finish().expect("in memory");
+        let digest = Sha256::digest(&bytes);
+        let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        (bytes, hex)
+    }
+
+    /// Serves these bytes at any path, and counts how often.
+    fn serve(bytes: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!(
+            "http://{}/code.tar.gz",
+            listener.local_addr().expect("bound")
+        );
+        let served = Arc::new(AtomicUsize::new(0));
+        let counted = served.clone();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                counted.fetch_add(1, Ordering::Relaxed);
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("a request");
+                    head.extend(byte);
+                }
+                let length = bytes.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+                );
+                stream.write_all(answer.as_bytes()).expect("read");
+                stream.write_all(&bytes).expect("read");
+            }
+        });
+        (url, served)
+    }
+
+    fn names(tar: &Tar) -> Vec<String> {
+        let bytes = match tar {
+            Tar::File(path) => fs::read(path).expect("a tar"),
+            Tar::Held(bytes) => bytes.to_vec(),
+        };
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entries = archive
+            .entries()
+            .expect("a tar")
+            .map(|entry| entry.expect("an entry"));
+        let files = entries.filter(|entry| entry.header().entry_type().is_file());
+        files
+            .map(|entry| entry.path().expect("a name").display().to_string())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn an_archive_is_fetched_once_however_many_want_it_and_each_place_has_its_own_tar() {
+        let root = tempfile::tempdir().unwrap();
+        let (bytes, sha256) = archive();
+        let (url, served) = serve(bytes);
+        let source = format!("{{url: \"{url}\", sha256: {sha256}}}");
+        let function = spec(&format!("code: {{archive: {source}}}, layers: [{source}]"));
+        assert!(are_brought(&function));
+        let codes = Codes::new(root.path().join("cache"));
+        let (one, other) = tokio::join!(codes.all_of(&function), codes.brought_to(&function));
+        for tars in [one.unwrap(), other.unwrap()] {
+            let names: Vec<_> = tars.iter().flat_map(names).collect();
+            assert_eq!(names, ["var/task/main", "opt/main"]);
+        }
+        // Once for the code and once for the layer.
+        assert_eq!(served.load(Ordering::Relaxed), 2);
+        // A gateway that is restarted finds them.
+        let again = Codes::new(root.path().join("cache"))
+            .all_of(&function)
+            .await;
+        assert_eq!(again.unwrap().len(), 2);
+        assert_eq!(served.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_archive_that_is_another_is_refused_with_its_field_and_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (bytes, _) = archive();
+        let (url, served) = serve(bytes);
+        let sha256 = "0".repeat(64);
+        let function = spec(&format!(
+            "code: {{inline: {{main: x}}}}, layers: [{{url: \"{url}\", sha256: \"{sha256}\"}}]"
+        ));
+        let codes = Codes::new(root.path().to_owned());
+        for times in 1..=2 {
+            let error = codes.all_of(&function).await.unwrap_err();
+            assert!(error.starts_with("spec.layers[0]: sha256: "), "{error}");
+            assert_eq!(served.load(Ordering::Relaxed), times);
+        }
+    }
+
+    #[tokio::test]
+    async fn inline_code_is_packed_and_nothing_is_brought_for_it() {
+        let codes = Codes::new("/nowhere".into());
+        let function = spec("code: {inline: {main: x}}");
+        assert!(!are_brought(&function));
+        let tars = codes.all_of(&function).await.unwrap();
+        let names: Vec<_> = tars.iter().flat_map(names).collect();
+        assert_eq!(names, ["var/task/main"]);
+    }
+
+    #[tokio::test]
+    async fn what_no_function_has_any_more_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let kept = spec(&format!(
+            "code: {{archive: {{url: \"http://127.0.0.1:9/a\", sha256: \"{}\"}}}}",
+            "a".repeat(64)
+        ));
+        let gone = spec(&format!(
+            "code: {{archive: {{url: \"http://127.0.0.1:9/b\", sha256: \"{}\"}}}}",
+            "b".repeat(64)
+        ));
+        let codes = Codes::new(root.path().to_owned());
+        for letter in ["a", "b"] {
+            let name = format!("{}.task.tar", letter.repeat(64));
+            fs::write(root.path().join(name), "").unwrap();
+        }
+        for function in [&kept, &gone] {
+            codes.all_of(function).await.unwrap();
+        }
+        codes.keep([&kept].into_iter());
+        let left = fs::read_dir(root.path()).unwrap();
+        let left: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(left, [format!("{}.task.tar", "a".repeat(64)).as_str()]);
+    }
+}

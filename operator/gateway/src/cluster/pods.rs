@@ -312,3 +312,6 @@ fn worded(reason: &str, message: Option<&str>) -> Arc<str> {
         None => Arc::from(reason),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use pilotlight_api::{Class, FunctionSpec, labels};
 
+use crate::clock;
+
 /// A pod that waits for its claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unclaimed {
@@ -113,7 +115,7 @@ impl Stock {
     pub(crate) fn take(&self, spec: &FunctionSpec, instance: &str) -> Option<Unclaimed> {
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let Shelf { pods, order } = &mut *shelf;
-        let now = Instant::now();
+        let now = clock::now();
         let fitting = pods
             .iter_mut()
             .filter(|(_, known)| known.is_offered(now) && known.class.fits(spec));
@@ -153,7 +155,7 @@ impl Stock {
 
     /// It could not be reached.
     pub(crate) fn avoid(&self, uid: &str) {
-        self.set(uid, State::Avoided(Instant::now() + AVOIDANCE));
+        self.set(uid, State::Avoided(clock::now() + AVOIDANCE));
     }
 
     fn set(&self, uid: &str, state: State) {

@@ -3,7 +3,6 @@
 //! Owns the start of a runtime process, the way of payloads to `next` and to the gateway, and
 //! the worker's alarm. Called by `worker` after each event; never decides that something is due.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pilotlight_core::failure::{Exit, Failure};
@@ -14,11 +13,11 @@ use rustix::process::Pid;
 use tokio::task::JoinSet;
 
 use super::Worker;
+use crate::clock;
 use crate::invocation::{Answer, Delivery, answer_body};
-use crate::memory::Memory;
 use crate::output::Output;
 use crate::prestart::Prestarted;
-use crate::process::{self, Program, Started};
+use crate::process::{self, Program};
 
 /// Between two looks at the memory of a process that works.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(20);
@@ -51,10 +50,10 @@ impl Worker {
                 Action::Log(line) => self.log_line(&line),
                 Action::Terminate => {
                     if let Some(leader) = self.leader {
-                        process::terminate(leader);
+                        self.processes.terminate(leader);
                     }
                 }
-                Action::Kill => process::kill(self.leader),
+                Action::Kill => self.processes.kill(self.leader),
                 Action::Shutdown => {
                     self.finished = true;
                     self.changed.notify_one();
@@ -77,27 +76,18 @@ impl Worker {
             task_root: &self.config.task_root,
             environment: &self.config.environment,
         };
-        let started = process::start(program, Stdio::null());
-        let attached = started.and_then(
-            |Started {
-                 pid,
-                 stdout,
-                 stderr,
-             }| {
-                self.leader = Some(pid);
-                self.attach(pid, Output::both(stdout, stderr)?);
-                Ok(())
-            },
-        );
-        if let Err(error) = attached {
-            let program = self.config.command.first().map_or("", String::as_str);
-            let text = format!("{program} cannot be started: {error}");
-            self.log.record(LogSource::Platform, None, &text);
-            process::kill(self.leader.take());
-            let told = self
-                .machine
-                .handle(Instant::now(), Event::Exited(CANNOT_START));
-            told.expect("the machine refuses calls only, never what happened");
+        match self.processes.start(program) {
+            Ok((pid, outputs)) => self.attach(pid, outputs),
+            Err(error) => {
+                let program = self.config.command.first().map_or("", String::as_str);
+                let text = format!("{program} cannot be started: {error}");
+                self.log.record(LogSource::Platform, None, &text);
+                self.processes.kill(None);
+                let told = self
+                    .machine
+                    .handle(clock::now(), Event::Exited(CANNOT_START));
+                told.expect("the machine refuses calls only, never what happened");
+            }
         }
     }
 
@@ -117,7 +107,7 @@ impl Worker {
 
     fn attach(&mut self, leader: Pid, outputs: Vec<Output>) {
         self.leader = Some(leader);
-        self.memory = Memory::of(leader);
+        self.memory = self.processes.memory_of(leader);
         self.watchers = JoinSet::new();
         for output in &outputs {
             self.watchers.spawn_local(output.watch(self.this.clone()));
@@ -129,7 +119,7 @@ impl Worker {
         let Some(invocation) = self.invocation(id) else {
             return;
         };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -211,7 +201,7 @@ impl Worker {
     /// An alarm that is too early is left: it costs one wake-up, not one for each invocation.
     pub(super) fn set_alarm(&mut self) {
         if self.machine.is_working() && self.look_at.is_none() {
-            self.look_at = Some(Instant::now() + MEMORY_INTERVAL);
+            self.look_at = Some(clock::now() + MEMORY_INTERVAL);
         }
         let due = [self.machine.next_wakeup(), self.look_at, self.orphaned_at()]
             .into_iter()

@@ -1,0 +1,73 @@
+//! Instances that are lost while they run a call: the caller is told, and the event is sent once.
+
+use pilotlight_core::failure::PAYLOAD_LIMIT;
+
+use super::stage::{Answer, Stage, function, on_stage, settled};
+
+#[track_caller]
+fn assert_lost(answer: &Answer, request_id: &str) {
+    assert_eq!(answer.error(), (500, "ServiceException"));
+    let message = answer.json()["Message"].to_string();
+    assert!(message.contains(request_id), "{message}");
+    assert!(message.contains("may have taken effect"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_machine_is_lost_is_told_so_and_never_sent_again() {
+    on_stage(async {
+        let mut stage = Stage::of(function("concurrency: {reserved: 1}")).await;
+        let caller = stage.call("1");
+        let mut instance = stage.instance().await;
+        let event = instance.event().await;
+        instance.is_lost();
+        let answer = caller.answer().await;
+        assert_lost(&answer, &event.request_id);
+        assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
+        let lost = "pilotlight_invocations_total{function=\"hello\",outcome=\"lost\"}";
+        assert_eq!(stage.metric(lost).await, 1.0);
+        assert!(stage.starts().await.is_empty());
+
+        let caller = stage.call("2");
+        let mut other = stage.instance().await;
+        assert_eq!(other.serves("2").await, "2");
+        assert_eq!(caller.answer().await.text(), "2");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_under_a_call_costs_the_instance_and_no_more() {
+    on_stage(async {
+        let mut stage = Stage::of(function("concurrency: {reserved: 1}")).await;
+        let caller = stage.call("1");
+        let mut instance = stage.instance().await;
+        let event = instance.event().await;
+        // Statuses go on: the supervisor is well.
+        instance.cut(0);
+        assert_lost(&caller.answer().await, &event.request_id);
+
+        // The place of the lost one is free again, and nobody is beside the one that follows.
+        let caller = stage.call("2");
+        let mut other = stage.instance().await;
+        assert_eq!(other.serves("2").await, "2");
+        assert_eq!(caller.answer().await.text(), "2");
+        instance.ended().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_and_an_answer_of_the_largest_size_pass() {
+    on_stage(async {
+        let mut stage = Stage::of(function("")).await;
+        let payload = format!("\"{}\"", "x".repeat(PAYLOAD_LIMIT - 2));
+        let caller = stage.call(&payload);
+        let mut instance = stage.instance().await;
+        let served = instance.serves(&payload).await;
+        assert!(served == payload);
+        let answer = caller.answer().await;
+        assert!(answer.status == 200 && answer.body == payload);
+        settled().await;
+    })
+    .await;
+}

@@ -1,0 +1,25 @@
+//! A whole gateway in one thread, with paused time.
+//!
+//! ```text
+//! Caller ─► routes ─► driver ─► instance ─► stream in memory ─► supervisor ◄─ stream ─ Instance
+//!                        └─ Backend: Stage ◄── Start (a test says when, and whether) ┘
+//! ```
+//!
+//! Routes, driver, instances and supervisors are what is shipped. A test takes the place of the backend
+//! (`stage`), of the callers, and of each runtime process (`instance`), so it decides the order of all
+//! events. Time moves on only while nothing else can happen.
+
+mod instance;
+mod peers;
+mod stage;
+
+mod abandon;
+mod apis;
+mod deploys;
+mod dispatch;
+mod handover;
+mod limits;
+mod logs;
+mod lost;
+mod not_started;
+mod shutdown;
