@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use instance::{Instance, after, claim, config, is_alive, next, post, until};
 
 /// Waits, then prints what it was told and stands by as the runtime process.
-const WAITS: &str = "echo WAITS=$$; begin=$(cat); test -n \"$begin\" || exit 0; \
+const WAITS: &str = "echo WAITS=$$; : >printed; begin=$(cat); test -n \"$begin\" || exit 0; \
                      echo API=$AWS_LAMBDA_RUNTIME_API; printf 'BEGUN=%s\\n' \"$begin\"; \
                      exec sleep 600";
 const FRESH: &str = "echo FRESH=$$; exec sleep 600";
@@ -65,6 +65,9 @@ fn a_process_that_waits_becomes_the_functions_and_is_told_all_of_it() {
     let root = tempfile::tempdir().expect("a directory");
     let instance = waiting(root.path(), WAITS);
     let pid = waiter(&instance);
+    // The process may be there and not have printed yet: a line that comes later is the function's.
+    let printed = root.path().join("printed");
+    until("it has printed", || printed.exists().then_some(()));
     let config = function(json!({ "TABLE": "orders", "A\"": "1\n2" }));
     claimed(&instance, &config);
 
