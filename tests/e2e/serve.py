@@ -11,10 +11,10 @@ import os
 import subprocess
 import sys
 
-from tests.harness.kubectl import apply, documents, kubectl, wait
+from tests.harness.kubectl import SUITE, apply, documents, kubectl, wait
 from tests.harness.manifests import config_map
 from tests.harness.paths import EXAMPLES, REPOSITORY
-from tests.harness.release import ENDPOINT, await_known, gateways, install
+from tests.harness.release import ENDPOINT, await_known, gateways, install, uninstall
 
 SERVED = ("hello", "json-api", "failures", "shell")
 MANIFESTS = [
@@ -58,6 +58,9 @@ def main(command):
             names = [one["metadata"]["name"] for one in made if one["kind"] == kind]
             kubectl("delete", kind, *names)
         wait("delete", "pods", "--selector=pilotlight.dev/function")
+        if SUITE:
+            # Nobody else uses a suite's own release, whose parts take the room of others' pods.
+            uninstall()
 
 
 if __name__ == "__main__":

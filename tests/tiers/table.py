@@ -86,10 +86,14 @@ CHECK = [
 ]
 
 
+# The nodes' processors, as pods request them, suffice for the end-to-end tests and one suite more.
+SECOND = frozenset({"room for a second suite"})
+
+
 def suite(name: str, command: str, **settings) -> Stage:
     """Tests on the cluster, which wait for pods most of the time."""
     needs = ("Python packages", "images loaded", *settings.pop("needs", ()))
-    return Stage(name, command, **{"needs": needs, "slots": 0.5, "tests": True, **settings})
+    return Stage(name, command, **{"needs": needs, "slots": 0.5, "tests": True, "uses": SECOND, **settings})
 
 
 def release(name: str) -> str:
@@ -102,6 +106,7 @@ SUITES = [
         "end to end",
         f"{release('e2e')} {PYTEST} tests/e2e --ignore=tests/e2e/test_outages.py",
         needs=("Rust build",),
+        uses=frozenset(),
     ),
     suite(
         "chaos",
