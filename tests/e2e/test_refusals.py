@@ -20,7 +20,8 @@ def lambda_handler(event, context):
 def row(name):
     """As `kubectl get functions -o wide` prints it, by the names of its columns."""
     heads, line = kubectl("get", "functions", name, "--output=wide").splitlines()
-    return dict(zip(heads.split(), line.split(), strict=True))
+    # The last column is the reason, which has several words.
+    return dict(zip(heads.split(), line.split(), strict=False))
 
 
 def events(name):
