@@ -84,6 +84,10 @@ show-runtimes-cluster: cluster-ready ## the conformance table in pods, for every
 	done; \
 	test -z "$$failed"
 
+.PHONY: show-load
+show-load: build load-tool $(VENV)/ready ## calls of all kinds of arrivals on local mode, under account; writes docs/load.md
+	$(VENV)/bin/python -m tests.load.show
+
 .PHONY: show-mutants
 show-mutants: ## each in-process test of the gateway fails when its mechanism is taken out
 	$(PYTHON) -m tests.mutants

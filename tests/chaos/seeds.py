@@ -21,7 +21,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.guard import reason
 from tests.chaos.run import HARNESS_FAILED, RULE_BROKEN, WELL, add_load, end_by_mending, mixed
 from tests.chaos.trial import verdict
-from tests.harness.commands import run
+from tests.harness.commit import commit
 from tests.harness.paths import REPOSITORY
 
 VERDICTS = {WELL: "well", RULE_BROKEN: "a rule is broken", HARNESS_FAILED: "the harness failed"}
@@ -51,12 +51,6 @@ def one(seed, options, commit):
         row["words"] = reason(error)
         (options.folder / f"seed-{seed}.txt").write_text(traceback.format_exc())
     return row | {"seconds": round(time.monotonic() - begin)}
-
-
-def commit():
-    git = ("git", f"--git-dir={REPOSITORY}/.git", f"--work-tree={REPOSITORY}")
-    changes = " with changes" if run(*git, "status", "--porcelain", "--untracked-files=no").strip() else ""
-    return run(*git, "rev-parse", "--short", "HEAD").strip() + changes
 
 
 def table(rows, options):
