@@ -5,6 +5,7 @@ ends, so that lines of two stages never mix. At the end, or when a person interr
 """
 
 import contextlib
+import fcntl
 import os
 import queue
 import signal
@@ -52,16 +53,27 @@ class Run:
     def all(self) -> bool:
         """Runs every stage that can run; says whether all passed."""
         self.records.mkdir(parents=True, exist_ok=True)
+        # The lock goes with this process. Two runs would remove each other's logs.
+        lock = self.records.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(
+                f"{self.records.name}: another run of this tier is under way in this checkout; wait for its end"
+            )
+            return False
         for old in self.records.iterdir():
             old.unlink()
         # An exception out of a handler could come between the start of a process and the note of it.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: self.ended.put(None))
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, lambda *_: self.ended.put(None)) for number in numbers}
         try:
             while self.advance() and (name := self.ended.get()):
                 self.finish(name)
         finally:
             self.stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
         self.report()
         return all(state is State.PASSED for state in self.states.values())
 

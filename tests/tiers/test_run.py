@@ -1,5 +1,6 @@
 """A run of real stages: what is shown, what its end is, and that nothing outlives it."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -47,6 +48,15 @@ def test_the_slowest_tests_of_all_runners_are_one_list(run, tmp_path, capsys):
     assert made.all()
     shown = capsys.readouterr().out
     assert shown.index("4.0 s  suite: e2e.test_a two") < shown.index("2.5 s  rust: pool::one")
+
+
+def test_a_second_run_of_a_tier_leaves_the_logs_of_the_first(run, tmp_path, capsys):
+    assert run(Stage("a", "true")).all()
+    with (tmp_path / "trial.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not run(Stage("b", "true")).all()
+    assert "another run of this tier is under way" in capsys.readouterr().out
+    assert (tmp_path / "trial/a.log").exists() and not (tmp_path / "trial/b.log").exists()
 
 
 def test_an_interrupt_ends_the_stages_too(tmp_path):
