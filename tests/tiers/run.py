@@ -90,7 +90,12 @@ class Run:
     def start(self, stage: Stage) -> None:
         log = self.records / f"{stage.name.replace(' ', '-')}.log"
         report = log.with_suffix(".xml")
-        nice = "nice -n 19 " if stage.background else ""
+        # Where the kernel groups processes by session, a process's niceness counts within its session alone.
+        low = (
+            "(echo 19 >/proc/self/autogroup) 2>/dev/null || :; exec nice -n 19 "
+            if stage.background
+            else "exec "
+        )
         # pytest writes its report without being asked in the command.
         environment = {
             **os.environ,
@@ -99,7 +104,7 @@ class Run:
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["sh", "-c", f"exec {nice}sh -ec {quoted(stage.command)}"],
+                ["sh", "-c", f"{low}sh -ec {quoted(stage.command)}"],
                 cwd=REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,

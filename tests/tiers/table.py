@@ -37,6 +37,7 @@ HELM = Stage("helm", f"{CLUSTER} build helm", uses=GO)
 
 CHECK = [
     PYTHON_PACKAGES,
+    HELM,
     Stage(
         "format",
         "cargo fmt --all --check; cargo fmt --manifest-path fuzz/Cargo.toml --check",
@@ -76,7 +77,6 @@ CHECK = [
         needs=("Python packages",),
         tests=True,
     ),
-    HELM,
     Stage(
         "golden files",
         f"runtime-image/build dockerfiles --check; {PYTEST} tests/chart/test_templates.py",
@@ -134,6 +134,10 @@ OUTAGES = suite(
 TEST = [
     Stage("Debian packages", f"{CLUSTER} setup --tests", uses=APT, limit=20),
     Stage("Kubernetes", f"{CLUSTER} build kubernetes", needs=("Debian packages",), uses=GO, limit=60),
+    # Its last step keeps one processor busy for minutes, and would keep all suites waiting at the end.
+    Stage("programs", "make --silent build"),
+    Stage("image roots", f"runtime-image/build roots {IMAGES}", needs=("Debian packages",)),
+    Stage("images", f"runtime-image/build archives {IMAGES}", needs=("programs", "image roots")),
     *CHECK,
     Stage("Node packages", f"make --silent {NODE_MODULES}", slots=0.5, limit=10),
     Stage(
@@ -142,9 +146,6 @@ TEST = [
         needs=("Rust build",),
         slots=0.1,
     ),
-    Stage("image roots", f"runtime-image/build roots {IMAGES}", needs=("Debian packages",)),
-    Stage("programs", "make --silent build"),
-    Stage("images", f"runtime-image/build archives {IMAGES}", needs=("programs", "image roots")),
     Stage("cluster up", f"{CLUSTER} up --nodes 2", needs=("Kubernetes", "helm")),
     Stage("images loaded", f"{CLUSTER} load target/images/*.tar", needs=("cluster up", "images")),
     *SUITES,
@@ -168,7 +169,8 @@ TEST = [
         tests=True,
     ),
     Stage("JavaScript", f"{LOCAL} {NODE}", needs=("Node packages", "examples"), tests=True),
-    Stage("fuzz", "fuzz/run short", background=True, tests=True, limit=45),
+    # While the suites wait for pods.
+    Stage("fuzz", "fuzz/run short", after=("images loaded",), background=True, tests=True, limit=45),
 ]
 
 TIERS = {"check": CHECK, "test": TEST}
