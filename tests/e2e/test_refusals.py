@@ -10,9 +10,11 @@ ANSWERS = "def lambda_handler(event, context):\n    return event\n"
 
 TAKES_MEMORY = """
 import os
+import threading
 
 def lambda_handler(event, context):
     taken = [os.urandom(1 << 20) * 8 for _ in range(event["mebibytes"] // 8)]
+    threading.Event().wait()
     return len(taken)
 """
 

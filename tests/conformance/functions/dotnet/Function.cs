@@ -52,6 +52,7 @@ namespace Example
                     var held = new List<byte[]>();
                     for (var i = 0; i < Convert.ToInt32(asked["mebibytes"]); i++)
                         held.Add(Enumerable.Repeat((byte)1, 1 << 20).ToArray());
+                    await Task.Delay(TimeSpan.FromMinutes(15));
                     return held.Count;
                 default: return given;
             }

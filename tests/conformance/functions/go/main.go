@@ -92,6 +92,7 @@ func handle(ctx context.Context, event json.RawMessage) (any, error) {
 			}
 			held = append(held, block)
 		}
+		time.Sleep(15 * time.Minute)
 		return len(held), nil
 	}
 	return event, nil

@@ -42,8 +42,11 @@ export const handler = async (event, context) => {
       return "x".repeat(event.bytes);
     case "exit":
       process.exit(event.status);
-    case "memory":
-      return Array.from({ length: event.mebibytes }, () => Buffer.alloc(1 << 20, 1)).length;
+    case "memory": {
+      const held = Array.from({ length: event.mebibytes }, () => Buffer.alloc(1 << 20, 1));
+      await new Promise((resolve) => setTimeout(resolve, 900_000));
+      return held.length;
+    }
   }
   return event;
 };

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import threading
 import time
 
 starts = time.time_ns()
@@ -49,6 +50,8 @@ def lambda_handler(event, context):
             os._exit(event["status"])
         case "memory":
             held = [bytearray(os.urandom(1 << 20)) for _ in range(event["mebibytes"])]
+            # Held until the limit acts, here and in the other languages.
+            threading.Event().wait()
             return len(held)
     return event
 

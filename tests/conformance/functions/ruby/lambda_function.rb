@@ -27,7 +27,10 @@ def lambda_handler(event:, context:)
   when 'unserialisable' then Float::NAN
   when 'size' then 'x' * event['bytes']
   when 'exit' then exit!(event['status'])
-  when 'memory' then Array.new(event['mebibytes']) { Random.bytes(1 << 20) }.size
+  when 'memory'
+    held = Array.new(event['mebibytes']) { Random.bytes(1 << 20) }
+    sleep 900
+    held.size
   else event
   end
 end
