@@ -90,7 +90,8 @@ def kept(name: str, inputs: list[str | Path], make: Callable[[Path], None]) -> P
     if not place.exists():
         for old in roots.glob(f"{name}-*"):
             shutil.rmtree(old)
-        fresh = place.with_suffix(".part")
+        # A build that failed has left its part, which goes with the old ones.
+        fresh = roots / f"{place.name}.part"
         make(fresh)
         fresh.rename(place)
     return place
