@@ -157,7 +157,7 @@ crds: ## write the custom resource definitions from their source
 deny: ## advisories, licences and sources of all crates (CHECKS="bans licenses sources" needs no network)
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny check $(CHECKS)
-	cargo deny --manifest-path fuzz/Cargo.toml check --config deny.toml $(CHECKS)
+	cargo deny --manifest-path fuzz/Cargo.toml --config deny.toml check $(CHECKS)
 
 .PHONY: clean
 clean: ## remove all that was built

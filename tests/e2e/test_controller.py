@@ -7,7 +7,7 @@ from itertools import groupby
 import pytest
 
 from tests.e2e.refusal import refusal
-from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.kubectl import apply, enforce, get, kubectl
 from tests.harness.manifests import config_map, no_pods, secret
 from tests.harness.metrics import read_metrics
 from tests.harness.patience import until
@@ -203,7 +203,7 @@ def test_old_code_goes_with_its_last_pod(function, invoke, room):
 
 def test_calls_succeed_after_a_quota_is_lifted(function, client, invoke):
     name = function("ctl-quota", ECHO)
-    apply(no_pods("ctl-none"))
+    enforce(no_pods("ctl-none"))
 
     def failures():
         return int(metrics(controllers()[leader()])["pilotlight_controller_pods_create_failures_total"])

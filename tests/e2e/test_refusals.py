@@ -1,7 +1,7 @@
 """A function that cannot be served: what its caller gets, and what kubectl says of it."""
 
 from tests.e2e.refusal import refusal
-from tests.harness.kubectl import apply, kubectl
+from tests.harness.kubectl import enforce, kubectl
 from tests.harness.manifests import no_pods
 from tests.harness.patience import until
 from tests.harness.state import pods, ready_condition
@@ -14,7 +14,8 @@ import threading
 
 def lambda_handler(event, context):
     taken = [os.urandom(1 << 20) * 8 for _ in range(event["mebibytes"] // 8)]
-    threading.Event().wait()
+    if event["hold"]:
+        threading.Event().wait()
     return len(taken)
 """
 
@@ -41,7 +42,7 @@ def await_reason(name, reason):
 
 def test_a_quota_fails_the_call_and_the_status_tells_it(function, client, invoke):
     name = function("e2e-quota", ANSWERS)
-    apply(no_pods("none"))
+    enforce(no_pods("none"))
     try:
         refusal(client, name, "exceeded quota: none")
         assert "exceeded quota: none" in await_reason(name, "PodRefused")
@@ -67,11 +68,11 @@ def test_a_missing_image_is_told_by_the_status(function, client):
 
 def test_too_much_memory_ends_the_event_and_neither_the_pod_nor_the_function(function, invoke):
     name = function("e2e-memory", TAKES_MEMORY)
-    failed = invoke(name, {"mebibytes": 512})
+    failed = invoke(name, {"mebibytes": 512, "hold": True})
     assert failed["FunctionError"] == "Unhandled"
     assert failed["Body"]["errorType"] == "Runtime.ExitError"
     [pod] = pods(name)
-    assert invoke(name, {"mebibytes": 8})["Body"] == 1
+    assert invoke(name, {"mebibytes": 8, "hold": False})["Body"] == 1
     assert [one["metadata"]["uid"] for one in pods(name)] == [pod["metadata"]["uid"]]
     assert "Error Type: Runtime.OutOfMemory" in kubectl("logs", pod["metadata"]["name"])
     assert (ready_condition(name)["status"], row(name)["REASON"]) == ("True", "Serving")

@@ -27,6 +27,12 @@ def apply(*objects, **options):
     return kubectl("apply", "--filename=-", input=json.dumps(listed), **options)
 
 
+def enforce(quota):
+    """Applies a ResourceQuota and returns once it counts: pods pass until its status is there."""
+    apply(quota)
+    wait("jsonpath={.status.hard}", f"resourcequota/{quota['metadata']['name']}")
+
+
 def wait(condition, *objects, **options):
     """Returns once `condition`, in kubectl's words, holds for the objects."""
     kubectl("wait", f"--for={condition}", *objects, TIMEOUT, **options)
