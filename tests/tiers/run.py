@@ -26,6 +26,9 @@ RECORDS = REPOSITORY / "target/tiers"
 TAIL = 3
 # Seconds that an interrupted stage has to clean up before it is killed.
 GRACE = 60
+# Runs its arguments at the lowest priority. Where the kernel groups processes by session, the niceness of a
+# process counts within its session alone, and the session has one of its own.
+LOW = '(echo 19 >/proc/self/autogroup) 2>/dev/null || :; exec nice -n 19 "$@"'
 
 
 @dataclass
@@ -90,12 +93,9 @@ class Run:
     def start(self, stage: Stage) -> None:
         log = self.records / f"{stage.name.replace(' ', '-')}.log"
         report = log.with_suffix(".xml")
-        # Where the kernel groups processes by session, a process's niceness counts within its session alone.
-        low = (
-            "(echo 19 >/proc/self/autogroup) 2>/dev/null || :; exec nice -n 19 "
-            if stage.background
-            else "exec "
-        )
+        command = ["sh", "-ec", stage.command]
+        if stage.background:
+            command = ["sh", "-c", LOW, "sh", *command]
         # pytest writes its report without being asked in the command.
         environment = {
             **os.environ,
@@ -104,7 +104,7 @@ class Run:
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["sh", "-c", f"{low}sh -ec {quoted(stage.command)}"],
+                command,
                 cwd=REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -161,10 +161,6 @@ class Run:
         failed = [name for name, state in self.states.items() if state is not State.PASSED]
         if failed:
             say(f"failed or not run: {', '.join(failed)}")
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def say(text: str) -> None:

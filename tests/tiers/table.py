@@ -32,12 +32,9 @@ APT = frozenset({"apt"})
 DEBUG = frozenset({"target/debug"})
 GO = frozenset({"Go's build cache"})
 
-PYTHON_PACKAGES = Stage("Python packages", "make --silent target/venv/ready", slots=0.5, limit=10)
-HELM = Stage("helm", f"{CLUSTER} build helm", uses=GO)
-
 CHECK = [
-    PYTHON_PACKAGES,
-    HELM,
+    Stage("Python packages", "make --silent target/venv/ready", slots=0.5, limit=10),
+    Stage("helm", f"{CLUSTER} build helm", uses=GO),
     Stage(
         "format",
         "cargo fmt --all --check; cargo fmt --manifest-path fuzz/Cargo.toml --check",

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import api, build, certificates, cgroup, control_plane, network, node, packages
+from . import api, build, certificates, cgroup, control_plane, network, node
 from .layout import BIN, CLIENT_KUBECONFIG, CONTROL, KUBECONFIG, LOGS, MAX_NODES, RUN, node_name
 from .machine import require_root
 from .progress import Failed, exclusive, stage, wait_until
@@ -24,7 +24,6 @@ def up(nodes: int) -> None:
     if not 1 <= nodes <= MAX_NODES:
         raise Failed(f"--nodes is 1 to {MAX_NODES}")
     require_root()
-    packages.require()
     build.build_cluster()
     with exclusive(CHANGE):
         if not healthy():
