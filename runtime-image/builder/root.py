@@ -88,7 +88,11 @@ class Failed(Exception):
 
 def make(image: Image, base: Path, root: Path) -> None:
     """Fills `root`, which must not exist or be empty, from what `make_base` has made."""
-    unpack(image, root, [name for name in image.packages if name not in image.common], base)
+    if packages := [name for name in image.packages if name not in image.common]:
+        unpack(image, root, packages, base)
+    else:
+        # Not by Python, which would read the devices of /dev to their end.
+        run("cp", "-aT", str(base), str(root))
     certificates(root)
     strip(root)
     accounts(image, root)
@@ -126,10 +130,6 @@ def unpack(image: Image, root: Path, packages: list[str], base: Path | None = No
         f'mkdir -p "$1/{PACKAGE_LISTS}"; for d in "$1"/var/cache/apt/archives/*.deb; do '
         f'test ! -e "$d" || dpkg-deb -f "$d" > "$1/{PACKAGE_LISTS}/$(dpkg-deb -f "$d" Package)"; done'
     )
-    if not packages:
-        # Not by Python, which would read the devices of /dev to their end.
-        run("cp", "-aT", str(base), str(root))
-        return
     with tempfile.NamedTemporaryFile("w", suffix=".status") as status:
         status.writelines(f"{one.rstrip()}\nStatus: install ok installed\n\n" for one in present)
         status.flush()
