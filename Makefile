@@ -39,6 +39,10 @@ test: ## what CI runs: `check`, every SDK and runtime, and a cluster; needs root
 show-bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*
 	cargo run --locked --release -p pilotlight-bench
 
+.PHONY: show-bench-builds
+show-bench-builds: build examples ## warm calls of this build beside those of the programs in BEFORE=DIR, by turns
+	$(VENV)/bin/python -m tests.bench.builds $(BEFORE)
+
 .PHONY: show-bench-cluster
 show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
 	cargo build --locked --release -p pilotlight-bench -p pilotlight-load

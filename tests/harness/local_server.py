@@ -36,15 +36,15 @@ class LocalServer:
 
     host = "127.0.0.1"  # where its functions reach the tests
 
-    def __init__(self, *paths, environment=None):
-        assert PILOTLIGHT.is_file(), f"{PILOTLIGHT} is missing: build it, or name it in PILOTLIGHT_BIN"
+    def __init__(self, *paths, environment=None, program=PILOTLIGHT):
+        assert program.is_file(), f"{program} is missing: build it, or name it in PILOTLIGHT_BIN"
         # Whatever the server loses becomes a child of this process, where stop() finds it.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.lines = []
         self._grown = threading.Condition()
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
-            [PILOTLIGHT, "local", "--listen", "127.0.0.1:0", *paths],
+            [program, "local", "--listen", "127.0.0.1:0", *paths],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

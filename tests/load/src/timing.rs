@@ -218,7 +218,7 @@ impl Client {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     address: SocketAddr,
-    /// The path of a function that answers with its event
+    /// The path of a function
     path: Uri,
     /// RATE, SIZExSECONDS, steady:RATE or closed:CONNECTIONS
     load: Load,
@@ -228,6 +228,9 @@ pub struct Args {
     /// Size of the event
     #[arg(long, default_value_t = 100)]
     bytes: usize,
+    /// What the function must answer [default: its event]
+    #[arg(long, value_name = "TEXT")]
+    answer: Option<String>,
     /// Calls an instance's supervisor, as an invocation of the function with this ARN
     #[arg(long, value_name = "ARN")]
     lease: Option<HeaderValue>,
@@ -239,7 +242,7 @@ pub async fn run(args: Args) -> Result<()> {
     let call = Call {
         address: args.address,
         path: args.path,
-        answer: payload.clone(),
+        answer: args.answer.map_or_else(|| payload.clone(), Bytes::from),
         payload,
         lease: args.lease,
     };
