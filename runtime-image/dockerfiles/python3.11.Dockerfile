@@ -13,13 +13,12 @@ COPY --from=programs --chmod=755 pilotlight-supervisor /image/usr/local/bin/pilo
 
 FROM scratch
 COPY --from=root /image /
-ENV AWS_EXECUTION_ENV="AWS_Lambda_python3.12"
+ENV AWS_EXECUTION_ENV="AWS_Lambda_python3.11"
 ENV LAMBDA_RUNTIME_DIR="/var/runtime"
 ENV LAMBDA_TASK_ROOT="/var/task"
 ENV LANG="en_US.UTF-8"
 ENV LD_LIBRARY_PATH="/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
 ENV PATH="/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
-ENV PYTHONPATH="/var/runtime"
 ENV TZ=":UTC"
 USER 993:990
 WORKDIR /var/task

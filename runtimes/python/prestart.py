@@ -1,9 +1,10 @@
 """Waits in an unclaimed instance; from the claim on this process is the function's.
 
 Python imports it as `sitecustomize`, from a folder of its own: between its own start and that of the
-program. So it is `python -m awslambdaric HANDLER` that waits here, and goes on in the interpreter's
-own way with nothing of this file left. It first imports what the client imports and what reads no
-variable as it is imported; then it reads a `Begin` (operator/core/src/wire.rs) from standard input.
+program. So it is `python bootstrap.py` that waits here, and goes on in the interpreter's own way with
+nothing of this file left. It first imports what the client imports before the function's folders are
+on the path, and what reads no variable as it is imported; then it reads a `Begin`
+(operator/core/src/wire.rs) from standard input.
 
 A process that starts only now might find something else than this one found, by code or layers that
 came with the claim. Then it starts that process in its own place. runtime.toml names the variables
@@ -14,7 +15,8 @@ import os
 import sys
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-MODULE = ["-m", "awslambdaric"]
+# Where the program lies, which Python puts first on the path only after this.
+RUNTIME = os.path.dirname(FOLDER)
 
 
 def main():
@@ -35,14 +37,12 @@ def main():
     try:
         os.chdir(folder)
         replace_input()
-        is_same = looked_in is not None and command[:3] == [sys.orig_argv[0], *MODULE]
+        is_same = looked_in is not None and command == sys.orig_argv
         is_same = is_same and become(variables, names, looked_in)
     except Exception:
         is_same = False
     if not is_same:
         start(command, folder, variables)
-    sys.orig_argv[:] = command
-    sys.argv[1:] = command[3:]
     restart_log_clock()
     give_way()
 
@@ -54,24 +54,21 @@ def become(variables, names, looked_in):
     set_environment({**variables, **{name: added[name] for name in added.keys() - variables.keys()}})
     sys.path.remove(FOLDER)
     forget_absent_folders()
-    return not (libraries_came(looked_in) or is_hidden() or has_own_modules())
+    return not (libraries_came(looked_in) or has_own_modules())
 
 
 def load():
-    """What `python -m awslambdaric` imports before the handler's module."""
-    import importlib  # noqa: E401, F401
-    import runpy  # noqa: F401
-
-    import awslambdaric
-    import awslambdaric.lambda_config as config
-    import awslambdaric.lambda_context
-    import awslambdaric.lambda_runtime_client
-    import awslambdaric.lambda_runtime_log_utils
-    import awslambdaric.lambda_runtime_marshaller  # noqa: F401
-
-    threads = config.LambdaConfigProvider.SUPPORTED_THREADPOLLING_ENVS
-    if os.environ.get("AWS_EXECUTION_ENV") in threads:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: F401
+    """What `bootstrap.py` imports before the function's folders are on the path."""
+    sys.path.insert(0, RUNTIME)
+    try:
+        import awslambdaric
+        import awslambdaric.lambda_config
+        import awslambdaric.lambda_context
+        import awslambdaric.lambda_runtime_client
+        import awslambdaric.lambda_runtime_log_utils
+        import awslambdaric.lambda_runtime_marshaller  # noqa: F401
+    finally:
+        sys.path.remove(RUNTIME)
 
 
 def read():
@@ -142,27 +139,6 @@ def forget_absent_folders():
         del cache[folder]
 
 
-def is_hidden():
-    """Whether code or a layer has a module by the name of one that is loaded from elsewhere."""
-    from importlib.machinery import PathFinder
-
-    origins, homes = {}, {}
-    for name, module in sys.modules.items():
-        spec = getattr(module, "__spec__", None)
-        if spec and spec.has_location and "." not in name and name != __name__:
-            origins[name] = spec.origin
-            package = bool(spec.submodule_search_locations)
-            homes[name] = spec.origin.rsplit("/", 2 if package else 1)[0]
-    path, doubtful = [os.getcwd(), *sys.path], set()
-    for folder in path:
-        for entry in names_in(folder) or ():
-            name = entry.partition(".")[0]
-            if homes.get(name, folder) != folder:
-                doubtful.add(name)
-    found = {name: PathFinder.find_spec(name, path) for name in doubtful}
-    return any(not spec or spec.origin != origins[name] for name, spec in found.items())
-
-
 def has_own_modules():
     """Whether HOME has a folder of modules, which Python would have added to its path."""
     import site
@@ -198,8 +174,9 @@ def start(command, folder, environment):
 
 def give_way():
     """To the `sitecustomize` that there is besides, if any."""
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
+    # From modules that every Python has loaded: `importlib.util` is not among them.
+    from _frozen_importlib import module_from_spec
+    from _frozen_importlib_external import PathFinder
 
     spec = PathFinder.find_spec(__name__)
     if not spec:

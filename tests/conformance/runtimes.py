@@ -45,7 +45,7 @@ RUNTIMES = [
     Runtime(
         name="python3.11",
         folder="python",
-        execution_environment="AWS_Lambda_python3.12",
+        execution_environment="AWS_Lambda_python3.11",
         other="lambda_function.other",
         missing="lambda_function.nope",
         raised="ValueError",

@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 
 import pytest
 
@@ -26,13 +25,13 @@ def test_log_records_count_from_the_claim(start):
 
 
 @pytest.mark.parametrize("folder", ["var/task", "opt/python"])
-def test_a_module_of_the_functions_own_wins_over_the_clients(start, runtime_that_waits, folder):
-    """code and layers that hide a module of the client's do so"""
-    packages = Path(runtime_that_waits.interpreter).parents[1] / "lib/python3.11/site-packages"
-    modules = packages.glob("simplejson/*.py")
-    files = {f"{folder}/simplejson/{module.name}": module.read_text() for module in modules}
-    files[f"{folder}/simplejson/__init__.py"] += f"\nwhose = {folder!r}\n"
-    assert both(start, {"do": "whose", "module": "simplejson"}, files=files).same == folder
+def test_modules_that_the_client_has_loaded_are_not_hidden(start, runtime_that_waits, folder):
+    """code and layers find what the client has loaded, whatever lies there by its name"""
+    files = {f"{folder}/{name}.py": f"whose = {folder!r}\n" for name in ("simplejson", "traceback", "queue")}
+    hidden = both(start, {"do": "whose", "module": "simplejson"}, files=files)
+    assert hidden.same_process and hidden.same is None
+    own = both(start, {"do": "whose", "module": "queue"}, files=files)
+    assert own.same_process and own.same == folder
 
 
 @pytest.mark.parametrize(
@@ -49,10 +48,24 @@ def test_modules_that_came_with_the_claim_are_found(start, files):
     assert compared.same_process and compared.same in ("code", "layer")
 
 
-def test_a_layers_sitecustomize_is_run(start):
-    """a layer's sitecustomize runs before the handler"""
+@pytest.mark.parametrize("folder", ["var/task", "opt/python/lib/python3.11/site-packages", "opt/python"])
+def test_path_files_of_code_and_layers_count(start, folder):
+    """a folder that a .pth file names is on the path, and its imports are run"""
+    files = {
+        f"{folder}/more.pth": "vendored\nimport builtins; builtins.whose = 'path file'\n",
+        f"{folder}/vendored/late.py": "whose = 'vendored'\n",
+    }
+    found = both(start, {"do": "whose", "module": "late"}, files=files)
+    assert found.same_process and found.same == "vendored"
+    assert both(start, {"do": "builtin"}, files=files).same == "path file"
+
+
+def test_a_layers_sitecustomize_is_run_if_the_functions_own_path_leads_there(start, tmp_path):
+    """a layer's sitecustomize runs before the client if PYTHONPATH names its folder, as on the platform"""
     files = {"opt/python/sitecustomize.py": "import builtins\nbuiltins.whose = 'layer'\n"}
-    assert both(start, {"do": "builtin"}, files=files).same == "layer"
+    assert both(start, {"do": "builtin"}, files=files).same is None
+    variables = {"PYTHONPATH": f"{tmp_path}/root/opt/python"}
+    assert both(start, {"do": "builtin"}, files=files, variables=variables).same == "layer"
 
 
 def test_a_home_with_modules_is_looked_in(start, tmp_path):

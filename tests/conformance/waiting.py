@@ -42,6 +42,8 @@ class Waiting:
     # In /var/runtime: files of the runtime's folder under other names; the client.
     renamed: dict = field(default_factory=dict)
     client: dict = field(default_factory=dict)
+    # Variables for what the runtime knows of an image without being told; places as in an image.
+    variables: dict = field(default_factory=dict)
 
     @property
     def description(self):
@@ -84,7 +86,7 @@ class Waiting:
             "PATH": "/usr/bin:/bin",
             "LD_LIBRARY_PATH": f"{root}/var/task:{root}/var/task/lib:{root}/opt/lib",
             "TZ": ":UTC",
-            **{name: self.filled(setting, root) for name, setting in own.items()},
+            **{name: self.filled(setting, root) for name, setting in (own | self.variables).items()},
         }
 
     def prestart(self, root):
@@ -98,15 +100,22 @@ class Waiting:
 
 
 def python(folder):
-    code = {"lambda_function.py": "import sys\ndef lambda_handler(event, context): return sys.executable\n"}
+    code = {
+        "lambda_function.py": "import os, sys, awslambdaric\n"
+        "folder = os.path.dirname(os.path.dirname(awslambdaric.__file__))\n"
+        "def lambda_handler(event, context): return [sys.executable, folder]\n"
+    }
+    interpreter, packages = asked("python3.11", code, folder)
     return Waiting(
         name="python3.11",
         folder="python",
-        interpreter=asked("python3.11", code, folder),
+        interpreter=interpreter,
         handler="shop.reports.handler",
         code="shop/reports.py",
         loaded="runtime_client",
         renamed={"prestart.py": "prestart/sitecustomize.py"},
+        client={file.name: file for file in Path(packages).iterdir() if file.name != "__pycache__"},
+        variables={"PILOTLIGHT_LAYERS": "{opt}"},
     )
 
 

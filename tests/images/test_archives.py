@@ -12,8 +12,9 @@ from tests.harness.paths import IMAGE_BUILD, REPOSITORY
 INSTANCES = ["custom", "python3.11"]
 IMAGES = [*INSTANCES, "pilotlight"]
 DESCRIPTION = tomllib.loads((REPOSITORY / "runtime-image/images.toml").read_text())
-# Megabytes uncompressed, programs included: room for updates, not for a package manager.
-LIMITS = {"custom": 48, "pilotlight": 30, "python3.11": 75}
+# Megabytes uncompressed, programs included: room for updates, not for a package manager. 30 of Python's
+# are boto3, which describes each service; code for the original platform does not bring it.
+LIMITS = {"custom": 48, "pilotlight": 30, "python3.11": 105}
 
 
 def dockerfile(name):
@@ -38,11 +39,11 @@ def test_a_dockerfile_configures_what_the_archive_configures(name, archives):
     assert f"RUN /source/build root {name} /image" in text
 
 
-def test_the_client_is_the_version_that_runs_locally():
-    local = (REPOSITORY / "runtimes/python/runtime.toml").read_text()
-    pin = re.search(r"installing (\S+) \(once\)", local).group(1)
+def test_client_and_sdk_are_the_versions_that_run_locally():
+    local = tomllib.loads((REPOSITORY / "runtimes/python/runtime.toml").read_text())["runtime"]["python3.11"]
     requirements = (REPOSITORY / "runtime-image/requirements/python3.11.txt").read_text()
-    assert f"\n{pin} \\" in requirements
+    for name, place in {"awslambdaric": "client", "boto3": "sdk", "botocore": "sdk"}.items():
+        assert f"\n{name}=={local[place]} \\" in requirements
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -106,3 +107,9 @@ def test_python_has_what_waits_in_unclaimed_instances_in_a_folder_of_its_own(arc
     entries = archives["python3.11"].entries
     assert entries["/var/runtime/prestart/sitecustomize.py"].mode == 0o644
     assert "/var/runtime/prestart.py" not in entries
+
+
+def test_python_has_what_starts_the_client_and_the_sdk(archives):
+    entries = archives["python3.11"].entries
+    for file in ("bootstrap.py", "boto3/__init__.py", "botocore/data/lambda/2015-03-31/service-2.json.gz"):
+        assert entries[f"/var/runtime/{file}"].mode == 0o644, file

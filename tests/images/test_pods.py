@@ -37,7 +37,7 @@ def make_python(namespace, archives, name, **settings):
         name,
         archives["python3.11"].image,
         archives["python3.11"].environment,
-        ["python", "-m", "awslambdaric", handler],
+        ["/var/lang/bin/python", "/var/runtime/bootstrap.py"],
         [HERE / "functions/lambda_function.py"],
         handler,
         **settings,

@@ -116,6 +116,9 @@ pub struct Tool {
     pub ask: Vec<String>,
     /// What a word of that line must begin with.
     pub version: Option<String>,
+    /// Variables that make a version manager's shim run that version.
+    #[serde(default)]
+    pub select: BTreeMap<String, String>,
     pub fetch: Option<Fetch>,
     /// What a person does who has none.
     pub missing: String,
@@ -344,6 +347,7 @@ impl Description {
         for tool in &local.tools {
             let place = format!("local.tool {}", tool.name);
             let texts = tool.programs.iter().chain(&tool.version);
+            let texts = texts.chain(tool.select.values());
             check(&place, texts.chain([&tool.missing]), &known)?;
             if let Some(fetch) = &tool.fetch {
                 let texts = fetch.run.iter().flatten();

@@ -30,23 +30,22 @@ fn every_built_in_description_can_be_read_and_started_in_an_image() {
 }
 
 #[test]
-fn python_in_an_image_is_started_as_it_always_was() {
+fn python_in_an_image_is_started_under_its_true_name_and_with_its_path_left_to_the_function() {
     let runtimes = Runtimes::built_in();
     let handler: Handler = "app.run".parse().expect("a handler");
     for (name, execution_environment) in [
-        ("python3.10", "AWS_Lambda_python3.12"),
-        ("python3.11", "AWS_Lambda_python3.12"),
-        ("python3.12", "AWS_Lambda_python3.12"),
+        ("python3.8", "AWS_Lambda_python3.8"),
+        ("python3.11", "AWS_Lambda_python3.11"),
         ("python3.14", "AWS_Lambda_python3.14"),
     ] {
         let python = runtimes.get(&runtime(name)).expect("known");
         let (command, environment) = python.in_image(&handler);
         assert_eq!(
             command,
-            ["/var/lang/bin/python", "-m", "awslambdaric", "app.run"]
+            ["/var/lang/bin/python", "/var/runtime/bootstrap.py"]
         );
         assert_eq!(environment["AWS_EXECUTION_ENV"], execution_environment);
-        assert!(environment["PYTHONPATH"].starts_with("/var/runtime:/opt/python"));
+        assert!(!environment.contains_key("PYTHONPATH"));
     }
 }
 
@@ -58,7 +57,7 @@ fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
     let (_, environment) = python.in_image(&python.default_handler);
     assert_eq!(prestart.environment, environment);
     assert_eq!(prestart.task_root.to_str(), Some("/var/task"));
-    assert!(prestart.command[2].contains(" -m awslambdaric "));
+    assert!(prestart.command[2].ends_with(" /var/runtime/bootstrap.py"));
     assert!(prestart.reads.iter().any(|name| name == "PYTHON*"));
     for (name, waits) in [
         ("nodejs22", true),

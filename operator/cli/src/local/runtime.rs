@@ -93,8 +93,10 @@ pub(crate) async fn ready(
         code::update(&mut hash, content);
     }
     let setup = description.local.setup.as_ref();
+    // The same wherever it will lie.
+    let anywhere = steps::with(&values, [("out", Path::new(""))])?;
     for word in setup.iter().flat_map(|setup| setup.run.iter().flatten()) {
-        code::update(&mut hash, word.as_bytes());
+        code::update(&mut hash, fill(word, &anywhere)?.as_bytes());
     }
     let key = format!("{name}-{}", &code::hex(hash)[..DIGITS]);
     let mut ready = Ready {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use pilotlight_runtimes::{Fetch, Tool, Values, fill};
+use pilotlight_runtimes::{Fetch, Tool, Unknown, Values, fill};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
@@ -36,6 +36,9 @@ pub(crate) async fn find(
     let programs: Vec<String> = programs.collect::<Result<_, _>>()?;
     let version = tool.version.as_ref().map(|text| fill(text, values));
     let version = version.transpose()?;
+    let select = tool.select.iter();
+    let select = select.map(|(name, text)| Ok((name.as_str(), fill(text, values)?)));
+    let select: Vec<(&str, String)> = select.collect::<Result<_, Unknown>>()?;
     let mut found = BTreeSet::new();
     for program in &programs {
         for directory in std::env::split_paths(search_path) {
@@ -47,10 +50,15 @@ pub(crate) async fn find(
             let Some(wanted) = &version else {
                 return Ok(candidate);
             };
-            match ask(&candidate, &tool.ask).await {
+            let mut answer = ask(&candidate, &tool.ask, &[]).await;
+            if answer.is_none() && !select.is_empty() {
+                // A shim for a version that is not switched on.
+                answer = ask(&candidate, &tool.ask, &select).await;
+            }
+            match answer {
                 Some((its, program)) if is_version(&its, wanted) => return Ok(program),
                 Some((its, _)) => found.insert(format!("{its} ({})", candidate.display())),
-                // A shim for a version that is not switched on, or something else of this name.
+                // A shim for a version that is not there, or something else of this name.
                 None => found.insert(format!("{}, which does not run", candidate.display())),
             };
         }
@@ -71,8 +79,14 @@ pub(crate) async fn find(
 }
 
 /// What it says of itself, and where it really is.
-async fn ask(candidate: &Path, question: &[String]) -> Option<(String, PathBuf)> {
-    let answer = tool::output(Command::new(candidate).args(question)).await;
+async fn ask(
+    candidate: &Path,
+    question: &[String],
+    variables: &[(&str, String)],
+) -> Option<(String, PathBuf)> {
+    let mut command = Command::new(candidate);
+    command.args(question).envs(variables.iter().cloned());
+    let answer = tool::output(&mut command).await;
     let answer = answer.ok().filter(|answer| answer.status.success())?;
     let text = String::from_utf8(answer.stdout).ok()?;
     let mut lines = text.lines();
@@ -116,6 +130,7 @@ async fn fetched(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::ffi::OsString;
     use std::os::unix::fs::PermissionsExt;
 
@@ -162,6 +177,15 @@ mod tests {
         );
         program(real.path(), "python3.13", "echo 3.13; echo /opt/python");
         let found = python("3.13", &search_path(&[&shims, &real])).await;
+        assert_eq!(found.expect("found"), Path::new("/opt/python"));
+    }
+
+    #[tokio::test]
+    async fn a_shim_is_asked_for_the_version() {
+        let shims = tempfile::tempdir().expect("a directory");
+        let script = "[ \"$PYENV_VERSION\" = 3.13 ] && echo 3.13 && echo /opt/python";
+        program(shims.path(), "python3.13", script);
+        let found = python("3.13", &search_path(&[&shims])).await;
         assert_eq!(found.expect("found"), Path::new("/opt/python"));
     }
 
@@ -223,6 +247,7 @@ mod tests {
             programs: vec!["tool".to_owned()],
             ask: Vec::new(),
             version: None,
+            select: BTreeMap::new(),
             fetch: Some(Fetch {
                 say: "fetching".to_owned(),
                 run: vec![

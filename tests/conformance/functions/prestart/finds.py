@@ -1,5 +1,12 @@
 """What a handler can find out about its process, for the comparison of test_prestart.py."""
 
+# Its own imports come after a look at what was loaded without it.
+# ruff: noqa: E402
+
+import sys
+
+MODULES = sorted(sys.modules)
+
 import builtins
 import ctypes
 import faulthandler
@@ -13,14 +20,12 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 import traceback
 import uuid
 import warnings
 
-MODULES = sorted(sys.modules)
 PATH = list(sys.path)
 STACK = traceback.format_stack()
 FRAMES = [(frame.filename, frame.function) for frame in inspect.stack(0)]
@@ -157,7 +162,7 @@ def handler(event, context):
         case "relative":
             return logging.makeLogRecord({}).relativeCreated
         case "whose":
-            return importlib.import_module(event["module"]).whose
+            return getattr(importlib.import_module(event["module"]), "whose", None)
         case "builtin":
             return getattr(builtins, "whose", None)
         case "load":

@@ -1,0 +1,52 @@
+"""Starts the vendor's client as the original platform does.
+
+The client's modules are loaded first, then the function's folders come to the front of `sys.path` and
+their `.pth` files are read. So a module of the function's by the name of one that the client has loaded
+cannot break the client. Wrapper scripts start or import this file by its name there,
+`/var/runtime/bootstrap.py`, and may change `_HANDLER` before.
+
+Locally code and layers lie elsewhere: runtime.toml names the places.
+"""
+
+import os
+import site
+import sys
+
+LIBRARIES, LAYERS = "PILOTLIGHT_LIBRARIES", "PILOTLIGHT_LAYERS"
+
+
+def main():
+    import awslambdaric.__main__ as client
+
+    task_root = os.environ["LAMBDA_TASK_ROOT"]
+    runtime = os.environ.get("LAMBDA_RUNTIME_DIR", os.path.dirname(os.path.abspath(__file__)))
+    libraries = [folder for folder in [os.environ.pop(LIBRARIES, "")] if folder]
+    layers = os.environ.pop(LAYERS, "/opt")
+    packages = "lib/python{}.{}/site-packages".format(*sys.version_info)
+    sites = [task_root, *libraries]
+    front = sites[:]
+    if "PYTHONPATH" in os.environ:
+        # The function's own: layers are on the path only if it names them.
+        translate({"/var/task": task_root, "/var/runtime": runtime, "/opt": layers})
+    else:
+        if layers:
+            sites += [os.path.join(layers, "python", packages), os.path.join(layers, "python")]
+        language = os.path.dirname(os.path.dirname(sys.executable))
+        front = [*sites, os.path.join(language, packages)]
+        os.environ["PYTHONPATH"] = os.pathsep.join([*libraries, runtime])
+    sys.path[:0] = front
+    for folder in sites:
+        site.addsitedir(folder)
+    client.main([task_root, os.environ["_HANDLER"]])
+
+
+def translate(places):
+    """Makes entries that name a place of an image lead to where that lies on this machine."""
+    for at, entry in enumerate(sys.path):
+        for place, here in places.items():
+            if here and (entry + "/").startswith(place + "/") and not os.path.exists(entry):
+                sys.path[at] = here + entry[len(place) :]
+
+
+if __name__ == "__main__":
+    main()
