@@ -158,10 +158,10 @@ fn is_as_asked(headers: &HeaderMap, pieces: &Pieces, invocation: &Invocation) {
         .get("x-amz-log-type")
         .is_some_and(|kind| kind == "Tail");
     assert_eq!(invocation.log_tail, tail);
-    if let Some(trace_id) = &invocation.trace_id {
-        // Runtimes have limits of a few KiB for all headers, and some read ASCII alone.
-        assert!(trace_id.to_str().is_ok() && trace_id.len() <= 1024);
-    }
+    // Runtimes have limits of a few KiB for all headers, and some read ASCII alone.
+    let trace = invocation.trace.to_str().expect("ASCII");
+    assert!(trace.starts_with("Root=1-") && trace.len() <= 1200, "{trace}");
+    assert!(trace.contains(";Parent=") && trace.contains(";Sampled="), "{trace}");
     let sent = headers.get("x-amz-client-context");
     assert_eq!(sent.is_some(), invocation.client_context.is_some());
     if let (Some(sent), Some(given)) = (sent, &invocation.client_context) {

@@ -1,7 +1,7 @@
-//! What a function prints, in pieces that 0x1e ends.
+//! What a function prints and logs, in pieces that 0x1e ends.
 //!
-//! It becomes lines, none lost but for what is past the limit; each is a record of the log, in one
-//! line, that is read back as it was.
+//! It becomes records, the same whatever the pieces are; each is written to the log in one line, that is
+//! read back as it was. Without frames the records are the lines, none lost.
 
 #![no_main]
 
@@ -12,6 +12,8 @@ use pilotlight_core::wire::{LogRecord, LogSource};
 use pilotlight_supervisor::fuzzing::Thread;
 
 const PIECE: u8 = 0x1e;
+/// Begins a frame.
+const FRAME: u8 = 0xa5;
 
 thread_local! {
     static THREAD: RefCell<Thread> = RefCell::new(Thread::new());
@@ -19,22 +21,32 @@ thread_local! {
 
 fuzz_target!(|data: &[u8]| {
     let pieces: Vec<&[u8]> = data.split(|byte| *byte == PIECE).collect();
-    let lines = THREAD.with_borrow(|thread| thread.lines(&pieces));
     let whole = pieces.concat();
-    let mut printed: Vec<_> = whole.split(|byte| *byte == b'\n').collect();
-    // What ends with a line's end has no further line.
-    printed.pop_if(|last| last.is_empty());
-    let printed = printed.into_iter().map(String::from_utf8_lossy);
-    assert!(printed.eq(lines.iter().map(String::as_str)), "{lines:?}");
-    for text in &lines {
+    let (records, at_once) = THREAD.with_borrow(|thread| {
+        let at_once = thread.records(&[&whole]);
+        (thread.records(&pieces), at_once)
+    });
+    assert_eq!(records, at_once);
+    if !whole.contains(&FRAME) {
+        are_lines(&whole, &records);
+    }
+    for text in &records {
         let record = LogRecord {
             time: "2026-01-31T10:00:00.000001Z",
             source: LogSource::Stdout,
             request_id: Some("8f3c4a1e"),
-            text,
+            text: text.into(),
         };
         let written = record.to_string();
         assert!(!written.contains('\n'), "{written:?}");
         assert_eq!(LogRecord::parse(&written), Some(record));
     }
 });
+
+fn are_lines(whole: &[u8], records: &[String]) {
+    let mut printed: Vec<_> = whole.split(|byte| *byte == b'\n').collect();
+    // What ends with a line's end has no further line.
+    printed.pop_if(|last| last.is_empty());
+    let printed = printed.into_iter().map(String::from_utf8_lossy);
+    assert!(printed.eq(records.iter().map(String::as_str)), "{records:?}");
+}

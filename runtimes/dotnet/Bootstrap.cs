@@ -49,6 +49,7 @@ namespace Pilotlight
             Console.SetError(new StreamWriter(Console.OpenStandardError(), plain) { AutoFlush = true });
             if (arguments.Length == 0)
                 arguments = Waiting.Begin();
+            Records.Take();
             AppDomain.CurrentDomain.AssemblyResolve += Resolve;
             var api = new Api(Environment.GetEnvironmentVariable("AWS_LAMBDA_RUNTIME_API"));
             Entry entry;

@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <jni.h>
 #include <limits.h>
 #include <linux/close_range.h>
@@ -349,9 +350,13 @@ static void call_main(JNIEnv *env, const char *program, const char *handler)
 
 static _Noreturn void start(const struct begin *begin)
 {
+    static const char records[] = "_LAMBDA_TELEMETRY_LOG_FD=";
     /* The machine blocks signals and has files open: a new process would inherit that. */
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+    for (char **one = begin->variables; *one != NULL; one++)
+        if (strncmp(*one, records, sizeof records - 1) == 0)
+            fcntl(atoi(*one + sizeof records - 1), F_SETFD, 0);
     execvpe(begin->command[0], begin->command, begin->variables);
     fprintf(stderr, "%s cannot be started: %s\n", begin->command[0], strerror(errno));
     _exit(127);

@@ -406,6 +406,20 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "logs::a_log_that_is_read_right_after_an_answer_has_the_calls_last_record",
+        "a reader does not wait for what is being logged",
+        f"{GATEWAY}/logs_api.rs",
+        "logs.catch_up(&filter.function).await;",
+        "",
+    ),
+    Mutant(
+        "logs::a_log_is_read_as_far_as_it_is_when_an_instance_does_not_go_on",
+        "a reader waits for an hour",
+        f"{GATEWAY}/log_marks.rs",
+        "const CATCH_UP_LIMIT: Duration = Duration::from_secs(2);",
+        "const CATCH_UP_LIMIT: Duration = Duration::from_secs(3600);",
+    ),
+    Mutant(
         "logs::who_follows_a_log_gets_the_lines_that_come",
         "who follows gets every line",
         f"{GATEWAY}/logs_api.rs",

@@ -27,4 +27,5 @@ mod prestart;
 pub mod queue;
 mod roster;
 pub mod stock;
+pub mod trace;
 pub mod wire;

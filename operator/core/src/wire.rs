@@ -8,9 +8,11 @@
 //! POST /lease    event in, answer out; 409 with `pilotlight-refusal` if it never started
 //! GET  /status   a line `<epoch> <condition>` now, and one at each change
 //! POST /drain    take no further lease, finish, end
+//! POST /mark     a record in the log, behind all that was logged before
 //! POST /claim    a [`Claim`] as a line of JSON, then code as a tar; 409 if another was first
 //! ```
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ pub const LEASE_PATH: &str = "/lease";
 pub const STATUS_PATH: &str = "/status";
 pub const DRAIN_PATH: &str = "/drain";
 pub const CLAIM_PATH: &str = "/claim";
+pub const MARK_PATH: &str = "/mark";
 
 /// On a lease: the invocation's request id.
 pub const REQUEST_ID: &str = "pilotlight-request-id";
@@ -213,13 +216,20 @@ pub enum LogSource {
 }
 
 /// A supervisor's standard output, a line each: `<RFC 3339 time> <source> <request id or -> <text>`.
+///
+/// A text of several lines has [`ESCAPED`] behind its source; in it `\n` is the end of a line, `\r` a
+/// carriage return, and `\\` a backslash. All other texts are as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord<'a> {
     pub time: &'a str,
     pub source: LogSource,
     pub request_id: Option<&'a str>,
-    pub text: &'a str,
+    pub text: Cow<'a, str>,
 }
+
+/// Behind the source of a record whose text is escaped. To a reader that does not know it the whole line
+/// is a text.
+const ESCAPED: char = '+';
 
 impl LogSource {
     pub fn as_str(self) -> &'static str {
@@ -234,14 +244,44 @@ impl LogSource {
 impl fmt::Display for LogRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let request_id = self.request_id.unwrap_or("-");
-        write!(
-            f,
-            "{} {} {request_id} {}",
-            self.time,
-            self.source.as_str(),
-            self.text
-        )
+        let (time, source) = (self.time, self.source.as_str());
+        if !self.text.contains('\n') {
+            return write!(f, "{time} {source} {request_id} {}", self.text);
+        }
+        write!(f, "{time} {source}{ESCAPED} {request_id} ")?;
+        for part in self.text.split_inclusive(['\n', '\r', '\\']) {
+            let (plain, escaped) = match part.chars().next_back() {
+                Some('\n') => (&part[..part.len() - 1], "\\n"),
+                Some('\r') => (&part[..part.len() - 1], "\\r"),
+                Some('\\') => (&part[..part.len() - 1], "\\\\"),
+                _ => (part, ""),
+            };
+            f.write_str(plain)?;
+            f.write_str(escaped)?;
+        }
+        Ok(())
     }
+}
+
+/// `None` if it is not what [`LogRecord`] writes.
+fn unescaped(text: &str) -> Option<String> {
+    let mut whole = String::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    whole.push_str(parts.next()?);
+    while let Some(part) = parts.next() {
+        let (character, rest) = match part.chars().next() {
+            Some('n') => ('\n', &part[1..]),
+            Some('r') => ('\r', &part[1..]),
+            // Between two backslashes: the part behind them is as it is.
+            None => ('\\', parts.next()?),
+            Some(_) => return None,
+        };
+        whole.push(character);
+        whole.push_str(rest);
+    }
+    // Others are written as they are.
+    let is_own = whole.contains('\n') && !text.contains('\r');
+    is_own.then_some(whole)
 }
 
 impl<'a> LogRecord<'a> {
@@ -250,13 +290,18 @@ impl<'a> LogRecord<'a> {
         let mut parts = line.splitn(4, ' ');
         let (time, source) = (parts.next()?, parts.next()?);
         let request_id = parts.next().map(|id| (id != "-").then_some(id))?;
+        let text = parts.next()?;
+        let (source, text) = match source.strip_suffix(ESCAPED) {
+            Some(source) => (source, Cow::Owned(unescaped(text)?)),
+            None => (source, Cow::Borrowed(text)),
+        };
         let sources = [LogSource::Stdout, LogSource::Stderr, LogSource::Platform];
         let source = sources.into_iter().find(|known| known.as_str() == source)?;
         Some(LogRecord {
             time,
             source,
             request_id,
-            text: parts.next()?,
+            text,
         })
     }
 }
@@ -266,6 +311,11 @@ pub const UNIX: &str = "unix:";
 
 /// The supervisor's first record: its text is this, then the address it listens on.
 pub const LISTENING: &str = "LISTENING ";
+
+/// Begins the text of a record of the platform's that a [`MARK_PATH`] call asks for: the mark follows,
+/// which the call had as its body. It comes behind all that was logged before, and behind the last record
+/// of an invocation that is answered and not over.
+pub const MARK: &str = "MARK ";
 
 /// `GET` on a gateway: what it wants of the functions it owns, a [`Demand`] as JSON a line; first
 /// all of them, then each that changes. An empty line now and then shows that both ends live.
@@ -331,14 +381,44 @@ mod tests {
     fn a_log_record_reads_back_as_written() {
         for request_id in [None, Some("8f3c")] {
             let time = "2026-01-31T10:00:00.000001Z";
-            let text = " two  spaces ";
+            for text in [" two  spaces ", "a\\nb", "\\", "", "progress\r50 %"] {
+                let record = LogRecord {
+                    time,
+                    source: LogSource::Stderr,
+                    request_id,
+                    text: text.into(),
+                };
+                let written = record.to_string();
+                assert!(written.ends_with(&format!(" {text}")), "{written}");
+                assert_eq!(LogRecord::parse(&written), Some(record));
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_record_of_several_lines_is_one_line_and_reads_back_as_written() {
+        for (text, written) in [
+            ("a\nb", "a\\nb"),
+            ("\n", "\\n"),
+            ("C:\\new\n\r\n\\", "C:\\\\new\\n\\r\\n\\\\"),
+            ("\\\\n\n\\n", "\\\\\\\\n\\n\\\\n"),
+        ] {
             let record = LogRecord {
-                time,
-                source: LogSource::Stderr,
-                request_id,
-                text,
+                time: "2026-01-31T10:00:00.000001Z",
+                source: LogSource::Stdout,
+                request_id: Some("8f3c"),
+                text: text.into(),
             };
-            assert_eq!(LogRecord::parse(&record.to_string()), Some(record));
+            let line = format!("2026-01-31T10:00:00.000001Z stdout+ 8f3c {written}");
+            assert_eq!(record.to_string(), line);
+            assert_eq!(LogRecord::parse(&line), Some(record));
+        }
+        for line in [
+            "t stdout+ - no end",
+            "t stdout+ - a\\nb\\x",
+            "t stdout+ - \\n\\",
+        ] {
+            assert_eq!(LogRecord::parse(line), None, "{line}");
         }
     }
 }

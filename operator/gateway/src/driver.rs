@@ -38,7 +38,7 @@ pub(crate) struct Call {
     pub(crate) function_arn: HeaderValue,
     /// Decoded JSON.
     pub(crate) client_context: Option<HeaderValue>,
-    pub(crate) trace_id: Option<HeaderValue>,
+    pub(crate) trace: HeaderValue,
     pub(crate) log_tail: bool,
     pub(crate) arrived: Instant,
     /// Set when it goes to an instance that it has waited for from its start: how long it had

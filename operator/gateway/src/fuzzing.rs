@@ -26,7 +26,7 @@ pub struct Invocation {
     pub payload: Bytes,
     pub function_arn: HeaderValue,
     pub client_context: Option<HeaderValue>,
-    pub trace_id: Option<HeaderValue>,
+    pub trace: HeaderValue,
     pub log_tail: bool,
 }
 
@@ -75,7 +75,7 @@ async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<I
             payload: call.payload,
             function_arn: call.function_arn,
             client_context: call.client_context,
-            trace_id: call.trace_id,
+            trace: call.trace,
             log_tail: call.log_tail,
         };
         // Who has gone does not want to know.
@@ -167,16 +167,20 @@ spec: {runtime: custom, handler: a, code: {path: .}}
     }
 
     #[tokio::test]
-    async fn a_trace_id_that_a_runtime_could_not_take_is_left_out() {
+    async fn a_trace_that_a_runtime_could_not_take_is_replaced() {
         let (routes, invocations) = hello();
         let long = "1".repeat(9000);
-        for (text, is_given) in [("Root=1-5759e988", true), (&long, false), ("\u{e9}", false)] {
+        let root = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        for (text, goes_on) in [(root, true), (&long, false), ("\u{e9}", false)] {
             let request = Request::post(INVOKE).header("x-amzn-trace-id", text.as_bytes());
             let request = request.body(Body::empty()).expect("a request");
             let answer = routes.clone().oneshot(request).await.expect("an answer");
             assert_eq!(answer.status(), StatusCode::OK);
             let invocation = invocations.try_recv().expect("an invocation");
-            assert_eq!(invocation.trace_id.is_some(), is_given);
+            let trace = invocation.trace.to_str().expect("ASCII");
+            assert!(trace.starts_with("Root=1-") && trace.len() < 100, "{trace}");
+            assert_eq!(trace.starts_with(root), goes_on, "{text}");
+            assert_eq!(answer.headers()["x-amzn-trace-id"], trace);
         }
     }
 }

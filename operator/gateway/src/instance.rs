@@ -303,9 +303,7 @@ fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
     if let Some(context) = &call.client_context {
         headers.insert(wire::CLIENT_CONTEXT, context.clone());
     }
-    if let Some(trace_id) = &call.trace_id {
-        headers.insert(wire::TRACE_ID, trace_id.clone());
-    }
+    headers.insert(wire::TRACE_ID, call.trace.clone());
     if let Some(cold) = cold {
         let cold = HeaderValue::try_from(cold.to_string()).expect("names and numbers");
         headers.insert(wire::PHASES, cold);

@@ -4,9 +4,10 @@
 //! and words the reply. What it refuses never reaches an instance. `error_response` holds the
 //! bodies, `function_ref` the names.
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -20,6 +21,7 @@ use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::pool::Rejection;
 use pilotlight_core::queue::InvocationId;
+use pilotlight_core::trace;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,7 +37,6 @@ use crate::server::App;
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
-const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 /// What a cold start took, in milliseconds: <https://www.w3.org/TR/server-timing/>.
@@ -44,8 +45,6 @@ const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
 /// The client context's limit, base64, in bytes.
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
-/// Several times what the longest one takes.
-const TRACE_ID_LIMIT: usize = 1024;
 /// What is read of a body that is too large, so that the client gets to read the refusal.
 const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
 
@@ -73,7 +72,6 @@ struct Wishes {
     kind: InvocationType,
     log_tail: bool,
     client_context: Option<HeaderValue>,
-    trace_id: Option<HeaderValue>,
 }
 
 pub(crate) async fn invoke(
@@ -97,6 +95,7 @@ pub(crate) async fn invoke(
                 function,
                 wishes,
                 uri: uri.clone(),
+                trace: trace_of(&headers, &request_id),
                 headers,
                 id: request_id.clone(),
                 arrived,
@@ -127,6 +126,7 @@ struct Request {
     wishes: Wishes,
     uri: Uri,
     headers: HeaderMap,
+    trace: HeaderValue,
     id: RequestId,
     arrived: Instant,
 }
@@ -169,14 +169,15 @@ impl Request {
                     {
                         app.metrics.cold_start(phases);
                     }
-                    return respond(&self.function, app, &entry, &self.id, reply);
+                    return self.respond(app, &entry, reply);
                 }
             } else if let Some(peers) = &app.peers
                 && hops < peers::HOPS
                 && (hops == 0 || waited >= FORWARDED_LIMIT)
             {
                 app.metrics.forwarded();
-                let request = peers::next_hop(&self.uri, &self.headers, payload.clone());
+                let trace = self.trace.clone();
+                let request = peers::next_hop(&self.uri, &self.headers, trace, payload.clone());
                 match peers.forward(&entry.deployment.name, request).await {
                     Forwarded::Answered(response) => return Ok(response),
                     Forwarded::NotStarted => {}
@@ -212,7 +213,7 @@ impl Request {
             payload,
             function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
             client_context: self.wishes.client_context.clone(),
-            trace_id: self.wishes.trace_id.clone(),
+            trace: self.trace.clone(),
             log_tail: self.wishes.log_tail,
             arrived: self.arrived,
             cold: None,
@@ -228,6 +229,26 @@ impl Request {
             done: false,
         };
         Ok(waiting.on(replied).await)
+    }
+
+    fn respond(&self, app: &App, entry: &Entry, reply: Reply) -> Result<Response, ApiError> {
+        match reply {
+            Reply::Answered(answer) => Ok(answered(answer, self.trace.clone())),
+            Reply::Rejected(Rejection::Throttled | Rejection::WaitedTooLong) => {
+                let reserved = entry.deployment.spec.concurrency.reserved.is_some();
+                Err(ApiError::throttled(match reserved {
+                    true => ThrottleReason::ReservedConcurrency,
+                    false => ThrottleReason::Concurrency,
+                }))
+            }
+            Reply::Rejected(Rejection::QueueBytes) => {
+                Err(ApiError::throttled(ThrottleReason::Caller))
+            }
+            Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
+            Reply::Rejected(Rejection::Deleted) => Err(self.function.not_found(&app.scope)),
+            Reply::Rejected(Rejection::Moved) | Reply::Stopping => Err(stopping()),
+            Reply::Lost => Err(lost(&self.id)),
+        }
     }
 
     /// No gateway takes the call. A peer that has forwarded it may try elsewhere.
@@ -296,36 +317,13 @@ fn outcome(reply: &Reply) -> Outcome {
     }
 }
 
-fn respond(
-    function: &FunctionRef,
-    app: &App,
-    entry: &Entry,
-    request_id: &RequestId,
-    reply: Reply,
-) -> Result<Response, ApiError> {
-    match reply {
-        Reply::Answered(answer) => Ok(answered(answer)),
-        Reply::Rejected(Rejection::Throttled | Rejection::WaitedTooLong) => {
-            let reserved = entry.deployment.spec.concurrency.reserved.is_some();
-            Err(ApiError::throttled(match reserved {
-                true => ThrottleReason::ReservedConcurrency,
-                false => ThrottleReason::Concurrency,
-            }))
-        }
-        Reply::Rejected(Rejection::QueueBytes) => Err(ApiError::throttled(ThrottleReason::Caller)),
-        Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
-        Reply::Rejected(Rejection::Deleted) => Err(function.not_found(&app.scope)),
-        Reply::Rejected(Rejection::Moved) | Reply::Stopping => Err(stopping()),
-        Reply::Lost => Err(lost(request_id)),
-    }
-}
-
-fn answered(answer: Answer) -> Response {
+fn answered(answer: Answer, trace: HeaderValue) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, answer.content_type.unwrap_or(json));
     headers.insert(EXECUTED_VERSION, HeaderValue::from_static(LATEST));
+    headers.insert(peers::TRACE, trace);
     if answer.is_error {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
@@ -374,14 +372,24 @@ fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         kind,
         log_tail,
         client_context,
-        trace_id: headers.get(TRACE_ID).filter(is_trace_id).cloned(),
     })
 }
 
-/// What is no trace's id is left out, as no call fails for its trace: runtimes end on headers that are
-/// too long for them, or not ASCII.
-fn is_trace_id(text: &&HeaderValue) -> bool {
-    text.len() <= TRACE_ID_LIMIT && text.to_str().is_ok()
+/// The caller's trace, or a new one: no call fails for its trace. Its ids are numbers that nobody needs to be
+/// unable to guess, so they are hashes of the request's id under keys of this process.
+fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let caller = headers
+        .get(peers::TRACE)
+        .and_then(|text| text.to_str().ok());
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
+    let fresh = trace::Fresh {
+        // They have as many digits until the year 2106.
+        seconds: seconds.unwrap_or_default().as_secs() as u32,
+        random: [0, 1, 2].map(|place| KEYS.hash_one((request_id, place))),
+    };
+    let header = HeaderValue::from_maybe_shared(Bytes::from(trace::of_call(caller, fresh)));
+    header.expect("what is not ASCII is no trace")
 }
 
 /// Base64 JSON from the caller; the runtime gets the JSON.

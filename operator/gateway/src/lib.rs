@@ -27,6 +27,7 @@ mod function_ref;
 pub mod fuzzing;
 mod instance;
 mod invoke_api;
+mod log_marks;
 mod log_store;
 mod logs_api;
 mod management_api;

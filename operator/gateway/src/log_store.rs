@@ -13,12 +13,14 @@ use pilotlight_core::wire::{LogRecord, LogSource};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::log_marks::{Marks, Source, Way};
+
 /// Lines that a subscriber may be behind.
 const SUBSCRIBER_LAG: usize = 4096;
 /// What an entry takes beside its text, roughly, in bytes.
 const ENTRY_OVERHEAD: usize = 160;
 
-/// One line of a function's log.
+/// One record of a function's log: a line, or several that were logged at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogEntry {
@@ -48,7 +50,7 @@ impl LogEntry {
                 .as_ref()
                 .and_then(|r| r.request_id)
                 .map(str::to_owned),
-            text: record.map_or(line, |record| record.text).to_owned(),
+            text: record.map_or_else(|| line.to_owned(), |record| record.text.into_owned()),
         }
     }
 
@@ -81,6 +83,7 @@ pub struct LogStore {
     lines: Arc<Mutex<HashMap<FunctionName, Lines>>>,
     news: broadcast::Sender<Arc<LogEntry>>,
     bytes_per_function: usize,
+    marks: Marks,
 }
 
 impl LogStore {
@@ -91,12 +94,23 @@ impl LogStore {
             lines: Arc::default(),
             news,
             bytes_per_function,
+            marks: Marks::default(),
         }
     }
 
     /// All lines from now on, of all functions.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<LogEntry>> {
         self.news.subscribe()
+    }
+
+    /// The log of an instance begins to be read.
+    pub(crate) fn begin(&self, function: &FunctionName, way: Way) -> Arc<Source> {
+        self.marks.add(function, way)
+    }
+
+    /// Returns when what the function's instances have logged up to now is here.
+    pub(crate) async fn catch_up(&self, function: &FunctionName) {
+        self.marks.catch_up(function).await;
     }
 
     pub(crate) fn add(&self, entry: LogEntry) {

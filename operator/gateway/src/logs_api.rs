@@ -1,7 +1,8 @@
 //! `GET /pilotlight/v1/functions/{name}/logs`: a function's log as NDJSON, a `LogEntry` a line.
 //!
-//! `since` (RFC 3339) and `filter` (text that a line holds) choose; `follow=true` goes on with
-//! what comes. Reads `log_store`; `pilotlight logs` prints it.
+//! `since` (RFC 3339) and `filter` (text that a record holds) choose; `follow=true` goes on with
+//! what comes. Without that it has all that was logged for calls that are answered. Reads `log_store`;
+//! `pilotlight logs` prints it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -53,10 +54,11 @@ pub(crate) async fn logs(
     Readable(Path(name)): Readable<Path<String>>,
     Readable(Query(choice)): Readable<Query<Choice>>,
 ) -> Response {
-    read(&app, &name, choice).unwrap_or_else(IntoResponse::into_response)
+    let read = read(&app, &name, choice).await;
+    read.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
+async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
     let function = FunctionRef::parse(name, None)?;
     let entry = app
         .find(&function)
@@ -80,6 +82,9 @@ fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
              --prefix"
         )));
     };
+    if !choice.follow {
+        logs.catch_up(&filter.function).await;
+    }
     let (kept, news) = logs.read(&filter.function);
     let news = choice.follow.then_some(news);
     let body = Body::from_stream(stream::unfold((kept, news, filter), next_chunk));

@@ -16,6 +16,8 @@ use crate::backend::Promise;
 const HOPS_HEADER: HeaderName = HeaderName::from_static("pilotlight-hops");
 /// On an error that a peer answers: the event went to no instance, and may be tried elsewhere.
 pub(crate) const NOT_STARTED: HeaderName = HeaderName::from_static("pilotlight-not-started");
+/// The trace of an invocation, on a call and on its answer (`pilotlight_core::trace`).
+pub(crate) const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// Gateways that disagree for a moment about an owner send a call back and forth, but not for ever.
 pub(crate) const HOPS: u16 = 3;
 
@@ -56,8 +58,13 @@ pub(crate) fn hops(headers: &HeaderMap) -> u16 {
     hops.unwrap_or(0)
 }
 
-/// The call as it was made, one hop further.
-pub(crate) fn next_hop(uri: &Uri, headers: &HeaderMap, payload: Bytes) -> Request<Bytes> {
+/// The call as it was made, one hop further, with the trace that it has been given.
+pub(crate) fn next_hop(
+    uri: &Uri,
+    headers: &HeaderMap,
+    trace: HeaderValue,
+    payload: Bytes,
+) -> Request<Bytes> {
     let mut request = Request::new(payload);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = uri.clone();
@@ -66,6 +73,7 @@ pub(crate) fn next_hop(uri: &Uri, headers: &HeaderMap, payload: Bytes) -> Reques
     for header in OWN_HEADERS {
         further.remove(header);
     }
+    further.insert(TRACE, trace);
     further.insert(
         HOPS_HEADER,
         HeaderValue::from(hops(headers).saturating_add(1)),
@@ -83,12 +91,15 @@ mod tests {
         headers.insert(header::HOST, HeaderValue::from_static("gateway"));
         headers.insert("x-amz-log-type", HeaderValue::from_static("Tail"));
         let uri = Uri::from_static("/2015-03-31/functions/hello/invocations?Qualifier=1");
-        let first = next_hop(&uri, &headers, Bytes::from_static(b"{}"));
+        let trace = HeaderValue::from_static("Root=1");
+        let next_hop = |headers| next_hop(&uri, headers, trace.clone(), Bytes::new());
+        let first = next_hop(&headers);
         assert_eq!(hops(&headers), 0);
         assert_eq!(hops(first.headers()), 1);
         assert!(!first.headers().contains_key(header::HOST));
         assert_eq!(first.headers()["x-amz-log-type"], "Tail");
-        let second = next_hop(&uri, first.headers(), Bytes::new());
+        assert_eq!(first.headers()["x-amzn-trace-id"], "Root=1");
+        let second = next_hop(first.headers());
         assert_eq!((hops(second.headers()), second.uri()), (2, &uri));
     }
 }

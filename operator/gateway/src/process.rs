@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord, UNIX};
+use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord, LogSource, MARK, UNIX};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::connect::{Address, Opening};
+use crate::log_marks::Way;
 use crate::log_store::{LogEntry, LogStore};
 use crate::server::Config;
 
@@ -133,7 +134,7 @@ impl ProcessBackend {
             };
             let records = async {
                 if let Some(stdout) = stdout {
-                    reader.records(stdout, tell).await;
+                    reader.records(stdout, tell, None).await;
                 }
             };
             tokio::join!(complaints, records).0
@@ -238,26 +239,41 @@ pub(crate) struct LogReader {
 }
 
 impl LogReader {
+    /// `way`: to a supervisor that says nothing of where it listens.
     pub(crate) async fn records(
         &self,
         from: impl AsyncRead + Unpin,
         tell: oneshot::Sender<Address>,
+        way: Option<Way>,
     ) {
         let mut lines = BufReader::new(from).lines();
         let mut tell = Some(tell);
+        let mut source = way.map(|way| self.logs.begin(&self.function, way));
         while let Ok(Some(line)) = lines.next_line().await {
             let record = LogRecord::parse(&line);
-            let address = record.and_then(|record| record.text.strip_prefix(LISTENING));
-            match address.and_then(|address| address.parse().ok()) {
-                Some(address) if tell.is_some() => {
+            let said = record.filter(|record| record.source == LogSource::Platform);
+            let said = said.as_ref().map_or("", |record| &record.text);
+            let address = said.strip_prefix(LISTENING);
+            match (address.and_then(|address| address.parse().ok()), &source) {
+                (Some(address), _) if tell.is_some() => {
+                    let address: Address = address;
+                    let known = address.clone();
+                    let way = Box::new(move || known.connect());
+                    source = Some(self.logs.begin(&self.function, way));
                     // Nobody waits any more if the start was given up.
                     let _ = tell.take().map(|tell| tell.send(address));
                 }
-                _ => self
-                    .logs
-                    .add(LogEntry::from_line(&self.function, &self.instance, &line)),
+                (_, Some(source)) if said.starts_with(MARK) => {
+                    source.reached(&said[MARK.len()..]);
+                }
+                _ => self.add(&line),
             }
         }
+    }
+
+    fn add(&self, line: &str) {
+        let entry = LogEntry::from_line(&self.function, &self.instance, line);
+        self.logs.add(entry);
     }
 
     /// What the supervisor itself has to say; normally nothing.
@@ -265,8 +281,7 @@ impl LogReader {
         let mut lines = BufReader::new(from).lines();
         let mut last = String::new();
         while let Ok(Some(line)) = lines.next_line().await {
-            self.logs
-                .add(LogEntry::from_line(&self.function, &self.instance, &line));
+            self.add(&line);
             last = line;
         }
         last

@@ -61,10 +61,11 @@ async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incomi
             worker.borrow_mut().drain();
             plain(StatusCode::ACCEPTED, "")
         }
+        (&Method::POST, wire::MARK_PATH) => mark(worker, request).await,
         (&Method::POST, wire::CLAIM_PATH) => claim::too_late(instance),
         _ => plain(
             StatusCode::NOT_FOUND,
-            "an instance has /lease, /status and /drain\n",
+            "an instance has /lease, /status, /mark and /drain\n",
         ),
     }
 }
@@ -99,6 +100,21 @@ pub(crate) async fn lease(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the instance has ended\n",
         ),
+    }
+}
+
+/// Answered at once; the mark comes with the log.
+async fn mark(worker: &Shared, request: Request<impl Body<Data = Bytes> + Unpin>) -> Reply {
+    let mark = match body::read(request.into_body()).await {
+        Payload::Complete(mark) => String::from_utf8(mark.into()).ok(),
+        Payload::TooLarge | Payload::Truncated => None,
+    };
+    match mark.filter(|mark| is_request_id(mark)) {
+        Some(mark) => {
+            worker.borrow_mut().mark(mark);
+            plain(StatusCode::ACCEPTED, "")
+        }
+        None => plain(StatusCode::BAD_REQUEST, "a mark is a short word\n"),
     }
 }
 

@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use pilotlight_core::function::{EnvName, InvalidEnvName};
 use pilotlight_core::wire::GIVEN_PREFIX;
 
+use crate::process;
+
 /// `process`: this process's own variables; `api`: where the Runtime API is.
 pub(crate) fn complete(
     environment: BTreeMap<String, String>,
@@ -30,12 +32,16 @@ pub(crate) fn complete(
         !name.is_empty() && !reserved
     });
     let mut environment = given.chain(environment).collect();
-    add_api(&mut environment, api);
+    add_own(&mut environment, api);
     environment
 }
 
-pub(crate) fn add_api(environment: &mut BTreeMap<String, String>, api: SocketAddr) {
+/// What is this process's to say: where its Runtime API is, and the descriptor for records.
+pub(crate) fn add_own(environment: &mut BTreeMap<String, String>, api: SocketAddr) {
     environment.insert("AWS_LAMBDA_RUNTIME_API".to_owned(), api.to_string());
+    if let Some(number) = process::records_descriptor() {
+        environment.insert("_LAMBDA_TELEMETRY_LOG_FD".to_owned(), number.to_string());
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +61,7 @@ mod tests {
             ("PILOTLIGHT_ENV__X_AMZN_TRACE_ID", "evil"),
             ("PILOTLIGHT_ENV_AWS_LAMBDA_RUNTIME_API", "evil"),
             ("PILOTLIGHT_ENV_LAMBDA_TASK_ROOT", "evil"),
+            ("PILOTLIGHT_ENV__LAMBDA_TELEMETRY_LOG_FD", "0"),
             ("PILOTLIGHT_ENV_", "nameless"),
             ("PILOTLIGHT_INSTANCE", "{}"),
             ("HOME", "/root"),
@@ -62,12 +69,15 @@ mod tests {
         let process = process.map(|(name, value)| (name.into(), value.into()));
         let api = SocketAddr::from(([127, 0, 0, 1], 9001));
         let environment = complete(own.into(), process.into_iter(), api);
+        let number = process::records_descriptor().expect("a descriptor");
+        let number = number.to_string();
         let expected = [
             ("A", "manifest"),
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
             ("B", "secret $(A)"),
             ("PATH", "/bin"),
             ("_HANDLER", "a.b"),
+            ("_LAMBDA_TELEMETRY_LOG_FD", number.as_str()),
             ("tls.crt", "text"),
         ];
         let found: Vec<(&str, &str)> = environment

@@ -142,22 +142,25 @@ impl Thread {
         LocalSet::new().block_on(&self.runtime, played)
     }
 
-    /// The lines that a process has printed piece by piece.
+    /// The records of what a process has written piece by piece.
     ///
     /// # Panics
     /// If the machine has no pipe left.
-    pub fn lines(&self, pieces: &[&[u8]]) -> Vec<String> {
-        let _within = self.runtime.enter();
+    pub fn records(&self, pieces: &[&[u8]]) -> Vec<String> {
+        let within = self.runtime.enter();
         let (reader, mut writer) = io::pipe().expect("a pipe");
         let (other, _) = io::pipe().expect("a pipe");
         let mut outputs = Output::both(reader, other).expect("watched pipes");
-        let mut lines = Vec::new();
+        let mut records = Vec::new();
         for piece in pieces.iter().flat_map(|piece| piece.chunks(32 * 1024)) {
             writer.write_all(piece).expect("room in the pipe");
-            outputs[0].drain(|_, line| lines.push(line.to_owned()));
+            Output::drain_all(&mut outputs, |_, text| records.push(text.to_owned()));
         }
-        outputs[0].end_line(|_, line| lines.push(line.to_owned()));
-        lines
+        outputs[0].end(|_, text| records.push(text.to_owned()));
+        drop((outputs, within));
+        // The runtime gives pipes back only when it runs.
+        self.runtime.block_on(task::yield_now());
+        records
     }
 }
 

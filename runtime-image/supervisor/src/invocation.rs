@@ -69,22 +69,50 @@ pub(crate) struct Invocation {
     pub(crate) posted: Option<Posted>,
     /// END and REPORT are logged.
     closed: bool,
-    tail: VecDeque<u8>,
+    tail: Tail,
     /// Waits for REPORT, as the caller wants the log's tail.
     held: Option<Answer>,
     reply: Option<Reply>,
 }
 
+/// The end of a log, up to the limit.
+#[derive(Debug, Default)]
+pub(crate) struct Tail(VecDeque<u8>);
+
+impl Tail {
+    pub(crate) fn add(&mut self, text: &str) {
+        let end = &text.as_bytes()[text.len().saturating_sub(TAIL_LIMIT)..];
+        self.0.extend(end);
+        self.0.push_back(b'\n');
+        let excess = self.0.len().saturating_sub(TAIL_LIMIT);
+        self.0.drain(..excess);
+    }
+
+    /// From its first whole character on.
+    fn take(&mut self) -> Vec<u8> {
+        let is_inside = |byte: &&u8| (0x80..0xC0).contains(*byte);
+        let cut = self.0.iter().take_while(is_inside).count();
+        self.0.drain(..cut);
+        std::mem::take(&mut self.0).into()
+    }
+}
+
 impl Invocation {
-    pub(crate) fn new(call: Call, reply: Reply) -> Self {
+    /// `before`: what was logged since the invocation before it.
+    pub(crate) fn new(call: Call, reply: Reply, before: Tail) -> Self {
         Invocation {
             call,
             posted: None,
             closed: false,
-            tail: VecDeque::new(),
+            tail: before,
             held: None,
             reply: Some(reply),
         }
+    }
+
+    /// Its caller has the answer, and its last record is still to come.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.reply.is_none() && !self.closed
     }
 
     /// Answered and closed: nothing will ask for it again.
@@ -92,22 +120,10 @@ impl Invocation {
         self.closed && self.reply.is_none()
     }
 
-    pub(crate) fn add_to_tail(&mut self, line: &str) {
-        if !self.call.wants_tail {
-            return;
+    pub(crate) fn add_to_tail(&mut self, text: &str) {
+        if self.call.wants_tail {
+            self.tail.add(text);
         }
-        self.tail.extend(line.as_bytes());
-        self.tail.push_back(b'\n');
-        let excess = self.tail.len().saturating_sub(TAIL_LIMIT);
-        self.tail.drain(..excess);
-    }
-
-    /// The tail, from its first whole character on.
-    fn take_tail(&mut self) -> Vec<u8> {
-        let is_inside = |byte: &&u8| (0x80..0xC0).contains(*byte);
-        let cut = self.tail.iter().take_while(is_inside).count();
-        self.tail.drain(..cut);
-        std::mem::take(&mut self.tail).into()
     }
 
     /// Sends the answer, or keeps it until [`Invocation::close`] if it shall bring the tail.
@@ -134,7 +150,7 @@ impl Invocation {
 
     fn send(&mut self, mut answer: Answer) {
         if self.call.wants_tail {
-            answer.tail = Some(self.take_tail());
+            answer.tail = Some(self.tail.take());
         }
         if let Some(reply) = self.reply.take() {
             // The invocation runs to its end without its caller as well.

@@ -25,6 +25,7 @@ mod output;
 mod platform_log;
 mod prestart;
 mod process;
+mod records;
 mod runtime_api;
 mod worker;
 

@@ -1,8 +1,9 @@
 //! The supervisor's standard output: a record per line, for the gateway's log store.
 //!
 //! Owns the buffer between whoever logs and a reader that may be slow. Fed by `worker` with
-//! lines from `output` and `platform_log`; never blocks the thread on a pipe: past the limit
-//! lines are dropped, counted, and the count is logged.
+//! records from `output` and `platform_log`; never blocks the thread on a pipe. While much waits for the
+//! reader, `output` reads no more of what the process prints; past the limit records are dropped, counted,
+//! and the count is logged.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -12,15 +13,20 @@ use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pilotlight_core::wire::{LISTENING, LogRecord, LogSource};
+use pilotlight_core::wire::{LISTENING, LogRecord, LogSource, MARK};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
 
 use crate::worker::Shared;
 
-/// How much waits for a slow reader.
-const BUFFER_LIMIT: usize = 1024 * 1024;
+/// While this much waits for the reader, the process waits with what it prints next.
+const ROOM: usize = 1024 * 1024;
+/// How much waits for a reader at most: besides that there is what had been printed when an invocation
+/// ended, which nothing holds up.
+const BUFFER_LIMIT: usize = 4 * 1024 * 1024;
+/// Written at once at most, so that it shows how a slow reader gets on.
+const WRITE_SIZE: usize = 64 * 1024;
 /// Lines of this much time, or as many bytes, are written at once: a reader that is woken for
 /// each line costs more than the invocation that wrote it.
 const BATCH_TIME: Duration = Duration::from_millis(10);
@@ -31,18 +37,37 @@ const BUFFER_KEPT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pending: String,
+    /// Bytes that have been taken from there, and are not written yet.
+    unwritten: usize,
     time: String,
     dropped: usize,
     closed: bool,
+    /// Somebody waits for what is logged: no batch is waited for.
+    is_wanted: bool,
+    /// The reader has taken nothing for a long time.
+    is_stuck: bool,
     ready: Rc<Notify>,
+    /// Told whenever something was written.
+    written: Rc<Notify>,
 }
 
 impl Log {
     pub(crate) fn record(&mut self, source: LogSource, request_id: Option<&str>, text: &str) {
-        if self.pending.len() + text.len() > BUFFER_LIMIT {
+        if self.waiting() + text.len() > BUFFER_LIMIT {
             self.dropped += 1;
             return;
         }
+        self.put(source, request_id, text);
+    }
+
+    /// A record that tells the reader that it has all that was logged before, at once.
+    pub(crate) fn mark(&mut self, mark: &str) {
+        self.put(LogSource::Platform, None, &format!("{MARK}{mark}"));
+        self.is_wanted = true;
+        self.ready.notify_one();
+    }
+
+    fn put(&mut self, source: LogSource, request_id: Option<&str>, text: &str) {
         let was_empty = self.pending.is_empty();
         self.time.clear();
         let now = jiff::Timestamp::now();
@@ -51,7 +76,7 @@ impl Log {
                 time: &self.time,
                 source,
                 request_id,
-                text,
+                text: text.into(),
             };
             writeln!(self.pending, "{record}")
         });
@@ -59,6 +84,28 @@ impl Log {
         if was_empty || self.pending.len() > BATCH_SIZE {
             self.ready.notify_one();
         }
+    }
+
+    /// To be waited for if the reader lags behind.
+    pub(crate) fn wait(&self) -> Option<Rc<Notify>> {
+        let is_full = self.waiting() > ROOM && !self.is_stuck;
+        is_full.then(|| self.written.clone())
+    }
+
+    /// The reader has taken nothing for as long as it may.
+    pub(crate) fn is_not_read(&mut self) {
+        self.is_stuck = true;
+        self.written.notify_waiters();
+    }
+
+    fn waiting(&self) -> usize {
+        self.pending.len() + self.unwritten
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.unwritten -= bytes;
+        self.is_stuck = false;
+        self.written.notify_waiters();
     }
 
     /// No record follows; [`write_out`] ends when all is written.
@@ -72,6 +119,8 @@ impl Log {
             return None;
         }
         let taken = std::mem::replace(&mut self.pending, spare);
+        self.unwritten = taken.len();
+        self.is_wanted = false;
         if let dropped @ 1.. = std::mem::take(&mut self.dropped) {
             let text = format!("{dropped} log lines were dropped: the log's reader is too slow");
             self.record(LogSource::Platform, None, &text);
@@ -91,7 +140,7 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
         time: &format!("{:.6}", jiff::Timestamp::now()),
         source: LogSource::Platform,
         request_id: None,
-        text,
+        text: text.into(),
     };
     writeln!(io::stdout(), "{record}")?;
     io::stdout().flush()
@@ -108,14 +157,20 @@ pub(crate) async fn write_out(worker: Shared, mut stdout: Stdout) -> io::Result<
                 return Ok(());
             }
             ready.notified().await;
-            let waits = !worker.borrow().log.closed;
+            let waits = {
+                let log = &worker.borrow().log;
+                !log.closed && !log.is_wanted
+            };
             if waits {
                 // Told before only if the batch is full, or the last.
                 let _ = tokio::time::timeout(BATCH_TIME, ready.notified()).await;
             }
             continue;
         };
-        stdout.write(text.as_bytes()).await?;
+        for part in text.as_bytes().chunks(WRITE_SIZE) {
+            stdout.write(part).await?;
+            worker.borrow_mut().log.wrote(part.len());
+        }
         text.clear();
         if text.capacity() <= BUFFER_KEPT {
             spare = text;
@@ -147,5 +202,48 @@ impl Stdout {
             Stdout::Pipe(pipe) => pipe.write_all(bytes).await,
             Stdout::Memory(stream) => stream.write_all(bytes).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: usize = 1000;
+
+    fn print(log: &mut Log, bytes: usize) {
+        for _ in 0..bytes / LINE {
+            log.record(LogSource::Stdout, None, &"x".repeat(LINE));
+        }
+    }
+
+    #[test]
+    fn a_process_waits_for_the_logs_reader_until_that_takes_nothing() {
+        let mut log = Log::default();
+        print(&mut log, ROOM / 2);
+        assert!(log.wait().is_none());
+        print(&mut log, ROOM);
+        assert!(log.wait().is_some());
+        let taken = log.take(String::new()).expect("records").len();
+        assert!(log.wait().is_some(), "what is taken is not written yet");
+        log.wrote(taken - ROOM / 2);
+        assert!(log.wait().is_none());
+
+        print(&mut log, ROOM);
+        log.is_not_read();
+        assert!(log.wait().is_none());
+        log.wrote(1);
+        assert!(log.wait().is_some(), "the reader goes on");
+    }
+
+    #[test]
+    fn what_nobody_reads_is_dropped_and_counted_but_no_mark_is() {
+        let mut log = Log::default();
+        print(&mut log, 2 * BUFFER_LIMIT);
+        log.mark("m1");
+        let taken = log.take(String::new()).expect("records");
+        assert!(taken.len() <= BUFFER_LIMIT + LINE && taken.ends_with(" platform - MARK m1\n"));
+        let told = log.take(String::new()).expect("a record");
+        assert!(told.contains(" log lines were dropped"), "{told}");
     }
 }

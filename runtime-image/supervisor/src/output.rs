@@ -1,35 +1,38 @@
-//! What the runtime process prints, cut into lines.
+//! What the runtime process prints.
 //!
-//! Owns the reading ends of its two pipes. Fed by the process; read by `worker` before each
-//! event that ends or begins an invocation, so that every line is logged under the right one.
+//! Owns the reading ends of its two pipes; `records` cuts what comes. Fed by the process; read by `worker`
+//! before each event that ends or begins an invocation, so that every record is logged under the right one.
 //! Never waits: `watch` wakes the worker when there is something to read.
 
 use std::io::{self, PipeReader};
 use std::rc::Rc;
+use std::time::Duration;
 
 use pilotlight_core::wire::LogSource;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
+use crate::records::Records;
 use crate::worker::WeakShared;
 
-/// Longer lines are cut, not split.
-const LINE_LIMIT: usize = 256 * 1024;
-/// More than the largest pipe holds: what was written before an event is read before it, and a
-/// process that never stops printing stops nothing else.
+/// More than the largest pipe holds: what was written before an event is read before it.
 const DRAIN_LIMIT: usize = 1024 * 1024;
+/// For one turn of the watcher: a process that never stops printing stops nothing else, and the log's
+/// reader keeps up.
+const TURN_LIMIT: usize = 64 * 1024;
 const CHUNK: usize = 16 * 1024;
+/// The log's reader takes nothing for this long: from then on the process is not held up for it.
+const READER_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Output {
     pipe: Rc<Receiver>,
     pub(crate) source: LogSource,
-    /// The beginning of a line whose end is not there yet.
-    partial: Vec<u8>,
+    records: Records,
     /// What is read goes here first: reused, as it is asked for with each event.
     chunk: Vec<u8>,
-    /// The line at hand has reached the limit: the rest of it is thrown away.
-    cut: bool,
+    has_ended: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -53,24 +56,54 @@ impl Output {
         Ok(Output {
             pipe,
             source,
-            partial: Vec::new(),
+            records: Records::default(),
             chunk: vec![0; CHUNK],
-            cut: false,
+            has_ended: false,
         })
     }
 
-    /// Reads what is there.
-    pub(crate) fn drain(&mut self, mut emit: impl FnMut(LogSource, &str)) -> Drained {
+    /// Reads from those that have something; to find out takes one system call, and mostly none has.
+    pub(crate) fn drain_all(outputs: &mut [Self], mut emit: impl FnMut(LogSource, &str)) {
+        // There are both or, without a process, none.
+        let [one, other] = outputs else {
+            return;
+        };
+        let found = if one.has_ended || other.has_ended {
+            [!one.has_ended, !other.has_ended]
+        } else {
+            let mut ends = [&*one.pipe, &*other.pipe].map(|end| PollFd::new(end, PollFlags::IN));
+            match rustix::event::poll(&mut ends, Some(&Timespec::default())) {
+                Ok(0) => return,
+                Ok(_) => ends.map(|end| !end.revents().is_empty()),
+                // Reading tells the same.
+                Err(_) => [true; 2],
+            }
+        };
+        for (output, is_found) in [one, other].into_iter().zip(found) {
+            if is_found {
+                output.drain(DRAIN_LIMIT, &mut emit);
+            }
+        }
+    }
+
+    /// Reads what is there, about so many bytes at most.
+    pub(crate) fn drain(
+        &mut self,
+        limit: usize,
+        emit: &mut impl FnMut(LogSource, &str),
+    ) -> Drained {
         let mut chunk = std::mem::take(&mut self.chunk);
         let mut total = 0;
         let drained = loop {
-            if total >= DRAIN_LIMIT {
+            if total >= limit {
                 break Drained::More;
             }
             match self.read(&mut chunk) {
                 Ok(0) => break Drained::End,
                 Ok(size) => {
-                    self.split(&chunk[..size], &mut emit);
+                    let source = self.source;
+                    let emit = &mut |text: &str| emit(source, text);
+                    self.records.take(&chunk[..size], emit);
                     total += size;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -79,6 +112,7 @@ impl Output {
             }
         };
         self.chunk = chunk;
+        self.has_ended |= drained == Drained::End;
         drained
     }
 
@@ -93,34 +127,14 @@ impl Output {
 
     /// The beginning of a line counts as one: the invocation that printed it is over.
     pub(crate) fn end_line(&mut self, mut emit: impl FnMut(LogSource, &str)) {
-        if !self.partial.is_empty() {
-            emit(self.source, &String::from_utf8_lossy(&self.partial));
-            self.partial.clear();
-        }
-        self.cut = false;
+        let source = self.source;
+        self.records.end_line(&mut |text| emit(source, text));
     }
 
-    fn split(&mut self, chunk: &[u8], emit: &mut impl FnMut(LogSource, &str)) {
-        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
-            let (line, ended) = match piece.strip_suffix(b"\n") {
-                Some(line) => (line, true),
-                None => (piece, false),
-            };
-            let fresh = self.partial.is_empty() && !self.cut;
-            if ended && fresh {
-                emit(self.source, &String::from_utf8_lossy(line));
-                continue;
-            }
-            let room = LINE_LIMIT - self.partial.len();
-            self.partial
-                .extend_from_slice(&line[..line.len().min(room)]);
-            self.cut |= line.len() > room;
-            if ended {
-                emit(self.source, &String::from_utf8_lossy(&self.partial));
-                self.partial = Vec::new();
-                self.cut = false;
-            }
-        }
+    /// The process is over.
+    pub(crate) fn end(&mut self, mut emit: impl FnMut(LogSource, &str)) {
+        let source = self.source;
+        self.records.end(&mut |text| emit(source, text));
     }
 
     pub(crate) fn watch(&self, worker: WeakShared) -> impl Future<Output = ()> + use<> {
@@ -131,10 +145,11 @@ impl Output {
                     return;
                 }
                 loop {
+                    has_room(&worker).await;
                     let Some(worker) = worker.upgrade() else {
                         return;
                     };
-                    let drained = worker.borrow_mut().on_output(source);
+                    let drained = worker.borrow_mut().on_output(source, TURN_LIMIT);
                     match drained {
                         Drained::More => tokio::task::yield_now().await,
                         Drained::Empty => break,
@@ -142,6 +157,26 @@ impl Output {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What is printed faster than the log's reader takes it waits in the pipe, and the process with it; but
+/// never for a reader that takes nothing.
+async fn has_room(worker: &WeakShared) {
+    loop {
+        let room = worker
+            .upgrade()
+            .and_then(|worker| worker.borrow().log.wait());
+        let Some(room) = room else {
+            return;
+        };
+        if tokio::time::timeout(READER_LIMIT, room.notified())
+            .await
+            .is_err()
+            && let Some(worker) = worker.upgrade()
+        {
+            worker.borrow_mut().log.is_not_read();
         }
     }
 }
@@ -157,32 +192,22 @@ mod tests {
             .build();
         let _guard = runtime.as_ref().expect("a tokio runtime").enter();
         let (reader, mut writer) = io::pipe().expect("a pipe");
-        let mut output = Output::new(reader, LogSource::Stdout).expect("a watched pipe");
+        let (other, _) = io::pipe().expect("a pipe");
+        let mut outputs = Output::both(reader, other).expect("watched pipes");
         let mut lines = Vec::new();
         for bytes in writes {
             for part in bytes.chunks(32 * 1024) {
                 writer.write_all(part).expect("room in the pipe");
-                output.drain(|_, line| lines.push(line.to_owned()));
+                Output::drain_all(&mut outputs, |_, line| lines.push(line.to_owned()));
             }
         }
-        output.end_line(|_, line| lines.push(line.to_owned()));
+        outputs[0].end(|_, line| lines.push(line.to_owned()));
         lines
     }
 
     #[test]
     fn lines_are_joined_over_reads_and_the_last_needs_no_end() {
         assert_eq!(lines_of(&[b"a\nb", b"c\r\n\nd"]), ["a", "bc\r", "", "d"]);
-    }
-
-    #[test]
-    fn a_very_long_line_is_cut_and_the_following_one_is_whole() {
-        let mut long = vec![b'x'; LINE_LIMIT + 100_000];
-        long.extend_from_slice(b"\nnext\n");
-        let lines = lines_of(&[&long]);
-        assert_eq!(
-            lines.iter().map(String::len).collect::<Vec<_>>(),
-            [LINE_LIMIT, 4]
-        );
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) struct Prestarted {
 
 impl Prestarted {
     pub(crate) fn start(mut prestart: Prestart, api: SocketAddr) -> io::Result<Self> {
-        environment::add_api(&mut prestart.environment, api);
+        environment::add_own(&mut prestart.environment, api);
         let (input_end, input) = io::pipe()?;
         rustix::io::ioctl_fionbio(&input, true)?;
         let program = Program {
@@ -63,8 +63,8 @@ impl Prestarted {
                 "before the claim the runtime process printed: {line}"
             ));
         };
+        Output::drain_all(&mut self.outputs, &mut emit);
         for output in &mut self.outputs {
-            output.drain(&mut emit);
             output.end_line(&mut emit);
         }
     }

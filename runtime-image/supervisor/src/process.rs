@@ -3,13 +3,20 @@
 //! Owns its process group and the supervisor's part as the reaper of all orphans below it, so
 //! that even a daemon that left the group is found. Fed by `worker` with core's actions, and by
 //! `prestart`; never decides when. `output` reads what the process prints.
+//!
+//! Besides standard output the process has a descriptor for records of several lines (`records`). It leads
+//! into the same pipe, so that what is printed and what is logged keep their order.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io::{self, PipeReader};
+use std::fs::{File, OpenOptions};
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use pilotlight_core::failure::Exit;
 use rustix::process::{
@@ -18,6 +25,10 @@ use rustix::process::{
 
 use crate::memory::Memory;
 use crate::output::Output;
+
+/// The lowest number that the descriptor for records may have: below it are those that programs open, or
+/// shells by number.
+const LOWEST_RECORDS: RawFd = 90;
 
 /// What is to be started, and with what.
 #[derive(Clone, Copy)]
@@ -100,6 +111,7 @@ pub(crate) fn start(program: Program<'_>, stdin: Stdio) -> io::Result<Started> {
         .ok_or(io::ErrorKind::InvalidInput)?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
+    let records = records_descriptor().map(|number| (number, second_end(&stdout_end)));
     let mut command = Command::new(name);
     command
         .args(arguments)
@@ -111,12 +123,49 @@ pub(crate) fn start(program: Program<'_>, stdin: Stdio) -> io::Result<Started> {
         .stderr(stderr_end)
         .process_group(0);
     end_with_parent(&mut command);
+    if let Some((number, records)) = records {
+        hand_over(&mut command, records?, number);
+    }
     let pid = Pid::from_child(&command.spawn()?);
     Ok(Started {
         pid,
         stdout,
         stderr,
     })
+}
+
+/// The number of the descriptor for records in each runtime process; this process keeps it for that, so
+/// that it is none that the start of a program needs. `None`: there is none left.
+pub(crate) fn records_descriptor() -> Option<RawFd> {
+    static KEPT: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let keep = || {
+        let null = File::open("/dev/null").ok()?;
+        rustix::io::fcntl_dupfd_cloexec(null, LOWEST_RECORDS).ok()
+    };
+    KEPT.get_or_init(keep).as_ref().map(AsRawFd::as_raw_fd)
+}
+
+/// Another end of the same pipe: what the process sets for its standard output (Node.js has it not wait)
+/// does not count for this one.
+fn second_end(pipe: &PipeWriter) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Ok(file.into()),
+        // Only a machine without /proc, or one that keeps it from this process.
+        Err(_) => Ok(pipe.try_clone()?.into()),
+    }
+}
+
+/// Gives the process this descriptor under that number.
+#[allow(unsafe_code)]
+fn hand_over(command: &mut Command, descriptor: OwnedFd, number: RawFd) {
+    let give = move || {
+        // SAFETY: the number is kept open by `records_descriptor`, and is not closed here.
+        let mut to = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+        Ok(rustix::io::dup2(&descriptor, &mut to)?)
+    };
+    // SAFETY: as in `end_with_parent`.
+    unsafe { command.pre_exec(give) };
 }
 
 /// A supervisor that is killed outright takes the runtime process along.

@@ -43,6 +43,8 @@ pub(crate) async fn serve(listener: Listener, worker: Shared) {
         });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
+            // The documented spelling: some clients compare it so.
+            .title_case_headers(true)
             .max_buf_size(HEAD_LIMIT)
             .serve_connection(TokioIo::new(stream), service);
         // A runtime that breaks off calls again, or its exit is seen.

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::invocation::{Answer, Call, Delivery, Invocation, Posted};
+use crate::invocation::{Answer, Call, Delivery, Invocation, Posted, Tail};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::output::{Drained, Output};
@@ -30,6 +30,9 @@ use crate::process::{Kernel, Processes};
 
 /// The gateway that claimed it died before it could tell anybody, say.
 const ORPHANED: &str = "the instance ends, as no gateway follows it";
+
+/// Marks that wait at a time; a further one is logged at once.
+const MARKS: usize = 64;
 
 pub(crate) type Shared = Rc<RefCell<Worker>>;
 pub(crate) type WeakShared = Weak<RefCell<Worker>>;
@@ -79,6 +82,10 @@ pub(crate) struct Worker {
     watchers: JoinSet<()>,
     /// The one at hand, and the one before it while that is not closed.
     invocations: Vec<Invocation>,
+    /// What was logged since the last one, and comes first in the tail of the next: an init, mostly.
+    between: Tail,
+    /// Marks that wait for an invocation's last record.
+    marks: Vec<String>,
     /// What the runtime posted when its init failed.
     init_error: Option<Posted>,
     next: Option<oneshot::Sender<Delivery>>,
@@ -114,6 +121,8 @@ impl Worker {
                 outputs: Vec::new(),
                 watchers: JoinSet::new(),
                 invocations: Vec::new(),
+                between: Tail::default(),
+                marks: Vec::new(),
                 init_error: None,
                 next: None,
                 undelivered: None,
@@ -172,7 +181,8 @@ impl Worker {
             if let Some(phases) = &mut call.phases {
                 phases.add(Phase::Unpack, self.unpack);
             }
-            self.invocations.push(Invocation::new(call, reply));
+            let before = std::mem::take(&mut self.between);
+            self.invocations.push(Invocation::new(call, reply, before));
         }
         self.act();
         leased.map(|()| answer)
@@ -245,14 +255,27 @@ impl Worker {
     }
 
     /// There is something to read.
-    pub(crate) fn on_output(&mut self, source: LogSource) -> Drained {
+    pub(crate) fn on_output(&mut self, source: LogSource, limit: usize) -> Drained {
         let mut outputs = std::mem::take(&mut self.outputs);
         let output = outputs.iter_mut().find(|output| output.source == source);
         let drained = output.map_or(Drained::End, |output| {
-            output.drain(|source, line| self.print(source, line))
+            output.drain(limit, &mut |source, text| self.print(source, text))
         });
         self.outputs = outputs;
         drained
+    }
+
+    /// Logs a mark behind what has been logged, and behind the end of an invocation that is answered.
+    pub(crate) fn mark(&mut self, mark: String) {
+        let mut invocations = self.invocations.iter();
+        let is_closing = invocations.any(Invocation::is_answered);
+        match is_closing && self.marks.len() < MARKS {
+            true => self.marks.push(mark),
+            false => {
+                self.read_output();
+                self.log.mark(&mark);
+            }
+        }
     }
 
     /// A process below this one has ended.
@@ -261,11 +284,13 @@ impl Worker {
         let exit = self.leader.and_then(|leader| processes.peek_exit(leader));
         if exit.is_some() {
             self.read_output();
-            self.end_lines();
+            let mut outputs = std::mem::take(&mut self.outputs);
+            for output in &mut outputs {
+                output.end(|source, text| self.print(source, text));
+            }
             // What it leaves behind does not outlive it.
             self.processes.kill(self.leader);
             self.leader = None;
-            self.outputs.clear();
             self.watchers.abort_all();
             self.next = None;
             self.undelivered = None;
@@ -311,10 +336,13 @@ impl Worker {
     pub(crate) fn end(&mut self) {
         self.processes.kill_and_reap_all(self.leader.take());
         self.read_output();
-        self.end_lines();
-        self.outputs.clear();
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in &mut outputs {
+            output.end(|source, text| self.print(source, text));
+        }
         self.watchers.abort_all();
         self.invocations.clear();
+        self.log_marks();
         self.status = None;
         self.log.close();
     }
@@ -337,28 +365,39 @@ impl Worker {
 
     /// Takes in what was printed up to now.
     fn read_output(&mut self) {
-        for source in [LogSource::Stdout, LogSource::Stderr] {
-            self.on_output(source);
-        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        Output::drain_all(&mut outputs, |source, text| self.print(source, text));
+        self.outputs = outputs;
     }
 
     /// What was printed without a line's end belongs to the invocation that ends.
     fn end_lines(&mut self) {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in &mut outputs {
-            output.end_line(|source, line| self.print(source, line));
+            output.end_line(|source, text| self.print(source, text));
         }
         self.outputs = outputs;
     }
 
-    /// The runtime process printed a line.
-    pub(crate) fn print(&mut self, source: LogSource, line: &str) {
+    /// The runtime process printed a line, or logged a record.
+    pub(crate) fn print(&mut self, source: LogSource, text: &str) {
         let request_id = self.machine.current_request().cloned();
-        if let Some(invocation) = request_id.as_ref().and_then(|id| self.invocation(id)) {
-            invocation.add_to_tail(line);
-        }
+        self.add_to_tail(request_id.as_deref(), text);
         if self.config.logs {
-            self.log.record(source, request_id.as_deref(), line);
+            self.log.record(source, request_id.as_deref(), text);
+        }
+    }
+
+    fn add_to_tail(&mut self, request_id: Option<&str>, text: &str) {
+        match request_id.and_then(|id| self.invocation(id)) {
+            Some(invocation) => invocation.add_to_tail(text),
+            None => self.between.add(text),
+        }
+    }
+
+    fn log_marks(&mut self) {
+        for mark in self.marks.drain(..) {
+            self.log.mark(&mark);
         }
     }
 }

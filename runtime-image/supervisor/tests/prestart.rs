@@ -83,6 +83,7 @@ fn a_process_that_waits_becomes_the_functions_and_is_told_all_of_it() {
         ["LANG", "C"],
         ["PATH", "/usr/bin:/bin"],
         ["TABLE", "orders"],
+        ["_LAMBDA_TELEMETRY_LOG_FD", "90"],
     ]);
     assert_eq!(begin["environment"], environment, "in order");
 

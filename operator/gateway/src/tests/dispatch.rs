@@ -10,6 +10,8 @@ use pilotlight_core::pool::Pacing;
 use super::stage::{Stage, function, invocation, on_stage, settled};
 use crate::server::Config;
 
+const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:38a5ab94:0";
+
 #[tokio::test(start_paused = true)]
 async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
     on_stage(async {
@@ -18,7 +20,7 @@ async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
         let caller = stage.send(
             invocation("hello:$LATEST")
                 .header("x-amz-client-context", context)
-                .header("x-amzn-trace-id", "Root=1-5759e988")
+                .header("x-amzn-trace-id", TRACE)
                 .body(Body::from("{\"name\": 1}")),
         );
         let mut instance = stage.instance().await;
@@ -27,7 +29,7 @@ async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
         let header = |name| event.headers[name].to_str().unwrap();
         let arn = "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST";
         assert_eq!(header("lambda-runtime-invoked-function-arn"), arn);
-        assert_eq!(header("lambda-runtime-trace-id"), "Root=1-5759e988");
+        assert_eq!(header("lambda-runtime-trace-id"), TRACE);
         let client_context = header("lambda-runtime-client-context");
         assert_eq!(client_context, r#"{"custom":{"a":1}}"#);
 
@@ -40,6 +42,7 @@ async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
         assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
         assert_eq!(answer.header("x-amz-executed-version"), "$LATEST");
         assert_eq!(answer.header("x-amz-function-error"), "");
+        assert_eq!(answer.header("x-amzn-trace-id"), TRACE);
     })
     .await;
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Promise, Running};
 use crate::catalog::{Deployment, Source};
 use crate::connect::{Opening, Stream};
+use crate::log_marks::Way;
 use crate::log_store::LogStore;
 use crate::process::LogReader;
 
@@ -71,6 +72,11 @@ impl Instance {
         };
         let config = compose(&deployment.name, &deployment.spec, &launch, place);
         let (supervisor, log) = in_process::Instance::start(config);
+        let control = supervisor.control().clone();
+        let way: Way = Box::new(move || -> Opening {
+            let opened = control.connect();
+            Box::pin(async { Ok(Box::new(opened?) as Stream) })
+        });
         let reader = LogReader {
             logs: logs.clone(),
             function: deployment.name.clone(),
@@ -78,7 +84,7 @@ impl Instance {
         };
         // Nothing listens on an address.
         let (tell, _) = oneshot::channel();
-        task::spawn_local(async move { reader.records(log, tell).await });
+        task::spawn_local(async move { reader.records(log, tell, Some(way)).await });
         let instance = Instance {
             name: name.to_owned(),
             supervisor,

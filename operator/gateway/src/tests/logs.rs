@@ -1,12 +1,14 @@
 //! What handlers print, from the supervisor to whoever reads a function's log.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::stage::{Answer, Stage, function, on_stage};
+use super::stage::{Answer, Stage, function, on_stage, settled};
 
 const PATH: &str = "/pilotlight/v1/functions/hello/logs";
 
@@ -29,9 +31,6 @@ async fn a_functions_log_is_chosen_by_text_by_request_and_by_time() {
         instance.prints("hello from the handler");
         instance.answers(&event, "1").await;
         caller.answer().await;
-        // The supervisor writes lines of some time at once.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-
         let all = texts(&stage.get(PATH).await);
         assert!(all[0].starts_with("INIT_START"), "{all:?}");
         let chosen = texts(&stage.get(&format!("{PATH}?filter=handler")).await);
@@ -56,6 +55,48 @@ async fn a_functions_log_is_chosen_by_text_by_request_and_by_time() {
         assert_eq!(wrong.error(), (400, "InvalidParameterValueException"));
         let absent = stage.get("/pilotlight/v1/functions/nobody/logs").await;
         assert_eq!(absent.error(), (404, "ResourceNotFoundException"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_read_right_after_an_answer_has_the_calls_last_record() {
+    on_stage(async {
+        let mut stage = Stage::of(function("")).await;
+        let caller = stage.call("1");
+        let mut instance = stage.instance().await;
+        let event = instance.event().await;
+        instance.prints("a line");
+        instance.posts(&event, "response", "1").await;
+        caller.answer().await;
+        let read = stage.send(Request::get(PATH).body(Body::empty()));
+        settled().await;
+        assert!(!read.has_answer(), "the runtime process goes on");
+        instance.asks();
+        let read = read.answer().await;
+        assert!(read.took < Duration::from_secs(1), "{:?}", read.took);
+        let read = texts(&read);
+        assert_eq!(read[2], "a line");
+        assert!(
+            read[4].starts_with("REPORT ") && read.len() == 5,
+            "{read:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_is_read_as_far_as_it_is_when_an_instance_does_not_go_on() {
+    on_stage(async {
+        let mut stage = Stage::of(function("")).await;
+        let caller = stage.call("1");
+        let mut instance = stage.instance().await;
+        let event = instance.event().await;
+        instance.posts(&event, "response", "1").await;
+        caller.answer().await;
+        let read = stage.get(PATH).await;
+        assert!(read.took < Duration::from_secs(5), "{:?}", read.took);
+        assert!(texts(&read)[1].starts_with("START "));
     })
     .await;
 }

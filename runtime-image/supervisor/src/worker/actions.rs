@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::Worker;
 use crate::clock;
-use crate::invocation::{Answer, Delivery, answer_body};
+use crate::invocation::{Answer, Delivery, Invocation, answer_body};
 use crate::output::Output;
 use crate::prestart::Prestarted;
 use crate::process::{self, Program};
@@ -61,6 +61,9 @@ impl Worker {
             }
         }
         self.invocations.retain(|invocation| !invocation.is_over());
+        if !self.marks.is_empty() && !self.invocations.iter().any(Invocation::is_answered) {
+            self.log_marks();
+        }
         self.tell_status();
         self.set_alarm();
     }
@@ -180,13 +183,11 @@ impl Worker {
             self.log
                 .record(LogSource::Platform, request_id.as_deref(), text);
         }
-        let Some(invocation) = request_id.and_then(|id| self.invocation(&id)) else {
-            return;
-        };
         if let Some(text) = text {
-            invocation.add_to_tail(&text);
+            self.add_to_tail(request_id.as_deref(), &text);
         }
-        if let LogLine::Report { .. } = line {
+        let closed = request_id.filter(|_| matches!(line, LogLine::Report { .. }));
+        if let Some(invocation) = closed.and_then(|id| self.invocation(&id)) {
             invocation.close();
         }
     }

@@ -1,0 +1,119 @@
+//! Has a function's log catch up with what its instances have logged, for who reads it just now.
+//!
+//! Supervisors write records of some time at once, and the last of an invocation comes after its answer: a
+//! reader right after a call would miss them. So who reads asks each instance for a mark in its log
+//! (`wire::MARK_PATH`), which comes behind all that; whoever reads the records (`process`) says when. Nobody
+//! else pays for that.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::wire;
+use tokio::sync::oneshot;
+
+use crate::connect::Opening;
+
+/// For a runtime process that works on after its answer, and a supervisor that does not answer.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Opens connections to a supervisor.
+pub(crate) type Way = Box<dyn Fn() -> Opening + Send + Sync>;
+
+/// The logs of instances that are read at present. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Marks {
+    sources: Arc<Mutex<HashMap<FunctionName, Vec<Weak<Source>>>>>,
+    next: Arc<AtomicU64>,
+}
+
+/// An instance's log; over with the last record.
+pub(crate) struct Source {
+    way: Way,
+    awaited: Mutex<HashMap<String, oneshot::Sender<()>>>,
+}
+
+impl Marks {
+    pub(crate) fn add(&self, function: &FunctionName, way: Way) -> Arc<Source> {
+        let source = Arc::new(Source {
+            way,
+            awaited: Mutex::default(),
+        });
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = sources.entry(function.clone()).or_default();
+        sources.retain(|source| source.strong_count() > 0);
+        sources.push(Arc::downgrade(&source));
+        source
+    }
+
+    /// Returns when all is read that the function's instances have logged up to now, within bounds.
+    pub(crate) async fn catch_up(&self, function: &FunctionName) {
+        let marked: Vec<_> = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let sources = sources.get(function).into_iter().flatten();
+            let marked = sources.filter_map(Weak::upgrade).map(|source| {
+                let mark = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+                let read = source.expect(mark.clone());
+                // The source itself is not held: the reader's end is an end of the waiting too.
+                reached((source.way)(), mark, read)
+            });
+            marked.collect()
+        };
+        // Who is late is read as far as it is.
+        let _ = tokio::time::timeout(CATCH_UP_LIMIT, future::join_all(marked)).await;
+    }
+}
+
+impl Source {
+    fn expect(&self, mark: String) -> oneshot::Receiver<()> {
+        let (tell, read) = oneshot::channel();
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.retain(|_, waiting| !waiting.is_closed());
+        awaited.insert(mark, tell);
+        read
+    }
+
+    /// The mark was among the records.
+    pub(crate) fn reached(&self, mark: &str) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = awaited.remove(mark) {
+            // Who has waited for long enough does not care.
+            let _ = waiting.send(());
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+async fn reached(opening: Opening, mark: String, read: oneshot::Receiver<()>) {
+    let is_refused = ask(opening, mark).await == Some(false);
+    if !is_refused {
+        // A supervisor that does not answer has ended: its log is read to the end. An error says so.
+        let _ = read.await;
+    }
+}
+
+/// Whether the supervisor marks its log; one from before there were marks does not.
+async fn ask(opening: Opening, mark: String) -> Option<bool> {
+    let stream = TokioIo::new(opening.await.ok()?);
+    let (mut sender, connection) = http1::handshake(stream).await.ok()?;
+    let request = Request::post(wire::MARK_PATH).body(Full::new(Bytes::from(mark)));
+    let asked = sender.send_request(request.expect("constant parts"));
+    tokio::select! {
+        answer = asked => Some(answer.ok()?.status() == StatusCode::ACCEPTED),
+        _ = connection => None,
+    }
+}

@@ -1,0 +1,100 @@
+//! What a runtime process writes, in the supervisor's log: whole, in order, and marked where a gateway asks.
+
+mod instance;
+
+use serde_json::json;
+use ureq::http::Method;
+
+use instance::{Answer, Instance, call, next, post, until};
+
+fn mark(instance: &Instance, mark: &str) -> Answer {
+    call(
+        Method::POST,
+        &format!("{}/mark", instance.control),
+        &[],
+        mark,
+    )
+}
+
+/// Of the lines that hold this text, what comes behind source and request id.
+fn texts(instance: &Instance, source: &str) -> Vec<String> {
+    let lines = instance.lines();
+    let texts = lines.iter().filter_map(|line| {
+        let (_, text) = line.split_once(source)?;
+        Some(text.to_owned())
+    });
+    texts.collect()
+}
+
+#[test]
+fn a_record_over_the_descriptor_is_one_line_between_what_is_printed() {
+    let script = r"
+        echo before
+        printf '\245\132\000\003\000\000\000\020\000\000\000\000\000\000\000\000two\nlines \\ end\n' \
+            >/proc/self/fd/$_LAMBDA_TELEMETRY_LOG_FD
+        echo behind
+        exec sleep 600";
+    let instance = Instance::with(script, json!({}));
+    instance.logged("behind", 1);
+    let printed = texts(&instance, " stdout");
+    let printed: Vec<_> = printed.iter().map(String::as_str).skip(1).collect();
+    assert_eq!(
+        printed,
+        [" - before", r"+ - two\nlines \\ end", " - behind"]
+    );
+}
+
+#[test]
+fn what_is_printed_faster_than_it_is_read_is_not_lost() {
+    let script = "head -c 5242880 /dev/zero | tr '\\0' x; echo; echo the end; exec sleep 600";
+    let instance = Instance::with(script, json!({}));
+    instance.logged("the end", 1);
+    let printed = texts(&instance, " stdout - ");
+    let printed: usize = printed.iter().map(|text| text.matches('x').count()).sum();
+    assert_eq!(printed, 5 * 1024 * 1024);
+    assert!(!instance.lines().iter().any(|line| line.contains("dropped")));
+}
+
+#[test]
+fn a_mark_comes_behind_what_was_printed_before_it() {
+    let script = "printf 'one\\ntwo\\n'; mkfifo $TMPDIR/p; read -r _ <$TMPDIR/p";
+    let directory = tempfile::tempdir().expect("a directory");
+    let environment = json!({ "PATH": "/usr/bin:/bin", "TMPDIR": directory.path() });
+    let instance = Instance::with(script, json!({ "environment": environment }));
+    until("it has printed", || {
+        directory.path().join("p").exists().then_some(())
+    });
+    assert_eq!(mark(&instance, "m1").status, 202);
+    instance.logged(" platform - MARK m1", 1);
+    assert_eq!(texts(&instance, " stdout - ")[1..], ["one", "two"]);
+    for wrong in ["", "two words", "a\nb"] {
+        assert_eq!(mark(&instance, wrong).status, 400, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_mark_waits_for_the_end_of_an_invocation_that_is_answered_but_of_no_other() {
+    let instance = Instance::start();
+    let api = instance.api(1);
+    let waiting = next(&api);
+    instance.becomes("ready");
+    // Its answer does not wait for the log's tail.
+    let headers = [
+        ("pilotlight-request-id", "r1"),
+        ("lambda-runtime-invoked-function-arn", "arn"),
+    ];
+    let url = format!("{}/lease", instance.control);
+    let lease = std::thread::spawn(move || call(Method::POST, &url, &headers, "1"));
+    waiting.join().expect("an event");
+    mark(&instance, "while-it-runs");
+    instance.logged("MARK while-it-runs", 1);
+    post(&api, "/invocation/r1/response", &[], "2");
+    assert_eq!(lease.join().expect("an answer").body, b"2");
+    mark(&instance, "answered");
+    let _next = next(&api);
+    instance.logged("MARK answered", 1);
+    let lines = instance.lines();
+    let at = |text: &str| lines.iter().position(|line| line.contains(text));
+    assert!(at("MARK while-it-runs") < at("END RequestId: r1"));
+    assert!(at("REPORT RequestId: r1") < at("MARK answered"));
+}

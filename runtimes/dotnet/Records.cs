@@ -1,0 +1,115 @@
+// Where records go that may have several lines, each as a frame: its kind, its length, the time in
+// microseconds, its text (runtime-image/supervisor/src/records.rs). What is printed as a line is a record,
+// as on the original platform; all else is printed as it comes.
+
+using System;
+using System.Globalization;
+using System.IO;
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace Pilotlight
+{
+    sealed class Records : TextWriter
+    {
+        const string Variable = "_LAMBDA_TELEMETRY_LOG_FD";
+        const uint Kind = 0xa55a0003;
+        const int Head = 16;
+        const int Interrupted = 4;
+        static readonly DateTime Epoch = new DateTime(1970, 1, 1, 0, 0, 0, DateTimeKind.Utc);
+
+        readonly int descriptor;
+        readonly TextWriter plain;
+        // A line has begun that is not printed as a whole.
+        bool isInLine;
+
+        /// Has what is printed go there, if the platform gives a descriptor.
+        public static void Take()
+        {
+            var number = Environment.GetEnvironmentVariable(Variable);
+            if (string.IsNullOrEmpty(number))
+                return;
+            Environment.SetEnvironmentVariable(Variable, null);
+            Console.SetOut(new Records(int.Parse(number, CultureInfo.InvariantCulture), Console.Out));
+        }
+
+        Records(int descriptor, TextWriter plain)
+        {
+            this.descriptor = descriptor;
+            this.plain = plain;
+        }
+
+        public override Encoding Encoding
+        {
+            get { return plain.Encoding; }
+        }
+
+        public override void Write(char character)
+        {
+            isInLine = character != '\n';
+            plain.Write(character);
+        }
+
+        public override void Write(string text)
+        {
+            if (string.IsNullOrEmpty(text))
+                return;
+            isInLine = text[text.Length - 1] != '\n';
+            plain.Write(text);
+        }
+
+        public override void Write(char[] text, int index, int count)
+        {
+            Write(new string(text, index, count));
+        }
+
+        public override void WriteLine()
+        {
+            WriteLine("");
+        }
+
+        public override void WriteLine(string text)
+        {
+            if (isInLine)
+                Write(text + "\n");
+            else
+                Log(text ?? "");
+        }
+
+        public override void Flush()
+        {
+            plain.Flush();
+        }
+
+        // In one piece: threads log side by side. Console.Out takes one call at a time.
+        void Log(string text)
+        {
+            var frame = new byte[Head + Encoding.GetByteCount(text)];
+            var time = (DateTime.UtcNow - Epoch).Ticks / 10;
+            Put(frame, 0, Kind, 4);
+            Put(frame, 4, (ulong)(frame.Length - Head), 4);
+            Put(frame, 8, (ulong)time, 8);
+            Encoding.GetBytes(text, 0, text.Length, frame, Head);
+            while (frame.Length > 0)
+            {
+                var written = (int)write(descriptor, frame, (IntPtr)frame.Length);
+                // Nobody reads, or a signal came.
+                if (written < 0 && Marshal.GetLastWin32Error() != Interrupted)
+                    return;
+                var rest = new byte[frame.Length - Math.Max(written, 0)];
+                Buffer.BlockCopy(frame, frame.Length - rest.Length, rest, 0, rest.Length);
+                frame = rest;
+            }
+        }
+
+        static void Put(byte[] frame, int at, ulong number, int size)
+        {
+            for (var place = size - 1; place >= 0; place--, number >>= 8)
+                frame[at + place] = (byte)number;
+        }
+
+        // Mono's streams take only descriptors that Mono has opened.
+        [DllImport("libc", SetLastError = true)]
+        static extern IntPtr write(int descriptor, byte[] bytes, IntPtr count);
+    }
+}
