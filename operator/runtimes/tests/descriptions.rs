@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pilotlight_core::function::{Handler, Runtime};
+use pilotlight_core::function::{Handler, MemoryMiB, Runtime};
 use pilotlight_runtimes::{Runtimes, parse};
 
 fn runtime(name: &str) -> Runtime {
@@ -54,7 +54,7 @@ fn python_in_an_image_is_started_as_it_always_was() {
 fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
     let runtimes = Runtimes::built_in();
     let python = runtimes.get(&runtime("python3.11")).expect("known");
-    let prestart = python.prestart().expect("it has one");
+    let prestart = python.prestart(MemoryMiB::default()).expect("it has one");
     let (_, environment) = python.in_image(&python.default_handler);
     assert_eq!(prestart.environment, environment);
     assert_eq!(prestart.task_root.to_str(), Some("/var/task"));
@@ -69,7 +69,11 @@ fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
         ("custom", false),
     ] {
         let other = runtimes.get(&runtime(name)).expect("known");
-        assert_eq!(other.prestart().is_some(), waits, "{name}");
+        assert_eq!(
+            other.prestart(MemoryMiB::default()).is_some(),
+            waits,
+            "{name}"
+        );
     }
 }
 
