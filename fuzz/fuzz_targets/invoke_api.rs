@@ -71,6 +71,8 @@ impl Gateway {
             handler: function.spec.handler.clone().expect("it is there"),
             task_root: "/var/task".into(),
             environment: Default::default(),
+            heap: Default::default(),
+            relocated: Default::default(),
         };
         let deployment = Deployment {
             name: function.metadata.name,

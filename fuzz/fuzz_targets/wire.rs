@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use pilotlight_core::instance::Status;
 use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::wire::{
-    Begin, Claim, Demand, InstanceConfig, LogRecord, LogSource, Prestart, Unclaimed,
+    Begin, Claim, Demand, Gateways, InstanceConfig, LogRecord, LogSource, Prestart, Unclaimed,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
     json::<Unclaimed>(data);
     json::<Prestart>(data);
     json::<Begin>(data);
+    json::<Gateways>(data);
     written_phases(data);
     let Ok(text) = std::str::from_utf8(data) else {
         return;

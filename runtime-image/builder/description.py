@@ -75,6 +75,8 @@ def images() -> dict[str, dict]:
         runtime = tomllib.loads(file.read_text())
         if contents := runtime["image"].get("contents"):
             for name, values in runtime["runtime"].items():
+                if values.get("image") == "none":
+                    continue
                 own = {**contents, "kind": "instance", "runtime": file.parent.name}
                 own["environment"] = variables(runtime)
                 found[name] = filled(

@@ -4,22 +4,38 @@
 #
 # The class path has the client and nothing of the function's: the client's own class loader has that, below
 # this one, as on the original platform. It looks for layers in /opt; LAYERS is where they are instead.
-runtime=$1 java=$2 handler=$3 layers=$4
+#
+# Names begin with `_pl_`: a function's variable of the same name would get these values.
+_pl_runtime=$1 _pl_java=$2 _pl_handler=$3 _pl_layers=$4
 shift "$(($# < 4 ? $# : 4))"
-client=com.amazonaws.services.lambda.runtime.api.client classes=
-for jar in "$runtime"/lib/*.jar; do
-    classes=${classes:+$classes:}$jar
+_pl_client=com.amazonaws.services.lambda.runtime.api.client _pl_classes=
+for _pl_jar in "$_pl_runtime"/lib/*.jar; do
+    _pl_classes=${_pl_classes:+$_pl_classes:}$_pl_jar
 done
 # As the original platform, but Java itself needs its 64 MiB too.
-memory=$AWS_LAMBDA_FUNCTION_MEMORY_SIZE
-heap=$((memory * 85 / 100))
-[ "$heap" -gt $((memory - 64)) ] && heap=$((memory - 64))
-# An instance lives for short and has little memory: one collector thread, no second compiler. The client
-# would unpack its native part into one file of /tmp, under the feet of the instance beside it. Figures for
-# tools that none has there would wake the machine 20 times a second.
-[ -e "$runtime/client.jsa" ] && set -- "-XX:SharedArchiveFile=$runtime/client.jsa" "$@"
+_pl_memory=$AWS_LAMBDA_FUNCTION_MEMORY_SIZE
+_pl_heap=$((_pl_memory * 85 / 100))
+[ "$_pl_heap" -gt $((_pl_memory - 64)) ] && _pl_heap=$((_pl_memory - 64))
+# The client would unpack its native part into one file of /tmp, under the feet of the instance beside it.
+set -- "-D$_pl_client.runtimeapi.NativeClient.JNI=$_pl_runtime/libaws-lambda-jni.so" "$@"
+[ -e "$_pl_runtime/client.jsa" ] && set -- "-XX:SharedArchiveFile=$_pl_runtime/client.jsa" "$@"
+# An instance lives for short and has little memory: one collector thread, no second compiler. Figures for
+# tools that none has there would wake the machine 20 times a second. The command line wins over
+# JAVA_TOOL_OPTIONS, and two collectors are an error: what the function chooses there is left out.
+_pl_own=" $JAVA_TOOL_OPTIONS $JDK_JAVA_OPTIONS "
+case $_pl_own in *" -Xmx"* | *MaxHeapSize* | *MaxRAM*) ;; *) set -- "-Xmx${_pl_heap}m" "$@" ;; esac
+case $_pl_own in *"-XX:+Use"*"GC "*) ;; *) set -- -XX:+UseSerialGC "$@" ;; esac
+case $_pl_own in *Tiered*) ;; *) set -- -XX:TieredStopAtLevel=1 "$@" ;; esac
+case $_pl_own in *UsePerfData*) ;; *) set -- -XX:-UsePerfData "$@" ;; esac
+case $_pl_own in *" -Xshare:"*) ;; *) set -- -Xshare:auto "$@" ;; esac
+set -- "$_pl_java" "$@" -classpath "$_pl_classes${_pl_layers:+:$_pl_layers/java/lib/*}" \
+    "$_pl_client.AWSLambda" "$_pl_handler"
+# The function's wrapper script: words and statuses are those of operator/core/src/launch.rs.
+if [ -n "$AWS_LAMBDA_EXEC_WRAPPER" ]; then
+    [ -f "$AWS_LAMBDA_EXEC_WRAPPER" ] || { echo "$AWS_LAMBDA_EXEC_WRAPPER: does not exist" >&2; exit 127; }
+    [ -x "$AWS_LAMBDA_EXEC_WRAPPER" ] || { echo "$AWS_LAMBDA_EXEC_WRAPPER: is not an executable" >&2; exit 126; }
+    set -- "$AWS_LAMBDA_EXEC_WRAPPER" "$@"
+fi
 # The shell's own.
 unset PWD
-exec "$java" "-Xmx${heap}m" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xshare:auto \
-    "-D$client.runtimeapi.NativeClient.JNI=$runtime/libaws-lambda-jni.so" \
-    -classpath "$classes${layers:+:$layers/java/lib/*}" "$@" "$client.AWSLambda" "$handler"
+exec "$@"

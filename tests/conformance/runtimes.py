@@ -105,6 +105,7 @@ RUNTIMES = [
         not_found="LambdaValidationException",
         init=("InvalidOperationException", "no table is configured"),
         broken={"handler": "Function::Example.Broken::Never"},
+        memory_error="OutOfMemoryException",
     ),
     Runtime(
         name="go",

@@ -29,6 +29,36 @@ def test_everything_that_a_handler_finds_is_the_same(start, files):
     assert fresh.keys() == waited.keys() and len(fresh) > 30
 
 
+def test_variables_that_the_function_sets_are_those_of_its_process(start):
+    """a PATH and a time zone of the function's own are found by a process that waited"""
+    own = {
+        "PATH": "/mine/bin:/usr/bin:/bin",
+        "TZ": "Asia/Tokyo",
+        "NODE_PATH": "/mine",
+        "AWS_REGION": "eu-west-1",
+    }
+    compared = both(start, {"do": "find"}, variables=own)
+    assert compared.same_process and "errorType" not in compared.fresh, compared
+    fresh, waited = without_address(compared.fresh), without_address(compared.waited)
+    assert not {key: (fresh[key], waited[key]) for key in fresh if fresh[key] != waited[key]}
+    assert "/mine/bin" in str(waited)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"AWS_LAMBDA_EXEC_WRAPPER": "/usr/bin/env"},
+        {"LD_LIBRARY_PATH": "/mine/lib"},
+    ],
+    ids=["wrapper", "libraries"],
+)
+def test_what_a_process_cannot_take_up_any_more_takes_a_fresh_one(start, own):
+    """a wrapper script or another path of libraries needs a process of its own"""
+    compared = both(start, {"do": "find"}, variables=own)
+    assert not compared.same_process and "errorType" not in compared.waited, compared
+    assert without_address(compared.fresh) == without_address(compared.waited)
+
+
 def without_address(found):
     """Where the Runtime API is differs between any two."""
     address = re.search(r"AWS_LAMBDA_RUNTIME_API=(\S+)", found["subprocess"])[1]

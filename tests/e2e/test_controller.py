@@ -172,6 +172,10 @@ def test_a_missing_secret_fails_the_call_and_the_status_says_so_until_it_is_ther
     ("changes", "reason", "word"),
     [
         ({"runtime": "python3.14"}, "NoImage", "--image python3.14=IMAGE"),
+        ({"runtime": "nodejs20.x"}, "NoImage", "--image nodejs20.x=IMAGE"),
+        ({"runtime": "dotnet8"}, "NoImage", "self-contained `bootstrap`"),
+        ({"runtime": "go1.x"}, "NoImage", "go1.x is a retired runtime"),
+        ({"runtime": "pyhton3.11"}, "NoImage", "did you mean `python3.11`?"),
     ],
 )
 def test_a_function_that_can_have_no_pods_fails_its_calls(function, client, changes, reason, word):

@@ -53,6 +53,15 @@ def packed(folder):
     return content.getvalue()
 
 
+# Other names of the runtimes that have an image.
+SAME = {
+    "provided.al2023": "custom",
+    "provided.al2": "custom",
+    "nodejs22.x": "nodejs22",
+    "nodejs24.x": "nodejs24",
+}
+
+
 class Served:
     """What serves the functions, and how a test calls them."""
 
@@ -92,7 +101,9 @@ def locally(functions, folder, environment=None):
 
 def in_pods(functions):
     images = {*RUNTIMES, *MORE_IMAGES}
-    functions = {name: spec for name, spec in functions.items() if spec["runtime"] in images}
+    functions = {
+        name: spec for name, spec in functions.items() if SAME.get(spec["runtime"], spec["runtime"]) in images
+    }
     install(*(image_of(runtime) for runtime in MORE_IMAGES))
     web = Web(HOST)
     made = []

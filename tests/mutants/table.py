@@ -367,7 +367,7 @@ MUTANTS = [
         "apis::a_functions_configuration_is_that_of_its_manifest",
         "a custom runtime is named as the manifest does",
         f"{GATEWAY}/management_api.rs",
-        '"custom" => "provided.al2023",',
+        '"custom" => "provided.al2023".to_owned(),',
         "",
     ),
     Mutant(

@@ -1,8 +1,8 @@
 //! What an instance is told at its start: limits, log names, command and environment.
 //!
-//! Composes the environment of contracts §2 in its order of precedence: the function's own
-//! variables, then the runtime's, then the platform's, which always win. Local mode hands it to a
-//! process, the controller to a pod.
+//! Composes the environment of contracts §2 in its order of precedence: what the platform and the
+//! runtime suggest, over it the function's own variables, over these the few that are reserved. Local
+//! mode hands it to a process, the controller to a pod.
 
 use std::collections::BTreeMap;
 
@@ -46,10 +46,6 @@ pub fn compose(
         ),
         ("AWS_LAMBDA_LOG_GROUP_NAME", log_group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.clone()),
-        (
-            "AWS_LAMBDA_LOG_FORMAT",
-            spec.logging.format.as_str().to_owned(),
-        ),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
         ("LAMBDA_TASK_ROOT", launch.task_root.display().to_string()),
         ("_HANDLER", launch.handler.to_string()),
@@ -58,17 +54,33 @@ pub fn compose(
         .environment
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()));
-    let defaults = [
-        ("AWS_REGION", place.region),
-        ("AWS_DEFAULT_REGION", place.region),
+    let own: BTreeMap<String, String> = own.chain(launch.relocated.clone()).collect();
+    // SDKs differ in which of the two they read.
+    let region = |name, twin| {
+        let own = own.get(name).or(own.get(twin));
+        own.map_or(place.region, String::as_str).to_owned()
+    };
+    let suggested = [
+        ("AWS_REGION", region("AWS_REGION", "AWS_DEFAULT_REGION")),
+        (
+            "AWS_DEFAULT_REGION",
+            region("AWS_DEFAULT_REGION", "AWS_REGION"),
+        ),
+        (
+            "AWS_LAMBDA_LOG_FORMAT",
+            spec.logging.format.as_str().to_owned(),
+        ),
     ];
-    let defaults = defaults
+    let heap = launch.heap.iter();
+    let heap = heap.map(|(name, limit)| (name.clone(), limit.of(spec.memory)));
+    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+    let environment: BTreeMap<String, String> = suggested
+        .map(owned)
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let environment: BTreeMap<String, String> = defaults
-        .chain(own)
+        .chain(heap)
         .chain(launch.environment.clone())
-        .chain(platform.map(|(name, value)| (name.to_owned(), value)))
+        .chain(own)
+        .chain(platform.map(owned))
         .collect();
     InstanceConfig {
         listen: place.listen.to_owned(),
@@ -85,5 +97,88 @@ pub fn compose(
         command: launch.command.clone(),
         task_root: launch.task_root.clone(),
         environment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn composed(manifest_environment: &str, launch: Launch) -> BTreeMap<String, String> {
+        let manifest = format!(
+            "apiVersion: pilotlight.dev/v1alpha1\nkind: Function\nmetadata: {{name: hello}}\n\
+             spec: {{runtime: custom, memory: 200, code: {{path: .}}, environment: {manifest_environment}}}\n"
+        );
+        let read = crate::read("f.yaml".as_ref(), &manifest).expect("a manifest");
+        let function = &read[0].function;
+        let place = Place {
+            instance: "0123",
+            date: "2026/01/31",
+            region: "us-east-1",
+            listen: "127.0.0.1:0",
+            ends_with_parent: false,
+        };
+        compose(&function.metadata.name, &function.spec, &launch, place).environment
+    }
+
+    fn launch(environment: &[(&str, &str)]) -> Launch {
+        let environment = environment.iter();
+        let environment =
+            environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Launch {
+            command: vec!["/bin/true".to_owned()],
+            handler: "main".parse().expect("a handler"),
+            task_root: "/var/task".into(),
+            environment: environment.collect(),
+            heap: BTreeMap::new(),
+            relocated: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_functions_own_value_wins_over_what_runtime_and_platform_suggest() {
+        let launch = launch(&[("PATH", "/bin"), ("LANG", "en_US.UTF-8"), ("TZ", ":UTC")]);
+        let own = "{PATH: /mine, TZ: Europe/Budapest, AWS_REGION: eu-west-1, AWS_LAMBDA_LOG_FORMAT: JSON}";
+        let found = composed(own, launch);
+        for (name, value) in [
+            ("PATH", "/mine"),
+            ("LANG", "en_US.UTF-8"),
+            ("TZ", "Europe/Budapest"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("AWS_LAMBDA_FUNCTION_NAME", "hello"),
+        ] {
+            assert_eq!(found[name], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_heap_limit_follows_the_memory_unless_the_function_sets_it() {
+        let limit = pilotlight_core::launch::HeapLimit {
+            percent: 50,
+            leave: 0,
+            value: "{mib}MiB".to_owned(),
+        };
+        let with_heap = || Launch {
+            heap: [("GOMEMLIMIT".to_owned(), limit.clone())].into(),
+            ..launch(&[])
+        };
+        assert_eq!(composed("{}", with_heap())["GOMEMLIMIT"], "100MiB");
+        assert_eq!(
+            composed("{GOMEMLIMIT: 'off'}", with_heap())["GOMEMLIMIT"],
+            "off"
+        );
+    }
+
+    #[test]
+    fn a_value_that_names_a_layer_is_the_one_for_this_machine() {
+        let wrapper = ("AWS_LAMBDA_EXEC_WRAPPER".to_owned(), "/cache/w".to_owned());
+        let launch = Launch {
+            relocated: [wrapper].into(),
+            ..launch(&[])
+        };
+        let found = composed("{AWS_LAMBDA_EXEC_WRAPPER: /opt/w}", launch);
+        assert_eq!(found["AWS_LAMBDA_EXEC_WRAPPER"], "/cache/w");
     }
 }

@@ -110,8 +110,11 @@ pub(crate) fn runtime() -> Value {
 }
 
 fn environment() -> Value {
-    let reserved = "k.startsWith('AWS_LAMBDA_') || k in ['AWS_EXECUTION_ENV', \
-                    'LAMBDA_RUNTIME_DIR', 'LAMBDA_TASK_ROOT', '_HANDLER', '_X_AMZN_TRACE_ID']";
+    let reserved = "k in ['AWS_EXECUTION_ENV', 'AWS_LAMBDA_FUNCTION_MEMORY_SIZE', \
+                    'AWS_LAMBDA_FUNCTION_NAME', 'AWS_LAMBDA_FUNCTION_VERSION', \
+                    'AWS_LAMBDA_INITIALIZATION_TYPE', 'AWS_LAMBDA_LOG_GROUP_NAME', \
+                    'AWS_LAMBDA_LOG_STREAM_NAME', 'AWS_LAMBDA_RUNTIME_API', 'LAMBDA_RUNTIME_DIR', \
+                    'LAMBDA_TASK_ROOT', '_HANDLER', '_LAMBDA_TELEMETRY_LOG_FD', '_X_AMZN_TRACE_ID']";
     json!({
         "type": "object",
         "maxProperties": 200,
@@ -127,8 +130,16 @@ fn environment() -> Value {
             ),
             rule(
                 &format!("!self.exists(k, {reserved})"),
-                "AWS_LAMBDA_*, AWS_EXECUTION_ENV, LAMBDA_RUNTIME_DIR, LAMBDA_TASK_ROOT, _HANDLER \
-                 and _X_AMZN_TRACE_ID are set by the platform: remove or rename them",
+                "AWS_EXECUTION_ENV, AWS_LAMBDA_FUNCTION_NAME, AWS_LAMBDA_FUNCTION_VERSION, \
+                 AWS_LAMBDA_FUNCTION_MEMORY_SIZE, AWS_LAMBDA_INITIALIZATION_TYPE, \
+                 AWS_LAMBDA_LOG_GROUP_NAME, AWS_LAMBDA_LOG_STREAM_NAME, AWS_LAMBDA_RUNTIME_API, \
+                 LAMBDA_RUNTIME_DIR, LAMBDA_TASK_ROOT, _HANDLER, _LAMBDA_TELEMETRY_LOG_FD and \
+                 _X_AMZN_TRACE_ID are set by the platform: remove or rename them",
+            ),
+            rule(
+                "!('AWS_LAMBDA_MAX_CONCURRENCY' in self)",
+                "AWS_LAMBDA_MAX_CONCURRENCY would make the runtime take several events at a time, and \
+                 an instance has one: remove it",
             ),
         ],
     })

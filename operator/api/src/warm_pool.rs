@@ -117,7 +117,7 @@ impl WarmPoolSpec {
         Class {
             memory: self.memory,
             ephemeral_storage: self.ephemeral_storage,
-            runtime: self.runtime.clone(),
+            runtime: self.runtime.canonical(),
         }
     }
 
@@ -138,6 +138,7 @@ pub struct Class {
     /// First, so that the smallest class that fits is the least.
     pub memory: MemoryMiB,
     pub ephemeral_storage: EphemeralStorageMiB,
+    /// Under its canonical name.
     pub runtime: Runtime,
 }
 
@@ -148,7 +149,7 @@ impl Class {
         Some(Class {
             memory: text(labels::MEMORY)?.parse().ok()?,
             ephemeral_storage: text(labels::EPHEMERAL_STORAGE)?.parse().ok()?,
-            runtime: text(labels::RUNTIME)?.parse().ok()?,
+            runtime: text(labels::RUNTIME)?.parse::<Runtime>().ok()?.canonical(),
         })
     }
 
@@ -166,7 +167,7 @@ impl Class {
     /// Whether an instance of this class can become one of such a function.
     pub fn fits(&self, spec: &FunctionSpec) -> bool {
         spec.needs_own_pods().is_none()
-            && self.runtime == spec.runtime
+            && self.runtime.is_same(&spec.runtime)
             && self.memory >= spec.memory
             && self.ephemeral_storage >= spec.ephemeral_storage
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pilotlight_controller::Options;
+use pilotlight_core::function::Runtime;
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,14 @@ pub(crate) struct Args {
     /// The namespace of that Service [default: --namespace].
     #[arg(long, env = "PILOTLIGHT_GATEWAY_NAMESPACE", value_name = "NAMESPACE")]
     gateway_namespace: Option<String>,
+    /// The port of that Service, where instances call other functions.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_GATEWAY_PORT",
+        default_value_t = 80,
+        value_name = "PORT"
+    )]
+    gateway_port: u16,
     /// The image of a runtime; once for each.
     #[arg(
         long = "image",
@@ -58,7 +67,10 @@ fn image(text: &str) -> Result<(String, String), String> {
     let (runtime, image) = text
         .split_once('=')
         .ok_or("must be RUNTIME=IMAGE, such as python3.11=pilotlight/python3.11:1")?;
-    Ok((runtime.to_owned(), image.to_owned()))
+    // Under whichever of its names.
+    let runtime = runtime.parse::<Runtime>();
+    let runtime = runtime.map_err(|error| error.to_string())?.canonical();
+    Ok((runtime.into(), image.to_owned()))
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
@@ -73,6 +85,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         namespace: args.namespace,
         identity: args.identity,
         gateway_service: args.gateway_service,
+        gateway_port: args.gateway_port,
         region: args.region,
         images: BTreeMap::from_iter(args.images),
         runtimes: Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?,

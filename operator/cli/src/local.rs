@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
-//!     ▲        places, code, layers, runtime, tools, steps, custom, cache
+//!     ▲        places, code, layers, runtime, tools, steps, custom, relocate, cache
 //!     └── watch
 //! ```
 //!
@@ -18,6 +18,7 @@ pub(crate) mod places;
 pub(crate) mod prepare;
 pub(crate) mod print;
 pub(crate) mod reload;
+mod relocate;
 mod runtime;
 pub(crate) mod signals;
 mod steps;
@@ -26,11 +27,13 @@ mod tools;
 mod watch;
 
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pilotlight_core::wire::Gateways;
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, LogStore};
 use tokio::net::TcpListener;
@@ -52,6 +55,8 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// For open connections once no instance is left.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const SUPERVISOR: &str = "pilotlight-supervisor";
+/// Of all functions here, as callers of others: manifests' own are ignored.
+const NAMESPACE: &str = "local";
 
 /// Run functions on this machine; changes to them are taken up at once.
 #[derive(Debug, clap::Args)]
@@ -166,6 +171,20 @@ async fn local(args: Args) -> Result<Exit> {
     serve(config, supervisor, listener, served, signals).await
 }
 
+/// Where functions of this machine call others.
+fn gateways(mut address: SocketAddr) -> Gateways {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Gateways {
+        address: address.to_string(),
+        namespace: NAMESPACE.to_owned(),
+    }
+}
+
 async fn serve(
     config: Config,
     supervisor: PathBuf,
@@ -179,10 +198,16 @@ async fn serve(
     let logs = LogStore::new(LOG_BYTES);
     let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
     let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
-    let backend = ProcessBackend::new(supervisor, scratch.path().to_owned(), logs.clone(), &config);
+    let address = listener.local_addr()?;
+    let backend = ProcessBackend::new(
+        supervisor,
+        scratch.path().to_owned(),
+        logs.clone(),
+        &config,
+        gateways(address),
+    );
     let gateway = Gateway::start(config, Arc::new(backend), Some(logs));
     gateway.deploy(served.deployments()).await;
-    let address = listener.local_addr()?;
     let mut serving = tokio::spawn({
         let (gateway, stop) = (gateway.clone(), stop.clone());
         async move { gateway.serve(listener, stop).await }

@@ -56,10 +56,25 @@ pub struct Options {
     pub gateway_service: String,
     /// The namespace of that Service.
     pub gateway_namespace: String,
+    /// The port of that Service.
+    pub gateway_port: u16,
     pub region: String,
-    /// The image of each runtime, by the runtime's name.
+    /// The image of each runtime, by the runtime's canonical name.
     pub images: BTreeMap<String, String>,
     pub runtimes: Runtimes,
+}
+
+impl Options {
+    /// Where instances call other functions, `host:port`.
+    fn gateways(&self) -> String {
+        let Options {
+            gateway_service: service,
+            gateway_namespace: namespace,
+            gateway_port: port,
+            ..
+        } = self;
+        format!("{service}.{namespace}.svc:{port}")
+    }
 }
 
 /// Why the controller cannot go on.

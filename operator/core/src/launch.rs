@@ -1,12 +1,29 @@
 //! How the runtime process of a function is started, on a laptop or in an image.
 //!
 //! Made from a runtime's description by local mode and by `pilotlight-runtimes`; `pilotlight-api`
-//! composes an instance's configuration with it.
+//! composes an instance's configuration with it, and the supervisor asks here how a function's wrapper
+//! script changes the start.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::function::Handler;
+use serde::Deserialize;
+
+use crate::function::{Handler, MemoryMiB};
+
+/// Names a script that is started in the place of the runtime, with the runtime's command after it.
+pub const EXEC_WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
+/// Set by the descriptions of all runtimes but those that are nothing than a program of the function's.
+const EXECUTION_ENV: &str = "AWS_EXECUTION_ENV";
+/// Set by the description of a runtime that starts the wrapper itself: its command only makes the one that
+/// a wrapper expects, a program with its options. The runtime's process does not find it.
+const STARTS_WRAPPER: &str = "PILOTLIGHT_STARTS_WRAPPER";
+
+/// Starts the wrapper `$0`. Exit statuses and words are the original platform's; the shell also runs a
+/// script that does not say by which program.
+const START_WRAPPED: &str = r#"if [ ! -f "$0" ]; then echo "$0: does not exist" >&2; exit 127; fi
+if [ ! -x "$0" ]; then echo "$0: is not an executable" >&2; exit 126; fi
+exec "$0" "$@""#;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -17,6 +34,105 @@ pub struct Launch {
     pub handler: Handler,
     /// The working directory: where the function's code lies.
     pub task_root: PathBuf,
-    /// What the runtime adds to the environment (search paths, its own name).
+    /// What the runtime adds to the environment (search paths, its own name). The function's own values
+    /// win, but for reserved names.
     pub environment: BTreeMap<String, String>,
+    /// What the runtime adds that depends on the function's memory.
+    pub heap: BTreeMap<String, HeapLimit>,
+    /// The function's own values as they must be on this machine, which has its layers not in `/opt`.
+    pub relocated: BTreeMap<String, String>,
+}
+
+/// The value of a variable that bounds a heap: a share of the function's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeapLimit {
+    pub percent: u32,
+    /// MiB that are left at least for what is no heap.
+    #[serde(default)]
+    pub leave: u32,
+    /// `{mib}` is the limit in MiB, `{hex}` in bytes, hexadecimal.
+    pub value: String,
+}
+
+impl HeapLimit {
+    pub fn of(&self, memory: MemoryMiB) -> String {
+        let memory = memory.get();
+        let limit = (memory * self.percent / 100).min(memory.saturating_sub(self.leave));
+        let bytes = u64::from(limit) * 1024 * 1024;
+        let value = self.value.replace("{mib}", &limit.to_string());
+        value.replace("{hex}", &format!("{bytes:x}"))
+    }
+}
+
+/// The command with the function's wrapper script before it, if the environment names one. Functions that
+/// bring their whole runtime have none, as on the original platform.
+pub fn wrapped(command: Vec<String>, environment: &mut BTreeMap<String, String>) -> Vec<String> {
+    let by_itself = environment.remove(STARTS_WRAPPER).is_some();
+    let may_have_one = !by_itself && environment.contains_key(EXECUTION_ENV);
+    let wrapper = environment.get(EXEC_WRAPPER).filter(|_| may_have_one);
+    let Some(wrapper) = wrapper.filter(|wrapper| !wrapper.is_empty()) else {
+        return command;
+    };
+    let start = ["/bin/sh", "-c", START_WRAPPED, wrapper];
+    start
+        .map(str::to_owned)
+        .into_iter()
+        .chain(command)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_heap_is_a_share_of_the_memory_and_leaves_room() {
+        let heap = |percent, leave, value: &str, memory: i128| {
+            let value = value.to_owned();
+            let limit = HeapLimit {
+                percent,
+                leave,
+                value,
+            };
+            limit.of(memory.try_into().expect("a memory"))
+        };
+        assert_eq!(heap(90, 0, "{mib}MiB", 128), "115MiB");
+        assert_eq!(
+            heap(85, 64, "max-heap-size={mib}m", 128),
+            "max-heap-size=64m"
+        );
+        assert_eq!(
+            heap(85, 64, "max-heap-size={mib}m", 1024),
+            "max-heap-size=870m"
+        );
+        assert_eq!(heap(75, 0, "{hex}", 128), "6000000");
+    }
+
+    #[test]
+    fn a_wrapper_is_started_in_the_place_of_the_runtime() {
+        let command = vec!["/var/lang/bin/python".to_owned(), "-m".to_owned()];
+        let python = ("AWS_EXECUTION_ENV", "AWS_Lambda_python3.11");
+        let wrapper = (EXEC_WRAPPER, "/opt/wrapper");
+        let with = wrapped(command.clone(), &mut variables(&[python, wrapper]));
+        assert_eq!(with[..2], ["/bin/sh", "-c"]);
+        assert_eq!(with[3..], ["/opt/wrapper", "/var/lang/bin/python", "-m"]);
+        for mut without in [
+            variables(&[python]),
+            variables(&[python, (EXEC_WRAPPER, "")]),
+            variables(&[wrapper]),
+            variables(&[python, wrapper, (STARTS_WRAPPER, "1")]),
+        ] {
+            let as_it_was = wrapped(command.clone(), &mut without);
+            assert_eq!(as_it_was, command, "{without:?}");
+            assert!(!without.contains_key(STARTS_WRAPPER));
+        }
+    }
 }

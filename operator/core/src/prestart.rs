@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::launch::EXEC_WRAPPER;
 use crate::wire::{Begin, InstanceConfig, Prestart};
 
 impl Prestart {
     /// The first variable that such a process reads as it starts, and that the function has another
-    /// value of; absent is a value too.
+    /// value of; absent is a value too. A function's wrapper script is to start its process itself.
     pub fn differs_in<'a>(
         &'a self,
         environment: &'a BTreeMap<String, String>,
@@ -18,7 +19,10 @@ impl Prestart {
         let names = self.environment.keys().chain(environment.keys());
         names
             .filter(|name| self.environment.get(*name) != environment.get(*name))
-            .filter(|name| self.reads.iter().any(|read| covers(read, name)))
+            .filter(|name| {
+                let is_read = self.reads.iter().any(|read| covers(read, name));
+                is_read || *name == EXEC_WRAPPER
+            })
             .min()
     }
 }
@@ -75,6 +79,8 @@ mod tests {
         let hashes = [own[0], own[1], ("PYTHONHASHSEED", "1")];
         assert_eq!(differs(&hashes).as_deref(), Some("PYTHONHASHSEED"));
         assert_eq!(differs(&own[..1]).as_deref(), Some("PYTHONPATH"));
+        let wrapped = [own[0], own[1], (EXEC_WRAPPER, "/opt/wrapper")];
+        assert_eq!(differs(&wrapped).as_deref(), Some(EXEC_WRAPPER));
         let other = [("LANG", "de_DE"), ("PYTHONPATH", "/b")];
         assert_eq!(differs(&other).as_deref(), Some("LANG"), "the first");
     }

@@ -117,6 +117,30 @@ pub const INSTANCE: &str = "pilotlight-instance";
 /// it, it is the runtime process's.
 pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
 
+/// The environment variable with the names, a comma between them, that a variable with [`GIVEN_PREFIX`]
+/// may give another value although the configuration has one: those that neither the manifest nor the
+/// platform has set.
+pub const DEFAULTS_VARIABLE: &str = "PILOTLIGHT_DEFAULTS";
+
+/// The environment variable that holds [`Gateways`] as JSON. Like all that is added to a pod beside its
+/// configuration, a supervisor of an earlier release does without.
+pub const GATEWAYS_VARIABLE: &str = "PILOTLIGHT_GATEWAYS";
+
+/// Where an instance calls other functions, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateways {
+    /// `host:port`, of any of them.
+    pub address: String,
+    /// Of the function, for [`CALLER`].
+    pub namespace: String,
+}
+
+/// On a call that comes through an instance's loopback door: `namespace/function`.
+pub const CALLER: &str = "pilotlight-caller";
+/// Begins the names of all headers that the parts of Pilotlight say something to each other by.
+pub const HEADER_PREFIX: &str = "pilotlight-";
+
 /// All that a supervisor needs to know to run one function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -142,8 +166,8 @@ pub struct InstanceConfig {
     pub command: Vec<String>,
     /// Its working directory, `LAMBDA_TASK_ROOT`.
     pub task_root: PathBuf,
-    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, and what it was given under
-    /// [`GIVEN_PREFIX`] and is not named here.
+    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, what it was given under
+    /// [`GIVEN_PREFIX`], and how other functions are called.
     pub environment: BTreeMap<String, String>,
 }
 

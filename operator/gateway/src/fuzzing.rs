@@ -116,6 +116,8 @@ spec: {runtime: custom, handler: a, code: {path: .}}
                 handler: function.spec.handler.clone().expect("a handler"),
                 task_root: "/".into(),
                 environment: BTreeMap::new(),
+                heap: BTreeMap::new(),
+                relocated: BTreeMap::new(),
             }),
             spec: function.spec,
             revision: String::new(),

@@ -144,10 +144,11 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         .iter()
         .map(|(name, value)| (name.to_string(), json!(value.to_string())))
         .collect();
-    // What the service model calls a function that brings its own.
+    // What the service model calls it.
     let runtime = match spec.runtime.as_str() {
-        "custom" => "provided.al2023",
-        named => named,
+        "custom" => "provided.al2023".to_owned(),
+        node if node.starts_with("nodejs") && !node.ends_with(".x") => format!("{node}.x"),
+        named => named.to_owned(),
     };
     json!({
         "FunctionName": deployment.name.as_str(),

@@ -11,7 +11,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{CONFIG_VARIABLE, LISTENING, LogRecord, LogSource, MARK, UNIX};
+use pilotlight_core::wire::{
+    CONFIG_VARIABLE, GATEWAYS_VARIABLE, Gateways, LISTENING, LogRecord, LogSource, MARK, UNIX,
+};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
@@ -59,16 +61,25 @@ pub struct ProcessBackend {
     root: PathBuf,
     logs: LogStore,
     region: String,
+    gateways: String,
 }
 
 impl ProcessBackend {
-    /// `supervisor`: the program; `root`: where each instance gets a scratch directory.
-    pub fn new(supervisor: PathBuf, root: PathBuf, logs: LogStore, config: &Config) -> Self {
+    /// `supervisor`: the program; `root`: where each instance gets a scratch directory; `gateways`: where
+    /// functions call others.
+    pub fn new(
+        supervisor: PathBuf,
+        root: PathBuf,
+        logs: LogStore,
+        config: &Config,
+        gateways: Gateways,
+    ) -> Self {
         ProcessBackend {
             supervisor,
             root,
             logs,
             region: config.region.clone(),
+            gateways: serde_json::to_string(&gateways).expect("two texts are always JSON"),
         }
     }
 
@@ -101,11 +112,13 @@ impl ProcessBackend {
             source,
         })?;
         let temporary = scratch.directory.display().to_string();
-        config.environment.insert("TMPDIR".to_owned(), temporary);
+        let own = config.environment.entry("TMPDIR".to_owned());
+        own.or_insert(temporary);
         let config = serde_json::to_string(&config).expect("the configuration has string keys");
         let mut child = Command::new(&self.supervisor)
             .env_clear()
             .env(CONFIG_VARIABLE, config)
+            .env(GATEWAYS_VARIABLE, &self.gateways)
             .current_dir(&scratch.directory)
             .process_group(0)
             .stdin(Stdio::piped())
@@ -310,6 +323,8 @@ mod tests {
                 handler: function.spec.handler.clone().expect("a handler"),
                 task_root: "/".into(),
                 environment: Default::default(),
+                heap: Default::default(),
+                relocated: Default::default(),
             }),
             spec: function.spec,
             revision: String::new(),
@@ -328,7 +343,11 @@ mod tests {
         let logs = LogStore::new(1024 * 1024);
         let root = root.join("instances");
         let config = Config::default();
-        let backend = ProcessBackend::new(supervisor, root, logs.clone(), &config);
+        let gateways = Gateways {
+            address: "127.0.0.1:1".to_owned(),
+            namespace: "local".to_owned(),
+        };
+        let backend = ProcessBackend::new(supervisor, root, logs.clone(), &config, gateways);
         (backend, logs)
     }
 

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pilotlight_core::function::{Handler, Runtime};
-use pilotlight_core::launch::Launch;
+use pilotlight_core::function::{Handler, MemoryMiB, Runtime};
+use pilotlight_core::launch::{HeapLimit, Launch};
 use pilotlight_core::wire;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -64,6 +64,8 @@ pub struct Description {
     pub package: Package,
     /// What its folder holds besides the description, by name.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Variables that bound its heap.
+    pub heap: BTreeMap<String, HeapLimit>,
     image: Start,
     prestart: Option<Prestart>,
     values: BTreeMap<String, String>,
@@ -207,6 +209,8 @@ struct File {
     runtime: BTreeMap<Runtime, BTreeMap<String, String>>,
     #[serde(default)]
     environment: BTreeMap<String, Setting>,
+    #[serde(default)]
+    heap: BTreeMap<String, HeapLimit>,
     image: ImageTable,
     local: LocalTable,
     #[serde(default)]
@@ -273,6 +277,7 @@ pub fn parse(
             local: local.clone(),
             package: file.package.clone(),
             files: files.to_vec(),
+            heap: file.heap.clone(),
             image: image.clone(),
             prestart: prestart.clone(),
             values,
@@ -313,13 +318,18 @@ impl Description {
             handler,
             task_root: IMAGE_TASK_ROOT.into(),
             environment,
+            heap: self.heap.clone(),
+            relocated: BTreeMap::new(),
         }
     }
 
-    /// The process that waits in an unclaimed instance; `None` where a start costs next to nothing.
-    pub fn prestart(&self) -> Option<wire::Prestart> {
+    /// The process that waits in an unclaimed instance of so much memory; `None` where a start costs
+    /// next to nothing.
+    pub fn prestart(&self, memory: MemoryMiB) -> Option<wire::Prestart> {
         let prestart = self.prestart.as_ref()?;
-        let (_, environment) = self.in_image(&self.default_handler);
+        let (_, mut environment) = self.in_image(&self.default_handler);
+        let heap = self.heap.iter();
+        environment.extend(heap.map(|(name, limit)| (name.clone(), limit.of(memory))));
         Some(wire::Prestart {
             command: prestart.command.clone(),
             task_root: IMAGE_TASK_ROOT.into(),

@@ -9,6 +9,7 @@
 //! knows neither manifests nor the cluster; `template` has the placeholders.
 
 mod description;
+mod known;
 mod package;
 mod pattern;
 mod template;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use pilotlight_core::function::Runtime;
+
+use crate::known::Lacking;
 
 pub use description::{
     Build, Description, Fetch, IMAGE_TASK_ROOT, InvalidDescription, Libraries, Local, Setup, Start,
@@ -128,19 +131,37 @@ impl Runtimes {
         })?;
         let named = descriptions
             .into_iter()
-            .map(|one| (one.name.clone(), Arc::new(one)));
+            .map(|one| (one.name.canonical(), Arc::new(one)));
         self.by_name.extend(named);
         Ok(())
     }
 
+    /// By any of its names.
     pub fn get(&self, name: &Runtime) -> Option<&Arc<Description>> {
-        self.by_name.get(name)
+        self.by_name.get(&name.canonical())
     }
 
-    /// All names, for whoever asked for another.
+    /// All names.
     pub fn names(&self) -> String {
-        let names = self.by_name.keys().map(Runtime::as_str);
-        Vec::from_iter(names).join(", ")
+        self.list().join(", ")
+    }
+
+    fn list(&self) -> Vec<&str> {
+        self.by_name.keys().map(Runtime::as_str).collect()
+    }
+
+    /// Why there is no description of that name, and what to do.
+    pub fn lacking(&self, name: &Runtime) -> String {
+        let known = self.list();
+        match known::lacking(name.as_str(), name.canonical().as_str(), &known) {
+            Lacking::Elsewhere(advice) => format!("nothing here runs {name}: {advice}"),
+            Lacking::Retired(advice) => format!("{name} is a retired runtime: {advice}"),
+            Lacking::Unknown { near } => {
+                let near =
+                    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                format!("must be one of {}, got `{name}`{near}", known.join(", "))
+            }
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Description>> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pilotlight_core::function::{Handler, Runtime};
+use pilotlight_core::function::{Handler, MemoryMiB, Runtime};
 use pilotlight_runtimes::{Runtimes, parse};
 
 fn runtime(name: &str) -> Runtime {
@@ -53,7 +53,7 @@ fn python_in_an_image_is_started_under_its_true_name_and_with_its_path_left_to_t
 fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
     let runtimes = Runtimes::built_in();
     let python = runtimes.get(&runtime("python3.11")).expect("known");
-    let prestart = python.prestart().expect("it has one");
+    let prestart = python.prestart(MemoryMiB::default()).expect("it has one");
     let (_, environment) = python.in_image(&python.default_handler);
     assert_eq!(prestart.environment, environment);
     assert_eq!(prestart.task_root.to_str(), Some("/var/task"));
@@ -68,7 +68,11 @@ fn some_wait_in_unclaimed_instances_with_the_environment_of_their_image() {
         ("custom", false),
     ] {
         let other = runtimes.get(&runtime(name)).expect("known");
-        assert_eq!(other.prestart().is_some(), waits, "{name}");
+        assert_eq!(
+            other.prestart(MemoryMiB::default()).is_some(),
+            waits,
+            "{name}"
+        );
     }
 }
 

@@ -86,7 +86,7 @@ impl Listener {
 }
 
 /// The kernel asks, so that a gateway on a node that is lost is one that has gone.
-fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+pub(crate) fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, ASKED_EVERY)?;
     sockopt::set_tcp_keepintvl(stream, ASKED_EVERY)?;

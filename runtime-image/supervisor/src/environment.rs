@@ -1,37 +1,106 @@
 //! The environment of the runtime process.
 //!
-//! What the instance's configuration names wins: the platform's and the runtime's variables, and
-//! those of the manifest. Under it lies what this process was given with a prefix, from secrets and
-//! config maps. Names that belong to the platform are not taken from there (contracts §2).
+//! Its base is the instance's configuration. Over what that only suggests lie the variables that this
+//! process was given with a prefix, from secrets and config maps; names that belong to the platform are
+//! not taken from there (contracts §2). At last comes what only this process knows: where the Runtime
+//! API is, and the door to other functions (`door`). Never touches this process's own variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use pilotlight_core::function::{EnvName, InvalidEnvName};
-use pilotlight_core::wire::GIVEN_PREFIX;
+use pilotlight_core::function::is_reserved_variable;
+use pilotlight_core::wire::{DEFAULTS_VARIABLE, GIVEN_PREFIX};
 
 use crate::process;
 
-/// `process`: this process's own variables; `api`: where the Runtime API is.
+/// Other endpoints of the function's choice, which the door must not take the place of.
+const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"];
+
+/// What a cluster's webhooks give a pod whose account has a role of its own.
+const ROLE: [&str; 7] = [
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
+
+/// With any of these a function has credentials, or looks for them in its own way.
+const CREDENTIALS: [&str; 11] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+];
+
+/// Of no account: SDKs refuse to sign without any, and the original platform always sets the three.
+const PLACEHOLDERS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "pilotlight"),
+    ("AWS_SECRET_ACCESS_KEY", "pilotlight"),
+    ("AWS_SESSION_TOKEN", "pilotlight"),
+];
+
+/// Variables whose value follows the other's, unless both are set.
+const TWINS: [(&str, &str); 2] = [
+    ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    ("AWS_DEFAULT_REGION", "AWS_REGION"),
+];
+
+/// `process`: this process's own variables; `api`: where the Runtime API is; `door`: where other
+/// functions are called.
 pub(crate) fn complete(
-    environment: BTreeMap<String, String>,
+    mut environment: BTreeMap<String, String>,
     process: impl Iterator<Item = (OsString, OsString)>,
     api: SocketAddr,
+    door: Option<SocketAddr>,
 ) -> BTreeMap<String, String> {
     // Kubernetes hands over UTF-8 only.
-    let texts = process.filter_map(|(name, value)| {
-        let name = name.to_str()?.strip_prefix(GIVEN_PREFIX)?.to_owned();
-        Some((name, value.into_string().ok()?))
-    });
-    let given = texts.filter(|(name, _)| {
-        let reserved = matches!(
-            name.parse::<EnvName>(),
-            Err(InvalidEnvName::Reserved { .. })
-        );
-        !name.is_empty() && !reserved
-    });
-    let mut environment = given.chain(environment).collect();
+    let texts = process
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let (mut given, mut role, mut suggested) = (BTreeMap::new(), Vec::new(), String::new());
+    for (name, value) in texts {
+        if let Some(name) = name.strip_prefix(GIVEN_PREFIX) {
+            if !name.is_empty() && !is_reserved_variable(name) {
+                given.insert(name.to_owned(), value);
+            }
+        } else if ROLE.contains(&name.as_str()) {
+            role.push((name, value));
+        } else if name == DEFAULTS_VARIABLE {
+            suggested = value;
+        }
+    }
+    let is_suggested = |name: &str| suggested.split(',').any(|one| one == name);
+    for (name, twin) in TWINS {
+        if let Some(value) = given.get(name).cloned()
+            && is_suggested(twin)
+        {
+            environment.insert(twin.to_owned(), value);
+        }
+    }
+    for (name, value) in given {
+        if is_suggested(&name) || !environment.contains_key(&name) {
+            environment.insert(name, value);
+        }
+    }
+    if !CREDENTIALS
+        .iter()
+        .any(|name| environment.contains_key(*name))
+    {
+        environment.extend(role);
+    }
+    if let Some(door) = door {
+        add_door(&mut environment, door);
+    }
     add_own(&mut environment, api);
     environment
 }
@@ -44,46 +113,131 @@ pub(crate) fn add_own(environment: &mut BTreeMap<String, String>, api: SocketAdd
     }
 }
 
+fn add_door(environment: &mut BTreeMap<String, String>, door: SocketAddr) {
+    let has = |names: &[&str]| names.iter().any(|name| environment.contains_key(*name));
+    let (has_endpoint, has_credentials) = (has(&ENDPOINTS), has(&CREDENTIALS));
+    if !has_endpoint {
+        environment.insert(ENDPOINTS[0].to_owned(), format!("http://{door}"));
+    }
+    if !has_credentials {
+        let placeholders = PLACEHOLDERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        environment.extend(placeholders);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const API: ([u8; 4], u16) = ([127, 0, 0, 1], 9001);
+    const DOOR: ([u8; 4], u16) = ([127, 0, 0, 1], 9002);
+
+    fn completed(
+        own: &[(&str, &str)],
+        process: &[(&str, &str)],
+        door: Option<SocketAddr>,
+    ) -> Vec<(String, String)> {
+        let own = own.iter();
+        let own = own.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let process = process.iter();
+        let process = process.map(|(name, value)| (name.into(), value.into()));
+        let environment = complete(own.collect(), process, API.into(), door);
+        environment.into_iter().collect()
+    }
+
+    /// These, and the descriptor for records, which every process has.
+    fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let number = process::records_descriptor().expect("a descriptor");
+        let number = number.to_string();
+        let records = [("_LAMBDA_TELEMETRY_LOG_FD", number.as_str())];
+        let pairs = pairs.iter().chain(&records);
+        let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        pairs.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    const FROM_THE_API: (&str, &str) = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+
     #[test]
-    fn what_is_given_lies_under_what_is_configured_and_never_is_the_platforms() {
-        let own = [("PATH", "/bin"), ("A", "manifest"), ("_HANDLER", "a.b")];
-        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    fn what_is_given_lies_between_what_is_suggested_and_what_the_manifest_says() {
+        let own = [
+            ("A", "manifest"),
+            ("PATH", "/bin"),
+            ("TZ", "manifest"),
+            ("_HANDLER", "a.b"),
+        ];
         let process = [
+            ("PILOTLIGHT_DEFAULTS", "LANG,PATH"),
             ("PILOTLIGHT_ENV_A", "secret"),
             ("PILOTLIGHT_ENV_B", "secret $(A)"),
             ("PILOTLIGHT_ENV_tls.crt", "text"),
-            ("PILOTLIGHT_ENV_PATH", "/evil"),
+            ("PILOTLIGHT_ENV_PATH", "/secret"),
+            ("PILOTLIGHT_ENV_TZ", "secret"),
             ("PILOTLIGHT_ENV__HANDLER", "evil"),
             ("PILOTLIGHT_ENV__X_AMZN_TRACE_ID", "evil"),
             ("PILOTLIGHT_ENV_AWS_LAMBDA_RUNTIME_API", "evil"),
+            ("PILOTLIGHT_ENV_AWS_LAMBDA_MAX_CONCURRENCY", "8"),
+            ("PILOTLIGHT_ENV_AWS_LAMBDA_EXEC_WRAPPER", "/opt/wrapper"),
             ("PILOTLIGHT_ENV_LAMBDA_TASK_ROOT", "evil"),
             ("PILOTLIGHT_ENV__LAMBDA_TELEMETRY_LOG_FD", "0"),
             ("PILOTLIGHT_ENV_", "nameless"),
             ("PILOTLIGHT_INSTANCE", "{}"),
             ("HOME", "/root"),
         ];
-        let process = process.map(|(name, value)| (name.into(), value.into()));
-        let api = SocketAddr::from(([127, 0, 0, 1], 9001));
-        let environment = complete(own.into(), process.into_iter(), api);
-        let number = process::records_descriptor().expect("a descriptor");
-        let number = number.to_string();
-        let expected = [
+        let found = [
             ("A", "manifest"),
-            ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+            ("AWS_LAMBDA_EXEC_WRAPPER", "/opt/wrapper"),
+            FROM_THE_API,
             ("B", "secret $(A)"),
-            ("PATH", "/bin"),
+            ("PATH", "/secret"),
+            ("TZ", "manifest"),
             ("_HANDLER", "a.b"),
-            ("_LAMBDA_TELEMETRY_LOG_FD", number.as_str()),
             ("tls.crt", "text"),
         ];
-        let found: Vec<(&str, &str)> = environment
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        assert_eq!(found, expected);
+        assert_eq!(completed(&own, &process, None), expected(&found));
+    }
+
+    #[test]
+    fn a_given_region_is_that_of_all_sdks() {
+        let own = [("AWS_DEFAULT_REGION", "x"), ("AWS_REGION", "x")];
+        let process = [
+            ("PILOTLIGHT_DEFAULTS", "AWS_DEFAULT_REGION,AWS_REGION"),
+            ("PILOTLIGHT_ENV_AWS_REGION", "eu-west-1"),
+        ];
+        let found = [
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            FROM_THE_API,
+            ("AWS_REGION", "eu-west-1"),
+        ];
+        assert_eq!(completed(&own, &process, None), expected(&found));
+    }
+
+    #[test]
+    fn the_door_comes_with_credentials_that_only_make_an_sdk_sign() {
+        let found = [
+            ("AWS_ACCESS_KEY_ID", "pilotlight"),
+            ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9002"),
+            FROM_THE_API,
+            ("AWS_SECRET_ACCESS_KEY", "pilotlight"),
+            ("AWS_SESSION_TOKEN", "pilotlight"),
+        ];
+        assert_eq!(completed(&[], &[], Some(DOOR.into())), expected(&found));
+    }
+
+    #[test]
+    fn credentials_and_endpoints_of_the_function_stay_alone() {
+        let role = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("HOME", "/root")];
+        let found = [
+            ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9002"),
+            FROM_THE_API,
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"),
+        ];
+        assert_eq!(completed(&[], &role, Some(DOOR.into())), expected(&found));
+
+        let own = [
+            ("AWS_ACCESS_KEY_ID", "mine"),
+            ("AWS_ENDPOINT_URL", "http://s3"),
+        ];
+        let found = [own[0], own[1], FROM_THE_API];
+        assert_eq!(completed(&own, &role, Some(DOOR.into())), expected(&found));
     }
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -20,7 +21,7 @@ use tokio::task::{self, JoinHandle, LocalSet};
 
 use crate::claim;
 use crate::connection::Listener;
-use crate::lifecycle::{self, Outside, Surroundings, Told};
+use crate::lifecycle::{self, Outside, Surroundings, Told, Ways};
 use crate::log::Stdout;
 use crate::memory::Memory;
 use crate::output::Output;
@@ -30,7 +31,10 @@ use crate::worker::{Origin, Shared};
 /// Bytes that a stream holds until its reader takes them, as a socket does.
 const STREAM: usize = 64 * 1024;
 /// For the variable that names the Runtime API's port; nobody connects to it.
-const NO_API: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::LOCALHOST, 1);
+const NO_WAYS: Ways = Ways {
+    api: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
+    door: None,
+};
 
 /// A supervisor that runs in a task of its own. It is gone at once when this is dropped.
 #[derive(Debug)]
@@ -58,13 +62,14 @@ pub async fn unclaimed(listener: TcpListener, root: PathBuf) -> anyhow::Result<(
         unpack: claimed.unpack,
         ..Origin::default()
     };
-    let worker = lifecycle::worker_of(claimed.config, origin, NO_API.into())?;
+    let worker = lifecycle::worker_of(claimed.config, origin, NO_WAYS)?;
     let (_runtime, runtime_end) = mpsc::unbounded_channel();
     let (_log, log_end) = tokio::io::duplex(STREAM);
     let surroundings = Surroundings {
         instance: Some(claimed.instance),
         control,
         runtime: Listener::Memory(RefCell::new(runtime_end)),
+        door: None,
         log: Stdout::Memory(log_end),
         outside: Outside::Caller(outside),
     };
@@ -91,7 +96,7 @@ impl Instance {
             processes: Box::new(process.clone()),
             ..Origin::default()
         };
-        let worker = lifecycle::worker_of(config, origin, NO_API.into()).expect("a command");
+        let worker = lifecycle::worker_of(config, origin, NO_WAYS).expect("a command");
         let (end, ended) = watch::channel(false);
         let connector = || {
             let (streams, listener) = mpsc::unbounded_channel();
@@ -108,6 +113,7 @@ impl Instance {
             instance: None,
             control: control_end,
             runtime: runtime_end,
+            door: None,
             log: Stdout::Memory(log_end),
             outside: Outside::Caller(outside),
         };

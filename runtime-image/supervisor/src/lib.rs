@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! gateway ── control_api ──► worker ◄── runtime_api ── runtime process
-//!                              │ core's Machine decides       ▲ start, kill: process
-//!                              └── log ──► stdout             └ look: memory
+//!     ▲                        │ core's Machine decides       ▲ start, kill: process
+//!     │                        └── log ──► stdout             └ look: memory
+//!     └────── calls of other functions ── door ◄── SDK ── handler
 //! ```
 //!
 //! All tasks live on one thread; `worker` owns all state and is never borrowed across an await.
@@ -13,6 +14,7 @@ mod claim;
 mod clock;
 mod connection;
 mod control_api;
+mod door;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;

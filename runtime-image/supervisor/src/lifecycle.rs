@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pilotlight_core::following::ORPHANED_AFTER;
-use pilotlight_core::wire::{InstanceConfig, Unclaimed};
+use pilotlight_core::launch;
+use pilotlight_core::wire::{Gateways, InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::claim::Claimed;
 use crate::connection::{self, Listener};
+use crate::door::{self, Door};
 use crate::log::Stdout;
 use crate::prestart::Prestarted;
 use crate::worker::{Origin, Shared, Worker};
@@ -36,8 +38,8 @@ pub enum Purpose {
     Wait(Unclaimed, Option<InstanceConfig>),
 }
 
-/// The life of the whole process.
-pub async fn run(purpose: Purpose) -> anyhow::Result<()> {
+/// The life of the whole process. `gateways`: where the function calls others.
+pub async fn run(purpose: Purpose, gateways: Option<Gateways>) -> anyhow::Result<()> {
     let (listen, ends_with_parent) = match &purpose {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
         Purpose::Wait(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),
@@ -49,6 +51,11 @@ pub async fn run(purpose: Purpose) -> anyhow::Result<()> {
     process::become_reaper().context("cannot become the reaper of the runtime's children")?;
     let runtime = connection::loopback().await;
     let runtime = runtime.context("cannot listen for the runtime process")?;
+    let door = match &gateways {
+        Some(_) => connection::loopback().await.map(Some),
+        None => Ok(None),
+    };
+    let door = door.context("cannot listen for calls of other functions")?;
     log::announce(&control.address()?).context("standard output is closed")?;
     let (config, instance, origin) = match purpose {
         Purpose::Run(config) => (config, None, Origin::default()),
@@ -60,11 +67,18 @@ pub async fn run(purpose: Purpose) -> anyhow::Result<()> {
             (claimed.config, Some(claimed.instance), origin)
         }
     };
-    let worker = worker_of(config, origin, runtime.1)?;
+    let caller = gateways.and_then(|gateways| Door::new(&gateways, &config.function));
+    let door = door.zip(caller);
+    let ways = Ways {
+        api: runtime.1,
+        door: door.as_ref().map(|((_, address), _)| *address),
+    };
+    let worker = worker_of(config, origin, ways)?;
     let surroundings = Surroundings {
         instance,
         control,
         runtime: runtime.0,
+        door: door.map(|((listener, _), door)| (listener, door)),
         log: Stdout::open().context("standard output is closed")?,
         outside,
     };
@@ -125,17 +139,27 @@ fn reap(prestarted: &mut Option<Prestarted>) -> io::Result<()> {
     said
 }
 
-/// All state of an instance whose function is known. `api`: where its runtime process finds the Runtime API.
+/// Ports for the runtime process.
+pub(crate) struct Ways {
+    /// The Runtime API.
+    pub(crate) api: SocketAddr,
+    /// For calls of other functions.
+    pub(crate) door: Option<SocketAddr>,
+}
+
+/// All state of an instance whose function is known.
 pub(crate) fn worker_of(
     mut config: InstanceConfig,
     origin: Origin,
-    api: SocketAddr,
+    ways: Ways,
 ) -> anyhow::Result<Shared> {
     anyhow::ensure!(
         !config.command.is_empty(),
         "the configuration's `command` is empty"
     );
-    config.environment = environment::complete(config.environment, std::env::vars_os(), api);
+    let Ways { api, door } = ways;
+    config.environment = environment::complete(config.environment, std::env::vars_os(), api, door);
+    config.command = launch::wrapped(config.command, &mut config.environment);
     Ok(Worker::new(config, origin))
 }
 
@@ -147,6 +171,7 @@ pub(crate) struct Surroundings {
     pub(crate) control: Listener,
     /// For the runtime process.
     pub(crate) runtime: Listener,
+    pub(crate) door: Option<(Listener, Door)>,
     pub(crate) log: Stdout,
     pub(crate) outside: Outside,
 }
@@ -157,6 +182,7 @@ pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::
         instance,
         control,
         runtime,
+        door,
         log,
         mut outside,
     } = surroundings;
@@ -165,6 +191,7 @@ pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::
     let control = control_api::serve(control, worker.clone(), instance, closing.clone());
     let control = tokio::task::spawn_local(control);
     let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
+    let door = door.map(|(listener, door)| tokio::task::spawn_local(door::serve(listener, door)));
     worker.borrow_mut().boot();
     // A task like all others: the outermost future is woken by a write to this process itself.
     let driven = worker.clone();
@@ -174,6 +201,7 @@ pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::
         .context("the worker broke")?;
 
     runtime.abort();
+    door.inspect(tokio::task::JoinHandle::abort);
     worker.borrow_mut().end();
     closing.notify_one();
     control.await.context("the control API broke")?;

@@ -1,7 +1,7 @@
 //! The program: reads from its environment what it was started for, and runs it on one thread.
 
 use anyhow::Context;
-use pilotlight_core::wire::{CONFIG_VARIABLE, UNCLAIMED_VARIABLE};
+use pilotlight_core::wire::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use pilotlight_supervisor::Purpose;
 use serde::de::DeserializeOwned;
 
@@ -11,10 +11,11 @@ fn main() -> anyhow::Result<()> {
         (None, Some(config)) => Purpose::Run(config),
         (None, None) => anyhow::bail!("set {CONFIG_VARIABLE} to the instance's configuration"),
     };
+    let gateways = variable(GATEWAYS_VARIABLE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, pilotlight_supervisor::run(purpose))
+    tokio::task::LocalSet::new().block_on(&runtime, pilotlight_supervisor::run(purpose, gateways))
 }
 
 fn variable<T: DeserializeOwned>(name: &str) -> anyhow::Result<Option<T>> {

@@ -28,18 +28,15 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
-    /// That there is no runtime of this name; `known`: the names that there are.
-    pub fn unknown_runtime(manifest: &Manifest, known: &str) -> Self {
+    /// That there is no runtime of this name; `why`: the reason and what to do.
+    pub fn unknown_runtime(manifest: &Manifest, why: String) -> Self {
         let (line, column) = manifest.runtime_at;
         Self {
             file: manifest.file.clone(),
             line,
             column,
             field: "spec.runtime".to_owned(),
-            message: format!(
-                "must be one of {known}, got `{}`",
-                manifest.function.spec.runtime
-            ),
+            message: why,
         }
     }
 

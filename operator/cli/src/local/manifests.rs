@@ -61,7 +61,10 @@ pub(crate) fn find(paths: &[PathBuf], runtimes: &Runtimes) -> Found {
     }
     let is_unknown = |one: &&Manifest| runtimes.get(&one.function.spec.runtime).is_none();
     let unknown = found.manifests.iter().filter(is_unknown);
-    let unknown = unknown.map(|one| ManifestError::unknown_runtime(one, &runtimes.names()));
+    let unknown = unknown.map(|one| {
+        let why = runtimes.lacking(&one.function.spec.runtime);
+        ManifestError::unknown_runtime(one, why)
+    });
     let unknown: Vec<_> = unknown.map(|error| error.to_string()).collect();
     found.errors.extend(unknown);
     let duplicates = api::duplicates(&found.manifests);

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,6 +25,7 @@ use super::cache::Cache;
 use super::code;
 use super::layers;
 use super::print::Progress;
+use super::relocate;
 use super::runtime::{self, Made, Parts, Ready};
 
 /// What came of a set of manifests.
@@ -115,9 +117,12 @@ impl Preparer {
             directories.extend(code.tree.directories);
         }
         let started = ready.start(&made)?;
-        let command = started.command;
+        let command = self.absolute(started.command);
         let mut environment = self.shared(&made.task_root, opt.as_deref())?;
         environment.extend(started.environment);
+        let own = &manifest.function.spec.environment;
+        let opt = opt.map(text).transpose()?;
+        let relocated = opt.map(|opt| relocate::relocated(own, &opt));
 
         let revision = revision(manifest, &code.tree.sha256, &command, &environment)?;
         Ok(Deployment {
@@ -135,6 +140,8 @@ impl Preparer {
                 handler,
                 task_root: made.task_root,
                 environment,
+                heap: ready.heap().clone(),
+                relocated: relocated.unwrap_or_default(),
             }),
         })
     }
@@ -195,17 +202,40 @@ impl Preparer {
         }
     }
 
+    /// The command with its program's whole path: the function's `PATH` may not lead to it.
+    fn absolute(&self, mut command: Vec<String>) -> Vec<String> {
+        if let Some(program) = command.first_mut()
+            && !program.contains('/')
+        {
+            let folders = std::env::split_paths(&self.search_path);
+            let mut candidates = folders.map(|folder| folder.join(&program));
+            let is_program =
+                |file: &PathBuf| fs::metadata(file).is_ok_and(|found| code::is_executable(&found));
+            let found = candidates.find(is_program);
+            if let Some(found) = found.and_then(|found| text(found).ok()) {
+                *program = found;
+            }
+        }
+        command
+    }
+
     /// What every runtime finds (contracts §2), with the machine's own paths for the image's.
     fn shared(&self, code: &Path, opt: Option<&Path>) -> Result<BTreeMap<String, String>> {
-        let layers = opt.map(|opt| opt.join("lib"));
+        let (programs, layers) = (
+            opt.map(|opt| opt.join("bin")),
+            opt.map(|opt| opt.join("lib")),
+        );
         let libraries = [code.to_owned(), code.join("lib")]
             .into_iter()
             .chain(layers);
         let libraries = libraries.filter(|directory| directory.is_dir());
         // A name with a `:` cannot be on a search path; few functions load from there.
         let libraries = std::env::join_paths(libraries).unwrap_or_default();
+        let programs = programs.filter(|directory| directory.is_dir());
+        let programs = std::env::split_paths(&self.search_path).chain(programs);
+        let path = std::env::join_paths(programs).unwrap_or_else(|_| self.search_path.clone());
         let variables = [
-            ("PATH", self.search_path.clone()),
+            ("PATH", path),
             ("LD_LIBRARY_PATH", libraries),
             ("LANG", "en_US.UTF-8".into()),
             ("TZ", ":UTC".into()),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use pilotlight_core::function::Handler;
+use pilotlight_core::launch::HeapLimit;
 use pilotlight_runtimes::{Description, Libraries, Package, Setup, Values, fill};
 use sha2::{Digest, Sha256};
 
@@ -206,6 +207,11 @@ impl Ready {
             command,
             environment,
         })
+    }
+
+    /// The variables that bound its heap.
+    pub(crate) fn heap(&self) -> &BTreeMap<String, HeapLimit> {
+        &self.description.heap
     }
 
     /// What an archive of the function holds besides its code.

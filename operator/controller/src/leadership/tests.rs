@@ -85,6 +85,7 @@ fn contender(stored: &Arc<Mutex<Stored>>, name: &str) -> (Contender, watch::Rece
         identity: name.to_owned(),
         gateway_service: String::new(),
         gateway_namespace: String::new(),
+        gateway_port: 80,
         region: String::new(),
         images: Default::default(),
         runtimes: pilotlight_runtimes::Runtimes::built_in(),

@@ -5,7 +5,7 @@
 
 pub(crate) mod warm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,10 +19,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
-use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
-use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
+use pilotlight_api::{Code, EnvironmentSource, FunctionSpec, ObjectName, PodSettings, labels};
+use pilotlight_core::function::{
+    EnvName, FunctionName, Handler, MemoryMiB, Runtime, is_reserved_variable,
+};
 use pilotlight_core::wire::{
-    CONFIG_VARIABLE, GIVEN_PREFIX, Prestart, UNCLAIMED_VARIABLE, Unclaimed,
+    CONFIG_VARIABLE, DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, GIVEN_PREFIX, Gateways, InstanceConfig,
+    Prestart, UNCLAIMED_VARIABLE, Unclaimed,
 };
 use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
 use serde::Serialize;
@@ -56,11 +59,12 @@ pub(crate) enum Unbuildable {
     )]
     Code(&'static str),
     #[error(
-        "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE"
+        "spec.runtime: the controller has no image for {0}: give it one with --image {0}=IMAGE (chart value \
+         runtimeImages)"
     )]
     NoImage(Runtime),
-    #[error("spec.runtime: must be one of {known}, got `{asked}`")]
-    NoRuntime { asked: Runtime, known: String },
+    #[error("spec.runtime: {0}")]
+    NoRuntime(String),
 }
 
 impl Unbuildable {
@@ -69,7 +73,7 @@ impl Unbuildable {
         match self {
             Unbuildable::Code(_) => CODE_NOT_SUPPORTED,
             // To whoever wrote the Function both are the same: nothing to run it in.
-            Unbuildable::NoImage(_) | Unbuildable::NoRuntime { .. } => NO_IMAGE,
+            Unbuildable::NoImage(_) | Unbuildable::NoRuntime(_) => NO_IMAGE,
         }
     }
 }
@@ -127,8 +131,13 @@ pub(crate) fn pod(
     };
     let launch = runtime(&spec.runtime, options)?.launch(spec.handler.clone());
     let config = compose(name, spec, &launch, place);
-    let config = serde_json::to_string(&config).expect("the configuration has string keys");
-    let mut variables = vec![variable(CONFIG_VARIABLE, &config)];
+    let mut variables = vec![
+        variable(CONFIG_VARIABLE, &text_of(&config)),
+        gateways(options),
+    ];
+    if !spec.environment_from.is_empty() {
+        variables.push(variable(DEFAULTS_VARIABLE, &suggested(&config, spec)));
+    }
     let has_layers = !spec.layers.is_empty();
     if has_layers || matches!(spec.code, Code::Archive(_)) {
         variables.push(unclaimed(None));
@@ -254,8 +263,29 @@ fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
         prestart,
         orphaned_after_ms: None,
     };
-    let unclaimed = serde_json::to_string(&unclaimed).expect("it is plain data");
-    variable(UNCLAIMED_VARIABLE, &unclaimed)
+    variable(UNCLAIMED_VARIABLE, &text_of(&unclaimed))
+}
+
+/// Where the instance calls other functions. It is not in the configuration: a supervisor in an image of
+/// an earlier release refuses a field there that it does not know.
+fn gateways(options: &Options) -> EnvVar {
+    let gateways = Gateways {
+        address: options.gateways(),
+        namespace: options.namespace.clone(),
+    };
+    variable(GATEWAYS_VARIABLE, &text_of(&gateways))
+}
+
+/// The names of the variables to which a secret or config map may give another value.
+fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> String {
+    let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
+    let names = config.environment.keys().map(String::as_str);
+    let suggested = names.filter(|name| !own.contains(name) && !is_reserved_variable(name));
+    Vec::from_iter(suggested).join(",")
+}
+
+fn text_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("it is plain data with string keys")
 }
 
 /// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
@@ -310,7 +340,7 @@ fn image(function: &FunctionResource, options: &Options) -> Result<String, Unbui
 }
 
 fn runtime_image(runtime: &Runtime, options: &Options) -> Result<String, Unbuildable> {
-    let image = options.images.get(runtime.as_str()).cloned();
+    let image = options.images.get(runtime.canonical().as_str()).cloned();
     image.ok_or_else(|| Unbuildable::NoImage(runtime.clone()))
 }
 
@@ -327,10 +357,7 @@ fn runtime<'a>(name: &Runtime, options: &'a Options) -> Result<&'a Description, 
     let runtime = options.runtimes.get(name);
     runtime
         .map(Arc::as_ref)
-        .ok_or_else(|| Unbuildable::NoRuntime {
-            asked: name.clone(),
-            known: options.runtimes.names(),
-        })
+        .ok_or_else(|| Unbuildable::NoRuntime(options.runtimes.lacking(name)))
 }
 
 fn code_volume(function: &FunctionResource, revision: &str) -> Option<Volume> {

@@ -56,6 +56,7 @@ impl Fixture {
             identity: "controller-1".to_owned(),
             gateway_service: "gateway".to_owned(),
             gateway_namespace: "system".to_owned(),
+            gateway_port: 80,
             region: "eu-central-1".to_owned(),
             images: BTreeMap::from([("python3.11".to_owned(), "python:1".to_owned())]),
             runtimes: Runtimes::built_in(),

@@ -39,6 +39,8 @@ pub enum InvalidEnvName {
     Malformed { got: String },
     #[error("`{got}` is set by the platform: remove it or rename it")]
     Reserved { got: String },
+    #[error("`{got}` would {effect}: remove it")]
+    Harmful { got: String, effect: &'static str },
 }
 
 /// A value that no process can have in its environment.
@@ -46,16 +48,29 @@ pub enum InvalidEnvName {
 #[error("must not contain a NUL character: a process cannot be given one")]
 pub struct InvalidEnvValue;
 
-/// Variables that the platform sets for every instance, besides [`RESERVED_PREFIX`]
-/// (contracts §2).
-const RESERVED: [&str; 5] = [
+/// Variables whose value is the platform's (contracts §2). All others are the function's own to set.
+const RESERVED: [&str; 13] = [
     "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",
     "_HANDLER",
+    "_LAMBDA_TELEMETRY_LOG_FD",
     "_X_AMZN_TRACE_ID",
 ];
-const RESERVED_PREFIX: &str = "AWS_LAMBDA_";
+/// Clients ask for several events at a time as soon as they find it (contracts §1).
+const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+
+/// Whether a function's environment may not have the variable, wherever its value comes from.
+pub fn is_reserved_variable(name: &str) -> bool {
+    name == MAX_CONCURRENCY || RESERVED.contains(&name)
+}
 
 /// Text that is checked once, when it is read: a newtype with its conversions. `$check` says what is
 /// wrong with a text.
@@ -131,6 +146,32 @@ checked_text! {
     EnvValue, InvalidEnvValue, check_env_value
 }
 
+impl Runtime {
+    /// The name under which descriptions, images and warm pools know it: AWS spells some of the same
+    /// runtimes otherwise.
+    pub fn canonical(&self) -> Runtime {
+        Runtime(canonical(&self.0).to_owned())
+    }
+
+    /// Whether both names mean one runtime.
+    pub fn is_same(&self, other: &Runtime) -> bool {
+        canonical(&self.0) == canonical(&other.0)
+    }
+}
+
+fn canonical(name: &str) -> &str {
+    let node = name.strip_suffix(".x").filter(|rest| {
+        let version = rest.strip_prefix("nodejs");
+        version.is_some_and(|version| {
+            !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    });
+    match name {
+        "provided.al2023" | "provided.al2" => "custom",
+        _ => node.unwrap_or(name),
+    }
+}
+
 fn check_label(text: &str) -> Result<(), InvalidLabel> {
     let bytes = text.as_bytes();
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -171,7 +212,11 @@ fn check_env_name(text: &str) -> Result<(), InvalidEnvName> {
     if text.is_empty() || !text.bytes().all(word) || text.as_bytes()[0].is_ascii_digit() {
         return Err(InvalidEnvName::Malformed { got: got() });
     }
-    if text.starts_with(RESERVED_PREFIX) || RESERVED.contains(&text) {
+    if text == MAX_CONCURRENCY {
+        let effect = "make the runtime take several events at a time, and an instance has one";
+        return Err(InvalidEnvName::Harmful { got: got(), effect });
+    }
+    if is_reserved_variable(text) {
         return Err(InvalidEnvName::Reserved { got: got() });
     }
     Ok(())
@@ -226,6 +271,25 @@ mod tests {
     }
 
     #[test]
+    fn a_runtime_of_two_names_is_one() {
+        for (name, canonical) in [
+            ("nodejs22.x", "nodejs22"),
+            ("nodejs22", "nodejs22"),
+            ("provided.al2023", "custom"),
+            ("provided.al2", "custom"),
+            ("java17", "java17"),
+            ("python3.11", "python3.11"),
+            ("nodejs.x", "nodejs.x"),
+            ("nodejs2b.x", "nodejs2b.x"),
+            ("deno22.x", "deno22.x"),
+        ] {
+            let name: Runtime = name.parse().expect("a name");
+            assert_eq!(name.canonical().as_str(), canonical);
+            assert!(name.is_same(&name.canonical()));
+        }
+    }
+
+    #[test]
     fn a_handler_has_no_spaces_and_fits_128_characters() {
         let longest = "é".repeat(128);
         for good in [
@@ -262,7 +326,7 @@ mod tests {
     fn the_platforms_own_variables_are_refused_by_name() {
         for name in [
             "AWS_LAMBDA_FUNCTION_NAME",
-            "AWS_LAMBDA_",
+            "AWS_LAMBDA_RUNTIME_API",
             "AWS_EXECUTION_ENV",
             "LAMBDA_RUNTIME_DIR",
             "LAMBDA_TASK_ROOT",
@@ -274,8 +338,17 @@ mod tests {
                 format!("`{name}` is set by the platform: remove it or rename it"),
             );
         }
+        let harmful = "AWS_LAMBDA_MAX_CONCURRENCY".parse::<EnvName>();
+        let harmful = harmful.expect_err("refused").to_string();
+        assert!(harmful.contains("several events at a time"), "{harmful}");
         for name in [
             "AWS_REGION",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_LAMBDA_EXEC_WRAPPER",
+            "AWS_LAMBDA_LOG_LEVEL",
+            "LD_LIBRARY_PATH",
+            "PATH",
+            "TZ",
             "AWS_LAMBDA",
             "_HANDLER2",
             "_",

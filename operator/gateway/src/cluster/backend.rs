@@ -232,8 +232,10 @@ impl PodBackend {
         let spec = &deployment.spec;
         let runtime = self.runtimes.get(&spec.runtime);
         let runtime = runtime.ok_or_else(|| {
-            let known = self.runtimes.names();
-            Arc::from(format!("spec.runtime: the gateway knows {known} only"))
+            Arc::from(format!(
+                "spec.runtime: {}",
+                self.runtimes.lacking(&spec.runtime)
+            ))
         })?;
         let launch = runtime.launch(spec.handler.clone());
         let place = Place {

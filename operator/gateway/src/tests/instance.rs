@@ -61,6 +61,8 @@ impl Instance {
                 handler: deployment.spec.handler.clone().expect("a handler"),
                 task_root: "/".into(),
                 environment: Default::default(),
+                heap: Default::default(),
+                relocated: Default::default(),
             },
         };
         let place = Place {

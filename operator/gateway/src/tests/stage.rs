@@ -64,6 +64,8 @@ pub(super) fn named(name: &str, spec: &str) -> Deployment {
             handler: function.spec.handler.clone().expect("a handler"),
             task_root: "/".into(),
             environment: Default::default(),
+            heap: Default::default(),
+            relocated: Default::default(),
         }),
         spec: function.spec,
         revision: "first".to_owned(),

@@ -12,6 +12,7 @@ fn options() -> Options {
         identity: "controller-1".to_owned(),
         gateway_service: "gateway".to_owned(),
         gateway_namespace: "system".to_owned(),
+        gateway_port: 80,
         region: "eu-central-1".to_owned(),
         images: images
             .map(|(name, image)| (name.to_owned(), image.to_owned()))
@@ -172,6 +173,54 @@ fn an_unknown_runtime_is_told_the_known_ones() {
 }
 
 #[test]
+fn the_original_platforms_names_are_those_of_the_same_runtimes() {
+    let code = json!({ "inline": { "bootstrap": "#!/bin/sh" } });
+    let spec = json!({ "runtime": "provided.al2023", "code": code });
+    let pod = built(spec.clone());
+    assert_eq!(pod["spec"]["containers"][0]["image"], "custom:1");
+    let mut pool = spec;
+    pool.as_object_mut().expect("an object").remove("code");
+    pool["size"] = json!(1);
+    let template = warm(pool, &options()).expect("a template");
+    let pod = template.pod("warm-1".to_owned());
+    assert_eq!(pod.labels()[labels::RUNTIME], "custom");
+
+    for (name, said) in [
+        ("nodejs20.x", "--image nodejs20.x=IMAGE"),
+        ("dotnet8", "self-contained `bootstrap`"),
+        ("go1.x", "retired"),
+        ("pyhton3.11", "did you mean `python3.11`?"),
+    ] {
+        let function = function(json!({ "runtime": name, "code": { "configMap": "code" } }));
+        let unbuildable = check(&function, &options()).expect_err("no image");
+        assert_eq!(unbuildable.reason(), "NoImage");
+        assert!(unbuildable.to_string().contains(said), "{unbuildable}");
+    }
+}
+
+#[test]
+fn a_secret_may_give_what_neither_manifest_nor_platform_has_set() {
+    let mut spec = inline();
+    spec["environment"] = json!({ "TZ": "Europe/Budapest" });
+    spec["environmentFrom"] = json!([{ "secretRef": { "name": "login" } }]);
+    let variables = built(spec)["spec"]["containers"][0]["env"].clone();
+    let variables = variables.as_array().expect("variables").iter();
+    let mut suggested = variables.filter(|one| one["name"] == DEFAULTS_VARIABLE);
+    let suggested = suggested.next().expect("it is there")["value"].clone();
+    let suggested = suggested.as_str().expect("names").split(',');
+    let suggested: BTreeSet<_> = suggested.collect();
+    for (name, is_suggested) in [
+        ("PATH", true),
+        ("AWS_REGION", true),
+        ("TZ", false),
+        ("AWS_EXECUTION_ENV", false),
+        ("_HANDLER", false),
+    ] {
+        assert_eq!(suggested.contains(name), is_suggested, "{name}");
+    }
+}
+
+#[test]
 fn secrets_and_config_maps_come_under_a_prefix_in_the_manifests_order() {
     let mut spec = inline();
     spec["environmentFrom"] = json!([
@@ -200,8 +249,15 @@ fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
         .iter()
         .map(|variable| variable["name"].as_str().expect("a name"))
         .collect();
-    assert_eq!(names, ["PILOTLIGHT_INSTANCE", "PILOTLIGHT_UNCLAIMED"]);
-    let unclaimed = container["env"][1]["value"].as_str().expect("a value");
+    assert_eq!(
+        names,
+        [
+            "PILOTLIGHT_INSTANCE",
+            "PILOTLIGHT_GATEWAYS",
+            "PILOTLIGHT_UNCLAIMED"
+        ]
+    );
+    let unclaimed = container["env"][2]["value"].as_str().expect("a value");
     let unclaimed: serde_json::Value = serde_json::from_str(unclaimed).expect("JSON");
     assert_eq!(
         unclaimed,
@@ -250,8 +306,13 @@ fn the_pod_of_a_pool_waits_for_any_function_confined_as_one_of_a_function() {
         built(inline())["spec"]["containers"][0]["securityContext"]
     );
     let variables = container["env"].as_array().expect("variables");
-    assert_eq!(variables.len(), 1, "it is of no function yet");
+    assert_eq!(variables.len(), 2, "it is of no function yet");
     assert_eq!(variables[0]["name"], UNCLAIMED_VARIABLE);
+    let gateways = json!({ "address": "gateway.system.svc:80", "namespace": "functions" });
+    assert_eq!(variables[1]["name"], GATEWAYS_VARIABLE);
+    let text = variables[1]["value"].as_str().expect("a value");
+    let known: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    assert_eq!(known, gateways);
     let unclaimed = variables[0]["value"].as_str().expect("a value");
     let unclaimed: serde_json::Value =
         serde_json::from_str(&unclaimed.replace("$$", "$")).expect("JSON");

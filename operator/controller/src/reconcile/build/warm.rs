@@ -23,7 +23,7 @@ impl Template {
     pub(crate) fn of(pool: &WarmPoolResource, options: &Options) -> Result<Self, Unbuildable> {
         let spec = &pool.spec;
         let description = runtime(&spec.runtime, options)?;
-        let mut prestart = description.prestart();
+        let mut prestart = description.prestart(spec.memory);
         if let Some(prestart) = &mut prestart {
             // Of all functions that may come the same, and what a heap is made by.
             let variable = (MEMORY_VARIABLE.to_owned(), spec.memory.get().to_string());
@@ -32,7 +32,7 @@ impl Template {
         let mounts = [("tmp", "/tmp"), ("code", IMAGE_TASK_ROOT)];
         let container = Container {
             image: Some(runtime_image(&spec.runtime, options)?),
-            env: Some(vec![unclaimed(prestart)]),
+            env: Some(vec![unclaimed(prestart), gateways(options)]),
             resources: Some(resources(spec.memory.get())),
             volume_mounts: Some(mounts.map(|(name, path)| mount(name, path)).into()),
             ..Container::default()

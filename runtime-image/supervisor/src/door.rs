@@ -1,0 +1,293 @@
+//! The loopback door: a function calls another one with an SDK's defaults.
+//!
+//! Owns a port of this instance alone, which `AWS_ENDPOINT_URL_LAMBDA` names (`environment`), and hands
+//! each request on to a gateway as this function's. Bodies pass through piece by piece in both
+//! directions. Never retries: an SDK decides that, by answers of the Invoke API's form. Nothing but a
+//! socket exists of it until somebody calls.
+
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1 as client;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1 as server;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::wire::{CALLER, Gateways, HEADER_PREFIX};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::body;
+use crate::connection::{Listener, keep_alive};
+
+/// Of the function's processes at a time; further ones wait to be accepted.
+const CONNECTIONS: usize = 256;
+/// Until a gateway takes a connection. Its answer takes as long as the other function.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Headers that concern one connection only (RFC 9110, 7.6.1). hyper writes those of its own.
+const OF_A_CONNECTION: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::EXPECT,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Where the calls go, and as whose.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    address: Arc<str>,
+    host: HeaderValue,
+    caller: HeaderValue,
+}
+
+/// Why a call has no answer of a gateway.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("No gateway can be reached at {0}, and nothing was executed: {1}")]
+    NotReached(Arc<str>, io::Error),
+    #[error(
+        "The gateway at {0} broke off before it answered. The event may have taken effect: {1}"
+    )]
+    Lost(Arc<str>, hyper::Error),
+}
+
+type Answer = Response<Either<Incoming, Full<Bytes>>>;
+
+impl Door {
+    /// `None` if the gateways' address is none: the instance does without.
+    pub(crate) fn new(gateways: &Gateways, function: &FunctionName) -> Option<Self> {
+        let caller = format!("{}/{function}", gateways.namespace);
+        Some(Door {
+            address: gateways.address.as_str().into(),
+            host: HeaderValue::from_str(&gateways.address).ok()?,
+            caller: HeaderValue::from_str(&caller).ok()?,
+        })
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
+        match self.forward(request).await {
+            Ok(response) => response.map(Either::Left),
+            Err(failed) => failed.answer().map(Either::Right),
+        }
+    }
+
+    async fn forward<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, Failed>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+    {
+        self.sign(&mut request);
+        let address = &self.address;
+        let stream = connect(address).await;
+        let stream = stream.map_err(|error| Failed::NotReached(address.clone(), error))?;
+        let lost = |error| Failed::Lost(address.clone(), error);
+        let shaken = client::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.map_err(lost)?;
+        // It ends with the answer's body, or when the function drops the call.
+        tokio::task::spawn_local(async move { connection.await.ok() });
+        let mut response = sender.send_request(request).await.map_err(lost)?;
+        strip(response.headers_mut());
+        Ok(response)
+    }
+
+    /// Makes the request one to the gateway, by this function.
+    fn sign<B>(&self, request: &mut Request<B>) {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+        *request.version_mut() = hyper::Version::HTTP_11;
+        let headers = request.headers_mut();
+        strip(headers);
+        let forged = headers
+            .keys()
+            .filter(|name| name.as_str().starts_with(HEADER_PREFIX));
+        for name in forged.cloned().collect::<Vec<_>>() {
+            headers.remove(name);
+        }
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(HeaderName::from_static(CALLER), self.caller.clone());
+    }
+}
+
+impl Failed {
+    /// In the form of the Invoke API, so that an SDK shows the reason (contracts §4).
+    fn answer(&self) -> Response<Full<Bytes>> {
+        let status = match self {
+            Failed::NotReached(..) => StatusCode::BAD_GATEWAY,
+            Failed::Lost(..) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let text = json!({ "Message": self.to_string(), "Type": "Service" }).to_string();
+        let mut response = body::json(status, text);
+        let kind = HeaderName::from_static("x-amzn-errortype");
+        let headers = response.headers_mut();
+        headers.insert(kind, HeaderValue::from_static("ServiceException"));
+        response
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    // The answer may take minutes, in which a gateway's machine may be lost.
+    keep_alive(&stream)?;
+    Ok(stream)
+}
+
+/// Takes out what concerned the connection that it came on.
+fn strip(headers: &mut HeaderMap) {
+    let listed = headers.get_all(header::CONNECTION).iter();
+    let listed = listed.filter_map(|value| value.to_str().ok());
+    let listed = listed.flat_map(|value| value.split(','));
+    let listed: Vec<HeaderName> = listed.filter_map(|name| name.trim().parse().ok()).collect();
+    for name in OF_A_CONNECTION.into_iter().chain(listed) {
+        headers.remove(name);
+    }
+}
+
+/// Serves as long as the instance lives.
+pub(crate) async fn serve(listener: Listener, door: Door) {
+    let (room, door) = (Arc::new(Semaphore::new(CONNECTIONS)), Rc::new(door));
+    loop {
+        let place = room.clone().acquire_owned().await;
+        let stream = listener.next().await;
+        let door = door.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let door = door.clone();
+            async move { Ok::<_, Infallible>(door.answer(request).await) }
+        });
+        let connection = server::Builder::new()
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::task::spawn_local(async move {
+            // Whoever breaks off knows it.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    fn door(address: &str) -> Door {
+        let gateways = Gateways {
+            address: address.to_owned(),
+            namespace: "shop".to_owned(),
+        };
+        Door::new(&gateways, &"hello".parse().expect("a name")).expect("an address")
+    }
+
+    async fn text(answer: Answer) -> String {
+        let body = answer.into_body().collect().await.expect("whole");
+        String::from_utf8_lossy(&body.to_bytes()).into_owned()
+    }
+
+    #[test]
+    fn a_call_is_this_functions_and_nobody_elses() {
+        let mut request = Request::builder()
+            .uri("http://127.0.0.1:9/2015-03-31/functions/b%3A1/invocations?Qualifier=1")
+            .header("host", "127.0.0.1:9")
+            .header("connection", "keep-alive, x-mine")
+            .header("x-mine", "1")
+            .header("pilotlight-caller", "shop/admin")
+            .header("pilotlight-hops", "3")
+            .header("x-amz-log-type", "Tail")
+            .body(())
+            .expect("a request");
+        door("gateway:80").sign(&mut request);
+        let uri = request.uri().to_string();
+        assert_eq!(uri, "/2015-03-31/functions/b%3A1/invocations?Qualifier=1");
+        let headers = request.headers();
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["host", "pilotlight-caller", "x-amz-log-type"]);
+        assert_eq!(headers["host"], "gateway:80");
+        assert_eq!(headers[CALLER], "shop/hello");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_there_is_an_error_of_the_service() {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = free.local_addr().expect("bound").to_string();
+        drop(free);
+        let request = Request::new(Full::new(Bytes::new()));
+        let answer = LocalSet::new()
+            .run_until(door(&address).answer(request))
+            .await;
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(answer.headers()["x-amzn-errortype"], "ServiceException");
+        let text = text(answer).await;
+        assert!(text.contains("nothing was executed"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_breaks_off_may_have_run_the_event() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = gateway.local_addr().expect("bound").to_string();
+        let here = LocalSet::new();
+        let answered = here.run_until(async {
+            let breaks = async {
+                let (mut stream, _) = gateway.accept().await.expect("a connection");
+                let mut read = [0; 16];
+                stream.read_exact(&mut read).await.expect("a request");
+            };
+            let request = Request::new(Full::new(Bytes::from_static(b"{}")));
+            let door = door(&address);
+            tokio::join!(breaks, door.answer(request)).1
+        });
+        let answer = answered.await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let text = text(answer).await;
+        assert!(text.contains("may have taken effect"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_first_piece_of_an_answer_does_not_wait_for_the_last() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = gateway.local_addr().expect("bound").to_string();
+        let here = LocalSet::new();
+        let streamed = here.run_until(async {
+            let (done, is_done) = tokio::sync::oneshot::channel::<()>();
+            let serves = async {
+                let (mut stream, _) = gateway.accept().await.expect("a connection");
+                let head =
+                    "HTTP/1.1 200 OK\r\nx-amz-executed-version: 1\r\ncontent-length: 4\r\n\r\nab";
+                stream.write_all(head.as_bytes()).await.expect("sent");
+                is_done.await.expect("the first piece has come");
+                stream.write_all(b"cd").await.expect("sent");
+            };
+            let calls = async {
+                let request = Request::new(Full::new(Bytes::from_static(b"{}")));
+                let mut answer = door(&address).answer(request).await;
+                assert_eq!(answer.headers()["x-amz-executed-version"], "1");
+                let first = answer.body_mut().frame().await.expect("a piece");
+                assert_eq!(first.expect("read").into_data().expect("data"), "ab");
+                done.send(()).expect("the gateway waits");
+                text(answer).await
+            };
+            tokio::join!(serves, calls).1
+        });
+        assert_eq!(streamed.await, "cd");
+    }
+}

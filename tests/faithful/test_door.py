@@ -1,0 +1,192 @@
+"""A function calls another with the SDK's defaults, through the loopback door of its instance."""
+
+import pytest
+
+from tests.faithful.served import nodejs, python
+from tests.harness.endpoint import only_local
+from tests.harness.local_server import pilotlight
+
+CALLER = """\
+import concurrent.futures, json, os, urllib.error, urllib.request
+
+def call(name, payload, headers={}):
+    url = os.environ["AWS_ENDPOINT_URL_LAMBDA"] + f"/2015-03-31/functions/{name}/invocations"
+    request = urllib.request.Request(url, json.dumps(payload).encode(), headers, method="POST")
+    try:
+        answer = urllib.request.urlopen(request)
+    except urllib.error.HTTPError as error:
+        answer = error
+    body = answer.read()
+    names = ("x-amz-function-error", "x-amz-executed-version", "x-amzn-errortype", "x-amz-log-result")
+    return {"status": answer.status, "body": json.loads(body or "null"),
+            "headers": {name: answer.headers[name] for name in names if answer.headers[name]}}
+
+def lambda_handler(event, context):
+    if "environment" in event:
+        return {name: os.environ.get(name) for name in event["environment"]}
+    if "size" in event:
+        found = call("echo", {"text": "x" * event["size"]})
+        return [found["status"], len(found["body"]["text"])]
+    if "times" in event:
+        with concurrent.futures.ThreadPoolExecutor(event["times"]) as pool:
+            found = list(pool.map(lambda n: call("echo", {"n": n}), range(event["times"])))
+        return sorted(one["body"]["n"] for one in found)
+    return call(event["call"], event.get("payload"), event.get("headers") or {})
+"""
+
+ECHO = """\
+def lambda_handler(event, context):
+    if event.get("fail"):
+        raise ValueError("no such order")
+    if event.get("say"):
+        print(event["say"])
+    return event
+"""
+
+SDK = """\
+import json
+
+def lambda_handler(event, context):
+    try:
+        import boto3
+    except ImportError:
+        return None
+    answer = boto3.client("lambda").invoke(FunctionName="echo", Payload=json.dumps(event))
+    found = [answer["StatusCode"], answer.get("FunctionError"), json.load(answer["Payload"])]
+    try:
+        boto3.client("lambda").invoke(FunctionName="nobody")
+    except boto3.client("lambda").exceptions.ResourceNotFoundException as error:
+        found.append(str(error))
+    return found
+"""
+
+# Calls itself, of which there is one instance that has its event already.
+ITSELF = (
+    CALLER
+    + """
+def lambda_handler(event, context):
+    return call(context.function_name, {"inner": True}) if not event.get("inner") else "inner"
+"""
+)
+
+NODE = """\
+exports.handler = async (event) => {
+  const url = `${process.env.AWS_ENDPOINT_URL_LAMBDA}/2015-03-31/functions/echo/invocations`;
+  const answer = await fetch(url, { method: 'POST', body: JSON.stringify(event) });
+  return [answer.status, await answer.json()];
+};
+"""
+
+NODE_SDK = """\
+exports.handler = async (event) => {
+  let sdk;
+  try {
+    sdk = require('@aws-sdk/client-lambda');
+  } catch {
+    return null;
+  }
+  const call = new sdk.InvokeCommand({ FunctionName: 'echo', Payload: JSON.stringify(event) });
+  const answer = await new sdk.LambdaClient().send(call);
+  return [answer.StatusCode, JSON.parse(Buffer.from(answer.Payload).toString())];
+};
+"""
+
+CREDENTIALS = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+
+FUNCTIONS = {
+    "caller": python(CALLER, memory=256),
+    "echo": python(ECHO, memory=256),
+    "sdk": python(SDK, memory=256),
+    "itself": python(ITSELF, concurrency={"reserved": 1, "queue": 0}),
+    "node": nodejs(NODE, "index.js"),
+    "node-sdk": nodejs(NODE_SDK, "index.js", memory=512),
+    "elsewhere": python(CALLER, environment={"AWS_ENDPOINT_URL_LAMBDA": "http://127.0.0.1:9"}),
+    "all-elsewhere": python(CALLER, environment={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
+    "own-credentials": python(CALLER, environment={"AWS_PROFILE": "mine"}),
+}
+
+
+def test_an_sdk_without_settings_calls_another_function(served):
+    """boto3.client("lambda") needs no endpoint, no region and no credentials"""
+    found = served.answer("sdk", {"n": 1})
+    if found is None:
+        pytest.skip("the runtime has no boto3")
+    assert found[:3] == [200, None, {"n": 1}]
+    assert "Function not found" in found[3]
+
+
+def test_answers_come_with_their_status_and_headers(served):
+    """what the gateway answers, the function gets"""
+    found = served.answer("caller", {"call": "echo", "payload": {"n": 1}})
+    assert found["status"] == 200 and found["body"] == {"n": 1}
+    assert found["headers"]["x-amz-executed-version"] == "$LATEST"
+    log = {"call": "echo", "payload": {"say": "hello"}, "headers": {"x-amz-log-type": "Tail"}}
+    assert served.answer("caller", log)["headers"]["x-amz-log-result"]
+    dry = {"call": "echo", "payload": {}, "headers": {"x-amz-invocation-type": "DryRun"}}
+    assert served.answer("caller", dry)["status"] == 204
+
+
+def test_errors_of_the_other_function_are_the_callers_to_see(served):
+    """a function error is no error of the call; a missing function is one"""
+    failed = served.answer("caller", {"call": "echo", "payload": {"fail": True}})
+    assert failed["status"] == 200 and failed["headers"]["x-amz-function-error"] == "Unhandled"
+    assert failed["body"]["errorMessage"] == "no such order"
+    missing = served.answer("caller", {"call": "nobody"})
+    assert (missing["status"], missing["headers"]["x-amzn-errortype"]) == (404, "ResourceNotFoundException")
+
+
+def test_bodies_of_megabytes_pass_both_ways(served):
+    """the door holds back nothing, and the gateway's limit is the limit"""
+    assert served.answer("caller", {"size": 5_000_000}) == [200, 5_000_000]
+
+
+def test_many_calls_at_a_time_pass(served):
+    """each has a connection of its own"""
+    assert served.answer("caller", {"times": 8}) == list(range(8))
+
+
+def test_a_function_that_calls_itself_without_room_is_throttled(served):
+    """the inner call is refused at once, and the outer one goes on"""
+    found = served.answer("itself")
+    assert found["status"] == 429
+    assert found["body"]["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+
+
+def test_other_languages_pass_the_same_door(served):
+    """Node.js calls it with what it has"""
+    assert served.answer("node", {"n": 2}) == [200, {"n": 2}]
+
+
+def test_the_javascript_sdk_without_settings_calls_another_function(served):
+    """new LambdaClient() needs no endpoint, no region and no credentials"""
+    found = served.answer("node-sdk", {"n": 3})
+    if found is None:
+        pytest.skip("the runtime has no @aws-sdk/client-lambda")
+    assert found == [200, {"n": 3}]
+
+
+def test_the_door_is_on_the_loopback_interface_alone(served):
+    """nobody else reaches it, and AWS_ENDPOINT_URL stays unset"""
+    found = served.answer(
+        "caller", {"environment": ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL", *CREDENTIALS]}
+    )
+    assert found.pop("AWS_ENDPOINT_URL_LAMBDA").startswith("http://127.0.0.1:")
+    assert found.pop("AWS_ENDPOINT_URL") is None
+    assert all(found.values()), "an SDK signs with them"
+
+
+def test_endpoints_and_credentials_of_the_function_win(served):
+    """a function that looks elsewhere is not led to the door"""
+    names = {"environment": ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL", *CREDENTIALS]}
+    assert served.answer("elsewhere", names)["AWS_ENDPOINT_URL_LAMBDA"] == "http://127.0.0.1:9"
+    assert served.answer("all-elsewhere", names)["AWS_ENDPOINT_URL_LAMBDA"] is None
+    own = served.answer("own-credentials", names)
+    assert [own[name] for name in CREDENTIALS] == [None, None, None]
+
+
+@only_local("its logs are asked for by the name of one server")
+def test_a_call_through_the_door_is_logged_as_any_other(served):
+    """the other function's log has its lines"""
+    served.answer("caller", {"call": "echo", "payload": {"say": "through the door"}})
+    done = pilotlight("logs", "echo", "--endpoint", served.endpoint)
+    assert "through the door" in done.stdout

@@ -1,0 +1,201 @@
+"""AWS_LAMBDA_EXEC_WRAPPER: a script of the function's starts the runtime."""
+
+import io
+import zipfile
+
+import pytest
+
+from tests.faithful.served import bootstrap, code, nodejs, packed, serve
+from tests.harness.endpoint import IN_CLUSTER
+from tests.harness.release import HOST
+from tests.harness.web import Web
+
+HANDLER = """\
+import os, sys
+
+def lambda_handler(event, context):
+    return {name: os.environ.get(name) for name in ("ADDED", "TZ", "WORDS", "PWD")}
+"""
+
+EXPORTS = '#!/bin/bash\nexport ADDED="by $(basename "$0")" WORDS=$#\nexec "$@"\n'
+# Without a line that says by which program: the shell runs it.
+BARE = 'ADDED=bare\nexport ADDED\nexec "$@"\n'
+CHANGES = '#!/bin/sh\nexport TZ=Asia/Tokyo\nunset WORDS\nexec env ADDED="through env" "$@"\n'
+# A program that stays, and starts the runtime as its child.
+STAYS = """\
+#!/usr/bin/env python3
+import os, subprocess, sys
+sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, "ADDED": "by its parent"}).returncode)
+"""
+ENDS = "#!/bin/sh\necho 'no licence was found' >&2\nexit 3\n"
+
+# As the vendor's examples for Java: the first argument is the program, the others are its own.
+JAVA_WRAPPER = """\
+#!/bin/sh
+program=$1
+shift
+export JAVA_TOOL_OPTIONS="-Dadded=by.options"
+exec "$program" -Dadded.too="by $(basename "$program")" "$@"
+"""
+JAVA = """\
+public class Hello {
+    public Object handle(Object event) {
+        return System.getProperty("added") + ", " + System.getProperty("added.too")
+            + ", " + System.getenv("PILOTLIGHT_STARTS_WRAPPER");
+    }
+}
+"""
+
+SCRIPT = """\
+#!/bin/bash
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+while :; do
+    id=$(curl -sf -D - -o /dev/null "$api/next" | tr -d '\\r' | sed -n 's/^lambda-runtime-aws-request-id: //Ip')
+    curl -sf -d "\\"${ADDED-nothing}\\"" "$api/$id/response"
+done
+"""
+
+
+def wrapped(wrapper, files=None, **environment):
+    files = {"lambda_function.py": HANDLER, **(files or {})}
+    return code("python3.11", files, environment={"AWS_LAMBDA_EXEC_WRAPPER": wrapper, **environment})
+
+
+FUNCTIONS = {
+    "relative": wrapped("./wrapper", {"wrapper": EXPORTS}),
+    "folder": wrapped("scripts/wrap", {"scripts/wrap": EXPORTS}),
+    "changes": wrapped("./wrapper", {"wrapper": CHANGES}, WORDS="some", TZ="Europe/Budapest"),
+    "stays": wrapped("./wrapper", {"wrapper": STAYS}),
+    "ends": wrapped("./wrapper", {"wrapper": ENDS}),
+    "empty": wrapped(""),
+    "missing": wrapped("/opt/missing"),
+    "node": code(
+        "nodejs22",
+        {"index.js": "exports.handler = async () => process.env.ADDED;\n", "wrapper": EXPORTS},
+        environment={"AWS_LAMBDA_EXEC_WRAPPER": "./wrapper"},
+    ),
+    "java": code(
+        "java17",
+        {"Hello.java": JAVA, "wrapper": JAVA_WRAPPER},
+        handler="Hello::handle",
+        memory=256,
+        environment={"AWS_LAMBDA_EXEC_WRAPPER": "./wrapper"},
+    ),
+    "java-missing": code(
+        "java17",
+        {"Hello.java": JAVA},
+        handler="Hello::handle",
+        memory=256,
+        environment={"AWS_LAMBDA_EXEC_WRAPPER": "./nothing"},
+    ),
+    "options": nodejs("exports.handler = async () => global.required;\n", "index.js"),
+    "program": bootstrap(SCRIPT, environment={"AWS_LAMBDA_EXEC_WRAPPER": "/opt/missing"}),
+}
+
+
+def layer(files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, (text, mode) in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            archive.writestr(entry, text)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    web = Web(HOST if IN_CLUSTER else "127.0.0.1")
+    files = {
+        "wrapper": (EXPORTS, 0o755),
+        "bare": (BARE, 0o755),
+        "not-executable": (EXPORTS, 0o644),
+        "required.js": ("global.required = 'from the layer';\n", 0o644),
+    }
+    layers = [web.archive("/wrappers.zip", layer(files))["archive"]]
+    functions = {
+        **FUNCTIONS,
+        "in-a-layer": {**wrapped("/opt/wrapper"), "layers": layers},
+        "bare": {**wrapped("/opt/bare"), "layers": layers},
+        "not-executable": {**wrapped("/opt/not-executable"), "layers": layers},
+        "options": {
+            **FUNCTIONS["options"],
+            "layers": layers,
+            "environment": {"NODE_OPTIONS": "--require /opt/required.js"},
+        },
+    }
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "lambda_function.py").write_text(HANDLER)
+    (folder / "wrapper").write_text(EXPORTS)
+    spec = wrapped("./wrapper")
+    functions["own-not-executable"] = {**spec, "code": {"path": str(folder)}}
+    if IN_CLUSTER:
+        functions["own-not-executable"]["code"] = web.archive("/own.zip", packed(folder))
+    yield from serve(functions, tmp_path_factory.mktemp("functions"))
+    web.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "added"),
+    [
+        ("relative", "by wrapper"),
+        ("folder", "by wrap"),
+        ("bare", "bare"),
+        ("stays", "by its parent"),
+        ("in-a-layer", "by wrapper"),
+    ],
+)
+def test_a_wrapper_starts_the_runtime(served, name, added):
+    """what the wrapper adds is there, wherever it lies and whatever it is written in"""
+    assert served.answer(name)["ADDED"] == added
+
+
+def test_a_wrapper_is_given_the_whole_command_of_the_runtime(served):
+    """its arguments are a program and what that needs"""
+    assert int(served.answer("relative")["WORDS"]) > 1
+
+
+def test_a_wrapper_may_change_the_environment(served):
+    """what it sets and what it takes away holds for the handler"""
+    found = served.answer("changes")
+    assert (found["ADDED"], found["TZ"], found["WORDS"]) == ("through env", "Asia/Tokyo", None)
+
+
+def test_every_managed_runtime_has_wrappers(served):
+    """Node.js is started by one as well, and Java, of which it sees the options"""
+    assert served.answer("node") == "by wrapper"
+    assert served.answer("java") == "by.options, by java, null"
+
+
+def test_a_runtime_that_is_a_program_of_the_functions_has_none(served):
+    """as on the original platform, a `bootstrap` starts without"""
+    assert served.answer("program") == "nothing"
+
+
+def test_an_empty_name_is_no_wrapper(served):
+    """the variable without a value changes nothing"""
+    assert served.answer("empty")["ADDED"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("missing", 127, "missing: does not exist"),
+        ("java-missing", 127, "nothing: does not exist"),
+        ("not-executable", 126, "not-executable: is not an executable"),
+        ("own-not-executable", 126, "wrapper: is not an executable"),
+        ("ends", 3, "no licence was found"),
+    ],
+)
+def test_a_wrapper_that_does_not_start_the_runtime_says_why(served, name, status, said):
+    """the exit status is the original platform's, and the log has the reason"""
+    answered = served.invoke(name, LogType="Tail")
+    assert answered["FunctionError"] == "Unhandled"
+    assert answered["Body"]["errorType"] == "Runtime.ExitError"
+    assert answered["Body"]["errorMessage"].endswith(f"exit status {status}")
+    assert said in served.logs(name)
+
+
+def test_options_of_a_runtime_may_name_files_of_layers(served):
+    """NODE_OPTIONS leads to a file in /opt"""
+    assert served.answer("options") == "from the layer"
