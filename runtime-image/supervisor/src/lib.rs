@@ -26,6 +26,7 @@ mod platform_log;
 mod prestart;
 mod process;
 mod runtime_api;
+mod streamed;
 mod worker;
 
 pub use crate::lifecycle::{Purpose, run};
