@@ -9,14 +9,15 @@ if [ -e "$home/include/node/node.h" ]; then
     npm_config_nodedir=$home
     export npm_config_nodedir
 fi
+mkdir "$out/client" "$out/build"
 # The addon's source is the same in version 3, whose build needs more tools and has an older libcurl.
-addon=aws-lambda-ric@4.0.2
-package=node_modules/aws-lambda-ric
-mkdir "$out/client" "$out/build" "$out/build/script"
-"$npm" install --prefix "$out/build" --no-audit --no-fund "$addon"
-mv "$out/build/$package/rapid-client.node" "$out/client"
-"$npm" install --prefix "$out/build/script" --no-audit --no-fund --ignore-scripts "aws-lambda-ric@$client"
-cd "$out/build/script/$package"
+"$npm" install --prefix "$out/build" --no-audit --no-fund aws-lambda-ric@4.0.2
+mv "$out/build/node_modules/aws-lambda-ric/rapid-client.node" "$out/client"
+# What else version 3 depends on is for its build.
+cd "$out/build"
+"$npm" pack "aws-lambda-ric@$client"
+tar -xzf "aws-lambda-ric-$client.tgz"
+cd package
 for file in index.mjs dist/index.mjs package.json LICENSE NOTICE THIRD-PARTY-LICENSES; do
     [ ! -e "$file" ] || mv "$file" "$out/client"
 done
