@@ -1,7 +1,8 @@
 //! A request from text, as it looks on a connection of HTTP/1.1.
 //!
 //! Line ends are `\n` or `\r\n`. Of a body, [`PIECE`] ends a piece, and [`BROKEN`] alone as a piece
-//! breaks it off. The header [`REPEAT`] sends the last piece so many times, for bodies past a limit.
+//! breaks it off; one that begins with [`TRAILERS`] is headers that follow the body. The header
+//! [`REPEAT`] sends the last piece so many times, for bodies past a limit.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 const PIECE: u8 = 0x1e;
 const BROKEN: &[u8] = &[0x18];
+const TRAILERS: u8 = 0x19;
 const REPEAT: &str = "fuzz-repeat";
 /// Some more than the largest body that is read.
 const TOTAL: usize = 9 * 1024 * 1024;
@@ -59,8 +61,21 @@ impl Pieces {
     /// `None` if it breaks off.
     pub fn whole(&self) -> Option<Vec<u8>> {
         let breaks = self.0.iter().any(|piece| piece == BROKEN);
-        (!breaks).then(|| self.0.iter().flatten().copied().collect())
+        let data = self.0.iter().filter(|piece| trailers(piece).is_none());
+        (!breaks).then(|| data.flatten().copied().collect())
     }
+
+    /// The headers that follow the body.
+    pub fn trailers(&self) -> HeaderMap {
+        let last = self.0.iter().rev().find_map(trailers);
+        last.unwrap_or_default()
+    }
+}
+
+/// Those of a piece that is trailers.
+fn trailers(piece: &Bytes) -> Option<HeaderMap> {
+    let text = piece.strip_prefix(&[TRAILERS])?;
+    Some(headers(&mut text.split(|byte| *byte == b'\n')).unwrap_or_default())
 }
 
 impl Body for Pieces {
@@ -71,9 +86,10 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        Poll::Ready(self.0.pop_front().map(|piece| match piece == BROKEN {
-            true => Err(BrokenOff),
-            false => Ok(Frame::data(piece)),
+        Poll::Ready(self.0.pop_front().map(|piece| match trailers(&piece) {
+            _ if piece == BROKEN => Err(BrokenOff),
+            Some(trailers) => Ok(Frame::trailers(trailers)),
+            None => Ok(Frame::data(piece)),
         }))
     }
 
@@ -93,13 +109,7 @@ pub fn parse(text: &[u8]) -> Option<Request<Pieces>> {
     let mut words = line(&mut lines)?.split(|byte| *byte == b' ');
     let method = Method::from_bytes(words.next()?).ok()?;
     let uri = Uri::try_from(words.next()?).ok()?;
-    let mut headers = HeaderMap::new();
-    while let Some(line) = line(&mut lines) {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
-        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
-        headers.append(name, value);
-    }
+    let mut headers = headers(&mut lines)?;
     let repeat = headers.remove(REPEAT);
     let repeat = repeat.and_then(|times| times.to_str().ok()?.parse().ok());
     let mut request = Request::new(Pieces::of(body, repeat.unwrap_or(1)));
@@ -107,6 +117,17 @@ pub fn parse(text: &[u8]) -> Option<Request<Pieces>> {
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     Some(request)
+}
+
+fn headers<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    while let Some(line) = line(lines) {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        headers.append(name, value);
+    }
+    Some(headers)
 }
 
 /// The head, and what follows the empty line after it.

@@ -1,7 +1,7 @@
 #!/bin/sh -e
-# Builds the vendor's client into a folder: client.sh FOLDER NODE NPM. Node's own headers lie beside
+# Builds the vendor's client into a folder: client.sh FOLDER NODE NPM CLIENT. Node's own headers lie beside
 # it, or node-gyp fetches them.
-out=$1 node=$2 npm=$3
+out=$1 node=$2 npm=$3 client=$4
 home=$(dirname "$(dirname "$node")")
 PATH=$(dirname "$node"):$PATH
 export PATH
@@ -9,13 +9,16 @@ if [ -e "$home/include/node/node.h" ]; then
     npm_config_nodedir=$home
     export npm_config_nodedir
 fi
-"$npm" install --prefix "$out" --no-audit --no-fund aws-lambda-ric@4.0.2
-# What it is built with is not what it runs with.
-cd "$out/node_modules"
-for package in * .[!.]*; do
-    case $package in
-    aws-lambda-ric | @aws) ;;
-    *) rm -rf "$package" ;;
-    esac
+mkdir "$out/client" "$out/build"
+# The addon's source is the same in version 3, whose build needs more tools and has an older libcurl.
+"$npm" install --prefix "$out/build" --no-audit --no-fund aws-lambda-ric@4.0.2
+mv "$out/build/node_modules/aws-lambda-ric/rapid-client.node" "$out/client"
+# What else version 3 depends on is for its build.
+cd "$out/build"
+"$npm" pack "aws-lambda-ric@$client"
+tar -xzf "aws-lambda-ric-$client.tgz"
+cd package
+for file in index.mjs dist/index.mjs package.json LICENSE NOTICE THIRD-PARTY-LICENSES; do
+    [ ! -e "$file" ] || mv "$file" "$out/client"
 done
-rm -rf aws-lambda-ric/deps aws-lambda-ric/src aws-lambda-ric/node-addon-api
+rm -rf "$out/build"

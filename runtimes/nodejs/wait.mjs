@@ -12,7 +12,7 @@
 import { createRequire } from 'module';
 
 const DESCRIPTOR = 100;
-const CLIENT = './node_modules/aws-lambda-ric/index.mjs';
+const CLIENT = './client/index.mjs';
 
 // By the name under which the client looks for its addon. What the client requires is not imported: an
 // import would fix what a later one finds.
@@ -21,7 +21,15 @@ const path = require('node:path');
 const { closeSync, readFileSync, readdirSync, realpathSync } = require('node:fs');
 const Module = require('node:module');
 
-const SCRIPT = path.join(import.meta.dirname, CLIENT);
+const SCRIPT = path.join(import.meta.dirname, 'index.mjs');
+// A process that runs this started with the same options: runtime.toml names what they are made of.
+const COMMAND = ['/bin/dash', '-e', path.join(import.meta.dirname, 'start.sh'), process.argv0, SCRIPT];
+
+// What the client requires of Node.js, by its version, in its order.
+const REQUIRED = {
+  3: ['net', 'assert', 'http'],
+  4: ['net', 'http', 'os', 'util', 'worker_threads'],
+};
 
 function main() {
   const lookedIn = loaderFolders();
@@ -31,19 +39,20 @@ function main() {
   if (text === '') process.exit(0);
   const { command, taskRoot, environment } = JSON.parse(text);
   process.chdir(taskRoot);
-  const [program, script, ...rest] = command;
-  if (program !== process.argv0 || script !== SCRIPT || librariesCame(lookedIn)) {
-    process.execve(program, command, Object.fromEntries(environment));
+  if (command.join('\0') !== COMMAND.join('\0') || librariesCame(lookedIn)) {
+    process.execve(command[0], command, Object.fromEntries(environment));
   }
   setEnvironment(environment);
-  process.argv.splice(1, process.argv.length, script, ...rest);
+  process.argv.splice(1, process.argv.length, SCRIPT);
 }
 
 function load() {
-  // It is the client that Node.js would have looked up.
+  // It is that script that Node.js would have looked up.
   delete Module._pathCache[`${process.argv[1]}\0`];
   Module._pathCache[`${SCRIPT}\0`] = realpathSync(SCRIPT);
-  for (const name of ['net', 'http', 'os', 'util', 'worker_threads']) require(`node:${name}`);
+  const description = path.join(import.meta.dirname, 'client', 'package.json');
+  const { version } = JSON.parse(readFileSync(description, 'utf8'));
+  for (const name of REQUIRED[version.split('.')[0]]) require(`node:${name}`);
   require('./rapid-client.node');
 }
 

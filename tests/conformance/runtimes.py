@@ -74,7 +74,7 @@ RUNTIMES = [
         missing="index.nope",
         trace="trace",
         raised="RangeError",
-        unserialisable="Runtime.JSONStringifyError",
+        unserialisable="Error",
         not_found="Runtime.HandlerNotFound",
         init=("Error", "no table is configured"),
         broken={"code": {"inline": {"index.js": "throw new Error('no table is configured');\n"}}},
@@ -135,9 +135,14 @@ RUNTIMES = [
         broken={"environment": {"BROKEN": "1"}},
     ),
 ]
-# The same client in a newer Node.js.
+# A newer client, in a newer Node.js.
 RUNTIMES += [
-    replace(one, name="nodejs24", execution_environment="AWS_Lambda_nodejs24.x")
+    replace(
+        one,
+        name="nodejs24",
+        execution_environment="AWS_Lambda_nodejs24.x",
+        unserialisable="Runtime.JSONStringifyError",
+    )
     for one in RUNTIMES
     if one.name == "nodejs22"
 ]

@@ -30,6 +30,8 @@ FIRST = {
     "python/lib/python3.11/site-packages/deep.py": "WORD = ' layer'\n",
     "ruby/lib/shop.rb": "WORD = 'from the layer'\n",
     "nodejs/node_modules/shop/index.js": "exports.word = 'from the layer';\n",
+    # In the place of the runtime's own.
+    "nodejs/node_modules/@aws-sdk/client-sqs/index.js": "exports.word = 'the layer';\n",
     "bootstrap": BOOTSTRAP,
 }
 SECOND = {"python/shop.py": "WORD = 'from the'\n"}
@@ -40,6 +42,10 @@ CODE = {
     },
     "ruby3.1": {"lambda_function.rb": "require 'shop'\ndef lambda_handler(event:, context:) = WORD\n"},
     "nodejs22": {"index.js": "exports.handler = async () => require('shop').word;\n"},
+    "nodejs24": {
+        "index.mjs": "import { word } from 'shop';\nimport { word as sdk } from '@aws-sdk/client-sqs';\n"
+        "export const handler = async () => (word.endsWith(sdk) ? word : sdk);\n"
+    },
     # In a layer's jar, see `jar`: it is not there to compile against.
     "java17": {
         "Hello.java": """

@@ -39,6 +39,7 @@ def test_a_name_of_the_clients_is_the_functions(start):
     [
         ("NODE_OPTIONS", "--stack-trace-limit=1", {"do": "fail"}),
         ("UV_THREADPOOL_SIZE", "9", {"do": "threads"}),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256", {"do": "options"}),
     ],
 )
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, name, value, event):

@@ -94,7 +94,8 @@ class Waiting:
         return {
             "command": [self.placed(word, root) for word in described["command"]],
             "taskRoot": f"{root}/var/task",
-            "environment": self.environment(root),
+            # A pool's memory is its functions'.
+            "environment": {**self.environment(root), "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512"},
             "reads": described["reads"],
         }
 
@@ -129,7 +130,7 @@ def nodejs(folder, name):
         handler="shop/reports.handler",
         code="shop/reports.js",
         loaded="rapid-client.node",
-        client={"node_modules": f"{client}/node_modules"},
+        client={name: f"{client}/{name}" for name in ("client", "node_modules")},
     )
 
 

@@ -41,12 +41,6 @@ class Classes(Waiting):
         text = text.replace("/var/runtime/waiting.so", self.library).replace("/var/runtime", self.made)
         return super().placed(text, root)
 
-    def prestart(self, root):
-        prestart = super().prestart(root)
-        # As the controller has it: the pool's.
-        prestart["environment"]["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] = "512"
-        return prestart
-
 
 @cache
 def assembly(source, name="Finds"):

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::CONTENT_TYPE;
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use pilotlight_core::failure::PAYLOAD_LIMIT;
 use serde::Serialize;
 
@@ -47,16 +47,28 @@ pub(crate) enum Payload {
     Truncated,
 }
 
-pub(crate) async fn read(mut body: impl Body<Data = Bytes> + Unpin) -> Payload {
+pub(crate) async fn read(body: impl Body<Data = Bytes> + Unpin) -> Payload {
+    read_with_trailers(body).await.0
+}
+
+/// The body, and the headers that followed it.
+pub(crate) async fn read_with_trailers(
+    mut body: impl Body<Data = Bytes> + Unpin,
+) -> (Payload, HeaderMap) {
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
+    let mut trailers = HeaderMap::new();
     let mut size = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return Payload::Truncated;
+            return (Payload::Truncated, trailers);
         };
-        let Ok(data) = frame.into_data() else {
-            continue;
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                trailers = frame.into_trailers().unwrap_or_default();
+                continue;
+            }
         };
         let first = size == 0;
         size += data.len();
@@ -73,11 +85,12 @@ pub(crate) async fn read(mut body: impl Body<Data = Bytes> + Unpin) -> Payload {
             joined.extend_from_slice(&data);
         }
     }
-    match joined.is_empty() {
+    let payload = match joined.is_empty() {
         _ if size > PAYLOAD_LIMIT => Payload::TooLarge,
         true => Payload::Complete(whole),
         false => Payload::Complete(joined.freeze()),
-    }
+    };
+    (payload, trailers)
 }
 
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

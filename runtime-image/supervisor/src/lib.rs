@@ -29,6 +29,7 @@ mod prestart;
 mod process;
 mod records;
 mod runtime_api;
+mod streamed;
 mod worker;
 
 pub use crate::lifecycle::{Purpose, run};

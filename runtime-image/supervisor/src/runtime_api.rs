@@ -19,6 +19,7 @@ use pilotlight_core::wire;
 use crate::body::{self, JSON, Payload};
 use crate::connection::Listener;
 use crate::invocation::{Delivery, Posted};
+use crate::streamed::{self, ERROR_TYPE};
 use crate::worker::Shared;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
@@ -26,10 +27,9 @@ const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms
 const FUNCTION_ARN: HeaderName = HeaderName::from_static(wire::FUNCTION_ARN);
 const TRACE_ID: HeaderName = HeaderName::from_static(wire::TRACE_ID);
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static(wire::CLIENT_CONTEXT);
-const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
-const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
-/// A request's head may hold an X-Ray cause of almost 1 MiB.
+/// A request's head may hold an X-Ray cause of almost 1 MiB. Trailers, which tell an error as well, have
+/// the same bound.
 const HEAD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Serves as long as the instance lives.
@@ -46,6 +46,7 @@ pub(crate) async fn serve(listener: Listener, worker: Shared) {
             // The documented spelling: some clients compare it so.
             .title_case_headers(true)
             .max_buf_size(HEAD_LIMIT)
+            .max_header_size(HEAD_LIMIT)
             .serve_connection(TokioIo::new(stream), service);
         // A runtime that breaks off calls again, or its exit is seen.
         tokio::task::spawn_local(async move { connection.await.ok() });
@@ -89,12 +90,17 @@ pub(crate) async fn answer(
         return next(worker).await;
     }
     // Read in any case: who is refused in the middle of its body cannot read the refusal.
-    let payload = body::read(body).await;
+    let (payload, trailers) = body::read_with_trailers(body).await;
     let headers = head.headers;
     match call {
-        Some(Call::Response(_)) if headers.contains_key(RESPONSE_MODE) => refuse_mode(&headers),
-        Some(Call::Response(id)) => match payload {
-            Payload::Complete(body) => {
+        Some(Call::Response(_)) if !streamed::is_known_mode(&headers) => refuse_mode(),
+        Some(Call::Response(id)) => match (payload, streamed::error(&trailers)) {
+            (Payload::Truncated, _) => truncated(),
+            (_, Some(body)) => {
+                let posted = error(&trailers, body, "Function.Unknown");
+                accepted(worker.borrow_mut().fail(id, posted))
+            }
+            (Payload::Complete(body), None) => {
                 let posted = Posted {
                     body,
                     content_type: content_type(&headers),
@@ -102,8 +108,7 @@ pub(crate) async fn answer(
                 };
                 accepted(worker.borrow_mut().respond(id, posted))
             }
-            Payload::TooLarge => accepted(worker.borrow_mut().respond_too_large(id)),
-            Payload::Truncated => truncated(),
+            (Payload::TooLarge, None) => accepted(worker.borrow_mut().respond_too_large(id)),
         },
         Some(Call::Error(id)) => match payload {
             Payload::Complete(body) => accepted(
@@ -215,15 +220,11 @@ fn truncated() -> Response<Full<Bytes>> {
     )
 }
 
-fn refuse_mode(headers: &HeaderMap) -> Response<Full<Bytes>> {
-    let message = match headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes) {
-        Some(b"streaming") => "Response streaming is not supported yet: post the whole response.",
-        _ => "Lambda-Runtime-Function-Response-Mode must be streaming or absent.",
-    };
+fn refuse_mode() -> Response<Full<Bytes>> {
     body::error(
         StatusCode::BAD_REQUEST,
         "InvalidFunctionResponseMode",
-        message,
+        "Lambda-Runtime-Function-Response-Mode must be streaming or absent.",
     )
 }
 

@@ -8,6 +8,8 @@ use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -220,19 +222,56 @@ fn a_next_that_breaks_off_is_taken_up_again() {
 }
 
 #[test]
-fn a_streamed_response_is_refused_and_the_whole_one_taken() {
+fn a_response_of_an_unknown_mode_is_refused_and_one_that_is_streamed_taken_whole() {
     let (instance, api, waiting) = ready();
     let lease = instance.lease("r1", "{}");
     joined(waiting);
-    for mode in ["streaming", "buffered"] {
-        let headers = [("lambda-runtime-function-response-mode", mode)];
-        let refused = post(&api, "/invocation/r1/response", &headers, "1");
-        assert_eq!(refused.status, 400);
-        assert_eq!(refused.json()["errorType"], "InvalidFunctionResponseMode");
-    }
-    assert_eq!(post(&api, "/invocation/r1/response", &[], "2").status, 202);
+    let headers = [("lambda-runtime-function-response-mode", "buffered")];
+    let refused = post(&api, "/invocation/r1/response", &headers, "1");
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json()["errorType"], "InvalidFunctionResponseMode");
+    assert_eq!(streamed(&api, "r1", &["2", "3"], ""), 202);
     let _next = next(&api);
-    assert_eq!(joined(lease).body, b"2");
+    let answer = joined(lease);
+    assert_eq!(answer.header("pilotlight-outcome"), "success");
+    assert_eq!(answer.body, b"23");
+}
+
+#[test]
+fn an_error_at_the_end_of_a_stream_is_the_answer_however_long_it_is() {
+    let (instance, api, waiting) = ready();
+    let lease = instance.lease("r1", "{}");
+    joined(waiting);
+    let body = json!({"errorType": "E", "errorMessage": "m".repeat(100_000)}).to_string();
+    let trailers = format!(
+        "Lambda-Runtime-Function-Error-Type: E\r\nLambda-Runtime-Function-Error-Body: {}\r\n",
+        STANDARD.encode(&body)
+    );
+    assert_eq!(streamed(&api, "r1", &["half of"], &trailers), 202);
+    let _next = next(&api);
+    let answer = joined(lease);
+    assert_eq!(answer.header("pilotlight-outcome"), "function-error");
+    assert_eq!(String::from_utf8_lossy(&answer.body), body);
+}
+
+/// Posts an answer in chunks, as the vendors' clients do, and returns the status.
+fn streamed(api: &str, id: &str, pieces: &[&str], trailers: &str) -> u16 {
+    let address = after(api, "http://").split('/').next().expect("an address");
+    let mut runtime = TcpStream::connect(address).expect("connected");
+    let head = format!(
+        "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nhost: runtime\r\n\
+         lambda-runtime-function-response-mode: streaming\r\nconnection: close\r\n\
+         trailer: Lambda-Runtime-Function-Error-Type\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let chunks = pieces
+        .iter()
+        .map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()));
+    let sent = [head, chunks.collect(), format!("0\r\n{trailers}\r\n")].concat();
+    runtime.write_all(sent.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    runtime.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).expect("a status");
+    status.parse().expect("a number")
 }
 
 #[test]

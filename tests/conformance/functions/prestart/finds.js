@@ -70,7 +70,7 @@ async function imported() {
 function inWorker() {
   const code = `
     const { parentPort } = require('node:worker_threads');
-    parentPort.postMessage([process.env, process.argv, process.execArgv, Object.keys(require.cache)]);`;
+    parentPort.postMessage([Object.entries(process.env).sort(), process.argv, process.execArgv, Object.keys(require.cache)]);`;
   return new Promise((resolve, reject) => {
     new Worker(code, { eval: true }).on('message', resolve).on('error', reject);
   });
@@ -83,8 +83,9 @@ async function find() {
   const threads = tasks.map((id) => fs.readFileSync(`/proc/self/task/${id}/comm`, 'utf8'));
   return {
     descriptors: descriptors(),
-    environment: Object.entries(process.env),
-    subprocess: child_process.execFileSync('env', inherited),
+    // start.sh's shell hands them on in an order of its own.
+    environment: Object.entries(process.env).sort(),
+    subprocess: child_process.execFileSync('env', inherited).split('\n').sort().join('\n'),
     subprocess_descriptors: child_process.execFileSync('ls', ['-l', '/proc/self/fd'], inherited)
       .match(/\d+ -> \S+/g).map((line) => line.replace(/[:[\d]+\]$|\/proc\/\d+/, '')),
     another: child_process.execFileSync(process.execPath, ['-p', 'process.execArgv'], inherited),
@@ -180,6 +181,8 @@ exports.handler = async (event) => {
       return load(event.library);
     case 'whose':
       return require(event.module).whose;
+    case 'options':
+      return process.execArgv;
     case 'threads':
       // Those of libuv's pool are all there, or none.
       await fs.promises.stat('/');

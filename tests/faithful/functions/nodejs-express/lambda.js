@@ -1,0 +1,3 @@
+const serverlessExpress = require('@codegenie/serverless-express');
+
+exports.handler = serverlessExpress({ app: require('./app') });
