@@ -1,12 +1,10 @@
 //! A place to unpack to, inside another one where nothing may change.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
-
-/// Links that follow each other before the kernel gives up.
-const LINKS: usize = 40;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub struct Sandbox {
@@ -18,14 +16,15 @@ pub struct Sandbox {
 type State = (PathBuf, u32, u64, u64, i64, i64);
 
 /// What lies in the place.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     pub entries: usize,
     /// Of files, as long as they say they are.
     pub bytes: u64,
     /// That they take on the disk.
     pub blocks: u64,
-    pub links_outside: usize,
+    /// Each link's place below the root, and what it says.
+    pub links: BTreeSet<(PathBuf, PathBuf)>,
 }
 
 impl Sandbox {
@@ -111,38 +110,11 @@ fn look(root: &Path, directory: &Path, found: &mut Found) {
         if metadata.is_dir() {
             look(root, &path, found);
         } else if metadata.is_symlink() {
-            found.links_outside += usize::from(leads_outside(root, &path));
+            let to = fs::read_link(&path).expect("a link");
+            let place = path.strip_prefix(root).expect("below the root");
+            found.links.insert((place.to_owned(), to));
         } else {
             found.bytes += metadata.len();
         }
     }
-}
-
-/// Whether who follows a link comes to be above the root on the way, even if there is nothing.
-fn leads_outside(root: &Path, link: &Path) -> bool {
-    let mut at = link.parent().expect("it lies below the root").to_owned();
-    let mut ahead = vec![PathBuf::from(link.file_name().expect("a name"))];
-    let mut links = 0;
-    while let Some(next) = ahead.pop() {
-        let mut parts = next.components();
-        let Some(part) = parts.next() else { continue };
-        ahead.push(parts.as_path().to_owned());
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if at == root => return true,
-            Component::ParentDir => {
-                at.pop();
-            }
-            Component::RootDir | Component::Prefix(_) => return true,
-            Component::Normal(name) => match fs::read_link(at.join(name)) {
-                Ok(to) if links < LINKS => {
-                    links += 1;
-                    ahead.push(to);
-                }
-                Ok(_) => return false,
-                Err(_) => at.push(name),
-            },
-        }
-    }
-    false
 }

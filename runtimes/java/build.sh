@@ -1,8 +1,66 @@
 #!/bin/sh -e
-# Compiles a function: build.sh CODE FOLDER RUNTIME JAVAC MVN. With a pom.xml Maven does, and classes
-# and lib/*.jar lie as in an archive for the original platform; without, javac alone.
-code=$1 out=$2 runtime=$3 javac=$4 mvn=$5
+# Makes a function of what lies in a folder: build.sh CODE FOLDER RUNTIME JAVAC MVN HANDLER.
+#
+#   pom.xml       Maven builds, unless target/ has a jar with all that is needed, newer than the sources
+#   *.java        javac compiles
+#   build.gradle  the jar that Gradle made in build/libs/
+#   else          classes and lib/*.jar as they are, or one jar here, in libs/, target/ or build/libs/
+#
+# A jar is the package: it is unpacked, as on the original platform. Classes lie at the top then.
+code=$1 out=$2 runtime=$3 javac=$4 mvn=$5 handler=$6
+jar=$(dirname "$(readlink -f "$(command -v "$javac")")")/jar
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+# The jars of folder $1 into `package`, if it is one, and their names into `several`. Of more the one whose
+# name says that it holds everything is taken.
+look() {
+    package='' several='' whole='' wholes=0
+    for one in "$1"/*.jar; do
+        [ -f "$one" ] || continue
+        case ${one##*/} in
+        original-* | *-sources.jar | *-javadoc.jar | *-plain.jar | *-tests.jar | *-test-fixtures.jar) continue ;;
+        *-all.jar | *-jar-with-dependencies.jar | *-shaded.jar | *-uber.jar | *-fat.jar | *-aws.jar | *-lambda.jar)
+            whole=$one wholes=$((wholes + 1)) ;;
+        esac
+        package=$one several=${several:+$several, }${one##*/}
+    done
+    case $several in
+    *,*) [ "$wholes" = 1 ] && package=$whole several='' || package='' ;;
+    *) several='' ;;
+    esac
+}
+
+# As `look`, and fails if there are several.
+choose() {
+    look "$1"
+    [ -z "$several" ] || fail "$1 has several jars ($several): one that holds everything is a package, and \
+libraries beside classes lie in lib/. Remove the others or name another folder."
+}
+
+unpack() {
+    cd "$out"
+    "$jar" --extract --file "$1"
+    exit 0
+}
+
+# Whether jar $1 has classes that folder $2 has not: those of its libraries.
+holds_more() {
+    "$jar" --list --file "$1" | grep '\.class$' | while read -r class; do
+        [ -e "$2/$class" ] || echo more
+    done | grep -q more
+}
+
 if [ -e "$code/pom.xml" ]; then
+    look "$code/target"
+    if [ -n "$package" ] && holds_more "$package" "$code/target/classes"; then
+        newer=$(find "$code" -path "$code/target" -prune -o -type f -newer "$package" \
+            \( -name pom.xml -o -path '*/src/*' \) -print | head -n 1)
+        [ -n "$newer" ] || unpack "$package"
+    fi
     # Maven writes beside the sources.
     work=$out/.work
     mkdir "$work"
@@ -10,9 +68,37 @@ if [ -e "$code/pom.xml" ]; then
     rm -rf "$work/target"
     "$mvn" --quiet --batch-mode --file "$work/pom.xml" -DskipTests package \
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$out/lib"
-    cp -R "$work/target/classes/." "$out"
+    look "$work/target"
+    if [ -n "$package" ] && holds_more "$package" "$work/target/classes"; then
+        # The project's own way to bring its libraries, perhaps under other names.
+        rm -rf "$out/lib"
+        (unpack "$package")
+    else
+        cp -R "$work/target/classes/." "$out"
+    fi
     rm -rf "$work"
-else
+    exit 0
+fi
+for source in "$code"/*.java; do
+    [ -e "$source" ] || break
     cp -R "$code/." "$out"
     "$javac" -encoding UTF-8 -cp "$runtime/lib/*:$code/lib/*" -d "$out" "$code"/*.java
+    exit 0
+done
+if [ -e "$code/build.gradle" ] || [ -e "$code/build.gradle.kts" ]; then
+    choose "$code/build/libs"
+    [ -z "$package" ] || unpack "$package"
+    fail "Gradle is not run here, and build/libs/ has no jar: run its task that makes one jar with all \
+libraries, such as \`gradle shadowJar\`."
 fi
+is_ready=
+for one in "$code/$(echo "${handler%%::*}" | tr . /).class" "$code"/lib/*.jar; do
+    [ -e "$one" ] && is_ready=1
+done
+if [ -z "$is_ready" ]; then
+    for folder in "$code" "$code/libs" "$code/target" "$code/build/libs"; do
+        choose "$folder"
+        [ -z "$package" ] || unpack "$package"
+    done
+fi
+cp -R "$code/." "$out"

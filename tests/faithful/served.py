@@ -3,7 +3,7 @@
 A module names its functions in FUNCTIONS, `{name: spec}`; the fixture `served` (conftest.py) serves them as
 long as the module's tests run. Locally one server serves all of them. In a cluster each folder of code is
 packed into an archive, and functions whose runtime has no image there are left out: a test that calls one is
-skipped.
+skipped. Code `{"packed": bytes}` is an archive in both.
 """
 
 import io
@@ -92,11 +92,20 @@ class Served:
 
 
 def locally(functions, folder, environment=None):
+    web = Web("127.0.0.1")
+    functions = {name: archived(name, spec, web) for name, spec in functions.items()}
     file = folder / "functions.yaml"
     file.write_text(as_yaml([resource("Function", *one) for one in functions.items()]), encoding="utf-8")
     server = LocalServer(file, environment=environment)
     yield Served(functions, server.endpoint, server)
     server.stop()
+    web.close()
+
+
+def archived(name, spec, web):
+    """The spec; code that is packed already comes from `web`."""
+    content = spec["code"].get("packed")
+    return {**spec, "code": web.archive(f"/{name}.zip", content)} if content else spec
 
 
 def in_pods(functions):
@@ -108,9 +117,9 @@ def in_pods(functions):
     web = Web(HOST)
     made = []
     for name, spec in functions.items():
-        own = dict(spec)
+        own = archived(name, spec, web)
         if folder := spec["code"].get("path"):
-            own["code"] = web.archive(f"/{name}.zip", packed(folder))
+            own = {**spec, "code": web.archive(f"/{name}.zip", packed(folder))}
         made.append(resource("Function", name, own))
     if made:
         apply(*made)

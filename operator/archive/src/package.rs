@@ -1,21 +1,22 @@
 //! Code and its libraries as a zip, the same bytes for the same files wherever and whenever.
 //!
 //! Fed by `pilotlight package`, which says what lies where. Names are sorted, times fixed, modes 0644
-//! or 0755. Links are kept where they stay inside what is packed; others are packed as what they lead
-//! to, as they could not be unpacked. The limits are `unpack`'s.
+//! or 0755. Links are kept where they stay inside what is packed, and where they lead to nothing here, as
+//! one to a layer's files in `/opt`; others are packed as what they lead to, which is on this machine
+//! alone. The limits are `unpack`'s.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::{ENTRY_LIMIT, UNPACKED_LIMIT, stays_inside};
+use crate::{ENTRY_LIMIT, UNPACKED_LIMIT};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 /// Folders and files that a package which is too large names.
@@ -51,7 +52,7 @@ impl Package {
     /// search path is found.
     ///
     /// # Errors
-    /// If a name is not UTF-8, a link leads nowhere or to where it came from, or there is too much.
+    /// If a name is not UTF-8 or has a `\`, a link leads to where it came from, or there is too much.
     pub fn add(
         &mut self,
         directory: &Path,
@@ -76,6 +77,14 @@ impl Package {
         self.entries.iter().filter_map(|(name, entry)| match entry {
             Entry::File { from, .. } => Some((name.as_str(), from.as_path())),
             Entry::Link(_) => None,
+        })
+    }
+
+    /// Each link that stays one, and what it leads to.
+    pub fn links(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Link(to) => Some((name.as_str(), to.as_str())),
+            Entry::File { .. } => None,
         })
     }
 
@@ -123,6 +132,11 @@ impl Package {
             let own = own.to_str().with_context(|| {
                 format!("{} is not UTF-8: give it another name", path.display())
             })?;
+            ensure!(
+                !own.contains('\\'),
+                "{} has a `\\` in its name, which is read as a folder's end: give it another name",
+                path.display()
+            );
             let name = match name {
                 "" => own.to_owned(),
                 above => format!("{above}/{own}"),
@@ -147,16 +161,15 @@ impl Package {
         is_left_out: &impl Fn(&OsStr) -> bool,
     ) -> Result<()> {
         let to = fs::read_link(path)?;
-        let Ok(real) = path.canonicalize() else {
-            bail!("the link {} leads nowhere: remove it", path.display());
-        };
+        let real = path.canonicalize().ok();
         let depth = name.split('/').count() - base.depth() - 1;
-        if real.starts_with(&base.real) && stays_inside(&to, depth) {
+        let stays = |real: &PathBuf| real.starts_with(&base.real) && stays_inside(&to, depth);
+        let Some(real) = real.filter(|real| !stays(real)) else {
             let to = to
                 .to_str()
                 .with_context(|| format!("the link {} is not UTF-8", path.display()))?;
             return self.enter(name.to_owned(), Entry::Link(to.to_owned()));
-        }
+        };
         if !real.is_dir() {
             return self.file(real, name.to_owned());
         }
@@ -241,6 +254,25 @@ impl Base<'_> {
     fn leads_to(&self, real: &Path) -> bool {
         self.real.starts_with(real) || self.outer.is_some_and(|outer| outer.leads_to(real))
     }
+}
+
+/// Whether a link that lies in so many folders never goes above the root, whatever other links it
+/// leads through. So it goes up only to begin with, where no link is: after a name, which may be a
+/// link's, `..` is not what the text says.
+fn stays_inside(to: &Path, folders: usize) -> bool {
+    let (mut up, mut is_down) = (0, false);
+    to.components().all(|component| match component {
+        Component::CurDir => true,
+        Component::Normal(_) => {
+            is_down = true;
+            true
+        }
+        Component::ParentDir => {
+            up += 1;
+            !is_down && up <= folders
+        }
+        Component::RootDir | Component::Prefix(_) => false,
+    })
 }
 
 #[cfg(test)]
@@ -336,12 +368,29 @@ mod tests {
 
     #[test]
     fn links_that_cannot_be_packed_are_refused() {
-        for (to, told) in [("nowhere", "leads nowhere"), ("..", "that holds it")] {
-            let root = directory(&[("text", "")]);
-            symlink(to, root.path().join("link")).expect("linked");
-            let refused = Package::default().add(root.path(), "", |_| false);
-            let error = refused.expect_err(told).to_string();
-            assert!(error.contains(told), "{error}");
+        let root = directory(&[("text", "")]);
+        symlink("..", root.path().join("link")).expect("linked");
+        let refused = Package::default().add(root.path(), "", |_| false);
+        let error = refused.expect_err("a loop").to_string();
+        assert!(error.contains("that holds it"), "{error}");
+    }
+
+    #[test]
+    fn links_that_lead_to_nothing_here_are_packed_as_they_are() {
+        let root = directory(&[("lib/text", "")]);
+        for (name, to) in [
+            ("modules", "/opt/absent/modules"),
+            ("lib/up", "../../absent/x"),
+        ] {
+            symlink(to, root.path().join(name)).expect("linked");
+        }
+        let there = unpacked(&package(&root));
+        for (name, to) in [
+            ("modules", "/opt/absent/modules"),
+            ("lib/up", "../../absent/x"),
+        ] {
+            let link = fs::read_link(there.path().join(name)).expect("a link");
+            assert_eq!(link, Path::new(to));
         }
     }
 

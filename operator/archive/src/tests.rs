@@ -3,12 +3,16 @@
 //! Archives are made here, good ones and hostile ones; `archive` unpacks them to a temporary
 //! directory. Nothing is fetched.
 
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::unpack::NAME_LIMIT;
 
 const LIMIT: u64 = 1000;
 const WITHIN: Limits = Limits {
@@ -110,12 +114,89 @@ fn files_keep_their_place_content_and_executable_bit() {
 }
 
 #[test]
-fn a_file_does_not_follow_a_link_of_its_name() {
-    let entries = [Link("file", "other"), Plain("file", 0o644, "x")];
-    let (parent, unpacked) = unpacked(tarred(&entries));
-    let error = format!("{:#}", unpacked.expect_err("refused"));
-    assert!(error.contains("cannot be unpacked"), "{error}");
-    assert!(!parent.path().join("root/other").exists());
+fn a_link_is_what_it_was_wherever_it_leads() {
+    let links = [
+        ("node_modules", "/opt/nodejs/node_modules"),
+        ("lib/deep/up", "../../../../../etc/passwd"),
+        ("here", "."),
+        ("lib/out", "../here/../.."),
+        ("lib/absent", "not/there"),
+        ("loop", "loop"),
+    ];
+    for (parent, unpacked) in both(&links.map(|(name, to)| Link(name, to))) {
+        unpacked.expect("unpacked");
+        for (name, to) in links {
+            let link = fs::read_link(parent.path().join("root").join(name));
+            assert_eq!(link.expect("a link"), Path::new(to), "{name}");
+        }
+    }
+}
+
+#[test]
+fn of_a_file_and_a_link_of_a_name_the_later_one_is_there() {
+    let entries = [Link("file", "../other"), Plain("file", 0o644, "x")];
+    let (parent, over) = unpacked(tarred(&entries));
+    over.expect("unpacked");
+    let root = parent.path().join("root");
+    assert!(!root.join("file").is_symlink() && !parent.path().join("other").exists());
+    let entries = [
+        Plain("file", 0o644, "x"),
+        Link("file", "a"),
+        Link("file", "b"),
+    ];
+    let (parent, over) = unpacked(tarred(&entries));
+    over.expect("unpacked");
+    let link = fs::read_link(parent.path().join("root/file")).expect("a link");
+    assert_eq!(link, Path::new("b"));
+}
+
+#[test]
+fn a_hard_link_is_a_copy_of_a_file_before_it() {
+    let hard = |name: &str, of: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_mut_bytes()[157..157 + of.len()].copy_from_slice(of.as_bytes());
+        header.set_size(0);
+        header.set_cksum();
+        header
+    };
+    let with = |name: &str, of: &str, before: &[Entry]| {
+        let mut tar = Vec::new();
+        let mut gz = flate2::read::GzDecoder::new(tarred(before));
+        gz.read_to_end(&mut tar).expect("a tar");
+        tar.truncate(tar.len() - 1024);
+        tar.extend(hard(name, of).as_bytes());
+        let mut packer = GzEncoder::new(tempfile::tempfile().expect("a file"), Compression::fast());
+        packer.write_all(&tar).expect("written");
+        let mut file = packer.finish().expect("a tar.gz file");
+        file.rewind().expect("at its start");
+        unpacked(file)
+    };
+    let before = [Plain("a/run", 0o755, "#!"), Link("etc", "/etc")];
+    let (parent, copied) = with("b/again", "./a/run", &before);
+    copied.expect("unpacked");
+    let again = parent.path().join("root/b/again");
+    assert_eq!(fs::read_to_string(&again).expect("a file"), "#!");
+    let mode = again.metadata().expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    let (_, same) = with("a/run", "a/run", &before);
+    same.expect("unpacked");
+    for of in [
+        "/etc/passwd",
+        "../beside",
+        "etc/passwd",
+        "etc",
+        "absent",
+        "a",
+    ] {
+        let (_, refused) = with("b", of, &before);
+        let error = format!("{:#}", refused.expect_err(of));
+        assert!(
+            error.contains("outside") || error.contains("no file of the archive"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -199,18 +280,15 @@ fn nothing_lands_outside_the_directory() {
         (&[Plain("../evil", 0o644, "x")][..], "outside"),
         (&[Plain("a/../../evil", 0o644, "x")], "outside"),
         (&[Plain("/tmp/evil", 0o644, "x")], "outside"),
-        (&[Link("up", "..")], "leads out"),
-        (&[Link("a/up", "../../evil")], "leads out"),
-        (&[Link("root", "/etc")], "leads out"),
-        // Each is inside; the way through the other is not.
         (
-            &[Link("here", "."), Link("out", "here/here/../..")],
-            "goes up again",
+            &[Link("up", ".."), Plain("up/evil", 0o644, "x")],
+            "below a link",
         ),
         (
-            &[Link("x/y/up", "../.."), Link("out", "x/y/up/../beside")],
-            "goes up again",
+            &[Link("a/up", "../.."), Plain("a/up/b/evil", 0o644, "x")],
+            "below a link",
         ),
+        (&[Link("up", ".."), Link("up/evil", "x")], "below a link"),
         (&[Link(".", "..")], "no name"),
         (&[Plain(".", 0o644, "x")], "no name"),
         (
@@ -264,7 +342,11 @@ fn other_files_are_told_apart() {
 #[test]
 fn what_is_packed_unpacks_below_the_prefix_as_it_was() {
     let from = tempfile::tempdir().expect("a directory");
-    let files = [Plain("bin/run", 0o755, "#!"), Link("lib/run", "../bin/run")];
+    let files = [
+        Plain("bin/run", 0o755, "#!"),
+        Link("lib/run", "../bin/run"),
+        Link("modules", "/opt/nodejs/node_modules"),
+    ];
     unpack_within(zipped(&files), from.path(), WITHIN).expect("unpacked");
     let packed = pack(
         from.path(),
@@ -282,4 +364,159 @@ fn what_is_packed_unpacks_below_the_prefix_as_it_was() {
     assert_eq!(mode & 0o777, 0o755);
     let link = fs::read_link(to.path().join("var/task/lib/run")).expect("a link");
     assert_eq!(link, Path::new("../bin/run"));
+    let link = fs::read_link(to.path().join("var/task/modules")).expect("a link");
+    assert_eq!(link, Path::new("/opt/nodejs/node_modules"));
+}
+
+/// A zip as another system writes it: names and attributes as they are given.
+fn foreign(system: u8, entries: &[(&str, u32, &str)]) -> File {
+    let names: Vec<String> = (0..entries.len()).map(|n| format!("entry-{n}")).collect();
+    let plain: Vec<Entry> = names
+        .iter()
+        .zip(entries)
+        .map(|(name, (_, _, text))| Plain(name, 0o644, text))
+        .collect();
+    let mut zip = Vec::new();
+    zipped(&plain).read_to_end(&mut zip).expect("read");
+    // The list alone counts: the names there, of their own lengths, and the end moves by as much.
+    let end = zip.len() - 22;
+    let start = u32::from_le_bytes(zip[end + 16..end + 20].try_into().expect("four")) as usize;
+    let (mut list, mut at) = (Vec::new(), start);
+    for (name, attributes, _) in entries {
+        let length = |field: usize| u16::from_le_bytes([zip[at + field], zip[at + field + 1]]);
+        let rest = usize::from(length(30)) + usize::from(length(32));
+        let name_end = at + 46 + usize::from(length(28));
+        let mut header = zip[at..at + 46].to_vec();
+        header[5] = system;
+        header[28..30].copy_from_slice(&u16::try_from(name.len()).expect("short").to_le_bytes());
+        header[38..42].copy_from_slice(&attributes.to_le_bytes());
+        list.extend(header);
+        list.extend(name.as_bytes());
+        list.extend(&zip[name_end..name_end + rest]);
+        at = name_end + rest;
+    }
+    let mut trailer = zip[end..].to_vec();
+    trailer[12..16].copy_from_slice(&u32::try_from(list.len()).expect("short").to_le_bytes());
+    stored(&[&zip[..start], &list[..], &trailer[..]].concat())
+}
+
+fn stored(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(bytes).expect("written");
+    file.rewind().expect("at its start");
+    file
+}
+
+const DOS: u8 = 0;
+const UNIX: u8 = 3;
+
+#[test]
+fn a_zip_from_windows_has_its_folders_and_may_have_programs() {
+    for (name, attributes, system) in [
+        ("bin\\run", 0x20, DOS),
+        ("bin/run", 0, UNIX),
+        (".\\bin/run", 0, 10),
+        ("\\bin\\run", 0x21, DOS),
+        ("bin\\run", 0o100_666 << 16, DOS),
+    ] {
+        let entries = [
+            ("bin\\", 0x10, ""),
+            (name, attributes, "#!"),
+            ("lib", 0x10, ""),
+        ];
+        let entries = if system == DOS {
+            &entries[..]
+        } else {
+            &entries[1..2]
+        };
+        let (parent, unpacked) = unpacked(foreign(system, entries));
+        unpacked.expect(name);
+        let run = parent.path().join("root/bin/run");
+        let mode = run.metadata().expect(name).permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{name}");
+        let lib = parent.path().join("root/lib");
+        assert_eq!(lib.is_dir(), system == DOS);
+    }
+    let (parent, kept) = unpacked(foreign(UNIX, &[("a", 0o100_644 << 16, "x")]));
+    kept.expect("unpacked");
+    let mode = parent
+        .path()
+        .join("root/a")
+        .metadata()
+        .expect("a file")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
+#[test]
+fn names_of_windows_that_lead_elsewhere_are_refused_with_advice() {
+    for (name, said) in [
+        ("C:\\work\\app.py", "from inside of the code's folder"),
+        ("d:/work/app.py", "from inside of the code's folder"),
+        (
+            "\\\\server\\share\\app.py",
+            "from inside of the code's folder",
+        ),
+        ("..\\evil", "outside"),
+        ("a\\..\\..\\evil", "outside"),
+        ("\\..\\evil", "outside"),
+    ] {
+        let (parent, unpacked) = unpacked(foreign(DOS, &[(name, 0x20, "x")]));
+        let error = format!("{:#}", unpacked.expect_err(name));
+        assert!(
+            error.starts_with("url: ") && error.contains(said),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(parent.path()).expect("a directory").count(), 1);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_zip_is_named_with_advice() {
+    let changed = |at: usize, value: u16| {
+        let mut zip = Vec::new();
+        zipped(&[Plain("app.py", 0o644, "x")])
+            .read_to_end(&mut zip)
+            .expect("read");
+        let list = zip.len() - 22 - 46 - "app.py".len();
+        for (start, at) in [(0, at - 2), (list, at)] {
+            let place = start + at..start + at + 2;
+            zip[place].copy_from_slice(&value.to_le_bytes());
+        }
+        let (_, unpacked) = unpacked(stored(&zip));
+        format!("{:#}", unpacked.expect_err("refused"))
+    };
+    let error = changed(8, 1);
+    assert_eq!(
+        error,
+        "url: app.py is encrypted: make the zip file again without a password"
+    );
+    for (method, name) in [
+        (9, "deflate64"),
+        (12, "bzip2"),
+        (14, "LZMA"),
+        (93, "zstd"),
+        (6, "method 6"),
+    ] {
+        let error = changed(10, method);
+        let expected = format!("url: app.py is compressed by {name}");
+        assert!(
+            error.starts_with(&expected) && error.contains("with deflate"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_large_zips_form_is_read_as_well() {
+    let mut writer = zip::ZipWriter::new(tempfile::tempfile().expect("a file"));
+    let options = SimpleFileOptions::default().large_file(true);
+    writer.start_file("lib/a.py", options).expect("an entry");
+    writer.write_all(b"1").expect("written");
+    let mut file = writer.finish().expect("a zip file");
+    file.rewind().expect("at its start");
+    let (parent, unpacked) = unpacked(file);
+    unpacked.expect("unpacked");
+    assert!(parent.path().join("root/lib/a.py").exists());
 }

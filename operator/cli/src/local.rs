@@ -9,10 +9,12 @@
 //! Owns the arguments, the start, each reload and the end. Deployments, calls and processes are
 //! the gateway's; this only tells it what there is.
 
+pub(crate) mod advice;
 mod cache;
 pub(crate) mod code;
 mod custom;
 mod layers;
+mod libraries;
 pub(crate) mod manifests;
 pub(crate) mod places;
 pub(crate) mod prepare;
@@ -24,6 +26,7 @@ pub(crate) mod signals;
 mod steps;
 mod tool;
 mod tools;
+pub(crate) mod tree;
 mod watch;
 
 use std::fs;
@@ -99,7 +102,7 @@ impl Args {
             }
         };
         match path.canonicalize() {
-            Ok(path) if fs::metadata(&path).is_ok_and(|file| code::is_executable(&file)) => {
+            Ok(path) if fs::metadata(&path).is_ok_and(|file| tree::is_executable(&file)) => {
                 Ok(path)
             }
             _ => bail!(

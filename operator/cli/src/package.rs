@@ -9,6 +9,7 @@
 
 mod native;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -20,13 +21,13 @@ use pilotlight_archive::Package;
 use sha2::{Digest, Sha256};
 
 use crate::Exit;
-use crate::local::code;
 use crate::local::manifests;
 use crate::local::places::Places;
 use crate::local::prepare::{Prepared, Preparer};
 use crate::local::print::{self, Progress};
 use crate::local::reload;
 use crate::local::signals::Signals;
+use crate::local::{code, tree};
 
 /// Write each function's code with its libraries as an archive that a cluster can fetch.
 #[derive(Debug, clap::Args)]
@@ -127,7 +128,9 @@ async fn archive(
     progress: &Progress,
 ) -> Result<Archive> {
     let function = manifest.function.metadata.name.to_string();
-    let prepared = preparer.function(manifest, progress).await?;
+    let prepared = preparer
+        .function(manifest, progress, &mut BTreeSet::new())
+        .await?;
     if prepared.code.is_live && output.canonicalize()?.starts_with(&prepared.code.directory) {
         bail!(
             "--output: {} is part of the code, which would hold its own archive: name a directory \
@@ -143,6 +146,13 @@ async fn archive(
             native::OF_IMAGES
         ));
     }
+    for (name, to) in package.links().filter(|(_, to)| !is_of_instance(to)) {
+        if !prepared.made.task_root.join(name).exists() {
+            print::note(&format!(
+                "warning: {function}: the link {name} leads to {to}, which is not there: it is packed as it is"
+            ));
+        }
+    }
     let file = output.join(format!("{function}.zip"));
     let (size, sha256) =
         write(&package, output, &file).with_context(|| file.display().to_string())?;
@@ -155,17 +165,23 @@ async fn archive(
     })
 }
 
+/// Whether a link leads to a place that an instance has and this machine need not.
+fn is_of_instance(to: &str) -> bool {
+    let places = ["/opt/", "/tmp/", "/var/task/", "/var/runtime/"];
+    places.iter().any(|place| to.starts_with(place))
+}
+
 /// The code, and the libraries where the runtime's image finds them.
 fn content(prepared: &Prepared) -> Result<Package> {
     let (made, description) = (&prepared.made, prepared.ready.package());
     let mut package = Package::default();
     package.add(&made.task_root, "", |name: &OsStr| {
         let is_source = made.is_built && description.leaves_out(&name.to_string_lossy());
-        is_source || code::is_noise(name)
+        is_source || tree::is_noise(name)
     })?;
     if let (Some(libraries), Some(folder)) = (&made.libraries, &description.libraries) {
         let prefix = if folder == "." { "" } else { folder };
-        package.add(libraries, prefix, code::is_noise)?;
+        package.add(libraries, prefix, tree::is_noise)?;
     }
     Ok(package)
 }
@@ -287,7 +303,7 @@ leave-out = ["*.src"]
             let root = tempfile::tempdir().expect("a directory");
             let file = fs::File::open(self.path("out/shop.zip")).expect("an archive");
             pilotlight_archive::unpack(file, root.path()).expect("unpacked");
-            let tree = code::tree(root.path()).expect("readable");
+            let tree = tree::of(root.path()).expect("readable");
             let inside = tree.directories.iter().flat_map(|directory| {
                 let entries = fs::read_dir(directory).expect("a directory");
                 entries.map(|entry| entry.expect("an entry").path())

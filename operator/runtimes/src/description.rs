@@ -54,6 +54,11 @@ const LOCAL_VALUES: [&str; 9] = [
     "runtime",
 ];
 
+/// What lists of libraries say, for `local.libraries` alone.
+const READ_VALUES: [&str; 8] = [
+    "gems", "linked", "list", "manager", "member", "project", "root", "scripts",
+];
+
 /// All that is known of one runtime.
 #[derive(Clone, Debug)]
 pub struct Description {
@@ -152,7 +157,10 @@ pub struct Setup {
 #[serde(deny_unknown_fields)]
 pub struct Libraries {
     /// The first makes it necessary; all decide whether it was done before.
+    #[serde(default)]
     pub files: Vec<String>,
+    /// Or a language whose lists are understood, with all that they refer to.
+    pub read: Option<Reads>,
     /// Nor is it necessary beside any of these.
     #[serde(default)]
     pub unless: Vec<String>,
@@ -160,11 +168,24 @@ pub struct Libraries {
     pub run: Vec<Vec<String>>,
 }
 
+/// A language's lists of libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// `requirements.txt`, `uv.lock`, `poetry.lock`, `Pipfile.lock`, `pyproject.toml`.
+    Python,
+    /// `package.json`, workspaces, and the locks of npm, pnpm and Yarn.
+    Node,
+    /// `Gemfile` and `Gemfile.lock`.
+    Ruby,
+}
+
 /// What makes the code runnable, done again after each change of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
-    /// File names, or `*.end`: one of these makes it necessary. None: always.
+    /// File names, or `*.end`, perhaps in a folder (`a/b/*.end`): one of these makes it necessary. None:
+    /// always.
     #[serde(default)]
     pub when: Vec<String>,
     /// Nor is it necessary beside any of these.
@@ -175,9 +196,14 @@ pub struct Build {
 }
 
 impl Build {
-    /// Whether it is necessary for a folder with files of these names.
-    pub fn is_needed(&self, names: &[String]) -> bool {
-        let is_there = |pattern: &String| names.iter().any(|name| pattern::matches(pattern, name));
+    /// Whether it is necessary; `names` lists a folder of the code, `""` the code itself.
+    pub fn is_needed(&self, names: impl Fn(&str) -> Vec<String>) -> bool {
+        let is_there = |pattern: &String| {
+            let (folder, pattern) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+            names(folder)
+                .iter()
+                .any(|name| pattern::matches(pattern, name))
+        };
         let is_asked_for = self.when.is_empty() || self.when.iter().any(is_there);
         is_asked_for && !self.unless.iter().any(is_there)
     }
@@ -198,6 +224,8 @@ pub enum InvalidDescription {
     },
     #[error("{0} needs a command")]
     NoCommand(&'static str),
+    #[error("local.libraries needs `files` or `read`, and not both")]
+    NoList,
     #[error("package.libraries: `{0}` must be a folder in the package, such as `vendor`, or `.`")]
     Folder(String),
 }
@@ -368,8 +396,8 @@ impl Description {
             let texts = setup.run.iter().flatten().chain(&setup.check);
             check("local.setup", texts.chain([&setup.say]), &known)?;
         }
-        if let Some(Libraries { run, say, .. }) = &local.libraries {
-            check("local.libraries", run.iter().flatten().chain([say]), &known)?;
+        if let Some(libraries) = &local.libraries {
+            libraries.check(&known)?;
         }
         if let Some(Build { run, say, .. }) = &local.build {
             check("local.build", run.iter().flatten().chain([say]), &known)?;
@@ -378,6 +406,21 @@ impl Description {
             Some(folder) => Err(InvalidDescription::Folder(folder.to_owned())),
             None => Ok(()),
         }
+    }
+}
+
+impl Libraries {
+    fn check(&self, known: &BTreeSet<&str>) -> Result<(), InvalidDescription> {
+        if self.files.is_empty() != self.read.is_some() {
+            return Err(InvalidDescription::NoList);
+        }
+        let mut known = known.clone();
+        known.extend(READ_VALUES.iter().filter(|_| self.read.is_some()));
+        check(
+            "local.libraries",
+            self.run.iter().flatten().chain([&self.say]),
+            &known,
+        )
     }
 }
 

@@ -24,8 +24,8 @@ use pilotlight_core::function::Runtime;
 use crate::known::Lacking;
 
 pub use description::{
-    Build, Description, Fetch, IMAGE_TASK_ROOT, InvalidDescription, Libraries, Local, Setup, Start,
-    Tool, parse,
+    Build, Description, Fetch, IMAGE_TASK_ROOT, InvalidDescription, Libraries, Local, Reads, Setup,
+    Start, Tool, parse,
 };
 pub use package::Package;
 pub use template::{Unknown, Values, fill, fill_path};

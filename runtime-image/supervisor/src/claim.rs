@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -233,8 +233,19 @@ async fn unpack(
         archive.set_preserve_permissions(true);
         // Code and layers come as one tar after the other.
         archive.set_ignore_zeros(true);
+        let mut checked = PathBuf::new();
         for entry in archive.entries()? {
-            if !entry?.unpack_in(&root)? {
+            let mut entry = entry?;
+            let name = entry.path()?;
+            let parent = name.parent().unwrap_or(Path::new(""));
+            // A folder stays one; most entries lie in the one of the entry before.
+            if *parent != *checked {
+                if lies_below_link(&root, parent) {
+                    return Err(io::Error::other("a name lies below a link"));
+                }
+                checked = parent.to_owned();
+            }
+            if !entry.unpack_in(&root)? {
                 return Err(io::Error::other("a name leads outside"));
             }
         }
@@ -264,6 +275,16 @@ async fn unpack(
         None => unpacked.context("the code cannot be unpacked")?,
     }
     Ok(Some(clock::now() - begun))
+}
+
+/// Whether one of these folders is a link, which code or a layer may have brought: links are kept as they
+/// are, wherever they lead, and nothing is written through one. The first folder is the image's own.
+fn lies_below_link(root: &Path, folder: &Path) -> bool {
+    let mut path = root.to_owned();
+    folder.components().enumerate().any(|(depth, part)| {
+        path.push(part);
+        depth > 0 && path.is_symlink()
+    })
 }
 
 /// The tar as it arrives, to be read on another thread.

@@ -123,6 +123,67 @@ fn code_that_breaks_off_or_leads_outside_ends_the_instance() {
     }
 }
 
+/// Code as a tar whose first entry is this link.
+fn with_link(name: &str, to: &Path, files: &[(&str, u32, &str)]) -> Vec<u8> {
+    let mut link = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    link.append_link(&mut header, name, to).expect("an entry");
+    let mut code = link.into_inner().expect("a tar");
+    code.extend(tar(files));
+    code
+}
+
+#[test]
+fn a_link_of_the_code_is_what_it_was_wherever_it_leads() {
+    for to in ["/opt/nodejs/node_modules", "../../../etc", "absent"] {
+        let root = tempfile::tempdir().expect("a directory");
+        let instance = Instance::unclaimed(root.path());
+        let name = "var/task/node_modules";
+        let code = [BOOTSTRAP, ("var/task/lib/name", 0o644, "linked")];
+        let code = with_link(name, Path::new(to), &code);
+        let claimed = claim(&instance, "i1", &runs_bootstrap(root.path()), &code);
+        assert_eq!(claimed.status, 200, "{claimed:?}");
+        instance.logged("I am linked", 1);
+        let link = fs::read_link(root.path().join(name)).expect("a link");
+        assert_eq!(link, Path::new(to));
+    }
+}
+
+#[test]
+fn nothing_is_written_through_a_link_of_the_code() {
+    let outside = tempfile::tempdir().expect("a directory");
+    for (place, file) in [
+        // Within the root of a pod is everything.
+        (None, "opt/lib/evil"),
+        (None, "opt/lib/deep/evil"),
+        (Some(outside.path()), "opt/lib/evil"),
+    ] {
+        let root = tempfile::tempdir().expect("a directory");
+        let inside = root.path().join("etc");
+        fs::create_dir(&inside).expect("made");
+        let mut instance = Instance::unclaimed(root.path());
+        let to = place.unwrap_or(&inside);
+        let code = with_link("opt/lib", to, &[(file, 0o644, "x"), BOOTSTRAP]);
+        let refused = claim(&instance, "i1", &runs_bootstrap(root.path()), &code);
+        assert_eq!(refused.status, 400);
+        assert!(!instance.ended().success());
+        assert_eq!(fs::read_dir(to).expect("a directory").count(), 0);
+    }
+    // In the place of a link comes what has its name.
+    let root = tempfile::tempdir().expect("a directory");
+    fs::write(root.path().join("canary"), "alive").expect("written");
+    let instance = Instance::unclaimed(root.path());
+    let code = [BOOTSTRAP, ("var/task/lib/name", 0o644, "whole")];
+    let code = with_link("var/task/lib/name", Path::new("../../../canary"), &code);
+    let claimed = claim(&instance, "i1", &runs_bootstrap(root.path()), &code);
+    assert_eq!(claimed.status, 200, "{claimed:?}");
+    instance.logged("I am whole", 1);
+    let canary = fs::read_to_string(root.path().join("canary"));
+    assert_eq!(canary.expect("a file"), "alive");
+}
+
 #[test]
 fn an_unclaimed_instance_ends_when_it_is_told_to() {
     let root = tempfile::tempdir().expect("a directory");

@@ -4,19 +4,16 @@
 //! `cache`, a path is used as it lies. The hash decides whether instances are replaced. Never
 //! writes into a person's directory.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use pilotlight_api::{Archive, Code, Manifest, SourceFiles};
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
+use super::tree::{self, Tree};
 
 /// Code that is ready to run.
 #[derive(Debug)]
@@ -26,19 +23,6 @@ pub(crate) struct Prepared {
     pub(crate) tree: Tree,
     /// Whether a person may change it while it runs.
     pub(crate) is_live: bool,
-}
-
-/// What a directory holds.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Tree {
-    /// Over names, permissions and content, in hex.
-    pub(crate) sha256: String,
-    /// Of all files, in bytes.
-    pub(crate) size: u64,
-    /// The newest file's time.
-    pub(crate) modified: SystemTime,
-    /// It and all below it.
-    pub(crate) directories: BTreeSet<PathBuf>,
 }
 
 /// Brings the code of a manifest to a directory.
@@ -71,8 +55,13 @@ pub(crate) async fn prepare(manifest: &Manifest, cache: &Cache) -> Result<Prepar
             bail!("spec.code.image: images need a cluster; use `path` or `inline` here")
         }
     };
-    let tree = tree(&directory)
-        .with_context(|| format!("spec.code: {} cannot be read", directory.display()))?;
+    let tree = if is_live {
+        tree::of(&directory)
+    } else {
+        tree::of_unpacked(&directory)
+    };
+    let tree =
+        tree.with_context(|| format!("spec.code: {} cannot be read", directory.display()))?;
     Ok(Prepared {
         directory,
         tree,
@@ -133,67 +122,6 @@ async fn inline(files: &SourceFiles, cache: &Cache) -> Result<PathBuf> {
     cache.entry("inline", &hex(hash), write).await
 }
 
-/// Hashes and measures a directory. Links to files count as the file, other links as their text.
-pub(crate) fn tree(root: &Path) -> io::Result<Tree> {
-    let mut tree = Tree {
-        sha256: String::new(),
-        size: 0,
-        modified: SystemTime::UNIX_EPOCH,
-        directories: BTreeSet::new(),
-    };
-    let mut hash = Sha256::new();
-    add(root, Path::new(""), &mut tree, &mut hash)?;
-    tree.sha256 = hex(hash);
-    Ok(tree)
-}
-
-fn add(root: &Path, inside: &Path, tree: &mut Tree, hash: &mut Sha256) -> io::Result<()> {
-    let directory = root.join(inside);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&directory)? {
-        names.push(entry?.file_name());
-    }
-    tree.directories.insert(directory);
-    names.retain(|name| !is_noise(name));
-    names.sort();
-    for name in names {
-        let inside = inside.join(name);
-        let path = root.join(&inside);
-        let own = fs::symlink_metadata(&path)?;
-        let target = fs::metadata(&path).ok().filter(Metadata::is_file);
-        if own.is_dir() {
-            add(root, &inside, tree, hash)?;
-        } else if let Some(file) = target {
-            let content = fs::read(&path)?;
-            update(hash, inside.as_os_str().as_encoded_bytes());
-            update(hash, &[u8::from(is_executable(&file))]);
-            update(hash, &content);
-            tree.size += file.len();
-            tree.modified = tree.modified.max(file.modified()?);
-        } else if own.is_symlink() {
-            update(hash, inside.as_os_str().as_encoded_bytes());
-            update(hash, fs::read_link(&path)?.as_os_str().as_encoded_bytes());
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn is_executable(file: &Metadata) -> bool {
-    file.is_file() && file.permissions().mode() & 0o111 != 0
-}
-
-/// Files that come and go without being code: byte code, version control, editors' leftovers.
-pub(crate) fn is_noise(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    matches!(&*name, "__pycache__" | ".git" | "4913" | ".DS_Store")
-        || name.ends_with('~')
-        || name.starts_with(".#")
-        || (name.starts_with('.')
-            && [".swp", ".swo", ".swx"]
-                .iter()
-                .any(|end| name.ends_with(end)))
-}
-
 /// Lengths keep `ab`, `c` and `a`, `bc` apart.
 pub(crate) fn update(hash: &mut Sha256, part: &[u8]) {
     hash.update((part.len() as u64).to_le_bytes());
@@ -205,68 +133,4 @@ pub(crate) fn hex(hash: Sha256) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("a directory");
-        for (name, text) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(path, text).expect("written");
-        }
-        root
-    }
-
-    fn hash(root: &tempfile::TempDir) -> String {
-        tree(root.path()).expect("readable").sha256
-    }
-
-    #[test]
-    fn the_hash_changes_with_name_content_and_executable_bit_only() {
-        let files = root(&[("app.py", "1"), ("lib/a.py", "2")]);
-        let same = root(&[("lib/a.py", "2"), ("app.py", "1")]);
-        assert_eq!(hash(&files), hash(&same));
-        assert_ne!(
-            hash(&files),
-            hash(&root(&[("app.py", "1"), ("lib/a.py", "3")]))
-        );
-        assert_ne!(
-            hash(&files),
-            hash(&root(&[("app.py", "1"), ("lib/b.py", "2")]))
-        );
-        assert_ne!(
-            hash(&files),
-            hash(&root(&[("app.py", "1l"), ("ib/a.py", "2")]))
-        );
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(same.path().join("app.py"), mode).expect("changed");
-        assert_ne!(hash(&files), hash(&same));
-    }
-
-    #[test]
-    fn byte_code_and_editor_files_are_no_code() {
-        let clean = root(&[("app.py", "1")]);
-        let noisy = root(&[
-            ("app.py", "1"),
-            ("__pycache__/app.cpython-311.pyc", "x"),
-            (".git/HEAD", "x"),
-            (".app.py.swp", "x"),
-            ("app.py~", "x"),
-        ]);
-        assert_eq!(hash(&clean), hash(&noisy));
-        assert_ne!(hash(&clean), hash(&root(&[("app.py", "1"), (".env", "x")])));
-    }
-
-    #[test]
-    fn a_link_that_leads_back_ends_the_walk() {
-        let files = root(&[("lib/a.py", "12345")]);
-        std::os::unix::fs::symlink("..", files.path().join("lib/back")).expect("linked");
-        let tree = tree(files.path()).expect("readable");
-        assert_eq!(tree.size, 5);
-        assert_eq!(tree.directories.len(), 2);
-    }
 }

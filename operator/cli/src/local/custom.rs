@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::code::is_executable;
+use super::tree::is_executable;
 
 /// Where layers and the runtime's image would bring one, after the code.
 const LAYERS: &str = "/opt";

@@ -14,19 +14,21 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
-use pilotlight_api::{FunctionSpec, Manifest};
+use pilotlight_api::{Code, FunctionSpec, Manifest};
 use pilotlight_core::function::{Handler, Runtime};
 use pilotlight_core::launch::Launch;
 use pilotlight_gateway::{Deployment, Source};
 use pilotlight_runtimes::{Description, Runtimes};
 use sha2::{Digest, Sha256};
 
+use super::advice;
 use super::cache::Cache;
 use super::code;
 use super::layers;
-use super::print::Progress;
+use super::print::{self, Progress};
 use super::relocate;
 use super::runtime::{self, Made, Parts, Ready};
+use super::tree;
 
 /// What came of a set of manifests.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ pub(crate) struct Preparer {
     /// The machine's `PATH`.
     search_path: OsString,
     ready: HashMap<Runtime, Ready>,
+    /// Advice that was given, by function: once is enough.
+    advised: BTreeSet<(String, String)>,
     /// Those that failed, and why: each is tried once for all its functions, as pip may take its time.
     broken: HashMap<Runtime, String>,
 }
@@ -68,6 +72,7 @@ impl Preparer {
             cache,
             search_path,
             ready: HashMap::new(),
+            advised: BTreeSet::new(),
             broken: HashMap::new(),
         }
     }
@@ -112,10 +117,7 @@ impl Preparer {
             opt,
             ready,
             made,
-        } = self.function(manifest, progress).await?;
-        if code.is_live {
-            directories.extend(code.tree.directories);
-        }
+        } = self.function(manifest, progress, directories).await?;
         let started = ready.start(&made)?;
         let command = self.absolute(started.command);
         let mut environment = self.shared(&made.task_root, opt.as_deref())?;
@@ -146,7 +148,8 @@ impl Preparer {
         })
     }
 
-    /// Fetches the function's code, installs its libraries and builds it.
+    /// Fetches the function's code, installs its libraries and builds it. `directories` gets those where a
+    /// change may change any of it, also if something fails.
     ///
     /// # Errors
     /// Name the field of the manifest.
@@ -154,8 +157,12 @@ impl Preparer {
         &mut self,
         manifest: &Manifest,
         progress: &Progress,
+        directories: &mut BTreeSet<PathBuf>,
     ) -> Result<Prepared> {
         let code = code::prepare(manifest, &self.cache).await?;
+        if code.is_live {
+            directories.extend(code.tree.directories.iter().cloned());
+        }
         let spec = &manifest.function.spec;
         let runtime = self.runtimes.get(&spec.runtime);
         let runtime = runtime
@@ -163,6 +170,7 @@ impl Preparer {
             .clone();
         let handler = spec.handler.clone();
         let handler = handler.unwrap_or_else(|| runtime.default_handler.clone());
+        self.advise(manifest, &code, &handler);
         let opt = layers::unpacked(&spec.layers, &self.cache).await?;
         let parts = Parts {
             function: manifest.function.metadata.name.as_str(),
@@ -172,7 +180,8 @@ impl Preparer {
             opt: opt.as_deref(),
         };
         let ready = self.ready(&runtime, progress).await?;
-        let made = ready.make(parts, &self.cache, progress).await?;
+        let made = ready.make(parts, &self.cache, progress, directories);
+        let made = made.await?;
         Ok(Prepared {
             code,
             handler,
@@ -180,6 +189,20 @@ impl Preparer {
             ready,
             made,
         })
+    }
+
+    fn advise(&mut self, manifest: &Manifest, code: &code::Prepared, handler: &Handler) {
+        let name = manifest.function.metadata.name.as_str();
+        let is_archive = matches!(manifest.function.spec.code, Code::Archive(_));
+        let layout = advice::on_layout(&code.directory, handler).filter(|_| is_archive);
+        for sentence in advice::on_scripts(&code.directory)
+            .into_iter()
+            .chain(layout)
+        {
+            if self.advised.insert((name.to_owned(), sentence.clone())) {
+                print::note(&format!("warning: {name}: {sentence}"));
+            }
+        }
     }
 
     async fn ready(&mut self, runtime: &Arc<Description>, progress: &Progress) -> Result<Ready> {
@@ -210,7 +233,7 @@ impl Preparer {
             let folders = std::env::split_paths(&self.search_path);
             let mut candidates = folders.map(|folder| folder.join(&program));
             let is_program =
-                |file: &PathBuf| fs::metadata(file).is_ok_and(|found| code::is_executable(&found));
+                |file: &PathBuf| fs::metadata(file).is_ok_and(|found| tree::is_executable(&found));
             let found = candidates.find(is_program);
             if let Some(found) = found.and_then(|found| text(found).ok()) {
                 *program = found;

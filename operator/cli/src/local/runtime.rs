@@ -4,7 +4,7 @@
 //! that is named for all it was made of. `prepare` starts functions with the result, `package`
 //! packs it. Never changes the machine's tools or the code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,15 +14,16 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use pilotlight_core::function::Handler;
 use pilotlight_core::launch::HeapLimit;
-use pilotlight_runtimes::{Description, Libraries, Package, Setup, Values, fill};
+use pilotlight_runtimes::{Description, Libraries, Package, Reads, Setup, Values, fill};
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::code;
 use super::custom;
+use super::libraries::{self, Inputs, modules};
 use super::prepare::text;
-use super::print::Progress;
-use super::{steps, tool, tools};
+use super::print::{self, Progress};
+use super::{steps, tool, tools, tree};
 
 const SET_UP: &str = "runtimes";
 const LIBRARIES: &str = "libraries";
@@ -161,7 +162,8 @@ impl Ready {
         Ok(answer.is_ok_and(|answer| answer.status.success()))
     }
 
-    /// Installs the function's libraries and builds its code.
+    /// Installs the function's libraries and builds its code. `watched` gets the directories outside of
+    /// the code where a change is a change of them, before anything can fail.
     ///
     /// # Errors
     /// If the code is not what the runtime runs, or cannot be built.
@@ -170,6 +172,7 @@ impl Ready {
         parts: Parts<'_>,
         cache: &Cache,
         progress: &Progress,
+        watched: &mut BTreeSet<PathBuf>,
     ) -> Result<Made> {
         let Parts { code, opt, .. } = parts;
         if code.as_os_str().as_encoded_bytes().contains(&b':') {
@@ -178,7 +181,8 @@ impl Ready {
         let mut values = steps::with(&self.values, [("code", code)])?;
         values.insert("opt".to_owned(), opt.map(text).transpose()?);
         values.insert("handler".to_owned(), Some(parts.handler.to_string()));
-        let libraries = self.libraries(parts, &values, cache, progress).await?;
+        let libraries = self.libraries(parts, &values, cache, progress, watched);
+        let libraries = libraries.await?;
         let shown = libraries.as_ref().map(text).transpose()?;
         values.insert("libraries".to_owned(), shown);
         let built = self.build(parts, &values, cache, progress).await?;
@@ -225,22 +229,29 @@ impl Ready {
         values: &Values,
         cache: &Cache,
         progress: &Progress,
+        watched: &mut BTreeSet<PathBuf>,
     ) -> Result<Option<PathBuf>> {
         let Some(libraries) = &self.description.local.libraries else {
             return Ok(None);
         };
-        let Libraries {
-            files, unless, run, ..
-        } = libraries;
-        let is_there = |name: &String| parts.code.join(name).exists();
-        let Some(first) = files.first().filter(|name| is_there(name)) else {
-            return Ok(None);
-        };
-        if unless.iter().any(is_there) {
+        // A link too that leads to nothing here, as one to a layer's packages.
+        let is_there = |name: &String| parts.code.join(name).symlink_metadata().is_ok();
+        if libraries.unless.iter().any(is_there) {
             return Ok(None);
         }
+        if let Some(reads) = libraries.read {
+            let Some(inputs) = libraries::read(reads, parts.code).context("spec.code")? else {
+                return Ok(None);
+            };
+            watched.extend(inputs.directories());
+            let made = self.installed(libraries, &inputs, parts, values, cache, progress);
+            return made.await.map(Some);
+        }
+        let Some(first) = libraries.files.first().filter(|name| is_there(name)) else {
+            return Ok(None);
+        };
         let mut hash = Sha256::new();
-        for name in files.iter().filter(|name| is_there(name)) {
+        for name in libraries.files.iter().filter(|name| is_there(name)) {
             let content = fs::read(parts.code.join(name)).with_context(|| name.clone())?;
             code::update(&mut hash, name.as_bytes());
             code::update(&mut hash, &content);
@@ -250,11 +261,63 @@ impl Ready {
             self.say(parts.function, &libraries.say, progress)?;
             let values = steps::with(values, [("out", place)])?;
             // The code's directory is where the paths in the files begin.
-            steps::run(run, &values, parts.code).await
+            steps::run(&libraries.run, &values, parts.code).await
         };
         let made = cache.entry(LIBRARIES, &code::hex(hash), install).await;
         let made = made.with_context(|| parts.code.join(first).display().to_string())?;
         Ok(Some(made))
+    }
+
+    /// Installs what a list names, from copies of all that it refers to.
+    async fn installed(
+        &self,
+        libraries: &Libraries,
+        inputs: &Inputs,
+        parts: Parts<'_>,
+        values: &Values,
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<PathBuf> {
+        let Libraries { read, say, run, .. } = libraries;
+        let mut hash = Sha256::new();
+        inputs.hash(&mut hash)?;
+        code::update(&mut hash, self.key.as_bytes());
+        for word in run.iter().flatten() {
+            code::update(&mut hash, word.as_bytes());
+        }
+        let key = code::hex(hash);
+        let mut values = values.clone();
+        values.insert("list".to_owned(), Some(inputs.list.clone()));
+        for (name, value) in &inputs.values {
+            values.insert((*name).to_owned(), Some(value.clone()));
+        }
+        let install = async |place: &Path| {
+            let said = fill(say, &values)?;
+            progress.say(&format!("{}: {said}", parts.function));
+            // By the same name each time: pip notes where a library came from.
+            let (root, name) = (cache.scratch(""), format!(".mirror-{}", &key[..DIGITS]));
+            // Left by one that was killed; the entry's lock is held.
+            let _ = fs::remove_dir_all(root.join(&name));
+            let mut mirror = tempfile::Builder::new();
+            let mirror = mirror.prefix(&name).rand_bytes(0).tempdir_in(&root)?;
+            let (root, project) = inputs.mirror(mirror.path(), &root)?;
+            let places = [("out", place), ("root", &root), ("project", &project)];
+            let values = steps::with(&values, places)?;
+            steps::run(run, &values, &project).await?;
+            if *read == Some(Reads::Node) {
+                modules::collect(&root, &project, place)?;
+            }
+            let warnings = place.join("warnings");
+            if let Ok(lines) = fs::read_to_string(&warnings) {
+                for line in lines.lines() {
+                    print::note(&format!("warning: {}: {line}", parts.function));
+                }
+                fs::remove_file(&warnings)?;
+            }
+            Ok(())
+        };
+        let made = cache.entry(LIBRARIES, &key, install).await;
+        made.with_context(|| parts.code.join(&inputs.list).display().to_string())
     }
 
     async fn build(
@@ -267,7 +330,7 @@ impl Ready {
         let Some(build) = &self.description.local.build else {
             return Ok(None);
         };
-        if !build.is_needed(&names(parts.code)?) {
+        if !build.is_needed(|folder| names(&parts.code.join(folder))) {
             return Ok(None);
         }
         let mut hash = Sha256::new();
@@ -283,7 +346,8 @@ impl Ready {
         let make = async |place: &Path| {
             self.say(parts.function, &build.say, progress)?;
             let values = steps::with(values, [("out", place)])?;
-            steps::run(&build.run, &values, parts.code).await
+            steps::run(&build.run, &values, parts.code).await?;
+            Ok(tree::relink(parts.code, place)?)
         };
         let built = cache.entry(BUILDS, &code::hex(hash), make).await;
         built.context("spec.code").map(Some)
@@ -295,12 +359,11 @@ impl Ready {
     }
 }
 
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    Ok(names)
+/// The names in a directory; none if it is not there.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.collect()
 }
 
 /// As npm's packages name it.
@@ -357,7 +420,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
                 .remove(0);
             let (path, progress) = (OsStr::new("/usr/bin:/bin"), Progress::new());
             let tiny = ready(&Arc::new(tiny), path, &self.cache, &progress).await?;
-            let sha256 = code::tree(&self.code)?.sha256;
+            let sha256 = tree::of(&self.code)?.sha256;
             let parts = Parts {
                 function: "f",
                 code: &self.code,
@@ -365,7 +428,8 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
                 handler: &"main".parse()?,
                 opt: None,
             };
-            let made = tiny.make(parts, &self.cache, &progress).await?;
+            let watched = &mut BTreeSet::new();
+            let made = tiny.make(parts, &self.cache, &progress, watched).await?;
             Ok((tiny, made))
         }
 

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-/// How many of a failed tool's lines are shown: the cause is at the end.
+/// How many of a failed tool's lines are shown: the cause is at the end, or at the beginning before advice.
 const SHOWN_LINES: usize = 15;
+const SHOWN_FIRST: usize = 5;
 
 /// Runs a tool to its end.
 ///
@@ -31,8 +32,15 @@ pub(crate) async fn run(command: &mut Command) -> Result<()> {
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-    let indented: String = last.iter().map(|line| format!("\n    {line}")).collect();
+    let left_out = lines.len().saturating_sub(SHOWN_LINES);
+    let first = &lines[..left_out.min(SHOWN_FIRST)];
+    let gap = (left_out > SHOWN_FIRST).then_some("...");
+    let shown_lines = first
+        .iter()
+        .copied()
+        .chain(gap)
+        .chain(lines[left_out..].iter().copied());
+    let indented: String = shown_lines.map(|line| format!("\n    {line}")).collect();
     bail!("`{}` failed ({status}):{indented}", shown(command))
 }
 
@@ -56,10 +64,17 @@ pub(crate) async fn output(command: &mut Command) -> Result<Output> {
 fn shown(command: &Command) -> String {
     let command = command.as_std();
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    // Of a script its beginning.
+    let brief = words.map(|word| {
+        let word = word.to_string_lossy();
+        let mut lines = word.lines().filter(|line| !line.trim().is_empty());
+        let first = lines.next().unwrap_or_default().to_owned();
+        match lines.next() {
+            Some(_) => first + " ...",
+            None => first,
+        }
+    });
+    brief.collect::<Vec<_>>().join(" ")
 }
 
 /// A tool's process group, ended when dropped: `pip` and `venv` start processes of their own.
@@ -89,10 +104,19 @@ mod tests {
             text.contains("exit status: 3") && text.ends_with("line 40\n    cause"),
             "{text}"
         );
+        assert!(text.contains("line 5\n    ...\n    line 27\n"), "{text}");
         assert!(
             !text.contains("line 26\n") && text.contains("line 27\n"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn of_a_script_the_beginning_is_shown() {
+        let mut command = Command::new("sh");
+        let failed = run(command.args(["-c", "\nexit 1\nmore", "x"])).await;
+        let text = failed.expect_err("it fails").to_string();
+        assert!(text.starts_with("`sh -c exit 1 ... x` failed"), "{text}");
     }
 
     #[tokio::test]

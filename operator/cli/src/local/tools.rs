@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::cache::Cache;
-use super::code;
 use super::print::Progress;
 use super::steps;
 use super::tool;
+use super::{code, tree};
 
 const FETCHED: &str = "tools";
 
@@ -43,7 +43,7 @@ pub(crate) async fn find(
     for program in &programs {
         for directory in std::env::split_paths(search_path) {
             let candidate = directory.join(program);
-            let is_program = fs::metadata(&candidate).is_ok_and(|file| code::is_executable(&file));
+            let is_program = fs::metadata(&candidate).is_ok_and(|file| tree::is_executable(&file));
             if !is_program {
                 continue;
             }

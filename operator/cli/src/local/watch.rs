@@ -14,7 +14,7 @@ use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::code::is_noise;
+use super::tree::is_noise;
 
 /// How long a directory must be quiet before a change is taken up.
 const QUIET: Duration = Duration::from_millis(200);

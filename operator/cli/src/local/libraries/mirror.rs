@@ -1,0 +1,53 @@
+//! Copies of files and folders below another root.
+//!
+//! Fed by `libraries` when a tool is to install: what refers to `../shared` finds it there as well.
+//! What is installed or made beside a library is not copied, nor is the cache.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::tree::{is_made, is_noise};
+
+/// Where an absolute path is below a root.
+pub(super) fn within(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+pub(super) fn file(content: &[u8], to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    // Perhaps a copy of a folder brought it, as it was.
+    let _ = fs::remove_file(to);
+    fs::write(to, content)
+}
+
+/// Links to files and folders outside become what they lead to.
+pub(super) fn folder(from: &Path, to: &Path, cache: &Path) -> io::Result<()> {
+    let real = from.canonicalize()?;
+    copy(&real, to, &[cache.to_owned()])
+}
+
+/// `above`: directories that are being copied, and others that never are.
+fn copy(from: &Path, to: &Path, above: &[PathBuf]) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    let above = [above, &[from.to_owned()]].concat();
+    for entry in fs::read_dir(from)? {
+        let name = entry?.file_name();
+        if is_noise(&name) || is_made(from, &name) {
+            continue;
+        }
+        let (path, to) = (from.join(&name), to.join(&name));
+        let Ok(real) = path.canonicalize() else {
+            // It leads to nothing.
+            continue;
+        };
+        if real.is_dir() {
+            if !above.contains(&real) {
+                copy(&real, &to, &above)?;
+            }
+        } else if real.is_file() && !to.exists() {
+            fs::copy(&real, &to)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Brings installed packages of Node.js into one `node_modules`, which is whole wherever it lies.
+//!
+//! Fed by `runtime` after a package manager has installed into a mirror. Packages that are links, as those
+//! of a workspace, become copies; what a workspace's root has comes beside what the function's folder has.
+//! Where both have a package by one name in different versions, each one that needs the root's gets it
+//! inside of itself, so that every package finds what it found before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+const MODULES: &str = "node_modules";
+const PROGRAMS: &str = ".bin";
+/// What package managers keep for themselves; other hidden folders are packages', as Prisma's.
+const THEIRS: [&str; 4] = [PROGRAMS, ".cache", ".ignored", ".pnpm"];
+
+/// Packages by name, where they really lie.
+type Packages = BTreeMap<String, PathBuf>;
+
+/// From the folders `node_modules` of `code` and of all above it up to `root` into `out`'s.
+///
+/// # Errors
+/// If something cannot be read or written.
+pub(crate) fn collect(root: &Path, code: &Path, out: &Path) -> io::Result<()> {
+    let out = out.join(MODULES);
+    fs::create_dir_all(&out)?;
+    let mut levels = Vec::new();
+    for folder in code.ancestors() {
+        let modules = folder.join(MODULES);
+        if modules.is_dir() {
+            programs(&modules.join(PROGRAMS), &out.join(PROGRAMS))?;
+            levels.push((folder.to_owned(), packages(&modules)?));
+        }
+        if folder == root {
+            break;
+        }
+    }
+    let mut placed = Packages::new();
+    let mut is_hidden = false;
+    for (_, packages) in &levels {
+        for (name, real) in packages {
+            if let Some(other) = placed.get(name) {
+                is_hidden |= other != real;
+                continue;
+            }
+            // A workspace's member may be linked for others' sake: the function itself.
+            if real != code {
+                copy(real, &out.join(name), &[])?;
+            }
+            placed.insert(name.clone(), real.clone());
+        }
+    }
+    if is_hidden {
+        let levels = Levels(levels);
+        for (name, real) in &placed {
+            levels.nest(real, &out.join(name), &[&placed])?;
+        }
+    }
+    Ok(())
+}
+
+/// What was found, the innermost folder first.
+struct Levels(Vec<(PathBuf, Packages)>);
+
+impl Levels {
+    /// Puts into a package's copy what it finds in its place and would not find beside the copy.
+    fn nest(&self, real: &Path, to: &Path, seen: &[&Packages]) -> io::Result<()> {
+        let mut own = Packages::new();
+        for name in needs(real) {
+            if real.join(MODULES).join(&name).exists() {
+                continue;
+            }
+            let Some(wanted) = self.found_from(real, &name) else {
+                continue;
+            };
+            let found = seen.iter().rev().find_map(|packages| packages.get(&name));
+            if found != Some(wanted) {
+                copy(wanted, &to.join(MODULES).join(&name), &[])?;
+                own.insert(name, wanted.clone());
+            }
+        }
+        let seen = [seen, &[&own]].concat();
+        for (name, real) in &own {
+            self.nest(real, &to.join(MODULES).join(name), &seen)?;
+        }
+        Ok(())
+    }
+
+    fn found_from(&self, real: &Path, name: &str) -> Option<&PathBuf> {
+        let above = self.0.iter().filter(|(folder, _)| real.starts_with(folder));
+        above
+            .into_iter()
+            .find_map(|(_, packages)| packages.get(name))
+    }
+}
+
+fn packages(modules: &Path) -> io::Result<Packages> {
+    let mut found = Packages::new();
+    for entry in fs::read_dir(modules)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if THEIRS.contains(&&*name) {
+            continue;
+        }
+        let Ok(real) = entry.path().canonicalize() else {
+            // A member that was not needed is not in the mirror.
+            continue;
+        };
+        if !real.is_dir() {
+            continue;
+        }
+        if name.starts_with('@') {
+            let scoped = packages(&real)?.into_iter();
+            found.extend(scoped.map(|(inner, real)| (format!("{name}/{inner}"), real)));
+        } else {
+            found.insert(name, real);
+        }
+    }
+    Ok(found)
+}
+
+/// The names of all that a package may load.
+fn needs(package: &Path) -> Vec<String> {
+    let manifest = fs::read(package.join("package.json")).unwrap_or_default();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    let fields = ["dependencies", "optionalDependencies", "peerDependencies"];
+    let names = fields
+        .iter()
+        .filter_map(|field| manifest[field].as_object());
+    names.flat_map(|names| names.keys().cloned()).collect()
+}
+
+/// Links to the packages' programs, as they are: the packages lie beside.
+fn programs(from: &Path, to: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(from) else {
+        return Ok(());
+    };
+    fs::create_dir_all(to)?;
+    for entry in entries {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        let Ok(link) = fs::read_link(entry.path()) else {
+            // Shell scripts with paths of the mirror.
+            continue;
+        };
+        if !to.is_symlink() {
+            symlink(link, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// A package; links that lead out of it become what they lead to, unless that is being copied.
+fn copy(real: &Path, to: &Path, above: &[&Path]) -> io::Result<()> {
+    let above = [above, &[real]].concat();
+    contents(real, real, to, &above)
+}
+
+fn contents(package: &Path, from: &Path, to: &Path, above: &[&Path]) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            contents(package, &path, &to, above)?;
+        } else if kind.is_symlink() {
+            let link = fs::read_link(&path)?;
+            match path.canonicalize() {
+                Ok(real) if real.starts_with(package) && link.is_relative() => symlink(link, to)?,
+                Ok(real) if real.is_dir() && !above.contains(&&*real) => copy(&real, &to, above)?,
+                Ok(real) if real.is_file() => {
+                    fs::copy(real, to)?;
+                }
+                _ => {}
+            }
+        } else if kind.is_file() && fs::hard_link(&path, &to).is_err() {
+            fs::copy(&path, &to)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(root: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+    }
+
+    #[test]
+    fn links_become_copies_and_each_package_finds_its_own_versions() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path().canonicalize().expect("a directory");
+        write(
+            &root,
+            &[
+                ("packages/shop/node_modules/ms/v", "1"),
+                ("packages/shop/node_modules/ms/package.json", "{}"),
+                (
+                    "packages/shared/package.json",
+                    r#"{"dependencies": {"ms": "2", "base": "*"}}"#,
+                ),
+                ("packages/shared/node_modules/deep/v", "1"),
+                (
+                    "packages/base/package.json",
+                    r#"{"dependencies": {"@x/shared": "*"}}"#,
+                ),
+                ("node_modules/ms/v", "2"),
+                (
+                    "node_modules/ms/package.json",
+                    r#"{"dependencies": {"ms": "2", "tiny": "1"}}"#,
+                ),
+                ("node_modules/tiny/v", "1"),
+                ("node_modules/tiny/cli.js", ""),
+                ("node_modules/.package-lock.json", "{}"),
+            ],
+        );
+        for folder in ["node_modules/@x", "node_modules/.bin"] {
+            fs::create_dir_all(root.join(folder)).expect("made");
+        }
+        for (link, to) in [
+            ("node_modules/@x/shared", "../../packages/shared"),
+            ("node_modules/base", "../packages/base"),
+            ("node_modules/shop", "../packages/shop"),
+            ("node_modules/absent", "../packages/absent"),
+            ("node_modules/.bin/tiny", "../tiny/cli.js"),
+        ] {
+            symlink(to, root.join(link)).expect("linked");
+        }
+        let out = root.join("out");
+        collect(&root, &root.join("packages/shop"), &out).expect("collected");
+        let read = |name: &str| fs::read_to_string(out.join(MODULES).join(name)).expect(name);
+        assert_eq!(read("ms/v"), "1");
+        assert_eq!(read("@x/shared/node_modules/ms/v"), "2");
+        assert_eq!(read("@x/shared/node_modules/deep/v"), "1");
+        assert_eq!(read("tiny/v"), "1");
+        assert_eq!(read(".bin/tiny"), "");
+        assert!(!out.join("node_modules/@x/shared").is_symlink());
+        for absent in ["shop", "absent", "base/node_modules", ".package-lock.json"] {
+            assert!(!out.join(MODULES).join(absent).exists(), "{absent}");
+        }
+    }
+}

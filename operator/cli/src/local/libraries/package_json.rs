@@ -1,0 +1,445 @@
+//! `package.json` and what it refers to: packages in folders, a workspace, a lock and its tool.
+//!
+//! Fed by `libraries` with the code's directory; `workspace` finds the root above it, `modules` brings
+//! what was installed into one folder. Manifests are handed on without the scripts by which a package is
+//! developed (`prepare`), as development tools are not installed, and without the function's own install
+//! scripts, which are run afterwards and may fail.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+
+use super::manager;
+use super::workspace::{self, Workspace};
+use super::{Inputs, lexical, of_url, text};
+
+pub(super) const MANIFEST: &str = "package.json";
+const FIELDS: [&str; 4] = [
+    "dependencies",
+    "optionalDependencies",
+    "peerDependencies",
+    "devDependencies",
+];
+/// Run by package managers in a package that is under development.
+const DEVELOPMENT: [&str; 5] = [
+    "preprepare",
+    "prepare",
+    "postprepare",
+    "prepublish",
+    "prepublishOnly",
+];
+const INSTALL: [&str; 3] = ["preinstall", "install", "postinstall"];
+/// What the function's own are called in the copy, to be run afterwards.
+const LATER: &str = "later-";
+/// Files that belong to a project, besides its lock.
+const SETTINGS: [&str; 5] = [
+    ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    "pnpm-workspace.yaml",
+    ".pnpmfile.cjs",
+];
+const FOLDERS: [&str; 4] = [
+    ".yarn/patches",
+    ".yarn/plugins",
+    ".yarn/releases",
+    "patches",
+];
+
+pub(super) type Manifest = Map<String, Value>;
+
+pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
+    let Some(own) = manifest(code)? else {
+        return Ok(None);
+    };
+    let above = match manager::locks(code).next() {
+        Some(_) => None,
+        None => workspace::above(code)?,
+    };
+    let mut inputs = Inputs::of(code, MANIFEST);
+    if let Some(workspace) = &above {
+        inputs.root.clone_from(&workspace.root);
+    }
+    let root = inputs.root.clone();
+    let manager = manager::of(&root, &own, &mut inputs)?;
+    for name in SETTINGS {
+        inputs.file_if_there(&root.join(name))?;
+        inputs.file_if_there(&code.join(name))?;
+    }
+    for name in FOLDERS {
+        let folder = root.join(name);
+        if folder.is_dir() {
+            inputs.folders.insert(folder);
+        }
+    }
+    let scripts: Vec<&str> = INSTALL
+        .into_iter()
+        .filter(|name| has_script(&own, name))
+        .collect();
+    if !scripts.is_empty() {
+        // They may read any of it.
+        inputs.folders.insert(code.to_owned());
+    }
+    let members = match above {
+        Some(workspace) => Some(workspace),
+        None => workspace::of(code, &own)?,
+    };
+    let package = super::relative(&root, code).display().to_string();
+    inputs.values.extend([
+        ("manager", manager.clone()),
+        ("member", package),
+        ("scripts", scripts.join(" ")),
+    ]);
+    let mut reader = Reader {
+        is_npm: manager.starts_with("npm"),
+        hashes_folders: manager.starts_with('@'),
+        members,
+        seen: BTreeSet::new(),
+        inputs,
+    };
+    reader.package(code, own)?;
+    reader.workspace()?;
+    reader.linked();
+    Ok(Some(reader.inputs))
+}
+
+/// The manifest in a folder.
+pub(super) fn manifest(folder: &Path) -> Result<Option<Manifest>> {
+    let path = folder.join(MANIFEST);
+    let Some(content) = text(&path)? else {
+        return Ok(None);
+    };
+    let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
+    let manifest = serde_json::from_str(content);
+    manifest
+        .map(Some)
+        .with_context(|| path.display().to_string())
+}
+
+fn has_script(manifest: &Manifest, name: &str) -> bool {
+    manifest
+        .get("scripts")
+        .is_some_and(|scripts| scripts[name].is_string())
+}
+
+struct Reader {
+    is_npm: bool,
+    /// Yarn's lock has a hash of what a folder holds, its manifest as well.
+    hashes_folders: bool,
+    members: Option<Workspace>,
+    seen: BTreeSet<PathBuf>,
+    inputs: Inputs,
+}
+
+impl Reader {
+    /// A package whose dependencies are installed, and those of its that lie in folders.
+    fn package(&mut self, folder: &Path, manifest: Manifest) -> Result<()> {
+        if !self.seen.insert(folder.to_owned()) {
+            return Ok(());
+        }
+        let is_own = folder == self.inputs.code;
+        if !is_own {
+            self.inputs.folders.insert(folder.to_owned());
+        }
+        for field in FIELDS {
+            // The tools of another package's development are not installed, nor looked at.
+            if field == "devDependencies" && !is_own {
+                continue;
+            }
+            let wanted = manifest.get(field).and_then(Value::as_object);
+            for (name, spec) in wanted.into_iter().flatten() {
+                let spec = spec.as_str().unwrap_or_default();
+                self.dependency(folder, field, name, spec)?;
+            }
+        }
+        self.keep(folder, manifest, is_own)
+    }
+
+    fn dependency(&mut self, folder: &Path, field: &str, name: &str, spec: &str) -> Result<()> {
+        if let Some(path) = path_of(spec) {
+            let path = lexical(folder, &path);
+            if path.is_dir() {
+                let manifest = manifest(&path)?.unwrap_or_default();
+                return self.package(&path, manifest);
+            }
+            if !self.inputs.path(&path)? && field != "devDependencies" {
+                let folder = super::relative(&self.inputs.code, folder);
+                bail!(
+                    "{}: {field}.{name}: {spec} is not there",
+                    lexical(&folder, MANIFEST).display()
+                );
+            }
+            return Ok(());
+        }
+        let member = self
+            .members
+            .as_ref()
+            .and_then(|all| all.members.get(name))
+            .cloned();
+        match member {
+            Some(folder) if field != "devDependencies" => {
+                let manifest = manifest(&folder)?.unwrap_or_default();
+                self.package(&folder, manifest)
+            }
+            Some(_) => Ok(()),
+            None if spec.starts_with("workspace:") => {
+                bail!("{MANIFEST}: {field}.{name}: no workspace above has a package of this name")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The manifests of the root and of all members: a lock is of all.
+    fn workspace(&mut self) -> Result<()> {
+        let Some(workspace) = self.members.take() else {
+            return Ok(());
+        };
+        if self.is_npm {
+            self.root_for_npm(&workspace)?;
+        }
+        let is_root = workspace.root == self.inputs.code;
+        let folders = workspace.members.into_values().chain([workspace.root]);
+        for folder in folders {
+            if !self.seen.insert(folder.clone()) {
+                continue;
+            }
+            match manifest(&folder)? {
+                // A root finds all of its members by their names.
+                Some(manifest) if is_root => {
+                    self.seen.remove(&folder);
+                    self.package(&folder, manifest)?;
+                }
+                Some(manifest) => self.keep(&folder, manifest, true)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A root whose members are in a file of pnpm's alone names them for npm as well.
+    fn root_for_npm(&mut self, workspace: &Workspace) -> Result<()> {
+        let root = &workspace.root;
+        let mut manifest = manifest(root)?.unwrap_or_default();
+        if !manifest.contains_key("workspaces") && self.seen.insert(root.clone()) {
+            self.keep(root, manifest.clone(), true)?;
+            if let Some(content) = self.inputs.files.get(&root.join(MANIFEST)) {
+                manifest = serde_json::from_slice(content)?;
+            }
+            let patterns = workspace.patterns.iter().cloned().map(Value::String);
+            manifest.insert("workspaces".to_owned(), patterns.collect());
+            let content = serde_json::to_vec_pretty(&manifest)?;
+            self.inputs.file(root.join(MANIFEST), content);
+        }
+        Ok(())
+    }
+
+    /// Packages in folders outside of the root, whose own dependencies npm leaves to them.
+    fn linked(&mut self) {
+        let needs = |folder: &&PathBuf| {
+            let manifest = manifest(folder).ok().flatten().unwrap_or_default();
+            FIELDS[..2].iter().any(|field| {
+                let needed = manifest.get(*field).and_then(Value::as_object);
+                needed.is_some_and(|needed| !needed.is_empty())
+            })
+        };
+        let Inputs {
+            folders,
+            root,
+            code,
+            ..
+        } = &self.inputs;
+        let outside = folders.iter().filter(|folder| !folder.starts_with(root));
+        let ways = outside
+            .filter(needs)
+            .map(|folder| super::relative(code, folder));
+        let ways: Vec<_> = ways.map(|way| way.display().to_string()).collect();
+        self.inputs.values.insert("linked", ways.join("\n"));
+    }
+
+    /// Hands on a manifest, as far as it is needed to install; as it is, if all of it is.
+    fn keep(&mut self, folder: &Path, mut manifest: Manifest, is_of_project: bool) -> Result<()> {
+        let path = folder.join(MANIFEST);
+        let mut is_changed = false;
+        if self.hashes_folders && !is_of_project && self.inputs.folders.contains(folder) {
+            return Ok(());
+        }
+        let scripts = manifest.get_mut("scripts").and_then(Value::as_object_mut);
+        if let Some(scripts) = scripts {
+            for name in DEVELOPMENT {
+                is_changed |= scripts.remove(name).is_some();
+            }
+            for name in INSTALL.into_iter().filter(|_| is_of_project) {
+                // By another name the package manager does not run it.
+                if let Some(script) = scripts.remove(name) {
+                    scripts.insert(format!("{LATER}{name}"), script);
+                    is_changed = true;
+                }
+            }
+        }
+        for field in FIELDS.into_iter().filter(|_| self.is_npm) {
+            let wanted = manifest.get_mut(field).and_then(Value::as_object_mut);
+            for spec in wanted.into_iter().flat_map(Map::values_mut) {
+                if let Some(known) = spec.as_str().and_then(for_npm) {
+                    *spec = Value::String(known);
+                    is_changed = true;
+                }
+            }
+        }
+        if is_changed {
+            let content = serde_json::to_vec_pretty(&manifest)?;
+            self.inputs.file(path, content);
+        } else {
+            self.inputs.file_if_there(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// What npm does not know of other package managers' forms.
+fn for_npm(spec: &str) -> Option<String> {
+    let path = spec
+        .strip_prefix("link:")
+        .or_else(|| spec.strip_prefix("portal:"));
+    match path {
+        Some(path) => Some(format!("file:{path}")),
+        None => spec.starts_with("workspace:").then(|| "*".to_owned()),
+    }
+}
+
+/// The path of a dependency in a folder or an archive beside.
+fn path_of(spec: &str) -> Option<String> {
+    let forms = ["file:", "link:", "portal:"];
+    let form = forms.iter().find_map(|form| spec.strip_prefix(form));
+    if let Some(url) = form {
+        return Some(of_url(url));
+    }
+    let inner = spec.strip_prefix("workspace:").unwrap_or(spec);
+    let is_path = matches!(inner, "." | "..")
+        || ["./", "../", "/"]
+            .iter()
+            .any(|begin| inner.starts_with(begin));
+    is_path.then(|| inner.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().expect("a directory");
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+        let path = root.path().canonicalize().expect("a directory");
+        (root, path)
+    }
+
+    fn inputs(code: &Path) -> Inputs {
+        read(code).expect("read").expect("a list")
+    }
+
+    #[test]
+    fn packages_in_folders_are_inputs_and_so_are_theirs() {
+        let (_root, root) = project(&[
+            (
+                "code/package.json",
+                r#"{"dependencies": {"a": "file:../a", "x": "^1", "t": "./t.tgz"}}"#,
+            ),
+            ("code/t.tgz", ""),
+            (
+                "a/package.json",
+                r#"{"dependencies": {"b": "../b"}, "scripts": {"prepare": "husky", "test": "x"}}"#,
+            ),
+            ("b/index.js", ""),
+        ]);
+        let inputs = inputs(&root.join("code"));
+        assert_eq!(inputs.folders, [root.join("a"), root.join("b")].into());
+        assert!(inputs.files.contains_key(&root.join("code/t.tgz")));
+        let kept =
+            String::from_utf8_lossy(&inputs.files[&root.join("a/package.json")]).into_owned();
+        assert!(kept.contains("test") && !kept.contains("husky"), "{kept}");
+        assert_eq!(inputs.values["manager"], "npm");
+        assert_eq!(inputs.values["member"], ".");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_field() {
+        let (_root, root) = project(&[
+            (
+                "code/package.json",
+                r#"{"dependencies": {"a": "file:../absent"}}"#,
+            ),
+            (
+                "dev/package.json",
+                r#"{"devDependencies": {"a": "file:../absent"}}"#,
+            ),
+        ]);
+        let error = read(&root.join("code")).expect_err("missing").to_string();
+        assert_eq!(
+            error,
+            "package.json: dependencies.a: file:../absent is not there"
+        );
+        inputs(&root.join("dev"));
+    }
+
+    #[test]
+    fn a_member_of_a_workspace_is_installed_from_its_root() {
+        let (_root, root) = project(&[
+            (
+                "package.json",
+                r#"{"workspaces": ["packages/*"], "scripts": {"prepare": "husky"}}"#,
+            ),
+            ("package-lock.json", "{}"),
+            (
+                "packages/shop/package.json",
+                r#"{"name": "shop", "dependencies": {"@x/shared": "*"}}"#,
+            ),
+            (
+                "packages/shared/package.json",
+                r#"{"name": "@x/shared", "dependencies": {"base": "workspace:^"}}"#,
+            ),
+            ("packages/base/package.json", r#"{"name": "base"}"#),
+            ("packages/other/package.json", r#"{"name": "other"}"#),
+        ]);
+        let inputs = inputs(&root.join("packages/shop"));
+        assert_eq!(inputs.root, root);
+        let folders = ["shared", "base"].map(|name| root.join("packages").join(name));
+        assert_eq!(inputs.folders, folders.into());
+        assert_eq!(inputs.values["member"], "packages/shop");
+        assert_eq!(inputs.values["manager"], "npm-ci");
+        for name in [
+            "package.json",
+            "package-lock.json",
+            "packages/other/package.json",
+        ] {
+            assert!(inputs.files.contains_key(&root.join(name)), "{name}");
+        }
+        let shared = &inputs.files[&root.join("packages/shared/package.json")];
+        assert!(!String::from_utf8_lossy(shared).contains("workspace:"));
+    }
+
+    #[test]
+    fn specs_of_folders_are_told_from_others() {
+        for (spec, path) in [
+            ("file:../a", Some("../a")),
+            ("link:./a", Some("./a")),
+            ("portal:../a", Some("../a")),
+            ("file:///abs/a", Some("/abs/a")),
+            ("../a", Some("../a")),
+            ("workspace:../a", Some("../a")),
+            ("workspace:*", None),
+            ("^1.0.0", None),
+            ("github:a/b", None),
+            ("npm:other@1", None),
+            ("https://example.com/a.tgz", None),
+        ] {
+            assert_eq!(path_of(spec).as_deref(), path, "{spec}");
+        }
+    }
+}
