@@ -80,6 +80,16 @@ export const handler = async (event) => {
 };
 """
 
+# Standard output that was used once does not wait any more: records must all the same.
+TORN_NODE = """
+export const handler = async ({ size }) => {
+  for (let n = 0; n < 3; n++) {
+    process.stdout.write("w".repeat(size) + "\\n");
+    console.log("l".repeat(size) + "\\nend");
+  }
+};
+"""
+
 RECORDS_RUBY = """
 require 'logger'
 LOGGER = Logger.new($stdout)
@@ -159,6 +169,17 @@ while True:
     print("after the answer", flush=True)
 """
 
+LEVELS_PYTHON = """
+import logging
+def lambda_handler(event, context):
+    for level in ("debug", "info", "warning"):
+        getattr(logging, level)(level)
+"""
+
+LEVELS_NODE = """
+export const handler = async () => { for (const level of ["debug", "info", "warn"]) console[level](level); };
+"""
+
 JSON = {"logging": {"format": "JSON"}}
 FUNCTIONS = {
     "records": python(RECORDS_PYTHON),
@@ -170,6 +191,11 @@ FUNCTIONS = {
     "records-node-json": nodejs(RECORDS_NODE, **JSON),
     "records-ruby": code("ruby3.1", {"lambda_function.rb": RECORDS_RUBY}),
     "records-dotnet": code("dotnet", {"Function.cs": RECORDS_DOTNET}),
+    "levels": python(LEVELS_PYTHON),
+    "levels-json": python(LEVELS_PYTHON, **JSON),
+    "levels-node": nodejs(LEVELS_NODE),
+    "levels-node-json": nodejs(LEVELS_NODE, **JSON),
+    "torn-node": nodejs(TORN_NODE),
     "own-client": bootstrap(OWN_CLIENT),
     "late-end": bootstrap(LATE_END),
 }
@@ -281,6 +307,33 @@ def test_json_records_are_as_the_clients_write_them(served):
     records = [json.loads(text) for text in texts if text.startswith("{")]
     messages = [record["message"] for record in records if record.get("level") == "INFO"]
     assert messages == [f"{n} logged\nbelow" for n in range(50)]
+
+
+@only_local(IN_PODS)
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("levels", ["warning"]),
+        ("levels-json", ["info", "warning"]),
+        ("levels-node", ["debug", "info", "warn"]),
+        ("levels-node-json", ["info", "warn"]),
+    ],
+)
+def test_what_logs_json_logs_from_info_on(served, name, expected):
+    answer = served.invoke(name, {})
+    logged = entries(served, name, answer["RequestId"])
+    messages = [
+        json.loads(text).get("message") if text.startswith("{") else text.split("\t")[-1] for text in logged
+    ]
+    assert [message for message in messages if message in ("debug", "info", "warning", "warn")] == expected
+
+
+@only_local(IN_PODS)
+def test_records_are_whole_beside_output_that_waits_for_room(served):
+    answer = served.invoke("torn-node", {"size": 400_000})
+    text = "".join(entries(served, "torn-node", answer["RequestId"])[1:-2])
+    # What was written to standard output comes as Node.js has the pipe's room for it, records before they return.
+    assert text.count("l" * 400_000 + "\nend") == 3 and text.count("l") == 1_200_000
 
 
 @only_local(IN_PODS)
