@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -169,6 +170,18 @@ while True:
     print("after the answer", flush=True)
 """
 
+ENDS_PYTHON = """
+import os, sys, time
+def lambda_handler(event, context):
+    sys.stdout.write("last words")
+    sys.stdout.flush()
+    match event["do"]:
+        case "exit":
+            os._exit(3)
+        case "wait":
+            time.sleep(600)
+"""
+
 LEVELS_PYTHON = """
 import logging
 def lambda_handler(event, context):
@@ -191,6 +204,7 @@ FUNCTIONS = {
     "records-node-json": nodejs(RECORDS_NODE, **JSON),
     "records-ruby": code("ruby3.1", {"lambda_function.rb": RECORDS_RUBY}),
     "records-dotnet": code("dotnet", {"Function.cs": RECORDS_DOTNET}),
+    "ends": python(ENDS_PYTHON, timeout=1),
     "levels": python(LEVELS_PYTHON),
     "levels-json": python(LEVELS_PYTHON, **JSON),
     "levels-node": nodejs(LEVELS_NODE),
@@ -443,6 +457,27 @@ def test_the_log_right_after_an_answer_has_all_of_the_call(served):
         log = served.logs("prints", "--filter", answer["RequestId"])
         assert f"call {n}THE-END-0\n" in log
         assert f"END RequestId: {answer['RequestId']}\n" in log and "\tMax Memory Used: " in log
+
+
+@only_local(IN_PODS)
+@pytest.mark.parametrize("do, status", [("exit", "error"), ("wait", "timeout"), ("answer", "")])
+def test_the_log_right_after_the_end_of_a_process_has_its_last_words(served, do, status):
+    for _ in range(3):
+        answer = served.invoke("ends", {"do": do})
+        texts = entries(served, "ends", answer["RequestId"])
+        assert "last words" in texts and texts[-1].startswith("REPORT ")
+        # A slow machine takes longer than the timeout for any of them.
+        assert (f"Status: {status}" in texts[-1]) or "Status: timeout" in texts[-1] or not status
+
+
+@only_local(IN_PODS)
+def test_the_log_right_after_calls_of_several_instances_has_all_of_them(served):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: served.invoke("prints", {"text": f"at once {n} "}), range(24)))
+    log = served.logs("prints")
+    for n, answer in enumerate(answers):
+        assert f"{answer['RequestId']} at once {n} THE-END-0\n" in log
+        assert f"REPORT RequestId: {answer['RequestId']}\t" in log
 
 
 @only_local(IN_PODS)
