@@ -146,12 +146,24 @@ module PilotlightRuntime
     end
   end
 
-  class Formatter < Logger::Formatter
+  # As Ruby's own writes a line, but for the invocation.
+  class Formatter
     FORM = '%s, [%s #%d] %5s %s -- %s: %s'
 
     def call(severity, time, program, message)
-      format(FORM, severity[0], format_datetime(time), Process.pid, severity, PilotlightRuntime.request_id,
-             program, msg2str(message))
+      time = time.strftime('%Y-%m-%dT%H:%M:%S.%6N')
+      format(FORM, severity[0], time, Process.pid, severity, PilotlightRuntime.request_id, program, text(message))
+    end
+
+    private
+
+    def text(message)
+      case message
+      when String then message
+      when Exception
+        "#{message.message} (#{message.class})\n#{message.backtrace&.join("\n")}"
+      else message.inspect
+      end
     end
   end
 
@@ -171,7 +183,8 @@ module PilotlightRuntime
 
     @records = Records.new(descriptor.to_i)
     Object.include(Printing)
-    Logger.prepend(Logging)
+    # A function may have a file in the place of Ruby's.
+    Logger.prepend(Logging) if defined?(Logger::LogDevice)
   rescue SystemCallError
     @records = nil
   end

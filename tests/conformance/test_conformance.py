@@ -97,7 +97,9 @@ def test_other_handler(invoke, runtime):
 
 def test_handler_error(invoke, runtime):
     """a handler's error: type, message, stack trace"""
-    body = failed(invoke("table", {"do": "raise"}))
+    answer = invoke("table", {"do": "raise"}, LogType="Tail")
+    body = failed(answer)
+    assert "\r" not in answer["Log"]
     assert (body["errorType"], body["errorMessage"]) == (runtime.raised, "no such order: grün")
     # Go gives one to panics alone.
     assert runtime.trace is None or body[runtime.trace], body
@@ -191,6 +193,15 @@ def test_surroundings(invoke, runtime):
         variables
     )
     assert answer["kept"] == "kept"
+
+
+def test_trace(invoke):
+    """the trace of the call"""
+    answer = invoke("table", {"do": "surroundings"})
+    # Java has it as a property: its variables cannot be changed.
+    seen = answer["Body"]["variables"].get("_X_AMZN_TRACE_ID") or answer["Body"]["trace"]
+    assert seen == answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"]
+    assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", seen)
 
 
 def test_init_once(invoke):

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,6 +78,16 @@ export const handler = async (event) => {
   console.error("grün", { a: [1, { b: 2 }] }, new Error("as an argument"));
   console.debug("x".repeat(event.size ?? 0));
   return process.env._LAMBDA_TELEMETRY_LOG_FD ?? null;
+};
+"""
+
+# Standard output that was used once does not wait any more: records must all the same.
+TORN_NODE = """
+export const handler = async ({ size }) => {
+  for (let n = 0; n < 3; n++) {
+    process.stdout.write("w".repeat(size) + "\\n");
+    console.log("l".repeat(size) + "\\nend");
+  }
 };
 """
 
@@ -159,6 +170,29 @@ while True:
     print("after the answer", flush=True)
 """
 
+ENDS_PYTHON = """
+import os, sys, time
+def lambda_handler(event, context):
+    sys.stdout.write("last words")
+    sys.stdout.flush()
+    match event["do"]:
+        case "exit":
+            os._exit(3)
+        case "wait":
+            time.sleep(600)
+"""
+
+LEVELS_PYTHON = """
+import logging
+def lambda_handler(event, context):
+    for level in ("debug", "info", "warning"):
+        getattr(logging, level)(level)
+"""
+
+LEVELS_NODE = """
+export const handler = async () => { for (const level of ["debug", "info", "warn"]) console[level](level); };
+"""
+
 JSON = {"logging": {"format": "JSON"}}
 FUNCTIONS = {
     "records": python(RECORDS_PYTHON),
@@ -170,6 +204,12 @@ FUNCTIONS = {
     "records-node-json": nodejs(RECORDS_NODE, **JSON),
     "records-ruby": code("ruby3.1", {"lambda_function.rb": RECORDS_RUBY}),
     "records-dotnet": code("dotnet", {"Function.cs": RECORDS_DOTNET}),
+    "ends": python(ENDS_PYTHON, timeout=1),
+    "levels": python(LEVELS_PYTHON),
+    "levels-json": python(LEVELS_PYTHON, **JSON),
+    "levels-node": nodejs(LEVELS_NODE),
+    "levels-node-json": nodejs(LEVELS_NODE, **JSON),
+    "torn-node": nodejs(TORN_NODE),
     "own-client": bootstrap(OWN_CLIENT),
     "late-end": bootstrap(LATE_END),
 }
@@ -284,6 +324,33 @@ def test_json_records_are_as_the_clients_write_them(served):
 
 
 @only_local(IN_PODS)
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("levels", ["warning"]),
+        ("levels-json", ["info", "warning"]),
+        ("levels-node", ["debug", "info", "warn"]),
+        ("levels-node-json", ["info", "warn"]),
+    ],
+)
+def test_what_logs_json_logs_from_info_on(served, name, expected):
+    answer = served.invoke(name, {})
+    logged = entries(served, name, answer["RequestId"])
+    messages = [
+        json.loads(text).get("message") if text.startswith("{") else text.split("\t")[-1] for text in logged
+    ]
+    assert [message for message in messages if message in ("debug", "info", "warning", "warn")] == expected
+
+
+@only_local(IN_PODS)
+def test_records_are_whole_beside_output_that_waits_for_room(served):
+    answer = served.invoke("torn-node", {"size": 400_000})
+    text = "".join(entries(served, "torn-node", answer["RequestId"])[1:-2])
+    # What was written to standard output comes as Node.js has the pipe's room for it, records before they return.
+    assert text.count("l" * 400_000 + "\nend") == 3 and text.count("l") == 1_200_000
+
+
+@only_local(IN_PODS)
 def test_carriage_returns_that_a_function_prints_are_its_own(served):
     answer = served.invoke("records", {"do": "progress"})
     assert "10 %\r20 %\r30 %" in entries(served, "records", answer["RequestId"])
@@ -390,6 +457,27 @@ def test_the_log_right_after_an_answer_has_all_of_the_call(served):
         log = served.logs("prints", "--filter", answer["RequestId"])
         assert f"call {n}THE-END-0\n" in log
         assert f"END RequestId: {answer['RequestId']}\n" in log and "\tMax Memory Used: " in log
+
+
+@only_local(IN_PODS)
+@pytest.mark.parametrize("do, status", [("exit", "error"), ("wait", "timeout"), ("answer", "")])
+def test_the_log_right_after_the_end_of_a_process_has_its_last_words(served, do, status):
+    for _ in range(3):
+        answer = served.invoke("ends", {"do": do})
+        texts = entries(served, "ends", answer["RequestId"])
+        assert "last words" in texts and texts[-1].startswith("REPORT ")
+        # A slow machine takes longer than the timeout for any of them.
+        assert (f"Status: {status}" in texts[-1]) or "Status: timeout" in texts[-1] or not status
+
+
+@only_local(IN_PODS)
+def test_the_log_right_after_calls_of_several_instances_has_all_of_them(served):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: served.invoke("prints", {"text": f"at once {n} "}), range(24)))
+    log = served.logs("prints")
+    for n, answer in enumerate(answers):
+        assert f"{answer['RequestId']} at once {n} THE-END-0\n" in log
+        assert f"REPORT RequestId: {answer['RequestId']}\t" in log
 
 
 @only_local(IN_PODS)

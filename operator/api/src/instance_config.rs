@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::launch::Launch;
-use pilotlight_core::wire::InstanceConfig;
+use pilotlight_core::wire::{InstanceConfig, LogFormat};
 
 use crate::function::{ErrorDetail, FunctionSpec};
 
@@ -27,6 +27,18 @@ pub struct Place<'a> {
     pub listen: &'a str,
     /// It ends with the process that started it.
     pub ends_with_parent: bool,
+}
+
+/// As on the original platform, what logs JSON logs from INFO on, unless the function says otherwise.
+fn with_log_level(
+    mut environment: BTreeMap<String, String>,
+    format: LogFormat,
+) -> BTreeMap<String, String> {
+    if format == LogFormat::Json {
+        let level = environment.entry("AWS_LAMBDA_LOG_LEVEL".to_owned());
+        level.or_insert_with(|| "INFO".to_owned());
+    }
+    environment
 }
 
 pub fn compose(
@@ -96,7 +108,7 @@ pub fn compose(
         runtime: spec.runtime.to_string(),
         command: launch.command.clone(),
         task_root: launch.task_root.clone(),
-        environment,
+        environment: with_log_level(environment, spec.logging.format),
     }
 }
 

@@ -241,7 +241,7 @@ pub enum LogSource {
 
 /// A supervisor's standard output, a line each: `<RFC 3339 time> <source> <request id or -> <text>`.
 ///
-/// A text of several lines has [`ESCAPED`] behind its source; in it `\n` is the end of a line, `\r` a
+/// A text of several lines has a `+` behind its source; in it `\n` is the end of a line, `\r` a
 /// carriage return, and `\\` a backslash. All other texts are as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord<'a> {

@@ -2,10 +2,12 @@
 
 mod instance;
 
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 use ureq::http::Method;
 
-use instance::{Answer, Instance, call, next, post, until};
+use instance::{Answer, Instance, call, config, next, post, until};
 
 fn mark(instance: &Instance, mark: &str) -> Answer {
     call(
@@ -97,4 +99,26 @@ fn a_mark_waits_for_the_end_of_an_invocation_that_is_answered_but_of_no_other() 
     let at = |text: &str| lines.iter().position(|line| line.contains(text));
     assert!(at("MARK while-it-runs") < at("END RequestId: r1"));
     assert!(at("REPORT RequestId: r1") < at("MARK answered"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_no_process_up_for_long() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let done = directory.path().join("done");
+    let script = format!(
+        "head -c 20000000 /dev/zero | tr '\\0' '\\n'; : >{}; exec sleep 600",
+        done.display()
+    );
+    let mut supervisor = Command::new(env!("CARGO_BIN_EXE_pilotlight-supervisor"))
+        .env(
+            "PILOTLIGHT_INSTANCE",
+            config(&script, json!({})).to_string(),
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the supervisor starts");
+    until("all is printed", || done.exists().then_some(()));
+    supervisor.kill().expect("it runs");
+    supervisor.wait().expect("a child");
 }

@@ -88,7 +88,7 @@ async fn a_log_that_is_read_right_after_an_answer_has_the_calls_last_record() {
 #[tokio::test(start_paused = true)]
 async fn a_log_is_read_as_far_as_it_is_when_an_instance_does_not_go_on() {
     on_stage(async {
-        let mut stage = Stage::of(function("")).await;
+        let mut stage = Stage::of(function("timeout: 600")).await;
         let caller = stage.call("1");
         let mut instance = stage.instance().await;
         let event = instance.event().await;

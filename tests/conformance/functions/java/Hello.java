@@ -57,7 +57,7 @@ public class Hello implements RequestHandler<Object, Object> {
             Path file = Paths.get(System.getenv().getOrDefault("TMPDIR", "/tmp"), "note");
             Files.writeString(file, "kept");
             return Map.of("variables", System.getenv(), "directory", System.getProperty("user.dir"),
-                "kept", Files.readString(file));
+                "kept", Files.readString(file), "trace", System.getProperty("com.amazonaws.xray.traceHeader"));
         } catch (java.io.IOException error) {
             throw new java.io.UncheckedIOException(error);
         }
