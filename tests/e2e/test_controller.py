@@ -147,7 +147,7 @@ def test_secrets_and_config_maps_are_variables_below_those_of_the_manifest(funct
         "TASTE": "$(COLOUR) ü",
         "_HANDLER": "lambda_function.lambda_handler",
         "LAMBDA_TASK_ROOT": "/var/task",
-        "AWS_REGION": "us-east-1",
+        "AWS_REGION": "mars",
         "PILOTLIGHT_ENV_SIZE": None,
     }
     kubectl("delete", "secret/ctl-login", "configmap/ctl-defaults")

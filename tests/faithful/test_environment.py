@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from tests.faithful.served import bootstrap, nodejs, python, serve
+from tests.faithful.served import bootstrap, code, nodejs, python, serve
 from tests.harness.endpoint import IN_CLUSTER, only_local
 from tests.harness.kubectl import apply, kubectl
 from tests.harness.local_server import pilotlight
@@ -62,6 +62,11 @@ FUNCTIONS = {
     "plain": python(ENVIRONMENT),
     "own": python(ENVIRONMENT, environment=OWN),
     "default-region-alone": python(ENVIRONMENT, environment={"AWS_DEFAULT_REGION": "eu-north-1"}),
+    "programs-of-its-own": code(
+        "python3.11",
+        {"lambda_function.py": ENVIRONMENT, "bin/shop-convert": "#!/bin/sh\necho from the code\n"},
+        environment={"PATH": "/var/task/bin:/usr/bin:/bin"},
+    ),
     "nowhere": python(ENVIRONMENT, environment=NOWHERE),
     "nowhere-node": nodejs(NODE, "index.js", environment={**NOWHERE, "TZ": "Asia/Tokyo"}),
     "script": bootstrap(SCRIPT, environment={"TZ": "Asia/Tokyo", "GOMEMLIMIT": "off"}),
@@ -160,6 +165,12 @@ def test_programs_of_layers_are_on_the_path(served):
 def test_a_path_of_ones_own_may_name_the_layers(served):
     """/opt/bin in the function's own PATH is the layers', wherever they lie"""
     assert served.answer("names-the-layer", {"names": ["PATH"], "run": "shop-convert"})["said"] == "converted"
+
+
+def test_a_path_of_ones_own_may_name_the_code(served):
+    """/var/task/bin in the function's own PATH is a folder of its code"""
+    found = served.answer("programs-of-its-own", {"names": ["PATH"], "run": "shop-convert"})
+    assert found["said"] == "from the code"
 
 
 def refused(name, folder):

@@ -39,7 +39,8 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// What the runtime adds that depends on the function's memory.
     pub heap: BTreeMap<String, HeapLimit>,
-    /// The function's own values as they must be on this machine, which has its layers not in `/opt`.
+    /// The function's own values as they must be on this machine, which has code and layers elsewhere than
+    /// an image.
     pub relocated: BTreeMap<String, String>,
 }
 

@@ -18,7 +18,7 @@ use pilotlight_api::{Code, FunctionSpec, Manifest};
 use pilotlight_core::function::{Handler, Runtime};
 use pilotlight_core::launch::Launch;
 use pilotlight_gateway::{Deployment, Source};
-use pilotlight_runtimes::{Description, Runtimes};
+use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT, Runtimes};
 use sha2::{Digest, Sha256};
 
 use super::advice;
@@ -123,8 +123,11 @@ impl Preparer {
         let mut environment = self.shared(&made.task_root, opt.as_deref())?;
         environment.extend(started.environment);
         let own = &manifest.function.spec.environment;
-        let opt = opt.map(text).transpose()?;
-        let relocated = opt.map(|opt| relocate::relocated(own, &opt));
+        let mut places = vec![(IMAGE_TASK_ROOT, text(&made.task_root)?)];
+        if let Some(opt) = &opt {
+            places.push(("/opt", text(opt)?));
+        }
+        let relocated = relocate::relocated(own, &places);
 
         let revision = revision(manifest, &code.tree.sha256, &command, &environment)?;
         Ok(Deployment {
@@ -143,7 +146,7 @@ impl Preparer {
                 task_root: made.task_root,
                 environment,
                 heap: ready.heap().clone(),
-                relocated: relocated.unwrap_or_default(),
+                relocated,
             }),
         })
     }

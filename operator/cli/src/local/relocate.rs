@@ -1,8 +1,9 @@
-//! Values that name files of layers, for a machine that has the layers not in `/opt`.
+//! Values that name files of the code or of layers, for a machine that has them not in `/var/task` and
+//! `/opt`.
 //!
 //! `prepare` asks for the variables by which a runtime or its loader finds files, a wrapper script above
-//! all. Changes a path only if a layer has it, and no other variable: what a function means by its own,
-//! it alone knows.
+//! all. Changes a path only if it is there, and no other variable: what a function means by its own, it
+//! alone knows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,43 +26,42 @@ const READ_BY_RUNTIMES: [&str; 13] = [
     "RUBYLIB",
     "RUBYOPT",
 ];
-const OPT: &str = "/opt/";
 
-/// The values of the function's own variables that are others here; `opt`: where its layers lie.
+/// The values of the function's own variables that are others here. `places`: folders of an image, and
+/// where they are on this machine.
 pub(crate) fn relocated(
     environment: &BTreeMap<EnvName, EnvValue>,
-    opt: &str,
+    places: &[(&str, String)],
 ) -> BTreeMap<String, String> {
     let read = environment
         .iter()
         .filter(|(name, _)| READ_BY_RUNTIMES.contains(&name.as_str()));
     let moved = read.filter_map(|(name, value)| {
-        let here = moved(value.as_str(), opt);
+        let here = moved(value.as_str(), places);
         (here != value.as_str()).then(|| (name.to_string(), here))
     });
     moved.collect()
 }
 
-fn moved(value: &str, opt: &str) -> String {
-    let mut here = String::with_capacity(value.len());
-    let mut rest = value;
-    while let Some(at) = rest.find(OPT) {
-        let (before, path) = rest.split_at(at);
-        here.push_str(before);
-        let end = path.find(is_between).unwrap_or(path.len());
-        let (path, after) = path.split_at(end);
-        let is_whole = here.is_empty() || here.ends_with(is_between) || here.ends_with("://");
-        let inside = &path[OPT.len()..];
-        if is_whole && Path::new(opt).join(inside).exists() {
-            here.push_str(opt);
-            here.push('/');
-            here.push_str(inside);
-        } else {
-            here.push_str(path);
-        }
-        rest = after;
-    }
-    here + rest
+fn moved(value: &str, places: &[(&str, String)]) -> String {
+    let words = value.split_inclusive(is_between).map(|word| {
+        let end = word.find(is_between).unwrap_or(word.len());
+        let (path, after) = word.split_at(end);
+        // Of a `file:///opt/a.js` this is `///opt/a.js`.
+        let (before, path) = match path.strip_prefix("//") {
+            Some(path) if path.starts_with('/') => ("//", path),
+            _ => ("", path),
+        };
+        let here = places.iter().find_map(|(place, here)| {
+            let inside = path.strip_prefix(place)?;
+            let is_inside = inside.is_empty() || inside.starts_with('/');
+            let here = format!("{here}{inside}");
+            (is_inside && Path::new(&here).exists()).then_some(here)
+        });
+        let path = here.as_deref().unwrap_or(path);
+        format!("{before}{path}{after}")
+    });
+    words.collect()
 }
 
 /// What separates the paths of a list, and the words and options of a command line.
@@ -73,44 +73,60 @@ fn is_between(c: char) -> bool {
 mod tests {
     use super::*;
 
+    fn folder() -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(folder.path().join("lib")).expect("made");
+        std::fs::write(folder.path().join("wrapper"), "").expect("written");
+        let path = folder.path().to_str().expect("UTF-8").to_owned();
+        (folder, path)
+    }
+
     #[test]
-    fn a_path_of_a_layer_is_where_the_layer_lies() {
-        let layers = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(layers.path().join("lib")).expect("made");
-        std::fs::write(layers.path().join("wrapper"), "").expect("written");
-        let opt = layers.path().to_str().expect("UTF-8");
+    fn a_path_of_an_image_is_where_its_files_lie_here() {
+        let (_layers, opt) = folder();
+        let (_code, task) = folder();
+        let places = [("/opt", opt.clone()), ("/var/task", task.clone())];
         for (value, here) in [
             ("/opt/wrapper", "{opt}/wrapper"),
+            ("/var/task/wrapper", "{task}/wrapper"),
             ("/opt/absent", "/opt/absent"),
             ("/srv/opt/wrapper", "/srv/opt/wrapper"),
+            ("/optical/lib", "/optical/lib"),
             ("wrapper", "wrapper"),
             (
                 "/opt/lib:/usr/lib:/opt/none",
                 "{opt}/lib:/usr/lib:/opt/none",
             ),
+            ("/var/task:/opt", "{task}:{opt}"),
             ("--require /opt/wrapper -x", "--require {opt}/wrapper -x"),
             ("-javaagent:/opt/wrapper=a", "-javaagent:{opt}/wrapper=a"),
             (
                 "--import=file:///opt/wrapper",
                 "--import=file://{opt}/wrapper",
             ),
+            ("http://host/opt/wrapper", "http://host/opt/wrapper"),
             ("/opt/", "{opt}/"),
+            ("é /opt/lib é", "é {opt}/lib é"),
+            ("", ""),
         ] {
-            assert_eq!(moved(value, opt), here.replace("{opt}", opt), "{value}");
+            let here = here.replace("{opt}", &opt).replace("{task}", &task);
+            assert_eq!(moved(value, &places), here, "{value}");
         }
     }
 
     #[test]
     fn only_what_a_runtime_reads_is_changed() {
-        let layers = tempfile::tempdir().expect("a directory");
-        std::fs::write(layers.path().join("a"), "").expect("written");
-        let opt = layers.path().to_str().expect("UTF-8");
-        let variables = [("MINE", "/opt/a"), ("PATH", "/opt/a"), ("NODE_PATH", "/x")];
+        let (_layers, opt) = folder();
+        let variables = [
+            ("MINE", "/opt/lib"),
+            ("PATH", "/opt/lib"),
+            ("NODE_PATH", "/x"),
+        ];
         let variables = variables.map(|(name, value)| {
             let (name, value) = (name.parse::<EnvName>(), value.parse::<EnvValue>());
             (name.expect("a name"), value.expect("a value"))
         });
-        let changed = relocated(&variables.into(), opt);
-        assert_eq!(changed, [("PATH".to_owned(), format!("{opt}/a"))].into());
+        let changed = relocated(&variables.into(), &[("/opt", opt.clone())]);
+        assert_eq!(changed, [("PATH".to_owned(), format!("{opt}/lib"))].into());
     }
 }

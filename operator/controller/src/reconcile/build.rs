@@ -1,11 +1,13 @@
 //! The objects of one function: its code's config map, and the pod of an instance.
 //!
 //! Pure: complete objects from the Function and the controller's options. Never sees a client;
-//! `apply` writes what this returns. `warm` makes the pod of a warm pool, of the same parts.
+//! `apply` writes what this returns. `warm` makes the pod of a warm pool, of the same parts; `variables` has
+//! what either tells its supervisor.
 
+mod variables;
 pub(crate) mod warm;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,19 +21,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::{Resource, ResourceExt};
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
-use pilotlight_api::{Code, EnvironmentSource, FunctionSpec, ObjectName, PodSettings, labels};
-use pilotlight_core::function::{
-    EnvName, FunctionName, Handler, MemoryMiB, Runtime, is_reserved_variable,
-};
-use pilotlight_core::wire::{
-    CONFIG_VARIABLE, DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, GIVEN_PREFIX, Gateways, InstanceConfig,
-    Prestart, UNCLAIMED_VARIABLE, Unclaimed,
-};
+use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
+use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
 use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use self::variables::{gateways, given, suggested, unclaimed};
 use crate::Options;
 use crate::function::code;
 
@@ -131,12 +128,9 @@ pub(crate) fn pod(
     };
     let launch = runtime(&spec.runtime, options)?.launch(spec.handler.clone());
     let config = compose(name, spec, &launch, place);
-    let mut variables = vec![
-        variable(CONFIG_VARIABLE, &text_of(&config)),
-        gateways(options),
-    ];
+    let mut variables = vec![variables::config(&config), gateways(options)];
     if !spec.environment_from.is_empty() {
-        variables.push(variable(DEFAULTS_VARIABLE, &suggested(&config, spec)));
+        variables.push(suggested(&config, spec));
     }
     let has_layers = !spec.layers.is_empty();
     if has_layers || matches!(spec.code, Code::Archive(_)) {
@@ -251,74 +245,6 @@ fn instance_spec(
         }],
         volumes: Some(volumes),
         ..PodSpec::default()
-    }
-}
-
-/// Has the supervisor wait for a claim.
-fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
-    let unclaimed = Unclaimed {
-        listen: labels::listen(),
-        ends_with_parent: false,
-        root: PathBuf::from("/"),
-        prestart,
-        orphaned_after_ms: None,
-    };
-    variable(UNCLAIMED_VARIABLE, &text_of(&unclaimed))
-}
-
-/// Where the instance calls other functions. It is not in the configuration: a supervisor in an image of
-/// an earlier release refuses a field there that it does not know.
-fn gateways(options: &Options) -> EnvVar {
-    let gateways = Gateways {
-        address: options.gateways(),
-        namespace: options.namespace.clone(),
-    };
-    variable(GATEWAYS_VARIABLE, &text_of(&gateways))
-}
-
-/// The names of the variables to which a secret or config map may give another value.
-fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> String {
-    let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
-    let names = config.environment.keys().map(String::as_str);
-    let suggested = names.filter(|name| !own.contains(name) && !is_reserved_variable(name));
-    Vec::from_iter(suggested).join(",")
-}
-
-fn text_of(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("it is plain data with string keys")
-}
-
-/// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
-fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value.replace('$', "$$")),
-        ..EnvVar::default()
-    }
-}
-
-/// Variables of the container from a secret or config map. Their prefix keeps them apart from what
-/// is the supervisor's own; it takes the prefix off and hands them to the runtime process.
-fn given(source: &EnvironmentSource) -> EnvFromSource {
-    let (mut secret_ref, mut config_map_ref) = (None, None);
-    match source {
-        EnvironmentSource::Secret(secret) => {
-            secret_ref = Some(SecretEnvSource {
-                name: text(&secret.name),
-                optional: None,
-            });
-        }
-        EnvironmentSource::ConfigMap(map) => {
-            config_map_ref = Some(ConfigMapEnvSource {
-                name: text(&map.name),
-                optional: None,
-            });
-        }
-    }
-    EnvFromSource {
-        prefix: Some(GIVEN_PREFIX.to_owned()),
-        secret_ref,
-        config_map_ref,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Objects of functions, as the API server would get them.
 
+use std::collections::BTreeSet;
+
+use pilotlight_core::wire::{DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use pilotlight_runtimes::Runtimes;
 use serde_json::json;
 

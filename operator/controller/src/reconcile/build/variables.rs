@@ -1,0 +1,87 @@
+//! The variables of an instance's container: what its supervisor is told, and what comes from elsewhere.
+//!
+//! Pure, as its parent. Only [`config`] says what the instance is; a supervisor in an image of an earlier
+//! release refuses a field there that it does not know, and ignores a variable that it does not know.
+
+use std::collections::BTreeSet;
+
+use pilotlight_api::FunctionSpec;
+use pilotlight_core::function::{EnvName, is_reserved_variable};
+use pilotlight_core::wire::{
+    CONFIG_VARIABLE, DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, GIVEN_PREFIX, Gateways, InstanceConfig,
+    Prestart, UNCLAIMED_VARIABLE, Unclaimed,
+};
+
+use super::*;
+
+/// What the instance is.
+pub(super) fn config(config: &InstanceConfig) -> EnvVar {
+    variable(CONFIG_VARIABLE, &text_of(config))
+}
+
+/// Has the supervisor wait for a claim.
+pub(super) fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
+    let unclaimed = Unclaimed {
+        listen: labels::listen(),
+        ends_with_parent: false,
+        root: PathBuf::from("/"),
+        prestart,
+        orphaned_after_ms: None,
+    };
+    variable(UNCLAIMED_VARIABLE, &text_of(&unclaimed))
+}
+
+/// Where the instance calls other functions.
+pub(super) fn gateways(options: &Options) -> EnvVar {
+    let gateways = Gateways {
+        address: options.gateways(),
+        namespace: options.namespace.clone(),
+    };
+    variable(GATEWAYS_VARIABLE, &text_of(&gateways))
+}
+
+/// To which variables a secret or config map may give another value.
+pub(super) fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> EnvVar {
+    let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
+    let names = config.environment.keys().map(String::as_str);
+    let suggested = names.filter(|name| !own.contains(name) && !is_reserved_variable(name));
+    variable(DEFAULTS_VARIABLE, &Vec::from_iter(suggested).join(","))
+}
+
+fn text_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("it is plain data with string keys")
+}
+
+/// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.replace('$', "$$")),
+        ..EnvVar::default()
+    }
+}
+
+/// Variables of the container from a secret or config map. Their prefix keeps them apart from what
+/// is the supervisor's own; it takes the prefix off and hands them to the runtime process.
+pub(super) fn given(source: &EnvironmentSource) -> EnvFromSource {
+    let (mut secret_ref, mut config_map_ref) = (None, None);
+    match source {
+        EnvironmentSource::Secret(secret) => {
+            secret_ref = Some(SecretEnvSource {
+                name: text(&secret.name),
+                optional: None,
+            });
+        }
+        EnvironmentSource::ConfigMap(map) => {
+            config_map_ref = Some(ConfigMapEnvSource {
+                name: text(&map.name),
+                optional: None,
+            });
+        }
+    }
+    EnvFromSource {
+        prefix: Some(GIVEN_PREFIX.to_owned()),
+        secret_ref,
+        config_map_ref,
+    }
+}
