@@ -20,6 +20,7 @@ ENV LANG="en_US.UTF-8"
 ENV LD_LIBRARY_PATH="/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
 ENV NODE_PATH="/opt/nodejs/node22/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
 ENV PATH="/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
+ENV PILOTLIGHT_STARTS_WRAPPER="1"
 ENV TZ=":UTC"
 USER 993:990
 WORKDIR /var/task

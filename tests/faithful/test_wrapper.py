@@ -29,6 +29,14 @@ sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, "ADDED": "by its parent
 """
 ENDS = "#!/bin/sh\necho 'no licence was found' >&2\nexit 3\n"
 
+# As wrappers do that add options to those of the runtime: before the last word, the program's script.
+NODE_WRAPPER = """\
+#!/bin/bash
+export ADDED="by $(basename "$0") of $(basename "$1")"
+exec "${@:1:$#-1}" --title=wrapped "${@: -1}"
+"""
+NODE = "exports.handler = async () => [process.env.ADDED, process.title, process.env.PILOTLIGHT_STARTS_WRAPPER];\n"
+
 # As the vendor's examples for Java: the first argument is the program, the others are its own.
 JAVA_WRAPPER = """\
 #!/bin/sh
@@ -72,7 +80,7 @@ FUNCTIONS = {
     "missing": wrapped("/opt/missing"),
     "node": code(
         "nodejs22",
-        {"index.js": "exports.handler = async () => process.env.ADDED;\n", "wrapper": EXPORTS},
+        {"index.js": NODE, "wrapper": NODE_WRAPPER},
         environment={"AWS_LAMBDA_EXEC_WRAPPER": "./wrapper"},
     ),
     "java": code(
@@ -164,8 +172,8 @@ def test_a_wrapper_may_change_the_environment(served):
 
 
 def test_every_managed_runtime_has_wrappers(served):
-    """Node.js is started by one as well, and Java, of which it sees the options"""
-    assert served.answer("node") == "by wrapper"
+    """Node.js and Java are started by one as well, which sees them and their options"""
+    assert served.answer("node") == ["by wrapper of node", "wrapped", None]
     assert served.answer("java") == "by.options, by java, null"
 
 
