@@ -13,6 +13,7 @@ mod claim;
 mod clock;
 mod connection;
 mod control_api;
+mod entrypoint;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
