@@ -128,6 +128,9 @@ async fn archive(
 ) -> Result<Archive> {
     let function = manifest.function.metadata.name.to_string();
     let prepared = preparer.function(manifest, progress).await?;
+    if let Some(advice) = &prepared.made.advice {
+        bail!("{advice}");
+    }
     if prepared.code.is_live && output.canonicalize()?.starts_with(&prepared.code.directory) {
         bail!(
             "--output: {} is part of the code, which would hold its own archive: name a directory \

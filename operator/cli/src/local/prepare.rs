@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::cache::Cache;
 use super::code;
 use super::layers;
-use super::print::Progress;
+use super::print::{self, Progress};
 use super::runtime::{self, Made, Parts, Ready};
 
 /// What came of a set of manifests.
@@ -111,6 +111,10 @@ impl Preparer {
             ready,
             made,
         } = self.function(manifest, progress).await?;
+        if let Some(advice) = &made.advice {
+            let function = &manifest.function.metadata.name;
+            print::note(&format!("warning: {function}: {advice}"));
+        }
         if code.is_live {
             directories.extend(code.tree.directories);
         }
