@@ -218,6 +218,8 @@ def folders(image: Image, root: Path) -> None:
     for link, target in image.links.items():
         place = root / link.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
+        # A package that another depends on may have brought its own.
+        place.unlink(missing_ok=True)
         place.symlink_to(target)
 
 

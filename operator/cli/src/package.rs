@@ -131,6 +131,9 @@ async fn archive(
     let prepared = preparer
         .function(manifest, progress, &mut BTreeSet::new())
         .await?;
+    if let Some(advice) = &prepared.made.advice {
+        bail!("{advice}");
+    }
     if prepared.code.is_live && output.canonicalize()?.starts_with(&prepared.code.directory) {
         bail!(
             "--output: {} is part of the code, which would hold its own archive: name a directory \

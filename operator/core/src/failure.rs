@@ -17,8 +17,10 @@ pub enum Failure {
     Timeout(Duration),
     /// The runtime process ended by itself.
     Exit(Exit),
-    /// The instance used more memory than the function has; its processes were killed.
+    /// The instance used more memory than the function has; the kernel or the supervisor killed it.
     OutOfMemory,
+    /// The program could not be started. Why is the supervisor's to word: [`invalid_entrypoint`].
+    InvalidEntrypoint,
     /// The answer is larger than [`PAYLOAD_LIMIT`].
     ResponseTooLarge,
     /// The runtime posted its own error at init; its body is handed on verbatim.
@@ -78,6 +80,7 @@ impl Failure {
         match self {
             Failure::Timeout(_) => "Sandbox.Timedout",
             Failure::Exit(_) | Failure::OutOfMemory => "Runtime.ExitError",
+            Failure::InvalidEntrypoint => "Runtime.InvalidEntrypoint",
             Failure::ResponseTooLarge => "Function.ResponseSizeTooLarge",
             Failure::Init => "Runtime.InitError",
         }
@@ -101,6 +104,9 @@ impl Failure {
                     Exit::Signal(9)
                 )
             }
+            Failure::InvalidEntrypoint => {
+                invalid_entrypoint(request_id, "the program cannot be started")
+            }
             Failure::ResponseTooLarge => format!(
                 "Response payload size exceeded maximum allowed payload size ({PAYLOAD_LIMIT} bytes)."
             ),
@@ -115,6 +121,12 @@ impl Failure {
             other => other.error_type(),
         }
     }
+}
+
+/// `errorMessage` for a program that could not be started. `reason`: the failed step and the kernel's
+/// words, such as `fork/exec /var/task/bootstrap: exec format error`.
+pub fn invalid_entrypoint(request_id: &str, reason: &str) -> String {
+    format!("RequestId: {request_id} Error: {reason}")
 }
 
 #[cfg(test)]

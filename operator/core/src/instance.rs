@@ -54,7 +54,11 @@ pub enum Event {
     InitError,
     /// The runtime process is gone, with all its output read.
     Exited(Exit),
-    /// The process group uses more memory than the function has.
+    /// The same, and the kernel has killed it because the instance's control group was full.
+    KilledForMemory,
+    /// There is no runtime process: its program cannot be started.
+    NotStarted,
+    /// The runtime process uses more memory than the function has, and the kernel does not see to it.
     MemoryExceeded,
     /// End when the work at hand is done.
     Drain,
@@ -128,6 +132,10 @@ pub enum LogLine {
         in_invocation: bool,
     },
     Start {
+        request_id: RequestId,
+    },
+    /// Why it could not start; [`Failure::InvalidEntrypoint`] only.
+    NotStarted {
         request_id: RequestId,
     },
     TimedOut {
@@ -233,7 +241,15 @@ impl Machine {
             Event::Error { request_id } => self.on_error(request_id),
             Event::InitError => self.on_init_error(now),
             Event::Exited(exit) => {
-                self.on_exited(now, exit);
+                self.on_exited(now, Failure::Exit(exit));
+                Ok(())
+            }
+            Event::KilledForMemory => {
+                self.on_exited(now, Failure::OutOfMemory);
+                Ok(())
+            }
+            Event::NotStarted => {
+                self.on_exited(now, Failure::InvalidEntrypoint);
                 Ok(())
             }
             Event::MemoryExceeded => {
@@ -389,10 +405,10 @@ impl Machine {
         Ok(())
     }
 
-    fn on_exited(&mut self, now: Instant, exit: Exit) {
+    fn on_exited(&mut self, now: Instant, failure: Failure) {
         let failure = match std::mem::take(&mut self.out_of_memory) {
             true => Failure::OutOfMemory,
-            false => Failure::Exit(exit),
+            false => failure,
         };
         self.kill_at = None;
         match std::mem::replace(&mut self.process, Process::Down) {
@@ -574,6 +590,10 @@ impl Machine {
     fn fail_lease(&mut self, now: Instant, failure: Failure) {
         let lease = self.lease.take().expect("only a held lease fails");
         let init = self.init;
+        if failure == Failure::InvalidEntrypoint {
+            let request_id = lease.request_id.clone();
+            self.log(LogLine::NotStarted { request_id });
+        }
         self.log_end(lease.request_id.clone(), now - lease.started, Some(failure));
         let outcome = Outcome::Failed(failure);
         self.actions.push_back(Action::Answer {

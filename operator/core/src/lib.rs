@@ -20,6 +20,7 @@ pub mod following;
 pub mod function;
 pub mod instance;
 pub mod launch;
+pub mod memory;
 pub mod ownership;
 pub mod phases;
 pub mod pool;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use pilotlight_core::failure::Exit;
+use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::wire::{InstanceConfig, LogSource};
 use rustix::process::{Pid, Signal};
 use tokio::io::DuplexStream;
@@ -21,6 +22,7 @@ use tokio::task::{self, JoinHandle, LocalSet};
 
 use crate::claim;
 use crate::connection::Listener;
+use crate::entrypoint::Unstartable;
 use crate::lifecycle::{self, Outside, Surroundings, Told, Ways};
 use crate::log::Stdout;
 use crate::memory::Memory;
@@ -227,13 +229,13 @@ impl Process {
 }
 
 impl Processes for Rc<Process> {
-    fn start(&self, _: Program<'_>) -> io::Result<(Pid, Vec<Output>)> {
+    fn start(&self, _: Program<'_>) -> Result<(Pid, Vec<Output>), Unstartable> {
         self.exit.replace(None);
         self.starts.send_modify(|starts| *starts += 1);
         Ok((Pid::INIT, Vec::new()))
     }
 
-    fn memory_of(&self, _: Pid) -> Memory {
+    fn memory_of(&self, _: Pid, _: MemoryMiB) -> Memory {
         Memory::default()
     }
 
@@ -244,6 +246,8 @@ impl Processes for Rc<Process> {
     fn kill(&self, _: Option<Pid>) {
         self.end(Exit::Signal(Signal::KILL.as_raw()));
     }
+
+    fn kill_child(&self, _: Pid) {}
 
     fn peek_exit(&self, _: Pid) -> Option<Exit> {
         *self.exit.borrow()

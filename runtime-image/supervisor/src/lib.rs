@@ -15,6 +15,7 @@ mod clock;
 mod connection;
 mod control_api;
 mod door;
+mod entrypoint;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;

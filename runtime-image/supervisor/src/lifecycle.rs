@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ use crate::claim::Claimed;
 use crate::connection::{self, Listener};
 use crate::door::{self, Door};
 use crate::log::Stdout;
+use crate::memory::group::Group;
 use crate::prestart::Prestarted;
+use crate::process::Kernel;
 use crate::worker::{Origin, Shared, Worker};
 use crate::{claim, control_api, environment, log, process, runtime_api};
 
@@ -58,7 +61,10 @@ pub async fn run(purpose: Purpose, gateways: Option<Gateways>) -> anyhow::Result
     let door = door.context("cannot listen for calls of other functions")?;
     log::announce(&control.address()?).context("standard output is closed")?;
     let (config, instance, origin) = match purpose {
-        Purpose::Run(config) => (config, None, Origin::default()),
+        Purpose::Run(config) => {
+            let group = group_of(&config);
+            (config, None, origin(group))
+        }
         Purpose::Wait(unclaimed, own) => {
             let claimed = claimed(&control, &mut outside, unclaimed, own, runtime.1).await?;
             let Some((claimed, origin)) = claimed else {
@@ -116,15 +122,36 @@ async fn claimed(
         process::kill_and_reap_all(prestarted.map(|waiting| waiting.pid));
         return claimed.map(|_| None);
     };
+    let group = (!unclaimed.ends_with_parent).then(Group::of_container);
+    let group = group.flatten();
     let limit = unclaimed.orphaned_after_ms;
     let limit = limit.map_or(ORPHANED_AFTER, Duration::from_millis);
     let origin = Origin {
         prestarted,
         unpack: claimed.unpack,
         orphaned_after: claimed.from_pool.then_some(limit),
-        ..Origin::default()
+        ..origin(group)
     };
     Ok(Some((claimed, origin)))
+}
+
+fn origin(group: Option<Group>) -> Origin {
+    let group = group.map(Rc::new);
+    Origin {
+        processes: Box::new(Kernel { group }),
+        ..Origin::default()
+    }
+}
+
+/// What counts the memory of an instance: on a person's machine, where the parent is `pilotlight
+/// local`, a control group of its own, in a pod that of the container.
+fn group_of(config: &InstanceConfig) -> Option<Group> {
+    if !config.ends_with_parent {
+        return Group::of_container();
+    }
+    let scratch = config.environment.get("TMPDIR");
+    let scratch = scratch.map_or("/tmp", String::as_str);
+    Group::made(config.memory, Path::new(scratch))
 }
 
 /// A process that waited may be among those that have ended.

@@ -1,86 +1,168 @@
-//! How much memory the runtime process and all it started use.
+//! How much memory a function uses, and whether that is too much.
 //!
-//! Owns the look into /proc and the highest sum seen. Fed by `worker`, which says when to look;
-//! never kills: the worker hands a sum over the limit to core's `Machine`.
+//! Counts anonymous and shared memory, never the page cache. `group` asks the control group that the
+//! runtime process runs in, `processes` looks at each process where there is none. `worker` says when
+//! to look and does what follows; core decides who keeps the limit (`pilotlight_core::memory`).
 
-use std::fs::File;
+pub(crate) mod group;
+mod processes;
 
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pilotlight_core::function::MemoryMiB;
+use pilotlight_core::memory::{GroupLimit, Keeper, LOOK_INTERVAL};
 use rustix::process::Pid;
 
+use self::group::Group;
+use self::processes::Processes;
 use crate::process;
 
-/// `VmHWM` and `VmRSS` are among the first lines of a status file.
-const STATUS_SIZE: usize = 2048;
+const MIB: u64 = 1 << 20;
+/// A group's figures cost the kernel a walk over its counters: many short events share one look.
+const FRESH: Duration = Duration::from_millis(2);
 
+/// Of one runtime process and all that it starts.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Kept open: one system call a look, and never another process under the same id.
-    leader: Option<(Pid, File)>,
-    peak_kib: u64,
+    meter: Meter,
+    memory: Option<MemoryMiB>,
+    /// In bytes, like all that follows.
+    peak: u64,
+    looked: Option<Instant>,
+    /// Until the next look, if not the usual one.
+    interval: Option<Duration>,
 }
 
-#[derive(Default)]
-struct Usage {
-    peak_kib: u64,
-    now_kib: u64,
+#[derive(Debug, Default)]
+enum Meter {
+    #[default]
+    None,
+    Group {
+        group: Rc<Group>,
+        limit: GroupLimit,
+        /// How many processes the kernel had killed there before.
+        kills: u64,
+        /// What this process itself adds to the group.
+        own: u64,
+        /// What was killed last.
+        killed: Option<Pid>,
+    },
+    Processes(Processes),
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Within,
+    /// The function uses more than it has, and the kernel does not see to it. The process that uses
+    /// most goes, as with the kernel: the runtime process, or one that it has started.
+    Exceeded(Pid),
 }
 
 impl Memory {
-    pub(crate) fn of(leader: Pid) -> Self {
-        let file = File::open(format!("/proc/{}/status", leader.as_raw_pid())).ok();
+    /// `group`: the one that the process runs in, if there is any.
+    pub(crate) fn of(leader: Pid, memory: MemoryMiB, group: Option<Rc<Group>>) -> Self {
+        // Every pod has a limit: a group without one is not the instance's own.
+        let is_own = |group: &Rc<Group>| group.has(leader) && group.limit().bytes.is_some();
+        let meter = match group.filter(is_own) {
+            Some(group) => Meter::Group {
+                limit: group.limit(),
+                kills: group.kills(),
+                own: group.share_of_this_process(),
+                killed: None,
+                group,
+            },
+            None => Meter::Processes(Processes::of(leader)),
+        };
         Memory {
-            leader: file.map(|file| (leader, file)),
-            peak_kib: 0,
+            meter,
+            memory: Some(memory),
+            peak: 0,
+            looked: None,
+            interval: None,
         }
     }
 
-    /// MiB in use now, by the runtime process and its descendants.
-    pub(crate) fn look(&mut self) -> u64 {
-        let mut sum = self
-            .leader
-            .as_ref()
-            .map(|(_, file)| usage(file))
-            .unwrap_or_default();
-        let leader = self.leader.as_ref().map(|(pid, _)| *pid);
-        for pid in process::descendants()
-            .into_iter()
-            .filter(|pid| Some(*pid) != leader)
-        {
-            if let Ok(file) = File::open(format!("/proc/{}/status", pid.as_raw_pid())) {
-                let usage = usage(&file);
-                sum.peak_kib += usage.peak_kib;
-                sum.now_kib += usage.now_kib;
+    pub(crate) fn look(&mut self, now: Instant) -> Look {
+        let Some(memory) = self.memory else {
+            return Look::Within;
+        };
+        let bound = u64::from(memory.get()) * MIB;
+        self.interval = None;
+        self.looked = Some(now);
+        match &mut self.meter {
+            Meter::None => Look::Within,
+            Meter::Group {
+                group,
+                limit,
+                own,
+                killed,
+                ..
+            } => {
+                let all = group.usage();
+                let used = all.saturating_sub(*own);
+                self.peak = self.peak.max(used);
+                if used > bound || (limit.kills_all && !limit.is_own(memory)) {
+                    // It changes when a pod of a warm pool is resized, some time after the claim.
+                    *limit = group.limit();
+                }
+                self.interval = Some(limit.look_interval(all));
+                if used <= bound || limit.keeper(memory) == Keeper::Kernel {
+                    return Look::Within;
+                }
+                if killed.is_some_and(process::is_ending) {
+                    // Its memory is not all given back yet.
+                    return Look::Within;
+                }
+                *killed = processes::largest();
+                killed.map_or(Look::Within, Look::Exceeded)
+            }
+            Meter::Processes(processes) => {
+                let seen = processes.look(now, bound, self.peak);
+                self.interval = Some(seen.interval);
+                self.peak = self.peak.max(seen.used);
+                match seen.exceeded {
+                    Some(largest) => Look::Exceeded(largest),
+                    None => Look::Within,
+                }
             }
         }
-        self.peak_kib = self.peak_kib.max(sum.peak_kib);
-        sum.now_kib.div_ceil(1024)
     }
 
-    /// MiB at the peak so far. Asks the kernel about the runtime process alone: this is on the
-    /// way of each invocation.
-    pub(crate) fn peak_mib(&mut self) -> u64 {
-        if let Some((_, file)) = &self.leader {
-            self.peak_kib = self.peak_kib.max(usage(file).peak_kib);
+    /// Until the next look at a process that works.
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval.unwrap_or(LOOK_INTERVAL)
+    }
+
+    /// MiB at the peak so far. This is on the way of each invocation: one system call at most.
+    pub(crate) fn peak_mib(&mut self, now: Instant) -> u64 {
+        match &mut self.meter {
+            Meter::None => {}
+            Meter::Group { group, own, .. } => {
+                let fresh = |looked| now.saturating_duration_since(looked) < FRESH;
+                if !self.looked.is_some_and(fresh) {
+                    self.looked = Some(now);
+                    self.peak = self.peak.max(group.usage().saturating_sub(*own));
+                }
+            }
+            Meter::Processes(processes) => self.peak = self.peak.max(processes.of_leader()),
         }
-        self.peak_kib.div_ceil(1024)
+        self.peak.div_ceil(MIB)
     }
-}
 
-/// Zero for a process that has ended.
-fn usage(status: &File) -> Usage {
-    let mut buffer = [0; STATUS_SIZE];
-    let Ok(size) = rustix::io::pread(status, &mut buffer, 0) else {
-        return Usage::default();
-    };
-    let text = String::from_utf8_lossy(&buffer[..size]);
-    let kib = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
-        value.trim().strip_suffix(" kB")?.parse().ok()
-    };
-    let now_kib = kib("VmRSS:").unwrap_or(0);
-    Usage {
-        peak_kib: kib("VmHWM:").unwrap_or(now_kib),
-        now_kib,
+    /// Whether the kernel has killed a process of the group since the runtime process was started.
+    /// Asked when that was killed, and neither here nor by itself.
+    pub(crate) fn ran_out(&mut self) -> bool {
+        let ran_out = match &self.meter {
+            Meter::Group { group, kills, .. } => group.kills() > *kills,
+            Meter::None | Meter::Processes(_) => false,
+        };
+        if let (true, Some(memory)) = (ran_out, self.memory) {
+            // Between two looks it had all.
+            self.peak = self.peak.max(u64::from(memory.get()) * MIB);
+        }
+        ran_out
     }
 }
 
@@ -89,9 +171,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_of_this_process_is_not_below_its_present_use() {
-        let mut memory = Memory::of(rustix::process::getpid());
-        let now = memory.look();
-        assert!(now > 0 && memory.peak_mib() >= now);
+    fn the_peak_of_this_process_is_not_below_what_it_uses() {
+        let memory = MemoryMiB::try_from(10_240).expect("within bounds");
+        let mut memory = Memory::of(rustix::process::getpid(), memory, None);
+        let held = vec![1_u8; 8 << 20];
+        let peak = memory.peak_mib(Instant::now());
+        assert!(peak >= 8 && held.len() == 8 << 20, "{peak}");
     }
 }

@@ -53,6 +53,15 @@ impl PlatformLog {
         }
     }
 
+    /// Why a runtime process could not be started; `message`: as the caller gets it.
+    pub(crate) fn fault(&self, message: &str) -> String {
+        let text = format!("{message}\n{}", Failure::InvalidEntrypoint.error_type());
+        match self.format {
+            LogFormat::Text => text,
+            LogFormat::Json => json_line("platform.fault", text.into()),
+        }
+    }
+
     fn text(&self, line: &LogLine, peak_mib: u64, phases: Option<&Phases>) -> String {
         match line {
             LogLine::InitStart => format!("INIT_START Runtime Version: {}", self.runtime),
@@ -66,6 +75,9 @@ impl PlatformLog {
                 phase(*in_invocation),
                 text_status(failure),
             ),
+            LogLine::NotStarted { request_id } => {
+                self.fault(&Failure::InvalidEntrypoint.message(request_id))
+            }
             LogLine::Start { request_id } => {
                 format!("START RequestId: {request_id} Version: {}", self.version)
             }
@@ -116,6 +128,9 @@ impl PlatformLog {
                 record.insert("metrics".to_owned(), metrics);
                 ("platform.initReport", record.into())
             }
+            LogLine::NotStarted { request_id } => {
+                return Some(self.fault(&Failure::InvalidEntrypoint.message(request_id)));
+            }
             LogLine::Start { request_id } => (
                 "platform.start",
                 json!({ "requestId": request_id.as_ref(), "version": self.version }),
@@ -146,13 +161,17 @@ impl PlatformLog {
                 ("platform.report", record.into())
             }
         };
-        let line = JsonLine {
-            time: iso_now(),
-            r#type,
-            record,
-        };
-        Some(serde_json::to_string(&line).expect("strings and numbers are always JSON"))
+        Some(json_line(r#type, record))
     }
+}
+
+fn json_line(r#type: &'static str, record: Value) -> String {
+    let line = JsonLine {
+        time: iso_now(),
+        r#type,
+        record,
+    };
+    serde_json::to_string(&line).expect("strings and numbers are always JSON")
 }
 
 fn timed_out(request_id: &str, after: Duration) -> String {

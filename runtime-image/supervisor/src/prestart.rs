@@ -36,7 +36,7 @@ pub(crate) struct Prestarted {
 }
 
 impl Prestarted {
-    pub(crate) fn start(mut prestart: Prestart, api: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn start(mut prestart: Prestart, api: SocketAddr) -> anyhow::Result<Self> {
         environment::add_own(&mut prestart.environment, api);
         let (input_end, input) = io::pipe()?;
         rustix::io::ioctl_fionbio(&input, true)?;
@@ -45,7 +45,8 @@ impl Prestarted {
             task_root: &prestart.task_root,
             environment: &prestart.environment,
         };
-        let started = process::start(program, Stdio::from(input_end))?;
+        let started = process::start(program, Stdio::from(input_end), None);
+        let started = started.map_err(|unstartable| anyhow::anyhow!("{unstartable}"))?;
         let outputs = Output::both(started.stdout, started.stderr);
         let outputs = outputs.inspect_err(|_| process::kill(Some(started.pid)))?;
         Ok(Prestarted {

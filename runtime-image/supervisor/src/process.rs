@@ -8,6 +8,7 @@
 //! into the same pipe, so that what is printed and what is logged keep their order.
 
 use std::collections::BTreeMap;
+use std::ffi::{CString, c_char};
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter};
@@ -16,19 +17,28 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::ptr;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use pilotlight_core::failure::Exit;
+use pilotlight_core::function::MemoryMiB;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
 };
 
+use crate::entrypoint::{Entrypoint, Unstartable};
 use crate::memory::Memory;
+use crate::memory::group::Group;
 use crate::output::Output;
 
 /// The lowest number that the descriptor for records may have: below it are those that programs open, or
 /// shells by number.
 const LOWEST_RECORDS: RawFd = 90;
+/// The first to go where memory runs out, as neither the supervisor nor another program on a person's
+/// machine shall: the largest `oom_score_adj`.
+const FIRST_TO_GO: &[u8] = b"1000";
 
 /// What is to be started, and with what.
 #[derive(Clone, Copy)]
@@ -48,32 +58,43 @@ pub(crate) struct Started {
 
 /// Starts and ends an instance's runtime processes. This is the kernel's work, except in `in_process`.
 pub(crate) trait Processes: Debug {
-    fn start(&self, program: Program<'_>) -> io::Result<(Pid, Vec<Output>)>;
-    fn memory_of(&self, leader: Pid) -> Memory;
+    fn start(&self, program: Program<'_>) -> Result<(Pid, Vec<Output>), Unstartable>;
+    fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory;
     fn terminate(&self, leader: Pid);
     fn kill(&self, leader: Option<Pid>);
+    /// Only this one, which the runtime process has started.
+    fn kill_child(&self, child: Pid);
     fn peek_exit(&self, leader: Pid) -> Option<Exit>;
     fn reap(&self, leader: Option<Pid>);
     fn kill_and_reap_all(&self, leader: Option<Pid>);
 }
 
 /// The functions of this module.
-#[derive(Debug)]
-pub(crate) struct Kernel;
+#[derive(Debug, Default)]
+pub(crate) struct Kernel {
+    /// The control group that counts the memory, if there is one.
+    pub(crate) group: Option<Rc<Group>>,
+}
 
 impl Processes for Kernel {
-    fn start(&self, program: Program<'_>) -> io::Result<(Pid, Vec<Output>)> {
+    fn start(&self, program: Program<'_>) -> Result<(Pid, Vec<Output>), Unstartable> {
+        let entrance = self
+            .group
+            .as_ref()
+            .and_then(|group| group.entrance.as_ref());
         let Started {
             pid,
             stdout,
             stderr,
-        } = start(program, Stdio::null())?;
+        } = start(program, Stdio::null(), entrance)?;
         let outputs = Output::both(stdout, stderr);
-        Ok((pid, outputs.inspect_err(|_| kill(Some(pid)))?))
+        let outputs = outputs.inspect_err(|_| kill(Some(pid)));
+        let name = program.command.first().map_or("", String::as_str);
+        Ok((pid, outputs.map_err(Unstartable::program(name))?))
     }
 
-    fn memory_of(&self, leader: Pid) -> Memory {
-        Memory::of(leader)
+    fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory {
+        Memory::of(leader, memory, self.group.clone())
     }
 
     fn terminate(&self, leader: Pid) {
@@ -82,6 +103,11 @@ impl Processes for Kernel {
 
     fn kill(&self, leader: Option<Pid>) {
         kill(leader);
+    }
+
+    fn kill_child(&self, child: Pid) {
+        // It may have ended already.
+        let _ = kill_process(child, Signal::KILL);
     }
 
     fn peek_exit(&self, leader: Pid) -> Option<Exit> {
@@ -94,6 +120,9 @@ impl Processes for Kernel {
 
     fn kill_and_reap_all(&self, leader: Option<Pid>) {
         kill_and_reap_all(leader);
+        if let Some(group) = &self.group {
+            group.remove();
+        }
     }
 }
 
@@ -104,16 +133,33 @@ pub(crate) fn become_reaper() -> io::Result<()> {
     ))?)
 }
 
-pub(crate) fn start(program: Program<'_>, stdin: Stdio) -> io::Result<Started> {
-    let (name, arguments) = program
-        .command
-        .split_first()
-        .ok_or(io::ErrorKind::InvalidInput)?;
+/// `entrance`: of a control group that it enters.
+pub(crate) fn start(
+    program: Program<'_>,
+    stdin: Stdio,
+    entrance: Option<&File>,
+) -> Result<Started, Unstartable> {
+    let entrypoint = Entrypoint::of(program.command)?;
+    let started = spawn(&entrypoint, program, stdin, entrance);
+    started.map_err(Unstartable::program(&entrypoint.named))
+}
+
+fn spawn(
+    entrypoint: &Entrypoint,
+    program: Program<'_>,
+    stdin: Stdio,
+    entrance: Option<&File>,
+) -> io::Result<Started> {
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let records = records_descriptor().map(|number| (number, second_end(&stdout_end)));
-    let mut command = Command::new(name);
+    let (name, arguments) = entrypoint
+        .arguments
+        .split_first()
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(&entrypoint.program);
     command
+        .arg0(name)
         .args(arguments)
         .current_dir(program.task_root)
         .env_clear()
@@ -122,10 +168,12 @@ pub(crate) fn start(program: Program<'_>, stdin: Stdio) -> io::Result<Started> {
         .stdout(stdout_end)
         .stderr(stderr_end)
         .process_group(0);
-    end_with_parent(&mut command);
     if let Some((number, records)) = records {
         hand_over(&mut command, records?, number);
     }
+    let image = Image::of(entrypoint, program.environment)?;
+    let entrance = entrance.map(File::try_clone).transpose()?;
+    become_image(&mut command, image, entrance);
     let pid = Pid::from_child(&command.spawn()?);
     Ok(Started {
         pid,
@@ -164,21 +212,87 @@ fn hand_over(command: &mut Command, descriptor: OwnedFd, number: RawFd) {
         let mut to = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
         Ok(rustix::io::dup2(&descriptor, &mut to)?)
     };
-    // SAFETY: as in `end_with_parent`.
+    // SAFETY: as in `become_image`.
     unsafe { command.pre_exec(give) };
 }
 
-/// A supervisor that is killed outright takes the runtime process along.
+/// What a new process becomes: all that `execve` reads, made before the process is.
+struct Image {
+    path: Option<CString>,
+    arguments: Texts,
+    environment: Texts,
+}
+
+/// Strings and, ending with a null, where each of them is.
+struct Texts {
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers lead to the strings beside them, which are neither changed nor moved.
 #[allow(unsafe_code)]
-fn end_with_parent(command: &mut Command) {
-    let ask = || {
-        Ok(rustix::process::set_parent_process_death_signal(Some(
-            Signal::KILL,
-        ))?)
+unsafe impl Send for Texts {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for Texts {}
+
+impl Image {
+    fn of(entrypoint: &Entrypoint, environment: &BTreeMap<String, String>) -> io::Result<Self> {
+        let is_path = entrypoint.program.contains('/');
+        let path = is_path.then(|| CString::new(entrypoint.program.as_str()));
+        let variables = environment.iter();
+        let variables = variables.map(|(name, value)| format!("{name}={value}"));
+        Ok(Image {
+            path: path.transpose()?,
+            arguments: Texts::of(entrypoint.arguments.iter().cloned())?,
+            environment: Texts::of(variables)?,
+        })
+    }
+
+    /// Returns only if it fails, or if the standard library shall look for the program in PATH.
+    #[allow(unsafe_code)]
+    fn execute(&self) -> io::Result<()> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let (arguments, environment) = (&self.arguments.pointers, &self.environment.pointers);
+        // SAFETY: a path and two arrays that end with a null, all of them alive until it returns.
+        unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        Err(io::Error::last_os_error())
+    }
+}
+
+impl Texts {
+    fn of(texts: impl Iterator<Item = String>) -> io::Result<Self> {
+        let owned = texts.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        let pointers = owned.iter().map(|text| text.as_ptr());
+        Ok(Texts {
+            pointers: pointers.chain([ptr::null()]).collect(),
+            _owned: owned,
+        })
+    }
+}
+
+/// The last steps of the new process: into its group, first in line where memory runs out, and ended
+/// with a supervisor that is killed outright. A path is executed here: the standard library would
+/// have a file that is no program interpreted by a shell, whose errors say nothing.
+#[allow(unsafe_code)]
+fn become_image(command: &mut Command, image: Image, entrance: Option<File>) {
+    let steps = move || {
+        if let Some(entrance) = &entrance {
+            // Otherwise its memory is looked at by process: `Group::has` asks whether it is inside.
+            let _ = rustix::io::write(entrance, b"0");
+        }
+        let score = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty());
+        if let Ok(score) = score {
+            let _ = rustix::io::write(&score, FIRST_TO_GO);
+        }
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        image.execute()
     };
-    // SAFETY: between fork and exec the closure makes one system call; it allocates nothing,
-    // takes no lock and touches no memory of the parent.
-    unsafe { command.pre_exec(ask) };
+    // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing, takes
+    // no lock and touches no memory of the parent.
+    unsafe { command.pre_exec(steps) };
 }
 
 pub(crate) fn terminate(leader: Pid) {
@@ -230,6 +344,16 @@ pub(crate) fn reap(leader: Option<Pid>) {
             Ok(None) | Err(_) => return,
         }
     }
+}
+
+/// Whether a process that was killed is not gone yet, nor a zombie, which has nothing any more.
+pub(crate) fn is_ending(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+    let state = |stat: String| {
+        stat.rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with('Z'))
+    };
+    stat.is_ok_and(|stat| state(stat) == Some(false))
 }
 
 /// All processes below this one, at any depth.

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::failure::{Exit, PAYLOAD_LIMIT};
 use pilotlight_core::following::Following;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
 use pilotlight_core::phases::Phase;
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::invocation::{Answer, Call, Delivery, Invocation, Posted, Tail};
 use crate::log::Log;
-use crate::memory::Memory;
+use crate::memory::{Look, Memory};
 use crate::output::{Drained, Output};
 use crate::platform_log::PlatformLog;
 use crate::prestart::Prestarted;
@@ -30,6 +30,11 @@ use crate::process::{Kernel, Processes};
 
 /// The gateway that claimed it died before it could tell anybody, say.
 const ORPHANED: &str = "the instance ends, as no gateway follows it";
+/// By its id, as the function knows it.
+const CHILD_KILLED: &str =
+    "the function used more memory than it has: killed the largest process that it has started";
+/// SIGKILL.
+const KILLED: Exit = Exit::Signal(9);
 
 /// Marks that wait at a time; a further one is logged at once.
 const MARKS: usize = 64;
@@ -52,7 +57,7 @@ pub(crate) struct Origin {
 impl Default for Origin {
     fn default() -> Self {
         Origin {
-            processes: Box::new(Kernel),
+            processes: Box::new(Kernel::default()),
             prestarted: None,
             unpack: None,
             orphaned_after: None,
@@ -88,6 +93,8 @@ pub(crate) struct Worker {
     marks: Vec<String>,
     /// What the runtime posted when its init failed.
     init_error: Option<Posted>,
+    /// Why the runtime process could not be started, the last time.
+    not_started: String,
     next: Option<oneshot::Sender<Delivery>>,
     /// For a runtime whose `next` broke off before it had this.
     undelivered: Option<Delivery>,
@@ -124,6 +131,7 @@ impl Worker {
                 between: Tail::default(),
                 marks: Vec::new(),
                 init_error: None,
+                not_started: String::new(),
                 next: None,
                 undelivered: None,
                 status: Some(status),
@@ -208,7 +216,7 @@ impl Worker {
         }
         if self.invocations.is_empty() {
             // Init is done. A process that ends takes what the kernel knows of its peak along.
-            self.memory.peak_mib();
+            self.memory.peak_mib(clock::now());
         }
         self.act();
         called.map(|()| delivery)
@@ -297,7 +305,11 @@ impl Worker {
         }
         self.processes.reap(self.leader);
         if let Some(exit) = exit {
-            self.happened(Event::Exited(exit));
+            let by_kernel = exit == KILLED && self.memory.ran_out();
+            self.happened(match by_kernel {
+                true => Event::KilledForMemory,
+                false => Event::Exited(exit),
+            });
         }
     }
 
@@ -310,9 +322,8 @@ impl Worker {
         let now = clock::now();
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            if self.machine.is_working() && self.memory.look() > u64::from(self.config.memory.get())
-            {
-                self.happened(Event::MemoryExceeded);
+            if self.machine.is_working() {
+                self.look_at_memory(now);
             }
         }
         if self.machine.next_wakeup().is_some_and(|at| at <= now) {
@@ -326,6 +337,21 @@ impl Worker {
             self.drain();
         }
         self.act();
+    }
+
+    fn look_at_memory(&mut self, now: Instant) {
+        match self.memory.look(now) {
+            Look::Within => {}
+            Look::Exceeded(largest) if Some(largest) == self.leader => {
+                self.happened(Event::MemoryExceeded);
+            }
+            // As with the kernel: the handler goes on and learns how its child ended.
+            Look::Exceeded(child) => {
+                self.processes.kill_child(child);
+                let text = format!("{CHILD_KILLED}, {}", child.as_raw_pid());
+                self.log.record(LogSource::Platform, None, &text);
+            }
+        }
     }
 
     fn orphaned_at(&self) -> Option<Instant> {

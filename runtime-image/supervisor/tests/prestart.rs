@@ -143,7 +143,10 @@ fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced(
         "command": ["/nonexistent"], "taskRoot": "/", "environment": {}, "reads": [],
     });
     let instance = Instance::unclaimed_with(root.path(), json!({ "prestart": prestart }));
-    instance.logged("no runtime process waits: No such file", 1);
+    instance.logged(
+        "no runtime process waits: fork/exec /nonexistent: no such file",
+        1,
+    );
     claimed(&instance, &function(none));
     instance.logged("FRESH=", 1);
 }

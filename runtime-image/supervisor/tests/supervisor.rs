@@ -5,6 +5,7 @@ mod instance;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -386,15 +387,69 @@ fn an_init_past_its_limit_is_stopped_and_runs_again_within_the_invocation() {
 }
 
 #[test]
-fn a_program_that_cannot_be_started_answers_with_status_127_and_is_named_in_the_log() {
-    let command = json!({ "command": ["/nonexistent/bootstrap"] });
-    let instance = Instance::with("", command);
-    instance.becomes("ready");
-    let answer = joined(instance.lease("r1", "{}")).json();
-    assert_eq!(answer["errorType"], "Runtime.ExitError");
-    let message = "RequestId: r1 Error: Runtime exited with error: exit status 127";
-    assert_eq!(answer["errorMessage"], message);
-    instance.logged("/nonexistent/bootstrap cannot be started: No such file", 1);
+fn a_program_that_cannot_be_started_fails_each_lease_at_once_with_the_reason() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("program");
+    fs::write(&file, "echo API=1\n").expect("written");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&file, executable).expect("changed");
+    let file = file.to_str().expect("a text");
+    // A shell would interpret the file that is no program.
+    for (command, reason) in [
+        (
+            "/nonexistent/program",
+            "fork/exec /nonexistent/program: no such file or directory",
+        ),
+        (file, &format!("fork/exec {file}: exec format error")),
+        (
+            "/nonexistent/bootstrap",
+            "Couldn't find valid bootstrap(s): [/nonexistent/bootstrap]",
+        ),
+        (
+            "nonexistent",
+            "fork/exec nonexistent: no such file or directory",
+        ),
+    ] {
+        let instance = Instance::with("", json!({ "command": [command] }));
+        instance.becomes("ready");
+        for (nth, id) in ["r1", "r2"].into_iter().enumerate() {
+            let answer = joined(instance.lease(id, "{}"));
+            assert_eq!(answer.header("pilotlight-outcome"), "function-error");
+            let message = format!("RequestId: {id} Error: {reason}");
+            let body = json!({ "errorType": "Runtime.InvalidEntrypoint", "errorMessage": message });
+            assert_eq!(answer.json(), body);
+            let report = instance.logged(&format!("REPORT RequestId: {id}"), 1);
+            assert!(report.ends_with("Status: error\tError Type: Runtime.InvalidEntrypoint"));
+            let init = instance.logged("INIT_REPORT Init Duration: ", nth + 1);
+            assert!(
+                init.ends_with("Phase: init\tStatus: error\tError Type: Runtime.InvalidEntrypoint")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_first_bootstrap_that_is_there_is_executed_without_a_shell() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let bootstrap = folder.path().join("bootstrap");
+    fs::write(
+        &bootstrap,
+        "#!/bin/bash\necho API=$AWS_LAMBDA_RUNTIME_API $0\nsleep 600\n",
+    )
+    .expect("written");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&bootstrap, executable).expect("changed");
+    let command = json!([
+        "/bin/sh",
+        "-c",
+        "exit 1",
+        "bootstrap",
+        "/nonexistent/bootstrap",
+        bootstrap
+    ]);
+    let instance = Instance::with("", json!({ "command": command }));
+    let line = instance.logged("API=", 1);
+    assert!(line.contains(bootstrap.to_str().expect("a text")), "{line}");
 }
 
 #[test]

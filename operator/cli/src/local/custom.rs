@@ -1,12 +1,10 @@
 //! Custom runtimes: the `bootstrap` that a function brings (contracts §1).
 //!
-//! Looks where the platform looks, the code first. Never builds anything: a missing bootstrap is
-//! an error that says so, since an example may have to be compiled before.
+//! Looks where the platform looks, the code first. Never builds anything. A program that cannot be run
+//! is no reason to refuse the function: calls answer as the platform does, and here is the advice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use anyhow::{Result, bail};
 
 use super::tree::is_executable;
 
@@ -14,28 +12,39 @@ use super::tree::is_executable;
 const LAYERS: &str = "/opt";
 const RUNTIME: &str = "/var/runtime";
 
-/// The program that runs the function; `opt`: where its layers lie.
-///
-/// # Errors
-/// Names the field that leads to the code, and what is missing in it.
-pub(crate) fn bootstrap(code: &Path, opt: Option<&Path>) -> Result<PathBuf> {
+/// The program that runs the function.
+#[derive(Debug)]
+pub(crate) struct Bootstrap {
+    pub(crate) path: PathBuf,
+    /// What a person has to do before it can run.
+    pub(crate) advice: Option<String>,
+}
+
+/// `opt`: where its layers lie.
+pub(crate) fn bootstrap(code: &Path, opt: Option<&Path>) -> Bootstrap {
     let layers = opt.unwrap_or(Path::new(LAYERS));
     let directories = [code, layers, Path::new(RUNTIME)];
-    for path in directories.map(|directory| directory.join("bootstrap")) {
-        match fs::metadata(&path) {
-            Ok(file) if is_executable(&file) => return Ok(path),
-            Ok(file) if file.is_file() => {
-                let path = path.display();
-                bail!("spec.code: {path} is not executable: run `chmod +x {path}`")
-            }
-            _ => {}
+    let paths = directories.map(|directory| directory.join("bootstrap"));
+    let found = paths.into_iter().find_map(|path| {
+        let file = fs::metadata(&path).ok().filter(|file| !file.is_dir())?;
+        Some((path, file))
+    });
+    match found {
+        Some((path, file)) => {
+            let shown = path.display();
+            let advice = (!is_executable(&file))
+                .then(|| format!("spec.code: {shown} is not executable: run `chmod +x {shown}`"));
+            Bootstrap { advice, path }
         }
+        None => Bootstrap {
+            path: code.join("bootstrap"),
+            advice: Some(format!(
+                "spec.code: there is no `bootstrap` in {}: a custom runtime is an executable of this \
+                 name; if it is compiled, build it first",
+                code.display()
+            )),
+        },
     }
-    bail!(
-        "spec.code: there is no `bootstrap` in {}: a custom runtime is an executable of this \
-         name; if it is compiled, build it first",
-        code.display()
-    )
 }
 
 #[cfg(test)]
@@ -45,24 +54,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bootstrap_must_be_there_and_executable() {
+    fn a_bootstrap_that_cannot_run_is_found_with_advice() {
         let code = tempfile::tempdir().expect("a directory");
-        let missing = bootstrap(code.path(), None).expect_err("empty").to_string();
+        let found = |code: &Path, opt| {
+            let found = bootstrap(code, opt);
+            (found.path, found.advice.unwrap_or_default())
+        };
+        let (_, missing) = found(code.path(), None);
         assert!(missing.contains("there is no `bootstrap`"), "{missing}");
 
         let path = code.path().join("bootstrap");
         fs::write(&path, "#!/bin/sh").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
-        let plain = bootstrap(code.path(), None)
-            .expect_err("not executable")
-            .to_string();
-        assert!(plain.contains("chmod +x"), "{plain}");
+        let (plain, advice) = found(code.path(), None);
+        assert_eq!(plain, path);
+        assert!(advice.contains("chmod +x"), "{advice}");
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
-        assert_eq!(bootstrap(code.path(), None).expect("executable"), path);
+        assert_eq!(found(code.path(), None), (path.clone(), String::new()));
         let layer = code.path();
         let code = tempfile::tempdir().expect("a directory");
-        let found = bootstrap(code.path(), Some(layer));
-        assert_eq!(found.expect("of the layer"), path);
+        fs::create_dir(code.path().join("bootstrap")).expect("made");
+        let of_layer = found(code.path(), Some(layer));
+        assert_eq!(of_layer, (path, String::new()), "a folder is passed over");
     }
 }

@@ -118,6 +118,10 @@ impl Preparer {
             ready,
             made,
         } = self.function(manifest, progress, directories).await?;
+        if let Some(advice) = &made.advice {
+            let function = &manifest.function.metadata.name;
+            print::note(&format!("warning: {function}: {advice}"));
+        }
         let started = ready.start(&made)?;
         let command = self.absolute(started.command);
         let mut environment = self.shared(&made.task_root, opt.as_deref())?;

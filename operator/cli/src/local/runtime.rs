@@ -59,6 +59,8 @@ pub(crate) struct Made {
     pub(crate) task_root: PathBuf,
     pub(crate) is_built: bool,
     pub(crate) libraries: Option<PathBuf>,
+    /// What a person has to do before the function's program can run.
+    pub(crate) advice: Option<String>,
     values: Values,
 }
 
@@ -189,14 +191,17 @@ impl Ready {
         let is_built = built.is_some();
         let task_root = built.unwrap_or_else(|| code.to_owned());
         values = steps::with(&values, [("code", task_root.as_path())])?;
+        let mut advice = None;
         if self.description.local.start.uses("bootstrap") {
-            let bootstrap = custom::bootstrap(&task_root, opt)?;
-            values.insert("bootstrap".to_owned(), Some(text(bootstrap)?));
+            let bootstrap = custom::bootstrap(&task_root, opt);
+            values.insert("bootstrap".to_owned(), Some(text(bootstrap.path)?));
+            advice = bootstrap.advice;
         }
         Ok(Made {
             task_root,
             is_built,
             libraries,
+            advice,
             values,
         })
     }

@@ -23,6 +23,7 @@ use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
+use pilotlight_core::memory::SUPERVISOR_MIB;
 use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,8 +33,6 @@ use self::variables::{gateways, given, suggested, unclaimed};
 use crate::Options;
 use crate::function::code;
 
-/// What a supervisor may use besides the function's memory, in MiB.
-const SUPERVISOR_MIB: u32 = 32;
 /// Memory that brings one whole processor, in MiB: processors are in proportion to memory.
 const MIB_PER_CPU: u32 = 1769;
 /// Of the images' user and group `function`.

@@ -1,5 +1,5 @@
 //! Simulated instances: the real `Machine`, and a runtime process that is a script drawn at
-//! random: init and handler that answer, fail, exit, hang or use too much memory.
+//! random: init and handler that answer, fail, exit, hang, use too much memory or never start.
 //!
 //! The other half of `world`, which brings the messages and the pool.
 
@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Exit(i32),
     Signalled(i32),
     ExceedMemory,
+    KilledForMemory,
+    NotStarted,
 }
 
 pub(crate) struct SimInstance {
@@ -174,9 +176,11 @@ impl World {
             Step::ExceedMemory => Event::MemoryExceeded,
             Step::Exit(status) => Event::Exited(Exit::Code(status)),
             Step::Signalled(signal) => Event::Exited(Exit::Signal(signal)),
+            Step::KilledForMemory => Event::KilledForMemory,
+            Step::NotStarted => Event::NotStarted,
         };
         match step {
-            Step::Exit(_) | Step::Signalled(_) => {
+            Step::Exit(_) | Step::Signalled(_) | Step::KilledForMemory | Step::NotStarted => {
                 instance.alive = false;
                 instance.running = None;
                 self.oracle.gone(id);
@@ -284,6 +288,9 @@ impl World {
             228..236 => self.step_later(id, process, Step::Exit(1), 1..800),
             236..242 => self.step_later(id, process, Step::ExceedMemory, 1..800),
             242..250 => self.step_later(id, process, Step::Next, 8_000..20_000),
+            250..252 => self.step_later(id, process, Step::KilledForMemory, 1..800),
+            // At once, before anything else happens there.
+            252..254 => self.runtime_step(id, process, Step::NotStarted),
             _ => {}
         }
     }
@@ -309,7 +316,8 @@ impl World {
             220..225 => self.step_later(id, process, Step::HugeResponse, quick),
             225..233 => self.step_later(id, process, Step::Exit(0), quick),
             233..240 => self.step_later(id, process, Step::Signalled(11), quick),
-            240..248 => self.step_later(id, process, Step::ExceedMemory, quick),
+            240..245 => self.step_later(id, process, Step::ExceedMemory, quick),
+            245..248 => self.step_later(id, process, Step::KilledForMemory, quick),
             _ => {}
         }
     }

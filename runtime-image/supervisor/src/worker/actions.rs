@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pilotlight_core::failure::{Exit, Failure};
+use pilotlight_core::failure::{self, Failure};
 use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
 use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::wire::LogSource;
@@ -14,15 +14,10 @@ use tokio::task::JoinSet;
 
 use super::Worker;
 use crate::clock;
-use crate::invocation::{Answer, Delivery, Invocation, answer_body};
+use crate::invocation::{Answer, Delivery, Invocation, Posted, answer_body};
 use crate::output::Output;
 use crate::prestart::Prestarted;
 use crate::process::{self, Program};
-
-/// Between two looks at the memory of a process that works.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(20);
-/// How a shell tells that a program could not be started.
-const CANNOT_START: Exit = Exit::Code(127);
 
 impl Worker {
     pub(super) fn act(&mut self) {
@@ -81,14 +76,14 @@ impl Worker {
         };
         match self.processes.start(program) {
             Ok((pid, outputs)) => self.attach(pid, outputs),
-            Err(error) => {
-                let program = self.config.command.first().map_or("", String::as_str);
-                let text = format!("{program} cannot be started: {error}");
-                self.log.record(LogSource::Platform, None, &text);
+            Err(unstartable) => {
+                self.not_started = unstartable.to_string();
+                if let Some(advice) = unstartable.advice() {
+                    let text = format!("{}: {advice}", self.not_started);
+                    self.log.record(LogSource::Platform, None, &text);
+                }
                 self.processes.kill(None);
-                let told = self
-                    .machine
-                    .handle(clock::now(), Event::Exited(CANNOT_START));
+                let told = self.machine.handle(clock::now(), Event::NotStarted);
                 told.expect("the machine refuses calls only, never what happened");
             }
         }
@@ -110,7 +105,7 @@ impl Worker {
 
     fn attach(&mut self, leader: Pid, outputs: Vec<Output>) {
         self.leader = Some(leader);
-        self.memory = self.processes.memory_of(leader);
+        self.memory = self.processes.memory_of(leader, self.config.memory);
         self.watchers = JoinSet::new();
         for output in &outputs {
             self.watchers.spawn_local(output.watch(self.this.clone()));
@@ -146,6 +141,7 @@ impl Worker {
         let sanitize = self.config.sanitize_errors;
         let of_init = match outcome {
             Outcome::Failed(Failure::Init) => self.init_error.take(),
+            Outcome::Failed(Failure::InvalidEntrypoint) => Some(self.invalid_entrypoint(id)),
             _ => None,
         };
         let Some(invocation) = self.invocation(id) else {
@@ -164,21 +160,40 @@ impl Worker {
         });
     }
 
+    /// In the place of what a runtime would have posted.
+    fn invalid_entrypoint(&self, id: &str) -> Posted {
+        let error_type = Failure::InvalidEntrypoint.error_type();
+        let message = failure::invalid_entrypoint(id, &self.not_started);
+        let body = serde_json::json!({ "errorType": error_type, "errorMessage": message });
+        Posted {
+            body: body.to_string().into(),
+            content_type: None,
+            error_type: Some(error_type.to_owned()),
+        }
+    }
+
     fn log_line(&mut self, line: &LogLine) {
         let peak_mib = match line {
-            LogLine::Report { .. } => self.memory.peak_mib(),
+            LogLine::Report { .. } => self.memory.peak_mib(clock::now()),
             _ => 0,
         };
         let request_id = match line {
             LogLine::InitStart | LogLine::InitReport { .. } => None,
             LogLine::Start { request_id }
+            | LogLine::NotStarted { request_id }
             | LogLine::TimedOut { request_id, .. }
             | LogLine::End { request_id }
             | LogLine::Report { request_id, .. } => Some(request_id.clone()),
         };
         let invocation = request_id.as_deref().and_then(|id| self.invocation(id));
         let phases = invocation.and_then(|invocation| invocation.call.phases.clone());
-        let text = self.platform_log.word(line, peak_mib, phases.as_ref());
+        let text = match line {
+            LogLine::NotStarted { request_id } => {
+                let message = failure::invalid_entrypoint(request_id, &self.not_started);
+                Some(self.platform_log.fault(&message))
+            }
+            line => self.platform_log.word(line, peak_mib, phases.as_ref()),
+        };
         if let (Some(text), true) = (&text, self.config.logs) {
             self.log
                 .record(LogSource::Platform, request_id.as_deref(), text);
@@ -202,7 +217,7 @@ impl Worker {
     /// An alarm that is too early is left: it costs one wake-up, not one for each invocation.
     pub(super) fn set_alarm(&mut self) {
         if self.machine.is_working() && self.look_at.is_none() {
-            self.look_at = Some(clock::now() + MEMORY_INTERVAL);
+            self.look_at = Some(clock::now() + self.memory.interval());
         }
         let due = [self.machine.next_wakeup(), self.look_at, self.orphaned_at()]
             .into_iter()

@@ -22,11 +22,14 @@ use ureq::http::{HeaderMap, Method, Request, StatusCode};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The invocation limit of functions whose test is not about it, in seconds: a test gives up before.
 pub(crate) const TIMEOUT: u64 = 600;
+const SUPERVISOR: &str = env!("CARGO_BIN_EXE_pilotlight-supervisor");
 const STANDS_BY: &str = "exec sleep 600";
 
 pub(crate) struct Instance {
     child: Child,
     lifeline: Option<ChildStdin>,
+    /// It has no parent to end with.
+    is_in_pod: bool,
     log: Arc<Log>,
     pub(crate) control: String,
 }
@@ -76,6 +79,19 @@ impl Instance {
         })
     }
 
+    /// As in a pod, whose container has this control group; `entrance`: its `cgroup.procs`.
+    pub(crate) fn in_pod(entrance: &Path, script: &str, changes: Value) -> Self {
+        let config = changed(config(script, changes), json!({ "endsWithParent": false }));
+        let mut instance = Self::spawn(|command| {
+            *command = Command::new("/bin/sh");
+            command.args(["-c", "echo $$ >$1 && exec $2", "sh"]);
+            command.arg(entrance).arg(SUPERVISOR);
+            command.env("PILOTLIGHT_INSTANCE", config.to_string());
+        });
+        instance.is_in_pod = true;
+        instance
+    }
+
     /// Not claimed yet; a claim's code goes below `root`.
     pub(crate) fn unclaimed(root: &Path) -> Self {
         Self::unclaimed_with(root, json!({}))
@@ -91,7 +107,7 @@ impl Instance {
     }
 
     fn spawn(prepare: impl FnOnce(&mut Command)) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight-supervisor"));
+        let mut command = Command::new(SUPERVISOR);
         prepare(&mut command);
         let mut child = command
             .stdin(Stdio::piped())
@@ -108,6 +124,7 @@ impl Instance {
         let mut instance = Instance {
             child,
             lifeline,
+            is_in_pod: false,
             log,
             control: String::new(),
         };
@@ -289,6 +306,10 @@ fn changed(mut value: Value, changes: Value) -> Value {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.lifeline = None;
+        if self.is_in_pod {
+            // The kernel takes the runtime process along.
+            let _ = self.child.kill();
+        }
         // A test that failed leaves nothing behind either.
         let _ = self.child.wait();
     }
