@@ -1,6 +1,7 @@
 // Starts the vendor's client, in the place where the original platform has it: functions and their wrappers
 // see this file as the program of their process.
 
+import './records.mjs';
 import './packages.mjs';
 import * as client from './client/index.mjs';
 

@@ -13,6 +13,7 @@ import site
 import sys
 
 LIBRARIES, LAYERS = "PILOTLIGHT_LIBRARIES", "PILOTLIGHT_LAYERS"
+RECORDS = "_LAMBDA_TELEMETRY_LOG_FD"
 
 
 def main():
@@ -34,10 +35,23 @@ def main():
         language = os.path.dirname(os.path.dirname(sys.executable))
         front = [*sites, os.path.join(language, packages)]
         os.environ["PYTHONPATH"] = os.pathsep.join([*libraries, runtime])
+    forget_closed_descriptor()
     sys.path[:0] = front
     for folder in sites:
         site.addsitedir(folder)
     client.main([task_root, os.environ["_HANDLER"]])
+
+
+def forget_closed_descriptor():
+    """A wrapper that starts this process as its child may have closed the descriptor for records.
+
+    The client would end then; without the variable it writes to standard output.
+    """
+    if descriptor := os.environ.get(RECORDS):
+        try:
+            os.fstat(int(descriptor))
+        except OSError:
+            del os.environ[RECORDS]
 
 
 def translate(places):

@@ -119,7 +119,7 @@ def http_event(method, path, query="", body=None, cookies=()):
 
 def printed(answered):
     """What the function wrote, without the platform's own lines."""
-    own = ("START RequestId: ", "END RequestId: ", "REPORT RequestId: ")
+    own = ("INIT_START ", "START RequestId: ", "END RequestId: ", "REPORT RequestId: ")
     return [line for line in answered["Log"].splitlines() if line and not line.startswith(own)]
 
 
