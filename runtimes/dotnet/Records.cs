@@ -1,6 +1,6 @@
-// Where records go that may have several lines, each as a frame: its kind, its length, the time in
-// microseconds, its text (runtime-image/supervisor/src/records.rs). What is printed as a line is a record,
-// as on the original platform; all else is printed as it comes.
+// Writes records, which may have several lines, as frames: kind, length, time in microseconds, text
+// (runtime-image/supervisor/src/records.rs). A line that is written by WriteLine is one record, as on the
+// original platform; other output is printed.
 
 using System;
 using System.Globalization;
@@ -20,17 +20,21 @@ namespace Pilotlight
 
         readonly int descriptor;
         readonly TextWriter plain;
-        // A line has begun that is not printed as a whole.
+        // Whether a line was begun by Write.
         bool isInLine;
 
-        /// Has what is printed go there, if the platform gives a descriptor.
+        /// Takes over Console.Out, if the platform gives a descriptor.
         public static void Take()
         {
             var number = Environment.GetEnvironmentVariable(Variable);
             if (string.IsNullOrEmpty(number))
                 return;
             Environment.SetEnvironmentVariable(Variable, null);
-            Console.SetOut(new Records(int.Parse(number, CultureInfo.InvariantCulture), Console.Out));
+            var descriptor = int.Parse(number, CultureInfo.InvariantCulture);
+            // A wrapper that starts this process as its child may have closed the descriptor: then lines are
+            // printed.
+            if ((int)write(descriptor, new byte[0], IntPtr.Zero) == 0)
+                Console.SetOut(new Records(descriptor, Console.Out));
         }
 
         Records(int descriptor, TextWriter plain)
@@ -81,7 +85,7 @@ namespace Pilotlight
             plain.Flush();
         }
 
-        // In one piece: threads log side by side. Console.Out takes one call at a time.
+        // One write for each frame, as other threads may write to the pipe. Console.Out is synchronized.
         void Log(string text)
         {
             var frame = new byte[Head + Encoding.GetByteCount(text)];
@@ -93,7 +97,7 @@ namespace Pilotlight
             while (frame.Length > 0)
             {
                 var written = (int)write(descriptor, frame, (IntPtr)frame.Length);
-                // Nobody reads, or a signal came.
+                // After a signal the write is repeated; any other error means that nobody reads.
                 if (written < 0 && Marshal.GetLastWin32Error() != Interrupted)
                     return;
                 var rest = new byte[frame.Length - Math.Max(written, 0)];

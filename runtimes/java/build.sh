@@ -1,7 +1,7 @@
 #!/bin/sh -e
-# Makes a function of what lies in a folder: build.sh CODE FOLDER RUNTIME JAVAC MVN HANDLER.
+# Builds a function from a folder: build.sh CODE FOLDER RUNTIME JAVAC MVN HANDLER.
 #
-#   pom.xml       Maven builds, unless target/ has a jar with all that is needed, newer than the sources
+#   pom.xml       Maven builds, unless target/ has a jar with all libraries that is newer than the sources
 #   *.java        javac compiles
 #   build.gradle  the jar that Gradle made in build/libs/
 #   else          classes and lib/*.jar as they are, or one jar here, in libs/, target/ or build/libs/
@@ -15,8 +15,8 @@ fail() {
     exit 1
 }
 
-# The jars of folder $1 into `package`, if it is one, and their names into `several`. Of more the one whose
-# name says that it holds everything is taken.
+# Sets `package` to the only jar in folder $1, or to the only one whose name says that it has all libraries.
+# Otherwise sets `several` to the names of the jars.
 look() {
     package='' several='' whole='' wholes=0
     for one in "$1"/*.jar; do
@@ -34,7 +34,7 @@ look() {
     esac
 }
 
-# As `look`, and fails if there are several.
+# Like `look`, but fails if there are several.
 choose() {
     look "$1"
     [ -z "$several" ] || fail "$1 has several jars ($several): one that holds everything is a package, and \
@@ -47,7 +47,7 @@ unpack() {
     exit 0
 }
 
-# Whether jar $1 has classes that folder $2 has not: those of its libraries.
+# Whether jar $1 has classes that folder $2 lacks, such as those of libraries.
 holds_more() {
     "$jar" --list --file "$1" | grep '\.class$' | while read -r class; do
         [ -e "$2/$class" ] || echo more

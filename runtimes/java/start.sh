@@ -5,7 +5,7 @@
 # The class path has the client and nothing of the function's: the client's own class loader has that, below
 # this one, as on the original platform. It looks for layers in /opt; LAYERS is where they are instead.
 #
-# Names begin with `_pl_`: a function's variable of the same name would get these values.
+# Names begin with `_pl_`, because an assignment changes a function's variable of the same name.
 _pl_runtime=$1 _pl_java=$2 _pl_handler=$3 _pl_layers=$4
 shift "$(($# < 4 ? $# : 4))"
 _pl_client=com.amazonaws.services.lambda.runtime.api.client _pl_classes=
@@ -36,6 +36,6 @@ if [ -n "$AWS_LAMBDA_EXEC_WRAPPER" ]; then
     [ -x "$AWS_LAMBDA_EXEC_WRAPPER" ] || { echo "$AWS_LAMBDA_EXEC_WRAPPER: is not an executable" >&2; exit 126; }
     set -- "$AWS_LAMBDA_EXEC_WRAPPER" "$@"
 fi
-# The shell's own.
+# The shell has set it; a function does not have it otherwise.
 unset PWD
 exec "$@"

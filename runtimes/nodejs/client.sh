@@ -13,7 +13,7 @@ mkdir "$out/client" "$out/build"
 # The addon's source is the same in version 3, whose build needs more tools and has an older libcurl.
 "$npm" install --prefix "$out/build" --no-audit --no-fund aws-lambda-ric@4.0.2
 mv "$out/build/node_modules/aws-lambda-ric/rapid-client.node" "$out/client"
-# What else version 3 depends on is for its build.
+# The other dependencies of version 3 are for its build.
 cd "$out/build"
 "$npm" pack "aws-lambda-ric@$client"
 tar -xzf "aws-lambda-ric-$client.tgz"

@@ -1,8 +1,8 @@
-// Lets `import` find packages in the folders of NODE_PATH, as the Node.js of the original platform does:
-// layers and the AWS SDK are there. Node.js itself looks there for `require` alone.
+// Lets `import` find packages in the folders of NODE_PATH, such as layers and the AWS SDK, as on the original
+// platform. Node.js itself looks there only for `require`.
 //
-// It is asked after Node.js found nothing, so what the function brings comes first. Node.js 20 knows only hooks
-// that run in a thread of their own: there it loads this file once more.
+// The hook runs after Node.js has found nothing, so the function's own packages come first. Node.js 20 has only
+// hooks that run in a thread of their own: there it loads this file a second time.
 
 import { createRequire } from 'module';
 
@@ -46,7 +46,7 @@ async function resolveInThread(specifier, context, next) {
   }
 }
 
-// What Node.js is asked for instead, for each folder.
+// The arguments of `next` for each folder.
 function* places(specifier, context, error) {
   if (error.code !== 'ERR_MODULE_NOT_FOUND' || !PACKAGE.test(specifier)) return;
   for (const folder of (process.env.NODE_PATH ?? '').split(path.delimiter).filter(Boolean)) {

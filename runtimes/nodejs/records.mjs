@@ -1,5 +1,5 @@
-// A wrapper that starts this process as its child may have closed the descriptor for records. The client would
-// fail at its first line then; without the variable it writes to standard output.
+// Removes the variable if a wrapper has closed the descriptor for records, as it may when it starts this process as
+// its child. With it the client would fail at its first line; without it the client writes to standard output.
 
 // Without an import: a process that waited would have loaded modules in another order.
 const { fstatSync } = process.getBuiltinModule('node:fs');

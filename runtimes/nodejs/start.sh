@@ -1,13 +1,13 @@
 #!/bin/sh -e
 # Becomes a function's Node.js process: start.sh NODE [OPTION...] SCRIPT. Its options are those of the original
-# platform, where NODE_OPTIONS may take back the heap's sizes and what is off for modules. A wrapper script sees
-# Node.js, its options and SCRIPT, and may put more options before the last.
+# platform; NODE_OPTIONS may override the heap's sizes and the settings for modules. A wrapper script gets Node.js,
+# its options and SCRIPT as arguments, and may insert options before the last.
 #
-# Names begin with `_pl_`: a function's variable of the same name would get these values.
+# Names begin with `_pl_`, because an assignment changes a function's variable of the same name.
 _pl_node=$1
 shift
-# 5 % of the function's memory for each half of the young generation, 90 % for the old one: what V8 does not
-# count, such as buffers, has little. A function that sets one of them leaves the other to V8.
+# 5 % of the function's memory for each half of the young generation, 90 % for the old one. Memory that V8 does not
+# count, such as buffers, has little room. If the function sets one of the sizes, V8 chooses the other.
 _pl_young=$((AWS_LAMBDA_FUNCTION_MEMORY_SIZE / 10))
 case $NODE_OPTIONS in
 *max[-_]semi[-_]space[-_]size* | *max[-_]old[-_]space[-_]size*) ;;
@@ -25,6 +25,6 @@ if [ -n "$AWS_LAMBDA_EXEC_WRAPPER" ]; then
     [ -x "$AWS_LAMBDA_EXEC_WRAPPER" ] || { echo "$AWS_LAMBDA_EXEC_WRAPPER: is not an executable" >&2; exit 126; }
     set -- "$AWS_LAMBDA_EXEC_WRAPPER" "$@"
 fi
-# The shell's own.
+# The shell has set it; a function does not have it otherwise.
 unset PWD
 exec "$@"

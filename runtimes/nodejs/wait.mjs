@@ -22,10 +22,11 @@ const { closeSync, readFileSync, readdirSync, realpathSync } = require('node:fs'
 const Module = require('node:module');
 
 const SCRIPT = path.join(import.meta.dirname, 'index.mjs');
-// A process that runs this started with the same options: runtime.toml names what they are made of.
+// A process that runs this has been started with the same options, as `reads` in runtime.toml lists the variables
+// that they depend on.
 const COMMAND = ['/bin/dash', '-e', path.join(import.meta.dirname, 'start.sh'), process.argv0, SCRIPT];
 
-// What the client requires of Node.js, by its version, in its order.
+// The modules of Node.js that the client requires, by its version, in its order.
 const REQUIRED = {
   3: ['net', 'assert', 'http'],
   4: ['net', 'http', 'os', 'util', 'worker_threads'],
@@ -47,7 +48,7 @@ function main() {
 }
 
 function load() {
-  // It is that script that Node.js would have looked up.
+  // Node.js would have looked up that script.
   delete Module._pathCache[`${process.argv[1]}\0`];
   Module._pathCache[`${SCRIPT}\0`] = realpathSync(SCRIPT);
   const description = path.join(import.meta.dirname, 'client', 'package.json');

@@ -1,11 +1,11 @@
 """Starts the vendor's client as the original platform does.
 
 The client's modules are loaded first, then the function's folders come to the front of `sys.path` and
-their `.pth` files are read. So a module of the function's by the name of one that the client has loaded
-cannot break the client. Wrapper scripts start or import this file by its name there,
+their `.pth` files are read, so no module of the function can take the place of one that the client has
+loaded. Wrapper scripts start or import this file by its path on the original platform,
 `/var/runtime/bootstrap.py`, and may change `_HANDLER` before.
 
-Locally code and layers lie elsewhere: runtime.toml names the places.
+In local mode code and layers lie elsewhere; runtime.toml has variables with their places.
 """
 
 import os
@@ -43,9 +43,9 @@ def main():
 
 
 def forget_closed_descriptor():
-    """A wrapper that starts this process as its child may have closed the descriptor for records.
+    """Removes the variable if a wrapper has closed the descriptor for records, as `subprocess` does.
 
-    The client would end then; without the variable it writes to standard output.
+    With it the client would fail; without it the client writes to standard output.
     """
     if descriptor := os.environ.get(RECORDS):
         try:
@@ -55,7 +55,7 @@ def forget_closed_descriptor():
 
 
 def translate(places):
-    """Makes entries that name a place of an image lead to where that lies on this machine."""
+    """Replaces entries of `sys.path` below an image's folders by this machine's folders."""
     for at, entry in enumerate(sys.path):
         for place, here in places.items():
             if here and (entry + "/").startswith(place + "/") and not os.path.exists(entry):

@@ -104,8 +104,8 @@ module PilotlightRuntime
     end
   end
 
-  # Where records go that may have several lines, each as a frame: its kind, its length, the time in
-  # microseconds, its text (runtime-image/supervisor/src/records.rs).
+  # Writes records, which may have several lines, as frames: kind, length, time in microseconds, text
+  # (runtime-image/supervisor/src/records.rs).
   class Records
     KIND = 0xa55a0003
 
@@ -114,7 +114,7 @@ module PilotlightRuntime
       @file.sync = true
     end
 
-    # In one piece: threads log side by side.
+    # One write for each frame, as other threads may write to the pipe.
     def write(text)
       time = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
       @file.write([KIND, text.bytesize, time].pack('L>L>Q>') << text.b)
@@ -146,7 +146,7 @@ module PilotlightRuntime
     end
   end
 
-  # As Ruby's own writes a line, but for the invocation.
+  # Formats a line as Ruby's own formatter does, with the request id added.
   class Formatter
     FORM = '%s, [%s #%d] %5s %s -- %s: %s'
 
@@ -176,7 +176,7 @@ module PilotlightRuntime
     attr_accessor :request_id
   end
 
-  # What the platform gives no descriptor for is printed.
+  # Without a descriptor lines are printed.
   def self.take_records
     descriptor = ENV.delete('_LAMBDA_TELEMETRY_LOG_FD')
     return unless descriptor

@@ -1,8 +1,8 @@
 //! What an instance is told at its start: limits, log names, command and environment.
 //!
-//! Composes the environment of contracts §2 in its order of precedence: what the platform and the
-//! runtime suggest, over it the function's own variables, over these the few that are reserved. Local
-//! mode hands it to a process, the controller to a pod.
+//! Composes the environment of contracts §2: the function's own variables override the defaults of
+//! platform and runtime, and the reserved variables override both. Local mode passes the result to a
+//! process, the controller to a pod.
 
 use std::collections::BTreeMap;
 
@@ -29,18 +29,6 @@ pub struct Place<'a> {
     pub ends_with_parent: bool,
 }
 
-/// As on the original platform, what logs JSON logs from INFO on, unless the function says otherwise.
-fn with_log_level(
-    mut environment: BTreeMap<String, String>,
-    format: LogFormat,
-) -> BTreeMap<String, String> {
-    if format == LogFormat::Json {
-        let level = environment.entry("AWS_LAMBDA_LOG_LEVEL".to_owned());
-        level.or_insert_with(|| "INFO".to_owned());
-    }
-    environment
-}
-
 pub fn compose(
     name: &FunctionName,
     spec: &FunctionSpec,
@@ -62,38 +50,7 @@ pub fn compose(
         ("LAMBDA_TASK_ROOT", launch.task_root.display().to_string()),
         ("_HANDLER", launch.handler.to_string()),
     ];
-    let own = spec
-        .environment
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()));
-    let own: BTreeMap<String, String> = own.chain(launch.relocated.clone()).collect();
-    // SDKs differ in which of the two they read.
-    let region = |name, twin| {
-        let own = own.get(name).or(own.get(twin));
-        own.map_or(place.region, String::as_str).to_owned()
-    };
-    let suggested = [
-        ("AWS_REGION", region("AWS_REGION", "AWS_DEFAULT_REGION")),
-        (
-            "AWS_DEFAULT_REGION",
-            region("AWS_DEFAULT_REGION", "AWS_REGION"),
-        ),
-        (
-            "AWS_LAMBDA_LOG_FORMAT",
-            spec.logging.format.as_str().to_owned(),
-        ),
-    ];
-    let heap = launch.heap.iter();
-    let heap = heap.map(|(name, limit)| (name.clone(), limit.of(spec.memory)));
-    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
-    let environment: BTreeMap<String, String> = suggested
-        .map(owned)
-        .into_iter()
-        .chain(heap)
-        .chain(launch.environment.clone())
-        .chain(own)
-        .chain(platform.map(owned))
-        .collect();
+    let environment = environment(spec, launch, place.region, platform);
     InstanceConfig {
         listen: place.listen.to_owned(),
         ends_with_parent: place.ends_with_parent,
@@ -108,8 +65,53 @@ pub fn compose(
         runtime: spec.runtime.to_string(),
         command: launch.command.clone(),
         task_root: launch.task_root.clone(),
-        environment: with_log_level(environment, spec.logging.format),
+        environment,
     }
+}
+
+/// `platform`: the reserved variables.
+fn environment<'a>(
+    spec: &FunctionSpec,
+    launch: &Launch,
+    region: &str,
+    platform: impl IntoIterator<Item = (&'a str, String)>,
+) -> BTreeMap<String, String> {
+    let own = spec
+        .environment
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let own: BTreeMap<String, String> = own.chain(launch.relocated.clone()).collect();
+    // SDKs read either of the two.
+    let region = |name, twin| {
+        let own = own.get(name).or(own.get(twin));
+        own.map_or(region, String::as_str).to_owned()
+    };
+    let mut defaults = vec![
+        ("AWS_REGION", region("AWS_REGION", "AWS_DEFAULT_REGION")),
+        (
+            "AWS_DEFAULT_REGION",
+            region("AWS_DEFAULT_REGION", "AWS_REGION"),
+        ),
+        (
+            "AWS_LAMBDA_LOG_FORMAT",
+            spec.logging.format.as_str().to_owned(),
+        ),
+    ];
+    if spec.logging.format == LogFormat::Json {
+        // As on the original platform, where a function with the JSON format logs from INFO on.
+        defaults.push(("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()));
+    }
+    let heap = launch.heap.iter();
+    let heap = heap.map(|(name, limit)| (name.clone(), limit.of(spec.memory)));
+    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+    defaults
+        .into_iter()
+        .map(owned)
+        .chain(heap)
+        .chain(launch.environment.clone())
+        .chain(own)
+        .chain(platform.into_iter().map(owned))
+        .collect()
 }
 
 #[cfg(test)]

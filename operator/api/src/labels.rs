@@ -17,7 +17,11 @@ pub const REVISION: &str = "pilotlight.dev/revision";
 /// The name of the warm pool that an unclaimed pod is of. It goes when the pod is claimed.
 pub const WARM_POOL: &str = "pilotlight.dev/warm-pool";
 /// Of a pod of a warm pool: what a function must fit that claims it. Memory and storage in MiB.
-pub const RUNTIME: &str = "pilotlight.dev/runtime";
+///
+/// The name of this label changes when a runtime is started in another way than in images of the release
+/// before (files moved in `/var/runtime`, say). So during an upgrade a gateway never claims a pod whose image
+/// lacks what the gateway's descriptions start.
+pub const RUNTIME: &str = "pilotlight.dev/runtime-v2";
 pub const MEMORY: &str = "pilotlight.dev/memory";
 pub const EPHEMERAL_STORAGE: &str = "pilotlight.dev/ephemeral-storage";
 

@@ -200,3 +200,25 @@ impl FunctionSpec {
             .find_map(|(field, is_so)| is_so.then_some(field))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_reads_back_from_labels_and_pods_of_another_release_have_none() {
+        let class = Class {
+            memory: 512_i128.try_into().expect("within bounds"),
+            ephemeral_storage: 512_i128.try_into().expect("within bounds"),
+            runtime: "nodejs22".parse().expect("a name"),
+        };
+        let own = class
+            .labels()
+            .map(|(label, value)| (label.to_owned(), value));
+        let mut labels = BTreeMap::from(own);
+        assert_eq!(Class::of_labels(&labels), Some(class));
+        let runtime = labels.remove(labels::RUNTIME).expect("a label");
+        labels.insert("pilotlight.dev/runtime".to_owned(), runtime);
+        assert_eq!(Class::of_labels(&labels), None);
+    }
+}

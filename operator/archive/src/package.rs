@@ -1,9 +1,8 @@
 //! Code and its libraries as a zip, the same bytes for the same files wherever and whenever.
 //!
 //! Fed by `pilotlight package`, which says what lies where. Names are sorted, times fixed, modes 0644
-//! or 0755. Links are kept where they stay inside what is packed, and where they lead to nothing here, as
-//! one to a layer's files in `/opt`; others are packed as what they lead to, which is on this machine
-//! alone. The limits are `unpack`'s.
+//! or 0755. A link is kept if it stays inside the package, or if it dangles on this machine, such as one to
+//! a layer's files in `/opt`; any other link is replaced by its target. The limits are `unpack`'s.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -80,7 +79,7 @@ impl Package {
         })
     }
 
-    /// Each link that stays one, and what it leads to.
+    /// Each link in the package, with its target.
     pub fn links(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().filter_map(|(name, entry)| match entry {
             Entry::Link(to) => Some((name.as_str(), to.as_str())),

@@ -1,8 +1,8 @@
-//! The directory that an archive is unpacked to: where an entry may lie, and how much there may be.
+//! The directory that an archive is unpacked to: the places of entries, and the limits.
 //!
-//! Fed by `unpack`. Nothing is written outside of the directory: names that lead there are refused, and
-//! so is every name below a link, wherever it leads. So links themselves may lead anywhere; they are made
-//! as the archive has them and never followed here.
+//! Fed by `unpack`. Nothing is written outside of the directory: a name that leads out is refused, and
+//! so is every name below a link. Links themselves may lead anywhere: they are created as the archive has
+//! them and never followed here.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::ENTRY_LIMIT;
 
-/// What an archive may unpack to.
+/// The most that an archive may unpack to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) bytes: u64,
@@ -55,14 +55,14 @@ impl Target {
         Ok(file.set_permissions(fs::Permissions::from_mode(mode))?)
     }
 
-    /// A link, whether it leads to something or not: it may be meant for where the code will lie.
+    /// A symbolic link, also one that dangles here: its target may exist where the code will run.
     pub(crate) fn link(&mut self, name: &Path, to: &Path) -> Result<()> {
         let path = self.free_place(name)?;
         symlink(to, path).with_context(|| cannot(name))
     }
 
-    /// A hard link: the same file again under another name. It becomes a copy, which counts.
-    pub(crate) fn again(&mut self, name: &Path, of: &Path) -> Result<()> {
+    /// A hard link, which becomes a copy and counts as one.
+    pub(crate) fn copy_of(&mut self, name: &Path, of: &Path) -> Result<()> {
         let not_there = || {
             let (name, of) = (name.display(), of.display());
             format!("url: {name} is a hard link to {of}, which is no file of the archive before it")
@@ -82,8 +82,8 @@ impl Target {
         self.file(name, mode, &mut content)
     }
 
-    /// Where a file or a link goes: not the root itself. Of two by one name the later is kept, as other
-    /// tools have it.
+    /// The place of a file or a link, made free: of two entries with one name the later wins, as in other
+    /// tools. The root itself is refused.
     fn free_place(&mut self, name: &Path) -> Result<PathBuf> {
         self.count()?;
         let place = self.place(name)?;
@@ -95,7 +95,7 @@ impl Target {
         Ok(place)
     }
 
-    /// Where an entry goes, with its parents made; `None` for the root.
+    /// The place of an entry, whose parents are created; `None` for the root.
     fn place(&mut self, name: &Path) -> Result<Option<PathBuf>> {
         let parts = parts(name)?;
         let Some((last, parents)) = parts.split_last() else {
@@ -110,7 +110,7 @@ impl Target {
         Ok(Some(path))
     }
 
-    /// Makes a directory whose parents are there.
+    /// Creates a directory whose parents exist.
     fn folder(&mut self, path: &Path, name: &Path) -> Result<()> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() => Ok(()),
@@ -128,7 +128,7 @@ impl Target {
         }
     }
 
-    /// One more, on the disk.
+    /// Counts one more entry on the disk.
     fn count(&mut self) -> Result<()> {
         let left = self.left.entries.checked_sub(1);
         self.left.entries = left.with_context(|| {

@@ -1,8 +1,8 @@
 //! Zip and tar.gz files, entry by entry, as calls of a `Target`.
 //!
-//! Fed by `lib` with a fetched file. Names are decoded here, and what a zip of another system lacks is
-//! made up for: separators of Windows, permissions that were not recorded. `target` decides where an
-//! entry may lie; nothing is written here.
+//! Fed by `lib` with a fetched file. Decodes names, also those with Windows separators, and supplies the
+//! permissions that a zip from another system lacks. `target` decides where an entry may lie; nothing is
+//! written here.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -20,14 +20,14 @@ use zip::{CompressionMethod, ZipReadOptions};
 
 use crate::target::{Limits, Target};
 
-/// Of what a tar has beside its files: of one entry's names and attributes, which its reader takes into
-/// memory, and of all entries'.
+/// The most bytes of one entry's names and attributes in a tar, which its reader holds in memory, and of
+/// all entries'.
 pub(crate) const NAME_LIMIT: u64 = 1024 * 1024;
 const NAMES_LIMIT: u64 = 128 * 1024 * 1024;
 /// The kernel's limit of a link's text.
 const LINK_LIMIT: u64 = 4096;
 
-/// A kind of file in a Unix mode, and the bits that hold it.
+/// The bits of a Unix mode that hold the kind of a file.
 const KIND: u32 = 0o170_000;
 const IS_LINK: u32 = 0o120_000;
 const DOS_DIRECTORY: u32 = 0x10;
@@ -89,7 +89,7 @@ fn unzip(file: File, target: &mut Target) -> Result<()> {
     Ok(())
 }
 
-/// A zip from Windows may have `\` for `/`, which no other system has in names of files.
+/// A zip from Windows may separate folders by `\`, which is read as `/` in all archives.
 fn zipped_name(text: &str) -> Result<PathBuf> {
     let name = text.replace('\\', "/");
     let of_drive =
@@ -106,7 +106,7 @@ fn zipped_name(text: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(name))
 }
 
-/// Where no permissions were recorded, a file may be a program: Windows has no mark for them.
+/// Without recorded permissions every file may be a program, as Windows does not mark programs.
 fn permissions(system: System, mode: u32) -> u32 {
     let is_unix = matches!(system, System::Unix | System::OsDarwin);
     match is_unix && mode & 0o777 != 0 {
@@ -149,7 +149,7 @@ fn untar(stream: impl Read, target: &mut Target) -> Result<()> {
         };
         let mut entry = entry.context(DAMAGED)?;
         names_left -= before - may_read.get();
-        // Of a file, as much as the target takes.
+        // `target` bounds the content of files.
         may_read.set(u64::MAX);
         let name = entry.path().context("url: a damaged name")?.into_owned();
         let mode = entry.header().mode().unwrap_or(0o644);
@@ -161,7 +161,7 @@ fn untar(stream: impl Read, target: &mut Target) -> Result<()> {
             let to = to.unwrap_or_default();
             match kind.is_symlink() {
                 true => target.link(&name, &to)?,
-                false => target.again(&name, &to)?,
+                false => target.copy_of(&name, &to)?,
             }
         } else if kind.is_file() {
             target.file(&name, mode, &mut entry)?;

@@ -58,7 +58,7 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// For open connections once no instance is left.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const SUPERVISOR: &str = "pilotlight-supervisor";
-/// Of all functions here, as callers of others: manifests' own are ignored.
+/// The namespace of all functions as callers of others; namespaces in manifests are ignored.
 const NAMESPACE: &str = "local";
 
 /// Run functions on this machine; changes to them are taken up at once.
@@ -174,7 +174,7 @@ async fn local(args: Args) -> Result<Exit> {
     serve(config, supervisor, listener, served, signals).await
 }
 
-/// Where functions of this machine call others.
+/// The address at which functions call others. An unspecified one becomes the loopback address.
 fn gateways(mut address: SocketAddr) -> Gateways {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

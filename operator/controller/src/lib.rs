@@ -65,7 +65,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Where instances call other functions, `host:port`.
+    /// The `host:port` at which instances call other functions.
     fn gateways(&self) -> String {
         let Options {
             gateway_service: service,

@@ -19,7 +19,7 @@ pub enum Failure {
     Exit(Exit),
     /// The instance used more memory than the function has; the kernel or the supervisor killed it.
     OutOfMemory,
-    /// The program could not be started. Why is the supervisor's to word: [`invalid_entrypoint`].
+    /// The program could not be started. The supervisor knows the reason ([`invalid_entrypoint`]).
     InvalidEntrypoint,
     /// The answer is larger than [`PAYLOAD_LIMIT`].
     ResponseTooLarge,

@@ -54,11 +54,11 @@ pub enum Event {
     InitError,
     /// The runtime process is gone, with all its output read.
     Exited(Exit),
-    /// The same, and the kernel has killed it because the instance's control group was full.
+    /// The runtime process is gone: the kernel has killed it because its control group was full.
     KilledForMemory,
     /// There is no runtime process: its program cannot be started.
     NotStarted,
-    /// The runtime process uses more memory than the function has, and the kernel does not see to it.
+    /// The runtime process uses more memory than the function has, and the kernel does not enforce that.
     MemoryExceeded,
     /// End when the work at hand is done.
     Drain,
@@ -134,7 +134,7 @@ pub enum LogLine {
     Start {
         request_id: RequestId,
     },
-    /// Why it could not start; [`Failure::InvalidEntrypoint`] only.
+    /// Why the runtime process could not start: for [`Failure::InvalidEntrypoint`].
     NotStarted {
         request_id: RequestId,
     },

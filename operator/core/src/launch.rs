@@ -1,8 +1,8 @@
 //! How the runtime process of a function is started, on a laptop or in an image.
 //!
 //! Made from a runtime's description by local mode and by `pilotlight-runtimes`; `pilotlight-api`
-//! composes an instance's configuration with it, and the supervisor asks here how a function's wrapper
-//! script changes the start.
+//! composes an instance's configuration with it, and the supervisor takes from here how a function's
+//! wrapper script changes the command.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,16 +11,16 @@ use serde::Deserialize;
 
 use crate::function::{Handler, MemoryMiB};
 
-/// Names a script that is started in the place of the runtime, with the runtime's command after it.
+/// Names a script that is started instead of the runtime, with the runtime's command as its arguments.
 pub const EXEC_WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
-/// Set by the descriptions of all runtimes but those that are nothing than a program of the function's.
+/// Set by the descriptions of all runtimes except those whose process is the function's own program.
 const EXECUTION_ENV: &str = "AWS_EXECUTION_ENV";
-/// Set by the description of a runtime that starts the wrapper itself: its command only makes the one that
-/// a wrapper expects, a program with its options. The runtime's process does not find it.
+/// Set by the description of a runtime whose own start script runs the wrapper, as only that script knows
+/// the program and options that a wrapper expects. It is removed before the runtime process starts.
 const STARTS_WRAPPER: &str = "PILOTLIGHT_STARTS_WRAPPER";
 
-/// Starts the wrapper `$0`. Exit statuses and words are the original platform's; the shell also runs a
-/// script that does not say by which program.
+/// Starts the wrapper `$0`. Exit statuses and messages are the original platform's. The shell also runs a
+/// script without an interpreter line.
 const START_WRAPPED: &str = r#"if [ ! -f "$0" ]; then echo "$0: does not exist" >&2; exit 127; fi
 if [ ! -x "$0" ]; then echo "$0: is not an executable" >&2; exit 126; fi
 exec "$0" "$@""#;
@@ -34,13 +34,13 @@ pub struct Launch {
     pub handler: Handler,
     /// The working directory: where the function's code lies.
     pub task_root: PathBuf,
-    /// What the runtime adds to the environment (search paths, its own name). The function's own values
-    /// win, but for reserved names.
+    /// Variables of the runtime (search paths, its own name). The function's values override them, except
+    /// for reserved names.
     pub environment: BTreeMap<String, String>,
-    /// What the runtime adds that depends on the function's memory.
+    /// Variables of the runtime that depend on the function's memory.
     pub heap: BTreeMap<String, HeapLimit>,
-    /// The function's own values as they must be on this machine, which has code and layers elsewhere than
-    /// an image.
+    /// The function's variables with other values in local mode, where code and layers do not lie where an
+    /// image has them.
     pub relocated: BTreeMap<String, String>,
 }
 
@@ -49,7 +49,7 @@ pub struct Launch {
 #[serde(deny_unknown_fields)]
 pub struct HeapLimit {
     pub percent: u32,
-    /// MiB that are left at least for what is no heap.
+    /// MiB that the limit leaves at least for everything but the heap.
     #[serde(default)]
     pub leave: u32,
     /// `{mib}` is the limit in MiB, `{hex}` in bytes, hexadecimal.

@@ -1,29 +1,29 @@
-//! Who keeps an instance to its function's memory, the kernel or the supervisor, and how often to look.
+//! Decides who enforces a function's memory limit, the kernel or the supervisor, and how often to look.
 //!
-//! Fed by the supervisor with the limit of the control group that the instance runs in and with what
-//! is in use. `instance` decides what follows when the function has used too much.
+//! Fed by the supervisor with the limit of the instance's control group and with its memory use.
+//! `instance` decides what follows when the function has used too much.
 
 use std::time::Duration;
 
 use crate::function::MemoryMiB;
 
-/// What a container's limit has beyond the function's memory, for the supervisor. The function may
-/// use what the supervisor leaves of it.
+/// A container's limit is the function's memory and this much for the supervisor. The function may use
+/// the part that the supervisor does not.
 pub const SUPERVISOR_MIB: u32 = 32;
 
-/// Between two looks at the memory of a process that works, at most.
+/// The longest time between two looks at the memory of a process that works.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const LEAST_INTERVAL: Duration = Duration::from_millis(4);
-/// How quickly memory is taken by a process that does nothing else, in bytes per second.
+/// The rate at which a process that does nothing else takes memory, in bytes per second.
 const GROWTH: u64 = 4 << 30;
 const MIB: u64 = 1 << 20;
 
-/// A control group, as far as it decides about memory.
+/// The memory settings of a control group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimit {
-    /// `None`: it has no limit of its own.
+    /// `None`: no limit.
     pub bytes: Option<u64>,
-    /// The kernel ends all of its processes together, the supervisor too (`memory.oom.group`).
+    /// The kernel kills all processes of the group together, the supervisor too (`memory.oom.group`).
     pub kills_all: bool,
 }
 
@@ -35,7 +35,7 @@ pub enum Keeper {
 }
 
 impl GroupLimit {
-    /// The kernel, if it does so at the function's own limit and spares the supervisor.
+    /// The kernel, if the group has the function's own limit and a kill spares the supervisor.
     pub fn keeper(self, memory: MemoryMiB) -> Keeper {
         match self.is_own(memory) && !self.kills_all {
             true => Keeper::Kernel,
@@ -43,13 +43,13 @@ impl GroupLimit {
         }
     }
 
-    /// A pod of a warm pool has the pool's limit until it is resized.
+    /// Whether the limit is the function's. A pod of a warm pool has the pool's until it is resized.
     pub fn is_own(self, memory: MemoryMiB) -> bool {
         let own = u64::from(memory.get() + SUPERVISOR_MIB) * MIB;
         self.bytes.is_some_and(|limit| limit <= own)
     }
 
-    /// When to look again: soon where the kernel would be first, as its kill would end the instance.
+    /// The time until the next look: short where the kernel's kill is near and would end the instance.
     pub fn look_interval(self, in_use: u64) -> Duration {
         let left = match self.bytes {
             Some(limit) if self.kills_all => limit.saturating_sub(in_use),

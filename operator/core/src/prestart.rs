@@ -11,7 +11,7 @@ use crate::wire::{Begin, InstanceConfig, Prestart};
 
 impl Prestart {
     /// The first variable that such a process reads as it starts, and that the function has another
-    /// value of; absent is a value too. A function's wrapper script is to start its process itself.
+    /// value of; absent is a value too. A function with a wrapper script always needs a fresh process.
     pub fn differs_in<'a>(
         &'a self,
         environment: &'a BTreeMap<String, String>,

@@ -1,21 +1,20 @@
-//! The trace that an invocation belongs to: what `X-Amzn-Trace-Id` says, and `_X_AMZN_TRACE_ID` in a function.
+//! The trace of an invocation: the header `X-Amzn-Trace-Id`, `_X_AMZN_TRACE_ID` in a function.
 //!
-//! A caller's trace goes on: its root, its parent (no segment of Pilotlight's lies between), its sampling
-//! decision and further fields such as `Lineage`. A caller without one, or with one that no function could
-//! read, begins a trace that is not sampled. Fed by the gateway that a call reaches first; the header that
-//! comes out is the invocation's on all further hops.
+//! A caller's trace is continued with its root, its parent (Pilotlight adds no segment), its sampling
+//! decision and further fields such as `Lineage`. Without a valid header a new trace begins, which is not
+//! sampled. Fed by the gateway that a call reaches first; all further hops pass the result on unchanged.
 //!
 //! Form: <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
 
 use std::fmt::Write as _;
 
-/// Longer headers are no traces: runtimes have limits of a few KiB for all headers.
+/// Longer headers are ignored: runtimes have limits of a few KiB for all headers.
 pub const LIMIT: usize = 1024;
 
 const ROOT: (usize, usize) = (8, 24);
 const PARENT: usize = 16;
 
-/// What new ids are made of.
+/// The parts of new ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Fresh {
     /// Since the epoch.
@@ -32,7 +31,7 @@ struct Given<'a> {
     rest: Vec<&'a str>,
 }
 
-/// The trace header of an invocation, by the one that its caller has sent.
+/// The trace header of an invocation. `caller`: the header that its caller has sent.
 pub fn of_call(caller: Option<&str>, fresh: Fresh) -> String {
     let given = caller.filter(|text| text.len() <= LIMIT);
     let given = given.map(Given::read).filter(|given| given.root.is_some());
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_trace_goes_on() {
+    fn a_callers_trace_is_continued() {
         let all = format!("Root={ROOT};Parent=0f1b758a73ce5eaa;Sampled=1;Lineage=1:38a5ab94:0;a=b");
         assert_eq!(header(&all), all);
         let odd = format!(" sampled=1 ; Self=1-67-12;parent=0f1b758a73ce5eaa;root={ROOT}; a=b");

@@ -8,7 +8,7 @@
 //! POST /lease    event in, answer out; 409 with `pilotlight-refusal` if it never started
 //! GET  /status   a line `<epoch> <condition>` now, and one at each change
 //! POST /drain    take no further lease, finish, end
-//! POST /mark     a record in the log, behind all that was logged before
+//! POST /mark     adds a record to the log, after everything logged before
 //! POST /claim    a [`Claim`] as a line of JSON, then code as a tar; 409 if another was first
 //! ```
 
@@ -117,28 +117,27 @@ pub const INSTANCE: &str = "pilotlight-instance";
 /// it, it is the runtime process's.
 pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
 
-/// The environment variable with the names, a comma between them, that a variable with [`GIVEN_PREFIX`]
-/// may give another value although the configuration has one: those that neither the manifest nor the
-/// platform has set.
+/// The environment variable that lists, separated by commas, the defaults in the configuration: variables
+/// with [`GIVEN_PREFIX`] override these, but not the manifest's or the platform's.
 pub const DEFAULTS_VARIABLE: &str = "PILOTLIGHT_DEFAULTS";
 
-/// The environment variable that holds [`Gateways`] as JSON. Like all that is added to a pod beside its
-/// configuration, a supervisor of an earlier release does without.
+/// The environment variable that holds [`Gateways`] as JSON. It is no field of the configuration, because a
+/// supervisor of an earlier release refuses a field that it does not know, and ignores a variable.
 pub const GATEWAYS_VARIABLE: &str = "PILOTLIGHT_GATEWAYS";
 
-/// Where an instance calls other functions, and as whom.
+/// The address for an instance's calls of other functions, and part of its identity there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateways {
-    /// `host:port`, of any of them.
+    /// `host:port` of any gateway.
     pub address: String,
-    /// Of the function, for [`CALLER`].
+    /// The function's namespace, for [`CALLER`].
     pub namespace: String,
 }
 
 /// On a call that comes through an instance's loopback door: `namespace/function`.
 pub const CALLER: &str = "pilotlight-caller";
-/// Begins the names of all headers that the parts of Pilotlight say something to each other by.
+/// The prefix of all headers between the parts of Pilotlight.
 pub const HEADER_PREFIX: &str = "pilotlight-";
 
 /// All that a supervisor needs to know to run one function.
@@ -241,8 +240,8 @@ pub enum LogSource {
 
 /// A supervisor's standard output, a line each: `<RFC 3339 time> <source> <request id or -> <text>`.
 ///
-/// A text of several lines has a `+` behind its source; in it `\n` is the end of a line, `\r` a
-/// carriage return, and `\\` a backslash. All other texts are as they are.
+/// If the text has several lines, a `+` follows the source, and the text is escaped: `\n` is a line's end,
+/// `\r` a carriage return, `\\` a backslash. All other texts are not escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord<'a> {
     pub time: &'a str,
@@ -251,8 +250,8 @@ pub struct LogRecord<'a> {
     pub text: Cow<'a, str>,
 }
 
-/// Behind the source of a record whose text is escaped. To a reader that does not know it the whole line
-/// is a text.
+/// Follows the source of a record whose text is escaped. A gateway of an earlier release takes such a line
+/// for a text of the platform's.
 const ESCAPED: char = '+';
 
 impl LogSource {
@@ -296,14 +295,14 @@ fn unescaped(text: &str) -> Option<String> {
         let (character, rest) = match part.chars().next() {
             Some('n') => ('\n', &part[1..]),
             Some('r') => ('\r', &part[1..]),
-            // Between two backslashes: the part behind them is as it is.
+            // `\\`: the text up to the next escape follows.
             None => ('\\', parts.next()?),
             Some(_) => return None,
         };
         whole.push(character);
         whole.push_str(rest);
     }
-    // Others are written as they are.
+    // `Display` escapes no other texts.
     let is_own = whole.contains('\n') && !text.contains('\r');
     is_own.then_some(whole)
 }
@@ -336,9 +335,8 @@ pub const UNIX: &str = "unix:";
 /// The supervisor's first record: its text is this, then the address it listens on.
 pub const LISTENING: &str = "LISTENING ";
 
-/// Begins the text of a record of the platform's that a [`MARK_PATH`] call asks for: the mark follows,
-/// which the call had as its body. It comes behind all that was logged before, and behind the last record
-/// of an invocation that is answered and not over.
+/// The text of a platform record that a [`MARK_PATH`] call asks for is this, then the call's body. The record
+/// follows everything logged before, and the last record of an invocation that is answered but not over.
 pub const MARK: &str = "MARK ";
 
 /// `GET` on a gateway: what it wants of the functions it owns, a [`Demand`] as JSON a line; first

@@ -375,8 +375,8 @@ fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
     })
 }
 
-/// The caller's trace, or a new one: no call fails for its trace. Its ids are numbers that nobody needs to be
-/// unable to guess, so they are hashes of the request's id under keys of this process.
+/// The caller's trace, or a new one if it is absent or malformed: a bad header fails no call. New ids need to
+/// be unique but not secret, so they are hashes of the request's id under keys of this process.
 fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let caller = headers
@@ -384,12 +384,12 @@ fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
         .and_then(|text| text.to_str().ok());
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
     let fresh = trace::Fresh {
-        // They have as many digits until the year 2106.
+        // Eight hexadecimal digits last until the year 2106.
         seconds: seconds.unwrap_or_default().as_secs() as u32,
         random: [0, 1, 2].map(|place| KEYS.hash_one((request_id, place))),
     };
     let header = HeaderValue::from_maybe_shared(Bytes::from(trace::of_call(caller, fresh)));
-    header.expect("what is not ASCII is no trace")
+    header.expect("`of_call` writes printable ASCII only")
 }
 
 /// Base64 JSON from the caller; the runtime gets the JSON.

@@ -1,9 +1,9 @@
-//! Has a function's log catch up with what its instances have logged, for who reads it just now.
+//! Brings a function's log up to date before it is read.
 //!
-//! Supervisors write records of some time at once, and the last of an invocation comes after its answer: a
-//! reader right after a call would miss them. So who reads asks each instance for a mark in its log
-//! (`wire::MARK_PATH`), which comes behind all that; whoever reads the records (`process`) says when. Nobody
-//! else pays for that.
+//! Supervisors write their records in batches, and the last record of an invocation follows its answer, so a
+//! reader right after a call would miss them. `logs_api` therefore asks each instance for a mark in its log
+//! (`wire::MARK_PATH`), which follows everything logged before; `process`, which reads the records, reports
+//! the mark. Invocations cost nothing more.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,20 +23,21 @@ use tokio::sync::oneshot;
 
 use crate::connect::Opening;
 
-/// For a runtime process that works on after its answer, and a supervisor that does not answer.
+/// How long a reader waits for a runtime process that works on after its answer, or for a supervisor that does
+/// not answer.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Opens connections to a supervisor.
 pub(crate) type Way = Box<dyn Fn() -> Opening + Send + Sync>;
 
-/// The logs of instances that are read at present. Cheap to clone; all clones are one.
+/// The instances whose logs are being read. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks {
     sources: Arc<Mutex<HashMap<FunctionName, Vec<Weak<Source>>>>>,
     next: Arc<AtomicU64>,
 }
 
-/// An instance's log; over with the last record.
+/// An instance's log. It is dropped after the last record.
 pub(crate) struct Source {
     way: Way,
     awaited: Mutex<HashMap<String, oneshot::Sender<()>>>,
@@ -49,13 +50,17 @@ impl Marks {
             awaited: Mutex::default(),
         });
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let sources = sources.entry(function.clone()).or_default();
-        sources.retain(|source| source.strong_count() > 0);
-        sources.push(Arc::downgrade(&source));
+        sources.retain(|_, of_function| {
+            of_function.retain(|source| source.strong_count() > 0);
+            !of_function.is_empty()
+        });
+        let of_function = sources.entry(function.clone()).or_default();
+        of_function.push(Arc::downgrade(&source));
         source
     }
 
-    /// Returns when all is read that the function's instances have logged up to now, within bounds.
+    /// Returns when everything that the function's instances have logged up to now is read, at the latest after
+    /// [`CATCH_UP_LIMIT`].
     pub(crate) async fn catch_up(&self, function: &FunctionName) {
         let marked: Vec<_> = {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,12 +68,12 @@ impl Marks {
             let marked = sources.filter_map(Weak::upgrade).map(|source| {
                 let mark = self.next.fetch_add(1, Ordering::Relaxed).to_string();
                 let read = source.expect(mark.clone());
-                // The source itself is not held: the reader's end is an end of the waiting too.
+                // The source is not kept alive here: when its reader ends, so does the wait.
                 reached((source.way)(), mark, read)
             });
             marked.collect()
         };
-        // Who is late is read as far as it is.
+        // After the limit the log is served as far as it has come.
         let _ = tokio::time::timeout(CATCH_UP_LIMIT, future::join_all(marked)).await;
     }
 }
@@ -86,7 +91,7 @@ impl Source {
     pub(crate) fn reached(&self, mark: &str) {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = awaited.remove(mark) {
-            // Who has waited for long enough does not care.
+            // The receiver is gone once the limit has passed.
             let _ = waiting.send(());
         }
     }
@@ -101,12 +106,12 @@ impl fmt::Debug for Source {
 async fn reached(opening: Opening, mark: String, read: oneshot::Receiver<()>) {
     let is_refused = ask(opening, mark).await == Some(false);
     if !is_refused {
-        // A supervisor that does not answer has ended: its log is read to the end. An error says so.
+        // A supervisor that does not answer has ended; then `read` fails once its log is read to the end.
         let _ = read.await;
     }
 }
 
-/// Whether the supervisor marks its log; one from before there were marks does not.
+/// Whether the supervisor will write the mark: one of an earlier release refuses. `None`: no answer.
 async fn ask(opening: Opening, mark: String) -> Option<bool> {
     let stream = TokioIo::new(opening.await.ok()?);
     let (mut sender, connection) = http1::handshake(stream).await.ok()?;

@@ -103,12 +103,12 @@ impl LogStore {
         self.news.subscribe()
     }
 
-    /// The log of an instance begins to be read.
+    /// Registers an instance whose log is about to be read.
     pub(crate) fn begin(&self, function: &FunctionName, way: Way) -> Arc<Source> {
         self.marks.add(function, way)
     }
 
-    /// Returns when what the function's instances have logged up to now is here.
+    /// Waits until everything that the function's instances have logged up to now is stored.
     pub(crate) async fn catch_up(&self, function: &FunctionName) {
         self.marks.catch_up(function).await;
     }

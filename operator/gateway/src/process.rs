@@ -252,7 +252,7 @@ pub(crate) struct LogReader {
 }
 
 impl LogReader {
-    /// `way`: to a supervisor that says nothing of where it listens.
+    /// `way`: how to connect to a supervisor that does not announce its address.
     pub(crate) async fn records(
         &self,
         from: impl AsyncRead + Unpin,

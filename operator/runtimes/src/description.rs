@@ -54,7 +54,7 @@ const LOCAL_VALUES: [&str; 9] = [
     "runtime",
 ];
 
-/// What lists of libraries say, for `local.libraries` alone.
+/// Values that are read from lists of libraries, for `local.libraries` alone.
 const READ_VALUES: [&str; 8] = [
     "gems", "linked", "list", "manager", "member", "project", "root", "scripts",
 ];

@@ -1,10 +1,10 @@
-//! Names of the original platform's runtimes that no description here has, and names that are none.
+//! Advice for runtime names without a description: names of the original platform, and misspelt ones.
 //!
-//! `lib` asks it when a name has no description: the answer is a sentence for whoever wrote the name.
-//! Names are canonical (`core::function::Runtime`). A person's own description of a name always counts.
+//! `lib` uses it when a name has no description, so a person's own description takes precedence.
+//! Names are canonical (`core::function::Runtime`).
 
-/// Runtimes of today that are run by nothing here.
-const ELSEWHERE: [&str; 9] = [
+/// Runtimes of the original platform without a description here.
+const ELSEWHERE: [&str; 7] = [
     "dotnet10",
     "dotnet6",
     "dotnet8",
@@ -12,8 +12,6 @@ const ELSEWHERE: [&str; 9] = [
     "java8.al2",
     "nodejs16",
     "nodejs18",
-    "python3.8",
-    "python3.9",
 ];
 
 /// Runtimes that the original platform has withdrawn.
@@ -43,7 +41,7 @@ const RETIRED: [&str; 23] = [
     "nodejs19",
 ];
 
-/// The spellings of the original platform that mean another name here.
+/// The original platform's spellings of names that have a description here.
 const ALIASES: [&str; 5] = [
     "nodejs20.x",
     "nodejs22.x",
@@ -52,10 +50,10 @@ const ALIASES: [&str; 5] = [
     "provided.al2023",
 ];
 
-/// Letters of a name that may be wrong for another to be meant.
+/// A name at this edit distance or more is not suggested.
 const TYPOS: usize = 3;
 
-/// What a name without a description is.
+/// The kind of a name without a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lacking {
     Elsewhere(String),
@@ -80,7 +78,7 @@ pub(crate) fn lacking(name: &str, canonical: &str, known: &[&str]) -> Lacking {
     }
 }
 
-/// What there is instead of it.
+/// The alternatives to it.
 fn advice(name: &str, known: &[&str]) -> String {
     let family = &name[..name
         .find(|c: char| c.is_ascii_digit())
@@ -116,7 +114,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_retired_name_is_told_what_there_is_instead() {
+    fn a_retired_name_gets_its_alternatives() {
         for (name, canonical, instead) in [
             ("python2.7", "python2.7", "use python3.11 or python3.12"),
             ("nodejs14.x", "nodejs14", "use nodejs22"),
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_told_the_nearest_name() {
+    fn a_misspelt_name_gets_the_nearest_one() {
         for (name, near) in [
             ("pyhton3.11", Some("python3.11")),
             ("nodejs22x", Some("nodejs22")),

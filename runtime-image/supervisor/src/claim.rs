@@ -238,7 +238,7 @@ async fn unpack(
             let mut entry = entry?;
             let name = entry.path()?;
             let parent = name.parent().unwrap_or(Path::new(""));
-            // A folder stays one; most entries lie in the one of the entry before.
+            // Most entries lie in the same folder as the entry before, which is checked already.
             if *parent != *checked {
                 if lies_below_link(&root, parent) {
                     return Err(io::Error::other("a name lies below a link"));
@@ -277,8 +277,8 @@ async fn unpack(
     Ok(Some(clock::now() - begun))
 }
 
-/// Whether one of these folders is a link, which code or a layer may have brought: links are kept as they
-/// are, wherever they lead, and nothing is written through one. The first folder is the image's own.
+/// Whether one of these folders is a link. Code and layers may have links that lead anywhere, so nothing
+/// is written through one. The first folder is the image's own.
 fn lies_below_link(root: &Path, folder: &Path) -> bool {
     let mut path = root.to_owned();
     folder.components().enumerate().any(|(depth, part)| {

@@ -1,9 +1,9 @@
-//! The loopback door: a function calls another one with an SDK's defaults.
+//! The loopback door: a function calls another function with the defaults of its SDK.
 //!
-//! Owns a port of this instance alone, which `AWS_ENDPOINT_URL_LAMBDA` names (`environment`), and hands
-//! each request on to a gateway as this function's. Bodies pass through piece by piece in both
-//! directions. Never retries: an SDK decides that, by answers of the Invoke API's form. Nothing but a
-//! socket exists of it until somebody calls.
+//! Owns a port on 127.0.0.1, which `AWS_ENDPOINT_URL_LAMBDA` names (`environment`), and forwards each
+//! request to a gateway in the name of this function. Bodies are streamed in both directions. Never
+//! retries: the SDK decides that from the error, which has the Invoke API's form. Until the first call
+//! the door is one listening socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,13 +29,13 @@ use tokio::sync::Semaphore;
 use crate::body;
 use crate::connection::{Listener, keep_alive};
 
-/// Of the function's processes at a time; further ones wait to be accepted.
+/// Open connections from the function's processes; further ones wait to be accepted.
 const CONNECTIONS: usize = 256;
-/// Until a gateway takes a connection. Its answer takes as long as the other function.
+/// How long connecting to a gateway may take. The answer may take as long as the called function.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Headers that concern one connection only (RFC 9110, 7.6.1). hyper writes those of its own.
-const OF_A_CONNECTION: [HeaderName; 8] = [
+/// Headers of one connection (RFC 9110, 7.6.1), which are not forwarded. hyper adds those that it needs.
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -46,7 +46,7 @@ const OF_A_CONNECTION: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Where the calls go, and as whose.
+/// The gateways' address, and the identity that calls carry.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     address: Arc<str>,
@@ -54,7 +54,7 @@ pub(crate) struct Door {
     caller: HeaderValue,
 }
 
-/// Why a call has no answer of a gateway.
+/// Why no gateway has answered a call.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error("No gateway can be reached at {0}, and nothing was executed: {1}")]
@@ -68,7 +68,7 @@ enum Failed {
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
 
 impl Door {
-    /// `None` if the gateways' address is none: the instance does without.
+    /// `None` if the address cannot be a `Host` header: then the instance has no door.
     pub(crate) fn new(gateways: &Gateways, function: &FunctionName) -> Option<Self> {
         let caller = format!("{}/{function}", gateways.namespace);
         Some(Door {
@@ -99,14 +99,14 @@ impl Door {
         let lost = |error| Failed::Lost(address.clone(), error);
         let shaken = client::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(lost)?;
-        // It ends with the answer's body, or when the function drops the call.
+        // The task ends with the answer's body, or when the function drops the call.
         tokio::task::spawn_local(async move { connection.await.ok() });
         let mut response = sender.send_request(request).await.map_err(lost)?;
         strip(response.headers_mut());
         Ok(response)
     }
 
-    /// Makes the request one to the gateway, by this function.
+    /// Addresses the request to the gateway and replaces the identity in it by this function's.
     fn sign<B>(&self, request: &mut Request<B>) {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -125,7 +125,7 @@ impl Door {
 }
 
 impl Failed {
-    /// In the form of the Invoke API, so that an SDK shows the reason (contracts §4).
+    /// An error in the Invoke API's form, from which an SDK shows the reason (contracts §4).
     fn answer(&self) -> Response<Full<Bytes>> {
         let status = match self {
             Failed::NotReached(..) => StatusCode::BAD_GATEWAY,
@@ -143,23 +143,23 @@ impl Failed {
 async fn connect(address: &str) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    // The answer may take minutes, in which a gateway's machine may be lost.
+    // The answer may take minutes, and the gateway's node may fail meanwhile.
     keep_alive(&stream)?;
     Ok(stream)
 }
 
-/// Takes out what concerned the connection that it came on.
+/// Removes hop-by-hop headers, also those that `Connection` lists.
 fn strip(headers: &mut HeaderMap) {
     let listed = headers.get_all(header::CONNECTION).iter();
     let listed = listed.filter_map(|value| value.to_str().ok());
     let listed = listed.flat_map(|value| value.split(','));
     let listed: Vec<HeaderName> = listed.filter_map(|name| name.trim().parse().ok()).collect();
-    for name in OF_A_CONNECTION.into_iter().chain(listed) {
+    for name in HOP_BY_HOP.into_iter().chain(listed) {
         headers.remove(name);
     }
 }
 
-/// Serves as long as the instance lives.
+/// Serves until the instance ends.
 pub(crate) async fn serve(listener: Listener, door: Door) {
     let (room, door) = (Arc::new(Semaphore::new(CONNECTIONS)), Rc::new(door));
     loop {
@@ -174,7 +174,7 @@ pub(crate) async fn serve(listener: Listener, door: Door) {
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
         tokio::task::spawn_local(async move {
-            // Whoever breaks off knows it.
+            // A caller that breaks off needs no error.
             let _ = connection.await;
             drop(place);
         });

@@ -1,7 +1,7 @@
 //! The program of a runtime process: which file it is, and why one cannot be started.
 //!
-//! Picks the `bootstrap` of a custom runtime as the platform does, runs scripts for `sh` by bash, which
-//! is what `sh` is there, and words failures as the platform words them, with advice for the log.
+//! Picks the `bootstrap` of a custom runtime as the original platform does, runs scripts for `sh` with
+//! bash, as `sh` is bash there, and reports failures in that platform's words, with advice for the log.
 //! Fed by `process`, which starts the program; decides nothing about invocations.
 
 use std::fmt;
@@ -12,9 +12,9 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 const BOOTSTRAP: &str = "bootstrap";
-/// Where a machine has bash.
+/// Paths of bash, in order of preference.
 const BASH: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
-/// Of a file, for its first line and the head of an ELF file.
+/// Bytes read of a file: enough for its first line or the head of an ELF file.
 const HEAD_SIZE: usize = 256;
 /// `e_machine` of ELF files, by the name of the architecture.
 const MACHINES: [(u16, &str); 4] = [(3, "x86"), (40, "arm"), (62, "x86_64"), (183, "aarch64")];
@@ -22,11 +22,11 @@ const MACHINES: [(u16, &str); 4] = [(3, "x86"), (40, "arm"), (62, "x86_64"), (18
 /// A program with its arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entrypoint {
-    /// What is executed.
+    /// The path that is executed.
     pub(crate) program: String,
-    /// The first is the name that the program gets.
+    /// `argv`, with the program's name first.
     pub(crate) arguments: Vec<String>,
-    /// What a person would name.
+    /// The program's name in error messages: the script rather than its interpreter.
     pub(crate) named: String,
 }
 
@@ -67,8 +67,8 @@ impl Entrypoint {
     }
 }
 
-/// The files that may be a custom runtime's program, the first first. Images name them after a script
-/// that supervisors run which do not look for themselves: `sh -c SCRIPT bootstrap FILE…`.
+/// The candidates for a custom runtime's program, in order. Descriptions list them as
+/// `sh -c SCRIPT bootstrap FILE…`; a supervisor of an earlier release runs the script instead.
 fn bootstraps(command: &[String]) -> &[String] {
     match command {
         [_, option, _, name, files @ ..] if option == "-c" && name == BOOTSTRAP => files,
@@ -83,7 +83,8 @@ fn bootstraps(command: &[String]) -> &[String] {
     }
 }
 
-/// As the platform sees it: a folder is not, and whether a file can be run shows when it is started.
+/// A folder does not count, as on the original platform. A file that is not executable does: starting it
+/// reports the reason.
 fn is_there(path: &String) -> bool {
     match fs::metadata(path) {
         Ok(file) => !file.is_dir(),
@@ -94,8 +95,8 @@ fn is_there(path: &String) -> bool {
     }
 }
 
-/// For a script whose first line asks for `sh`, where that is not bash: bash, and the words that come
-/// before the script's name. By the name `sh` bash behaves as on the platform.
+/// The path of bash and the words before the script's name, for a script whose first line asks for `sh`
+/// where that is another shell. Under the name `sh`, bash behaves as on the original platform.
 fn by_bash(program: &str) -> Option<(String, Vec<String>)> {
     let head = head(program)?;
     let (interpreter, option) = interpreter(&head)?;
@@ -115,7 +116,7 @@ fn by_bash(program: &str) -> Option<(String, Vec<String>)> {
     Some((bash.to_owned(), as_sh))
 }
 
-/// `None` for what is looked for in PATH, or cannot be read.
+/// `None` for a program that is looked up in PATH, or cannot be read.
 fn head(program: &str) -> Option<Vec<u8>> {
     if !program.contains('/') {
         return None;
@@ -126,7 +127,7 @@ fn head(program: &str) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// What a script's first line names, as the kernel reads it.
+/// The interpreter and its argument in a script's first line, as the kernel parses it.
 fn interpreter(head: &[u8]) -> Option<(&str, Option<&str>)> {
     let line = head.strip_prefix(b"#!")?;
     let line = line.split(|byte| *byte == b'\n').next()?;
@@ -145,7 +146,7 @@ impl Unstartable {
         }
     }
 
-    /// What a person may do, where the kernel's word does not say it.
+    /// The likely cause and how to mend it, where the kernel's error does not say so.
     pub(crate) fn advice(&self) -> Option<String> {
         let Unstartable::Program { program, source } = self else {
             return Some("a custom runtime is an executable file of this name".to_owned());
@@ -175,7 +176,7 @@ impl Unstartable {
     }
 }
 
-/// What a file is that this kernel does not execute.
+/// Describes a file that this kernel does not execute.
 fn foreign(head: &[u8]) -> String {
     let here = std::env::consts::ARCH;
     match head {
@@ -202,7 +203,7 @@ fn foreign(head: &[u8]) -> String {
     }
 }
 
-/// The platform's words.
+/// The original platform's words.
 impl fmt::Display for Unstartable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,9 +1,9 @@
 //! The environment of the runtime process.
 //!
-//! Its base is the instance's configuration. Over what that only suggests lie the variables that this
-//! process was given with a prefix, from secrets and config maps; names that belong to the platform are
-//! not taken from there (contracts §2). At last comes what only this process knows: where the Runtime
-//! API is, and the door to other functions (`door`). Never touches this process's own variables.
+//! Starts from the instance's configuration. Variables from secrets and config maps, which this process
+//! has under a prefix, override the configuration's defaults but not the manifest's values, and never a
+//! reserved name (contracts §2). Then this process adds the addresses of the Runtime API and of the door
+//! (`door`). Never touches this process's own variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use pilotlight_core::wire::{DEFAULTS_VARIABLE, GIVEN_PREFIX};
 
 use crate::process;
 
-/// Other endpoints of the function's choice, which the door must not take the place of.
+/// If the function sets one of these, the door does not replace it.
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"];
 
-/// What a cluster's webhooks give a pod whose account has a role of its own.
+/// Variables that a cluster's webhooks add to a pod whose service account has a cloud role.
 const ROLE: [&str; 7] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -28,7 +28,7 @@ const ROLE: [&str; 7] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
 
-/// With any of these a function has credentials, or looks for them in its own way.
+/// A function with one of these has credentials, or its own way to find them.
 const CREDENTIALS: [&str; 11] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -43,14 +43,14 @@ const CREDENTIALS: [&str; 11] = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 ];
 
-/// Of no account: SDKs refuse to sign without any, and the original platform always sets the three.
+/// Credentials of no account: SDKs refuse to sign without any, and the original platform always sets them.
 const PLACEHOLDERS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "pilotlight"),
     ("AWS_SECRET_ACCESS_KEY", "pilotlight"),
     ("AWS_SESSION_TOKEN", "pilotlight"),
 ];
 
-/// Variables whose value follows the other's, unless both are set.
+/// Each variable, and the one that takes its value unless that is set too.
 const TWINS: [(&str, &str); 2] = [
     ("AWS_REGION", "AWS_DEFAULT_REGION"),
     ("AWS_DEFAULT_REGION", "AWS_REGION"),
@@ -105,7 +105,7 @@ pub(crate) fn complete(
     environment
 }
 
-/// What is this process's to say: where its Runtime API is, and the descriptor for records.
+/// Adds what only this process knows: the address of the Runtime API and the descriptor for records.
 pub(crate) fn add_own(environment: &mut BTreeMap<String, String>, api: SocketAddr) {
     environment.insert("AWS_LAMBDA_RUNTIME_API".to_owned(), api.to_string());
     if let Some(number) = process::records_descriptor() {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_endpoints_of_the_function_stay_alone() {
+    fn a_functions_own_credentials_and_endpoints_are_kept() {
         let role = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("HOME", "/root")];
         let found = [
             ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9002"),

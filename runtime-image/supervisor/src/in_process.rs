@@ -32,7 +32,7 @@ use crate::worker::{Origin, Shared};
 
 /// Bytes that a stream holds until its reader takes them, as a socket does.
 const STREAM: usize = 64 * 1024;
-/// For the variable that names the Runtime API's port; nobody connects to it.
+/// The Runtime API's address in the environment; nobody connects to it.
 const NO_WAYS: Ways = Ways {
     api: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
     door: None,

@@ -98,7 +98,7 @@ impl Tail {
 }
 
 impl Invocation {
-    /// `before`: what was logged since the invocation before it.
+    /// `before`: the log since the previous invocation.
     pub(crate) fn new(call: Call, reply: Reply, before: Tail) -> Self {
         Invocation {
             call,
@@ -110,7 +110,7 @@ impl Invocation {
         }
     }
 
-    /// Its caller has the answer, and its last record is still to come.
+    /// Whether its caller has the answer and its last record is not logged yet.
     pub(crate) fn is_answered(&self) -> bool {
         self.reply.is_none() && !self.closed
     }

@@ -143,8 +143,8 @@ fn origin(group: Option<Group>) -> Origin {
     }
 }
 
-/// What counts the memory of an instance: on a person's machine, where the parent is `pilotlight
-/// local`, a control group of its own, in a pod that of the container.
+/// The control group that counts an instance's memory: in a pod the container's, in local mode one that
+/// is created for the instance.
 fn group_of(config: &InstanceConfig) -> Option<Group> {
     if !config.ends_with_parent {
         return Group::of_container();
@@ -166,11 +166,11 @@ fn reap(prestarted: &mut Option<Prestarted>) -> io::Result<()> {
     said
 }
 
-/// Ports for the runtime process.
+/// Addresses for the runtime process.
 pub(crate) struct Ways {
     /// The Runtime API.
     pub(crate) api: SocketAddr,
-    /// For calls of other functions.
+    /// The door, for calls of other functions.
     pub(crate) door: Option<SocketAddr>,
 }
 

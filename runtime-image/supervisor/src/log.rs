@@ -1,9 +1,9 @@
 //! The supervisor's standard output: a record per line, for the gateway's log store.
 //!
 //! Owns the buffer between whoever logs and a reader that may be slow. Fed by `worker` with
-//! records from `output` and `platform_log`; never blocks the thread on a pipe. While much waits for the
-//! reader, `output` reads no more of what the process prints; past the limit records are dropped, counted,
-//! and the count is logged.
+//! records from `output` and `platform_log`; never blocks the thread on a pipe. While more than
+//! [`BACKPRESSURE_AT`] waits for the reader, `output` stops reading what the process prints; past
+//! [`BUFFER_LIMIT`] records are dropped, counted, and the count is logged.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,12 +20,14 @@ use tokio::sync::Notify;
 
 use crate::worker::Shared;
 
-/// While this much waits for the reader, the process waits with what it prints next.
-const ROOM: usize = 1024 * 1024;
-/// How much waits for a reader at most: besides that there is what had been printed when an invocation
-/// ended, which nothing holds up.
+/// While more than this waits for the reader, the process's output stays in its pipe.
+const BACKPRESSURE_AT: usize = 1024 * 1024;
+/// Records beyond this are dropped. It is larger because output that is read at the end of an invocation
+/// is not held back.
 const BUFFER_LIMIT: usize = 4 * 1024 * 1024;
-/// Written at once at most, so that it shows how a slow reader gets on.
+/// Room for marks, which are logged when other records are dropped.
+const MARKS_LIMIT: usize = BUFFER_LIMIT + 64 * 1024;
+/// The most that one write takes, so that a slow reader is seen to make progress.
 const WRITE_SIZE: usize = 64 * 1024;
 /// Lines of this much time, or as many bytes, are written at once: a reader that is woken for
 /// each line costs more than the invocation that wrote it.
@@ -37,17 +39,17 @@ const BUFFER_KEPT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pending: String,
-    /// Bytes that have been taken from there, and are not written yet.
+    /// Bytes that [`write_out`] has taken and not written yet.
     unwritten: usize,
     time: String,
     dropped: usize,
     closed: bool,
-    /// Somebody waits for what is logged: no batch is waited for.
-    is_wanted: bool,
-    /// The reader has taken nothing for a long time.
+    /// A mark is pending: write without waiting for a full batch.
+    is_urgent: bool,
+    /// The reader has taken nothing for `output::READER_LIMIT`: the process is not held back any more.
     is_stuck: bool,
     ready: Rc<Notify>,
-    /// Told whenever something was written.
+    /// Notified after each write.
     written: Rc<Notify>,
 }
 
@@ -60,10 +62,13 @@ impl Log {
         self.put(source, request_id, text);
     }
 
-    /// A record that tells the reader that it has all that was logged before, at once.
+    /// Writes a record at once which tells the reader that it has everything logged before.
     pub(crate) fn mark(&mut self, mark: &str) {
+        if self.waiting() > MARKS_LIMIT {
+            return;
+        }
         self.put(LogSource::Platform, None, &format!("{MARK}{mark}"));
-        self.is_wanted = true;
+        self.is_urgent = true;
         self.ready.notify_one();
     }
 
@@ -86,14 +91,14 @@ impl Log {
         }
     }
 
-    /// To be waited for if the reader lags behind.
-    pub(crate) fn wait(&self) -> Option<Rc<Notify>> {
-        let is_full = self.waiting() > ROOM && !self.is_stuck;
+    /// Notified after the next write; `None` if the process need not be held back.
+    pub(crate) fn backpressure(&self) -> Option<Rc<Notify>> {
+        let is_full = self.waiting() > BACKPRESSURE_AT && !self.is_stuck;
         is_full.then(|| self.written.clone())
     }
 
-    /// The reader has taken nothing for as long as it may.
-    pub(crate) fn is_not_read(&mut self) {
+    /// The reader has taken nothing for `output::READER_LIMIT`.
+    pub(crate) fn reader_is_stuck(&mut self) {
         self.is_stuck = true;
         self.written.notify_waiters();
     }
@@ -120,7 +125,7 @@ impl Log {
         }
         let taken = std::mem::replace(&mut self.pending, spare);
         self.unwritten = taken.len();
-        self.is_wanted = false;
+        self.is_urgent = false;
         if let dropped @ 1.. = std::mem::take(&mut self.dropped) {
             let text = format!("{dropped} log lines were dropped: the log's reader is too slow");
             self.record(LogSource::Platform, None, &text);
@@ -159,7 +164,7 @@ pub(crate) async fn write_out(worker: Shared, mut stdout: Stdout) -> io::Result<
             ready.notified().await;
             let waits = {
                 let log = &worker.borrow().log;
-                !log.closed && !log.is_wanted
+                !log.closed && !log.is_urgent
             };
             if waits {
                 // Told before only if the batch is full, or the last.
@@ -220,20 +225,23 @@ mod tests {
     #[test]
     fn a_process_waits_for_the_logs_reader_until_that_takes_nothing() {
         let mut log = Log::default();
-        print(&mut log, ROOM / 2);
-        assert!(log.wait().is_none());
-        print(&mut log, ROOM);
-        assert!(log.wait().is_some());
+        print(&mut log, BACKPRESSURE_AT / 2);
+        assert!(log.backpressure().is_none());
+        print(&mut log, BACKPRESSURE_AT);
+        assert!(log.backpressure().is_some());
         let taken = log.take(String::new()).expect("records").len();
-        assert!(log.wait().is_some(), "what is taken is not written yet");
-        log.wrote(taken - ROOM / 2);
-        assert!(log.wait().is_none());
+        assert!(
+            log.backpressure().is_some(),
+            "what is taken is not written yet"
+        );
+        log.wrote(taken - BACKPRESSURE_AT / 2);
+        assert!(log.backpressure().is_none());
 
-        print(&mut log, ROOM);
-        log.is_not_read();
-        assert!(log.wait().is_none());
+        print(&mut log, BACKPRESSURE_AT);
+        log.reader_is_stuck();
+        assert!(log.backpressure().is_none());
         log.wrote(1);
-        assert!(log.wait().is_some(), "the reader goes on");
+        assert!(log.backpressure().is_some(), "the reader goes on");
     }
 
     #[test]
@@ -243,7 +251,17 @@ mod tests {
         log.mark("m1");
         let taken = log.take(String::new()).expect("records");
         assert!(taken.len() <= BUFFER_LIMIT + LINE && taken.ends_with(" platform - MARK m1\n"));
-        let told = log.take(String::new()).expect("a record");
-        assert!(told.contains(" log lines were dropped"), "{told}");
+        let next = log.take(String::new()).expect("a record");
+        assert!(next.contains(" log lines were dropped"), "{next}");
+    }
+
+    #[test]
+    fn marks_that_nobody_reads_are_bounded() {
+        let mut log = Log::default();
+        print(&mut log, BUFFER_LIMIT);
+        for _ in 0..MARKS_LIMIT / 40 {
+            log.mark("m");
+        }
+        assert!(log.waiting() < MARKS_LIMIT + LINE);
     }
 }

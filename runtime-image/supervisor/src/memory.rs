@@ -1,8 +1,8 @@
 //! How much memory a function uses, and whether that is too much.
 //!
-//! Counts anonymous and shared memory, never the page cache. `group` asks the control group that the
-//! runtime process runs in, `processes` looks at each process where there is none. `worker` says when
-//! to look and does what follows; core decides who keeps the limit (`pilotlight_core::memory`).
+//! Counts anonymous and shared memory, never the page cache. `group` reads the control group of the
+//! runtime process; where there is none, `processes` reads /proc for each process. `worker` calls `look`
+//! and acts on the result; core decides who enforces the limit (`pilotlight_core::memory`).
 
 pub(crate) mod group;
 mod processes;
@@ -19,15 +19,16 @@ use self::processes::Processes;
 use crate::process;
 
 const MIB: u64 = 1 << 20;
-/// A group's figures cost the kernel a walk over its counters: many short events share one look.
-const FRESH: Duration = Duration::from_millis(2);
+/// A control group's figures are reused for this long: reading them costs the kernel a walk over its
+/// counters, and short events would pay for it each time.
+const REUSE_LIMIT: Duration = Duration::from_millis(2);
 
-/// Of one runtime process and all that it starts.
+/// The memory of one runtime process and its descendants.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     meter: Meter,
     memory: Option<MemoryMiB>,
-    /// In bytes, like all that follows.
+    /// In bytes.
     peak: u64,
     looked: Option<Instant>,
     /// Until the next look, if not the usual one.
@@ -41,27 +42,27 @@ enum Meter {
     Group {
         group: Rc<Group>,
         limit: GroupLimit,
-        /// How many processes the kernel had killed there before.
+        /// The group's count of kills when the runtime process was started.
         kills: u64,
-        /// What this process itself adds to the group.
+        /// Bytes that this process itself adds to the group.
         own: u64,
-        /// What was killed last.
+        /// The process that was killed last for its memory.
         killed: Option<Pid>,
     },
     Processes(Processes),
 }
 
-/// What a look has found.
+/// The result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     Within,
-    /// The function uses more than it has, and the kernel does not see to it. The process that uses
-    /// most goes, as with the kernel: the runtime process, or one that it has started.
+    /// The function uses more than its memory, and the kernel does not enforce the limit. Names the
+    /// largest process, which the kernel would kill too: the runtime process or a descendant.
     Exceeded(Pid),
 }
 
 impl Memory {
-    /// `group`: the one that the process runs in, if there is any.
+    /// `group`: the control group of the process, if there is one.
     pub(crate) fn of(leader: Pid, memory: MemoryMiB, group: Option<Rc<Group>>) -> Self {
         // Every pod has a limit: a group without one is not the instance's own.
         let is_own = |group: &Rc<Group>| group.has(leader) && group.limit().bytes.is_some();
@@ -104,7 +105,7 @@ impl Memory {
                 let used = all.saturating_sub(*own);
                 self.peak = self.peak.max(used);
                 if used > bound || (limit.kills_all && !limit.is_own(memory)) {
-                    // It changes when a pod of a warm pool is resized, some time after the claim.
+                    // The limit changes when the pod of a warm pool is resized after its claim.
                     *limit = group.limit();
                 }
                 self.interval = Some(limit.look_interval(all));
@@ -112,7 +113,7 @@ impl Memory {
                     return Look::Within;
                 }
                 if killed.is_some_and(process::is_ending) {
-                    // Its memory is not all given back yet.
+                    // Its memory is not released yet.
                     return Look::Within;
                 }
                 *killed = processes::largest();
@@ -130,17 +131,17 @@ impl Memory {
         }
     }
 
-    /// Until the next look at a process that works.
+    /// The time until the next look while the process works.
     pub(crate) fn interval(&self) -> Duration {
         self.interval.unwrap_or(LOOK_INTERVAL)
     }
 
-    /// MiB at the peak so far. This is on the way of each invocation: one system call at most.
+    /// The peak so far in MiB. Every invocation asks: it costs one system call, two if more is resident.
     pub(crate) fn peak_mib(&mut self, now: Instant) -> u64 {
         match &mut self.meter {
             Meter::None => {}
             Meter::Group { group, own, .. } => {
-                let fresh = |looked| now.saturating_duration_since(looked) < FRESH;
+                let fresh = |looked| now.saturating_duration_since(looked) < REUSE_LIMIT;
                 if !self.looked.is_some_and(fresh) {
                     self.looked = Some(now);
                     self.peak = self.peak.max(group.usage().saturating_sub(*own));
@@ -152,14 +153,14 @@ impl Memory {
     }
 
     /// Whether the kernel has killed a process of the group since the runtime process was started.
-    /// Asked when that was killed, and neither here nor by itself.
+    /// `worker` asks after the runtime process died of a SIGKILL that was not its own.
     pub(crate) fn ran_out(&mut self) -> bool {
         let ran_out = match &self.meter {
             Meter::Group { group, kills, .. } => group.kills() > *kills,
             Meter::None | Meter::Processes(_) => false,
         };
         if let (true, Some(memory)) = (ran_out, self.memory) {
-            // Between two looks it had all.
+            // The last look was before the limit was reached.
             self.peak = self.peak.max(u64::from(memory.get()) * MIB);
         }
         ran_out

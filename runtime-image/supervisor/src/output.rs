@@ -22,7 +22,7 @@ const DRAIN_LIMIT: usize = 1024 * 1024;
 /// reader keeps up.
 const TURN_LIMIT: usize = 64 * 1024;
 const CHUNK: usize = 16 * 1024;
-/// The log's reader takes nothing for this long: from then on the process is not held up for it.
+/// After the log's reader has taken nothing for this long, the process is not held back for it.
 const READER_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -62,9 +62,9 @@ impl Output {
         })
     }
 
-    /// Reads from those that have something; to find out takes one system call, and mostly none has.
+    /// Reads from those that have something. One `poll` finds out that none has, which is the usual case.
     pub(crate) fn drain_all(outputs: &mut [Self], mut emit: impl FnMut(LogSource, &str)) {
-        // There are both or, without a process, none.
+        // Two pipes with a process, none without.
         let [one, other] = outputs else {
             return;
         };
@@ -75,7 +75,7 @@ impl Output {
             match rustix::event::poll(&mut ends, Some(&Timespec::default())) {
                 Ok(0) => return,
                 Ok(_) => ends.map(|end| !end.revents().is_empty()),
-                // Reading tells the same.
+                // A read finds out as well.
                 Err(_) => [true; 2],
             }
         };
@@ -86,7 +86,7 @@ impl Output {
         }
     }
 
-    /// Reads what is there, about so many bytes at most.
+    /// Reads what is there, up to about `limit` bytes.
     pub(crate) fn drain(
         &mut self,
         limit: usize,
@@ -161,13 +161,13 @@ impl Output {
     }
 }
 
-/// What is printed faster than the log's reader takes it waits in the pipe, and the process with it; but
-/// never for a reader that takes nothing.
+/// Waits until the log's reader has caught up. Meanwhile output stays in the pipe, and the process blocks
+/// when that is full; a reader that takes nothing is not waited for.
 async fn has_room(worker: &WeakShared) {
     loop {
         let room = worker
             .upgrade()
-            .and_then(|worker| worker.borrow().log.wait());
+            .and_then(|worker| worker.borrow().log.backpressure());
         let Some(room) = room else {
             return;
         };
@@ -176,7 +176,7 @@ async fn has_room(worker: &WeakShared) {
             .is_err()
             && let Some(worker) = worker.upgrade()
         {
-            worker.borrow_mut().log.is_not_read();
+            worker.borrow_mut().log.reader_is_stuck();
         }
     }
 }

@@ -4,8 +4,8 @@
 //! that even a daemon that left the group is found. Fed by `worker` with core's actions, and by
 //! `prestart`; never decides when. `output` reads what the process prints.
 //!
-//! Besides standard output the process has a descriptor for records of several lines (`records`). It leads
-//! into the same pipe, so that what is printed and what is logged keep their order.
+//! Besides standard output the process has a descriptor for records of several lines (`records`). Both
+//! write to the same pipe, which keeps their order.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
@@ -33,12 +33,12 @@ use crate::memory::Memory;
 use crate::memory::group::Group;
 use crate::output::Output;
 
-/// The lowest number that the descriptor for records may have: below it are those that programs open, or
-/// shells by number.
+/// The lowest number for the descriptor for records: programs open files at lower ones, and shell scripts
+/// name them.
 const LOWEST_RECORDS: RawFd = 90;
-/// The first to go where memory runs out, as neither the supervisor nor another program on a person's
-/// machine shall: the largest `oom_score_adj`.
-const FIRST_TO_GO: &[u8] = b"1000";
+/// The largest `oom_score_adj`: where memory runs out, the kernel kills a runtime process rather than the
+/// supervisor or, in local mode, another program of the person's.
+const OOM_SCORE_ADJ: &[u8] = b"1000";
 
 /// What is to be started, and with what.
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ pub(crate) trait Processes: Debug {
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory;
     fn terminate(&self, leader: Pid);
     fn kill(&self, leader: Option<Pid>);
-    /// Only this one, which the runtime process has started.
+    /// Kills one process that the runtime process has started.
     fn kill_child(&self, child: Pid);
     fn peek_exit(&self, leader: Pid) -> Option<Exit>;
     fn reap(&self, leader: Option<Pid>);
@@ -133,7 +133,7 @@ pub(crate) fn become_reaper() -> io::Result<()> {
     ))?)
 }
 
-/// `entrance`: of a control group that it enters.
+/// `entrance`: the `cgroup.procs` of a control group for the process.
 pub(crate) fn start(
     program: Program<'_>,
     stdin: Stdio,
@@ -182,8 +182,8 @@ fn spawn(
     })
 }
 
-/// The number of the descriptor for records in each runtime process; this process keeps it for that, so
-/// that it is none that the start of a program needs. `None`: there is none left.
+/// The number of the descriptor for records in each runtime process. This process keeps the number open, so
+/// that nothing else gets it while a program is started. `None`: no descriptor is left.
 pub(crate) fn records_descriptor() -> Option<RawFd> {
     static KEPT: OnceLock<Option<OwnedFd>> = OnceLock::new();
     let keep = || {
@@ -193,18 +193,18 @@ pub(crate) fn records_descriptor() -> Option<RawFd> {
     KEPT.get_or_init(keep).as_ref().map(AsRawFd::as_raw_fd)
 }
 
-/// Another end of the same pipe: what the process sets for its standard output (Node.js has it not wait)
-/// does not count for this one.
+/// A second writing end of the same pipe with flags of its own: Node.js makes its standard output
+/// non-blocking, which must not apply to records.
 fn second_end(pipe: &PipeWriter) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     match OpenOptions::new().write(true).open(path) {
         Ok(file) => Ok(file.into()),
-        // Only a machine without /proc, or one that keeps it from this process.
+        // There is no /proc, or it is not accessible.
         Err(_) => Ok(pipe.try_clone()?.into()),
     }
 }
 
-/// Gives the process this descriptor under that number.
+/// Passes this descriptor to the process under that number.
 #[allow(unsafe_code)]
 fn hand_over(command: &mut Command, descriptor: OwnedFd, number: RawFd) {
     let give = move || {
@@ -216,14 +216,14 @@ fn hand_over(command: &mut Command, descriptor: OwnedFd, number: RawFd) {
     unsafe { command.pre_exec(give) };
 }
 
-/// What a new process becomes: all that `execve` reads, made before the process is.
+/// The arguments of `execve`, allocated before the fork.
 struct Image {
     path: Option<CString>,
     arguments: Texts,
     environment: Texts,
 }
 
-/// Strings and, ending with a null, where each of them is.
+/// C strings and the null-terminated array of pointers to them.
 struct Texts {
     _owned: Vec<CString>,
     pointers: Vec<*const c_char>,
@@ -249,7 +249,7 @@ impl Image {
         })
     }
 
-    /// Returns only if it fails, or if the standard library shall look for the program in PATH.
+    /// Returns on failure, or for a program without a path, which the standard library looks up in PATH.
     #[allow(unsafe_code)]
     fn execute(&self) -> io::Result<()> {
         let Some(path) = &self.path else {
@@ -273,19 +273,19 @@ impl Texts {
     }
 }
 
-/// The last steps of the new process: into its group, first in line where memory runs out, and ended
-/// with a supervisor that is killed outright. A path is executed here: the standard library would
-/// have a file that is no program interpreted by a shell, whose errors say nothing.
+/// The last steps of the new process: it enters its control group, raises its `oom_score_adj`, asks to be
+/// killed with the supervisor, and executes its program. The standard library would pass a file that is
+/// no program to a shell, and the kernel's reason would be lost.
 #[allow(unsafe_code)]
 fn become_image(command: &mut Command, image: Image, entrance: Option<File>) {
     let steps = move || {
         if let Some(entrance) = &entrance {
-            // Otherwise its memory is looked at by process: `Group::has` asks whether it is inside.
+            // If this fails, `Group::has` notices, and `memory` counts by process instead.
             let _ = rustix::io::write(entrance, b"0");
         }
         let score = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty());
         if let Ok(score) = score {
-            let _ = rustix::io::write(&score, FIRST_TO_GO);
+            let _ = rustix::io::write(&score, OOM_SCORE_ADJ);
         }
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         image.execute()
@@ -346,7 +346,7 @@ pub(crate) fn reap(leader: Option<Pid>) {
     }
 }
 
-/// Whether a process that was killed is not gone yet, nor a zombie, which has nothing any more.
+/// Whether a killed process still holds memory: it exists and is no zombie.
 pub(crate) fn is_ending(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
     let state = |stat: String| {

@@ -1,29 +1,30 @@
-//! Bytes that a process writes to one pipe, cut into records: lines, and frames among the lines.
+//! Splits the bytes that a process writes to one pipe into records: lines, and frames between them.
 //!
-//! A frame is a record of any text, several lines among them, as the vendor's clients write it to the
-//! descriptor that `_LAMBDA_TELEMETRY_LOG_FD` names (`process`): four bytes that say so, the message's
-//! length, often the time, the message; numbers are big-endian. Fed by `output`. Any bytes may come: what
-//! is no frame is a line, a frame that does not end is given up, and no text is left out.
+//! A frame is a record whose text may have several lines. The vendor's clients write frames to the
+//! descriptor that `_LAMBDA_TELEMETRY_LOG_FD` names (`process`): four bytes of magic and flags, the
+//! message's length, an optional time, the message; numbers are big-endian. Fed by `output` with bytes
+//! that are not trusted: anything that is no frame is a line, an unfinished frame is ended at the latest
+//! with the next invocation, and no text is lost.
 
-/// Larger records become several, as on the original platform.
+/// Larger records are split, as on the original platform.
 const EVENT_LIMIT: usize = 256 * 1024;
 
-/// Begins a frame; flags follow. Its first byte begins no character of UTF-8.
+/// The start of a frame, before its flags. The first byte cannot start a character in UTF-8.
 const MAGIC: [u8; 3] = [0xa5, 0x5a, 0x00];
-/// Bit 0: text or JSON; bit 1: the time is there; bits 2 to 4: the level.
+/// Bit 0: text or JSON; bit 1: a time is present; bits 2 to 4: the level.
 const KNOWN_FLAGS: u8 = 0b0001_1111;
 const WITH_TIME: u8 = 0b10;
 /// The magic, its flags, and four bytes of length.
 const SHORT_HEAD: usize = 8;
 const TIME: usize = 8;
-/// What is longer, or from after the year 4000, is no frame: the first byte of its length and of its time.
-const LONGEST: u8 = 0x0f;
-const LATEST: u8 = 0;
+/// The largest first byte of a length (256 MiB) and of a time (the year 4253): more is no frame.
+const LENGTH_FIRST_BYTE: u8 = 0x0f;
+const TIME_FIRST_BYTE: u8 = 0;
 
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     line: Piece,
-    /// The beginning of what may be a frame's head.
+    /// Bytes that may be the start of a frame's head.
     head: Vec<u8>,
     frame: Option<Frame>,
 }
@@ -36,7 +37,7 @@ struct Frame {
     is_late: bool,
 }
 
-/// What there is of a record.
+/// The part of a record that has arrived and is not emitted.
 #[derive(Debug, Default)]
 struct Piece {
     bytes: Vec<u8>,
@@ -70,8 +71,8 @@ impl Records {
         }
     }
 
-    /// An invocation ends, and with it the line that it has begun. A frame is some thread's that logs just
-    /// now, and has until the next end.
+    /// Ends the line that is open when an invocation ends. A frame that is open then may be another
+    /// thread's that is still writing: it is ended with the next invocation.
     pub(crate) fn end_line(&mut self, emit: &mut impl FnMut(&str)) {
         match &mut self.frame {
             Some(frame) if !frame.is_late => frame.is_late = true,
@@ -82,7 +83,7 @@ impl Records {
         }
     }
 
-    /// Nothing follows.
+    /// The process has ended: emits what is open.
     pub(crate) fn end(&mut self, emit: &mut impl FnMut(&str)) {
         self.end_frame(emit);
         self.end_line(emit);
@@ -104,7 +105,7 @@ impl Records {
         frame.left -= message.len();
         frame.message.add(message, emit);
         if frame.left == 0 {
-            // Some clients end a message as they end a line, in either way.
+            // Some clients end a message with a newline, or with CRLF.
             let bytes = &mut frame.message.bytes;
             if bytes.pop_if(|last| *last == b'\n').is_some() {
                 bytes.pop_if(|last| *last == b'\r');
@@ -133,7 +134,7 @@ impl Records {
             Head::None => {
                 let head = std::mem::take(&mut self.head);
                 self.split(&head[..1], emit);
-                // Each of the others may begin one. They are few, and fewer each time.
+                // A later byte may start a frame. The head is at most 16 bytes, and shorter each time.
                 self.take(&head[1..], emit);
             }
         }
@@ -142,7 +143,7 @@ impl Records {
     fn split(&mut self, text: &[u8], emit: &mut impl FnMut(&str)) {
         for piece in text.split_inclusive(|byte| *byte == b'\n') {
             match piece.strip_suffix(b"\n") {
-                // Most lines come whole, and are not copied.
+                // The usual case: a whole line, which is not copied.
                 Some(line) if self.line.is_fresh() && line.len() <= EVENT_LIMIT => {
                     emit(&String::from_utf8_lossy(line));
                 }
@@ -165,8 +166,8 @@ impl Head {
         let since = bytes.get(SHORT_HEAD).filter(|_| time > 0);
         if bytes[..magic] != MAGIC[..magic]
             || flags & !KNOWN_FLAGS != 0
-            || length > LONGEST
-            || since.is_some_and(|first| *first > LATEST)
+            || length > LENGTH_FIRST_BYTE
+            || since.is_some_and(|first| *first > TIME_FIRST_BYTE)
         {
             return Head::None;
         }
@@ -207,7 +208,7 @@ impl Piece {
     }
 }
 
-/// Where to cut, so that no character is cut in two. `next`: the byte that follows.
+/// The length to cut at without splitting a character. `next`: the byte that follows.
 fn end_of_character(bytes: &[u8], next: u8) -> usize {
     let is_inside = |byte: u8| (0x80..0xc0).contains(&byte);
     if !is_inside(next) {

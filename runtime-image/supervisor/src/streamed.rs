@@ -1,7 +1,7 @@
-//! Answers that a runtime posts piece by piece (contracts §1): their mode, and an error at their end.
+//! Streamed responses of a runtime (contracts §1): their mode, and an error in their trailers.
 //!
-//! `runtime_api` reads such an answer to its end, since a plain Invoke gets it whole. A handler may fail
-//! after its first piece; its client says so in trailers, and then the error takes the answer's place.
+//! `runtime_api` reads such a response to its end, since a buffered Invoke returns it whole. If the handler
+//! fails after the first chunk, its client reports that in trailers, and the error replaces the response.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,26 +15,26 @@ pub(crate) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 /// JSON in base64.
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 
-/// Whether a response of this head can be read.
+/// Whether the response mode in this head is supported.
 pub(crate) fn is_known_mode(headers: &HeaderMap) -> bool {
     headers
         .get(RESPONSE_MODE)
         .is_none_or(|mode| mode == "streaming")
 }
 
-/// The body of the error that ends an answer, if one does.
+/// The body of the error in a response's trailers, if there is one.
 pub(crate) fn error(trailers: &HeaderMap) -> Option<Bytes> {
     let error_type = trailers.get(ERROR_TYPE)?.to_str().unwrap_or_default();
-    let told = trailers.get(ERROR_BODY);
-    let told = told.and_then(|body| STANDARD.decode(body).ok());
-    let untold = || {
+    let body = trailers.get(ERROR_BODY);
+    let body = body.and_then(|body| STANDARD.decode(body).ok());
+    let only_type = || {
         let fault = Fault {
             error_type,
             error_message: "The function failed while it wrote its response.",
         };
         fault.to_bytes()
     };
-    Some(told.map_or_else(untold, Bytes::from))
+    Some(body.map_or_else(only_type, Bytes::from))
 }
 
 #[cfg(test)]
@@ -50,14 +50,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_at_the_end_is_told_in_full_or_at_least_by_its_type() {
+    fn an_error_in_trailers_is_reported_in_full_or_at_least_by_its_type() {
         assert_eq!(error(&HeaderMap::new()), None);
         let body = STANDARD.encode(r#"{"errorType":"E"}"#);
         let full = trailers(&[(ERROR_TYPE, "E"), (ERROR_BODY, &body)]);
         assert_eq!(error(&full).as_deref(), Some(&br#"{"errorType":"E"}"#[..]));
         for broken in [&[][..], &[(ERROR_BODY, "?")]] {
-            let told = error(&trailers(&[&[(ERROR_TYPE, "E")], broken].concat())).expect("one");
-            assert!(told.starts_with(br#"{"errorType":"E","errorMessage":"The function"#));
+            let body = error(&trailers(&[&[(ERROR_TYPE, "E")], broken].concat())).expect("one");
+            assert!(body.starts_with(br#"{"errorType":"E","errorMessage":"The function"#));
         }
     }
 }

@@ -30,14 +30,14 @@ use crate::process::{Kernel, Processes};
 
 /// The gateway that claimed it died before it could tell anybody, say.
 const ORPHANED: &str = "the instance ends, as no gateway follows it";
-/// By its id, as the function knows it.
+/// The child's process id follows.
 const CHILD_KILLED: &str =
     "the function used more memory than it has: killed the largest process that it has started";
-/// SIGKILL.
+/// An exit by SIGKILL.
 const KILLED: Exit = Exit::Signal(9);
 
-/// Marks that wait at a time; a further one is logged at once.
-const MARKS: usize = 64;
+/// Marks that may wait at a time; a further one is logged at once.
+const WAITING_MARKS: usize = 64;
 
 pub(crate) type Shared = Rc<RefCell<Worker>>;
 pub(crate) type WeakShared = Weak<RefCell<Worker>>;
@@ -87,7 +87,7 @@ pub(crate) struct Worker {
     watchers: JoinSet<()>,
     /// The one at hand, and the one before it while that is not closed.
     invocations: Vec<Invocation>,
-    /// What was logged since the last one, and comes first in the tail of the next: an init, mostly.
+    /// The log since the last invocation, usually an init: it begins the tail of the next one.
     between: Tail,
     /// Marks that wait for an invocation's last record.
     marks: Vec<String>,
@@ -273,11 +273,12 @@ impl Worker {
         drained
     }
 
-    /// Logs a mark behind what has been logged, and behind the end of an invocation that is answered.
+    /// Logs a mark after everything logged so far, and after the last record of an invocation that is
+    /// answered but not over.
     pub(crate) fn mark(&mut self, mark: String) {
         let mut invocations = self.invocations.iter();
         let is_closing = invocations.any(Invocation::is_answered);
-        match is_closing && self.marks.len() < MARKS {
+        match is_closing && self.marks.len() < WAITING_MARKS {
             true => self.marks.push(mark),
             false => {
                 self.read_output();
@@ -345,7 +346,7 @@ impl Worker {
             Look::Exceeded(largest) if Some(largest) == self.leader => {
                 self.happened(Event::MemoryExceeded);
             }
-            // As with the kernel: the handler goes on and learns how its child ended.
+            // The handler goes on and sees how its child ended, as when the kernel kills it.
             Look::Exceeded(child) => {
                 self.processes.kill_child(child);
                 let text = format!("{CHILD_KILLED}, {}", child.as_raw_pid());

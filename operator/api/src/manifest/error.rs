@@ -28,7 +28,7 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
-    /// That there is no runtime of this name; `why`: the reason and what to do.
+    /// No runtime has the name in the manifest; `why`: the reason and what to do.
     pub fn unknown_runtime(manifest: &Manifest, why: String) -> Self {
         let (line, column) = manifest.runtime_at;
         Self {

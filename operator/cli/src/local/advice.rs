@@ -1,7 +1,7 @@
-//! What is likely a mistake in code that can be run all the same.
+//! Warnings of likely mistakes in code that is run all the same.
 //!
-//! Fed by `prepare` and `package` with a function's code; each sentence goes to the person once. Never
-//! refuses anything: the original platform would take it.
+//! Fed by `prepare` with a function's code; each warning is printed once. Never refuses anything, as the
+//! original platform would accept the code.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,16 +11,16 @@ use pilotlight_core::function::Handler;
 
 use super::tree::is_executable;
 
-/// The first line of a script, at most.
+/// The longest first line of a script.
 const LINE: usize = 256;
 
-/// Of an archive: everything in one folder, as a file manager packs a folder, leaves nothing at the top.
+/// Warns of an archive that has everything in one folder, as file managers pack one: nothing is at the top.
 pub(crate) fn on_layout(code: &Path, handler: &Handler) -> Option<String> {
     let entries = fs::read_dir(code).ok()?.flatten();
     let mut entries = entries.filter(|entry| entry.file_name() != "__MACOSX");
     let only = entries.next().filter(|_| entries.next().is_none())?;
     let name = only.file_name().to_string_lossy().into_owned();
-    // Where libraries and packages lie, and what the handler names itself.
+    // Folders of libraries, and a folder that the handler names.
     let is_known = ["lib", "bin", "node_modules", "vendor"].contains(&&*name);
     let begins = handler.as_str().trim_start_matches("./");
     let is_named = begins
@@ -35,8 +35,8 @@ pub(crate) fn on_layout(code: &Path, handler: &Handler) -> Option<String> {
     })
 }
 
-/// Programs at the top whose first line ends as on Windows: the kernel looks for an interpreter of that
-/// name, `\r` and all.
+/// Warns of programs at the top whose first line ends in CRLF: the kernel takes the `\r` as a part of the
+/// interpreter's name.
 pub(crate) fn on_scripts(code: &Path) -> Vec<String> {
     let entries = fs::read_dir(code).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
@@ -47,7 +47,7 @@ pub(crate) fn on_scripts(code: &Path) -> Vec<String> {
 }
 
 fn on_script(path: &Path) -> Option<String> {
-    // A module may have such a line without being run by it.
+    // A module's first line is not used when a runtime loads it.
     let is_program = path.extension().is_none_or(|end| end == "sh");
     let is_file = fs::metadata(path).is_ok_and(|file| is_executable(&file));
     let file = File::open(path).ok().filter(|_| is_program && is_file)?;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_holds_everything_is_told_unless_it_is_meant() {
+    fn a_folder_that_holds_everything_gets_a_warning_unless_the_handler_names_it() {
         for (folder, handler, is_told) in [
             ("shop", "lambda_function.lambda_handler", true),
             ("shop", "index.handler", true),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_with_ends_of_windows_are_told() {
+    fn scripts_with_crlf_get_a_warning() {
         let root = tempfile::tempdir().expect("a directory");
         for (name, text) in [
             ("bootstrap", "#!/bin/sh\r\necho\r\n"),

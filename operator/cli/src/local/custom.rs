@@ -1,7 +1,7 @@
 //! Custom runtimes: the `bootstrap` that a function brings (contracts §1).
 //!
-//! Looks where the platform looks, the code first. Never builds anything. A program that cannot be run
-//! is no reason to refuse the function: calls answer as the platform does, and here is the advice.
+//! Looks where the platform looks, the code first. Never builds anything. A function whose program cannot
+//! be run is served all the same: its calls fail as on the platform, and the advice from here is printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ const RUNTIME: &str = "/var/runtime";
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     pub(crate) path: PathBuf,
-    /// What a person has to do before it can run.
+    /// How to make it run, if it cannot.
     pub(crate) advice: Option<String>,
 }
 
-/// `opt`: where its layers lie.
+/// Finds the program. `opt`: the folder of its layers.
 pub(crate) fn bootstrap(code: &Path, opt: Option<&Path>) -> Bootstrap {
     let layers = opt.unwrap_or(Path::new(LAYERS));
     let directories = [code, layers, Path::new(RUNTIME)];

@@ -38,8 +38,8 @@ pub(crate) async fn unpacked(layers: &Layers, cache: &Cache) -> Result<Option<Pa
     merged.context("spec.layers").map(Some)
 }
 
-/// Copies what a layer holds over what is there. A file or a link takes the place of another; nothing is
-/// written through a link, which may lead anywhere.
+/// Copies a layer over the layers before it. A file or a link replaces another; nothing is written through
+/// a link, which may lead anywhere.
 fn lay(layer: &Path, place: &Path) -> Result<()> {
     for entry in fs::read_dir(layer)? {
         let entry = entry?;
@@ -49,7 +49,7 @@ fn lay(layer: &Path, place: &Path) -> Result<()> {
         if let Some(there) = &there {
             ensure!(
                 there.is_dir() == kind.is_dir(),
-                "{} is a directory in one layer and none in another",
+                "{} is a directory in one layer and a file in another",
                 entry.file_name().display()
             );
             if !there.is_dir() {

@@ -1,16 +1,15 @@
-//! Values that name files of the code or of layers, for a machine that has them not in `/var/task` and
-//! `/opt`.
+//! Rewrites paths below `/var/task` and `/opt` in a function's variables to this machine's paths.
 //!
-//! `prepare` asks for the variables by which a runtime or its loader finds files, a wrapper script above
-//! all. Changes a path only if it is there, and no other variable: what a function means by its own, it
-//! alone knows.
+//! Fed by `prepare`. Only variables by which a runtime, its loader or a shell finds files are changed, such
+//! as the one of a wrapper script, and only paths that exist here. The meaning of other variables is the
+//! function's own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use pilotlight_core::function::{EnvName, EnvValue};
 
-/// What runtimes, loaders and shells read.
+/// Variables that runtimes, loaders and shells read.
 const READ_BY_RUNTIMES: [&str; 13] = [
     "AWS_LAMBDA_EXEC_WRAPPER",
     "BASH_ENV",
@@ -27,8 +26,7 @@ const READ_BY_RUNTIMES: [&str; 13] = [
     "RUBYOPT",
 ];
 
-/// The values of the function's own variables that are others here. `places`: folders of an image, and
-/// where they are on this machine.
+/// The function's variables whose values change. `places`: folders of an image with this machine's paths.
 pub(crate) fn relocated(
     environment: &BTreeMap<EnvName, EnvValue>,
     places: &[(&str, String)],
@@ -64,7 +62,7 @@ fn moved(value: &str, places: &[(&str, String)]) -> String {
     words.collect()
 }
 
-/// What separates the paths of a list, and the words and options of a command line.
+/// Whether a character separates the paths of a list, or words and options of a command line.
 fn is_between(c: char) -> bool {
     c.is_whitespace() || matches!(c, ':' | ',' | ';' | '=' | '@' | '"' | '\'')
 }

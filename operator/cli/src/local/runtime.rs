@@ -61,7 +61,7 @@ pub(crate) struct Made {
     pub(crate) task_root: PathBuf,
     pub(crate) is_built: bool,
     pub(crate) libraries: Option<PathBuf>,
-    /// What a person has to do before the function's program can run.
+    /// How to make the function's program run, if it cannot.
     pub(crate) advice: Option<String>,
     /// What went wrong with the libraries without stopping them.
     pub(crate) warnings: Vec<String>,

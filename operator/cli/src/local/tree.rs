@@ -1,8 +1,8 @@
-//! What a directory holds: its hash, its size, and where a change of it would be seen.
+//! A directory's hash and size, and the directories to watch for a change of it.
 //!
-//! Fed by `code` and `libraries` with a directory. Of a person's code, links that lead out of it count
-//! as what they lead to, as a package linked into `node_modules`; of an archive's, a link is its text, as
-//! it may lead anywhere. Only reads.
+//! Fed by `code` and `libraries` with a directory. In a person's code a link that leads out counts as its
+//! target, such as a package that is linked into `node_modules`. In an unpacked archive a link counts as
+//! its text, as it may lead anywhere. Only reads, except [`relink`].
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,33 +16,33 @@ use sha2::{Digest, Sha256};
 
 use super::code::{hex, update};
 
-/// Entries of linked directories that count; a bound for a link to somewhere large.
+/// The most entries of linked directories that are read, in case a link leads to a large tree.
 const LINKED_LIMIT: usize = 20_000;
 
-/// What a directory holds.
+/// The state of a directory.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Tree {
     /// Over names, permissions and content, in hex.
     pub(crate) sha256: String,
-    /// Of all files, in bytes.
+    /// The size of all files, in bytes.
     pub(crate) size: u64,
     /// The newest file's time.
     pub(crate) modified: SystemTime,
-    /// It and all below it, and all that its links lead to.
+    /// The directory, all below it, and all linked ones.
     pub(crate) directories: BTreeSet<PathBuf>,
 }
 
-/// Of a person's code. Links to files count as the file, links to directories outside as the directory.
+/// Reads a person's code. Links to files count as the file, links to directories outside as the directory.
 pub(crate) fn of(root: &Path) -> io::Result<Tree> {
     Walk::new(root, true).whole()
 }
 
-/// Of what was unpacked: nothing is read through a link.
+/// Reads an unpacked archive: nothing is read through a link.
 pub(crate) fn of_unpacked(root: &Path) -> io::Result<Tree> {
     Walk::new(root, false).whole()
 }
 
-/// Of a directory that the code refers to, without what is installed or built there.
+/// Reads a directory that the code refers to, without installed packages and build results.
 pub(crate) fn of_linked(root: &Path) -> io::Result<Tree> {
     let mut walk = Walk::new(root, true);
     walk.is_linked = true;
@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Has the links of a directory that lead out of it by a relative way lead to the same from a copy of it.
+/// Rewrites the relative links in a copy of a directory that lead out of the original, to the same targets.
 pub(crate) fn relink(root: &Path, copy: &Path) -> io::Result<()> {
     let mut open = vec![PathBuf::new()];
     while let Some(inside) = open.pop() {
@@ -191,7 +191,7 @@ pub(crate) fn is_noise(name: &OsStr) -> bool {
                 .any(|end| name.ends_with(end)))
 }
 
-/// What tools make in the directory of a library that they install or test.
+/// Whether tools made it in the directory of a library that they install or test.
 pub(crate) fn is_made(folder: &Path, name: &OsStr) -> bool {
     const MADE: [&str; 6] = [
         "node_modules",

@@ -2,7 +2,7 @@
 //!
 //! Pure: complete objects from the Function and the controller's options. Never sees a client;
 //! `apply` writes what this returns. `warm` makes the pod of a warm pool, of the same parts; `variables` has
-//! what either tells its supervisor.
+//! the environment of both.
 
 mod variables;
 pub(crate) mod warm;

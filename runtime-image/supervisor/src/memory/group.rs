@@ -1,8 +1,8 @@
-//! The control group that the runtime process runs in: its use of memory, its limit, its dead.
+//! The control group of the runtime process: its memory use, its limit and its count of kills.
 //!
-//! In a container that is the container's own, read only. On a person's machine it is one that this
-//! process makes below a group that was delegated to the user (version 2 only), and takes away again.
-//! Where there is neither, `processes` looks at the processes instead. Never kills.
+//! In a container it is the container's own group, which is only read. In local mode this process creates
+//! one in a group that is delegated to the user (version 2 only) and removes it at the end. Without
+//! either, `processes` counts instead. Never kills.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,9 +15,9 @@ use rustix::process::Pid;
 use super::MIB;
 use super::processes;
 
-/// `memory.stat` of version 1 is the longest.
+/// Bytes read of a file; the longest is version 1's `memory.stat`.
 const FILE_SIZE: usize = 8192;
-/// Before the number of the process that made it.
+/// A created group's name is this and the id of the process that created it.
 const PREFIX: &str = "pilotlight-";
 const TMPFS: i64 = 0x0102_1994;
 
@@ -34,19 +34,19 @@ pub(crate) struct Group {
     /// Kept open: one system call a look.
     stat: File,
     events: File,
-    /// Of one that this process has made: what a process enters it by.
+    /// The `cgroup.procs` of a group that this process has created.
     pub(crate) entrance: Option<File>,
 }
 
 impl Group {
-    /// That of the container which this process is in; `None` if it is not to be seen.
+    /// The group of this process's container; `None` if it is not visible.
     pub(crate) fn of_container() -> Option<Self> {
         let (version, folder) = located()?;
         Group::open(version, folder)
     }
 
-    /// One for the runtime processes alone, with this limit. `scratch`: where they write temporary
-    /// files, which must not count as memory. `None` if the machine has none to give.
+    /// Creates a group for the runtime processes alone, with this limit. `scratch`: their folder of
+    /// temporary files, which must not count as memory. `None` where no group can be created.
     pub(crate) fn made(memory: MemoryMiB, scratch: &Path) -> Option<Self> {
         if rustix::fs::statfs(scratch).is_ok_and(|found| found.f_type == TMPFS) {
             return None;
@@ -82,7 +82,7 @@ impl Group {
     fn limited(folder: &Path, memory: MemoryMiB) -> io::Result<Self> {
         let limit = u64::from(memory.get()) * MIB;
         fs::write(folder.join("memory.max"), limit.to_string())?;
-        // A function that is swapped out is slow instead of dead. Not every kernel has this.
+        // With swap a function above its limit would be slow instead of killed. Not every kernel has it.
         let _ = fs::write(folder.join("memory.swap.max"), "0");
         let entrance = OpenOptions::new()
             .write(true)
@@ -107,13 +107,13 @@ impl Group {
             version,
             entrance: None,
         };
-        // A sandbox may have the files without what matters in them.
+        // A sandbox may have the files without these figures.
         let all = read(&group.stat).is_some_and(|stat| usage(version, &stat).is_some())
             && read(&group.events).is_some_and(|events| value(&events, "oom_kill").is_some());
         all.then_some(group)
     }
 
-    /// Whether a runtime process is in it.
+    /// Whether the group has this process.
     pub(crate) fn has(&self, process: Pid) -> bool {
         if self.entrance.is_none() {
             return true;
@@ -130,7 +130,7 @@ impl Group {
             .unwrap_or(0)
     }
 
-    /// Processes that the kernel has killed as the group was full.
+    /// How many processes the kernel has killed because the group was full.
     pub(crate) fn kills(&self) -> u64 {
         let events = read(&self.events);
         events
@@ -146,7 +146,7 @@ impl Group {
         }
     }
 
-    /// In bytes: the supervisor is in the container's group too, but not in one that it has made.
+    /// The bytes that this process adds: it is in the container's group, but not in one that it created.
     pub(crate) fn share_of_this_process(&self) -> u64 {
         match (&self.entrance, File::open("/proc/self/statm")) {
             (None, Ok(statm)) => processes::anonymous(&statm),
@@ -154,16 +154,16 @@ impl Group {
         }
     }
 
-    /// Takes away one that this process has made, once it is empty.
+    /// Removes a group that this process has created, if it is empty.
     pub(crate) fn remove(&self) {
         if self.entrance.is_some() {
-            // The next instance here tries it again.
+            // `sweep` of a later instance removes what is left.
             let _ = fs::remove_dir(&self.folder);
         }
     }
 }
 
-/// Groups of processes that were killed before they could remove them.
+/// Removes groups whose creators were killed before they could.
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -186,7 +186,7 @@ fn value(text: &str, name: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-/// Of a `memory.stat`.
+/// The sum in a `memory.stat`.
 fn usage(version: Version, stat: &str) -> Option<u64> {
     let [anonymous, shared] = match version {
         Version::V1 => ["total_rss", "total_shmem"],
@@ -195,7 +195,7 @@ fn usage(version: Version, stat: &str) -> Option<u64> {
     Some(value(stat, anonymous)? + value(stat, shared).unwrap_or(0))
 }
 
-/// Version 1 has a number for no limit that is close to the largest; version 2 says `max`.
+/// Without a limit version 1 has a number close to the largest, and version 2 says `max`.
 fn limit(version: Version, limit: &str, kills_all: &str) -> GroupLimit {
     let bytes = limit.trim().parse().ok();
     GroupLimit {
@@ -210,8 +210,8 @@ fn located() -> Option<(Version, PathBuf)> {
     locate(&groups, &mounts)
 }
 
-/// Where a process's group is, by its `cgroup` and `mountinfo`. Where both versions are in use, the
-/// one that has the memory controller counts.
+/// Finds a process's group from its `cgroup` and `mountinfo` files. If both versions are in use, the one
+/// with the memory controller counts.
 fn locate(groups: &str, mounts: &str) -> Option<(Version, PathBuf)> {
     let groups = groups.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;
@@ -234,8 +234,8 @@ fn locate(groups: &str, mounts: &str) -> Option<(Version, PathBuf)> {
     };
     let mut mounts = mounts.lines().filter_map(|line| mount(version, line));
     let (root, point) = mounts.next()?;
-    // A bind mount shows a part of the tree, or the process is in a namespace of groups: then the
-    // names do not fit each other, and what is mounted is its own group.
+    // With a bind mount of a part of the tree, or a cgroup namespace, the two names do not match: then the
+    // mount is the process's own group.
     let inside = Path::new(group).strip_prefix(&root);
     let inside = inside.unwrap_or(Path::new(""));
     match inside.as_os_str().is_empty() {

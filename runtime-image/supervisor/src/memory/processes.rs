@@ -1,8 +1,8 @@
-//! The memory of processes where no control group counts it, from /proc.
+//! The memory of processes without a control group, from /proc.
 //!
-//! A page that several processes share counts once: each has its share of it (PSS). That costs the
-//! kernel a walk through the page tables, so a bound comes first that costs next to nothing, and the
-//! shares are looked at only where the bound says too much. Fed by `memory`; kills nothing.
+//! A page that several processes share counts once, by each one's proportional share (PSS). Reading
+//! shares makes the kernel walk page tables, so a cheap upper bound is read first, and shares only if the
+//! bound exceeds the limit or a new peak is due. Fed by `memory`; kills nothing.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,17 +15,17 @@ use rustix::process::Pid;
 use crate::clock;
 use crate::process;
 
-/// A status file; `Groups` may be long.
+/// Bytes read of a status file, whose `Groups` may be long.
 const STATUS_SIZE: usize = 8192;
 const KIB: u64 = 1024;
-/// Shares are looked at for the peak alone once in this time.
+/// The shortest time between two reads of shares for the peak alone.
 const PEAK_INTERVAL: Duration = Duration::from_millis(200);
-/// Of a processor's time, one part in so many goes into shares.
-const DEAR: u32 = 10;
-/// A child between `fork` and `exec` may be counted with its parent's memory while it lets go of that:
-/// what is too much has to be so for a second time after this.
-const AGAIN: Duration = Duration::from_millis(3);
-/// Looks during which processes ended, before one of these counts.
+/// Reading shares pauses for this many times as long as it took: a tenth of one processor at most.
+const SHARES_PAUSE: u32 = 10;
+/// An excess must be seen a second time after this: a child between `fork` and `exec` may show its
+/// parent's memory for a moment.
+const CONFIRM_AFTER: Duration = Duration::from_millis(3);
+/// Consecutive looks that may be discarded because a process ended during them.
 const UNCLEAR_LIMIT: u32 = 30;
 
 #[derive(Debug)]
@@ -38,18 +38,18 @@ pub(crate) struct Processes {
     resident: u64,
     peak_at: Option<Instant>,
     suspect: bool,
-    /// Looks in a row during which a process ended.
+    /// Consecutive looks during which a process ended.
     unclear: u32,
 }
 
-/// What a look has found.
+/// The result of a look.
 #[derive(Debug)]
 pub(crate) struct Seen {
     /// In bytes; 0 if nothing new is known.
     pub(crate) used: u64,
     /// The largest process, if all use more than they may.
     pub(crate) exceeded: Option<Pid>,
-    /// Until the next look.
+    /// The time until the next look.
     pub(crate) interval: Duration,
 }
 
@@ -76,8 +76,8 @@ impl Processes {
         }
     }
 
-    /// What the runtime process alone uses, in bytes; 0 if that is no more than before. The first
-    /// question is much cheaper than the second, and an event seldom leaves more resident.
+    /// The bytes that the runtime process alone uses; 0 if no more is resident than before. `statm` is
+    /// much cheaper than `status`, and an event seldom leaves more resident.
     pub(crate) fn of_leader(&mut self) -> u64 {
         let resident = self.statm.as_ref().and_then(pages);
         let resident = resident.map_or(0, |(resident, _)| resident);
@@ -107,26 +107,30 @@ impl Processes {
             let sum = shares(&mut all);
             self.unclear = if sum.is_none() { self.unclear + 1 } else { 0 };
             let sum = sum.or_else(|| {
-                // Where processes end all the time, what is known has to do at last.
+                // If processes end all the time, an overestimate is used in the end.
                 let known = || all.iter().map(|one| one.bytes).sum();
                 (self.unclear > UNCLEAR_LIMIT).then(known)
             });
             let Some(sum) = sum else {
                 seen.used = 0;
-                seen.interval = if bound > limit { AGAIN } else { LOOK_INTERVAL };
+                seen.interval = if bound > limit {
+                    CONFIRM_AFTER
+                } else {
+                    LOOK_INTERVAL
+                };
                 return seen;
             };
             seen.used = sum;
             let took = clock::now() - begun;
-            seen.interval = LOOK_INTERVAL.max(took * DEAR);
-            self.peak_at = Some(now + PEAK_INTERVAL.max(took * DEAR));
+            seen.interval = LOOK_INTERVAL.max(took * SHARES_PAUSE);
+            self.peak_at = Some(now + PEAK_INTERVAL.max(took * SHARES_PAUSE));
         }
         let exceeds = seen.used > limit;
         if exceeds && all.len() > 1 && !self.suspect {
             self.suspect = true;
-            // Nor is it taken for a peak.
+            // Unconfirmed, so it is no peak either.
             seen.used = 0;
-            seen.interval = AGAIN;
+            seen.interval = CONFIRM_AFTER;
             return seen;
         }
         self.suspect = false;
@@ -162,7 +166,7 @@ fn largest_of(all: &[Resident]) -> Option<Pid> {
 /// ended meanwhile, so that the sum says too much.
 fn shares(all: &mut [Resident]) -> Option<u64> {
     for one in &mut *all {
-        // After `vfork`, until `exec`: the very memory of its parent.
+        // Between `vfork` and `exec` a child runs in its parent's memory.
         if one.parent.is_some_and(|parent| share_all(one.pid, parent)) {
             one.bytes = 0;
             continue;
@@ -170,14 +174,14 @@ fn shares(all: &mut [Resident]) -> Option<u64> {
         let path = format!("/proc/{}/smaps_rollup", one.pid.as_raw_pid());
         match fs::read_to_string(path) {
             Ok(rollup) => one.bytes = share(&rollup).unwrap_or(0),
-            // It has closed itself to others: its pages count in full.
+            // The process is not dumpable: its pages count in full.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            // So they do where the kernel is older, or a sandbox's, and knows no shares.
+            // An older or a sandbox's kernel has no shares: pages count in full.
             Err(_) if !Path::new("/proc/self/smaps_rollup").exists() => {}
             Err(_ended) => one.bytes = 0,
         }
     }
-    // What a process leaves that ends meanwhile, those that are looked at after it have.
+    // When a process ends meanwhile, its shared pages are counted again in the shares read after it.
     let mut counted = all.iter().filter(|one| one.bytes > 0);
     counted
         .all(|one| resident_of(one.pid).is_some())
@@ -220,7 +224,7 @@ fn status_bytes(status: &str) -> Option<u64> {
     Some((anonymous + others.iter().sum::<u64>()) * KIB)
 }
 
-/// Of a `smaps_rollup`.
+/// The bytes in a `smaps_rollup`.
 fn share(rollup: &str) -> Option<u64> {
     let kib = |name| kib(rollup, name);
     let anonymous = kib("Pss_Anon:").or_else(|| kib("Pss:"))?;
@@ -233,13 +237,13 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Of a statm file: anonymous memory, in bytes.
+/// The anonymous memory in a `statm` file, in bytes.
 pub(crate) fn anonymous(statm: &File) -> u64 {
     let (resident, shared) = pages(statm).unwrap_or_default();
     resident.saturating_sub(shared) * rustix::param::page_size() as u64
 }
 
-/// Resident, and of these the pages of files and of shared memory.
+/// Resident pages, and how many of these are of files or shared memory.
 fn pages(statm: &File) -> Option<(u64, u64)> {
     let mut buffer = [0; 128];
     let size = rustix::io::pread(statm, &mut buffer, 0).ok()?;

@@ -160,7 +160,7 @@ impl Worker {
         });
     }
 
-    /// In the place of what a runtime would have posted.
+    /// The error that takes the place of one posted by a runtime.
     fn invalid_entrypoint(&self, id: &str) -> Posted {
         let error_type = Failure::InvalidEntrypoint.error_type();
         let message = failure::invalid_entrypoint(id, &self.not_started);

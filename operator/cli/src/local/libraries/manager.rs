@@ -1,7 +1,7 @@
-//! Who installs the packages of a project: the package manager whose lock lies there.
+//! Chooses the package manager that installs a project's packages: the one whose lock lies there.
 //!
-//! Fed by `package_json` with the project's root. A lock is never passed over: what does not read it would
-//! install other versions.
+//! Fed by `package_json` with the project's root. A lock is never ignored, as another package manager
+//! would install other versions.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ const LOCKS: [(&str, &str); 7] = [
     ("deno.lock", "deno"),
 ];
 
-/// Who installs: `npm`, `npm-ci` with a lock, or a package of npm's registry that reads the lock.
+/// `npm`, `npm-ci` if there is a lock of npm's, or the npm package of another manager with its version.
 pub(super) fn of(root: &Path, own: &Manifest, inputs: &mut Inputs) -> Result<String> {
     let top = manifest(root)?.unwrap_or_default();
     let named = [&top, own]
@@ -46,8 +46,8 @@ pub(super) fn of(root: &Path, own: &Manifest, inputs: &mut Inputs) -> Result<Str
             let version = version.unwrap_or(yarn_for(&content));
             if version.starts_with(['1', '2', '3']) {
                 bail!(
-                    "yarn.lock: it is of Yarn {version}, which installs nothing without development tools: \
-                     update it by Yarn 4, or run `yarn install` with `nodeLinker: node-modules` yourself, \
+                    "yarn.lock: Yarn {version} cannot leave out development dependencies: \
+                     update the lock with Yarn 4, or run `yarn install` with `nodeLinker: node-modules` yourself, \
                      as a folder node_modules beside {MANIFEST} is taken as it is"
                 );
             }

@@ -1,7 +1,7 @@
-//! Copies of files and folders below another root.
+//! Copies files and folders below another root, in which relative paths such as `../shared` still work.
 //!
-//! Fed by `libraries` when a tool is to install: what refers to `../shared` finds it there as well.
-//! What is installed or made beside a library is not copied, nor is the cache.
+//! Fed by `libraries` before a tool installs. Installed packages and build results beside a library are
+//! not copied, nor is the cache.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::tree::{is_made, is_noise};
 
-/// Where an absolute path is below a root.
+/// The place of an absolute path below another root.
 pub(super) fn within(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }

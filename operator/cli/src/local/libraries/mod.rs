@@ -1,4 +1,4 @@
-//! What a function's list of libraries refers to beside itself.
+//! Everything that a function's list of libraries refers to.
 //!
 //! ```text
 //! requirements ─┐
@@ -40,7 +40,7 @@ pub(crate) struct Inputs {
     pub(crate) list: String,
     /// Values for the placeholders of a description.
     pub(crate) values: BTreeMap<&'static str, String>,
-    /// Where the tool runs: the code's directory, or the workspace's that it belongs to.
+    /// The directory where the tool runs: the code's, or the root of its workspace.
     root: PathBuf,
     code: PathBuf,
     /// By place, as the tool gets them.
@@ -49,7 +49,7 @@ pub(crate) struct Inputs {
     folders: BTreeSet<PathBuf>,
 }
 
-/// What the code's directory lists; `None` if it lists nothing.
+/// Reads the list in the code's directory; `None` if it has none.
 ///
 /// # Errors
 /// Name the file and the line or field.
@@ -92,7 +92,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// Where a change may change the libraries, besides the code's directory.
+    /// The directories outside the code's where a change may change the libraries.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = BTreeSet::new();
         for parent in self.files.keys().filter_map(|file| file.parent()) {

@@ -1,9 +1,9 @@
-//! Brings installed packages of Node.js into one `node_modules`, which is whole wherever it lies.
+//! Collects installed packages of Node.js in one `node_modules` folder that can be moved.
 //!
-//! Fed by `runtime` after a package manager has installed into a mirror. Packages that are links, as those
-//! of a workspace, become copies; what a workspace's root has comes beside what the function's folder has.
-//! Where both have a package by one name in different versions, each one that needs the root's gets it
-//! inside of itself, so that every package finds what it found before.
+//! Fed by `runtime` after a package manager has installed into a mirror. Linked packages, such as members of
+//! a workspace, become copies. The packages of a workspace's root lie beside those of the function's folder.
+//! If both have a package in different versions, each package that needs the root's version gets a copy in
+//! its own `node_modules`, so that every package finds the versions that it found before.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 const MODULES: &str = "node_modules";
 const PROGRAMS: &str = ".bin";
-/// What package managers keep for themselves; other hidden folders are packages', as Prisma's.
+/// Folders of package managers. Other hidden folders belong to packages, such as Prisma's.
 const THEIRS: [&str; 4] = [PROGRAMS, ".cache", ".ignored", ".pnpm"];
 
-/// Packages by name, where they really lie.
+/// The real folders of packages, by name.
 type Packages = BTreeMap<String, PathBuf>;
 
 /// From the folders `node_modules` of `code` and of all above it up to `root` into `out`'s.
@@ -63,11 +63,11 @@ pub(crate) fn collect(root: &Path, code: &Path, out: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What was found, the innermost folder first.
+/// Folders with their packages, the innermost first.
 struct Levels(Vec<(PathBuf, Packages)>);
 
 impl Levels {
-    /// Puts into a package's copy what it finds in its place and would not find beside the copy.
+    /// Copies into a package's copy the packages that the original finds and the copy would not.
     fn nest(&self, real: &Path, to: &Path, seen: &[&Packages]) -> io::Result<()> {
         let mut own = Packages::new();
         for name in needs(real) {
@@ -134,7 +134,7 @@ fn needs(package: &Path) -> Vec<String> {
     names.flat_map(|names| names.keys().cloned()).collect()
 }
 
-/// Links to the packages' programs, as they are: the packages lie beside.
+/// Copies the links to the packages' programs. They are relative, and the packages lie beside them.
 fn programs(from: &Path, to: &Path) -> io::Result<()> {
     let Ok(entries) = fs::read_dir(from) else {
         return Ok(());
@@ -154,7 +154,7 @@ fn programs(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A package; links that lead out of it become what they lead to, unless that is being copied.
+/// Copies a package. A link that leads out is replaced by its target, unless that is being copied.
 fn copy(real: &Path, to: &Path, above: &[&Path]) -> io::Result<()> {
     let above = [above, &[real]].concat();
     contents(real, real, to, &above)

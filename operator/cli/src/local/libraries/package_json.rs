@@ -1,9 +1,9 @@
 //! `package.json` and what it refers to: packages in folders, a workspace, a lock and its tool.
 //!
 //! Fed by `libraries` with the code's directory; `workspace` finds the root above it, `modules` brings
-//! what was installed into one folder. Manifests are handed on without the scripts by which a package is
-//! developed (`prepare`), as development tools are not installed, and without the function's own install
-//! scripts, which are run afterwards and may fail.
+//! what was installed into one folder. The copies of manifests have no development scripts (`prepare`),
+//! whose tools are not installed, and the function's own install scripts under other names: these run
+//! afterwards and may fail.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const DEVELOPMENT: [&str; 5] = [
     "prepublishOnly",
 ];
 const INSTALL: [&str; 3] = ["preinstall", "install", "postinstall"];
-/// What the function's own are called in the copy, to be run afterwards.
+/// The prefix of the function's own install scripts in the copy.
 const LATER: &str = "later-";
 /// Files that belong to a project, besides its lock.
 const SETTINGS: [&str; 5] = [
@@ -258,7 +258,7 @@ impl Reader {
         self.inputs.values.insert("linked", ways.join("\n"));
     }
 
-    /// Hands on a manifest, as far as it is needed to install; as it is, if all of it is.
+    /// Adds a manifest without the scripts that must not run; the file itself if nothing changes.
     fn keep(&mut self, folder: &Path, mut manifest: Manifest, is_of_project: bool) -> Result<()> {
         let path = folder.join(MANIFEST);
         let mut is_changed = false;
@@ -297,7 +297,7 @@ impl Reader {
     }
 }
 
-/// What npm does not know of other package managers' forms.
+/// The form that npm reads, for a dependency in another package manager's form.
 fn for_npm(spec: &str) -> Option<String> {
     let path = spec
         .strip_prefix("link:")

@@ -1,7 +1,7 @@
 //! Poetry's lock, as lines for pip.
 //!
-//! Fed by `pyproject` with the project and its lock. The lock does not say what is for development, so the
-//! project says what is needed, in either of the forms that Poetry reads.
+//! Fed by `pyproject` with the project and its lock. The lock does not mark development dependencies, so the
+//! requirements are read from the project, in either of the forms that Poetry reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(super) fn read(code: &Path, project: &Value, lock: &Value) -> Result<Lines> 
     Ok(lines)
 }
 
-/// Names, extras and markers of what the project needs itself.
+/// Names, extras and markers of the project's own requirements.
 fn needed(project: &Value) -> Vec<(String, String, Option<&str>)> {
     let mut needed = Vec::new();
     for requirement in strings(&project["project"]["dependencies"]) {
@@ -48,7 +48,7 @@ fn needed(project: &Value) -> Vec<(String, String, Option<&str>)> {
     }
     let more = project["tool"]["poetry"]["dependencies"].as_object();
     for (name, wanted) in more.into_iter().flatten() {
-        // One by several versions is the same in all of them but for these.
+        // Entries for several versions differ only in version and marker.
         let wanted = wanted.get(0).unwrap_or(wanted);
         let name = normal(name);
         let is_known = name == "python" || needed.iter().any(|(known, _, _)| *known == name);
@@ -60,7 +60,7 @@ fn needed(project: &Value) -> Vec<(String, String, Option<&str>)> {
     needed
 }
 
-/// Names what is needed by something else and from no index: pip would look for it there.
+/// Lists indirect requirements that come from no index, as pip would look for them there.
 fn follow(lines: &mut Lines, code: &Path, locked: &Locked, mut open: Vec<String>) {
     let mut at = 0;
     while let Some(name) = open.get(at).cloned() {

@@ -69,7 +69,7 @@ fn of_project(code: &Path, project: &Value) -> Result<Option<(&'static str, Line
     if let Some(lock) = table(&code.join("poetry.lock"))? {
         return Ok(Some(("poetry.lock", poetry::read(code, project, &lock)?)));
     }
-    // As they are: `pyproject.toml` alone pins nothing.
+    // `pyproject.toml` pins no versions.
     let mut lines = Lines::default();
     for requirement in strings(&project["project"]["dependencies"]) {
         let source = &project["tool"]["uv"]["sources"][name_of(requirement)];
@@ -113,7 +113,7 @@ fn uv_root<'a>(code: &Path, folder: &Path, lock: &'a Value) -> Option<&'a Value>
     })
 }
 
-/// Names what the project itself needs and what is from no index; pins all that these need.
+/// Lists the project's own requirements and packages that come from no index; pins everything they need.
 fn uv(code: &Path, folder: &Path, lock: &Value) -> Result<Lines> {
     let root = uv_root(code, folder, lock);
     let root = root.context("uv.lock: it does not have this project: run `uv lock`")?;
@@ -167,7 +167,7 @@ fn uv(code: &Path, folder: &Path, lock: &Value) -> Result<Lines> {
     Ok(lines)
 }
 
-/// `is_only`: of several versions each has the systems that it is for.
+/// `is_only`: no other version is in the lock. Otherwise markers say which systems a version is for.
 fn uv_constraint(package: &Value, is_only: bool) -> Option<String> {
     let (name, version) = (package["name"].as_str()?, package["version"].as_str()?);
     if is_only {
@@ -206,7 +206,7 @@ fn uv_requirement(
     } else if source["registry"].is_string() {
         lines.requirements.push(format!("{name}{extras}{marker}"));
     }
-    // What is left is virtual: no package, only what it depends on is installed.
+    // Any other source is virtual: only its dependencies are installed.
 }
 
 fn pipenv(code: &Path) -> Result<Option<Lines>> {
@@ -330,7 +330,7 @@ pub(super) fn extras_of(requirement: &str) -> String {
         .unwrap_or_default()
 }
 
-/// As indexes compare names.
+/// The normal form by which indexes compare names.
 pub(super) fn normal(name: &str) -> String {
     name.to_lowercase().replace(['_', '.'], "-")
 }

@@ -2,8 +2,8 @@
 //!
 //! Fed by `pyproject` with the path of a list. Read as pip reads it: lines continue after a `\`, `#`
 //! begins a comment, a list in a list is relative to that one and a library's path to the working
-//! directory, which is the code's. A library that is installed in place (`-e`) becomes one that is
-//! copied, as an archive holds copies. What pip would refuse is left for pip to refuse.
+//! directory, which is the code's. An editable library (`-e`) is installed as a copy, since an archive
+//! holds copies. Errors that pip reports itself are left to pip.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Inputs, lexical, of_url};
 
-/// What a line refers to on this machine.
+/// A file or folder that a line refers to.
 #[derive(Debug, PartialEq)]
 enum Reference {
     /// Another list, relative to this one.
@@ -27,7 +27,7 @@ enum Reference {
 /// A line as pip sees it.
 #[derive(Debug, PartialEq)]
 struct Line {
-    /// Of the first one that it was written in, from 1.
+    /// The number of its first line in the file, from 1.
     number: usize,
     text: String,
 }
@@ -69,7 +69,7 @@ pub(super) fn add(inputs: &mut Inputs, list: &Path, seen: &mut BTreeSet<PathBuf>
                         true => beside,
                         false => lexical(&inputs.code, &path),
                     };
-                    // Pip does without a folder that is not there.
+                    // Pip ignores a folder that does not exist.
                     inputs.path(&path)?;
                 }
             }
@@ -91,7 +91,7 @@ fn decoded(content: &[u8]) -> String {
     };
     match content {
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        // As a Windows shell's `pip freeze > requirements.txt` writes it.
+        // PowerShell's `pip freeze > requirements.txt` writes UTF-16.
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         content => String::from_utf8_lossy(content).into_owned(),
@@ -192,7 +192,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// A path, unless it is a URL of the web or has a variable in it.
+/// The path in an option's value, unless that is a remote URL or has a variable in it.
 fn local(value: &str) -> Option<String> {
     let path = match value.strip_prefix("file:") {
         Some(url) => of_url(url),

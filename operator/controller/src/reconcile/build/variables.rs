@@ -1,7 +1,7 @@
-//! The variables of an instance's container: what its supervisor is told, and what comes from elsewhere.
+//! The environment of an instance's container: the supervisor's configuration, secrets and config maps.
 //!
-//! Pure, as its parent. Only [`config`] says what the instance is; a supervisor in an image of an earlier
-//! release refuses a field there that it does not know, and ignores a variable that it does not know.
+//! Pure, like its parent. A supervisor in an image of an earlier release refuses an unknown field of the
+//! configuration and ignores an unknown variable, so additions are variables of their own.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use pilotlight_core::wire::{
 
 use super::*;
 
-/// What the instance is.
+/// The instance's configuration.
 pub(super) fn config(config: &InstanceConfig) -> EnvVar {
     variable(CONFIG_VARIABLE, &text_of(config))
 }
 
-/// Has the supervisor wait for a claim.
+/// Makes the supervisor wait for a claim.
 pub(super) fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
     let unclaimed = Unclaimed {
         listen: labels::listen(),
@@ -31,7 +31,7 @@ pub(super) fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
     variable(UNCLAIMED_VARIABLE, &text_of(&unclaimed))
 }
 
-/// Where the instance calls other functions.
+/// The address of the gateways, for calls of other functions.
 pub(super) fn gateways(options: &Options) -> EnvVar {
     let gateways = Gateways {
         address: options.gateways(),
@@ -40,7 +40,7 @@ pub(super) fn gateways(options: &Options) -> EnvVar {
     variable(GATEWAYS_VARIABLE, &text_of(&gateways))
 }
 
-/// To which variables a secret or config map may give another value.
+/// The names of the defaults, which secrets and config maps may override.
 pub(super) fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> EnvVar {
     let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
     let names = config.environment.keys().map(String::as_str);
