@@ -2,9 +2,22 @@
 
 import pytest
 
-from tests.faithful.served import serve
+from tests.faithful.served import MORE_IMAGES, serve
+from tests.harness.endpoint import IN_CLUSTER
+from tests.harness.kubectl import SUITE
+from tests.harness.release import image_of, install, uninstall
 
 
 @pytest.fixture(scope="module")
 def served(request, tmp_path_factory):
     yield from serve(request.module.FUNCTIONS, tmp_path_factory.mktemp("functions"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def release():
+    """In a cluster, Pilotlight. A release of the suite's own is gone at the end: its parts take room."""
+    if IN_CLUSTER:
+        install(*(image_of(runtime) for runtime in MORE_IMAGES))
+    yield
+    if IN_CLUSTER and SUITE:
+        uninstall()

@@ -19,7 +19,7 @@ from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.local_server import LocalServer, pilotlight
 from tests.harness.manifests import as_yaml, resource
 from tests.harness.patience import LONGER
-from tests.harness.release import ENDPOINT, HOST, RUNTIMES, await_known, image_of, install
+from tests.harness.release import ENDPOINT, HOST, RUNTIMES, await_known
 from tests.harness.web import Web
 
 # Runtimes with an image in the cluster, besides those that every release has.
@@ -113,7 +113,6 @@ def in_pods(functions):
     functions = {
         name: spec for name, spec in functions.items() if SAME.get(spec["runtime"], spec["runtime"]) in images
     }
-    install(*(image_of(runtime) for runtime in MORE_IMAGES))
     web = Web(HOST)
     made = []
     for name, spec in functions.items():

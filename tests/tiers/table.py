@@ -116,6 +116,8 @@ SUITES = [
         f"{release('node')} {PYTHON} -m tests.e2e.serve {NODE}",
         needs=("Node packages",),
     ),
+    # The endpoint is that of the suite's own release, which it installs itself.
+    suite("faithful in pods", f"PILOTLIGHT_ENDPOINT=own {release('faithful')} {PYTEST} tests/faithful"),
     suite("chart", f"{PYTEST} tests/chart/test_release.py"),
     suite("images in pods", f"{PYTEST} tests/images"),
     suite("manifests", f"{PYTEST} tests/manifests"),
@@ -156,6 +158,15 @@ TEST = [
         "runtimes",
         f"{LOCAL} {PYTEST} tests/conformance",
         needs=("Debian packages", "Python packages", "Rust build"),
+        tests=True,
+        limit=40,
+    ),
+    # Both set up the same runtimes where the cache is cold.
+    Stage(
+        "faithful",
+        f"{LOCAL} {PYTEST} tests/faithful",
+        needs=("Debian packages", "Python packages", "Rust build"),
+        after=("runtimes",),
         tests=True,
         limit=40,
     ),

@@ -21,7 +21,7 @@ pub(crate) mod prepare;
 pub(crate) mod print;
 pub(crate) mod reload;
 mod relocate;
-mod runtime;
+pub(crate) mod runtime;
 pub(crate) mod signals;
 mod steps;
 mod tool;

@@ -26,6 +26,7 @@ use crate::local::places::Places;
 use crate::local::prepare::{Prepared, Preparer};
 use crate::local::print::{self, Progress};
 use crate::local::reload;
+use crate::local::runtime::WARNINGS;
 use crate::local::signals::Signals;
 use crate::local::{code, tree};
 
@@ -184,7 +185,8 @@ fn content(prepared: &Prepared) -> Result<Package> {
     })?;
     if let (Some(libraries), Some(folder)) = (&made.libraries, &description.libraries) {
         let prefix = if folder == "." { "" } else { folder };
-        package.add(libraries, prefix, tree::is_noise)?;
+        let is_left_out = |name: &OsStr| tree::is_noise(name) || name == WARNINGS;
+        package.add(libraries, prefix, is_left_out)?;
     }
     Ok(package)
 }

@@ -189,6 +189,8 @@ impl Preparer {
         let ready = self.ready(&runtime, progress).await?;
         let made = ready.make(parts, &self.cache, progress, directories);
         let made = made.await?;
+        let name = manifest.function.metadata.name.as_str();
+        self.warn(name, made.warnings.clone());
         Ok(Prepared {
             code,
             handler,
@@ -202,10 +204,13 @@ impl Preparer {
         let name = manifest.function.metadata.name.as_str();
         let is_archive = matches!(manifest.function.spec.code, Code::Archive(_));
         let layout = advice::on_layout(&code.directory, handler).filter(|_| is_archive);
-        for sentence in advice::on_scripts(&code.directory)
-            .into_iter()
-            .chain(layout)
-        {
+        let sentences = advice::on_scripts(&code.directory);
+        self.warn(name, sentences.into_iter().chain(layout));
+    }
+
+    /// Once each, however often the code is prepared.
+    fn warn(&mut self, name: &str, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
             if self.advised.insert((name.to_owned(), sentence.clone())) {
                 print::note(&format!("warning: {name}: {sentence}"));
             }

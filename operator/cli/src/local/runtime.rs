@@ -22,12 +22,14 @@ use super::code;
 use super::custom;
 use super::libraries::{self, Inputs, modules};
 use super::prepare::text;
-use super::print::{self, Progress};
+use super::print::Progress;
 use super::{steps, tool, tools, tree};
 
 const SET_UP: &str = "runtimes";
 const LIBRARIES: &str = "libraries";
 const BUILDS: &str = "builds";
+/// A file of what is installed: sentences for the person, told at each start.
+pub(crate) const WARNINGS: &str = ".warnings";
 /// Digits of a hash that tell two entries of one name apart.
 const DIGITS: usize = 12;
 
@@ -61,6 +63,8 @@ pub(crate) struct Made {
     pub(crate) libraries: Option<PathBuf>,
     /// What a person has to do before the function's program can run.
     pub(crate) advice: Option<String>,
+    /// What went wrong with the libraries without stopping them.
+    pub(crate) warnings: Vec<String>,
     values: Values,
 }
 
@@ -185,6 +189,9 @@ impl Ready {
         values.insert("handler".to_owned(), Some(parts.handler.to_string()));
         let libraries = self.libraries(parts, &values, cache, progress, watched);
         let libraries = libraries.await?;
+        let warnings = libraries.as_ref().map(|place| place.join(WARNINGS));
+        let warnings = warnings.and_then(|file| fs::read_to_string(file).ok());
+        let warnings = warnings.unwrap_or_default();
         let shown = libraries.as_ref().map(text).transpose()?;
         values.insert("libraries".to_owned(), shown);
         let built = self.build(parts, &values, cache, progress).await?;
@@ -202,6 +209,7 @@ impl Ready {
             is_built,
             libraries,
             advice,
+            warnings: warnings.lines().map(str::to_owned).collect(),
             values,
         })
     }
@@ -319,13 +327,6 @@ impl Ready {
             steps::run(run, &values, &project).await?;
             if *read == Some(Reads::Node) {
                 modules::collect(&root, &project, place)?;
-            }
-            let warnings = place.join("warnings");
-            if let Ok(lines) = fs::read_to_string(&warnings) {
-                for line in lines.lines() {
-                    print::note(&format!("warning: {}: {line}", parts.function));
-                }
-                fs::remove_file(&warnings)?;
             }
             Ok(())
         };
