@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faithful.served import bootstrap
+from tests.harness.endpoint import only_local
 from tests.harness.patience import LONGER, until
 
 CODE = Path(tempfile.mkdtemp(prefix="entrypoints-"))
@@ -115,6 +116,7 @@ def test_code_without_a_bootstrap_fails_each_call_and_names_where_it_was_looked_
         assert re.fullmatch(r"Couldn't find valid bootstrap\(s\): \[/\S*/bootstrap.*\]", reason)
 
 
+@only_local("the lines of pods are with the pods")
 def test_the_log_says_that_init_failed_and_what_to_do(served):
     failed_to_start(served.invoke("entry-not-executable", LogType="Tail"))
     init = r"INIT_REPORT Init Duration: \S+ ms\tPhase: init\tStatus: error\tError Type: Runtime.InvalidEntrypoint"

@@ -235,6 +235,7 @@ def test_values_of_secrets_and_config_maps_win_as_well(served):
         served.functions["given"] = spec
         found = served.answer("given", {"names": [*GIVEN, "LANG", "AWS_DEFAULT_REGION"]})
     finally:
+        del served.functions["given"]
         kubectl("delete", "function/given", "secret/given-secret", "configmap/given-map")
     assert found["LANG"] == "C.UTF-8" and found["TABLE"] == "own"
     assert found["_HANDLER"] == "lambda_function.lambda_handler"

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.faithful.served import bootstrap, nodejs, python
+from tests.harness.endpoint import only_local
 
 ROOT = "1-5759e988-bd862e3fe1be46a994272793"
 PARENT = "53995c3f42cd8ad8"
@@ -113,6 +114,10 @@ def traced(served, name, trace):
     return [text.rstrip("\n") for text in body], answer.headers["X-Amzn-Trace-Id"]
 
 
+scripts_in_python = only_local("the image of custom runtimes has no Python")
+
+
+@scripts_in_python
 @pytest.mark.parametrize("name", ["own-http", "old-http", "chunked"])
 def test_headers_have_the_documented_spelling(served, name):
     answer = served.answer(name, {"a": 1})
@@ -125,6 +130,7 @@ def test_headers_have_the_documented_spelling(served, name):
     assert TRACE.fullmatch(headers["Lambda-Runtime-Trace-Id"])
 
 
+@scripts_in_python
 def test_a_client_context_comes_under_its_documented_name(served):
     # {"custom":{"a":1}}
     answer = served.invoke("own-http", {}, ClientContext="eyJjdXN0b20iOnsiYSI6MX19")
@@ -132,6 +138,7 @@ def test_a_client_context_comes_under_its_documented_name(served):
     assert json.loads(context) == {"custom": {"a": 1}}
 
 
+@scripts_in_python
 def test_a_client_of_http_1_0_gets_an_answer_of_it(served):
     assert served.answer("old-http", {})["status"].startswith("HTTP/1.0 200")
 
@@ -142,6 +149,7 @@ def test_a_bootstrap_of_bash_and_curl_answers(served):
         assert answer["event"] == {"n": n} and answer["deadline"] > 1_700_000_000_000
 
 
+@scripts_in_python
 def test_an_answer_that_waits_to_be_asked_for_is_asked_for(served):
     for _ in range(2):
         assert len(served.answer("expects", {})) == 2_000_000
