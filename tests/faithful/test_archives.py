@@ -116,6 +116,8 @@ FUNCTIONS = {
     "code-page": renamed(
         zipped((MODULE, FINDS, 0o644), ("gr_n.txt", "x", 0o644)), b"gr_n.txt", b"gr\x81n.txt"
     ),
+    # As pex, shiv and zipapp write it.
+    "executable": b"#!/usr/bin/env python3\n" + zipped((MODULE, FINDS, 0o644), ("bin/tool", "x", 0o755)),
     "folder-packed": zipped(("shop/" + MODULE, FINDS, 0o644)),
 }
 FUNCTIONS = {
@@ -142,6 +144,10 @@ def test_of_a_file_and_a_link_by_one_name_the_later_is_there(served):
 def test_a_program_of_a_zip_without_permissions_runs(served, name):
     found = served.answer(name, {"run": "bin/tool"})
     assert (found["bin/tool"], found["said"]) == ("0o755", "ran")
+
+
+def test_a_zip_that_the_kernel_can_start_is_a_package(served):
+    assert "bin/tool" in str(served.answer("executable"))
 
 
 def test_backslashes_of_windows_are_folders(served):

@@ -100,6 +100,9 @@ FUNCTIONS = {
     "itself": python(ITSELF, concurrency={"reserved": 1, "queue": 0}),
     "node": nodejs(NODE, "index.js"),
     "node-sdk": nodejs(NODE_SDK, "index.js", memory=512),
+    "proxied": python(
+        CALLER, environment={"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
+    ),
     "elsewhere": python(CALLER, environment={"AWS_ENDPOINT_URL_LAMBDA": "http://127.0.0.1:9"}),
     "all-elsewhere": python(CALLER, environment={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
     "own-credentials": python(CALLER, environment={"AWS_PROFILE": "mine"}),
@@ -182,6 +185,11 @@ def test_endpoints_and_credentials_of_the_function_win(served):
     assert served.answer("all-elsewhere", names)["AWS_ENDPOINT_URL_LAMBDA"] is None
     own = served.answer("own-credentials", names)
     assert [own[name] for name in CREDENTIALS] == [None, None, None]
+
+
+def test_a_proxy_of_the_function_is_not_asked_for_the_door(served):
+    found = served.answer("proxied", {"call": "echo", "payload": {"say": "past the proxy"}})
+    assert "past the proxy" in str(found)
 
 
 @only_local("its logs are asked for by the name of one server")

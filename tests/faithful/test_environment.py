@@ -48,6 +48,10 @@ NOWHERE = {"PATH": "/nowhere", "LD_LIBRARY_PATH": "/nowhere"}
 NODE = (
     "exports.handler = async () => [process.env.PATH, process.env.TZ, new Date(1700000000000).getHours()];\n"
 )
+STARTS_NODE = """
+const { execSync } = require("child_process");
+exports.handler = async () => [String(execSync("node --version")).trim(), process.version];
+"""
 SCRIPT = """\
 #!/bin/bash
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
@@ -69,6 +73,8 @@ FUNCTIONS = {
     ),
     "nowhere": python(ENVIRONMENT, environment=NOWHERE),
     "nowhere-node": nodejs(NODE, "index.js", environment={**NOWHERE, "TZ": "Asia/Tokyo"}),
+    "starts-node": nodejs(STARTS_NODE, "index.js"),
+    "starts-node-24": nodejs(STARTS_NODE, "index.js", runtime="nodejs24"),
     "script": bootstrap(SCRIPT, environment={"TZ": "Asia/Tokyo", "GOMEMLIMIT": "off"}),
 }
 
@@ -153,6 +159,17 @@ def test_a_program_of_its_own_finds_its_values_too(served):
     if IN_CLUSTER:
         assert path.endswith(":/opt/bin")
     assert (zone, execution_environment, heap) == ("Asia/Tokyo", "none", "off")
+
+
+@pytest.mark.parametrize("name", ["starts-node", "starts-node-24"])
+def test_a_runtime_that_is_started_by_its_name_is_of_the_functions_version(served, name):
+    started, own = served.answer(name)
+    assert started == own
+
+
+def test_an_interpreter_that_is_started_by_its_name_is_of_the_functions_version(served):
+    said = served.answer("plain", {"run": "python3 -c 'import sys; print(sys.version_info[:2])'"})["said"]
+    assert said == "(3, 11)"
 
 
 def test_programs_of_layers_are_on_the_path(served):

@@ -325,8 +325,25 @@ fn what_it_unpacks_to_is_bounded() {
 }
 
 #[test]
+fn a_zip_behind_a_line_for_the_kernel_is_a_zip() {
+    let mut zip = Vec::new();
+    let mut plain = zipped(&[Plain("a.txt", 0o644, "a"), Plain("b/c.txt", 0o644, "c")]);
+    plain.rewind().expect("at its start");
+    std::io::Read::read_to_end(&mut plain, &mut zip).expect("read");
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"#!/usr/bin/env python3\n")
+        .expect("written");
+    file.write_all(&zip).expect("written");
+    file.rewind().expect("at its start");
+    let root = tempfile::tempdir().expect("a directory");
+    unpack_within(file, root.path(), WITHIN).expect("unpacked");
+    let text = |name| std::fs::read_to_string(root.path().join(name)).expect("a file");
+    assert_eq!((text("a.txt"), text("b/c.txt")), ("a".into(), "c".into()));
+}
+
+#[test]
 fn other_files_are_told_apart() {
-    for content in ["", "PK", "<html>not found</html>"] {
+    for content in ["", "PK", "<html>not found</html>", "#!/bin/sh\nno zip\n"] {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(content.as_bytes()).expect("written");
         file.rewind().expect("at its start");

@@ -39,9 +39,19 @@ pub(crate) fn unpack_within(mut file: File, root: &Path, limits: Limits) -> Resu
     let mut target = Target::new(root, limits);
     match (known, magic) {
         (Ok(()), [b'P', b'K', ..]) => unzip(file, &mut target),
+        // Python's zipapp, pex and executable jars: a first line for the kernel, then a zip.
+        (Ok(()), [b'#', b'!', ..]) if is_zip(&file)? => unzip(file, &mut target),
         (Ok(()), [0x1f, 0x8b, ..]) => untar(MultiGzDecoder::new(file), &mut target),
         _ => bail!("url: it is neither a zip nor a tar.gz file"),
     }
+}
+
+fn is_zip(file: &File) -> Result<bool> {
+    let read = ZipIterable::try_new(file.try_clone()?, zip::read::Config::default());
+    let is_zip = read.is_ok();
+    let mut file = file;
+    file.rewind()?;
+    Ok(is_zip)
 }
 
 /// Entry by entry: who reads the list of them into memory at once has a large one to read first.

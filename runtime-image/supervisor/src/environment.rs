@@ -17,6 +17,10 @@ use crate::process;
 /// If the function sets one of these, the door does not replace it.
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"];
 
+/// With any of these an SDK would ask the proxy for the door, which is on the loopback interface.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+const NO_PROXIES: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
 /// Variables that a cluster's webhooks add to a pod whose service account has a cloud role.
 const ROLE: [&str; 7] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
@@ -116,8 +120,13 @@ pub(crate) fn add_own(environment: &mut BTreeMap<String, String>, api: SocketAdd
 fn add_door(environment: &mut BTreeMap<String, String>, door: SocketAddr) {
     let has = |names: &[&str]| names.iter().any(|name| environment.contains_key(*name));
     let (has_endpoint, has_credentials) = (has(&ENDPOINTS), has(&CREDENTIALS));
+    let is_proxied = has(&PROXIES) && !has(&NO_PROXIES);
     if !has_endpoint {
         environment.insert(ENDPOINTS[0].to_owned(), format!("http://{door}"));
+        if is_proxied {
+            let own = NO_PROXIES.map(|name| (name.to_owned(), door.ip().to_string()));
+            environment.extend(own);
+        }
     }
     if !has_credentials {
         let placeholders = PLACEHOLDERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -239,5 +248,22 @@ mod tests {
         ];
         let found = [own[0], own[1], FROM_THE_API];
         assert_eq!(completed(&own, &role, Some(DOOR.into())), expected(&found));
+    }
+
+    #[test]
+    fn a_proxy_is_not_asked_for_the_door_unless_the_function_says_what_it_is_asked_for() {
+        let with = |own: &[(&str, &str)]| {
+            let found = completed(own, &[], Some(DOOR.into())).into_iter();
+            let found = found.filter(|(name, _)| NO_PROXIES.contains(&name.as_str()));
+            found.map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[("http_proxy", "http://proxy")]), ["127.0.0.1"; 2]);
+        assert_eq!(
+            with(&[("HTTP_PROXY", "http://proxy"), ("no_proxy", "here")]),
+            ["here"]
+        );
+        let elsewhere = ("AWS_ENDPOINT_URL_LAMBDA", "http://elsewhere");
+        assert!(with(&[("ALL_PROXY", "http://proxy"), elsewhere]).is_empty());
+        assert!(with(&[]).is_empty());
     }
 }

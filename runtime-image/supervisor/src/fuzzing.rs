@@ -149,15 +149,14 @@ impl Thread {
     pub fn records(&self, pieces: &[&[u8]]) -> Vec<String> {
         let within = self.runtime.enter();
         let (reader, mut writer) = io::pipe().expect("a pipe");
-        let (other, _) = io::pipe().expect("a pipe");
-        let mut outputs = Output::both(reader, other).expect("watched pipes");
+        let mut output = Output::new(reader).expect("a watched pipe");
         let mut records = Vec::new();
         for piece in pieces.iter().flat_map(|piece| piece.chunks(32 * 1024)) {
             writer.write_all(piece).expect("room in the pipe");
-            Output::drain_all(&mut outputs, |_, text| records.push(text.to_owned()));
+            output.drain_all(|_, text| records.push(text.to_owned()));
         }
-        outputs[0].end(|_, text| records.push(text.to_owned()));
-        drop((outputs, within));
+        output.end(|_, text| records.push(text.to_owned()));
+        drop((output, within));
         // The runtime gives pipes back only when it runs.
         self.runtime.block_on(task::yield_now());
         records

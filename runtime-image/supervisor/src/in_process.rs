@@ -229,10 +229,10 @@ impl Process {
 }
 
 impl Processes for Rc<Process> {
-    fn start(&self, _: Program<'_>) -> Result<(Pid, Vec<Output>), Unstartable> {
+    fn start(&self, _: Program<'_>) -> Result<(Pid, Option<Output>), Unstartable> {
         self.exit.replace(None);
         self.starts.send_modify(|starts| *starts += 1);
-        Ok((Pid::INIT, Vec::new()))
+        Ok((Pid::INIT, None))
     }
 
     fn memory_of(&self, _: Pid, _: MemoryMiB) -> Memory {

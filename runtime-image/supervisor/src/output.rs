@@ -1,6 +1,7 @@
 //! What the runtime process prints.
 //!
-//! Owns the reading ends of its two pipes; `records` cuts what comes. Fed by the process; read by `worker`
+//! Owns the reading end of its pipe, which standard output and standard error share as on the original
+//! platform, so that their lines keep their order; `records` cuts what comes. Fed by the process; read by `worker`
 //! before each event that ends or begins an invocation, so that every record is logged under the right one.
 //! Never waits: `watch` wakes the worker when there is something to read.
 
@@ -9,7 +10,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pilotlight_core::wire::LogSource;
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
@@ -28,7 +28,6 @@ const READER_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Output {
     pipe: Rc<Receiver>,
-    pub(crate) source: LogSource,
     records: Records,
     /// What is read goes here first: reused, as it is asked for with each event.
     chunk: Vec<u8>,
@@ -43,46 +42,20 @@ pub(crate) enum Drained {
 }
 
 impl Output {
-    /// Of one process, in the order in which they are read.
-    pub(crate) fn both(stdout: PipeReader, stderr: PipeReader) -> io::Result<Vec<Self>> {
-        Ok(vec![
-            Output::new(stdout, LogSource::Stdout)?,
-            Output::new(stderr, LogSource::Stderr)?,
-        ])
-    }
-
-    fn new(pipe: PipeReader, source: LogSource) -> io::Result<Self> {
+    pub(crate) fn new(pipe: PipeReader) -> io::Result<Self> {
         let pipe = Rc::new(Receiver::from_owned_fd(pipe.into())?);
         Ok(Output {
             pipe,
-            source,
             records: Records::default(),
             chunk: vec![0; CHUNK],
             has_ended: false,
         })
     }
 
-    /// Reads from those that have something. One `poll` finds out that none has, which is the usual case.
-    pub(crate) fn drain_all(outputs: &mut [Self], mut emit: impl FnMut(LogSource, &str)) {
-        // Two pipes with a process, none without.
-        let [one, other] = outputs else {
-            return;
-        };
-        let found = if one.has_ended || other.has_ended {
-            [!one.has_ended, !other.has_ended]
-        } else {
-            let mut ends = [&*one.pipe, &*other.pipe].map(|end| PollFd::new(end, PollFlags::IN));
-            match rustix::event::poll(&mut ends, Some(&Timespec::default())) {
-                Ok(0) => return,
-                Ok(_) => ends.map(|end| !end.revents().is_empty()),
-                // A read finds out as well.
-                Err(_) => [true; 2],
-            }
-        };
-        for (output, is_found) in [one, other].into_iter().zip(found) {
-            if is_found {
-                output.drain(DRAIN_LIMIT, &mut emit);
-            }
+    /// Reads all that is there; mostly nothing is, which takes one system call to find out.
+    pub(crate) fn drain_all(&mut self, mut emit: impl FnMut(LogSource, &str)) {
+        if !self.has_ended {
+            self.drain(DRAIN_LIMIT, &mut emit);
         }
     }
 
@@ -101,8 +74,7 @@ impl Output {
             match self.read(&mut chunk) {
                 Ok(0) => break Drained::End,
                 Ok(size) => {
-                    let source = self.source;
-                    let emit = &mut |text: &str| emit(source, text);
+                    let emit = &mut |text: &str| emit(LogSource::Stdout, text);
                     self.records.take(&chunk[..size], emit);
                     total += size;
                 }
@@ -127,18 +99,17 @@ impl Output {
 
     /// The beginning of a line counts as one: the invocation that printed it is over.
     pub(crate) fn end_line(&mut self, mut emit: impl FnMut(LogSource, &str)) {
-        let source = self.source;
-        self.records.end_line(&mut |text| emit(source, text));
+        self.records
+            .end_line(&mut |text| emit(LogSource::Stdout, text));
     }
 
     /// The process is over.
     pub(crate) fn end(&mut self, mut emit: impl FnMut(LogSource, &str)) {
-        let source = self.source;
-        self.records.end(&mut |text| emit(source, text));
+        self.records.end(&mut |text| emit(LogSource::Stdout, text));
     }
 
     pub(crate) fn watch(&self, worker: WeakShared) -> impl Future<Output = ()> + use<> {
-        let (pipe, source) = (self.pipe.clone(), self.source);
+        let pipe = self.pipe.clone();
         async move {
             loop {
                 if pipe.readable().await.is_err() {
@@ -149,7 +120,7 @@ impl Output {
                     let Some(worker) = worker.upgrade() else {
                         return;
                     };
-                    let drained = worker.borrow_mut().on_output(source, TURN_LIMIT);
+                    let drained = worker.borrow_mut().on_output(TURN_LIMIT);
                     match drained {
                         Drained::More => tokio::task::yield_now().await,
                         Drained::Empty => break,
@@ -192,16 +163,15 @@ mod tests {
             .build();
         let _guard = runtime.as_ref().expect("a tokio runtime").enter();
         let (reader, mut writer) = io::pipe().expect("a pipe");
-        let (other, _) = io::pipe().expect("a pipe");
-        let mut outputs = Output::both(reader, other).expect("watched pipes");
+        let mut output = Output::new(reader).expect("a watched pipe");
         let mut lines = Vec::new();
         for bytes in writes {
             for part in bytes.chunks(32 * 1024) {
                 writer.write_all(part).expect("room in the pipe");
-                Output::drain_all(&mut outputs, |_, line| lines.push(line.to_owned()));
+                output.drain_all(|_, line| lines.push(line.to_owned()));
             }
         }
-        outputs[0].end(|_, line| lines.push(line.to_owned()));
+        output.end(|_, line| lines.push(line.to_owned()));
         lines
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Prestarted {
     /// With the environment that it has.
     prestart: Prestart,
     pub(crate) pid: Pid,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) output: Output,
     input: PipeWriter,
 }
 
@@ -47,12 +47,12 @@ impl Prestarted {
         };
         let started = process::start(program, Stdio::from(input_end), None);
         let started = started.map_err(|unstartable| anyhow::anyhow!("{unstartable}"))?;
-        let outputs = Output::both(started.stdout, started.stderr);
-        let outputs = outputs.inspect_err(|_| process::kill(Some(started.pid)))?;
+        let output = Output::new(started.printed);
+        let output = output.inspect_err(|_| process::kill(Some(started.pid)))?;
         Ok(Prestarted {
             prestart,
             pid: started.pid,
-            outputs,
+            output,
             input,
         })
     }
@@ -64,10 +64,8 @@ impl Prestarted {
                 "before the claim the runtime process printed: {line}"
             ));
         };
-        Output::drain_all(&mut self.outputs, &mut emit);
-        for output in &mut self.outputs {
-            output.end_line(&mut emit);
-        }
+        self.output.drain_all(&mut emit);
+        self.output.end_line(&mut emit);
     }
 
     /// Makes it the function's, or says why it cannot be: then it is to be killed.

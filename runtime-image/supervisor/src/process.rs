@@ -5,7 +5,7 @@
 //! `prestart`; never decides when. `output` reads what the process prints.
 //!
 //! Besides standard output the process has a descriptor for records of several lines (`records`). Both
-//! write to the same pipe, which keeps their order.
+//! and standard error write to the same pipe, which keeps their order.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
@@ -49,16 +49,15 @@ pub(crate) struct Program<'a> {
     pub(crate) environment: &'a BTreeMap<String, String>,
 }
 
-/// A started process and the ends of what it prints.
+/// A started process and the end of what it prints.
 pub(crate) struct Started {
     pub(crate) pid: Pid,
-    pub(crate) stdout: PipeReader,
-    pub(crate) stderr: PipeReader,
+    pub(crate) printed: PipeReader,
 }
 
 /// Starts and ends an instance's runtime processes. This is the kernel's work, except in `in_process`.
 pub(crate) trait Processes: Debug {
-    fn start(&self, program: Program<'_>) -> Result<(Pid, Vec<Output>), Unstartable>;
+    fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), Unstartable>;
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory;
     fn terminate(&self, leader: Pid);
     fn kill(&self, leader: Option<Pid>);
@@ -77,20 +76,15 @@ pub(crate) struct Kernel {
 }
 
 impl Processes for Kernel {
-    fn start(&self, program: Program<'_>) -> Result<(Pid, Vec<Output>), Unstartable> {
+    fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), Unstartable> {
         let entrance = self
             .group
             .as_ref()
             .and_then(|group| group.entrance.as_ref());
-        let Started {
-            pid,
-            stdout,
-            stderr,
-        } = start(program, Stdio::null(), entrance)?;
-        let outputs = Output::both(stdout, stderr);
-        let outputs = outputs.inspect_err(|_| kill(Some(pid)));
+        let Started { pid, printed } = start(program, Stdio::null(), entrance)?;
+        let output = Output::new(printed).inspect_err(|_| kill(Some(pid)));
         let name = program.command.first().map_or("", String::as_str);
-        Ok((pid, outputs.map_err(Unstartable::program(name))?))
+        Ok((pid, Some(output.map_err(Unstartable::program(name))?)))
     }
 
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory {
@@ -150,9 +144,9 @@ fn spawn(
     stdin: Stdio,
     entrance: Option<&File>,
 ) -> io::Result<Started> {
-    let (stdout, stdout_end) = io::pipe()?;
-    let (stderr, stderr_end) = io::pipe()?;
-    let records = records_descriptor().map(|number| (number, second_end(&stdout_end)));
+    let (printed, stdout) = io::pipe()?;
+    let stderr = second_end(&stdout)?;
+    let records = records_descriptor().map(|number| (number, second_end(&stdout)));
     let (name, arguments) = entrypoint
         .arguments
         .split_first()
@@ -165,8 +159,8 @@ fn spawn(
         .env_clear()
         .envs(program.environment)
         .stdin(stdin)
-        .stdout(stdout_end)
-        .stderr(stderr_end)
+        .stdout(stdout)
+        .stderr(stderr)
         .process_group(0);
     if let Some((number, records)) = records {
         hand_over(&mut command, records?, number);
@@ -175,11 +169,7 @@ fn spawn(
     let entrance = entrance.map(File::try_clone).transpose()?;
     become_image(&mut command, image, entrance);
     let pid = Pid::from_child(&command.spawn()?);
-    Ok(Started {
-        pid,
-        stdout,
-        stderr,
-    })
+    Ok(Started { pid, printed })
 }
 
 /// The number of the descriptor for records in each runtime process. This process keeps the number open, so

@@ -82,8 +82,8 @@ pub(crate) struct Worker {
     /// The next look at the memory.
     look_at: Option<Instant>,
     leader: Option<Pid>,
-    outputs: Vec<Output>,
-    /// Wake the worker for its outputs; gone with the process that prints.
+    output: Option<Output>,
+    /// Wake the worker for its output; gone with the process that prints.
     watchers: JoinSet<()>,
     /// The one at hand, and the one before it while that is not closed.
     invocations: Vec<Invocation>,
@@ -125,7 +125,7 @@ impl Worker {
                 memory: Memory::default(),
                 look_at: None,
                 leader: None,
-                outputs: Vec::new(),
+                output: None,
                 watchers: JoinSet::new(),
                 invocations: Vec::new(),
                 between: Tail::default(),
@@ -263,13 +263,12 @@ impl Worker {
     }
 
     /// There is something to read.
-    pub(crate) fn on_output(&mut self, source: LogSource, limit: usize) -> Drained {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        let output = outputs.iter_mut().find(|output| output.source == source);
-        let drained = output.map_or(Drained::End, |output| {
+    pub(crate) fn on_output(&mut self, limit: usize) -> Drained {
+        let mut output = self.output.take();
+        let drained = output.as_mut().map_or(Drained::End, |output| {
             output.drain(limit, &mut |source, text| self.print(source, text))
         });
-        self.outputs = outputs;
+        self.output = output;
         drained
     }
 
@@ -293,8 +292,8 @@ impl Worker {
         let exit = self.leader.and_then(|leader| processes.peek_exit(leader));
         if exit.is_some() {
             self.read_output();
-            let mut outputs = std::mem::take(&mut self.outputs);
-            for output in &mut outputs {
+            let mut output = self.output.take();
+            if let Some(output) = &mut output {
                 output.end(|source, text| self.print(source, text));
             }
             // What it leaves behind does not outlive it.
@@ -363,8 +362,8 @@ impl Worker {
     pub(crate) fn end(&mut self) {
         self.processes.kill_and_reap_all(self.leader.take());
         self.read_output();
-        let mut outputs = std::mem::take(&mut self.outputs);
-        for output in &mut outputs {
+        let mut output = self.output.take();
+        if let Some(output) = &mut output {
             output.end(|source, text| self.print(source, text));
         }
         self.watchers.abort_all();
@@ -392,18 +391,20 @@ impl Worker {
 
     /// Takes in what was printed up to now.
     fn read_output(&mut self) {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        Output::drain_all(&mut outputs, |source, text| self.print(source, text));
-        self.outputs = outputs;
+        let mut output = self.output.take();
+        if let Some(output) = &mut output {
+            output.drain_all(|source, text| self.print(source, text));
+        }
+        self.output = output;
     }
 
     /// What was printed without a line's end belongs to the invocation that ends.
     fn end_lines(&mut self) {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        for output in &mut outputs {
+        let mut output = self.output.take();
+        if let Some(output) = &mut output {
             output.end_line(|source, text| self.print(source, text));
         }
-        self.outputs = outputs;
+        self.output = output;
     }
 
     /// The runtime process printed a line, or logged a record.

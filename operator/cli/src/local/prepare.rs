@@ -124,7 +124,7 @@ impl Preparer {
         }
         let started = ready.start(&made)?;
         let command = self.absolute(started.command);
-        let mut environment = self.shared(&made.task_root, opt.as_deref())?;
+        let mut environment = self.shared(&made.task_root, opt.as_deref(), &ready)?;
         environment.extend(started.environment);
         let own = &manifest.function.spec.environment;
         let mut places = vec![(IMAGE_TASK_ROOT, text(&made.task_root)?)];
@@ -255,7 +255,12 @@ impl Preparer {
     }
 
     /// What every runtime finds (contracts §2), with the machine's own paths for the image's.
-    fn shared(&self, code: &Path, opt: Option<&Path>) -> Result<BTreeMap<String, String>> {
+    fn shared(
+        &self,
+        code: &Path,
+        opt: Option<&Path>,
+        ready: &Ready,
+    ) -> Result<BTreeMap<String, String>> {
         let (programs, layers) = (
             opt.map(|opt| opt.join("bin")),
             opt.map(|opt| opt.join("lib")),
@@ -267,7 +272,11 @@ impl Preparer {
         // A name with a `:` cannot be on a search path; few functions load from there.
         let libraries = std::env::join_paths(libraries).unwrap_or_default();
         let programs = programs.filter(|directory| directory.is_dir());
-        let programs = std::env::split_paths(&self.search_path).chain(programs);
+        let machine: Vec<_> = std::env::split_paths(&self.search_path).collect();
+        let languages = ready.languages().map(Path::to_owned);
+        // Where the machine finds it anyway, all keeps the machine's order.
+        let languages: Vec<_> = languages.filter(|one| !machine.contains(one)).collect();
+        let programs = languages.into_iter().chain(machine).chain(programs);
         let path = std::env::join_paths(programs).unwrap_or_else(|_| self.search_path.clone());
         let variables = [
             ("PATH", path),

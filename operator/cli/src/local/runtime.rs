@@ -226,6 +226,14 @@ impl Ready {
         })
     }
 
+    /// Where the runtime's own language lies: on the original platform the search path begins there, so that
+    /// a program that a function starts by name is of the same version.
+    pub(crate) fn languages(&self) -> impl Iterator<Item = &Path> {
+        let tools = self.description.local.tools.iter();
+        let versioned = tools.filter(|tool| tool.version.is_some());
+        versioned.filter_map(|tool| Path::new(self.values.get(&tool.name)?.as_ref()?).parent())
+    }
+
     /// The variables that bound its heap.
     pub(crate) fn heap(&self) -> &BTreeMap<String, HeapLimit> {
         &self.description.heap

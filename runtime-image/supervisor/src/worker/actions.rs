@@ -75,7 +75,7 @@ impl Worker {
             environment: &self.config.environment,
         };
         match self.processes.start(program) {
-            Ok((pid, outputs)) => self.attach(pid, outputs),
+            Ok((pid, output)) => self.attach(pid, output),
             Err(unstartable) => {
                 self.not_started = unstartable.to_string();
                 if let Some(advice) = unstartable.advice() {
@@ -99,18 +99,18 @@ impl Worker {
             process::kill(Some(prestarted.pid));
             return false;
         }
-        self.attach(prestarted.pid, prestarted.outputs);
+        self.attach(prestarted.pid, Some(prestarted.output));
         true
     }
 
-    fn attach(&mut self, leader: Pid, outputs: Vec<Output>) {
+    fn attach(&mut self, leader: Pid, output: Option<Output>) {
         self.leader = Some(leader);
         self.memory = self.processes.memory_of(leader, self.config.memory);
         self.watchers = JoinSet::new();
-        for output in &outputs {
+        if let Some(output) = &output {
             self.watchers.spawn_local(output.watch(self.this.clone()));
         }
-        self.outputs = outputs;
+        self.output = output;
     }
 
     fn deliver(&mut self, id: &str, deadline: Instant) {
