@@ -17,6 +17,7 @@ POOL = "table"
 NAMES = [f"pooled-{number}" for number in range(5)]
 # What names the function, the instance, or the machine it is on.
 OWN = {
+    "AWS_ENDPOINT_URL_LAMBDA",
     "AWS_LAMBDA_FUNCTION_NAME",
     "AWS_LAMBDA_LOG_GROUP_NAME",
     "AWS_LAMBDA_LOG_STREAM_NAME",
@@ -67,4 +68,5 @@ def test_pool(invoke, clock, figures, await_full, copies):
 def without_own(surroundings, name):
     variables = surroundings["variables"]
     assert variables["AWS_LAMBDA_FUNCTION_NAME"] == name
-    return {**surroundings, "variables": {key: value for key, value in variables.items() if key not in OWN}}
+    same = {key: value for key, value in surroundings.items() if key != "trace"}
+    return {**same, "variables": {key: value for key, value in variables.items() if key not in OWN}}
