@@ -56,7 +56,10 @@ fn unpack(sandbox: &mut Sandbox, data: &[u8]) {
             assert_eq!(arrived.bytes, found.bytes);
             let links = found.links.into_iter();
             let links = links.map(|(place, to)| (Path::new("var/task").join(place), to));
-            assert!(arrived.links.into_iter().eq(links), "links are what they were");
+            assert!(
+                arrived.links.into_iter().eq(links),
+                "links are what they were"
+            );
             // And the two that the prefix is.
             let above = usize::from(found.entries > 0) * 2;
             assert_eq!(arrived.entries, found.entries + above);

@@ -162,8 +162,14 @@ fn is_as_asked(headers: &HeaderMap, pieces: &Pieces, invocation: &Invocation) {
     assert_eq!(invocation.log_tail, tail);
     // Runtimes have limits of a few KiB for all headers, and some read ASCII alone.
     let trace = invocation.trace.to_str().expect("ASCII");
-    assert!(trace.starts_with("Root=1-") && trace.len() <= 1200, "{trace}");
-    assert!(trace.contains(";Parent=") && trace.contains(";Sampled="), "{trace}");
+    assert!(
+        trace.starts_with("Root=1-") && trace.len() <= 1200,
+        "{trace}"
+    );
+    assert!(
+        trace.contains(";Parent=") && trace.contains(";Sampled="),
+        "{trace}"
+    );
     let sent = headers.get("x-amz-client-context");
     assert_eq!(sent.is_some(), invocation.client_context.is_some());
     if let (Some(sent), Some(given)) = (sent, &invocation.client_context) {

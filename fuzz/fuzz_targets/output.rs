@@ -48,5 +48,8 @@ fn are_lines(whole: &[u8], records: &[String]) {
     // What ends with a line's end has no further line.
     printed.pop_if(|last| last.is_empty());
     let printed = printed.into_iter().map(String::from_utf8_lossy);
-    assert!(printed.eq(records.iter().map(String::as_str)), "{records:?}");
+    assert!(
+        printed.eq(records.iter().map(String::as_str)),
+        "{records:?}"
+    );
 }
