@@ -50,23 +50,26 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "functions.yaml"
         manifest.write_text(as_yaml([function(runtime) for runtime in runtimes]))
-        servers = [
-            LocalServer(manifest, program=(build / "pilotlight").resolve())
-            for build in (options.before, options.after)
-        ]
-        print(
-            "| runtime | connections | before, calls/s | after, calls/s | rate, after / before | p50, after / before |"
-        )
-        print("|---|---:|---:|---:|---:|---:|")
-        for runtime in runtimes:
-            for connections in CONNECTIONS:
-                rounds = [
-                    compare(servers, runtime, connections, turn, options) for turn in range(options.rounds)
-                ]
-                print(row(runtime, connections, rounds), flush=True)
-        # A server counts what was started after it among its own.
-        for server in reversed(servers):
-            server.stop()
+        servers = []
+        try:
+            for build in (options.before, options.after):
+                servers.append(LocalServer(manifest, program=(build / "pilotlight").resolve()))
+            report(servers, runtimes, options)
+        finally:
+            # A server counts what was started after it among its own.
+            for server in reversed(servers):
+                server.stop()
+
+
+def report(servers, runtimes, options):
+    print(
+        "| runtime | connections | before, calls/s | after, calls/s | rate, after / before | p50, after / before |"
+    )
+    print("|---|---:|---:|---:|---:|---:|")
+    for runtime in runtimes:
+        for connections in CONNECTIONS:
+            rounds = [compare(servers, runtime, connections, turn, options) for turn in range(options.rounds)]
+            print(row(runtime, connections, rounds), flush=True)
 
 
 def function(runtime):
