@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use pilotlight_core::function::RESERVED_VARIABLES;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
@@ -110,11 +111,8 @@ pub(crate) fn runtime() -> Value {
 }
 
 fn environment() -> Value {
-    let reserved = "k in ['AWS_EXECUTION_ENV', 'AWS_LAMBDA_FUNCTION_MEMORY_SIZE', \
-                    'AWS_LAMBDA_FUNCTION_NAME', 'AWS_LAMBDA_FUNCTION_VERSION', \
-                    'AWS_LAMBDA_INITIALIZATION_TYPE', 'AWS_LAMBDA_LOG_GROUP_NAME', \
-                    'AWS_LAMBDA_LOG_STREAM_NAME', 'AWS_LAMBDA_RUNTIME_API', 'LAMBDA_RUNTIME_DIR', \
-                    'LAMBDA_TASK_ROOT', '_HANDLER', '_LAMBDA_TELEMETRY_LOG_FD', '_X_AMZN_TRACE_ID']";
+    let reserved = RESERVED_VARIABLES.map(|name| format!("'{name}'"));
+    let reserved = format!("k in [{}]", reserved.join(", "));
     json!({
         "type": "object",
         "maxProperties": 200,

@@ -14,5 +14,5 @@ pub use limit::{
 };
 pub use name::{
     EnvName, EnvValue, FunctionName, Handler, InvalidEnvName, InvalidEnvValue, InvalidHandler,
-    InvalidLabel, InvalidRuntime, Namespace, Runtime, is_reserved_variable,
+    InvalidLabel, InvalidRuntime, Namespace, RESERVED_VARIABLES, Runtime, is_reserved_variable,
 };

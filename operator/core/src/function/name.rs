@@ -49,7 +49,7 @@ pub enum InvalidEnvName {
 pub struct InvalidEnvValue;
 
 /// Variables whose value is the platform's (contracts §2). All others are the function's own to set.
-const RESERVED: [&str; 13] = [
+pub const RESERVED_VARIABLES: [&str; 13] = [
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_FUNCTION_NAME",
@@ -69,7 +69,7 @@ const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 /// Whether a function's environment may not have the variable, wherever its value comes from.
 pub fn is_reserved_variable(name: &str) -> bool {
-    name == MAX_CONCURRENCY || RESERVED.contains(&name)
+    name == MAX_CONCURRENCY || RESERVED_VARIABLES.contains(&name)
 }
 
 /// Text that is checked once, when it is read: a newtype with its conversions. `$check` says what is
