@@ -26,12 +26,12 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use pilotlight_runtimes::Reads;
 use sha2::Sha256;
 
 use super::code;
-use super::tree;
+use super::tree::{self, Tree};
 
 /// All that decides what is installed.
 #[derive(Debug, Default)]
@@ -47,6 +47,8 @@ pub(crate) struct Inputs {
     files: BTreeMap<PathBuf, Vec<u8>>,
     /// Libraries in folders: all that they hold counts.
     folders: BTreeSet<PathBuf>,
+    /// The state of each of these folders, read once, as it takes a read of all files.
+    states: Vec<(PathBuf, io::Result<Tree>)>,
 }
 
 /// Reads the list in the code's directory; `None` if it has none.
@@ -54,11 +56,18 @@ pub(crate) struct Inputs {
 /// # Errors
 /// Name the file and the line or field.
 pub(crate) fn read(reads: Reads, code: &Path) -> Result<Option<Inputs>> {
-    match reads {
+    let inputs = match reads {
         Reads::Python => pyproject::read(code),
         Reads::Node => package_json::read(code),
         Reads::Ruby => gemfile::read(code),
+    };
+    let mut inputs = inputs?;
+    if let Some(inputs) = &mut inputs {
+        let folders = inputs.folders.iter();
+        let states = folders.map(|folder| (folder.clone(), tree::of_linked(folder)));
+        inputs.states = states.collect();
     }
+    Ok(inputs)
 }
 
 impl Inputs {
@@ -83,8 +92,9 @@ impl Inputs {
             code::update(hash, path.as_os_str().as_encoded_bytes());
             code::update(hash, content);
         }
-        for folder in &self.folders {
-            let tree = tree::of_linked(folder).with_context(|| folder.display().to_string())?;
+        for (folder, tree) in &self.states {
+            let tree = tree.as_ref().map_err(|error| anyhow!("{error}"));
+            let tree = tree.with_context(|| folder.display().to_string())?;
             let folder = relative(&self.code, folder);
             code::update(hash, folder.as_os_str().as_encoded_bytes());
             code::update(hash, tree.sha256.as_bytes());
@@ -100,11 +110,11 @@ impl Inputs {
                 directories.insert(parent.to_owned());
             }
         }
-        for folder in &self.folders {
-            if let Ok(tree) = tree::of_linked(folder) {
-                directories.extend(tree.directories);
-            }
-        }
+        let trees = self
+            .states
+            .iter()
+            .filter_map(|(_, tree)| tree.as_ref().ok());
+        directories.extend(trees.flat_map(|tree| tree.directories.iter().cloned()));
         directories
     }
 
