@@ -1,12 +1,11 @@
 """Layers lie where each language looks for libraries; a later one lies over an earlier one."""
 
-import io
 import json
 import subprocess
-import zipfile
 
 import pytest
 
+from tests.harness.archives import zipped
 from tests.harness.endpoint import only_local
 from tests.harness.lambda_client import lambda_client
 from tests.harness.local_server import LocalServer
@@ -62,22 +61,12 @@ public class Hello {
 }
 
 
-def archive(files):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as packed:
-        for name, text in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o100755 << 16
-            packed.writestr(entry, text)
-    return content.getvalue()
-
-
 def jar(folder):
     """A library in Java, compiled."""
     source = 'package shop;\npublic class Shop { public static String WORD = "from the layer"; }\n'
     (folder / "Shop.java").write_text(source)
     subprocess.run(["javac", "-d", folder, folder / "Shop.java"], check=True)
-    return archive({"shop/Shop.class": (folder / "shop/Shop.class").read_bytes()})
+    return zipped({"shop/Shop.class": (folder / "shop/Shop.class").read_bytes()})
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +74,7 @@ def layers(tmp_path_factory):
     first = {**FIRST, "java/lib/shop.jar": jar(tmp_path_factory.mktemp("jar"))}
     web = Web(LocalServer.host)
     yield [
-        web.archive(f"/{number}.zip", archive(files))["archive"]
+        web.archive(f"/{number}.zip", zipped(files))["archive"]
         for number, files in enumerate([first, SECOND])
     ]
     web.close()

@@ -1,12 +1,11 @@
 """The variables of a function: its own value wins, but for a fixed list of names."""
 
-import io
 import json
-import zipfile
 
 import pytest
 
 from tests.faithful.served import bootstrap, code, nodejs, python, serve
+from tests.harness.archives import zipped
 from tests.harness.endpoint import IN_CLUSTER, only_local
 from tests.harness.kubectl import apply, kubectl
 from tests.harness.local_server import pilotlight
@@ -89,22 +88,12 @@ GIVEN = {
 }
 
 
-def layer(files):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, text in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o755 << 16
-            archive.writestr(entry, text)
-    return content.getvalue()
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     web = Web(HOST if IN_CLUSTER else "127.0.0.1")
-    programs = web.archive("/programs.zip", layer({"bin/shop-convert": "#!/bin/sh\necho converted\n"}))
+    programs = web.archive("/programs.zip", zipped({"bin/shop-convert": "#!/bin/sh\necho converted\n"}))
     more = {"bin/shop-convert": "#!/bin/sh\necho later\n", "python/inthelayer.py": "V = 'layer'\n"}
-    later = web.archive("/later.zip", layer(more))
+    later = web.archive("/later.zip", zipped(more))
     layers = [programs["archive"]]
     functions = {
         **FUNCTIONS,

@@ -1,11 +1,9 @@
 """AWS_LAMBDA_EXEC_WRAPPER: a script of the function's starts the runtime."""
 
-import io
-import zipfile
-
 import pytest
 
 from tests.faithful.served import bootstrap, code, nodejs, packed, serve
+from tests.harness.archives import zipped
 from tests.harness.endpoint import IN_CLUSTER
 from tests.harness.release import HOST
 from tests.harness.web import Web
@@ -102,26 +100,17 @@ FUNCTIONS = {
 }
 
 
-def layer(files):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, (text, mode) in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
-            archive.writestr(entry, text)
-    return content.getvalue()
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     web = Web(HOST if IN_CLUSTER else "127.0.0.1")
     files = {
-        "wrapper": (EXPORTS, 0o755),
-        "bare": (BARE, 0o755),
-        "not-executable": (EXPORTS, 0o644),
-        "required.js": ("global.required = 'from the layer';\n", 0o644),
+        "wrapper": EXPORTS,
+        "bare": BARE,
+        "not-executable": EXPORTS,
+        "required.js": "global.required = 'from the layer';\n",
     }
-    layers = [web.archive("/wrappers.zip", layer(files))["archive"]]
+    plain = dict.fromkeys(("not-executable", "required.js"), 0o100644)
+    layers = [web.archive("/wrappers.zip", zipped(files, plain))["archive"]]
     functions = {
         **FUNCTIONS,
         "in-a-layer": {**wrapped("/opt/wrapper"), "layers": layers},
