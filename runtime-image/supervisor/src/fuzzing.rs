@@ -153,9 +153,9 @@ impl Thread {
         let mut records = Vec::new();
         for piece in pieces.iter().flat_map(|piece| piece.chunks(32 * 1024)) {
             writer.write_all(piece).expect("room in the pipe");
-            output.drain_all(|_, text| records.push(text.to_owned()));
+            output.drain_all(&mut |text| records.push(text.to_owned()));
         }
-        output.end(|_, text| records.push(text.to_owned()));
+        output.end(&mut |text| records.push(text.to_owned()));
         drop((output, within));
         // The runtime gives pipes back only when it runs.
         self.runtime.block_on(task::yield_now());

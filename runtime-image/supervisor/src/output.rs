@@ -9,7 +9,6 @@ use std::io::{self, PipeReader};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pilotlight_core::wire::LogSource;
 use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
@@ -53,18 +52,14 @@ impl Output {
     }
 
     /// Reads all that is there; mostly nothing is, which takes one system call to find out.
-    pub(crate) fn drain_all(&mut self, mut emit: impl FnMut(LogSource, &str)) {
+    pub(crate) fn drain_all(&mut self, emit: &mut impl FnMut(&str)) {
         if !self.has_ended {
-            self.drain(DRAIN_LIMIT, &mut emit);
+            self.drain(DRAIN_LIMIT, emit);
         }
     }
 
     /// Reads what is there, up to about `limit` bytes.
-    pub(crate) fn drain(
-        &mut self,
-        limit: usize,
-        emit: &mut impl FnMut(LogSource, &str),
-    ) -> Drained {
+    pub(crate) fn drain(&mut self, limit: usize, emit: &mut impl FnMut(&str)) -> Drained {
         let mut chunk = std::mem::take(&mut self.chunk);
         let mut total = 0;
         let drained = loop {
@@ -74,7 +69,6 @@ impl Output {
             match self.read(&mut chunk) {
                 Ok(0) => break Drained::End,
                 Ok(size) => {
-                    let emit = &mut |text: &str| emit(LogSource::Stdout, text);
                     self.records.take(&chunk[..size], emit);
                     total += size;
                 }
@@ -98,14 +92,13 @@ impl Output {
     }
 
     /// The beginning of a line counts as one: the invocation that printed it is over.
-    pub(crate) fn end_line(&mut self, mut emit: impl FnMut(LogSource, &str)) {
-        self.records
-            .end_line(&mut |text| emit(LogSource::Stdout, text));
+    pub(crate) fn end_line(&mut self, emit: &mut impl FnMut(&str)) {
+        self.records.end_line(emit);
     }
 
     /// The process is over.
-    pub(crate) fn end(&mut self, mut emit: impl FnMut(LogSource, &str)) {
-        self.records.end(&mut |text| emit(LogSource::Stdout, text));
+    pub(crate) fn end(&mut self, emit: &mut impl FnMut(&str)) {
+        self.records.end(emit);
     }
 
     pub(crate) fn watch(&self, worker: WeakShared) -> impl Future<Output = ()> + use<> {
@@ -168,10 +161,10 @@ mod tests {
         for bytes in writes {
             for part in bytes.chunks(32 * 1024) {
                 writer.write_all(part).expect("room in the pipe");
-                output.drain_all(|_, line| lines.push(line.to_owned()));
+                output.drain_all(&mut |line| lines.push(line.to_owned()));
             }
         }
-        output.end(|_, line| lines.push(line.to_owned()));
+        output.end(&mut |line| lines.push(line.to_owned()));
         lines
     }
 

@@ -59,7 +59,7 @@ impl Prestarted {
 
     /// What it has printed so far, line by line.
     pub(crate) fn printed(&mut self, mut emit: impl FnMut(&str)) {
-        let mut emit = |_, line: &str| {
+        let mut emit = |line: &str| {
             emit(&format!(
                 "before the claim the runtime process printed: {line}"
             ));

@@ -264,12 +264,23 @@ impl Worker {
 
     /// There is something to read.
     pub(crate) fn on_output(&mut self, limit: usize) -> Drained {
-        let mut output = self.output.take();
-        let drained = output.as_mut().map_or(Drained::End, |output| {
-            output.drain(limit, &mut |source, text| self.print(source, text))
-        });
-        self.output = output;
-        drained
+        let drained = self.with_output(|output, emit| output.drain(limit, emit));
+        drained.unwrap_or(Drained::End)
+    }
+
+    /// Reads the process's output by `read`, and logs what that emits. `None`: no process runs.
+    fn with_output<R>(
+        &mut self,
+        read: impl FnOnce(&mut Output, &mut &mut dyn FnMut(&str)) -> R,
+    ) -> Option<R> {
+        // Taken out meanwhile, since logging borrows the worker.
+        let mut output = self.output.take()?;
+        let read = {
+            let mut emit = |text: &str| self.print(LogSource::Stdout, text);
+            read(&mut output, &mut (&mut emit as &mut dyn FnMut(&str)))
+        };
+        self.output = Some(output);
+        Some(read)
     }
 
     /// Logs a mark after everything logged so far, and after the last record of an invocation that is
@@ -292,10 +303,7 @@ impl Worker {
         let exit = self.leader.and_then(|leader| processes.peek_exit(leader));
         if exit.is_some() {
             self.read_output();
-            let mut output = self.output.take();
-            if let Some(output) = &mut output {
-                output.end(|source, text| self.print(source, text));
-            }
+            self.end_output();
             // What it leaves behind does not outlive it.
             self.processes.kill(self.leader);
             self.leader = None;
@@ -362,10 +370,7 @@ impl Worker {
     pub(crate) fn end(&mut self) {
         self.processes.kill_and_reap_all(self.leader.take());
         self.read_output();
-        let mut output = self.output.take();
-        if let Some(output) = &mut output {
-            output.end(|source, text| self.print(source, text));
-        }
+        self.end_output();
         self.watchers.abort_all();
         self.invocations.clear();
         self.log_marks();
@@ -391,20 +396,18 @@ impl Worker {
 
     /// Takes in what was printed up to now.
     fn read_output(&mut self) {
-        let mut output = self.output.take();
-        if let Some(output) = &mut output {
-            output.drain_all(|source, text| self.print(source, text));
-        }
-        self.output = output;
+        self.with_output(|output, emit| output.drain_all(emit));
+    }
+
+    /// Takes in the beginning of a record, too: the process that printed it has ended.
+    fn end_output(&mut self) {
+        self.with_output(|output, emit| output.end(emit));
+        self.output = None;
     }
 
     /// What was printed without a line's end belongs to the invocation that ends.
     fn end_lines(&mut self) {
-        let mut output = self.output.take();
-        if let Some(output) = &mut output {
-            output.end_line(|source, text| self.print(source, text));
-        }
-        self.output = output;
+        self.with_output(|output, emit| output.end_line(emit));
     }
 
     /// The runtime process printed a line, or logged a record.
