@@ -1,4 +1,4 @@
-// The Runtime API's calls (contracts §1).
+// The Runtime API's calls (contract §1).
 
 using System;
 using System.Globalization;

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The Runtime API's client for Ruby (contracts §1), on the standard library alone: loads the code,
+# The Runtime API's client for Ruby (contract §1), on the standard library alone: loads the code,
 # hands each event to the handler and posts the answer. Handler forms, context, error bodies and
 # which errors end the process are those of the original platform's Ruby runtime.
 

@@ -1,6 +1,6 @@
 //! What an instance is told at its start: limits, log names, command and environment.
 //!
-//! Composes the environment of contracts §2: the function's own variables override the defaults of
+//! Composes the environment of contract §2: the function's own variables override the defaults of
 //! platform and runtime, and the reserved variables override both. Local mode passes the result to a
 //! process, the controller to a pod.
 

@@ -1,6 +1,6 @@
 //! `pilotlight invoke`: one call, its answer on standard output.
 //!
-//! Speaks the Invoke API (contracts §4) through `endpoint`. Writes the answer's bytes as they
+//! Speaks the Invoke API (contract §4) through `endpoint`. Writes the answer's bytes as they
 //! are; all else goes to standard error, so that a pipe gets the answer alone.
 
 use std::io::{self, IsTerminal, Read, Write};

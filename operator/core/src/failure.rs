@@ -1,13 +1,13 @@
 //! How an invocation or an init fails, in the words of the programming model.
 //!
-//! Owns the documented error types and messages (contracts §3). `instance` decides which failure
+//! Owns the documented error types and messages (contract §3). `instance` decides which failure
 //! it is; the supervisor turns it into the answer's JSON body and the REPORT line's status.
 //! A body that the runtime itself posted is never rewritten here.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The largest synchronous request or response: 6 MiB + 100 bytes (contracts §1).
+/// The largest synchronous request or response: 6 MiB + 100 bytes (contract §1).
 pub const PAYLOAD_LIMIT: usize = 6 * 1024 * 1024 + 100;
 
 /// Why an invocation ended without the handler's own answer.

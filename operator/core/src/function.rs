@@ -1,6 +1,6 @@
 //! The values a function is made of, each parsed once.
 //!
-//! Owns their ranges, defaults and refusals (contracts §2, §7). `pilotlight-api` feeds them from
+//! Owns their ranges, defaults and refusals (contract §2, §7). `pilotlight-api` feeds them from
 //! manifests through serde; `pool`, `instance`, the gateway and the supervisor take the types,
 //! so nothing after the parse can fail on a value. Never reads a file and knows no YAML: the
 //! reader in `pilotlight-api` adds the place and the field's name to the errors from here.

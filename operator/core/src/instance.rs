@@ -14,9 +14,9 @@ use crate::failure::{Exit, Failure, PAYLOAD_LIMIT};
 /// Names one invocation, from the gateway's answer header to the log lines.
 pub type RequestId = Arc<str>;
 
-/// An init that takes longer runs again within the first invocation (contracts §3).
+/// An init that takes longer runs again within the first invocation (contract §3).
 pub const INIT_LIMIT: Duration = Duration::from_secs(10);
-/// Between the polite and the final signal at shutdown (contracts §3: 300 ms – 2 s).
+/// Between the polite and the final signal at shutdown (contract §3: 300 ms – 2 s).
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 /// What the instance can do for a gateway. Pushed to gateways when it changes.
@@ -121,7 +121,7 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// The platform's lines in the function's log (contracts §3).
+/// The platform's lines in the function's log (contract §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogLine {
     InitStart,

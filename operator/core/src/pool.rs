@@ -40,7 +40,7 @@ pub struct Bounds {
     pub pacing: Pacing,
 }
 
-/// How fast instances may be started: the model's 1,000 in 10 s per function (contracts §7).
+/// How fast instances may be started: the model's 1,000 in 10 s per function (contract §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
     /// Starts at once after a quiet time.

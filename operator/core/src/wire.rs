@@ -45,7 +45,7 @@ pub const STATUS: &str = "pilotlight-status";
 pub const PHASES: &str = "pilotlight-phases";
 /// On a 409: why the lease never started.
 pub const REFUSAL: &str = "pilotlight-refusal";
-/// Headers that a lease hands on to the runtime's `next` as they are (contracts §1).
+/// Headers that a lease hands on to the runtime's `next` as they are (contract §1).
 pub const CLIENT_CONTEXT: &str = "lambda-runtime-client-context";
 pub const FUNCTION_ARN: &str = "lambda-runtime-invoked-function-arn";
 pub const TRACE_ID: &str = "lambda-runtime-trace-id";
@@ -180,7 +180,7 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    /// As `AWS_LAMBDA_LOG_FORMAT` spells it (contracts §2).
+    /// As `AWS_LAMBDA_LOG_FORMAT` spells it (contract §2).
     pub fn as_str(self) -> &'static str {
         match self {
             LogFormat::Text => "Text",

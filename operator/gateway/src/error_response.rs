@@ -1,4 +1,4 @@
-//! The Invoke API's errors: status, `x-amzn-ErrorType` and body as contracts §4 lists them.
+//! The Invoke API's errors: status, `x-amzn-ErrorType` and body as contract §4 lists them.
 //!
 //! The casing of `Message` and `message` differs between the errors, and SDKs read it: each
 //! constructor is one row of that table. Never decides which error it is.

@@ -1,4 +1,4 @@
-//! How callers name a function: name, name:qualifier, partial ARN or ARN (contracts §4).
+//! How callers name a function: name, name:qualifier, partial ARN or ARN (contract §4).
 //!
 //! Parses what the path's `{FunctionName}` and `?Qualifier=` hold, and writes ARNs. Whether the
 //! function exists is the catalog's knowledge.

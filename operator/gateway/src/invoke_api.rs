@@ -1,4 +1,4 @@
-//! `POST /2015-03-31/functions/{FunctionName}/invocations` (contracts §4).
+//! `POST /2015-03-31/functions/{FunctionName}/invocations` (contract §4).
 //!
 //! Reads and checks a call, hands it to `driver`, or to the gateway that owns the function (`peers`),
 //! and words the reply. What it refuses never reaches an instance. `error_response` holds the

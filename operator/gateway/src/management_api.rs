@@ -1,4 +1,4 @@
-//! The management calls that read: list functions, get one, get its configuration (contracts §4).
+//! The management calls that read: list functions, get one, get its configuration (contract §4).
 //!
 //! Answers from `catalog`. Changing functions is done by manifests.
 

@@ -16,7 +16,7 @@ use crate::package::Package;
 use crate::pattern;
 use crate::template::{self, Unknown, Values};
 
-/// Where an instance's image has code, client and layers (contracts §2).
+/// Where an instance's image has code, client and layers (contract §2).
 const IMAGE_PLACES: [(&str, &str); 3] = [
     ("code", "/var/task"),
     ("opt", "/opt"),
@@ -26,7 +26,7 @@ const IMAGE_PLACES: [(&str, &str); 3] = [
 /// The working directory of an instance from an image.
 pub const IMAGE_TASK_ROOT: &str = IMAGE_PLACES[0].1;
 
-/// What each image sets for its runtime, besides the runtime's own (contracts §2).
+/// What each image sets for its runtime, besides the runtime's own (contract §2).
 const IMAGE_ENVIRONMENT: [(&str, &str); 5] = [
     ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
     (
@@ -337,7 +337,7 @@ impl Description {
         (command, common.into_iter().chain(own).collect())
     }
 
-    /// How a function is started in an image (contracts §1, §2). `handler`: its own, if it has one.
+    /// How a function is started in an image (contract §1, §2). `handler`: its own, if it has one.
     pub fn launch(&self, handler: Option<Handler>) -> Launch {
         let handler = handler.unwrap_or_else(|| self.default_handler.clone());
         let (command, environment) = self.in_image(&handler);

@@ -1,6 +1,6 @@
 //! HTTP bodies and error answers, the same way in both APIs.
 //!
-//! Owns the payload limit while reading and the documented error shape (contracts §1). Fed by
+//! Owns the payload limit while reading and the documented error shape (contract §1). Fed by
 //! `runtime_api` and `control_api`; never decides whether a call is allowed.
 
 use bytes::{Bytes, BytesMut};

@@ -125,7 +125,7 @@ impl Door {
 }
 
 impl Failed {
-    /// An error in the Invoke API's form, from which an SDK shows the reason (contracts §4).
+    /// An error in the Invoke API's form, from which an SDK shows the reason (contract §4).
     fn answer(&self) -> Response<Full<Bytes>> {
         let status = match self {
             Failed::NotReached(..) => StatusCode::BAD_GATEWAY,

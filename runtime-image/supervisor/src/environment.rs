@@ -2,7 +2,7 @@
 //!
 //! Starts from the instance's configuration. Variables from secrets and config maps, which this process
 //! has under a prefix, override the configuration's defaults but not the manifest's values, and never a
-//! reserved name (contracts §2). Then this process adds the addresses of the Runtime API and of the door
+//! reserved name (contract §2). Then this process adds the addresses of the Runtime API and of the door
 //! (`door`). Never touches this process's own variables.
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::body::{Fault, JSON};
 
-/// What a caller is given of the log (contracts §4).
+/// What a caller is given of the log (contract §4).
 const TAIL_LIMIT: usize = 4096;
 /// Of an error's type, where only that is told: longer ones are a text.
 const TYPE_LIMIT: usize = 256;

@@ -1,6 +1,6 @@
 //! The platform's own lines in a function's log: INIT_START, START, END, REPORT and the failures.
 //!
-//! Owns their wording as text and as JSON (contracts §3). Fed by `worker` with core's
+//! Owns their wording as text and as JSON (contract §3). Fed by `worker` with core's
 //! `LogLine`s; never decides when one is due.
 
 use std::time::Duration;

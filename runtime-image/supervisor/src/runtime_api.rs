@@ -1,4 +1,4 @@
-//! The Runtime API for the runtime process (contracts §1), on a loopback port of its own.
+//! The Runtime API for the runtime process (contract §1), on a loopback port of its own.
 //!
 //! Owns its paths, headers and error names. Reads what the runtime posts and hands it to
 //! `worker`, which knows whether the call is allowed; `control_api` is the gateway's side.

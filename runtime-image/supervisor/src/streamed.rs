@@ -1,4 +1,4 @@
-//! Streamed responses of a runtime (contracts §1): their mode, and an error in their trailers.
+//! Streamed responses of a runtime (contract §1): their mode, and an error in their trailers.
 //!
 //! `runtime_api` reads such a response to its end, since a buffered Invoke returns it whole. If the handler
 //! fails after the first chunk, its client reports that in trailers, and the error replaces the response.

@@ -1,4 +1,4 @@
-//! The least Runtime API that the vendor's clients work with (contracts §1).
+//! The least Runtime API that the vendor's clients work with (contract §1).
 //!
 //! Events wait for a process that asks for the `next`, or the other way round; the process that
 //! asked last is served first. No limits, no logs, no deadlines. `runtime_proxy` feeds it from

@@ -1,5 +1,5 @@
-// The Invoke API and the failures of functions, seen by the JavaScript SDK (contract sections 3
-// and 4). The bodies are exact. Instances and throttles are in instances.test.mjs.
+// The Invoke API and the failures of functions, seen by the JavaScript SDK (contract §3, §4).
+// The bodies are exact. Instances and throttles are in instances.test.mjs.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 

@@ -1,4 +1,4 @@
-"""How failures of a function reach its caller and its log (contract section 3).
+"""How failures of a function reach its caller and its log (contract §3).
 
 Every one is an HTTP 200 with FunctionError `Unhandled`; the bodies are exact.
 """

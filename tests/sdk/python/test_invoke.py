@@ -1,4 +1,4 @@
-"""The Invoke API seen by boto3: payloads, names, types and refusals (contract section 4)."""
+"""The Invoke API seen by boto3: payloads, names, types and refusals (contract §4)."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The calls that read functions: list, get, configuration (contract section 4)."""
+"""The calls that read functions: list, get, configuration (contract §4)."""
 
 import pytest
 

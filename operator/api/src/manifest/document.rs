@@ -2,7 +2,7 @@
 //!
 //! Feeds `manifest`, which parses each document by itself, so that a broken one does not hide
 //! the errors of the others. `---` and `...` at the start of a line end a document wherever they
-//! stand, in quoted and block text as well (YAML 1.2 §9.1.2), so lines are enough and nothing
+//! stand, in quoted and block text as well (YAML 1.2, section 9.1.2), so lines are enough and nothing
 //! is parsed here.
 
 /// One document of a file.

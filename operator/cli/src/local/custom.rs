@@ -1,4 +1,4 @@
-//! Custom runtimes: the `bootstrap` that a function brings (contracts §1).
+//! Custom runtimes: the `bootstrap` that a function brings (contract §1).
 //!
 //! Looks where the platform looks, the code first. Never builds anything. A function whose program cannot
 //! be run is served all the same: its calls fail as on the platform, and the advice from here is printed.

@@ -254,7 +254,7 @@ impl Preparer {
         command
     }
 
-    /// What every runtime finds (contracts §2), with the machine's own paths for the image's.
+    /// What every runtime finds (contract §2), with the machine's own paths for the image's.
     fn shared(
         &self,
         code: &Path,

@@ -175,7 +175,7 @@ limit! {
 }
 limit! {
     /// Reserved concurrency: floor and cap of a function's instances; 0 throttles every event
-    /// (contracts §7).
+    /// (contract §7).
     Concurrency, 0 to 10000 "instances"
 }
 limit! {

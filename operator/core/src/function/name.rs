@@ -1,7 +1,7 @@
 //! Texts with rules: the names of functions, namespaces and runtimes, handlers, the environment.
 //!
 //! Fed by manifests and by the Invoke API's addresses. Owns which environment variables belong
-//! to the platform (contracts §2): refused here, so that an instance never has to decide whose
+//! to the platform (contract §2): refused here, so that an instance never has to decide whose
 //! value wins. Never trims or changes case: what was written is what runs.
 
 use thiserror::Error;
@@ -48,7 +48,7 @@ pub enum InvalidEnvName {
 #[error("must not contain a NUL character: a process cannot be given one")]
 pub struct InvalidEnvValue;
 
-/// Variables whose value is the platform's (contracts §2). All others are the function's own to set.
+/// Variables whose value is the platform's (contract §2). All others are the function's own to set.
 pub const RESERVED_VARIABLES: [&str; 13] = [
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -64,7 +64,7 @@ pub const RESERVED_VARIABLES: [&str; 13] = [
     "_LAMBDA_TELEMETRY_LOG_FD",
     "_X_AMZN_TRACE_ID",
 ];
-/// Clients ask for several events at a time as soon as they find it (contracts §1).
+/// Clients ask for several events at a time as soon as they find it (contract §1).
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 /// Whether a function's environment may not have the variable, wherever its value comes from.
