@@ -43,6 +43,10 @@ show-bench: build examples ## overhead and throughput beside bare proxies; write
 show-bench-builds: build examples ## warm calls of this build beside those of the programs in BEFORE=DIR, by turns
 	$(VENV)/bin/python -m tests.bench.builds $(BEFORE)
 
+.PHONY: show-bench-counts
+show-bench-counts: build examples ## allocations and system calls of a warm call, of this build and of the programs in BEFORE=DIR
+	$(VENV)/bin/python -m tests.bench.counts $(BEFORE) target/release
+
 .PHONY: show-bench-cluster
 show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
 	cargo build --locked --release -p pilotlight-bench -p pilotlight-load
