@@ -1,41 +1,13 @@
-//! HTTP bodies and error answers, the same way in both APIs.
+//! Reads request bodies within the payload limit.
 //!
-//! Owns the payload limit while reading and the documented error shape (contract §1). Fed by
-//! `runtime_api` and `control_api`; never decides whether a call is allowed.
+//! Used by `runtime_api` for what the runtime posts, and by `control_api` for events and marks. Reports
+//! how the reading ended; the caller decides what that means. `response` writes the other direction.
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
 use hyper::body::Body;
-use hyper::header::CONTENT_TYPE;
-use hyper::{HeaderMap, Response, StatusCode};
 use pilotlight_core::failure::PAYLOAD_LIMIT;
-use serde::Serialize;
-
-pub(crate) const JSON: &str = "application/json";
-
-/// The error shape of the Runtime API; the order of a function error is [`Fault`]'s.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ApiError<'a> {
-    error_message: &'a str,
-    error_type: &'a str,
-}
-
-/// The body of a failed invocation.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Fault<'a> {
-    pub(crate) error_type: &'a str,
-    pub(crate) error_message: &'a str,
-}
-
-impl Fault<'_> {
-    pub(crate) fn to_bytes(&self) -> Bytes {
-        serde_json::to_vec(self)
-            .expect("two strings are always JSON")
-            .into()
-    }
-}
 
 /// What became of reading a body.
 pub(crate) enum Payload {
@@ -91,23 +63,4 @@ pub(crate) async fn read_with_trailers(
         false => Payload::Complete(joined.freeze()),
     };
     (payload, trailers)
-}
-
-pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, JSON)
-        .body(Full::new(body.into()))
-        .expect("a status and a constant header make a response")
-}
-
-pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Response<Full<Bytes>> {
-    let error = ApiError {
-        error_message: message,
-        error_type,
-    };
-    json(
-        status,
-        serde_json::to_vec(&error).expect("two strings are always JSON"),
-    )
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::connection::{Gateways, Listener};
-use crate::control_api::{self, Reply, plain};
+use crate::response::{self, ControlResponse};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
 const LINE_LIMIT: usize = 1024 * 1024;
@@ -104,8 +104,8 @@ pub(crate) async fn wait(
 }
 
 /// For a claim of an instance that is claimed.
-pub(crate) fn too_late(instance: Option<&str>) -> Reply {
-    let mut reply = plain(StatusCode::CONFLICT, "");
+pub(crate) fn too_late(instance: Option<&str>) -> ControlResponse {
+    let mut reply = response::text(StatusCode::CONFLICT, "");
     let headers = reply.headers_mut();
     headers.insert(wire::REFUSAL, HeaderValue::from_static("claimed"));
     if let Some(instance) = instance.and_then(|name| HeaderValue::from_str(name).ok()) {
@@ -114,14 +114,14 @@ pub(crate) fn too_late(instance: Option<&str>) -> Reply {
     reply
 }
 
-async fn answer(waiting: &Rc<RefCell<Waiting>>, request: Request<Incoming>) -> Reply {
+async fn answer(waiting: &Rc<RefCell<Waiting>>, request: Request<Incoming>) -> ControlResponse {
     match (request.method(), request.uri().path()) {
         (&Method::POST, wire::CLAIM_PATH) => claim(waiting, request.into_body()).await,
         (&Method::POST, wire::DRAIN_PATH) => {
             finish(waiting, Ok(None));
-            plain(StatusCode::ACCEPTED, "")
+            response::text(StatusCode::ACCEPTED, "")
         }
-        _ => plain(
+        _ => response::text(
             StatusCode::NOT_FOUND,
             "an instance that is not claimed has /claim and /drain\n",
         ),
@@ -135,7 +135,7 @@ fn finish(waiting: &Rc<RefCell<Waiting>>, result: anyhow::Result<Option<Claimed>
     }
 }
 
-async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> Reply {
+async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> ControlResponse {
     let (claim, rest) = match first_line(&mut body).await {
         Ok(read) => read,
         Err(error) => return bad(&error),
@@ -174,20 +174,18 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> Reply 
 }
 
 /// The answer to a claim that is taken.
-fn taken(unpack: Option<Duration>) -> Reply {
-    let mut reply = plain(StatusCode::OK, "");
+fn taken(unpack: Option<Duration>) -> ControlResponse {
+    let mut reply = response::text(StatusCode::OK, "");
     let phases = Phases::of(unpack.map(|unpack| (Phase::Unpack, unpack)));
     if !phases.is_empty() {
         let headers = reply.headers_mut();
-        headers.insert(wire::PHASES, control_api::phases_value(&phases));
+        headers.insert(wire::PHASES, response::phases_value(&phases));
     }
     reply
 }
 
-fn bad(error: &anyhow::Error) -> Reply {
-    let mut reply = plain(StatusCode::BAD_REQUEST, "");
-    *reply.body_mut() = Box::pin(Full::new(Bytes::from(format!("{error:#}\n"))));
-    reply
+fn bad(error: &anyhow::Error) -> ControlResponse {
+    response::text(StatusCode::BAD_REQUEST, format!("{error:#}\n"))
 }
 
 /// The claim, and the beginning of the tar that follows it.
@@ -318,7 +316,7 @@ pub(crate) async fn of_body<B>(
     root: PathBuf,
     own: Option<InstanceConfig>,
     body: B,
-) -> (Reply, anyhow::Result<Option<Claimed>>)
+) -> (ControlResponse, anyhow::Result<Option<Claimed>>)
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
 {

@@ -3,8 +3,6 @@
 //! Owns the gateways' connections. Reads calls, hands them to `worker`, words what it answers.
 //! `runtime_api` is the other end of a lease; nothing here decides whether one is taken.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -24,10 +22,8 @@ use crate::body::{self, Payload};
 use crate::claim;
 use crate::connection::{Gateways, Listener};
 use crate::invocation::{Answer, Call};
+use crate::response::{ControlResponse, phases_value, text};
 use crate::worker::{Shared, WeakShared};
-
-/// All is on one thread.
-pub(crate) type Reply = Response<Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>>;
 
 /// Serves until `end`, then refuses until the gateways have left, who are told by the end of their
 /// status streams. `instance`: the name that this one was claimed as, if it was.
@@ -53,17 +49,21 @@ pub(crate) async fn serve(
     connections.are_left().await;
 }
 
-async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incoming>) -> Reply {
+async fn answer(
+    worker: &Shared,
+    instance: Option<&str>,
+    request: Request<Incoming>,
+) -> ControlResponse {
     match (request.method(), request.uri().path()) {
         (&Method::POST, wire::LEASE_PATH) => lease(worker, request).await,
         (&Method::GET, wire::STATUS_PATH) => status(worker),
         (&Method::POST, wire::DRAIN_PATH) => {
             worker.borrow_mut().drain();
-            plain(StatusCode::ACCEPTED, "")
+            text(StatusCode::ACCEPTED, "")
         }
         (&Method::POST, wire::MARK_PATH) => mark(worker, request).await,
         (&Method::POST, wire::CLAIM_PATH) => claim::too_late(instance),
-        _ => plain(
+        _ => text(
             StatusCode::NOT_FOUND,
             "an instance has /lease, /status, /mark and /drain\n",
         ),
@@ -73,19 +73,19 @@ async fn answer(worker: &Shared, instance: Option<&str>, request: Request<Incomi
 pub(crate) async fn lease(
     worker: &Shared,
     request: Request<impl Body<Data = Bytes> + Unpin>,
-) -> Reply {
+) -> ControlResponse {
     let _follower = Follower::of(worker);
     let (head, body) = request.into_parts();
     let event = match body::read(body).await {
         Payload::Complete(event) => event,
         Payload::TooLarge => {
-            return plain(StatusCode::PAYLOAD_TOO_LARGE, "the event is too large\n");
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "the event is too large\n");
         }
-        Payload::Truncated => return plain(StatusCode::BAD_REQUEST, "the event broke off\n"),
+        Payload::Truncated => return text(StatusCode::BAD_REQUEST, "the event broke off\n"),
     };
     let Some(call) = read_call(&head.headers, event) else {
         let missing = "a lease needs a request id and a function ARN\n";
-        return plain(StatusCode::BAD_REQUEST, missing);
+        return text(StatusCode::BAD_REQUEST, missing);
     };
     let leased = worker.borrow_mut().lease(call);
     let answered = match leased {
@@ -96,7 +96,7 @@ pub(crate) async fn lease(
         Ok(Ok(answer)) => answered_with(answer),
         Ok(Err(refusal)) => refused(worker.borrow().status(), refusal),
         // The instance ends with the invocation unanswered: what became of it is not known.
-        Err(_) => plain(
+        Err(_) => text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the instance has ended\n",
         ),
@@ -104,7 +104,10 @@ pub(crate) async fn lease(
 }
 
 /// Answered at once; the mark comes with the log.
-async fn mark(worker: &Shared, request: Request<impl Body<Data = Bytes> + Unpin>) -> Reply {
+async fn mark(
+    worker: &Shared,
+    request: Request<impl Body<Data = Bytes> + Unpin>,
+) -> ControlResponse {
     let mark = match body::read(request.into_body()).await {
         Payload::Complete(mark) => String::from_utf8(mark.into()).ok(),
         Payload::TooLarge | Payload::Truncated => None,
@@ -112,9 +115,9 @@ async fn mark(worker: &Shared, request: Request<impl Body<Data = Bytes> + Unpin>
     match mark.filter(|mark| is_request_id(mark)) {
         Some(mark) => {
             worker.borrow_mut().mark(mark);
-            plain(StatusCode::ACCEPTED, "")
+            text(StatusCode::ACCEPTED, "")
         }
-        None => plain(StatusCode::BAD_REQUEST, "a mark is a short word\n"),
+        None => text(StatusCode::BAD_REQUEST, "a mark is a short word\n"),
     }
 }
 
@@ -139,12 +142,12 @@ fn is_request_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text != "-" && text.bytes().all(allowed)
 }
 
-fn answered_with(answer: Answer) -> Reply {
+fn answered_with(answer: Answer) -> ControlResponse {
     let outcome = match answer.succeeded {
         true => wire::OUTCOME_SUCCESS,
         false => wire::OUTCOME_FUNCTION_ERROR,
     };
-    let mut reply: Reply = Response::new(Box::pin(Full::new(answer.body)));
+    let mut reply: ControlResponse = Response::new(Box::pin(Full::new(answer.body)));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, answer.content_type);
     headers.insert(wire::OUTCOME, HeaderValue::from_static(outcome));
@@ -159,12 +162,8 @@ fn answered_with(answer: Answer) -> Reply {
     reply
 }
 
-pub(crate) fn phases_value(phases: &Phases) -> HeaderValue {
-    HeaderValue::try_from(phases.to_string()).expect("names and numbers")
-}
-
-fn refused(status: Status, refusal: Refusal) -> Reply {
-    let mut reply = plain(StatusCode::CONFLICT, "");
+fn refused(status: Status, refusal: Refusal) -> ControlResponse {
+    let mut reply = text(StatusCode::CONFLICT, "");
     let headers = reply.headers_mut();
     let refusal = HeaderValue::try_from(refusal.to_string());
     headers.insert(
@@ -198,9 +197,9 @@ impl Drop for Follower {
 }
 
 /// The status now and at each change, until the instance or the gateway ends.
-fn status(worker: &Shared) -> Reply {
+fn status(worker: &Shared) -> ControlResponse {
     let Some(mut changes) = worker.borrow().follow_status() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "the instance ends\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the instance ends\n");
     };
     changes.mark_changed();
     let following = (changes, Follower::of(worker));
@@ -213,12 +212,6 @@ fn status(worker: &Shared) -> Reply {
         },
     );
     Response::new(Box::pin(StreamBody::new(lines)))
-}
-
-pub(crate) fn plain(status: StatusCode, text: &'static str) -> Reply {
-    let mut reply: Reply = Response::new(Box::pin(Full::new(Bytes::from_static(text.as_bytes()))));
-    *reply.status_mut() = status;
-    reply
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::body;
 use crate::connection::{Listener, keep_alive};
+use crate::response;
 
 /// Open connections from the function's processes; further ones wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -132,7 +132,7 @@ impl Failed {
             Failed::Lost(..) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let text = json!({ "Message": self.to_string(), "Type": "Service" }).to_string();
-        let mut response = body::json(status, text);
+        let mut response = response::json(status, text);
         let kind = HeaderName::from_static("x-amzn-errortype");
         let headers = response.headers_mut();
         headers.insert(kind, HeaderValue::from_static("ServiceException"));

@@ -12,7 +12,7 @@ use pilotlight_core::instance::{Outcome, Refusal, RequestId, Status};
 use pilotlight_core::phases::Phases;
 use tokio::sync::oneshot;
 
-use crate::body::{Fault, JSON};
+use crate::response::{FunctionError, JSON};
 
 /// What a caller is given of the log (contract §4).
 const TAIL_LIMIT: usize = 4096;
@@ -176,11 +176,11 @@ pub(crate) fn answer_body(
         (Outcome::Failed(_), Some(posted)) => (posted.body, posted.content_type.unwrap_or(json)),
         (Outcome::Failed(failure), None) => {
             let error_message = &failure.message(&call.request_id);
-            let fault = Fault {
+            let error = FunctionError {
                 error_type: failure.error_type(),
                 error_message,
             };
-            (fault.to_bytes(), json)
+            (error.to_bytes(), json)
         }
         (Outcome::Success | Outcome::FunctionError, None) => {
             unreachable!("the machine answers so only what the runtime posted")
@@ -210,7 +210,7 @@ fn sanitised(call: &Call, posted: &Posted, outcome: Outcome) -> Bytes {
         "The function failed. Its error is in the function's log under RequestId: {}",
         call.request_id
     );
-    Fault {
+    FunctionError {
         error_type,
         error_message,
     }

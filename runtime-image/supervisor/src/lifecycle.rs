@@ -213,7 +213,7 @@ pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::
         log,
         mut outside,
     } = surroundings;
-    let log = tokio::task::spawn_local(log::write_out(worker.clone(), log));
+    let log = tokio::task::spawn_local(log::write_out(worker.borrow().log(), log));
     let closing = Rc::new(Notify::new());
     let control = control_api::serve(control, worker.clone(), instance, closing.clone());
     let control = tokio::task::spawn_local(control);

@@ -5,6 +5,7 @@
 //! [`BACKPRESSURE_AT`] waits for the reader, `output` stops reading what the process prints; past
 //! [`BUFFER_LIMIT`] records are dropped, counted, and the count is logged.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -17,8 +18,6 @@ use pilotlight_core::wire::{LISTENING, LogRecord, LogSource, MARK};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
-
-use crate::worker::Shared;
 
 /// While more than this waits for the reader, the process's output stays in its pipe.
 const BACKPRESSURE_AT: usize = 1024 * 1024;
@@ -33,11 +32,26 @@ const WRITE_SIZE: usize = 64 * 1024;
 /// each line costs more than the invocation that wrote it.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 const BATCH_SIZE: usize = 16 * 1024;
+/// After the reader has taken nothing for this long, the runtime process is not held back for it.
+const READER_LIMIT: Duration = Duration::from_secs(1);
 /// A buffer that a burst has made larger than this is given back.
 const BUFFER_KEPT: usize = 64 * 1024;
 
+/// A handle to the records that wait for the reader. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Rc<Shared>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+struct Shared {
+    buffer: RefCell<Buffer>,
+    /// Notified when a write is due.
+    ready: Notify,
+    /// Notified after each write.
+    written: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
     pending: String,
     /// Bytes that [`write_out`] has taken and not written yet.
     unwritten: usize,
@@ -46,33 +60,69 @@ pub(crate) struct Log {
     closed: bool,
     /// A mark is pending: write without waiting for a full batch.
     is_urgent: bool,
-    /// The reader has taken nothing for `output::READER_LIMIT`: the process is not held back any more.
-    is_stuck: bool,
-    ready: Rc<Notify>,
-    /// Notified after each write.
-    written: Rc<Notify>,
+    /// The reader has taken nothing for [`READER_LIMIT`], so the runtime process is not held back any more.
+    reader_is_stuck: bool,
 }
 
 impl Log {
-    pub(crate) fn record(&mut self, source: LogSource, request_id: Option<&str>, text: &str) {
-        if self.waiting() + text.len() > BUFFER_LIMIT {
-            self.dropped += 1;
-            return;
+    pub(crate) fn record(&self, source: LogSource, request_id: Option<&str>, text: &str) {
+        let mut buffer = self.0.buffer.borrow_mut();
+        if buffer.record(source, request_id, text) {
+            self.0.ready.notify_one();
         }
-        self.put(source, request_id, text);
     }
 
     /// Writes a record at once which tells the reader that it has everything logged before.
-    pub(crate) fn mark(&mut self, mark: &str) {
+    pub(crate) fn mark(&self, mark: &str) {
+        if self.0.buffer.borrow_mut().mark(mark) {
+            self.0.ready.notify_one();
+        }
+    }
+
+    /// No record follows; [`write_out`] ends when all is written.
+    pub(crate) fn close(&self) {
+        self.0.buffer.borrow_mut().closed = true;
+        self.0.ready.notify_one();
+    }
+
+    /// Returns when the runtime process may go on printing: the reader has caught up, or has taken nothing
+    /// for [`READER_LIMIT`] and is not waited for.
+    pub(crate) async fn has_room(&self) {
+        while self.0.buffer.borrow().holds_back() {
+            let written = self.0.written.notified();
+            if tokio::time::timeout(READER_LIMIT, written).await.is_err() {
+                self.0.buffer.borrow_mut().reader_is_stuck = true;
+                self.0.written.notify_waiters();
+            }
+        }
+    }
+
+    fn wrote(&self, bytes: usize) {
+        self.0.buffer.borrow_mut().wrote(bytes);
+        self.0.written.notify_waiters();
+    }
+}
+
+impl Buffer {
+    /// Whether a write is due.
+    fn record(&mut self, source: LogSource, request_id: Option<&str>, text: &str) -> bool {
+        if self.waiting() + text.len() > BUFFER_LIMIT {
+            self.dropped += 1;
+            return false;
+        }
+        self.put(source, request_id, text)
+    }
+
+    fn mark(&mut self, mark: &str) -> bool {
         if self.waiting() > MARKS_LIMIT {
-            return;
+            return false;
         }
         self.put(LogSource::Platform, None, &format!("{MARK}{mark}"));
         self.is_urgent = true;
-        self.ready.notify_one();
+        true
     }
 
-    fn put(&mut self, source: LogSource, request_id: Option<&str>, text: &str) {
+    fn put(&mut self, source: LogSource, request_id: Option<&str>, text: &str) -> bool {
         let was_empty = self.pending.is_empty();
         self.time.clear();
         let now = jiff::Timestamp::now();
@@ -86,21 +136,12 @@ impl Log {
             writeln!(self.pending, "{record}")
         });
         record.expect("a string takes any text");
-        if was_empty || self.pending.len() > BATCH_SIZE {
-            self.ready.notify_one();
-        }
+        was_empty || self.pending.len() > BATCH_SIZE
     }
 
-    /// Notified after the next write; `None` if the process need not be held back.
-    pub(crate) fn backpressure(&self) -> Option<Rc<Notify>> {
-        let is_full = self.waiting() > BACKPRESSURE_AT && !self.is_stuck;
-        is_full.then(|| self.written.clone())
-    }
-
-    /// The reader has taken nothing for `output::READER_LIMIT`.
-    pub(crate) fn reader_is_stuck(&mut self) {
-        self.is_stuck = true;
-        self.written.notify_waiters();
+    /// Whether the runtime process waits for the reader.
+    fn holds_back(&self) -> bool {
+        self.waiting() > BACKPRESSURE_AT && !self.reader_is_stuck
     }
 
     fn waiting(&self) -> usize {
@@ -109,14 +150,7 @@ impl Log {
 
     fn wrote(&mut self, bytes: usize) {
         self.unwritten -= bytes;
-        self.is_stuck = false;
-        self.written.notify_waiters();
-    }
-
-    /// No record follows; [`write_out`] ends when all is written.
-    pub(crate) fn close(&mut self) {
-        self.closed = true;
-        self.ready.notify_one();
+        self.reader_is_stuck = false;
     }
 
     fn take(&mut self, spare: String) -> Option<String> {
@@ -152,29 +186,29 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
 }
 
 /// Writes what is logged, until the log is closed.
-pub(crate) async fn write_out(worker: Shared, mut stdout: Stdout) -> io::Result<()> {
-    let ready = worker.borrow().log.ready.clone();
+pub(crate) async fn write_out(log: Log, mut stdout: Stdout) -> io::Result<()> {
+    let Shared { buffer, ready, .. } = &*log.0;
     let mut spare = String::new();
     loop {
-        let taken = worker.borrow_mut().log.take(std::mem::take(&mut spare));
+        let taken = buffer.borrow_mut().take(std::mem::take(&mut spare));
         let Some(mut text) = taken else {
-            if worker.borrow().log.closed {
+            if buffer.borrow().closed {
                 return Ok(());
             }
             ready.notified().await;
             let waits = {
-                let log = &worker.borrow().log;
-                !log.closed && !log.is_urgent
+                let buffer = buffer.borrow();
+                !buffer.closed && !buffer.is_urgent
             };
             if waits {
-                // Told before only if the batch is full, or the last.
+                // A notification before the time is over means that the batch is full, or the last one.
                 let _ = tokio::time::timeout(BATCH_TIME, ready.notified()).await;
             }
             continue;
         };
         for part in text.as_bytes().chunks(WRITE_SIZE) {
             stdout.write(part).await?;
-            worker.borrow_mut().log.wrote(part.len());
+            log.wrote(part.len());
         }
         text.clear();
         if text.capacity() <= BUFFER_KEPT {
@@ -216,52 +250,58 @@ mod tests {
 
     const LINE: usize = 1000;
 
-    fn print(log: &mut Log, bytes: usize) {
+    fn print(buffer: &mut Buffer, bytes: usize) {
         for _ in 0..bytes / LINE {
-            log.record(LogSource::Stdout, None, &"x".repeat(LINE));
+            buffer.record(LogSource::Stdout, None, &"x".repeat(LINE));
         }
     }
 
     #[test]
-    fn a_process_waits_for_the_logs_reader_until_that_takes_nothing() {
-        let mut log = Log::default();
-        print(&mut log, BACKPRESSURE_AT / 2);
-        assert!(log.backpressure().is_none());
-        print(&mut log, BACKPRESSURE_AT);
-        assert!(log.backpressure().is_some());
-        let taken = log.take(String::new()).expect("records").len();
-        assert!(
-            log.backpressure().is_some(),
-            "what is taken is not written yet"
-        );
-        log.wrote(taken - BACKPRESSURE_AT / 2);
-        assert!(log.backpressure().is_none());
+    fn the_runtime_process_waits_for_the_logs_reader_unless_the_reader_is_stuck() {
+        let mut buffer = Buffer::default();
+        print(&mut buffer, BACKPRESSURE_AT / 2);
+        assert!(!buffer.holds_back());
+        print(&mut buffer, BACKPRESSURE_AT);
+        assert!(buffer.holds_back());
+        let taken = buffer.take(String::new()).expect("records").len();
+        assert!(buffer.holds_back(), "the taken records are not written yet");
+        buffer.wrote(taken - BACKPRESSURE_AT / 2);
+        assert!(!buffer.holds_back());
 
-        print(&mut log, BACKPRESSURE_AT);
-        log.reader_is_stuck();
-        assert!(log.backpressure().is_none());
-        log.wrote(1);
-        assert!(log.backpressure().is_some(), "the reader goes on");
+        print(&mut buffer, BACKPRESSURE_AT);
+        buffer.reader_is_stuck = true;
+        assert!(!buffer.holds_back());
+        buffer.wrote(1);
+        assert!(buffer.holds_back(), "the reader has taken something again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_given_up_after_its_limit() {
+        let log = Log::default();
+        print(&mut log.0.buffer.borrow_mut(), 2 * BACKPRESSURE_AT);
+        let before = tokio::time::Instant::now();
+        log.has_room().await;
+        assert_eq!(before.elapsed(), READER_LIMIT);
     }
 
     #[test]
-    fn what_nobody_reads_is_dropped_and_counted_but_no_mark_is() {
-        let mut log = Log::default();
-        print(&mut log, 2 * BUFFER_LIMIT);
-        log.mark("m1");
-        let taken = log.take(String::new()).expect("records");
+    fn records_beyond_the_limit_are_dropped_and_counted_but_marks_are_kept() {
+        let mut buffer = Buffer::default();
+        print(&mut buffer, 2 * BUFFER_LIMIT);
+        buffer.mark("m1");
+        let taken = buffer.take(String::new()).expect("records");
         assert!(taken.len() <= BUFFER_LIMIT + LINE && taken.ends_with(" platform - MARK m1\n"));
-        let next = log.take(String::new()).expect("a record");
+        let next = buffer.take(String::new()).expect("a record");
         assert!(next.contains(" log lines were dropped"), "{next}");
     }
 
     #[test]
-    fn marks_that_nobody_reads_are_bounded() {
-        let mut log = Log::default();
-        print(&mut log, BUFFER_LIMIT);
+    fn marks_are_bounded_as_well() {
+        let mut buffer = Buffer::default();
+        print(&mut buffer, BUFFER_LIMIT);
         for _ in 0..MARKS_LIMIT / 40 {
-            log.mark("m");
+            buffer.mark("m");
         }
-        assert!(log.waiting() < MARKS_LIMIT + LINE);
+        assert!(buffer.waiting() < MARKS_LIMIT + LINE);
     }
 }

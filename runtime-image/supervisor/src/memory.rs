@@ -14,11 +14,10 @@ use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::memory::{GroupLimit, Keeper, LOOK_INTERVAL};
 use rustix::process::Pid;
 
-use self::group::Group;
+use self::group::{Group, MIB};
 use self::processes::Processes;
-use crate::process;
+use crate::process_table;
 
-const MIB: u64 = 1 << 20;
 /// A control group's figures are reused for this long: reading them costs the kernel a walk over its
 /// counters, and short events would pay for it each time.
 const REUSE_LIMIT: Duration = Duration::from_millis(2);
@@ -112,7 +111,7 @@ impl Memory {
                 if used <= bound || limit.keeper(memory) == Keeper::Kernel {
                     return Look::Within;
                 }
-                if killed.is_some_and(process::is_ending) {
+                if killed.is_some_and(process_table::holds_memory) {
                     // Its memory is not released yet.
                     return Look::Within;
                 }

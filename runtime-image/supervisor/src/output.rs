@@ -7,22 +7,15 @@
 
 use std::io::{self, PipeReader};
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::records::Records;
-use crate::worker::WeakShared;
 
 /// More than the largest pipe holds: what was written before an event is read before it.
 const DRAIN_LIMIT: usize = 1024 * 1024;
-/// For one turn of the watcher: a process that never stops printing stops nothing else, and the log's
-/// reader keeps up.
-const TURN_LIMIT: usize = 64 * 1024;
 const CHUNK: usize = 16 * 1024;
-/// After the log's reader has taken nothing for this long, the process is not held back for it.
-const READER_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -101,47 +94,9 @@ impl Output {
         self.records.end(emit);
     }
 
-    pub(crate) fn watch(&self, worker: WeakShared) -> impl Future<Output = ()> + use<> {
-        let pipe = self.pipe.clone();
-        async move {
-            loop {
-                if pipe.readable().await.is_err() {
-                    return;
-                }
-                loop {
-                    has_room(&worker).await;
-                    let Some(worker) = worker.upgrade() else {
-                        return;
-                    };
-                    let drained = worker.borrow_mut().on_output(TURN_LIMIT);
-                    match drained {
-                        Drained::More => tokio::task::yield_now().await,
-                        Drained::Empty => break,
-                        Drained::End => return,
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Waits until the log's reader has caught up. Meanwhile output stays in the pipe, and the process blocks
-/// when that is full; a reader that takes nothing is not waited for.
-async fn has_room(worker: &WeakShared) {
-    loop {
-        let room = worker
-            .upgrade()
-            .and_then(|worker| worker.borrow().log.backpressure());
-        let Some(room) = room else {
-            return;
-        };
-        if tokio::time::timeout(READER_LIMIT, room.notified())
-            .await
-            .is_err()
-            && let Some(worker) = worker.upgrade()
-        {
-            worker.borrow_mut().log.reader_is_stuck();
-        }
+    /// The pipe, whose readiness tells when there is something to read.
+    pub(crate) fn pipe(&self) -> Rc<Receiver> {
+        self.pipe.clone()
     }
 }
 

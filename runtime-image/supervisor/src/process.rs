@@ -32,6 +32,7 @@ use crate::entrypoint::{Entrypoint, Unstartable};
 use crate::memory::Memory;
 use crate::memory::group::Group;
 use crate::output::Output;
+use crate::process_table;
 
 /// The lowest number for the descriptor for records: programs open files at lower ones, and shell scripts
 /// name them.
@@ -295,7 +296,7 @@ pub(crate) fn kill(leader: Option<Pid>) {
     if let Some(leader) = leader {
         let _ = kill_process_group(leader, Signal::KILL);
     }
-    for pid in descendants() {
+    for pid in process_table::descendants() {
         let _ = kill_process(pid, Signal::KILL);
     }
 }
@@ -334,40 +335,4 @@ pub(crate) fn reap(leader: Option<Pid>) {
             Ok(None) | Err(_) => return,
         }
     }
-}
-
-/// Whether a killed process still holds memory: it exists and is no zombie.
-pub(crate) fn is_ending(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
-    let state = |stat: String| {
-        stat.rsplit_once(") ")
-            .map(|(_, rest)| rest.starts_with('Z'))
-    };
-    stat.is_ok_and(|stat| state(stat) == Some(false))
-}
-
-/// All processes below this one, at any depth.
-pub(crate) fn descendants() -> Vec<Pid> {
-    let mut found = children(rustix::process::getpid());
-    let mut next = 0;
-    while let Some(pid) = found.get(next).copied() {
-        found.extend(children(pid));
-        next += 1;
-    }
-    found
-}
-
-fn children(parent: Pid) -> Vec<Pid> {
-    let folder = format!("/proc/{}/task", parent.as_raw_pid());
-    let threads = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| {
-        let list = thread.path().join("children");
-        std::fs::read_to_string(list).ok()
-    });
-    let pids = |list: String| -> Vec<Pid> {
-        list.split_ascii_whitespace()
-            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-            .collect()
-    };
-    lists.flat_map(pids).collect()
 }

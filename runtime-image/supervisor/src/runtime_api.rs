@@ -16,9 +16,10 @@ use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
 use pilotlight_core::wire;
 
-use crate::body::{self, JSON, Payload};
+use crate::body::{self, Payload};
 use crate::connection::Listener;
 use crate::invocation::{Delivery, Posted};
+use crate::response::{self, JSON};
 use crate::streamed::{self, ERROR_TYPE};
 use crate::worker::Shared;
 
@@ -128,7 +129,7 @@ pub(crate) async fn answer(
             Payload::TooLarge => too_large(),
             Payload::Truncated => truncated(),
         },
-        Some(Call::Restore) => body::error(
+        Some(Call::Restore) => response::error(
             StatusCode::FORBIDDEN,
             "InvalidStateTransition",
             "This instance was not started from a snapshot.",
@@ -139,7 +140,7 @@ pub(crate) async fn answer(
                 "{} {} is not a call of the Runtime API",
                 head.method, head.uri
             );
-            body::error(StatusCode::NOT_FOUND, "ResourceNotFound", &message)
+            response::error(StatusCode::NOT_FOUND, "ResourceNotFound", &message)
         }
     }
 }
@@ -149,7 +150,7 @@ async fn next(worker: &Shared) -> Response<Full<Bytes>> {
     match called {
         Ok(delivery) => match delivery.await {
             Ok(delivery) => delivered(delivery),
-            Err(_) => body::error(
+            Err(_) => response::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerError",
                 "The instance ends.",
@@ -160,7 +161,7 @@ async fn next(worker: &Shared) -> Response<Full<Bytes>> {
 }
 
 fn delivered(Delivery { call, deadline_ms }: Delivery) -> Response<Full<Bytes>> {
-    let mut response = body::json(StatusCode::OK, call.event);
+    let mut response = response::json(StatusCode::OK, call.event);
     let headers = response.headers_mut();
     let request_id = HeaderValue::from_str(&call.request_id).expect("it came as a header value");
     headers.insert(REQUEST_ID, request_id);
@@ -177,7 +178,7 @@ fn delivered(Delivery { call, deadline_ms }: Delivery) -> Response<Full<Bytes>> 
 
 fn accepted(result: Result<(), Refusal>) -> Response<Full<Bytes>> {
     match result {
-        Ok(()) => body::json(
+        Ok(()) => response::json(
             StatusCode::ACCEPTED,
             Bytes::from_static(br#"{"status":"OK"}"#),
         ),
@@ -188,13 +189,13 @@ fn accepted(result: Result<(), Refusal>) -> Response<Full<Bytes>> {
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::ResponseTooLarge => too_large(),
-        Refusal::InvalidRequestId => body::error(
+        Refusal::InvalidRequestId => response::error(
             StatusCode::BAD_REQUEST,
             "InvalidRequestID",
             "Invalid request ID",
         ),
         Refusal::InvalidState | Refusal::Busy | Refusal::Starting | Refusal::Draining => {
-            body::error(
+            response::error(
                 StatusCode::FORBIDDEN,
                 "InvalidStateTransition",
                 "This call is not allowed in the runtime's present state.",
@@ -205,7 +206,7 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
 
 fn too_large() -> Response<Full<Bytes>> {
     let message = Refusal::ResponseTooLarge.to_string();
-    body::error(
+    response::error(
         StatusCode::PAYLOAD_TOO_LARGE,
         "RequestEntityTooLarge",
         &message,
@@ -213,7 +214,7 @@ fn too_large() -> Response<Full<Bytes>> {
 }
 
 fn truncated() -> Response<Full<Bytes>> {
-    body::error(
+    response::error(
         StatusCode::BAD_REQUEST,
         "TruncatedHTTPRequest",
         "The request's body broke off.",
@@ -221,7 +222,7 @@ fn truncated() -> Response<Full<Bytes>> {
 }
 
 fn refuse_mode() -> Response<Full<Bytes>> {
-    body::error(
+    response::error(
         StatusCode::BAD_REQUEST,
         "InvalidFunctionResponseMode",
         "Lambda-Runtime-Function-Response-Mode must be streaming or absent.",

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::HeaderMap;
 
-use crate::body::Fault;
+use crate::response::FunctionError;
 
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 pub(crate) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
@@ -28,11 +28,11 @@ pub(crate) fn error(trailers: &HeaderMap) -> Option<Bytes> {
     let body = trailers.get(ERROR_BODY);
     let body = body.and_then(|body| STANDARD.decode(body).ok());
     let only_type = || {
-        let fault = Fault {
+        let error = FunctionError {
             error_type,
             error_message: "The function failed while it wrote its response.",
         };
-        fault.to_bytes()
+        error.to_bytes()
     };
     Some(body.map_or_else(only_type, Bytes::from))
 }

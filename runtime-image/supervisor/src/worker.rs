@@ -5,6 +5,7 @@
 //! it goes on. Decides nothing about an invocation: that is `pilotlight_core::instance`.
 
 mod actions;
+mod printed;
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -76,7 +77,7 @@ pub(crate) struct Worker {
     /// Until an answer has told it.
     unpack: Option<Duration>,
     following: Option<Following>,
-    pub(crate) log: Log,
+    log: Log,
     platform_log: PlatformLog,
     memory: Memory,
     /// The next look at the memory.
@@ -165,6 +166,10 @@ impl Worker {
             following.end(clock::now());
             self.set_alarm();
         }
+    }
+
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -263,7 +268,7 @@ impl Worker {
     }
 
     /// There is something to read.
-    pub(crate) fn on_output(&mut self, limit: usize) -> Drained {
+    fn on_output(&mut self, limit: usize) -> Drained {
         let drained = self.with_output(|output, emit| output.drain(limit, emit));
         drained.unwrap_or(Drained::End)
     }

@@ -12,8 +12,9 @@ use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::memory::GroupLimit;
 use rustix::process::Pid;
 
-use super::MIB;
 use super::processes;
+
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Bytes read of a file; the longest is version 1's `memory.stat`.
 const FILE_SIZE: usize = 8192;

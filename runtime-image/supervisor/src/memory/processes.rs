@@ -13,7 +13,7 @@ use pilotlight_core::memory::LOOK_INTERVAL;
 use rustix::process::Pid;
 
 use crate::clock;
-use crate::process;
+use crate::process_table;
 
 /// Bytes read of a status file, whose `Groups` may be long.
 const STATUS_SIZE: usize = 8192;
@@ -143,7 +143,7 @@ impl Processes {
     fn residents(&self) -> Vec<Resident> {
         let leader = self.status.as_ref();
         let leader = leader.and_then(|status| resident_by(self.leader, status));
-        let others = process::descendants().into_iter();
+        let others = process_table::descendants().into_iter();
         let others = others.filter(|pid| *pid != self.leader);
         leader
             .into_iter()
@@ -154,7 +154,9 @@ impl Processes {
 
 /// The process below this one that uses most.
 pub(crate) fn largest() -> Option<Pid> {
-    let all = process::descendants().into_iter().filter_map(resident_of);
+    let all = process_table::descendants()
+        .into_iter()
+        .filter_map(resident_of);
     largest_of(&Vec::from_iter(all))
 }
 

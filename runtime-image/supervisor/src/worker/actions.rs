@@ -12,7 +12,7 @@ use pilotlight_core::wire::LogSource;
 use rustix::process::Pid;
 use tokio::task::JoinSet;
 
-use super::Worker;
+use super::{Worker, printed};
 use crate::clock;
 use crate::invocation::{Answer, Delivery, Invocation, Posted, answer_body};
 use crate::output::Output;
@@ -108,7 +108,9 @@ impl Worker {
         self.memory = self.processes.memory_of(leader, self.config.memory);
         self.watchers = JoinSet::new();
         if let Some(output) = &output {
-            self.watchers.spawn_local(output.watch(self.this.clone()));
+            let (log, worker) = (self.log.clone(), self.this.clone());
+            let read = printed::read_until_end(output.pipe(), log, worker);
+            self.watchers.spawn_local(read);
         }
         self.output = output;
     }
