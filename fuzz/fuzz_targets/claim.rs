@@ -9,11 +9,11 @@ use std::cell::RefCell;
 
 use http::StatusCode;
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::wire::Claim;
 use pilotlight_fuzz::request::Pieces;
 use pilotlight_fuzz::sandbox::Sandbox;
 use pilotlight_fuzz::tar::repaired;
 use pilotlight_supervisor::fuzzing::Thread;
+use pilotlight_wire::claim::Claim;
 
 /// What a file takes at least, and a directory.
 const BLOCK: u64 = 4096;

@@ -8,8 +8,8 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::wire::{LogRecord, LogSource};
 use pilotlight_supervisor::fuzzing::Thread;
+use pilotlight_wire::log_record::{LogRecord, LogSource};
 
 const PIECE: u8 = 0x1e;
 /// Begins a frame.

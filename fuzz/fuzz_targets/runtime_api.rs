@@ -11,9 +11,10 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::wire::{self, InstanceConfig};
 use pilotlight_fuzz::request::{self, Pieces};
 use pilotlight_supervisor::fuzzing::{Played, Thread};
+use pilotlight_wire::config::InstanceConfig;
+use pilotlight_wire::lease;
 use serde_json::{Value, json};
 
 const REQUEST: u8 = 0x1d;
@@ -44,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let sanitize = first % 2 == 1;
-    let id = lease.headers().get(wire::REQUEST_ID);
+    let id = lease.headers().get(lease::REQUEST_ID);
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or(ID).to_owned();
     let calls: Vec<_> = texts
         .filter_map(|text| request::parse(&with_id(text, &id)))
@@ -115,7 +116,7 @@ fn is_delivered(lease: &Request<Pieces>, id: &str, answer: &Response<Bytes>) {
     assert_eq!(given["content-type"], "application/json");
     let deadline = given["lambda-runtime-deadline-ms"].to_str().expect("ASCII");
     assert!(deadline.parse::<u64>().is_ok(), "{deadline}");
-    for name in [wire::FUNCTION_ARN, wire::TRACE_ID, wire::CLIENT_CONTEXT] {
+    for name in [lease::FUNCTION_ARN, lease::TRACE_ID, lease::CLIENT_CONTEXT] {
         assert_eq!(given.get(name), lease.headers().get(name), "{name}");
     }
 }
@@ -161,5 +162,5 @@ fn is_failed(answer: &Response<Bytes>) {
 }
 
 fn outcome_of(headers: &HeaderMap) -> &str {
-    headers[wire::OUTCOME].to_str().expect("ASCII")
+    headers[lease::OUTCOME].to_str().expect("ASCII")
 }

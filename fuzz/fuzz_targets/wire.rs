@@ -8,11 +8,14 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::instance::Status;
+use pilotlight_core::demand::Demand;
 use pilotlight_core::phases::{Phase, Phases};
-use pilotlight_core::wire::{
-    Begin, Claim, Demand, Gateways, InstanceConfig, LogRecord, LogSource, Prestart, Unclaimed,
-};
+use pilotlight_core::prestart::Prestart;
+use pilotlight_wire::claim::Claim;
+use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
+use pilotlight_wire::log_record::{LogRecord, LogSource};
+use pilotlight_wire::prestart::Begin;
+use pilotlight_wire::status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    if let Ok(status) = text.parse::<Status>() {
-        assert_eq!(status.to_string().parse(), Ok(status));
+    if let Ok(status) = status::read(text) {
+        assert_eq!(status::read(&status::write(status)), Ok(status));
     }
     read_phases(text);
     for line in text.lines() {

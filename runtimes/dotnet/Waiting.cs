@@ -2,7 +2,7 @@
 //
 // Bootstrap.cs asks for it when it is told no handler. What a fresh process loads and compiles until its
 // first answer is loaded and compiled by a rehearsal: an invocation of a handler in this file, through a
-// Runtime API in this file. Then it reads a `Begin` (operator/core/src/wire.rs) from a descriptor that
+// Runtime API in this file. Then it reads a `Begin` (operator/wire/src/prestart.rs) from a descriptor that
 // runtime.toml has put beside the standard ones.
 //
 // A process that starts only now might find something else than this one found, by code or layers that

@@ -3,7 +3,7 @@
  *
  * The loader puts it before `java` (LD_PRELOAD), where its JLI_Launch takes the place of Java's own: it
  * starts the virtual machine with what start.sh says, has the client's serializer made, reads a `Begin`
- * (operator/core/src/wire.rs) from a descriptor that runtime.toml has put beside the standard ones, and
+ * (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has put beside the standard ones, and
  * calls `main` as Java does. No class of its own is in the machine, no frame on the stack.
  *
  * Of what runs before the claim nothing may read a variable: Java copies them all when the first is read.

@@ -1,7 +1,7 @@
 // Waits in an unclaimed instance; from the claim on this process is the function's.
 //
 // `prestart.mjs` imports it before the client. It loads what the client loads and what reads no
-// variable as it is loaded; then it reads a `Begin` (operator/core/src/wire.rs) from a descriptor that
+// variable as it is loaded; then it reads a `Begin` (operator/wire/src/prestart.rs) from a descriptor that
 // runtime.toml has put beside the standard ones. It returns when environment, arguments and folder are
 // the function's.
 //

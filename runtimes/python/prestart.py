@@ -4,7 +4,7 @@ Python imports it as `sitecustomize`, from a folder of its own: between its own 
 program. So it is `python bootstrap.py` that waits here, and goes on in the interpreter's own way with
 nothing of this file left. It first imports what the client imports before the function's folders are
 on the path, and what reads no variable as it is imported; then it reads a `Begin`
-(operator/core/src/wire.rs) from standard input.
+(operator/wire/src/prestart.rs) from standard input.
 
 A process that starts only now might find something else than this one found, by code or layers that
 came with the claim. Then it starts that process in its own place. runtime.toml names the variables

@@ -3,7 +3,7 @@
 # Waits in an unclaimed instance; from the claim on this process is the function's.
 #
 # `bootstrap.rb` loads it when it is told no handler: all that it requires is there then. It reads a
-# `Begin` (operator/core/src/wire.rs) from a descriptor that runtime.toml has put beside the standard
+# `Begin` (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has put beside the standard
 # ones, and returns when ENV, ARGV and the folder are the function's. It is loaded with a module of its
 # own around it: it leaves no method and no constant. What it requires, a handler would see.
 #

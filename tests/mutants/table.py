@@ -30,7 +30,7 @@ MUTANTS = [
         "dispatch::a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller",
         "the lease brings no client context",
         f"{GATEWAY}/instance.rs",
-        "headers.insert(wire::CLIENT_CONTEXT, context.clone());",
+        "headers.insert(lease::CLIENT_CONTEXT, context.clone());",
         "let _ = context;",
     ),
     Mutant(
@@ -109,7 +109,7 @@ MUTANTS = [
         "not_started::a_call_that_an_instance_refuses_as_busy_goes_to_another_one_once",
         "a refused lease counts as lost",
         f"{GATEWAY}/instance.rs",
-        "if parts.headers.contains_key(wire::REFUSAL) {",
+        "if parts.headers.contains_key(lease::REFUSAL) {",
         'if parts.headers.contains_key("no-such-header") {',
     ),
     Mutant(

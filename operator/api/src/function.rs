@@ -11,7 +11,7 @@ use pilotlight_core::function::{
     Concurrency, EnvName, EnvValue, EphemeralStorageMiB, FunctionName, Handler, KeepAlive,
     MemoryMiB, Namespace, QueueLimit, Runtime, Timeout,
 };
-use pilotlight_core::wire::LogFormat;
+use pilotlight_wire::config::LogFormat;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::launch::Launch;
-use pilotlight_core::wire::{InstanceConfig, LogFormat};
+use pilotlight_wire::config::{InstanceConfig, LogFormat};
 
 use crate::function::{ErrorDetail, FunctionSpec};
 

@@ -32,7 +32,7 @@ pub use function::{
     FunctionSpec, Kind, Logging, Metadata,
 };
 pub use manifest::{Manifest, ManifestError, duplicates, read};
-pub use pilotlight_core::wire::LogFormat;
+pub use pilotlight_wire::config::LogFormat;
 pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,

@@ -36,9 +36,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use pilotlight_core::wire::Gateways;
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, LogStore};
+use pilotlight_wire::config::Gateways;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::creations::Creations;
-use crate::wire::{ClaimedPod, Demand};
+use crate::demand::{ClaimedPod, Demand};
 
 /// Before a pod is tried again to be taken over or deleted.
 const PAUSE: Duration = Duration::from_secs(1);

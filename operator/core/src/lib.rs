@@ -13,6 +13,7 @@
 //! ```
 
 mod creations;
+pub mod demand;
 pub mod election;
 pub mod failure;
 pub mod fleet;
@@ -24,9 +25,8 @@ pub mod memory;
 pub mod ownership;
 pub mod phases;
 pub mod pool;
-mod prestart;
+pub mod prestart;
 pub mod queue;
 mod roster;
 pub mod stock;
 pub mod trace;
-pub mod wire;

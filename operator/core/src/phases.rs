@@ -1,7 +1,7 @@
 //! What a cold start took, phase by phase, in the form of `Server-Timing`.
 //!
 //! The gateway knows how long a call had waited before an instance was begun for it and how long that
-//! took to come up, the supervisor what it took inside. Each tells the other ([`crate::wire::PHASES`]),
+//! took to come up, the supervisor what it took inside. Each tells the other (`pilotlight-wire`, lease),
 //! for the answer's header, the metrics and the REPORT line.
 
 use std::fmt;

@@ -1,13 +1,31 @@
 //! Whether a process that was started before its function was known can become it.
 //!
 //! Fed by the supervisor at the claim, with the environment that it started the process with and
-//! the one that the function has. Never sees the process: what that does with a [`Begin`] is the
-//! matter of the runtime's own `prestart`.
+//! the one that the function has. Never sees the process: what that does with its new
+//! environment is the matter of the runtime's own `prestart`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::launch::EXEC_WRAPPER;
-use crate::wire::{Begin, InstanceConfig, Prestart};
+
+/// A runtime process that is started before it is known for which function.
+///
+/// It reads one `Begin` as JSON from its standard input, up to the end of that, and is from then
+/// on what a process is that was started with it. If the input ends without one, it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prestart {
+    pub command: Vec<String>,
+    /// Its working directory.
+    pub task_root: PathBuf,
+    pub environment: BTreeMap<String, String>,
+    /// Variables that such a process reads once, as it starts: names, or beginnings of names with
+    /// `*` after them. A function that has other values of them gets a process of its own.
+    pub reads: Vec<String>,
+}
 
 impl Prestart {
     /// The first variable that such a process reads as it starts, and that the function has another
@@ -32,20 +50,6 @@ fn covers(read: &str, name: &str) -> bool {
     match read.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => read == name,
-    }
-}
-
-impl Begin {
-    /// `config`: with its environment complete.
-    pub fn of(config: &InstanceConfig) -> Self {
-        let environment = config.environment.iter();
-        Begin {
-            command: config.command.clone(),
-            task_root: config.task_root.clone(),
-            environment: environment
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::creations::Creations;
-use crate::wire::ClaimedPod;
+use crate::demand::ClaimedPod;
 
 /// The claims of this long are prepared for.
 const WINDOW: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use pilotlight_core::wire;
+use pilotlight_wire::config;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -45,7 +45,7 @@ impl FromStr for Address {
 
     /// As a supervisor tells it.
     fn from_str(text: &str) -> Result<Self, AddrParseError> {
-        match text.strip_prefix(wire::UNIX) {
+        match text.strip_prefix(config::UNIX) {
             Some(path) => Ok(Address::Unix(path.into())),
             None => text.parse().map(Address::Tcp),
         }

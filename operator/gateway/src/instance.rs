@@ -18,7 +18,9 @@ use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::Status;
 use pilotlight_core::phases::{Phase, Phases};
 use pilotlight_core::pool::InstanceId;
-use pilotlight_core::wire;
+use pilotlight_wire::drain;
+use pilotlight_wire::lease;
+use pilotlight_wire::status;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -139,7 +141,7 @@ async fn serve(
                     }
                 }
                 Some(Order::Drain) | None => {
-                    let request = Request::builder().method(Method::POST).uri(wire::DRAIN_PATH);
+                    let request = Request::builder().method(Method::POST).uri(drain::DRAIN_PATH);
                     let request = request.body(Full::default()).expect("constant parts");
                     let drained = exchange(&mut sender, &mut connection, request).await;
                     if drained.is_err() {
@@ -191,7 +193,7 @@ async fn follow_status(link: &Link, opening: Opening) {
         let stream = opening.await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let request = Request::builder()
-            .uri(wire::STATUS_PATH)
+            .uri(status::STATUS_PATH)
             .body(Empty::<Bytes>::new())
             .ok()?;
         let read = async {
@@ -205,7 +207,7 @@ async fn follow_status(link: &Link, opening: Opening) {
                 while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = pending.drain(..=end).collect();
                     let line = String::from_utf8_lossy(&line[..end]).into_owned();
-                    if let Ok(status) = line.parse() {
+                    if let Ok(status) = status::read(&line) {
                         link.report(Report::Told(status)).await;
                     }
                 }
@@ -255,10 +257,10 @@ async fn lease(
     let (parts, body) = response.into_parts();
     let status = parts
         .headers
-        .get(wire::STATUS)
+        .get(status::STATUS)
         .and_then(|value| value.to_str().ok());
-    let status: Option<Status> = status.and_then(|text| text.parse().ok());
-    if parts.headers.contains_key(wire::REFUSAL) {
+    let status: Option<Status> = status.and_then(|text| status::read(text).ok());
+    if parts.headers.contains_key(lease::REFUSAL) {
         link.report(Report::NotStarted { call, status }).await;
         return Lease::Over;
     }
@@ -273,12 +275,12 @@ async fn lease(
         let _ = call.reply.send(Reply::Lost);
         return Lease::Lost;
     };
-    let outcome = parts.headers.get(wire::OUTCOME);
+    let outcome = parts.headers.get(lease::OUTCOME);
     let answer = Answer {
-        is_error: outcome.is_none_or(|outcome| outcome != wire::OUTCOME_SUCCESS),
+        is_error: outcome.is_none_or(|outcome| outcome != lease::OUTCOME_SUCCESS),
         content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
         body: body.to_bytes(),
-        log_tail: parts.headers.get(wire::LOG_TAIL).cloned(),
+        log_tail: parts.headers.get(lease::LOG_TAIL).cloned(),
         phases: cold.map(|cold| Phases::of(cold.iter().chain(inside(&parts.headers).iter()))),
     };
     let _ = call.reply.send(Reply::Answered(answer));
@@ -288,28 +290,28 @@ async fn lease(
 
 /// The phases that the supervisor tells of.
 pub(crate) fn inside(headers: &HeaderMap) -> Phases {
-    let phases = headers.get(wire::PHASES);
+    let phases = headers.get(lease::PHASES);
     Phases::read(phases.and_then(|text| text.to_str().ok()).unwrap_or(""))
 }
 
 fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(call.payload.clone()));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = http::Uri::from_static(wire::LEASE_PATH);
+    *request.uri_mut() = http::Uri::from_static(lease::LEASE_PATH);
     let headers = request.headers_mut();
     let request_id = HeaderValue::from_str(&call.request_id).expect("a UUID is a header value");
-    headers.insert(wire::REQUEST_ID, request_id);
-    headers.insert(wire::FUNCTION_ARN, call.function_arn.clone());
+    headers.insert(lease::REQUEST_ID, request_id);
+    headers.insert(lease::FUNCTION_ARN, call.function_arn.clone());
     if let Some(context) = &call.client_context {
-        headers.insert(wire::CLIENT_CONTEXT, context.clone());
+        headers.insert(lease::CLIENT_CONTEXT, context.clone());
     }
-    headers.insert(wire::TRACE_ID, call.trace.clone());
+    headers.insert(lease::TRACE_ID, call.trace.clone());
     if let Some(cold) = cold {
         let cold = HeaderValue::try_from(cold.to_string()).expect("names and numbers");
-        headers.insert(wire::PHASES, cold);
+        headers.insert(lease::PHASES, cold);
     }
     if call.log_tail {
-        headers.insert(wire::LOG_TAIL, HeaderValue::from_static("1"));
+        headers.insert(lease::LOG_TAIL, HeaderValue::from_static("1"));
     }
     request
 }

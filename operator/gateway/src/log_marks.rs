@@ -2,7 +2,7 @@
 //!
 //! Supervisors write their records in batches, and the last record of an invocation follows its answer, so a
 //! reader right after a call would miss them. `logs_api` therefore asks each instance for a mark in its log
-//! (`wire::MARK_PATH`), which follows everything logged before; `process`, which reads the records, reports
+//! (`mark::MARK_PATH`), which follows everything logged before; `process`, which reads the records, reports
 //! the mark. Invocations cost nothing more.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire;
+use pilotlight_wire::mark;
 use tokio::sync::oneshot;
 
 use crate::connect::Opening;
@@ -115,7 +115,7 @@ async fn reached(opening: Opening, mark: String, read: oneshot::Receiver<()>) {
 async fn ask(opening: Opening, mark: String) -> Option<bool> {
     let stream = TokioIo::new(opening.await.ok()?);
     let (mut sender, connection) = http1::handshake(stream).await.ok()?;
-    let request = Request::post(wire::MARK_PATH).body(Full::new(Bytes::from(mark)));
+    let request = Request::post(mark::MARK_PATH).body(Full::new(Bytes::from(mark)));
     let asked = sender.send_request(request.expect("constant parts"));
     tokio::select! {
         answer = asked => Some(answer.ok()?.status() == StatusCode::ACCEPTED),

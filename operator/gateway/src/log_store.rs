@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{LogRecord, LogSource};
+use pilotlight_wire::log_record::{LogRecord, LogSource};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 

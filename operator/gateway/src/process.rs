@@ -11,9 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{
-    CONFIG_VARIABLE, GATEWAYS_VARIABLE, Gateways, LISTENING, LogRecord, LogSource, MARK, UNIX,
-};
+use pilotlight_wire::config::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, Gateways, UNIX};
+use pilotlight_wire::log_record::{LISTENING, LogRecord, LogSource, MARK};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;

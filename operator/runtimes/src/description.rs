@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pilotlight_core::function::{Handler, MemoryMiB, Runtime};
 use pilotlight_core::launch::{HeapLimit, Launch};
-use pilotlight_core::wire;
+use pilotlight_core::prestart;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -353,12 +353,12 @@ impl Description {
 
     /// The process that waits in an unclaimed instance of so much memory; `None` where a start costs
     /// next to nothing.
-    pub fn prestart(&self, memory: MemoryMiB) -> Option<wire::Prestart> {
+    pub fn prestart(&self, memory: MemoryMiB) -> Option<prestart::Prestart> {
         let prestart = self.prestart.as_ref()?;
         let (_, mut environment) = self.in_image(&self.default_handler);
         let heap = self.heap.iter();
         environment.extend(heap.map(|(name, limit)| (name.clone(), limit.of(memory))));
-        Some(wire::Prestart {
+        Some(prestart::Prestart {
             command: prestart.command.clone(),
             task_root: IMAGE_TASK_ROOT.into(),
             environment,

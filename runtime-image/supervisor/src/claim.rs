@@ -1,6 +1,6 @@
 //! An instance that nobody has claimed yet: it waits for a gateway that says what it is.
 //!
-//! Owns `POST /claim` (`pilotlight_core::wire`): a line of JSON, then the code as a tar, unpacked
+//! Owns `POST /claim` (`pilotlight_wire`): a line of JSON, then the code as a tar, unpacked
 //! while it arrives. The first claim wins. One that breaks off ends the process: whatever it has
 //! left on the disk goes with the instance. What follows is `lifecycle`'s.
 
@@ -18,7 +18,10 @@ use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
 use pilotlight_core::phases::{Phase, Phases};
-use pilotlight_core::wire::{self, Claim, InstanceConfig};
+use pilotlight_wire::claim::{self, Claim};
+use pilotlight_wire::config::InstanceConfig;
+use pilotlight_wire::drain;
+use pilotlight_wire::lease;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
@@ -107,17 +110,17 @@ pub(crate) async fn wait(
 pub(crate) fn too_late(instance: Option<&str>) -> ControlResponse {
     let mut reply = response::text(StatusCode::CONFLICT, "");
     let headers = reply.headers_mut();
-    headers.insert(wire::REFUSAL, HeaderValue::from_static("claimed"));
+    headers.insert(lease::REFUSAL, HeaderValue::from_static("claimed"));
     if let Some(instance) = instance.and_then(|name| HeaderValue::from_str(name).ok()) {
-        headers.insert(wire::INSTANCE, instance);
+        headers.insert(claim::INSTANCE, instance);
     }
     reply
 }
 
 async fn answer(waiting: &Rc<RefCell<Waiting>>, request: Request<Incoming>) -> ControlResponse {
     match (request.method(), request.uri().path()) {
-        (&Method::POST, wire::CLAIM_PATH) => claim(waiting, request.into_body()).await,
-        (&Method::POST, wire::DRAIN_PATH) => {
+        (&Method::POST, claim::CLAIM_PATH) => claim(waiting, request.into_body()).await,
+        (&Method::POST, drain::DRAIN_PATH) => {
             finish(waiting, Ok(None));
             response::text(StatusCode::ACCEPTED, "")
         }
@@ -179,7 +182,7 @@ fn taken(unpack: Option<Duration>) -> ControlResponse {
     let phases = Phases::of(unpack.map(|unpack| (Phase::Unpack, unpack)));
     if !phases.is_empty() {
         let headers = reply.headers_mut();
-        headers.insert(wire::PHASES, response::phases_value(&phases));
+        headers.insert(lease::PHASES, response::phases_value(&phases));
     }
     reply
 }

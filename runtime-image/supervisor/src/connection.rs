@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use pilotlight_core::wire::UNIX;
+use pilotlight_wire::config::UNIX;
 use rustix::net::sockopt;
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -38,7 +38,7 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// `host:port`, or `unix:` and a path (`pilotlight_core::wire`).
+    /// `host:port`, or `unix:` and a path (`pilotlight_wire`).
     pub(crate) async fn bind(address: &str) -> io::Result<Self> {
         Ok(match address.strip_prefix(UNIX) {
             Some(path) => Listener::Unix(UnixListener::bind(path)?, address.to_owned()),

@@ -1,4 +1,4 @@
-//! What a gateway asks of this instance: lease, status, drain (`pilotlight_core::wire`).
+//! What a gateway asks of this instance: lease, status, drain (`pilotlight_wire`).
 //!
 //! Owns the gateways' connections. Reads calls, hands them to `worker`, words what it answers.
 //! `runtime_api` is the other end of a lease; nothing here decides whether one is taken.
@@ -15,7 +15,11 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use pilotlight_core::instance::{Refusal, Status};
 use pilotlight_core::phases::Phases;
-use pilotlight_core::wire;
+use pilotlight_wire::claim::CLAIM_PATH;
+use pilotlight_wire::drain;
+use pilotlight_wire::lease;
+use pilotlight_wire::mark;
+use pilotlight_wire::status;
 use tokio::sync::{Notify, watch};
 
 use crate::body::{self, Payload};
@@ -55,14 +59,14 @@ async fn answer(
     request: Request<Incoming>,
 ) -> ControlResponse {
     match (request.method(), request.uri().path()) {
-        (&Method::POST, wire::LEASE_PATH) => lease(worker, request).await,
-        (&Method::GET, wire::STATUS_PATH) => status(worker),
-        (&Method::POST, wire::DRAIN_PATH) => {
+        (&Method::POST, lease::LEASE_PATH) => lease(worker, request).await,
+        (&Method::GET, status::STATUS_PATH) => status(worker),
+        (&Method::POST, drain::DRAIN_PATH) => {
             worker.borrow_mut().drain();
             text(StatusCode::ACCEPTED, "")
         }
-        (&Method::POST, wire::MARK_PATH) => mark(worker, request).await,
-        (&Method::POST, wire::CLAIM_PATH) => claim::too_late(instance),
+        (&Method::POST, mark::MARK_PATH) => mark(worker, request).await,
+        (&Method::POST, CLAIM_PATH) => claim::too_late(instance),
         _ => text(
             StatusCode::NOT_FOUND,
             "an instance has /lease, /status, /mark and /drain\n",
@@ -122,16 +126,16 @@ async fn mark(
 }
 
 fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
-    let request_id = headers.get(wire::REQUEST_ID)?.to_str().ok()?;
+    let request_id = headers.get(lease::REQUEST_ID)?.to_str().ok()?;
     Some(Call {
         request_id: is_request_id(request_id).then(|| request_id.into())?,
         event,
-        function_arn: headers.get(wire::FUNCTION_ARN)?.clone(),
-        trace_id: headers.get(wire::TRACE_ID).cloned(),
-        client_context: headers.get(wire::CLIENT_CONTEXT).cloned(),
-        wants_tail: headers.contains_key(wire::LOG_TAIL),
+        function_arn: headers.get(lease::FUNCTION_ARN)?.clone(),
+        trace_id: headers.get(lease::TRACE_ID).cloned(),
+        client_context: headers.get(lease::CLIENT_CONTEXT).cloned(),
+        wants_tail: headers.contains_key(lease::LOG_TAIL),
         phases: headers
-            .get(wire::PHASES)
+            .get(lease::PHASES)
             .map(|text| Phases::read(text.to_str().unwrap_or(""))),
     })
 }
@@ -144,20 +148,20 @@ fn is_request_id(text: &str) -> bool {
 
 fn answered_with(answer: Answer) -> ControlResponse {
     let outcome = match answer.succeeded {
-        true => wire::OUTCOME_SUCCESS,
-        false => wire::OUTCOME_FUNCTION_ERROR,
+        true => lease::OUTCOME_SUCCESS,
+        false => lease::OUTCOME_FUNCTION_ERROR,
     };
     let mut reply: ControlResponse = Response::new(Box::pin(Full::new(answer.body)));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, answer.content_type);
-    headers.insert(wire::OUTCOME, HeaderValue::from_static(outcome));
-    headers.insert(wire::STATUS, status_value(answer.status));
+    headers.insert(lease::OUTCOME, HeaderValue::from_static(outcome));
+    headers.insert(status::STATUS, status_value(answer.status));
     if !answer.phases.is_empty() {
-        headers.insert(wire::PHASES, phases_value(&answer.phases));
+        headers.insert(lease::PHASES, phases_value(&answer.phases));
     }
     if let Some(tail) = answer.tail {
         let tail = HeaderValue::try_from(BASE64_STANDARD.encode(tail));
-        headers.insert(wire::LOG_TAIL, tail.expect("base64 is a header value"));
+        headers.insert(lease::LOG_TAIL, tail.expect("base64 is a header value"));
     }
     reply
 }
@@ -167,15 +171,15 @@ fn refused(status: Status, refusal: Refusal) -> ControlResponse {
     let headers = reply.headers_mut();
     let refusal = HeaderValue::try_from(refusal.to_string());
     headers.insert(
-        wire::REFUSAL,
+        lease::REFUSAL,
         refusal.expect("refusals are worded in ASCII"),
     );
-    headers.insert(wire::STATUS, status_value(status));
+    headers.insert(status::STATUS, status_value(status));
     reply
 }
 
 fn status_value(status: Status) -> HeaderValue {
-    HeaderValue::try_from(status.to_string()).expect("a status is ASCII")
+    HeaderValue::try_from(status::write(status)).expect("a status is ASCII")
 }
 
 /// A call of a gateway that is under way, as long as its connection lives.
@@ -207,7 +211,7 @@ fn status(worker: &Shared) -> ControlResponse {
         following,
         |(mut changes, follower): (watch::Receiver<Status>, Follower)| async move {
             changes.changed().await.ok()?;
-            let line = format!("{}\n", *changes.borrow_and_update());
+            let line = format!("{}\n", status::write(*changes.borrow_and_update()));
             Some((Ok(Frame::data(Bytes::from(line))), (changes, follower)))
         },
     );

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use pilotlight_core::function::is_reserved_variable;
-use pilotlight_core::wire::{DEFAULTS_VARIABLE, GIVEN_PREFIX};
+use pilotlight_wire::config::{DEFAULTS_VARIABLE, GIVEN_PREFIX};
 
 use crate::process;
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::{Request, Response};
-use pilotlight_core::wire::InstanceConfig;
+use pilotlight_wire::config::InstanceConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::{self, LocalSet};

@@ -13,7 +13,8 @@ use std::rc::Rc;
 
 use pilotlight_core::failure::Exit;
 use pilotlight_core::function::MemoryMiB;
-use pilotlight_core::wire::{InstanceConfig, LogSource};
+use pilotlight_wire::config::InstanceConfig;
+use pilotlight_wire::log_record::LogSource;
 use rustix::process::{Pid, Signal};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pilotlight_core::following::ORPHANED_AFTER;
 use pilotlight_core::launch;
-use pilotlight_core::wire::{Gateways, InstanceConfig, Unclaimed};
+use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pilotlight_core::wire::{LISTENING, LogRecord, LogSource, MARK};
+use pilotlight_wire::log_record::{LISTENING, LogRecord, LogSource, MARK};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;

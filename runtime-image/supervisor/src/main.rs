@@ -1,8 +1,8 @@
 //! The program: reads from its environment what it was started for, and runs it on one thread.
 
 use anyhow::Context;
-use pilotlight_core::wire::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use pilotlight_supervisor::Purpose;
+use pilotlight_wire::config::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use serde::de::DeserializeOwned;
 
 fn main() -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pilotlight_core::failure::Failure;
 use pilotlight_core::instance::LogLine;
 use pilotlight_core::phases::Phases;
-use pilotlight_core::wire::{InstanceConfig, LogFormat};
+use pilotlight_wire::config::{InstanceConfig, LogFormat};
 use serde_json::{Map, Value, json};
 
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
-use pilotlight_core::wire;
+use pilotlight_wire::lease;
 
 use crate::body::{self, Payload};
 use crate::connection::Listener;
@@ -25,9 +25,9 @@ use crate::worker::Shared;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
-const FUNCTION_ARN: HeaderName = HeaderName::from_static(wire::FUNCTION_ARN);
-const TRACE_ID: HeaderName = HeaderName::from_static(wire::TRACE_ID);
-const CLIENT_CONTEXT: HeaderName = HeaderName::from_static(wire::CLIENT_CONTEXT);
+const FUNCTION_ARN: HeaderName = HeaderName::from_static(lease::FUNCTION_ARN);
+const TRACE_ID: HeaderName = HeaderName::from_static(lease::TRACE_ID);
+const CLIENT_CONTEXT: HeaderName = HeaderName::from_static(lease::CLIENT_CONTEXT);
 
 /// A request's head may hold an X-Ray cause of almost 1 MiB. Trailers, which tell an error as well, have
 /// the same bound.

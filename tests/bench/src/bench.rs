@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pilotlight_core::wire::InstanceConfig;
 use pilotlight_load::{invocation, timing};
+use pilotlight_wire::config::InstanceConfig;
 use tokio::process::Command;
 
 use crate::machine::Machine;

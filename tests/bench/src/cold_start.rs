@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use hyper::service::service_fn;
-use pilotlight_core::wire::InstanceConfig;
 use pilotlight_load::{invocation, timing};
+use pilotlight_wire::config::InstanceConfig;
 
 use crate::latency::SMALL;
 use crate::pilotlight::{Pilotlight, Programs};

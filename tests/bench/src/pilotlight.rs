@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use pilotlight_core::wire::{CONFIG_VARIABLE, InstanceConfig};
+use pilotlight_wire::config::{CONFIG_VARIABLE, InstanceConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 

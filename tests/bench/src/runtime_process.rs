@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use pilotlight_core::wire::InstanceConfig;
+use pilotlight_wire::config::InstanceConfig;
 use tokio::process::{Child, Command};
 
 /// Starts one; it is killed when the handle is dropped.

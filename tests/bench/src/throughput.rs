@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pilotlight_core::wire::InstanceConfig;
 use pilotlight_load::arrivals::Load;
 use pilotlight_load::invocation;
 use pilotlight_load::timing::{self, Call, Times};
+use pilotlight_wire::config::InstanceConfig;
 use tokio::process::Child;
 
 use crate::latency::SMALL;

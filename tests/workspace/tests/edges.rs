@@ -76,7 +76,22 @@ const KUBE: [&str; 3] = ["kube", "kube-client", "k8s-openapi"];
 #[test]
 fn core_has_no_io_and_no_cluster() {
     assert_never("pilotlight-core", &KUBE);
-    assert_never("pilotlight-core", &["tokio", "hyper", "pilotlight-api"]);
+    assert_never(
+        "pilotlight-core",
+        &[
+            "tokio",
+            "hyper",
+            "http",
+            "pilotlight-api",
+            "pilotlight-wire",
+        ],
+    );
+}
+
+#[test]
+fn the_messages_have_no_io_and_no_cluster() {
+    assert_never("pilotlight-wire", &KUBE);
+    assert_never("pilotlight-wire", &["tokio", "hyper", "pilotlight-api"]);
 }
 
 #[test]

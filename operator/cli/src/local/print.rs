@@ -17,8 +17,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::Handler;
-use pilotlight_core::wire::LogSource;
 use pilotlight_gateway::{Deployment, LogEntry};
+use pilotlight_wire::log_record::LogSource;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 

@@ -14,9 +14,11 @@ use std::time::Duration;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::Refusal;
 use pilotlight_api::{FunctionSpec, labels};
+use pilotlight_core::demand::ClaimedPod;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{Claim, ClaimedPod, InstanceConfig};
 use pilotlight_runtimes::Runtimes;
+use pilotlight_wire::claim::Claim;
+use pilotlight_wire::config::InstanceConfig;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 

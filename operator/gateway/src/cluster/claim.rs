@@ -1,6 +1,6 @@
 //! Makes a pod that waits for its claim an instance: says what it is, and brings its code.
 //!
-//! The other end is the supervisor's `claim` (`pilotlight_core::wire`). A claim that was heard
+//! The other end is the supervisor's `claim` (`pilotlight_wire`). A claim that was heard
 //! already is as good as one that is taken now: gateways that adopt an instance need not know.
 
 use std::io;
@@ -17,7 +17,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pilotlight_core::phases::Phase;
-use pilotlight_core::wire::{self, Claim};
+use pilotlight_wire::claim::{self, Claim};
+use pilotlight_wire::status;
 use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
@@ -38,7 +39,7 @@ type Broken = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) async fn is_claimed(address: SocketAddr) -> Result<bool, Arc<str>> {
     let ask = async {
         let request = Request::builder()
-            .uri(wire::STATUS_PATH)
+            .uri(status::STATUS_PATH)
             .body(Body::empty())?;
         let (parts, _) = exchange(address, request).await?;
         Ok(parts.status != StatusCode::NOT_FOUND)
@@ -67,7 +68,7 @@ pub(crate) async fn claim(
     line.push(b'\n');
     let sent = send(address, line, code).await;
     let (parts, text) = sent.map_err(|error| NotClaimed::Unreachable(unreachable(&error)))?;
-    let taken_as = parts.headers.get(wire::INSTANCE);
+    let taken_as = parts.headers.get(claim::INSTANCE);
     let unpacked = instance::inside(&parts.headers).get(Phase::Unpack);
     let unpacked = unpacked.unwrap_or_default();
     match parts.status {
@@ -110,7 +111,7 @@ async fn send(
     let body = Body::from_stream(body);
     let request = Request::builder()
         .method(Method::POST)
-        .uri(wire::CLAIM_PATH)
+        .uri(claim::CLAIM_PATH)
         .header(header::CONTENT_LENGTH, length)
         .body(body)?;
     exchange(address, request).await

@@ -1,7 +1,7 @@
 //! What this gateway wants of its functions, as the controller is told it.
 //!
 //! Owns one `Demand` per claimed function; `backend` adds and takes away wishes for instances, the
-//! driver's counts pass through. Serves the stream that the controller follows (`core::wire`). A
+//! driver's counts pass through. Serves the stream that the controller follows (`wire::demand`). A
 //! function that is not claimed is not spoken of, but for the word that it is released, so that
 //! nobody takes its instances for unwanted.
 
@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
+use pilotlight_core::demand::{ClaimedPod, Demand};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::wire::{ClaimedPod, Demand};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

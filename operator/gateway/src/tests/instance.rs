@@ -15,8 +15,9 @@ use hyper_util::rt::TokioIo;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::failure::Exit;
 use pilotlight_core::launch::Launch;
-use pilotlight_core::wire::{self, LogSource};
 use pilotlight_supervisor::in_process::{self, Connector};
+use pilotlight_wire::lease;
+use pilotlight_wire::log_record::LogSource;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -211,9 +212,9 @@ impl Instance {
 
     /// Another gateway leases it, without a word to this one.
     pub(super) fn is_leased(&self, request_id: &str) -> JoinHandle<Option<Response<Bytes>>> {
-        let request = Request::post(wire::LEASE_PATH)
-            .header(wire::REQUEST_ID, request_id)
-            .header(wire::FUNCTION_ARN, "arn")
+        let request = Request::post(lease::LEASE_PATH)
+            .header(lease::REQUEST_ID, request_id)
+            .header(lease::FUNCTION_ARN, "arn")
             .body(Full::from("\"another\""));
         task::spawn_local(send(self.supervisor.control().clone(), request))
     }

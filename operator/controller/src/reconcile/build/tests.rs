@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pilotlight_core::wire::{DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use pilotlight_runtimes::Runtimes;
+use pilotlight_wire::config::{DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use serde_json::json;
 
 use super::*;

@@ -1,0 +1,108 @@
+//! What a supervisor is started with: JSON in variables of its environment.
+//!
+//! The gateway's `process` and the controller's `reconcile/build` write it; the supervisor's `main`
+//! reads it. A claim brings the same configuration later (`claim`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pilotlight_core::function::{FunctionName, MemoryMiB, Timeout};
+use pilotlight_core::prestart::Prestart;
+use serde::{Deserialize, Serialize};
+
+/// The environment variable that holds an [`InstanceConfig`] as JSON.
+pub const CONFIG_VARIABLE: &str = "PILOTLIGHT_INSTANCE";
+
+/// The environment variable that holds an [`Unclaimed`] as JSON.
+pub const UNCLAIMED_VARIABLE: &str = "PILOTLIGHT_UNCLAIMED";
+
+/// A supervisor that has this waits for a [`Claim`](crate::claim::Claim) before it starts anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unclaimed {
+    /// As in [`InstanceConfig`].
+    pub listen: String,
+    pub ends_with_parent: bool,
+    /// Names in a claim's tar are below this: `/` in an image.
+    pub root: PathBuf,
+    /// A runtime process that is to wait for the claim with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prestart: Option<Prestart>,
+    /// Milliseconds: in the place of `following::ORPHANED_AFTER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphaned_after_ms: Option<u64>,
+}
+
+/// Begins the name of each variable of a supervisor that comes from a secret or config map: without
+/// it, it is the runtime process's.
+pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
+
+/// The environment variable that lists, separated by commas, the defaults in the configuration: variables
+/// with [`GIVEN_PREFIX`] override these, but not the manifest's or the platform's.
+pub const DEFAULTS_VARIABLE: &str = "PILOTLIGHT_DEFAULTS";
+
+/// The environment variable that holds [`Gateways`] as JSON. It is no field of the configuration, because a
+/// supervisor of an earlier release refuses a field that it does not know, and ignores a variable.
+pub const GATEWAYS_VARIABLE: &str = "PILOTLIGHT_GATEWAYS";
+
+/// The address for an instance's calls of other functions, and part of its identity there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateways {
+    /// `host:port` of any gateway.
+    pub address: String,
+    /// The function's namespace, for [`CALLER`](crate::caller::CALLER).
+    pub namespace: String,
+}
+
+/// All that a supervisor needs to know to run one function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstanceConfig {
+    /// Where to listen for leases: `host:port`, where port 0 picks one, told by the first log line;
+    /// or [`UNIX`] and the path of a socket.
+    pub listen: String,
+    /// End when standard input ends: the parent process holds the other end.
+    pub ends_with_parent: bool,
+    pub function: FunctionName,
+    pub memory: MemoryMiB,
+    pub timeout: Timeout,
+    /// Hide the function's error text from callers.
+    pub sanitize_errors: bool,
+    pub log_format: LogFormat,
+    /// Whether what the function prints and the platform's lines are logged.
+    pub logs: bool,
+    pub log_group: String,
+    pub log_stream: String,
+    /// The runtime's name in `INIT_START Runtime Version: …`.
+    pub runtime: String,
+    /// The runtime process and its arguments.
+    pub command: Vec<String>,
+    /// Its working directory, `LAMBDA_TASK_ROOT`.
+    pub task_root: PathBuf,
+    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, what it was given under
+    /// [`GIVEN_PREFIX`], and how other functions are called.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Text or JSON lines, as `logging.format` of the manifest says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    #[serde(rename = "JSON")]
+    Json,
+}
+
+impl LogFormat {
+    /// As `AWS_LAMBDA_LOG_FORMAT` spells it (contract §2).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "Text",
+            LogFormat::Json => "JSON",
+        }
+    }
+}
+
+/// Begins an address that is the path of a Unix socket.
+pub const UNIX: &str = "unix:";

@@ -1,0 +1,22 @@
+//! The messages between the parts of Pilotlight: names, shapes, encoding and decoding. No IO.
+//!
+//! Each message has one definition, which both ends use. `core` decides what is sent; a module here
+//! says how it is written. `docs/design.md` shows the calls in full.
+//!
+//! ```text
+//! gateway ──► supervisor   lease, status, drain, mark, claim   instance's own HTTP/1.1 server
+//! gateway ──► controller   demand                              the controller connects
+//! process ──► supervisor   config, prestart                    environment, standard input
+//! supervisor ──► gateway   log_record, caller                  standard output, the loopback door
+//! ```
+
+pub mod caller;
+pub mod claim;
+pub mod config;
+pub mod demand;
+pub mod drain;
+pub mod lease;
+pub mod log_record;
+pub mod mark;
+pub mod prestart;
+pub mod status;
