@@ -37,6 +37,7 @@ const DIM: Style = Style::new().dimmed();
 const BATCH_SIZE: usize = 16 * 1024;
 /// Of ids, in characters: enough to tell a laptop's instances and calls apart.
 const SHORT: usize = 8;
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The preparation's state, for a person who waits.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Progress {
             let spinner = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}");
             spinner.set_style(style.expect("the template is valid"));
-            spinner.enable_steady_tick(Duration::from_millis(100));
+            spinner.enable_steady_tick(SPINNER_INTERVAL);
             spinner
         });
         Self { spinner }
