@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::launch::Launch;
+use pilotlight_core::instance::launch::Launch;
 use pilotlight_fuzz::request::{self, Pieces};
 use pilotlight_gateway::fuzzing::{self, Invocation};
 use pilotlight_gateway::{Deployment, Source};

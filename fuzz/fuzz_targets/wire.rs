@@ -8,9 +8,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::demand::Demand;
-use pilotlight_core::phases::{Phase, Phases};
-use pilotlight_core::prestart::Prestart;
+use pilotlight_core::gateways::demand::Demand;
+use pilotlight_core::instance::phases::{Phase, Phases};
+use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::claim::Claim;
 use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
 use pilotlight_wire::log_record::{LogRecord, LogSource};

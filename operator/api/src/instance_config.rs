@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::launch::Launch;
+use pilotlight_core::instance::launch::Launch;
 use pilotlight_wire::config::{InstanceConfig, LogFormat};
 
 use crate::function::{ErrorDetail, FunctionSpec};
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_heap_limit_follows_the_memory_unless_the_function_sets_it() {
-        let limit = pilotlight_core::launch::HeapLimit {
+        let limit = pilotlight_core::instance::launch::HeapLimit {
             percent: 50,
             leave: 0,
             value: "{mib}MiB".to_owned(),

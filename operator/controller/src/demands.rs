@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::demand::{ClaimedPod, Demand};
+use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 
 use crate::gateways::Told;
 

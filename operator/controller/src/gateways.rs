@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use kube::Client;
-use pilotlight_core::demand::Demand;
+use pilotlight_core::gateways::demand::Demand;
 use pilotlight_watch::Gateways;
 use pilotlight_wire::demand::DEMAND_PATH;
 use tokio::net::TcpStream;

@@ -54,7 +54,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::Request;
     use http_body_util::BodyExt;
-    use pilotlight_core::stock::Count;
+    use pilotlight_core::fleet::stock::Count;
     use tower::ServiceExt;
 
     use super::*;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! API server ─ watch ─► resources, pods, code ─┐       ┌► function ─ core::fleet decides ─┐
-//! gateways ─ gateways.rs ─► demands.rs ─────────┴► worker ┴► pool ─ core::stock decides ─────┴►
+//! gateways ─ gateways.rs ─► demands.rs ─────────┴► worker ┴► pool ─ core::fleet decides ─────┴►
 //!                  leadership ─ may it act? ──────┘           reconcile: build ─► apply ─► status
 //! ```
 //!

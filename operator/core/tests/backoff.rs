@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Rejection, Settings};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{
+    Action, Bounds, Event, InstanceId, Pacing, Pool, Rejection, Settings,
+};
+use pilotlight_core::invoke::queue::InvocationId;
 
 struct Calls {
     pool: Pool,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pilotlight_core::instance::{Condition, Status};
-use pilotlight_core::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Settings};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Settings};
+use pilotlight_core::invoke::queue::InvocationId;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::launch::Launch;
+use pilotlight_core::instance::launch::Launch;
 
 use crate::metrics::FunctionMetrics;
 

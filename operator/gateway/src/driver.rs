@@ -1,6 +1,6 @@
 //! The one owner of every function's pool.
 //!
-//! Takes calls from `invoke_api`, reports from `instance` tasks and time, asks `core::pool` what
+//! Takes calls from `invoke_api`, reports from `instance` tasks and time, asks `core::invoke::pool` what
 //! follows, and does it: start, stop, dispatch, reject. It never waits for IO itself; payloads
 //! pass through by handle. `catalog` is what it tells the APIs.
 
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderValue;
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::instance::{Condition, RequestId, Status};
-use pilotlight_core::phases::Phases;
-use pilotlight_core::pool::{self, InstanceId, Pool, Rejection, Settings};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Rejection, Settings};
+use pilotlight_core::invoke::queue::InvocationId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;

@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use serde_json::{Value, json};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

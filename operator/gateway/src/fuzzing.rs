@@ -92,7 +92,7 @@ mod tests {
     use axum::body::Body;
     use futures_util::{StreamExt, stream};
     use http::{Request, StatusCode};
-    use pilotlight_core::launch::Launch;
+    use pilotlight_core::instance::launch::Launch;
     use tower::ServiceExt;
 
     use super::*;

@@ -17,11 +17,11 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use http_body_util::BodyExt;
-use pilotlight_core::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::RequestId;
-use pilotlight_core::pool::Rejection;
-use pilotlight_core::queue::InvocationId;
-use pilotlight_core::trace;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_core::invoke::pool::Rejection;
+use pilotlight_core::invoke::queue::InvocationId;
+use pilotlight_core::invoke::trace;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 

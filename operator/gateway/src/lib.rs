@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! server ─► invoke_api ─► driver ─► instance ─► (wire) supervisor
-//!    │          ▲  │         │ core::pool decides     │
+//!    │          ▲  │         │ core::invoke decides   │
 //!    │          └──┼─────────┴──── reply ◄────────────┘
 //!    │   function_ref, error_response        peers: calls that another gateway's driver places
 //!    ├─► management_api ─► catalog          backend, process: instances as local processes

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::phases::Phases;
-use pilotlight_core::pool::Counts;
+use pilotlight_core::instance::phases::Phases;
+use pilotlight_core::invoke::pool::Counts;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

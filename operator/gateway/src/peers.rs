@@ -16,7 +16,7 @@ use crate::backend::Promise;
 const HOPS_HEADER: HeaderName = HeaderName::from_static("pilotlight-hops");
 /// On an error that a peer answers: the event went to no instance, and may be tried elsewhere.
 pub(crate) const NOT_STARTED: HeaderName = HeaderName::from_static("pilotlight-not-started");
-/// The trace of an invocation, on a call and on its answer (`pilotlight_core::trace`).
+/// The trace of an invocation, on a call and on its answer (`pilotlight_core::invoke::trace`).
 pub(crate) const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// Gateways that disagree for a moment about an owner send a call back and forth, but not for ever.
 pub(crate) const HOPS: u16 = 3;

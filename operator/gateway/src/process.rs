@@ -305,7 +305,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use pilotlight_core::launch::Launch;
+    use pilotlight_core::instance::launch::Launch;
 
     use super::*;
 

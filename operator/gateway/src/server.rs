@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::pool::{Bounds, Pacing};
+use pilotlight_core::invoke::pool::{Bounds, Pacing};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotlight_core::function::{Handler, MemoryMiB, Runtime};
-use pilotlight_core::launch::{HeapLimit, Launch};
-use pilotlight_core::prestart;
+use pilotlight_core::instance::launch::{HeapLimit, Launch};
+use pilotlight_core::instance::prestart;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

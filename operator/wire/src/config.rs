@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pilotlight_core::function::{FunctionName, MemoryMiB, Timeout};
-use pilotlight_core::prestart::Prestart;
+use pilotlight_core::instance::prestart::Prestart;
 use serde::{Deserialize, Serialize};
 
 /// The environment variable that holds an [`InstanceConfig`] as JSON.

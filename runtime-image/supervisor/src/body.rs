@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::Body;
-use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 
 /// What became of reading a body.
 pub(crate) enum Payload {

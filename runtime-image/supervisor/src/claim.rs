@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
-use pilotlight_core::phases::{Phase, Phases};
+use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_wire::claim::{self, Claim};
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::drain;

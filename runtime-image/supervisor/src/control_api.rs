@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use pilotlight_core::instance::{Refusal, Status};
-use pilotlight_core::phases::Phases;
+use pilotlight_core::instance::phases::Phases;
 use pilotlight_wire::claim::CLAIM_PATH;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease;

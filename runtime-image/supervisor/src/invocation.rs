@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
+use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::instance::{Outcome, Refusal, RequestId, Status};
-use pilotlight_core::phases::Phases;
 use tokio::sync::oneshot;
 
 use crate::response::{FunctionError, JSON};

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pilotlight_core::following::ORPHANED_AFTER;
-use pilotlight_core::launch;
+use pilotlight_core::instance::following::ORPHANED_AFTER;
+use pilotlight_core::instance::launch;
 use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;

@@ -2,7 +2,7 @@
 //!
 //! Counts anonymous and shared memory, never the page cache. `group` reads the control group of the
 //! runtime process; where there is none, `processes` reads /proc for each process. `worker` calls `look`
-//! and acts on the result; core decides who enforces the limit (`pilotlight_core::memory`).
+//! and acts on the result; core decides who enforces the limit (`pilotlight_core::instance::memory`).
 
 pub(crate) mod group;
 mod processes;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pilotlight_core::function::MemoryMiB;
-use pilotlight_core::memory::{GroupLimit, Keeper, LOOK_INTERVAL};
+use pilotlight_core::instance::memory::{GroupLimit, Keeper, LOOK_INTERVAL};
 use rustix::process::Pid;
 
 use self::group::{Group, MIB};

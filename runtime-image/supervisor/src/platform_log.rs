@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use pilotlight_core::failure::Failure;
+use pilotlight_core::instance::failure::Failure;
 use pilotlight_core::instance::LogLine;
-use pilotlight_core::phases::Phases;
+use pilotlight_core::instance::phases::Phases;
 use pilotlight_wire::config::{InstanceConfig, LogFormat};
 use serde_json::{Map, Value, json};
 

@@ -8,7 +8,7 @@ use std::io::{self, PipeWriter, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use pilotlight_core::prestart::Prestart;
+use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::prestart::Begin;
 use rustix::process::Pid;

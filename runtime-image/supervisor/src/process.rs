@@ -21,8 +21,8 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use pilotlight_core::failure::Exit;
 use pilotlight_core::function::MemoryMiB;
+use pilotlight_core::instance::failure::Exit;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,

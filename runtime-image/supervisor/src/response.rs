@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use pilotlight_core::phases::Phases;
+use pilotlight_core::instance::phases::Phases;
 use serde::Serialize;
 
 pub(crate) const JSON: &str = "application/json";

@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use pilotlight_core::failure::{Exit, PAYLOAD_LIMIT};
-use pilotlight_core::following::Following;
+use pilotlight_core::instance::failure::{Exit, PAYLOAD_LIMIT};
+use pilotlight_core::instance::following::Following;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
-use pilotlight_core::phases::Phase;
+use pilotlight_core::instance::phases::Phase;
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;

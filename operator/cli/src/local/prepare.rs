@@ -16,7 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use pilotlight_api::{Code, FunctionSpec, Manifest};
 use pilotlight_core::function::{Handler, Runtime};
-use pilotlight_core::launch::Launch;
+use pilotlight_core::instance::launch::Launch;
 use pilotlight_gateway::{Deployment, Source};
 use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT, Runtimes};
 use sha2::{Digest, Sha256};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use pilotlight_core::function::Handler;
-use pilotlight_core::launch::HeapLimit;
+use pilotlight_core::instance::launch::HeapLimit;
 use pilotlight_runtimes::{Description, Libraries, Package, Reads, Setup, Values, fill};
 use sha2::{Digest, Sha256};
 

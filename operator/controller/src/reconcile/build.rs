@@ -23,7 +23,7 @@ use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
-use pilotlight_core::memory::SUPERVISOR_MIB;
+use pilotlight_core::instance::memory::SUPERVISOR_MIB;
 use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

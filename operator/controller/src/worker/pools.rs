@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use pilotlight_api::resource::WarmPoolResource;
 use pilotlight_api::{Class, labels};
-use pilotlight_core::stock::Count;
+use pilotlight_core::fleet::stock::Count;
 
 use super::Worker;
 use crate::pool::{Context, Pool};

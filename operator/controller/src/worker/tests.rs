@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use pilotlight_core::demand::Demand;
+use pilotlight_core::gateways::demand::Demand;
 use pilotlight_runtimes::Runtimes;
 use serde_json::{Value, json};
 

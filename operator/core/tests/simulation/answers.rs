@@ -1,6 +1,6 @@
 //! What instances answer and what callers are told, as the Invoke API names it.
 
-use pilotlight_core::pool::Rejection;
+use pilotlight_core::invoke::pool::Rejection;
 use pilotlight_load::record::Outcome;
 
 /// What an instance answers.

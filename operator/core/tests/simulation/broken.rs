@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use pilotlight_core::pool::{Action, InstanceId, Rejection, Settings};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{Action, InstanceId, Rejection, Settings};
+use pilotlight_core::invoke::queue::InvocationId;
 use pilotlight_load::account::Violation;
 
 use crate::EVENTS;

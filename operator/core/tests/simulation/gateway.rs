@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use pilotlight_core::instance::Status;
-use pilotlight_core::pool::{self, InstanceId};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{self, InstanceId};
+use pilotlight_core::invoke::queue::InvocationId;
 
 use crate::answers::{self, Answer};
 use crate::broken::Broken;

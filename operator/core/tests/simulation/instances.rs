@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pilotlight_core::failure::{Exit, PAYLOAD_LIMIT};
+use pilotlight_core::instance::failure::{Exit, PAYLOAD_LIMIT};
 use pilotlight_core::instance::{Action, Condition, Event, Machine, Outcome, Refusal, Status};
-use pilotlight_core::pool::InstanceId;
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::InstanceId;
+use pilotlight_core::invoke::queue::InvocationId;
 
 use crate::answers::{self, Answer};
 use crate::broken::Broken;

@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::pool::{InstanceId, Pool, Rejection, Settings};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{InstanceId, Pool, Rejection, Settings};
+use pilotlight_core::invoke::queue::InvocationId;
 use pilotlight_load::account::{Account, Violation};
 use pilotlight_load::record::{At, Outcome, Record};
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pilotlight_core::instance::{self, Condition, Status};
-use pilotlight_core::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
-use pilotlight_core::queue::InvocationId;
+use pilotlight_core::invoke::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
+use pilotlight_core::invoke::queue::InvocationId;
 
 use crate::answers::{self, Answer};
 use crate::broken::{Broken, Tampering};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::Refusal;
 use pilotlight_api::{FunctionSpec, labels};
-use pilotlight_core::demand::ClaimedPod;
+use pilotlight_core::gateways::demand::ClaimedPod;
 use pilotlight_core::function::FunctionName;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::claim::Claim;

@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use pilotlight_core::phases::Phase;
+use pilotlight_core::instance::phases::Phase;
 use pilotlight_wire::claim::{self, Claim};
 use pilotlight_wire::status;
 use tokio_util::io::ReaderStream;

@@ -264,7 +264,7 @@ mod tests {
     use std::sync::Mutex;
 
     use futures_util::stream;
-    use pilotlight_core::demand::Demand;
+    use pilotlight_core::gateways::demand::Demand;
     use serde_json::json;
 
     use super::*;

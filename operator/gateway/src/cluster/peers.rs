@@ -1,7 +1,7 @@
 //! The gateways of a cluster: who is one, who owns what, and the way to the others.
 //!
 //! Members are the ready endpoints of the gateways' Service, but for those that refuse connections:
-//! while the API server is away a dead gateway's functions move all the same. `core::ownership`
+//! while the API server is away a dead gateway's functions move all the same. `core::gateways::ownership`
 //! shares the functions out among them; the parent module takes functions over and hands them on.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::ownership;
+use pilotlight_core::gateways::ownership;
 use pilotlight_watch::Gateways;
 use tokio::net::TcpStream;
 use tokio::sync::watch;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use pilotlight_core::pool::Pacing;
+use pilotlight_core::invoke::pool::Pacing;
 
 use super::stage::{Stage, function, invocation, on_stage, settled};
 use crate::server::Config;

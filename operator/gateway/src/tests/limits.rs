@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use serde_json::json;
 
 use super::stage::{Stage, function, on_stage, settled};

@@ -1,6 +1,6 @@
 //! Instances that are lost while they run a call: the caller is told, and the event is sent once.
 
-use pilotlight_core::failure::PAYLOAD_LIMIT;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 
 use super::stage::{Answer, Stage, function, on_stage, settled};
 

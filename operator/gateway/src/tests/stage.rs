@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use pilotlight_core::launch::Launch;
+use pilotlight_core::instance::launch::Launch;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinHandle, LocalSet};

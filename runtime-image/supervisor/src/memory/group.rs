@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pilotlight_core::function::MemoryMiB;
-use pilotlight_core::memory::GroupLimit;
+use pilotlight_core::instance::memory::GroupLimit;
 use rustix::process::Pid;
 
 use super::processes;

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::memory::LOOK_INTERVAL;
+use pilotlight_core::instance::memory::LOOK_INTERVAL;
 use rustix::process::Pid;
 
 use crate::clock;

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pilotlight_core::failure::{self, Failure};
+use pilotlight_core::instance::failure::{self, Failure};
 use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
-use pilotlight_core::phases::{Phase, Phases};
+use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;
 use tokio::task::JoinSet;

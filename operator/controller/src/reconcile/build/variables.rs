@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::{EnvName, is_reserved_variable};
-use pilotlight_core::prestart::Prestart;
+use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::config::{
     CONFIG_VARIABLE, DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, GIVEN_PREFIX, Gateways, InstanceConfig,
     UNCLAIMED_VARIABLE, Unclaimed,

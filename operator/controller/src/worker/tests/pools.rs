@@ -1,7 +1,7 @@
 //! Warm pools, with a watch that shows what was made only when the test says so.
 
 use pilotlight_api::resource::WarmPoolResource;
-use pilotlight_core::demand::ClaimedPod;
+use pilotlight_core::gateways::demand::ClaimedPod;
 
 use super::*;
 

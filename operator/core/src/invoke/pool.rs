@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::instance::{Condition, Status};
-use crate::queue::{InvocationId, Queue};
-use crate::roster::{Roster, State, Then};
+use crate::invoke::queue::{InvocationId, Queue};
+use crate::invoke::roster::{Roster, State, Then};
+use crate::invoke::starts::{StartFailure, Starts};
 
-pub use crate::roster::{Counts, InstanceId};
+pub use crate::invoke::roster::{Counts, InstanceId};
 
 /// What a function's manifest and the gateway's configuration ask of its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,23 +144,6 @@ pub enum Rejection {
     Moved,
 }
 
-#[derive(Debug)]
-struct Backoff {
-    /// One after the other: of starts at the same time the first counts.
-    failures: u32,
-    until: Instant,
-    reason: Arc<str>,
-    /// Calls are told so. A single start may fail by accident, as its pod is taken.
-    is_told: bool,
-}
-
-const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-const BACKOFF_LAST: Duration = Duration::from_secs(30);
-/// A refusal costs nothing and may end at any time; a failed start costs an instance.
-const BACKOFF_REFUSED: Duration = Duration::from_secs(1);
-/// Who has waited so long is told of the first start that fails: the next may take as long again.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// To a caller who is to know that no limit is the reason.
 const NONE_CAME_UP: &str = "no instance came up as long as the call may wait";
 
@@ -167,12 +151,9 @@ const NONE_CAME_UP: &str = "no instance came up as long as the call may wait";
 #[derive(Debug)]
 pub struct Pool {
     settings: Settings,
-    pacing: Pacing,
     queue: Queue,
     roster: Roster,
-    /// Each start moves this on by the interval; it may run ahead of now by the burst.
-    paced_until: Option<Instant>,
-    backoff: Option<Backoff>,
+    starts: Starts,
     deleted: bool,
     /// Another gateway owns the function.
     away: bool,
@@ -183,11 +164,9 @@ impl Pool {
     pub fn new(settings: Settings, bounds: Bounds) -> Self {
         Pool {
             settings,
-            pacing: bounds.pacing,
             queue: Queue::new(bounds.queue_bytes, bounds.queue_wait),
             roster: Roster::default(),
-            paced_until: None,
-            backoff: None,
+            starts: Starts::new(bounds.pacing),
             deleted: false,
             away: false,
             actions: VecDeque::new(),
@@ -204,10 +183,14 @@ impl Pool {
             Event::Told { instance, status } => self.on_told(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
             Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
-            Event::Gone { instance, reason } => self.on_gone(now, instance, reason, false),
-            Event::Refused { instance, reason } => self.on_gone(now, instance, reason, true),
+            Event::Gone { instance, reason } => {
+                self.on_gone(now, instance, reason, StartFailure::Failed)
+            }
+            Event::Refused { instance, reason } => {
+                self.on_gone(now, instance, reason, StartFailure::Refused)
+            }
             Event::Replaced { settings } => {
-                self.backoff = None;
+                self.starts.reset_backoff();
                 self.configure(settings);
                 self.retire_all(now);
             }
@@ -230,7 +213,7 @@ impl Pool {
     /// This gateway owns the function from now on; what lives of it is told by [`Pool::adopt`].
     pub fn take_over(&mut self) {
         self.away = false;
-        self.backoff = None;
+        self.starts.reset_backoff();
     }
 
     /// Keeps an instance that was to be released when its lease ends; false if there is none such.
@@ -263,7 +246,7 @@ impl Pool {
     /// When [`Pool::wake`] is due, if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let next_start = if self.lacks_instances() {
-            self.next_start()
+            self.starts.next_start()
         } else {
             None
         };
@@ -317,12 +300,10 @@ impl Pool {
         if self.away {
             return Some(Rejection::Moved);
         }
-        if let Some(backoff) = &self.backoff
-            && backoff.is_told
-            && backoff.until > now
+        if let Some(reason) = self.starts.reported_failure(now)
             && self.counts().live() == 0
         {
-            return Some(Rejection::CannotStart(backoff.reason.clone()));
+            return Some(Rejection::CannotStart(reason.clone()));
         }
         let room = match self.settings.limit {
             0 => 0,
@@ -340,7 +321,7 @@ impl Pool {
         }
         match (self.roster.state(id), status.condition) {
             (Some(State::Starting { .. }), Condition::Ready) => {
-                self.backoff = None;
+                self.starts.reset_backoff();
                 self.roster.set(now, id, State::Idle);
             }
             (Some(State::Idle), Condition::Starting) => {
@@ -392,30 +373,13 @@ impl Pool {
         }
     }
 
-    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, is_refused: bool) {
+    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, failure: StartFailure) {
         if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
             return;
         }
-        let failures = match &self.backoff {
-            Some(last) if last.until > now => last.failures,
-            Some(last) => last.failures + 1,
-            None => 1,
-        };
-        let longest = match is_refused {
-            true => BACKOFF_REFUSED,
-            false => BACKOFF_LAST,
-        };
-        let pause = BACKOFF_FIRST
-            .saturating_mul(1 << (failures - 1).min(16))
-            .min(longest);
-        let is_told = is_refused || failures > 1 || self.queue.longest_wait(now) >= PATIENCE;
-        self.backoff = Some(Backoff {
-            failures,
-            until: now + pause,
-            reason: reason.clone(),
-            is_told,
-        });
-        if is_told && self.counts().live() == 0 {
+        let longest_wait = self.queue.longest_wait(now);
+        let is_reported = self.starts.fail(now, failure, reason.clone(), longest_wait);
+        if is_reported && self.counts().live() == 0 {
             self.reject_all(&Rejection::CannotStart(reason));
         }
     }
@@ -477,8 +441,8 @@ impl Pool {
         }
         while let Some(waiter) = self.queue.pop_expired(now) {
             let counts = self.counts();
-            let rejection = match &self.backoff {
-                Some(backoff) => Rejection::CannotStart(backoff.reason.clone()),
+            let rejection = match self.starts.last_failure() {
+                Some(reason) => Rejection::CannotStart(reason.clone()),
                 None if counts.live() == counts.starting => {
                     Rejection::CannotStart(Arc::from(NONE_CAME_UP))
                 }
@@ -509,7 +473,7 @@ impl Pool {
         {
             self.stop(now, instance);
         }
-        while self.lacks_instances() && self.next_start().is_none_or(|at| at <= now) {
+        while self.lacks_instances() && self.starts.next_start().is_none_or(|at| at <= now) {
             self.start(now);
         }
     }
@@ -534,16 +498,8 @@ impl Pool {
         !self.deleted && !self.away && self.counts().live() < self.wanted()
     }
 
-    /// When the next instance may start; `None`: at once.
-    fn next_start(&self) -> Option<Instant> {
-        let burst = self.pacing.interval * self.pacing.burst.saturating_sub(1);
-        let paced = self.paced_until.and_then(|until| until.checked_sub(burst));
-        paced.max(self.backoff.as_ref().map(|backoff| backoff.until))
-    }
-
     fn start(&mut self, now: Instant) {
-        let until = self.paced_until.map_or(now, |until| until.max(now));
-        self.paced_until = Some(until + self.pacing.interval);
+        self.starts.begin(now);
         let instance = self.roster.add();
         self.actions.push_back(Action::Start { instance });
     }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::creations::Creations;
-use crate::demand::{ClaimedPod, Demand};
+use crate::fleet::creations::Creations;
+use crate::gateways::demand::{ClaimedPod, Demand};
 
 /// Before a pod is tried again to be taken over or deleted.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::instance::Status;
-use crate::queue::Waiter;
+use crate::invoke::queue::Waiter;
 
 /// Names an instance within one function's pool; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::launch::EXEC_WRAPPER;
+use crate::instance::launch::EXEC_WRAPPER;
 
 /// A runtime process that is started before it is known for which function.
 ///

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::creations::Creations;
-use crate::demand::ClaimedPod;
+use crate::fleet::creations::Creations;
+use crate::gateways::demand::ClaimedPod;
 
 /// The claims of this long are prepared for.
 const WINDOW: Duration = Duration::from_secs(30);

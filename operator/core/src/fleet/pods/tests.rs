@@ -1,7 +1,7 @@
 //! One function's pods, played by the tests.
 
 use super::*;
-use crate::creations::{BACKOFF_FIRST, EXPECTATION};
+use crate::fleet::creations::{BACKOFF_FIRST, EXPECTATION};
 
 const OF: Known<'static> = Known {
     uid: "uid",
