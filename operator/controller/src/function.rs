@@ -14,9 +14,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use pilotlight_api::resource::{FunctionResource, FunctionStatus};
 use pilotlight_api::{Class, labels};
-use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 use pilotlight_core::fleet::{self, Fleet, Step};
 use pilotlight_core::function::MemoryMiB;
+use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 use serde_json::Value;
 
 use self::code::Code;

@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
 use pilotlight_api::resource::{WarmPoolResource, WarmPoolStatus};
 use pilotlight_api::{Class, labels};
-use pilotlight_core::gateways::demand::ClaimedPod;
 use pilotlight_core::fleet::stock::{self, Count, Step, Stock};
+use pilotlight_core::gateways::demand::ClaimedPod;
 
 use crate::Options;
 use crate::reconcile::apply::{NotCreated, Note, Writer};

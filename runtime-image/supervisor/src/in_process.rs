@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use pilotlight_core::instance::failure::Exit;
 use pilotlight_core::function::MemoryMiB;
+use pilotlight_core::instance::failure::Exit;
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::{Pid, Signal};

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use pilotlight_core::instance::failure::Failure;
 use pilotlight_core::instance::LogLine;
+use pilotlight_core::instance::failure::Failure;
 use pilotlight_core::instance::phases::Phases;
 use pilotlight_wire::config::{InstanceConfig, LogFormat};
 use serde_json::{Map, Value, json};

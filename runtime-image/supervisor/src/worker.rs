@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use pilotlight_core::instance::failure::{Exit, PAYLOAD_LIMIT};
 use pilotlight_core::instance::following::Following;
-use pilotlight_core::instance::{Event, Machine, Refusal, Status};
 use pilotlight_core::instance::phases::Phase;
+use pilotlight_core::instance::{Event, Machine, Refusal, Status};
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;

@@ -12,9 +12,9 @@ use pilotlight_api::resource::{
     WarmPoolStatus,
 };
 use pilotlight_api::{Class, FunctionSpec};
-use pilotlight_core::gateways::demand::Demand;
-use pilotlight_core::function::Handler;
 use pilotlight_core::fleet::stock::Count;
+use pilotlight_core::function::Handler;
+use pilotlight_core::gateways::demand::Demand;
 
 use super::build::Unbuildable;
 use crate::metrics::PodState;

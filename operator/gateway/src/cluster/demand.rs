@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
-use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

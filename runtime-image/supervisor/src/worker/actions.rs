@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pilotlight_core::instance::failure::{self, Failure};
-use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
 use pilotlight_core::instance::phases::{Phase, Phases};
+use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;
 use tokio::task::JoinSet;
