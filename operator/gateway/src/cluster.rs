@@ -49,8 +49,10 @@ use self::door::{Door, pass};
 use self::functions::Functions;
 use self::peers::ClusterPeers;
 use self::pods::Pods;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::http::server;
 use crate::peers::Peers;
-use crate::server::{self, Config, Gateway};
 
 /// What a gateway of a cluster is told at its start, besides its [`Config`].
 #[derive(Clone, Debug)]

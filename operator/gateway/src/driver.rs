@@ -1,136 +1,34 @@
-//! The one owner of every function's pool.
+//! The one task that owns every function's pool.
 //!
-//! Takes calls from `invoke_api`, reports from `instance` tasks and time, asks `core::invoke::pool` what
-//! follows, and does it: start, stop, dispatch, reject. It never waits for IO itself; payloads
-//! pass through by handle. `catalog` is what it tells the APIs.
+//! It receives messages (`message`): invocations from `http::invoke` and reports from `instance` tasks. It
+//! passes them, and the time, to `core::invoke`, and carries out the actions that result: start, stop, dispatch,
+//! reject. It never waits for IO itself; payloads pass through by handle. It publishes the deployed functions
+//! in `catalog`, which the request handlers read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::HeaderValue;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::instance::phases::Phases;
-use pilotlight_core::instance::{Condition, RequestId, Status};
+use pilotlight_core::instance::{Condition, Status};
 use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::clock;
-use crate::instance::{self, Order};
+use crate::config::Config;
+use crate::instance;
+use crate::message::{self, Message, Order, Outcome, OwnershipChange, Pending, Report};
 use crate::metrics::{FunctionMetrics, Metrics};
-use crate::server::Config;
-
-/// Messages that may wait for the driver; a sender waits for room.
-pub(crate) const INBOX: usize = 1024;
-
-/// One call on its way to an instance.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) invocation: InvocationId,
-    pub(crate) request_id: RequestId,
-    pub(crate) payload: Bytes,
-    pub(crate) function_arn: HeaderValue,
-    /// Decoded JSON.
-    pub(crate) client_context: Option<HeaderValue>,
-    pub(crate) trace: HeaderValue,
-    pub(crate) log_tail: bool,
-    pub(crate) arrived: Instant,
-    /// Set when it goes to an instance that it has waited for from its start: how long it had
-    /// waited before that.
-    pub(crate) cold: Option<Duration>,
-    pub(crate) reply: oneshot::Sender<Reply>,
-}
-
-/// How a call ends.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Answered(Answer),
-    /// It never started.
-    Rejected(Rejection),
-    /// It never started, as the gateway ends. The function is there still.
-    Stopping,
-    /// Its instance was lost while it ran; whether it took effect is not known.
-    Lost,
-}
-
-/// What an instance answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) is_error: bool,
-    pub(crate) content_type: Option<HeaderValue>,
-    pub(crate) body: Bytes,
-    /// The log's last 4 KB, base64.
-    pub(crate) log_tail: Option<HeaderValue>,
-    /// Of a cold start.
-    pub(crate) phases: Option<Phases>,
-}
-
-/// What the driver is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Call {
-        pool: PoolKey,
-        call: Call,
-    },
-    /// The caller of a call has gone.
-    Abandoned {
-        pool: PoolKey,
-        invocation: InvocationId,
-    },
-    Report {
-        pool: PoolKey,
-        instance: InstanceId,
-        report: Report,
-    },
-    /// The full set of functions from now on.
-    Deploy {
-        all: Vec<Deployment>,
-        done: oneshot::Sender<()>,
-    },
-    /// Some functions are no more; then some are new or other than before.
-    Change {
-        set: Vec<Deployment>,
-        removed: Vec<FunctionName>,
-        done: oneshot::Sender<()>,
-    },
-    /// Other functions are this gateway's from now on (rule 3).
-    Own {
-        change: OwnershipChange,
-        done: oneshot::Sender<()>,
-    },
-    /// Drain and end every instance; after `grace` without further waiting.
-    Shutdown {
-        grace: Duration,
-        done: oneshot::Sender<()>,
-    },
-}
-
-/// Functions whose owner is this gateway now, or another one.
-#[derive(Debug, Default)]
-pub(crate) struct OwnershipChange {
-    /// With the names of the instances that live already.
-    pub(crate) gained: Vec<(FunctionName, Vec<String>)>,
-    pub(crate) lost: Vec<FunctionName>,
-}
-
-/// What an instance's task says.
-#[derive(Debug)]
-pub(crate) enum Report {
-    Told(Status),
-    Finished(Status),
-    NotStarted { call: Call, status: Option<Status> },
-}
 
 struct Function {
     deployment: Arc<Deployment>,
     pool: Pool,
-    calls: HashMap<InvocationId, Call>,
+    pending: HashMap<InvocationId, Pending>,
     instances: HashMap<InstanceId, Handle>,
     metrics: FunctionMetrics,
     /// The wake-up that `Driver::timers` holds for it.
@@ -247,12 +145,12 @@ impl Driver {
 
     fn on_message(&mut self, message: Message) {
         match message {
-            Message::Call { pool, call } => self.on_call(pool, call),
+            Message::Invoke { pool, pending } => self.on_invocation(pool, pending),
             Message::Abandoned { pool, invocation } => self.with(pool, |function| {
                 function
                     .pool
                     .handle(clock::now(), pool::Event::Abandoned { invocation });
-                function.calls.remove(&invocation);
+                function.pending.remove(&invocation);
             }),
             Message::Report {
                 pool,
@@ -267,7 +165,7 @@ impl Driver {
                 self.change(set, removed);
                 let _ = done.send(());
             }
-            Message::Own { change, done } => {
+            Message::ChangeOwnership { change, done } => {
                 self.own(change);
                 let _ = done.send(());
             }
@@ -310,14 +208,16 @@ impl Driver {
         }
     }
 
-    fn on_call(&mut self, key: PoolKey, call: Call) {
+    fn on_invocation(&mut self, key: PoolKey, pending: Pending) {
         if !self.functions.contains_key(&key) {
-            let _ = call.reply.send(reply(Rejection::Deleted, self.is_stopping));
+            let _ = pending
+                .outcome
+                .send(rejected(Rejection::Deleted, self.is_stopping));
             return;
         }
         self.with(key, |function| {
-            let (invocation, bytes) = (call.invocation, call.payload.len());
-            function.calls.insert(invocation, call);
+            let (invocation, bytes) = (pending.id, pending.invocation.payload.len());
+            function.pending.insert(invocation, pending);
             function
                 .pool
                 .handle(clock::now(), pool::Event::Arrived { invocation, bytes });
@@ -327,13 +227,13 @@ impl Driver {
     fn on_report(&mut self, key: PoolKey, instance: InstanceId, report: Report) {
         self.with(key, |function| {
             let event = match report {
-                Report::Told(status) => {
+                Report::Observed(status) => {
                     function.note_ready(instance, status);
                     pool::Event::Told { instance, status }
                 }
                 Report::Finished(status) => pool::Event::Finished { instance, status },
-                Report::NotStarted { call, status } => {
-                    function.calls.insert(call.invocation, call);
+                Report::NotStarted { pending, status } => {
+                    function.pending.insert(pending.id, pending);
                     pool::Event::NotStarted { instance, status }
                 }
             };
@@ -424,7 +324,7 @@ impl Driver {
         let function = Function {
             deployment: deployment.clone(),
             pool,
-            calls: HashMap::new(),
+            pending: HashMap::new(),
             instances: HashMap::new(),
             metrics: metrics.clone(),
             timer: None,
@@ -483,8 +383,8 @@ impl Driver {
                     invocation,
                     rejection,
                 } => {
-                    if let Some(call) = function.calls.remove(&invocation) {
-                        let _ = call.reply.send(reply(rejection, self.is_stopping));
+                    if let Some(pending) = function.pending.remove(&invocation) {
+                        let _ = pending.outcome.send(rejected(rejection, self.is_stopping));
                     }
                 }
             }
@@ -551,10 +451,10 @@ impl Driver {
 }
 
 /// A gateway that ends retires all its pools, but no function is deleted for that.
-fn reply(rejection: Rejection, is_stopping: bool) -> Reply {
+fn rejected(rejection: Rejection, is_stopping: bool) -> Outcome {
     match rejection {
-        Rejection::Deleted if is_stopping => Reply::Stopping,
-        rejection => Reply::Rejected(rejection),
+        Rejection::Deleted if is_stopping => Outcome::Stopping,
+        rejection => Outcome::Rejected(rejection),
     }
 }
 
@@ -578,7 +478,7 @@ impl Function {
             instance,
             driver: surroundings.sender.clone(),
         };
-        let (orders, inbox) = mpsc::channel(instance::ORDERS);
+        let (orders, inbox) = mpsc::channel(message::ORDERS_LIMIT);
         let Surroundings { backend, force, .. } = surroundings;
         let (backend, force) = (backend.clone(), force.clone());
         let reservation = backend.reserve(&self.deployment, &name);
@@ -633,7 +533,7 @@ impl Function {
     }
 
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
-        let Some(mut call) = self.calls.remove(&invocation) else {
+        let Some(mut pending) = self.pending.remove(&invocation) else {
             return;
         };
         let Some(handle) = self.instances.get_mut(&instance) else {
@@ -642,15 +542,16 @@ impl Function {
         let fresh = handle.fresh.take();
         // One that was up before is no cold start: it was provisioned, or begun for another call.
         if let Some(Fresh { begun, ready }) = fresh
-            && ready.is_none_or(|ready| call.arrived < ready)
+            && ready.is_none_or(|ready| pending.invocation.arrived < ready)
         {
-            call.cold = Some(begun.saturating_duration_since(call.arrived));
+            let arrived = pending.invocation.arrived;
+            pending.cold = Some(begun.saturating_duration_since(arrived));
             self.metrics.cold_start();
         }
-        if let Err(error) = handle.orders.try_send(Order::Run(call)) {
+        if let Err(error) = handle.orders.try_send(Order::Run(pending)) {
             // The task has ended and its end is about to be heard: never started.
-            if let Order::Run(call) = error.into_inner() {
-                self.calls.insert(invocation, call);
+            if let Order::Run(pending) = error.into_inner() {
+                self.pending.insert(invocation, pending);
                 let event = pool::Event::NotStarted {
                     instance,
                     status: None,

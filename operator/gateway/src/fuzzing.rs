@@ -14,11 +14,13 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
+use crate::app::App;
 use crate::catalog::{Deployment, Entry, PoolKey};
-use crate::driver::{Answer, INBOX, Message, Reply};
+use crate::config::Config;
+use crate::http::routes::routes;
 use crate::log_store::{LogEntry, LogStore};
+use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
 use crate::metrics::Metrics;
-use crate::server::{App, Config, routes};
 
 /// A call that would have gone to an instance.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
         is_owned: true,
     };
     let catalog = BTreeMap::from([(entry.deployment.name.clone(), entry)]);
-    let (driver, inbox) = mpsc::channel(INBOX);
+    let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
     let (tell, told) = std_mpsc::channel();
     // Ends with the routes; nobody else sends.
     tokio::spawn(answer_all(inbox, tell));
@@ -61,9 +63,10 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
 
 async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<Invocation>) {
     while let Some(message) = inbox.recv().await {
-        let Message::Call { call, .. } = message else {
+        let Message::Invoke { pending, .. } = message else {
             continue;
         };
+        let call = pending.invocation;
         let answer = Answer {
             is_error: false,
             content_type: None,
@@ -80,7 +83,7 @@ async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<I
         };
         // Who has gone does not want to know.
         let _ = tell.send(invocation);
-        let _ = call.reply.send(Reply::Answered(answer));
+        let _ = pending.outcome.send(Outcome::Answered(answer));
     }
 }
 

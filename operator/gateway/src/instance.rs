@@ -28,25 +28,12 @@ use crate::backend::{Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::clock;
 use crate::connect::{Opening, Stream};
-use crate::driver::{Answer, Call, Message, Reply, Report};
-
-/// Orders that may wait for an instance: one event and one drain are all there can be.
-pub(crate) const ORDERS: usize = 4;
+use crate::message::{Answer, Invocation, Message, Order, Outcome, Pending, Report};
 
 /// Of statuses that have not been read yet, each a few bytes.
 const STATUSES_LIMIT: usize = 1024 * 1024;
 /// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// What the driver asks of an instance.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Run(Call),
-    /// Take no further lease, finish, end.
-    Drain,
-    /// Leave it to another gateway.
-    Release,
-}
 
 /// Where an instance's task reports to, and as whom.
 #[derive(Debug)]
@@ -113,8 +100,9 @@ pub(crate) async fn run(
 
 /// An order that came too late: its call never started.
 async fn hand_back(link: &Link, order: Order) {
-    if let Order::Run(call) = order {
-        link.report(Report::NotStarted { call, status: None }).await;
+    if let Order::Run(pending) = order {
+        let status = None;
+        link.report(Report::NotStarted { pending, status }).await;
     }
 }
 
@@ -133,8 +121,8 @@ async fn serve(
         tokio::select! {
             biased;
             order = orders.recv() => match order {
-                Some(Order::Run(call)) => {
-                    match lease(link, &mut sender, &mut connection, call, up).await {
+                Some(Order::Run(pending)) => {
+                    match lease(link, &mut sender, &mut connection, pending, up).await {
                         Lease::Over => {}
                         // Its handler may run on, and no second event may come beside it.
                         Lease::Lost => break,
@@ -208,7 +196,7 @@ async fn follow_status(link: &Link, opening: Opening) {
                     let line: Vec<u8> = pending.drain(..=end).collect();
                     let line = String::from_utf8_lossy(&line[..end]).into_owned();
                     if let Ok(status) = status::read(&line) {
-                        link.report(Report::Told(status)).await;
+                        link.report(Report::Observed(status)).await;
                     }
                 }
             }
@@ -230,27 +218,27 @@ enum Lease {
     Lost,
 }
 
-/// One lease, to its end: the caller has its reply, or the driver has the call back.
+/// One lease, to its end: the caller has its outcome, or the driver has the invocation back.
 async fn lease(
     link: &Link,
     sender: &mut SendRequest<Full<Bytes>>,
     connection: &mut Connection,
-    call: Call,
+    pending: Pending,
     (phase, took): (Phase, Duration),
 ) -> Lease {
-    let cold = call
+    let cold = pending
         .cold
         .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
-    let request = lease_request(&call, cold.as_ref());
+    let request = lease_request(&pending.invocation, cold.as_ref());
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
         Err(Broken::NeverSent) => {
             let status = None;
-            link.report(Report::NotStarted { call, status }).await;
+            link.report(Report::NotStarted { pending, status }).await;
             return Lease::Over;
         }
         Err(Broken::Unknown) => {
-            let _ = call.reply.send(Reply::Lost);
+            let _ = pending.outcome.send(Outcome::Lost);
             return Lease::Lost;
         }
     };
@@ -261,7 +249,7 @@ async fn lease(
         .and_then(|value| value.to_str().ok());
     let status: Option<Status> = status.and_then(|text| status::read(text).ok());
     if parts.headers.contains_key(lease::REFUSAL) {
-        link.report(Report::NotStarted { call, status }).await;
+        link.report(Report::NotStarted { pending, status }).await;
         return Lease::Over;
     }
     // What a supervisor would have refused itself comes from none.
@@ -272,7 +260,7 @@ async fn lease(
         () = drive(connection) => body.await,
     };
     let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
-        let _ = call.reply.send(Reply::Lost);
+        let _ = pending.outcome.send(Outcome::Lost);
         return Lease::Lost;
     };
     let outcome = parts.headers.get(lease::OUTCOME);
@@ -283,7 +271,7 @@ async fn lease(
         log_tail: parts.headers.get(lease::LOG_TAIL).cloned(),
         phases: cold.map(|cold| Phases::of(cold.iter().chain(inside(&parts.headers).iter()))),
     };
-    let _ = call.reply.send(Reply::Answered(answer));
+    let _ = pending.outcome.send(Outcome::Answered(answer));
     link.report(Report::Finished(status)).await;
     Lease::Over
 }
@@ -294,23 +282,24 @@ pub(crate) fn inside(headers: &HeaderMap) -> Phases {
     Phases::read(phases.and_then(|text| text.to_str().ok()).unwrap_or(""))
 }
 
-fn lease_request(call: &Call, cold: Option<&Phases>) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(call.payload.clone()));
+fn lease_request(invocation: &Invocation, cold: Option<&Phases>) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(invocation.payload.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(lease::LEASE_PATH);
     let headers = request.headers_mut();
-    let request_id = HeaderValue::from_str(&call.request_id).expect("a UUID is a header value");
+    let request_id =
+        HeaderValue::from_str(&invocation.request_id).expect("a UUID is a header value");
     headers.insert(lease::REQUEST_ID, request_id);
-    headers.insert(lease::FUNCTION_ARN, call.function_arn.clone());
-    if let Some(context) = &call.client_context {
+    headers.insert(lease::FUNCTION_ARN, invocation.function_arn.clone());
+    if let Some(context) = &invocation.client_context {
         headers.insert(lease::CLIENT_CONTEXT, context.clone());
     }
-    headers.insert(lease::TRACE_ID, call.trace.clone());
+    headers.insert(lease::TRACE_ID, invocation.trace.clone());
     if let Some(cold) = cold {
         let cold = HeaderValue::try_from(cold.to_string()).expect("names and numbers");
         headers.insert(lease::PHASES, cold);
     }
-    if call.log_tail {
+    if invocation.log_tail {
         headers.insert(lease::LOG_TAIL, HeaderValue::from_static("1"));
     }
     request

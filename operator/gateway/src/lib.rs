@@ -3,43 +3,45 @@
 //! An invocation's way through this crate:
 //!
 //! ```text
-//! server ─► invoke_api ─► driver ─► instance ─► (wire) supervisor
-//!    │          ▲  │         │ core::invoke decides   │
-//!    │          └──┼─────────┴──── reply ◄────────────┘
-//!    │   function_ref, error_response        peers: calls that another gateway's driver places
-//!    ├─► management_api ─► catalog          backend, process: instances as local processes
-//!    └─► logs_api ─► log_store ◄──────────────┘
+//! http::server ─► http::invoke ─► driver ─► instance ─► (wire) supervisor
+//!    │                 ▲  │         │ core::invoke decides   │
+//!    │                 └──┼─────────┴─── outcome ◄───────────┘
+//!    │                    └─► peers: calls that another gateway's driver places
+//!    ├─► http::management ─► catalog          backend, process: instances as local processes
+//!    └─► http::logs ─► log_store ◄──────────────┘
 //! ```
+//!
+//! `gateway` starts all of it; `message` has the messages between handlers, driver and instances.
 
-// What several gateways need, one alone does not.
+// A single gateway does not use the code that several gateways need.
 #![cfg_attr(not(feature = "cluster"), allow(dead_code))]
 
+mod app;
 mod backend;
 pub mod catalog;
 mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+mod config;
 mod connect;
 mod driver;
-mod error_response;
-mod function_ref;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod gateway;
+mod http;
 mod instance;
-mod invoke_api;
 mod log_marks;
 mod log_store;
-mod logs_api;
-mod management_api;
+mod message;
 mod metrics;
 mod peers;
 pub mod process;
-mod server;
 #[cfg(test)]
 mod tests;
 
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
+pub use config::Config;
 pub use connect::{Opening, Stream};
+pub use gateway::Gateway;
 pub use log_store::{LogEntry, LogStore};
-pub use server::{Config, Gateway};

@@ -1,7 +1,7 @@
 //! Brings a function's log up to date before it is read.
 //!
 //! Supervisors write their records in batches, and the last record of an invocation follows its answer, so a
-//! reader right after a call would miss them. `logs_api` therefore asks each instance for a mark in its log
+//! reader right after a call would miss them. `http::logs` therefore asks each instance for a mark in its log
 //! (`mark::MARK_PATH`), which follows everything logged before; `process`, which reads the records, reports
 //! the mark. Invocations cost nothing more.
 

@@ -1,6 +1,6 @@
 //! What functions and the platform logged, merged and kept per function.
 //!
-//! Filled by the backends from the instances' records, read by `logs_api` and by whoever
+//! Filled by the backends from the instances' records, read by `http::logs` and by whoever
 //! subscribes. Bounded in bytes per function, the oldest lines going first; nothing survives the
 //! gateway. A slow subscriber loses lines, and learns how many.
 

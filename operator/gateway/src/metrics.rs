@@ -1,6 +1,6 @@
 //! What the gateway counts, in Prometheus' text format at `/metrics`.
 //!
-//! `driver` and `invoke_api` count through handles that each function gets once, so that an
+//! `driver` and `http::invoke` count through handles that each function gets once, so that an
 //! invocation looks up no label. Labels come from fixed sets, but for the function's name, which
 //! goes with the function.
 
@@ -24,7 +24,7 @@ const BUCKETS: [f64; 14] = [
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "label values are in snake case")]
-pub(crate) enum Outcome {
+pub(crate) enum OutcomeLabel {
     success,
     function_error,
     throttled,
@@ -33,13 +33,13 @@ pub(crate) enum Outcome {
     refused,
 }
 
-const OUTCOMES: [Outcome; 6] = [
-    Outcome::success,
-    Outcome::function_error,
-    Outcome::throttled,
-    Outcome::not_ready,
-    Outcome::lost,
-    Outcome::refused,
+const OUTCOMES: [OutcomeLabel; 6] = [
+    OutcomeLabel::success,
+    OutcomeLabel::function_error,
+    OutcomeLabel::throttled,
+    OutcomeLabel::not_ready,
+    OutcomeLabel::lost,
+    OutcomeLabel::refused,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -66,7 +66,7 @@ struct OfFunction {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOutcome {
     function: String,
-    outcome: Outcome,
+    outcome: OutcomeLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -243,12 +243,12 @@ impl FunctionMetrics {
         self.cold_starts.inc();
     }
 
-    pub(crate) fn ended(&self, outcome: Outcome, seconds: f64) {
+    pub(crate) fn ended(&self, outcome: OutcomeLabel, seconds: f64) {
         self.invocations[outcome as usize].inc();
         self.duration.observe(seconds);
     }
 
     pub(crate) fn refused(&self) {
-        self.invocations[Outcome::refused as usize].inc();
+        self.invocations[OutcomeLabel::refused as usize].inc();
     }
 }

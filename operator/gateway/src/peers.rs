@@ -1,4 +1,4 @@
-//! The other gateways, as `invoke_api` knows them: calls of functions that they own go to them.
+//! The other gateways, as `http::invoke` knows them: calls of functions that they own go to them.
 //!
 //! `cluster::peers` is the way there; a gateway on a laptop has none. A call is forwarded at most
 //! [`HOPS`] times, and sent again only if it provably never started (rule 2).

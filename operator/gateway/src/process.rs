@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
+use crate::config::Config;
 use crate::connect::{Address, Opening};
 use crate::log_marks::Way;
 use crate::log_store::{LogEntry, LogStore};
-use crate::server::Config;
 
 /// A supervisor that has not said where it listens by then will not.
 const START_LIMIT: Duration = Duration::from_secs(10);

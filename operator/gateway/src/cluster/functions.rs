@@ -22,8 +22,8 @@ use super::demand::Ledger;
 use super::peers::Members;
 use super::pods::Pods;
 use crate::catalog::{Deployment, Source};
-use crate::driver::OwnershipChange;
-use crate::server::Gateway;
+use crate::gateway::Gateway;
+use crate::message::OwnershipChange;
 
 /// The Functions of the namespace, as the driver is told them.
 pub(super) struct Functions {
@@ -178,7 +178,7 @@ impl Functions {
             self.owned.remove(name);
         }
         let gained: Vec<_> = change.gained.iter().map(|(name, _)| name.clone()).collect();
-        self.gateway.own(change).await;
+        self.gateway.change_ownership(change).await;
         // Only now, when all that lives is wanted.
         for name in gained {
             self.claim(&name);
@@ -269,7 +269,7 @@ mod tests {
 
     use super::*;
     use crate::backend::{Backend, Promise, Reservation, Running};
-    use crate::server::Config;
+    use crate::config::Config;
 
     /// Notes what a controller would hear as each instance begins to be wanted; none comes up.
     #[derive(Clone, Debug)]

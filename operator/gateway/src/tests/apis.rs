@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::peers::Other;
 use super::stage::{Stage, function, invocation, named, on_stage};
-use crate::server::Config;
+use crate::config::Config;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_cannot_be_one_is_refused_with_its_reason_and_starts_nothing() {

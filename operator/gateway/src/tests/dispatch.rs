@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use pilotlight_core::invoke::pool::Pacing;
 
 use super::stage::{Stage, function, invocation, on_stage, settled};
-use crate::server::Config;
+use crate::config::Config;
 
 const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:38a5ab94:0";
 

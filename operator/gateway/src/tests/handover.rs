@@ -7,7 +7,7 @@ use axum::body::Body;
 
 use super::peers::Other;
 use super::stage::{Stage, function, invocation, on_stage, settled, shared};
-use crate::server::Config;
+use crate::config::Config;
 
 /// Two gateways that forward to each other, and the same function on both. It is the first one's.
 async fn two(spec: &str) -> ((Stage, Arc<Other>), (Stage, Arc<Other>)) {

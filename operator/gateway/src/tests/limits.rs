@@ -7,7 +7,7 @@ use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use serde_json::json;
 
 use super::stage::{Stage, function, on_stage, settled};
-use crate::server::Config;
+use crate::config::Config;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_beyond_limit_and_queue_is_refused_at_once() {

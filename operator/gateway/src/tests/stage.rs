@@ -21,10 +21,11 @@ use tower::ServiceExt;
 use super::instance::{Instance, Line};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
-use crate::driver::OwnershipChange;
+use crate::config::Config;
+use crate::gateway::Gateway;
 use crate::log_store::LogStore;
+use crate::message::OwnershipChange;
 use crate::peers::Peers;
-use crate::server::{Config, Gateway};
 
 /// Of each function's log, in bytes.
 const LOGS: usize = 1024 * 1024;
@@ -172,14 +173,18 @@ impl Stage {
         let instances = instances.iter().map(|name| (*name).to_owned()).collect();
         let gained = vec![("hello".parse().expect("a name"), instances)];
         let lost = Vec::new();
-        self.gateway.own(OwnershipChange { gained, lost }).await;
+        self.gateway
+            .change_ownership(OwnershipChange { gained, lost })
+            .await;
     }
 
     /// Makes the function another gateway's.
     pub(super) async fn loses(&self) {
         let lost = vec!["hello".parse().expect("a name")];
         let gained = Vec::new();
-        self.gateway.own(OwnershipChange { gained, lost }).await;
+        self.gateway
+            .change_ownership(OwnershipChange { gained, lost })
+            .await;
     }
 }
 

@@ -19,10 +19,10 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::error_response::{ApiError, Readable};
-use crate::function_ref::FunctionRef;
+use super::errors::{ApiError, Readable};
+use super::function_ref::FunctionRef;
+use crate::app::App;
 use crate::log_store::LogEntry;
-use crate::server::App;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Choice {
@@ -60,8 +60,8 @@ pub(crate) async fn logs(
 
 async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
     let function = FunctionRef::parse(name, None)?;
-    let entry = app
-        .find(&function)
+    let entry = function
+        .find(app)
         .ok_or_else(|| function.not_found(&app.scope))?;
     let since = choice
         .since

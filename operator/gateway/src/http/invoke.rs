@@ -1,7 +1,7 @@
 //! `POST /2015-03-31/functions/{FunctionName}/invocations` (contract §4).
 //!
 //! Reads and checks a call, hands it to `driver`, or to the gateway that owns the function (`peers`),
-//! and words the reply. What it refuses never reaches an instance. `error_response` holds the
+//! and words the outcome. What it refuses never reaches an instance. `errors` holds the
 //! bodies, `function_ref` the names.
 
 use std::hash::{BuildHasher, RandomState};
@@ -25,14 +25,14 @@ use pilotlight_core::invoke::trace;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::errors::{self, ApiError, Readable, ThrottleReason};
+use super::function_ref::{FunctionRef, LATEST};
+use crate::app::App;
 use crate::catalog::{Entry, PoolKey};
 use crate::clock;
-use crate::driver::{Answer, Call, Message, Reply};
-use crate::error_response::{ApiError, Readable, ThrottleReason};
-use crate::function_ref::{FunctionRef, LATEST};
-use crate::metrics::Outcome;
+use crate::message::{Answer, Invocation, Message, Outcome, Pending};
+use crate::metrics::OutcomeLabel;
 use crate::peers::{self, Forwarded};
-use crate::server::App;
 
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
@@ -113,9 +113,7 @@ pub(crate) async fn invoke(
     });
     let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
     // The owner has given its own to a call that was forwarded.
-    let id = response
-        .headers_mut()
-        .entry(crate::error_response::REQUEST_ID);
+    let id = response.headers_mut().entry(errors::REQUEST_ID);
     id.or_insert(request_id);
     response
 }
@@ -133,7 +131,7 @@ struct Request {
 
 impl Request {
     async fn answer(&self, app: &App, body: Body) -> Result<Response, ApiError> {
-        let Some(entry) = app.find(&self.function) else {
+        let Some(entry) = self.function.find(app) else {
             drain(body).await;
             return Err(self.function.not_found(&app.scope));
         };
@@ -153,23 +151,23 @@ impl Request {
         let mut catalog = app.catalog.clone();
         loop {
             catalog.mark_unchanged();
-            let Some(entry) = app.find(&self.function) else {
+            let Some(entry) = self.function.find(app) else {
                 return Err(self.function.not_found(&app.scope));
             };
             let waited = clock::since(self.arrived);
             if entry.is_owned {
-                let reply = self.run(app, &entry, payload.clone()).await?;
-                if !matches!(reply, Reply::Rejected(Rejection::Moved)) {
+                let outcome = self.run(app, &entry, payload.clone()).await?;
+                if !matches!(outcome, Outcome::Rejected(Rejection::Moved)) {
                     let seconds = clock::since(self.arrived).as_secs_f64();
-                    entry.metrics.ended(outcome(&reply), seconds);
-                    if let Reply::Answered(Answer {
+                    entry.metrics.ended(label(&outcome), seconds);
+                    if let Outcome::Answered(Answer {
                         phases: Some(phases),
                         ..
-                    }) = &reply
+                    }) = &outcome
                     {
                         app.metrics.cold_start(phases);
                     }
-                    return self.respond(app, &entry, reply);
+                    return self.respond(app, &entry, outcome);
                 }
             } else if let Some(peers) = &app.peers
                 && hops < peers::HOPS
@@ -198,7 +196,7 @@ impl Request {
         }
     }
 
-    async fn run(&self, app: &App, entry: &Entry, payload: Bytes) -> Result<Reply, ApiError> {
+    async fn run(&self, app: &App, entry: &Entry, payload: Bytes) -> Result<Outcome, ApiError> {
         let arn = match &self.function.qualifier {
             Some(qualifier) => app
                 .scope
@@ -206,9 +204,8 @@ impl Request {
             None => app.scope.arn(&self.function.name),
         };
         let invocation = InvocationId(app.next_invocation.fetch_add(1, Ordering::Relaxed));
-        let (reply, replied) = oneshot::channel();
-        let call = Call {
-            invocation,
+        let (outcome, ended) = oneshot::channel();
+        let call = Invocation {
             request_id: self.id.clone(),
             payload,
             function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
@@ -216,11 +213,15 @@ impl Request {
             trace: self.trace.clone(),
             log_tail: self.wishes.log_tail,
             arrived: self.arrived,
+        };
+        let pending = Pending {
+            id: invocation,
+            invocation: call,
             cold: None,
-            reply,
+            outcome,
         };
         let pool = entry.pool;
-        let message = Message::Call { pool, call };
+        let message = Message::Invoke { pool, pending };
         app.driver.send(message).await.map_err(|_| stopping())?;
         let waiting = Waiting {
             driver: &app.driver,
@@ -228,26 +229,26 @@ impl Request {
             invocation,
             done: false,
         };
-        Ok(waiting.on(replied).await)
+        Ok(waiting.on(ended).await)
     }
 
-    fn respond(&self, app: &App, entry: &Entry, reply: Reply) -> Result<Response, ApiError> {
-        match reply {
-            Reply::Answered(answer) => Ok(answered(answer, self.trace.clone())),
-            Reply::Rejected(Rejection::Throttled | Rejection::WaitedTooLong) => {
+    fn respond(&self, app: &App, entry: &Entry, outcome: Outcome) -> Result<Response, ApiError> {
+        match outcome {
+            Outcome::Answered(answer) => Ok(answered(answer, self.trace.clone())),
+            Outcome::Rejected(Rejection::Throttled | Rejection::WaitedTooLong) => {
                 let reserved = entry.deployment.spec.concurrency.reserved.is_some();
                 Err(ApiError::throttled(match reserved {
                     true => ThrottleReason::ReservedConcurrency,
                     false => ThrottleReason::Concurrency,
                 }))
             }
-            Reply::Rejected(Rejection::QueueBytes) => {
+            Outcome::Rejected(Rejection::QueueBytes) => {
                 Err(ApiError::throttled(ThrottleReason::Caller))
             }
-            Reply::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
-            Reply::Rejected(Rejection::Deleted) => Err(self.function.not_found(&app.scope)),
-            Reply::Rejected(Rejection::Moved) | Reply::Stopping => Err(stopping()),
-            Reply::Lost => Err(lost(&self.id)),
+            Outcome::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
+            Outcome::Rejected(Rejection::Deleted) => Err(self.function.not_found(&app.scope)),
+            Outcome::Rejected(Rejection::Moved) | Outcome::Stopping => Err(stopping()),
+            Outcome::Lost => Err(lost(&self.id)),
         }
     }
 
@@ -275,7 +276,7 @@ fn lost(request_id: &RequestId) -> ApiError {
     ))
 }
 
-/// Tells the driver when the caller goes before its reply has come.
+/// Tells the driver when the caller goes before the outcome has come.
 struct Waiting<'a> {
     driver: &'a mpsc::Sender<Message>,
     pool: PoolKey,
@@ -284,11 +285,11 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    async fn on(mut self, replied: oneshot::Receiver<Reply>) -> Reply {
+    async fn on(mut self, ended: oneshot::Receiver<Outcome>) -> Outcome {
         // A call that is dropped without a word was in an instance whose task failed.
-        let reply = replied.await.unwrap_or(Reply::Lost);
+        let outcome = ended.await.unwrap_or(Outcome::Lost);
         self.done = true;
-        reply
+        outcome
     }
 }
 
@@ -304,16 +305,16 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn outcome(reply: &Reply) -> Outcome {
-    match reply {
-        Reply::Answered(answer) if answer.is_error => Outcome::function_error,
-        Reply::Answered(_) => Outcome::success,
-        Reply::Lost => Outcome::lost,
-        Reply::Rejected(Rejection::CannotStart(_)) => Outcome::not_ready,
-        Reply::Rejected(Rejection::Deleted | Rejection::Moved) | Reply::Stopping => {
-            Outcome::refused
+fn label(outcome: &Outcome) -> OutcomeLabel {
+    match outcome {
+        Outcome::Answered(answer) if answer.is_error => OutcomeLabel::function_error,
+        Outcome::Answered(_) => OutcomeLabel::success,
+        Outcome::Lost => OutcomeLabel::lost,
+        Outcome::Rejected(Rejection::CannotStart(_)) => OutcomeLabel::not_ready,
+        Outcome::Rejected(Rejection::Deleted | Rejection::Moved) | Outcome::Stopping => {
+            OutcomeLabel::refused
         }
-        Reply::Rejected(_) => Outcome::throttled,
+        Outcome::Rejected(_) => OutcomeLabel::throttled,
     }
 }
 

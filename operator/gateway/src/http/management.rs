@@ -12,10 +12,10 @@ use pilotlight_core::function::Handler;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::errors::{ApiError, Readable};
+use super::function_ref::{FunctionRef, LATEST};
+use crate::app::App;
 use crate::catalog::Deployment;
-use crate::error_response::{ApiError, Readable};
-use crate::function_ref::{FunctionRef, LATEST};
-use crate::server::App;
 
 /// Functions on a page unless the caller asks for fewer.
 const PAGE: usize = 50;
@@ -130,8 +130,8 @@ pub(crate) async fn get_configuration(
 
 fn find(app: &App, name: &str, parameters: &Parameters) -> Result<Arc<Deployment>, ApiError> {
     let function = FunctionRef::parse(name, parameters.qualifier.as_deref())?;
-    let entry = app
-        .find(&function)
+    let entry = function
+        .find(app)
         .ok_or_else(|| function.not_found(&app.scope))?;
     Ok(entry.deployment)
 }

@@ -6,23 +6,10 @@
 pub(crate) use pilotlight_api::instance_config::LATEST;
 use pilotlight_core::function::FunctionName;
 
-use crate::error_response::ApiError;
-
-/// Where this gateway's functions live, as ARNs say it.
-#[derive(Clone, Debug)]
-pub(crate) struct Scope {
-    pub(crate) region: String,
-    pub(crate) account: String,
-}
-
-impl Scope {
-    pub(crate) fn arn(&self, name: &str) -> String {
-        format!(
-            "arn:aws:lambda:{}:{}:function:{name}",
-            self.region, self.account
-        )
-    }
-}
+use super::errors::ApiError;
+use crate::app::App;
+use crate::catalog::Entry;
+use crate::config::Scope;
 
 /// A function as a caller named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +50,13 @@ impl FunctionRef {
         }
     }
 
-    /// The name, if one of ours can be meant.
-    pub(crate) fn known_name(&self) -> Option<FunctionName> {
+    /// The deployed function that is meant, if there is one.
+    pub(crate) fn find(&self, app: &App) -> Option<Entry> {
+        app.find(&self.deployable_name()?)
+    }
+
+    /// The name, if a function of this gateway can have it.
+    fn deployable_name(&self) -> Option<FunctionName> {
         let version = self.qualifier.as_deref().unwrap_or(LATEST);
         FunctionName::try_from(self.name.clone())
             .ok()

@@ -1,0 +1,71 @@
+//! The settings of one gateway, as the command line passes them.
+//!
+//! `cli` fills them in; `driver`, the backends and the request handlers read them. Nothing here reads the
+//! environment.
+
+use std::time::Duration;
+
+use pilotlight_core::invoke::pool::{Bounds, Pacing};
+
+/// The settings that a gateway gets at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The region in ARNs and in the variable `AWS_REGION`.
+    pub region: String,
+    /// The account number in ARNs.
+    pub account: String,
+    /// The maximum number of instances of a function that has no reserved concurrency.
+    pub concurrency: usize,
+    /// How many bytes of payloads may wait for one function.
+    pub queue_bytes: usize,
+    /// How long an invocation may wait for an instance.
+    pub queue_wait: Duration,
+    pub pacing: Pacing,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            concurrency: 1000,
+            queue_bytes: 256 * 1024 * 1024,
+            queue_wait: Duration::from_secs(30),
+            pacing: Pacing::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn scope(&self) -> Scope {
+        Scope {
+            region: self.region.clone(),
+            account: self.account.clone(),
+        }
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            queue_bytes: self.queue_bytes,
+            queue_wait: self.queue_wait,
+            pacing: self.pacing,
+        }
+    }
+}
+
+/// The region and account in the ARNs of this gateway's functions.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) region: String,
+    pub(crate) account: String,
+}
+
+impl Scope {
+    /// The ARN of a function. `name` may end in `:` and a qualifier.
+    pub(crate) fn arn(&self, name: &str) -> String {
+        format!(
+            "arn:aws:lambda:{}:{}:function:{name}",
+            self.region, self.account
+        )
+    }
+}

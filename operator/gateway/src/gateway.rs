@@ -1,0 +1,113 @@
+//! A running gateway: its start, what may change while it runs, and its end.
+//!
+//! Starts the driver and gives the request handlers what they share (`app`). The command line holds a
+//! [`Gateway`] in local mode, `cluster` holds one in a cluster; both serve its routes. It handles no request.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router;
+use pilotlight_core::function::FunctionName;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::backend::Backend;
+use crate::catalog::Deployment;
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::http::routes::routes;
+use crate::http::server::serve;
+use crate::log_store::LogStore;
+use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+
+/// How long running invocations may take to finish when the gateway ends.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// A running gateway. Cheap to clone; all clones are one gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    app: Arc<App>,
+}
+
+impl Gateway {
+    /// Starts a gateway without functions and without a port. It must be called in a tokio runtime.
+    pub fn start(config: Config, backend: Arc<dyn Backend>, logs: Option<LogStore>) -> Gateway {
+        Self::start_among(None, config, backend, logs)
+    }
+
+    /// Like [`Gateway::start`], as one of several gateways.
+    pub(crate) fn start_among(
+        peers: Option<Arc<dyn Peers>>,
+        config: Config,
+        backend: Arc<dyn Backend>,
+        logs: Option<LogStore>,
+    ) -> Gateway {
+        let metrics = Metrics::new();
+        let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
+        let (publish, catalog) = watch::channel(Arc::default());
+        let app = App {
+            scope: config.scope(),
+            catalog,
+            driver: driver.clone(),
+            logs,
+            next_invocation: AtomicU64::new(0),
+            peers,
+            metrics: metrics.clone(),
+        };
+        let driver = Driver::new(config, backend, metrics, (driver, inbox), publish);
+        // Joined by `shutdown`, which waits until the driver confirms its end.
+        tokio::spawn(driver.run());
+        Gateway { app: Arc::new(app) }
+    }
+
+    /// Makes `all` the full set of functions: new ones are added, those with another revision
+    /// get new instances, those that are missing are deleted.
+    pub async fn deploy(&self, all: Vec<Deployment>) {
+        self.request(|done| Message::Deploy { all, done }).await;
+    }
+
+    /// Deletes the functions in `removed` first, then adds or updates those in `set`.
+    pub(crate) async fn change(&self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
+        self.request(|done| Message::Change { set, removed, done })
+            .await;
+    }
+
+    /// Takes functions over, each with its existing instances, and hands others to their new owners.
+    pub(crate) async fn change_ownership(&self, change: OwnershipChange) {
+        self.request(|done| Message::ChangeOwnership { change, done })
+            .await;
+    }
+
+    /// Sends a message to the driver, and returns when the driver has carried it out.
+    async fn request(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message) {
+        let (done, is_done) = oneshot::channel();
+        if self.app.driver.send(message(done)).await.is_ok() {
+            // An error means that the gateway has shut down; then nothing is left to do.
+            let _ = is_done.await;
+        }
+    }
+
+    /// Serves until `stop`, then lets the current calls finish.
+    ///
+    /// # Errors
+    /// If the listener breaks.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        serve(self.routes(), listener, stop).await
+    }
+
+    pub(crate) fn routes(&self) -> Router {
+        routes(self.app.clone())
+    }
+
+    /// Drains and ends all instances; returns when none is left.
+    pub async fn shutdown(&self) {
+        let grace = DRAIN_LIMIT;
+        self.request(|done| Message::Shutdown { grace, done }).await;
+    }
+}

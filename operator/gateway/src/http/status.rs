@@ -1,0 +1,39 @@
+//! Probes and metrics: `/readyz`, `/metrics`, and the metrics of all gateways for `pilotlight top`.
+//!
+//! Reads `metrics`, which the driver and the handlers fill; changes nothing.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+
+use super::errors::ApiError;
+use crate::app::App;
+
+/// Answers that the gateway is ready unless its driver has ended.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.driver.is_closed() {
+        false => "ok\n".into_response(),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+    }
+}
+
+/// The metrics of this gateway and all its peers, as `pilotlight top` reads them.
+pub(crate) async fn all_metrics(State(app): State<Arc<App>>) -> Result<String, ApiError> {
+    let own = app.metrics.encode();
+    let mut texts = own.map_err(|error| ApiError::service(error.to_string()))?;
+    if let Some(peers) = &app.peers {
+        texts.extend(peers.metrics().await);
+    }
+    Ok(texts)
+}
+
+/// The metrics of this gateway, in the OpenMetrics text format.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match app.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Err(error) => ApiError::service(error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,143 @@
+//! The messages between request handlers, the driver and the instances' tasks.
+//!
+//! `http::invoke` sends an invocation to `driver`, which hands it to the task of an instance (`instance`) as
+//! an order; the task sends the outcome straight to the caller and a report to the driver. This module owns
+//! the types alone. All channels that carry them are bounded.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::instance::phases::Phases;
+use pilotlight_core::instance::{RequestId, Status};
+use pilotlight_core::invoke::pool::{InstanceId, Rejection};
+use pilotlight_core::invoke::queue::InvocationId;
+use tokio::sync::oneshot;
+
+use crate::catalog::{Deployment, PoolKey};
+
+/// How many messages may wait for the driver. When it is full, a sender waits for room.
+pub(crate) const INBOX_LIMIT: usize = 1024;
+
+/// How many orders may wait for an instance: there is never more than one event and one drain.
+pub(crate) const ORDERS_LIMIT: usize = 4;
+
+/// One call of a function.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) request_id: RequestId,
+    pub(crate) payload: Bytes,
+    pub(crate) function_arn: HeaderValue,
+    /// JSON, no longer encoded in base64.
+    pub(crate) client_context: Option<HeaderValue>,
+    pub(crate) trace: HeaderValue,
+    /// Whether the caller wants the end of the log with the answer.
+    pub(crate) log_tail: bool,
+    pub(crate) arrived: Instant,
+}
+
+/// An invocation that has no outcome yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) id: InvocationId,
+    pub(crate) invocation: Invocation,
+    /// `Some` for a cold start: the invocation goes to an instance that was started while it waited. The
+    /// value is the time that it had waited before that start.
+    pub(crate) cold: Option<Duration>,
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Answered(Answer),
+    /// It never started.
+    Rejected(Rejection),
+    /// It never started, because the gateway is shutting down. The function still exists.
+    Stopping,
+    /// Its instance was lost while it ran; whether it took effect is not known.
+    Lost,
+}
+
+/// The function's own response.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) is_error: bool,
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) body: Bytes,
+    /// The last 4 KB of the log, in base64.
+    pub(crate) log_tail: Option<HeaderValue>,
+    /// How long each phase took, if this was a cold start.
+    pub(crate) phases: Option<Phases>,
+}
+
+/// A message to the driver. `done` is answered when the driver has carried it out.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Invoke {
+        pool: PoolKey,
+        pending: Pending,
+    },
+    /// The caller has gone; nobody waits for the outcome any more.
+    Abandoned {
+        pool: PoolKey,
+        invocation: InvocationId,
+    },
+    Report {
+        pool: PoolKey,
+        instance: InstanceId,
+        report: Report,
+    },
+    /// Replaces the full set of functions.
+    Deploy {
+        all: Vec<Deployment>,
+        done: oneshot::Sender<()>,
+    },
+    /// Deletes the functions in `removed` first, then adds or updates those in `set`.
+    Change {
+        set: Vec<Deployment>,
+        removed: Vec<FunctionName>,
+        done: oneshot::Sender<()>,
+    },
+    /// Changes which functions this gateway owns (rule 3).
+    ChangeOwnership {
+        change: OwnershipChange,
+        done: oneshot::Sender<()>,
+    },
+    /// Drains all instances and ends; after `grace` the driver ends them without waiting.
+    Shutdown {
+        grace: Duration,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The functions whose ownership changed.
+#[derive(Debug, Default)]
+pub(crate) struct OwnershipChange {
+    /// Functions that this gateway owns from now on, each with the names of its existing instances.
+    pub(crate) gained: Vec<(FunctionName, Vec<String>)>,
+    pub(crate) lost: Vec<FunctionName>,
+}
+
+/// What the driver asks of an instance's task.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Run(Pending),
+    /// Take no further lease, finish the current one, end.
+    Drain,
+    /// Leave the instance to another gateway.
+    Release,
+}
+
+/// What an instance's task tells the driver.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The instance has sent its status.
+    Observed(Status),
+    Finished(Status),
+    NotStarted {
+        pending: Pending,
+        status: Option<Status>,
+    },
+}
