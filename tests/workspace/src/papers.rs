@@ -28,7 +28,7 @@ const CRATES: [(&str, &str); 12] = [
 
 /// What there is to cite.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct Citable {
     /// Of docs/contract.md: `## 4. Invoke API`.
     pub sections: BTreeSet<u32>,
     /// Of docs/design.md: the numbered list below `## The rules`.
@@ -46,11 +46,11 @@ fn numbers(pattern: &Regex, text: &str) -> BTreeSet<u32> {
         .collect()
 }
 
-impl Known {
+impl Citable {
     pub fn read(contract: &str, design: &str) -> Self {
         let rules = design.split_once("\n## The rules\n").map(|(_, rest)| rest);
         let rules = rules.and_then(|rest| rest.split("\n## ").next());
-        Known {
+        Citable {
             sections: numbers(&pattern(r"(?m)^## (\d+)\. "), contract),
             rules: numbers(&pattern(r"(?m)^(\d+)\. \*\*"), rules.unwrap_or_default()),
         }
@@ -212,11 +212,11 @@ pub fn is_there(path: &str, folder: &str, files: &[File]) -> bool {
 mod tests {
     use super::*;
 
-    fn known() -> Known {
+    fn known() -> Citable {
         let contract = "# The contract\n\n## 1. Runtime API\n\n## 2. Environment\n";
         let design =
             "1. **No**\n## The rules\n\n1. **One.**\n2. **Two.**\n\n## More\n\n3. **No**\n";
-        Known::read(contract, design)
+        Citable::read(contract, design)
     }
 
     #[test]

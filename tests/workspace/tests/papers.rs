@@ -44,7 +44,7 @@ fn text<'a>(files: &'a [File], path: &str) -> &'a str {
 #[test]
 fn every_citation_names_a_section_or_a_rule_that_exists() {
     let files = tree::files("");
-    let known = papers::Known::read(text(&files, CONTRACT), text(&files, "docs/design.md"));
+    let known = papers::Citable::read(text(&files, CONTRACT), text(&files, "docs/design.md"));
     assert_eq!(Vec::from_iter(known.rules.clone()), Vec::from_iter(1..=8));
     assert!(known.sections.len() > 5, "{known:?}");
     let is_citing = |file: &&File| {

@@ -1,0 +1,189 @@
+//! The structure within crates: no circles of files, no file that is too long, one meaning for each name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cargo_metadata::MetadataCommand;
+use pilotlight_workspace_tests::modules::Graph;
+use pilotlight_workspace_tests::{names, tree};
+
+/// Files that are in a circle. This list may only become shorter.
+const IN_CIRCLES: [&str; 64] = [
+    "operator/api/src/manifest.rs",
+    "operator/api/src/manifest/error.rs",
+    "operator/archive/src/lib.rs",
+    "operator/archive/src/package.rs",
+    "operator/archive/src/target.rs",
+    "operator/archive/src/unpack.rs",
+    "operator/cli/src/controller.rs",
+    "operator/cli/src/crd.rs",
+    "operator/cli/src/gateway.rs",
+    "operator/cli/src/invoke.rs",
+    "operator/cli/src/local.rs",
+    "operator/cli/src/local/code.rs",
+    "operator/cli/src/local/libraries/gemfile.rs",
+    "operator/cli/src/local/libraries/manager.rs",
+    "operator/cli/src/local/libraries/mod.rs",
+    "operator/cli/src/local/libraries/package_json.rs",
+    "operator/cli/src/local/libraries/poetry.rs",
+    "operator/cli/src/local/libraries/pyproject.rs",
+    "operator/cli/src/local/libraries/requirements.rs",
+    "operator/cli/src/local/libraries/workspace.rs",
+    "operator/cli/src/local/places.rs",
+    "operator/cli/src/local/prepare.rs",
+    "operator/cli/src/local/print.rs",
+    "operator/cli/src/local/reload.rs",
+    "operator/cli/src/local/runtime.rs",
+    "operator/cli/src/local/steps.rs",
+    "operator/cli/src/local/tools.rs",
+    "operator/cli/src/local/tree.rs",
+    "operator/cli/src/logs.rs",
+    "operator/cli/src/main.rs",
+    "operator/cli/src/package.rs",
+    "operator/cli/src/top.rs",
+    "operator/controller/src/demands.rs",
+    "operator/controller/src/function.rs",
+    "operator/controller/src/gateways.rs",
+    "operator/controller/src/leadership.rs",
+    "operator/controller/src/lib.rs",
+    "operator/controller/src/pool.rs",
+    "operator/controller/src/reconcile/apply.rs",
+    "operator/controller/src/reconcile/build.rs",
+    "operator/controller/src/reconcile/build/variables.rs",
+    "operator/controller/src/reconcile/build/warm.rs",
+    "operator/controller/src/reconcile/status.rs",
+    "operator/controller/src/steps.rs",
+    "operator/controller/src/worker.rs",
+    "operator/controller/src/worker/pools.rs",
+    "operator/core/src/instance/machine.rs",
+    "operator/core/src/instance/mod.rs",
+    "operator/core/src/invoke/pool.rs",
+    "operator/core/src/invoke/starts.rs",
+    "operator/core/tests/simulation/broken.rs",
+    "operator/core/tests/simulation/instances.rs",
+    "operator/core/tests/simulation/main.rs",
+    "operator/core/tests/simulation/world.rs",
+    "operator/gateway/src/backend.rs",
+    "operator/gateway/src/connect.rs",
+    "operator/gateway/src/driver.rs",
+    "operator/gateway/src/instance.rs",
+    "operator/gateway/src/invoke_api.rs",
+    "operator/gateway/src/logs_api.rs",
+    "operator/gateway/src/management_api.rs",
+    "operator/gateway/src/server.rs",
+    "operator/watch/src/gateways.rs",
+    "operator/watch/src/lib.rs",
+];
+
+const LINES: usize = 650;
+/// Files that have more lines. This list may only become shorter.
+const TOO_LONG: [&str; 1] = ["operator/gateway/src/driver.rs"];
+
+/// Types whose name says nothing. This list may only become shorter.
+const RIDDLES: [&str; 16] = [
+    "operator/controller/src/function.rs: Done",
+    "operator/controller/src/function.rs: What",
+    "operator/controller/src/function/code.rs: Known",
+    "operator/controller/src/gateways.rs: Told",
+    "operator/controller/src/pool.rs: Done",
+    "operator/controller/src/pool.rs: What",
+    "operator/controller/src/reconcile/status.rs: Said",
+    "operator/controller/src/steps.rs: Done",
+    "operator/core/src/fleet/pods.rs: Known",
+    "operator/core/src/fleet/stock.rs: Begun",
+    "operator/core/src/fleet/stock.rs: Known",
+    "operator/gateway/src/cluster/demand.rs: Told",
+    "operator/gateway/src/cluster/pods.rs: Known",
+    "operator/gateway/src/cluster/stock.rs: Known",
+    "runtime-image/supervisor/src/claim.rs: Told",
+    "runtime-image/supervisor/src/lifecycle.rs: Told",
+];
+
+/// Public types of one name in several crates. This list may only become shorter.
+const SHARED: [&str; 8] = [
+    "Description: operator/api, operator/runtimes",
+    "Gateways: operator/watch, operator/wire",
+    "Outcome: operator/core, tests/load",
+    "Package: operator/archive, operator/runtimes",
+    "Patience: operator/watch, tests/load",
+    "Place: operator/api, operator/gateway",
+    "Pool: operator/core, tests/load",
+    "Refusal: operator/api, operator/core",
+];
+
+/// Fails for what is found and not in the list, and for what is in the list and not found any more.
+#[track_caller]
+fn assert_only(list: &[&str], found: &BTreeSet<String>, what: &str) {
+    let list: BTreeSet<_> = list.iter().map(|one| (*one).to_owned()).collect();
+    let new = Vec::from_iter(found.difference(&list));
+    assert!(new.is_empty(), "{what}: {new:#?}");
+    let gone = Vec::from_iter(list.difference(found));
+    assert!(
+        gone.is_empty(),
+        "take these from the list, as they are mended: {gone:#?}"
+    );
+}
+
+#[test]
+fn no_files_of_a_crate_use_each_other_in_a_circle() {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .expect("cargo metadata runs");
+    let root = tree::root();
+    let (mut files, mut edges) = (BTreeSet::new(), Vec::new());
+    let targets = metadata
+        .packages
+        .iter()
+        .flat_map(|package| &package.targets);
+    for target in targets {
+        let graph = Graph::read(Path::new(&target.src_path));
+        for circle in graph.circles(&root) {
+            edges.extend(graph.edges_within(&circle, &root));
+            files.extend(circle);
+        }
+    }
+    let is_new = |edge: &&String| IN_CIRCLES.iter().all(|file| !edge.contains(file));
+    let new = Vec::from_iter(edges.iter().filter(is_new));
+    assert_only(
+        &IN_CIRCLES,
+        &files,
+        &format!("these use each other ({new:#?})"),
+    );
+}
+
+#[test]
+fn no_source_has_too_many_lines() {
+    let files = tree::files("");
+    let sources = files.iter().filter(|file| file.has_extension(&["rs"]));
+    let is_long = |file: &&tree::File| file.text.lines().count() > LINES;
+    let long = sources.filter(is_long).map(|file| file.path.clone());
+    assert_only(
+        &TOO_LONG,
+        &long.collect(),
+        &format!("more than {LINES} lines"),
+    );
+}
+
+#[test]
+fn no_type_has_a_name_that_says_nothing() {
+    let mut files = tree::files("");
+    files.retain(|file| file.has_extension(&["rs"]) && file.path != "tests/workspace/src/names.rs");
+    assert_only(
+        &RIDDLES,
+        &names::riddles(&files),
+        "name them for what they are",
+    );
+}
+
+#[test]
+fn no_two_crates_have_a_public_type_of_the_same_name() {
+    let mut files = tree::files("");
+    files.retain(|file| file.has_extension(&["rs"]) && !file.path.starts_with("fuzz/"));
+    let shared: BTreeMap<_, _> = names::shared(&files);
+    let shared = shared.into_iter().map(|(name, crates)| {
+        let crates = Vec::from_iter(crates).join(", ");
+        format!("{name}: {crates}")
+    });
+    assert_only(&SHARED, &shared.collect(), "one of them needs another name");
+}
