@@ -167,8 +167,8 @@ MUTANTS = [
         "handover::an_instance_of_a_function_that_comes_back_while_it_runs_a_call_is_kept",
         "an instance that comes back is released all the same",
         f"{CORE}/invoke/pool.rs",
-        "let then = Then::Serve;",
-        "let then = Then::Release;",
+        "let next = AfterLease::Serve;",
+        "let next = AfterLease::Release;",
     ),
     Mutant(
         "handover::an_instance_that_is_released_lives_on_for_the_new_owner",

@@ -178,8 +178,8 @@ impl Function {
                 }
             }
             What::TakenOver { instance, failed } => match failed {
-                false => self.fleet.taken(&instance),
-                true => self.fleet.not_taken(now, &instance),
+                false => self.fleet.adopted(&instance),
+                true => self.fleet.not_adopted(now, &instance),
             },
             What::StatusTold { status, failed } => self.telling.end(now, status, failed),
         }
@@ -269,7 +269,7 @@ impl Function {
 
     fn move_pods(&mut self, resource: &FunctionResource, context: &Context<'_>, steps: &mut Steps) {
         let is_buildable = !matches!(self.trouble, Some(Trouble::Unbuildable(_)));
-        let known = fleet::Known {
+        let known = fleet::FunctionState {
             uid: &self.uid,
             revision: &self.revision,
             may_create: is_buildable && self.code.is_stored(&self.revision),
@@ -298,7 +298,7 @@ impl Function {
                     });
                 }
                 Step::Create { instance } => self.create(resource, instance, context, steps),
-                Step::Take { instance, pod } => {
+                Step::Adopt { instance, pod } => {
                     let metadata = build::taken_over(resource, &instance, &pod.revision, &pod.uid);
                     let memory = resource.spec.memory;
                     // Another revision's pod has what it was claimed with.

@@ -175,7 +175,7 @@ async fn perform(
 ) -> Result<Outcome, kube::Error> {
     let now = MicroTime(Timestamp::now());
     match attempt {
-        Attempt::Look => {
+        Attempt::Read => {
             let found = leases.get_opt(LEASE).await?;
             Ok(Outcome::Found(found.as_ref().map(seen)))
         }

@@ -201,7 +201,7 @@ impl Pool {
     fn move_pods(&mut self, pool: &WarmPoolResource, context: &Context<'_>, steps: &mut Steps) {
         let size = pool.spec.size;
         let template = self.template.clone();
-        let known = stock::Known {
+        let known = stock::WarmPoolState {
             size: size.get() as usize,
             max: pool.spec.max.unwrap_or(size).get() as usize,
             // Without one nothing is made; what there is stays, whatever it was made from.

@@ -1,21 +1,21 @@
-//! Which of several controllers acts: one contender's view of the lease that they share.
+//! Which of several controllers leads: one contender's view of the Lease object that they share.
 //!
-//! Fed with what the API server says of the lease and with what became of each attempt to write
-//! it; says what to try next and until when this contender leads. Knows no API server. Another
-//! one's clock is never read: a lease has expired when this contender itself has seen no change
-//! of it for its whole duration. The leader counts from when it began to write, the others from
-//! when they saw it written, so the leader always stops first.
+//! Fed by the controller with the state of the lease and the outcome of each attempt to write it; returns
+//! the next attempt and until when this contender leads. Knows no API server. It never reads another
+//! contender's clock: a lease has expired when this contender itself has seen no change of it for its
+//! whole duration. The leader measures from the start of its write, the others from the time they saw the
+//! change, so the leader always stops first.
 
 use std::time::{Duration, Instant};
 
-/// The field's usual times: client-go's defaults.
+/// The times of the election. The defaults are those of client-go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long the others leave a leader that renews no more in office.
+    /// How long the lease of a leader that does not renew it lasts for the others.
     pub lease: Duration,
-    /// How long a leader that cannot renew stays one; less than `lease`.
+    /// How long a leader that cannot renew keeps leading; less than `lease`.
     pub renew_deadline: Duration,
-    /// Between two attempts.
+    /// The time between two attempts.
     pub retry: Duration,
 }
 
@@ -29,62 +29,62 @@ impl Default for Timing {
     }
 }
 
-/// The lease as the API server has it.
+/// The lease as the API server stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Another at each write.
+    /// The resource version, which changes at each write.
     pub version: String,
-    /// None: it was given back.
+    /// `None`: the holder has released the lease.
     pub holder: Option<String>,
-    /// What its holder promises.
+    /// The duration that its holder wrote.
     pub duration: Option<Duration>,
-    /// How often it has been taken.
+    /// How often the holder has changed.
     pub transitions: u32,
 }
 
-/// What is to be tried; its outcome is told before the next one.
+/// A request to the API server. The caller reports its outcome before it asks for the next attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
     /// Read the lease.
-    Look,
-    /// Make a lease that is not there, with this contender as its holder.
+    Read,
+    /// Create the lease, which does not exist, with this contender as its holder.
     Create,
-    /// Write this contender into the lease of exactly this version.
+    /// Write this contender as the holder into exactly this version of the lease.
     Take { version: String, transitions: u32 },
-    /// Write the lease of exactly this version anew, as its holder.
+    /// Renew exactly this version of the lease, as its holder.
     Renew { version: String },
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Of a `Look`: what there is.
+    /// The result of a `Read`.
     Found(Option<Lease>),
-    /// Of the others.
+    /// The attempt has written this lease.
     Written(Lease),
-    /// Somebody else wrote meanwhile.
+    /// Another contender wrote in the meantime.
     Conflict,
-    /// There was no answer, or no clear one: it may have been written or not.
+    /// There was no clear answer: whether the lease was written is unknown.
     Unanswered,
 }
 
-/// Why a leader is none any more. It has to stop what it does; nobody leads twice.
+/// Why a leader leads no longer. It has to stop all its work. An [`Election`] leads at most once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
     #[error("it could not be renewed for {0:?}")]
     Deadline(Duration),
-    #[error("somebody else wrote it")]
+    #[error("another process wrote it")]
     Overwritten,
     #[error("{0} holds it")]
     Taken(String),
-    #[error("it was deleted or given back by somebody else")]
+    #[error("another process deleted or released it")]
     Vacant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Role {
     Candidate,
-    /// When the last write that was answered began.
+    /// `renewed_at`: the start of the last successful write.
     Leader {
         renewed_at: Instant,
     },
@@ -92,11 +92,11 @@ enum Role {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Sight {
-    /// Nothing is known, or no more for sure.
-    Unclear,
-    /// Seen in this shape first at that time.
-    Clear(Option<Lease>, Instant),
+enum Observed {
+    /// The present state of the lease is unknown.
+    Unknown,
+    /// The lease and the time at which this contender first saw this version.
+    Lease(Option<Lease>, Instant),
 }
 
 /// One contender. See the module's text.
@@ -105,27 +105,27 @@ pub struct Election {
     identity: String,
     timing: Timing,
     role: Role,
-    sight: Sight,
-    /// When the attempt under way began.
+    observed: Observed,
+    /// When the attempt in flight began.
     trying: Option<Instant>,
-    /// Not before this.
+    /// No attempt begins before this.
     next_attempt: Option<Instant>,
 }
 
 impl Election {
-    /// `identity`: what no other process that lives bears.
+    /// `identity`: must differ from that of every other living process.
     pub fn new(identity: String, timing: Timing) -> Self {
         Election {
             identity,
             timing,
             role: Role::Candidate,
-            sight: Sight::Unclear,
+            observed: Observed::Unknown,
             trying: None,
             next_attempt: None,
         }
     }
 
-    /// A watch shows the lease. It may lag behind what a leader knows from its own writes.
+    /// The watch shows the lease. A leader ignores this, since the watch may lag behind its own writes.
     pub fn watched(&mut self, now: Instant, lease: Option<Lease>) {
         if self.role != Role::Candidate || self.trying.is_some() {
             return;
@@ -136,21 +136,21 @@ impl Election {
         }
     }
 
-    /// What is to be tried now. Counts as begun.
+    /// The attempt that is due now. It counts as begun.
     pub fn poll_attempt(&mut self, now: Instant) -> Option<Attempt> {
         self.expire(now);
         let is_early = self.next_attempt.is_some_and(|at| at > now);
         if self.trying.is_some() || is_early {
             return None;
         }
-        let attempt = match (&self.role, &self.sight) {
+        let attempt = match (&self.role, &self.observed) {
             (Role::Lost(_), _) => return None,
-            (_, Sight::Unclear) => Attempt::Look,
-            (_, Sight::Clear(None, _)) => Attempt::Create,
-            (Role::Leader { .. }, Sight::Clear(Some(lease), _)) => Attempt::Renew {
+            (_, Observed::Unknown) => Attempt::Read,
+            (_, Observed::Lease(None, _)) => Attempt::Create,
+            (Role::Leader { .. }, Observed::Lease(Some(lease), _)) => Attempt::Renew {
                 version: lease.version.clone(),
             },
-            (Role::Candidate, Sight::Clear(Some(lease), since)) => {
+            (Role::Candidate, Observed::Lease(Some(lease), since)) => {
                 if self.free_at(lease, *since).is_some_and(|at| at > now) {
                     return None;
                 }
@@ -165,7 +165,7 @@ impl Election {
         Some(attempt)
     }
 
-    /// What became of the attempt under way.
+    /// Handles the outcome of the attempt in flight.
     pub fn tried(&mut self, now: Instant, outcome: Outcome) {
         self.expire(now);
         let began = self.trying.take().unwrap_or(now);
@@ -173,18 +173,18 @@ impl Election {
         match outcome {
             _ if matches!(self.role, Role::Lost(_)) => {}
             Outcome::Written(lease) => {
-                self.sight = Sight::Clear(Some(lease), now);
+                self.observed = Observed::Lease(Some(lease), now);
                 self.role = Role::Leader { renewed_at: began };
                 self.expire(now);
             }
             Outcome::Conflict => {
-                self.sight = Sight::Unclear;
+                self.observed = Observed::Unknown;
                 if is_leader {
                     self.role = Role::Lost(Loss::Overwritten);
                 }
             }
-            // The next attempt is a look: what was not answered may have been done.
-            Outcome::Unanswered => self.sight = Sight::Unclear,
+            // The next attempt reads the lease: an attempt without an answer may have succeeded.
+            Outcome::Unanswered => self.observed = Observed::Unknown,
             Outcome::Found(lease) => {
                 let holder = lease.as_ref().and_then(|lease| lease.holder.clone());
                 match (is_leader, holder) {
@@ -194,7 +194,7 @@ impl Election {
                     }
                     _ => {
                         self.see(now, lease);
-                        // Looking was no use of the time: what follows from it is due at once.
+                        // Reading changed nothing, so the attempt that follows from it is due at once.
                         self.next_attempt = None;
                     }
                 }
@@ -202,7 +202,7 @@ impl Election {
         }
     }
 
-    /// Until when this contender leads; `None`: it does not.
+    /// Until when this contender leads; `None`: it does not lead.
     pub fn leads_until(&self, now: Instant) -> Option<Instant> {
         let Role::Leader { renewed_at } = self.role else {
             return None;
@@ -211,15 +211,17 @@ impl Election {
         (until > now).then_some(until)
     }
 
-    /// The version of the lease to give back, if this contender holds it for sure.
+    /// The version of the lease to release, if this contender certainly holds it.
     pub fn held(&self, now: Instant) -> Option<&str> {
-        match &self.sight {
-            Sight::Clear(Some(lease), _) if self.leads_until(now).is_some() => Some(&lease.version),
+        match &self.observed {
+            Observed::Lease(Some(lease), _) if self.leads_until(now).is_some() => {
+                Some(&lease.version)
+            }
             _ => None,
         }
     }
 
-    /// Why it leads no more.
+    /// Why this contender leads no longer.
     pub fn loss(&self) -> Option<&Loss> {
         match &self.role {
             Role::Lost(loss) => Some(loss),
@@ -227,19 +229,19 @@ impl Election {
         }
     }
 
-    /// Time has passed.
+    /// Acts on deadlines that have passed.
     pub fn wake(&mut self, now: Instant) {
         self.expire(now);
     }
 
-    /// When [`Election::wake`] or [`Election::poll_attempt`] is due, if nothing happens before.
+    /// When [`Election::wake`] or [`Election::poll_attempt`] is due, unless an event comes first.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let (deadline, free_at) = match (&self.role, &self.sight) {
+        let (deadline, free_at) = match (&self.role, &self.observed) {
             (Role::Lost(_), _) => return None,
             (Role::Leader { renewed_at }, _) => {
                 (Some(*renewed_at + self.timing.renew_deadline), None)
             }
-            (Role::Candidate, Sight::Clear(Some(lease), since)) => {
+            (Role::Candidate, Observed::Lease(Some(lease), since)) => {
                 (None, self.free_at(lease, *since))
             }
             (Role::Candidate, _) => (None, None),
@@ -251,19 +253,19 @@ impl Election {
         deadline.into_iter().chain(attempt).min()
     }
 
-    /// Whether this is news.
+    /// Records the lease. Returns whether it has changed.
     fn see(&mut self, now: Instant, lease: Option<Lease>) -> bool {
-        if matches!(&self.sight, Sight::Clear(known, _) if *known == lease) {
+        if matches!(&self.observed, Observed::Lease(known, _) if *known == lease) {
             return false;
         }
-        self.sight = Sight::Clear(lease, now);
+        self.observed = Observed::Lease(lease, now);
         true
     }
 
     /// When a candidate may take the lease; `None`: at once.
     fn free_at(&self, lease: &Lease, since: Instant) -> Option<Instant> {
         match &lease.holder {
-            // Its process ended without a word; only one lives under a name.
+            // The process that had this identity before has ended: only one process lives under an identity.
             Some(holder) if *holder == self.identity => None,
             Some(_) => Some(since + lease.duration.unwrap_or(self.timing.lease)),
             None => None,

@@ -1,4 +1,4 @@
-//! A gateway that becomes a function's owner takes on the instances that live already.
+//! The new owner of a function adopts the instances that already live.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,12 +26,12 @@ fn pool() -> Pool {
     Pool::new(settings, bounds)
 }
 
-fn told(instance: InstanceId, condition: Condition) -> Event {
+fn reported(instance: InstanceId, condition: Condition) -> Event {
     let status = Status {
         epoch: 1,
         condition,
     };
-    Event::Told { instance, status }
+    Event::StatusReported { instance, status }
 }
 
 fn arrived(invocation: u64) -> Event {
@@ -46,8 +46,12 @@ fn an_adopted_instance_serves_the_waiter_and_none_is_started() {
     let (mut pool, now) = (pool(), Instant::now());
     let instance = pool.adopt(now);
     pool.handle(now, arrived(1));
-    assert_eq!(pool.poll_action(), None, "it counts as one on its way");
-    pool.handle(now, told(instance, Condition::Ready));
+    assert_eq!(
+        pool.poll_action(),
+        None,
+        "the adopted instance counts as starting"
+    );
+    pool.handle(now, reported(instance, Condition::Ready));
     let invocation = InvocationId(1);
     assert_eq!(
         pool.poll_action(),
@@ -59,10 +63,10 @@ fn an_adopted_instance_serves_the_waiter_and_none_is_started() {
 }
 
 #[test]
-fn an_adopted_instance_that_nobody_needs_goes_after_its_keep_alive() {
+fn an_adopted_instance_that_is_not_needed_stops_after_its_keep_alive() {
     let (mut pool, now) = (pool(), Instant::now());
     let instance = pool.adopt(now);
-    pool.handle(now, told(instance, Condition::Ready));
+    pool.handle(now, reported(instance, Condition::Ready));
     let end = now + KEEP_ALIVE;
     assert_eq!(pool.next_wakeup(), Some(end));
     pool.wake(end);
@@ -80,16 +84,20 @@ fn the_end_of_an_adopted_instance_is_not_a_failed_start() {
 }
 
 #[test]
-fn a_function_handed_over_leaves_its_instances_alive_and_its_waiters_to_the_new_owner() {
+fn after_a_handover_the_instances_live_on_and_waiting_calls_go_to_the_new_owner() {
     let (mut pool, now) = (pool(), Instant::now());
     let (busy, idle) = (pool.adopt(now), pool.adopt(now));
-    pool.handle(now, told(busy, Condition::Ready));
+    pool.handle(now, reported(busy, Condition::Ready));
     pool.handle(now, arrived(1));
     assert!(matches!(pool.poll_action(), Some(Action::Dispatch { .. })));
-    pool.handle(now, told(idle, Condition::Ready));
+    pool.handle(now, reported(idle, Condition::Ready));
     pool.handle(now, Event::HandedOver);
     assert_eq!(pool.poll_action(), Some(Action::Release { instance: idle }));
-    assert_eq!(pool.poll_action(), None, "a lease goes on to its end");
+    assert_eq!(
+        pool.poll_action(),
+        None,
+        "the release waits for the end of the lease"
+    );
 
     pool.handle(now, arrived(2));
     let (invocation, rejection) = (InvocationId(2), Rejection::Moved);
@@ -114,10 +122,10 @@ fn a_function_handed_over_leaves_its_instances_alive_and_its_waiters_to_the_new_
 }
 
 #[test]
-fn an_instance_that_is_still_leased_when_its_function_comes_back_is_kept() {
+fn an_instance_that_is_still_leased_when_its_function_returns_is_kept() {
     let (mut pool, now) = (pool(), Instant::now());
     let instance = pool.adopt(now);
-    pool.handle(now, told(instance, Condition::Ready));
+    pool.handle(now, reported(instance, Condition::Ready));
     pool.handle(now, arrived(1));
     assert!(matches!(pool.poll_action(), Some(Action::Dispatch { .. })));
     pool.handle(now, Event::HandedOver);
@@ -130,5 +138,5 @@ fn an_instance_that_is_still_leased_when_its_function_comes_back_is_kept() {
     pool.handle(now, Event::Finished { instance, status });
     assert_eq!(pool.poll_action(), None);
     assert_eq!(pool.counts().idle, 1);
-    assert!(!pool.keep(now, instance), "only a lease makes it wait");
+    assert!(!pool.keep(now, instance), "the instance has no lease");
 }

@@ -1,4 +1,4 @@
-//! How long a pool waits before it starts instances again after it could not.
+//! The backoff of a pool whose instances cannot start.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ impl Calls {
         }
     }
 
-    /// What a call leads to at once: nothing if it waits.
+    /// The actions that follow a call at once: none if the call waits.
     fn call(&mut self) -> Vec<Action> {
         self.made += 1;
         let invocation = InvocationId(self.made);
@@ -50,7 +50,7 @@ impl Calls {
         std::iter::from_fn(|| self.pool.poll_action()).collect()
     }
 
-    /// Calls without pause until instances are started; says how long that took.
+    /// Calls without pause until instances start; returns how long that took.
     fn until_starts(&mut self) -> (Duration, Vec<InstanceId>) {
         let begin = self.now;
         loop {
@@ -74,15 +74,15 @@ impl Calls {
         }
     }
 
-    /// All these starts fail; returns what calls are told of that.
+    /// All these starts fail. Returns the rejections of calls that follow.
     fn fail(&mut self, starts: Vec<InstanceId>) -> Vec<Rejection> {
         let failed = |instance, reason| Event::Gone { instance, reason };
         self.end(starts, failed);
-        let told = self.actions().into_iter().map(|action| match action {
+        let rejections = self.actions().into_iter().map(|action| match action {
             Action::Reject { rejection, .. } => rejection,
             other => panic!("{other:?}"),
         });
-        told.collect()
+        rejections.collect()
     }
 
     fn end(&mut self, starts: Vec<InstanceId>, how: fn(InstanceId, Arc<str>) -> Event) {
@@ -104,7 +104,7 @@ impl Calls {
 }
 
 #[test]
-fn a_refusal_is_asked_about_again_within_a_second_a_failed_start_within_thirty() {
+fn a_refusal_is_retried_within_a_second_and_a_failed_start_within_thirty() {
     let refused = |instance, reason| Event::Refused { instance, reason };
     assert_eq!(Calls::new().longest_pause(refused), Duration::from_secs(1));
     let failed = |instance, reason| Event::Gone { instance, reason };
@@ -112,25 +112,25 @@ fn a_refusal_is_asked_about_again_within_a_second_a_failed_start_within_thirty()
 }
 
 #[test]
-fn calls_wait_while_a_failed_start_is_tried_again_and_are_told_when_that_fails_too() {
+fn calls_wait_while_a_failed_start_is_retried_and_are_rejected_when_the_retry_fails_too() {
     let mut calls = Calls::new();
     let (_, mut first) = calls.until_starts();
     first.extend(calls.until_starts().1);
     assert_eq!(first.len(), 2);
     assert_eq!(calls.fail(first), []);
-    assert_eq!(calls.call(), [], "it waits with the others");
+    assert_eq!(calls.call(), [], "the call waits with the others");
 
     let (pause, again) = calls.until_starts();
     assert_eq!(pause, Duration::from_millis(250));
     let reason = Rejection::CannotStart(Arc::from("why"));
-    let told = calls.fail(again);
-    assert!(!told.is_empty() && told.iter().all(|one| *one == reason));
+    let rejections = calls.fail(again);
+    assert!(!rejections.is_empty() && rejections.iter().all(|one| *one == reason));
     let at_once = calls.call();
     assert!(matches!(&at_once[..], [Action::Reject { rejection, .. }] if *rejection == reason));
 }
 
 #[test]
-fn who_has_waited_long_is_told_of_the_first_start_that_fails() {
+fn a_call_that_has_waited_long_is_rejected_after_the_first_failed_start() {
     let mut calls = Calls::new();
     let (_, starts) = calls.until_starts();
     calls.now += Duration::from_secs(5);
@@ -139,7 +139,7 @@ fn who_has_waited_long_is_told_of_the_first_start_that_fails() {
 }
 
 #[test]
-fn a_call_that_no_instance_came_up_for_is_not_told_of_a_limit() {
+fn a_call_is_not_throttled_when_the_reason_is_that_no_instance_came_up() {
     let mut calls = Calls::new();
     calls.until_starts();
     calls.pool.wake(calls.now + Duration::from_secs(30));

@@ -1,4 +1,4 @@
-//! Instances that are kept initialised whatever the load, and limits that change under a pool.
+//! Provisioned instances, and limits that change while the pool runs.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ impl Function {
         std::iter::from_fn(|| self.pool.poll_action()).collect()
     }
 
-    /// How many instances are started; all come up.
+    /// Counts the instances that the pool starts; all come up.
     fn start_all(&mut self) -> usize {
         let actions = self.actions();
         let started: Vec<InstanceId> = actions
@@ -53,15 +53,16 @@ impl Function {
             })
             .collect();
         for instance in &started {
-            self.told(*instance, 1);
+            self.report_ready(*instance, 1);
         }
         started.len()
     }
 
-    fn told(&mut self, instance: InstanceId, epoch: u64) {
+    fn report_ready(&mut self, instance: InstanceId, epoch: u64) {
         let condition = Condition::Ready;
         let status = Status { epoch, condition };
-        self.pool.handle(self.now, Event::Told { instance, status });
+        self.pool
+            .handle(self.now, Event::StatusReported { instance, status });
     }
 
     fn call(&mut self) {
@@ -94,19 +95,19 @@ impl Function {
 }
 
 #[test]
-fn they_are_up_before_the_first_call_and_stay_up_without_one() {
+fn provisioned_instances_are_up_before_the_first_call_and_stay_up_without_calls() {
     let mut function = Function::provisioned(2);
     assert_eq!(function.start_all(), 2);
-    assert_eq!(function.pool.next_wakeup(), None, "nothing is to end");
+    assert_eq!(function.pool.next_wakeup(), None, "no instance ends");
     function.pass(KEEP_ALIVE * 10);
     assert_eq!(function.actions(), []);
     function.call();
     let dispatched = matches!(function.actions()[..], [Action::Dispatch { .. }]);
-    assert!(dispatched, "and none is started for it");
+    assert!(dispatched, "no instance starts for the call");
 }
 
 #[test]
-fn one_that_is_lost_is_replaced() {
+fn a_lost_provisioned_instance_is_replaced() {
     let mut function = Function::provisioned(1);
     assert_eq!(function.start_all(), 1);
     let (instance, reason) = (InstanceId(0), "its node is lost".into());
@@ -117,7 +118,7 @@ fn one_that_is_lost_is_replaced() {
 }
 
 #[test]
-fn those_beyond_them_go_after_their_keep_alive() {
+fn instances_beyond_the_provisioned_ones_stop_after_their_keep_alive() {
     let mut function = Function::provisioned(1);
     assert_eq!(function.start_all(), 1);
     function.configure(|settings| settings.provisioned = 3);
@@ -132,11 +133,11 @@ fn those_beyond_them_go_after_their_keep_alive() {
     function.pass(KEEP_ALIVE / 2);
     assert_eq!(function.stopped(), 2);
     function.pass(KEEP_ALIVE * 10);
-    assert_eq!(function.stopped(), 0, "the last one is provisioned");
+    assert_eq!(function.stopped(), 0, "the last instance is provisioned");
 }
 
 #[test]
-fn a_limit_wins_and_a_lower_one_ends_what_is_not_busy() {
+fn the_limit_bounds_provisioned_instances_and_a_lower_limit_stops_those_that_are_not_busy() {
     let mut function = Function::provisioned(9);
     assert_eq!(function.start_all(), 5, "the limit");
     function.call();
@@ -145,7 +146,7 @@ fn a_limit_wins_and_a_lower_one_ends_what_is_not_busy() {
     assert_eq!(function.stopped(), 4);
     assert_eq!(function.pool.counts().busy, 1);
     function.configure(|settings| settings.limit = 0);
-    assert_eq!(function.stopped(), 0, "it is busy");
+    assert_eq!(function.stopped(), 0, "the instance is busy");
     let (condition, instance) = (Condition::Ready, InstanceId(4));
     let status = Status {
         epoch: 2,

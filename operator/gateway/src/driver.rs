@@ -229,7 +229,7 @@ impl Driver {
             let event = match report {
                 Report::Observed(status) => {
                     function.note_ready(instance, status);
-                    pool::Event::Told { instance, status }
+                    pool::Event::StatusReported { instance, status }
                 }
                 Report::Finished(status) => pool::Event::Finished { instance, status },
                 Report::NotStarted { pending, status } => {

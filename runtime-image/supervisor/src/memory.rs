@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pilotlight_core::function::MemoryMiB;
-use pilotlight_core::instance::memory::{GroupLimit, Keeper, LOOK_INTERVAL};
+use pilotlight_core::instance::memory::{CHECK_INTERVAL_MAX, GroupLimit, Keeper};
 use rustix::process::Pid;
 
 use self::group::{Group, MIB};
@@ -107,7 +107,7 @@ impl Memory {
                     // The limit changes when the pod of a warm pool is resized after its claim.
                     *limit = group.limit();
                 }
-                self.interval = Some(limit.look_interval(all));
+                self.interval = Some(limit.check_interval(all));
                 if used <= bound || limit.keeper(memory) == Keeper::Kernel {
                     return Look::Within;
                 }
@@ -132,7 +132,7 @@ impl Memory {
 
     /// The time until the next look while the process works.
     pub(crate) fn interval(&self) -> Duration {
-        self.interval.unwrap_or(LOOK_INTERVAL)
+        self.interval.unwrap_or(CHECK_INTERVAL_MAX)
     }
 
     /// The peak so far in MiB. Every invocation asks: it costs one system call, two if more is resident.

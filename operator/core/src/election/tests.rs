@@ -1,4 +1,4 @@
-//! Contenders in virtual time, with an API server that holds one lease.
+//! Tests of `Election`: contenders in virtual time, with an API server that stores one lease.
 
 use super::*;
 
@@ -30,11 +30,15 @@ fn contender(name: &str) -> Election {
     Election::new(name.to_owned(), Timing::default())
 }
 
-/// One that has looked and found this.
+/// A candidate that has read this lease.
 fn candidate(now: Instant, found: Option<Lease>) -> Election {
     let mut election = contender("a");
-    assert_eq!(election.poll_attempt(now), Some(Attempt::Look));
-    assert_eq!(election.poll_attempt(now), None, "one at a time");
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Read));
+    assert_eq!(
+        election.poll_attempt(now),
+        None,
+        "only one attempt is in flight"
+    );
     election.tried(now, Outcome::Found(found));
     election
 }
@@ -58,11 +62,15 @@ fn a_leader_renews_at_each_interval_and_counts_from_when_it_began_to_write() {
     let answered = began + 3 * SECOND;
     election.tried(answered, Outcome::Written(lease(2, Some("a"))));
     assert_eq!(election.leads_until(answered), Some(began + 10 * SECOND));
-    assert_eq!(election.poll_attempt(answered), renew(2), "it is late");
+    assert_eq!(
+        election.poll_attempt(answered),
+        renew(2),
+        "the retry interval has passed"
+    );
 }
 
 #[test]
-fn a_lease_that_is_given_back_is_taken_at_once() {
+fn a_released_lease_is_taken_at_once() {
     let mut now = Instant::now();
     let mut election = candidate(now, Some(lease(1, Some("b"))));
     assert_eq!(election.poll_attempt(now), None);
@@ -77,7 +85,7 @@ fn a_lease_expires_when_this_contender_has_seen_no_renewal_for_its_duration() {
     let mut election = candidate(now, Some(lease(1, Some("b"))));
     now += 14 * SECOND;
     election.watched(now, Some(lease(2, Some("b"))));
-    // The same again is no renewal.
+    // The same version again is no renewal.
     election.watched(now + 9 * SECOND, Some(lease(2, Some("b"))));
     let expiry = now + 15 * SECOND;
     assert_eq!(election.next_wakeup(), Some(expiry));
@@ -86,7 +94,7 @@ fn a_lease_expires_when_this_contender_has_seen_no_renewal_for_its_duration() {
 }
 
 #[test]
-fn the_holders_own_promise_counts_not_this_contenders() {
+fn the_duration_that_the_holder_wrote_counts() {
     let now = Instant::now();
     let longer = Lease {
         duration: Some(60 * SECOND),
@@ -97,21 +105,21 @@ fn the_holders_own_promise_counts_not_this_contenders() {
 }
 
 #[test]
-fn a_process_that_is_started_again_takes_its_own_lease_at_once() {
+fn a_restarted_process_takes_its_own_lease_at_once() {
     let now = Instant::now();
     let mut election = candidate(now, Some(lease(7, Some("a"))));
     assert_eq!(election.poll_attempt(now), take(7));
 }
 
 #[test]
-fn a_candidate_that_comes_second_looks_again_and_waits() {
+fn a_candidate_whose_write_conflicts_reads_again_and_waits() {
     let mut now = Instant::now();
     let mut election = candidate(now, Some(lease(1, None)));
     assert_eq!(election.poll_attempt(now), take(1));
     election.tried(now, Outcome::Conflict);
     assert_eq!(election.loss(), None);
     now += 2 * SECOND;
-    assert_eq!(election.poll_attempt(now), Some(Attempt::Look));
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Read));
     election.tried(now, Outcome::Found(Some(lease(2, Some("b")))));
     assert_eq!(election.poll_attempt(now), None);
     assert_eq!(election.next_wakeup(), Some(now + 15 * SECOND));
@@ -140,20 +148,20 @@ fn a_leader_that_cannot_renew_ends_at_the_deadline_before_another_may_take_over(
 }
 
 #[test]
-fn a_renewal_without_an_answer_is_looked_at_and_goes_on_if_it_was_written() {
+fn after_a_renewal_without_an_answer_the_leader_reads_and_goes_on_if_it_was_written() {
     let mut now = Instant::now();
     let mut election = leader(now);
     now += 2 * SECOND;
     assert_eq!(election.poll_attempt(now), renew(1));
     election.tried(now + SECOND, Outcome::Unanswered);
     now += 2 * SECOND;
-    assert_eq!(election.poll_attempt(now), Some(Attempt::Look));
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Read));
     election.tried(now, Outcome::Found(Some(lease(2, Some("a")))));
     assert_eq!(election.poll_attempt(now), renew(2));
 }
 
 #[test]
-fn a_leader_is_none_any_more_when_it_finds_another_or_nobody_or_a_conflict() {
+fn a_leader_stops_when_it_finds_another_holder_or_none_or_a_conflict() {
     let mut now = Instant::now();
     let mut election = leader(now);
     now += 2 * SECOND;
@@ -167,14 +175,14 @@ fn a_leader_is_none_any_more_when_it_finds_another_or_nobody_or_a_conflict() {
         election.poll_attempt(later);
         election.tried(later, Outcome::Unanswered);
         later += 2 * SECOND;
-        assert_eq!(election.poll_attempt(later), Some(Attempt::Look));
+        assert_eq!(election.poll_attempt(later), Some(Attempt::Read));
         election.tried(later, Outcome::Found(found));
         assert_eq!(election.loss(), Some(&loss));
     }
 }
 
 #[test]
-fn what_is_held_can_be_given_back_unless_it_is_unclear_whether_it_is() {
+fn a_lease_can_be_released_only_while_it_is_certainly_held() {
     let now = Instant::now();
     let mut election = leader(now);
     assert_eq!(election.held(now), Some("1"));
@@ -185,7 +193,7 @@ fn what_is_held_can_be_given_back_unless_it_is_unclear_whether_it_is() {
 }
 
 #[test]
-fn an_answer_that_comes_after_the_deadline_makes_nobody_a_leader() {
+fn an_answer_after_the_deadline_makes_no_leader() {
     let now = Instant::now();
     let mut election = candidate(now, None);
     election.poll_attempt(now);
@@ -196,7 +204,7 @@ fn an_answer_that_comes_after_the_deadline_makes_nobody_a_leader() {
 }
 
 #[test]
-fn a_watch_that_lags_behind_a_leaders_own_writes_is_not_heeded() {
+fn a_leader_ignores_a_watch_that_lags_behind_its_own_writes() {
     let now = Instant::now();
     let mut election = leader(now);
     election.watched(now, Some(lease(0, Some("b"))));
@@ -204,15 +212,15 @@ fn a_watch_that_lags_behind_a_leaders_own_writes_is_not_heeded() {
     assert_eq!(election.poll_attempt(now + 2 * SECOND), renew(1));
 }
 
-/// Two contenders and one lease, through losses of every kind: never two leaders.
+/// Two contenders and one lease, with losses of every kind.
 #[test]
-fn two_never_lead_at_a_time_whatever_is_lost_on_the_way() {
+fn two_contenders_never_lead_at_the_same_time_whatever_is_lost() {
     for seed in 0..2000 {
         let mut world = World::new(seed);
         for _ in 0..400 {
             world.step();
         }
-        assert!(world.terms > 0, "seed {seed}: nobody ever led");
+        assert!(world.terms > 0, "seed {seed}: no contender ever led");
     }
 }
 
@@ -222,7 +230,8 @@ struct World {
     stored: Option<Lease>,
     version: u32,
     contenders: Vec<(Election, Option<(Attempt, Instant)>)>,
-    born: u32,
+    /// How many contenders have existed.
+    started: u32,
     terms: usize,
 }
 
@@ -234,7 +243,7 @@ impl World {
             stored: None,
             version: 0,
             contenders: vec![(contender("c0"), None), (contender("c1"), None)],
-            born: 2,
+            started: 2,
             terms: 0,
         }
     }
@@ -255,7 +264,7 @@ impl World {
                 let lease = self.stored.clone();
                 self.contenders[which].0.watched(self.now, lease);
             }
-            1 if self.below(8) == 0 => self.reborn(which),
+            1 if self.below(8) == 0 => self.restart(which),
             _ => self.attempt(which),
         }
         let leaders = self.contenders.iter_mut().filter_map(|(election, _)| {
@@ -266,17 +275,17 @@ impl World {
         assert!(leaders <= 1, "two lead");
         self.terms += leaders;
         if self.contenders[which].0.loss().is_some() {
-            self.reborn(which);
+            self.restart(which);
         }
     }
 
-    /// Killed, without a word, and started under another name.
-    fn reborn(&mut self, which: usize) {
-        self.contenders[which] = (contender(&format!("c{}", self.born)), None);
-        self.born += 1;
+    /// The process is killed, and a new one starts under another identity.
+    fn restart(&mut self, which: usize) {
+        self.contenders[which] = (contender(&format!("c{}", self.started)), None);
+        self.started += 1;
     }
 
-    /// Begins an attempt, or ends the one that is under way.
+    /// Begins an attempt, or ends the one in flight.
     fn attempt(&mut self, which: usize) {
         let (is_lost_before, is_lost_after) = (self.below(4) == 0, self.below(4) == 0);
         let (now, stored) = (self.now, self.stored.clone());
@@ -287,7 +296,7 @@ impl World {
         };
         let is_overdue = now - began > 5 * SECOND;
         let writes = match (&attempt, &stored) {
-            (Attempt::Look, _) => None,
+            (Attempt::Read, _) => None,
             (Attempt::Create, stored) => Some(stored.is_none()),
             (Attempt::Take { version, .. } | Attempt::Renew { version }, stored) => Some(
                 stored

@@ -1,17 +1,19 @@
-//! Creations of pods in flight, and the pace after a refusal.
+//! Creations of pods that are in flight, and the backoff after the API server refused one.
 //!
-//! `fleet` and `stock` ask it what may be begun. A creation is expected until the watch shows the pod
-//! or the API server refuses it, so that a watch that lags behind never leads to a second one (rule
-//! 6). After a refusal one goes ahead at a bounded pace; the others follow when it is taken.
+//! `pods` and `stock` ask here how many creations they may begin. A creation is expected until the watch
+//! shows the pod or the API server refuses it, so that a watch that lags never leads to a second pod
+//! (rule 6). After a refusal one creation is tried at a bounded pace; the others follow when the API
+//! server has accepted it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A creation of which nothing was heard by then is made again, under the same name.
-pub(crate) const EXPECTATION: Duration = Duration::from_secs(30);
+/// How long a creation without any result is expected; then it is repeated under the same name.
+pub(crate) const EXPECTATION_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// One pod at a time is tried, so this may be short: it is what a lifted quota is noticed after.
-const BACKOFF_LAST: Duration = Duration::from_secs(2);
+/// The longest backoff. It is the time until a lifted quota is noticed, and may be short because only one
+/// pod is tried at a time.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Creations {
@@ -22,10 +24,10 @@ pub(crate) struct Creations {
 
 impl Creations {
     pub(crate) fn begin(&mut self, now: Instant, name: String) {
-        self.expected.insert(name, now + EXPECTATION);
+        self.expected.insert(name, now + EXPECTATION_TIMEOUT);
     }
 
-    /// It is over: the pod is there, or will never be.
+    /// The creation is over: the pod exists, or the API server refused it.
     pub(crate) fn end(&mut self, name: &str) {
         self.expected.remove(name);
     }
@@ -42,7 +44,7 @@ impl Creations {
         self.expected.len()
     }
 
-    /// How many may be begun now.
+    /// How many creations may begin now.
     pub(crate) fn at_once(&self) -> usize {
         match (self.refusals, self.expected.is_empty()) {
             _ if self.is_paused() => 0,
@@ -52,35 +54,35 @@ impl Creations {
         }
     }
 
-    /// After a refusal.
+    /// Whether the backoff after a refusal is running.
     pub(crate) fn is_paused(&self) -> bool {
         self.refused_until.is_some()
     }
 
-    /// The API server took a pod, or had it already.
-    pub(crate) fn taken(&mut self) {
-        // Of the same burst others may have been refused: a quota with room for some.
+    /// The API server accepted a pod, or had it already.
+    pub(crate) fn accepted(&mut self) {
+        // Others of the same burst may have been refused: the quota had room for only some of them.
         if self.refused_until.is_none() {
             self.refusals = 0;
         }
     }
 
-    /// Since the last refusal a pod was taken.
+    /// Whether the API server has accepted a pod since its last refusal.
     pub(crate) fn is_accepted(&self) -> bool {
         self.refusals == 0
     }
 
     pub(crate) fn refused(&mut self, now: Instant, name: &str) {
         self.end(name);
-        // Those of one burst are refused together, and count as one.
+        // The refusals of one burst arrive together and count as one.
         if self.refused_until.is_none_or(|until| until <= now) {
             let pause = BACKOFF_FIRST.saturating_mul(1 << self.refusals.min(16));
             self.refusals = self.refusals.saturating_add(1);
-            self.refused_until = Some(now + pause.min(BACKOFF_LAST));
+            self.refused_until = Some(now + pause.min(BACKOFF_MAX));
         }
     }
 
-    /// Time has passed.
+    /// Acts on deadlines that have passed.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.expected.retain(|_, until| *until > now);
         self.refused_until = self.refused_until.filter(|until| *until > now);

@@ -1,8 +1,8 @@
-//! Which pods of one function are to be made, taken over from warm pools, and deleted.
+//! Which pods of one function the controller creates, adopts from warm pools, and deletes.
 //!
-//! Fed by the controller with what the gateways want and what its watch shows; knows no API
-//! server. `creations` keeps what is under way from being made twice. An instance that a gateway has
-//! claimed from a warm pool has its pod: that one gets the function's labels, and none is made.
+//! Fed by the controller with the demands of the gateways and the pods that its watch shows; knows no
+//! API server. `creations` prevents a second creation while one is in flight. An instance that a gateway
+//! has claimed from a warm pool already has a pod: the controller adopts that pod and creates none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::fleet::creations::Creations;
 use crate::gateways::demand::{ClaimedPod, Demand};
 
-/// Before a pod is tried again to be taken over or deleted.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a failed adoption or deletion is retried.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A pod as the watch shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,72 +20,71 @@ pub struct Pod {
     pub uid: String,
     pub instance: String,
     pub revision: String,
-    /// All its containers have ended.
+    /// Whether all containers of the pod have ended.
     pub is_over: bool,
     pub is_being_deleted: bool,
 }
 
-/// What is to be done.
+/// An effect that the controller carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Create {
         instance: String,
     },
-    /// A claimed pod of a warm pool becomes the function's.
-    Take {
+    /// Give a claimed pod of a warm pool the function's labels and owner.
+    Adopt {
         instance: String,
         pod: ClaimedPod,
     },
-    /// Of exactly this pod, never of one that bears its name later.
+    /// Delete exactly this pod, and never a later pod of the same name.
     Delete {
         pod: String,
         uid: String,
     },
 }
 
-/// The function as the controller knows it, and what it is ready for.
+/// The function as the controller knows it, and which steps it is ready for.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct FunctionState<'a> {
     pub uid: &'a str,
     pub revision: &'a str,
-    /// The pods' surroundings are there: image and code.
+    /// Whether the pods can start: their image and code exist.
     pub may_create: bool,
-    /// All gateways have been heard: what nobody named is unwanted.
+    /// Whether all gateways have reported their demands, so that an instance in none of them is unwanted.
     pub may_delete: bool,
 }
 
-/// A claimed pod that is not the function's yet.
+/// The state of a claimed pod that the controller has not adopted yet.
 #[derive(Debug, PartialEq)]
-enum Taking {
+enum Adoption {
     Due,
-    Asked,
+    InFlight,
     PausedUntil(Instant),
 }
 
-/// One function's creations. See the module's text.
+/// The pods of one function. See the module's text.
 #[derive(Debug, Default)]
 pub struct Fleet {
     creations: Creations,
     /// By instance.
-    taking: BTreeMap<String, Taking>,
-    /// Wanted instances that have had their pod. A name has one pod: when that is gone, its gateway
-    /// may not have seen it yet, and could do nothing with another.
+    adoptions: BTreeMap<String, Adoption>,
+    /// Wanted instances that have had a pod. An instance gets one pod only: when the pod is gone, its
+    /// gateway may not know yet, and could not use another pod.
     spent: BTreeSet<String>,
     deleting: BTreeSet<String>,
-    /// Deletions wait.
+    /// No deletion begins before this.
     paused_until: Option<Instant>,
-    /// Whom the last refusal concerns is still to be found out.
+    /// The API server refused a pod, and `held_back` is not computed yet.
     refused_anew: bool,
     held_back: BTreeSet<String>,
 }
 
 impl Fleet {
-    /// What follows from the demands for the function as the controller knows it. Each step counts
-    /// as begun.
+    /// The steps that follow from the demands for the function. Each step counts as begun.
     pub fn plan(
         &mut self,
         now: Instant,
-        known: Known<'_>,
+        function: FunctionState<'_>,
         demands: &[&Demand],
         pods: &[Pod],
     ) -> Vec<Step> {
@@ -95,7 +94,7 @@ impl Fleet {
         self.creations.retain(|instance| !there.contains(instance));
         self.deleting.retain(|pod| uids.contains(pod.as_str()));
 
-        let of_this = demands.iter().filter(|demand| demand.uid == known.uid);
+        let of_this = demands.iter().filter(|demand| demand.uid == function.uid);
         let wanted: BTreeSet<&str> = of_this
             .clone()
             .flat_map(|demand| demand.instances.iter().map(String::as_str))
@@ -104,15 +103,15 @@ impl Fleet {
         let has_had = wanted.iter().filter(|instance| had(instance));
         self.spent = has_had.map(|instance| (*instance).to_owned()).collect();
 
-        let may_delete = known.may_delete && of_this.clone().count() > 0;
+        let may_delete = function.may_delete && of_this.clone().count() > 0;
         let mut steps = self.deletions(pods, |pod| {
             may_delete && !wanted.contains(pod.instance.as_str())
         });
-        let claimed = self.take_over(of_this.clone().copied(), &mut steps);
-        // A gateway with another revision has not seen the newest spec yet, or the controller has
-        // not: pods are made when both have.
+        let claimed = self.adopt(of_this.clone().copied(), &mut steps);
+        // If the gateway names another revision, either the gateway or the controller has not seen the
+        // newest spec. The controller creates pods when both have.
         let creatable = of_this
-            .filter(|demand| known.may_create && demand.revision == known.revision)
+            .filter(|demand| function.may_create && demand.revision == function.revision)
             .flat_map(|demand| &demand.instances);
         let missing = creatable.filter(|instance| {
             let is_begun = self.creations.is_expected(instance);
@@ -139,8 +138,8 @@ impl Fleet {
         steps
     }
 
-    /// Has claimed pods taken over that are not the function's yet; all instances that have one.
-    fn take_over<'a>(
+    /// Adds steps that adopt claimed pods. Returns all instances that have a claimed pod.
+    fn adopt<'a>(
         &mut self,
         demands: impl Iterator<Item = &'a Demand>,
         steps: &mut Vec<Step>,
@@ -152,11 +151,11 @@ impl Fleet {
                 if self.spent.contains(instance) {
                     continue;
                 }
-                let taking = self.taking.entry(instance.clone());
-                let taking = taking.or_insert(Taking::Due);
-                if *taking == Taking::Due {
-                    *taking = Taking::Asked;
-                    steps.push(Step::Take {
+                let adoption = self.adoptions.entry(instance.clone());
+                let adoption = adoption.or_insert(Adoption::Due);
+                if *adoption == Adoption::Due {
+                    *adoption = Adoption::InFlight;
+                    steps.push(Step::Adopt {
                         instance: instance.clone(),
                         pod: pod.clone(),
                     });
@@ -164,7 +163,7 @@ impl Fleet {
             }
         }
         let spent = &self.spent;
-        self.taking
+        self.adoptions
             .retain(|instance, _| claimed.contains(instance) && !spent.contains(instance));
         claimed
     }
@@ -174,7 +173,8 @@ impl Fleet {
             if std::mem::take(&mut self.refused_anew) {
                 self.held_back = missing;
             } else {
-                // Who comes after the refusal may have better luck, and learns it soon.
+                // Instances that are wanted after the refusal are not held back: they are tried soon, and
+                // may be accepted.
                 self.held_back.retain(|instance| missing.contains(instance));
             }
             return;
@@ -187,29 +187,29 @@ impl Fleet {
         }
     }
 
-    /// Instances without a pod because the API server refused one, this one or another, after they
-    /// were wanted.
+    /// Instances that have no pod because the API server refused a pod of this function after they became
+    /// wanted.
     pub fn held_back(&self) -> impl Iterator<Item = &str> {
         self.held_back.iter().map(String::as_str)
     }
 
-    /// Time has passed.
+    /// Acts on deadlines that have passed.
     pub fn wake(&mut self, now: Instant) {
         self.creations.wake(now);
         self.paused_until = self.paused_until.filter(|until| *until > now);
-        for taking in self.taking.values_mut() {
-            if matches!(taking, Taking::PausedUntil(until) if *until <= now) {
-                *taking = Taking::Due;
+        for adoption in self.adoptions.values_mut() {
+            if matches!(adoption, Adoption::PausedUntil(until) if *until <= now) {
+                *adoption = Adoption::Due;
             }
         }
     }
 
-    /// The API server took the pod, or had it already.
+    /// The API server accepted the pod, or had it already.
     pub fn created(&mut self) {
-        self.creations.taken();
+        self.creations.accepted();
     }
 
-    /// Since the last refusal a pod was taken, and no other is held back.
+    /// Whether the API server has accepted a pod since its last refusal.
     pub fn is_accepted(&self) -> bool {
         self.creations.is_accepted()
     }
@@ -220,39 +220,42 @@ impl Fleet {
         self.refused_anew = true;
     }
 
-    /// The claimed pod is the function's now, or it is gone: the instance has had its pod.
-    pub fn taken(&mut self, instance: &str) {
-        if self.taking.remove(instance).is_some() {
+    /// The claimed pod was adopted, or is gone: the instance has had its pod.
+    pub fn adopted(&mut self, instance: &str) {
+        if self.adoptions.remove(instance).is_some() {
             self.spent.insert(instance.to_owned());
         }
     }
 
-    /// The claimed pod could not be taken over and is to be tried again.
-    pub fn not_taken(&mut self, now: Instant, instance: &str) {
-        if let Some(taking) = self.taking.get_mut(instance) {
-            *taking = Taking::PausedUntil(now + PAUSE);
+    /// The adoption of a claimed pod failed; it is retried after a pause.
+    pub fn not_adopted(&mut self, now: Instant, instance: &str) {
+        if let Some(adoption) = self.adoptions.get_mut(instance) {
+            *adoption = Adoption::PausedUntil(now + RETRY_PAUSE);
         }
     }
 
-    /// A deletion failed and is to be tried again.
+    /// A deletion failed; it is retried after a pause.
     pub fn not_deleted(&mut self, now: Instant, uid: &str) {
         self.deleting.remove(uid);
-        self.paused_until = Some(now + PAUSE);
+        self.paused_until = Some(now + RETRY_PAUSE);
     }
 
-    /// Whether a pod may still need the code of this revision. What is on its way up may be of any.
-    pub fn needs(&self, revision: &str, known: Known<'_>, pods: &[Pod]) -> bool {
+    /// Whether a pod may still need the code of this revision. A creation in flight may need any revision.
+    pub fn needs(&self, revision: &str, function: FunctionState<'_>, pods: &[Pod]) -> bool {
         let is_of_it = |pod: &Pod| pod.revision == revision;
-        let is_under_way = self.creations.in_flight() > 0;
-        revision == known.revision || is_under_way || pods.iter().any(is_of_it)
+        let is_in_flight = self.creations.in_flight() > 0;
+        revision == function.revision || is_in_flight || pods.iter().any(is_of_it)
     }
 
-    /// When [`Fleet::wake`] is due, if nothing happens before.
+    /// When [`Fleet::wake`] is due, unless an event comes first.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let pauses = self.taking.values().filter_map(|taking| match taking {
-            Taking::PausedUntil(until) => Some(*until),
-            Taking::Due | Taking::Asked => None,
-        });
+        let pauses = self
+            .adoptions
+            .values()
+            .filter_map(|adoption| match adoption {
+                Adoption::PausedUntil(until) => Some(*until),
+                Adoption::Due | Adoption::InFlight => None,
+            });
         let others = [self.paused_until, self.creations.next_wakeup()];
         pauses.chain(others.into_iter().flatten()).min()
     }

@@ -1,11 +1,11 @@
-//! Which unclaimed pods of one warm pool are to be made, and which to be deleted.
+//! Which unclaimed pods of one warm pool the controller creates and deletes.
 //!
-//! Fed by the controller with what its watch shows, which may be long ago, and with the claims that
-//! the gateways tell of; knows no API server. As many pods wait as were claimed of late, within the
-//! pool's bounds. A pod whose creation was begun counts until it is known not to be there
-//! (`creations`), one whose deletion was begun until it is known to end: so there are never more
-//! than there shall be. A pod that was claimed once is used for ever. Pods of an old template are
-//! replaced one by one as new ones are ready.
+//! Fed by the controller with the pods that its watch shows, which may lag, and with the claims that the
+//! gateways report; knows no API server. The number of unclaimed pods follows the recent claims, within
+//! the pool's bounds. Invariant: at most that target (+ surge) unclaimed pods exist. Therefore a pod
+//! counts from the start of its creation until it is known not to exist (`creations`), and until its
+//! deletion is known to succeed. A claimed pod never returns to the pool. Pods of an old template are
+//! replaced one by one as new ones become ready.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use crate::fleet::creations::Creations;
 use crate::gateways::demand::ClaimedPod;
 
-/// The claims of this long are prepared for.
-const WINDOW: Duration = Duration::from_secs(30);
-/// Creations that the API server has not answered yet, at most.
-const IN_FLIGHT: usize = 10;
-/// Before a claimed pod that nobody names any more is deleted: another gateway may name it yet.
-const GRACE: Duration = Duration::from_secs(30);
-/// Before a deletion is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Pods that may end unclaimed within [`ENDED_WINDOW`] before no more are made for a while.
+/// The target is the number of claims within this time.
+const CLAIM_WINDOW: Duration = Duration::from_secs(30);
+/// The largest number of creations that the API server has not answered.
+const CREATIONS_IN_FLIGHT_MAX: usize = 10;
+/// How long a claimed pod stays when no gateway names it any more: another gateway may name it later.
+const ABANDONED_GRACE: Duration = Duration::from_secs(30);
+/// The pause before a failed deletion is retried.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How many pods may end unclaimed within [`ENDED_WINDOW`]; then creations stop for a while.
 const ENDED_LIMIT: usize = 10;
 const ENDED_WINDOW: Duration = Duration::from_secs(60);
 
@@ -30,124 +30,124 @@ const ENDED_WINDOW: Duration = Duration::from_secs(60);
 pub struct Pod {
     pub name: String,
     pub uid: String,
-    /// What it was made from.
+    /// The template from which the pod was created.
     pub template: String,
     pub is_ready: bool,
-    /// All its containers have ended.
+    /// Whether all containers of the pod have ended.
     pub is_over: bool,
     pub is_being_deleted: bool,
 }
 
-/// What is to be done.
+/// An effect that the controller carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Of a name that no pod has had, or of one whose creation was not answered.
+    /// Create a pod under a new name, or repeat a creation that was not answered, under its name.
     Create { name: String },
-    /// Of exactly this pod, never of one that bears its name later.
+    /// Delete exactly this pod, and never a later pod of the same name.
     Delete { pod: String, uid: String },
 }
 
-/// The pool as the controller knows it, and what it is ready for.
+/// The warm pool as the controller knows it, and which steps it is ready for.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct WarmPoolState<'a> {
     pub size: usize,
-    /// At least `size`.
+    /// The largest number of unclaimed pods; at least `size`.
     pub max: usize,
-    /// What pods are made from.
+    /// The template of new pods.
     pub template: &'a str,
     pub may_create: bool,
-    /// All gateways have been heard: what nobody named is not claimed.
+    /// Whether all gateways have reported their claims, so that a pod in none of them is unclaimed.
     pub may_delete: bool,
 }
 
-/// How the pool does, for its status.
+/// The numbers in the status of a warm pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Unclaimed pods that there shall be.
+    /// The target: how many unclaimed pods the pool wants.
     pub wanted: usize,
-    /// Those that can be claimed.
+    /// Pods that gateways can claim.
     pub ready: usize,
-    /// Claimed, and not yet a function's.
+    /// Pods that are claimed and not adopted yet.
     pub claimed: usize,
-    /// Made and not ready yet, or about to be made.
+    /// Pods that were created and are not ready yet, or are about to be created.
     pub refilling: usize,
 }
 
-/// A pod whose creation was begun and which the watch has not shown.
+/// A pod whose creation has begun and which the watch has not shown.
 #[derive(Debug, Default)]
-struct Begun {
+struct PendingPod {
     state: Creation,
     is_claimed: bool,
-    /// It was there before the list that is being read.
+    /// The API server had accepted the pod before the present list began.
     is_before_list: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Creation {
-    /// Not answered yet, for the first time.
+    /// The first attempt has no answer yet.
     #[default]
-    Asked,
-    /// An attempt was not answered: it may be there.
-    Doubtful,
-    Taken,
+    InFlight,
+    /// An attempt was not answered, so the pod may exist.
+    Unknown,
+    Accepted,
 }
 
 #[derive(Debug)]
 struct Deletion {
-    /// The API server said yes: it is as good as gone.
+    /// The API server has accepted the deletion.
     is_certain: bool,
 }
 
-/// One pool's unclaimed pods. See the module's text.
+/// The unclaimed pods of one warm pool. See the module's text.
 #[derive(Debug, Default)]
 pub struct Stock {
     creations: Creations,
-    begun: BTreeMap<String, Begun>,
-    /// By UID; since when nobody names it.
+    pending: BTreeMap<String, PendingPod>,
+    /// Claimed pods by UID, with the time since which no gateway has named them.
     claimed: BTreeMap<String, Option<Instant>>,
     deleting: BTreeMap<String, Deletion>,
     claims: VecDeque<Instant>,
     /// UIDs of pods of this template that ended unclaimed.
     ended: VecDeque<(Instant, String)>,
     template: String,
-    /// Deletions wait.
+    /// No deletion begins before this.
     paused_until: Option<Instant>,
     woken_at: Option<Instant>,
     claims_counted: u64,
     count: Count,
 }
 
-/// The living unclaimed pods that the watch shows and nobody deletes.
-struct Shelf<'a> {
+/// The living unclaimed pods that the watch shows and that are not being deleted.
+struct Unclaimed<'a> {
     current: Vec<&'a Pod>,
     old: Vec<&'a Pod>,
-    /// Begun, and not shown.
+    /// Pods whose creation has begun and which the watch has not shown.
     coming: usize,
-    /// Being deleted, as far as is known without success yet.
+    /// Pods whose deletion has begun and is not known to succeed.
     going: usize,
 }
 
 impl Stock {
-    /// What follows from the claims of all gateways for the pool as the controller knows it. Each
-    /// step counts as begun. `name` makes names up, none twice.
+    /// The steps that follow from the claims of all gateways. Each step counts as begun. `name` generates
+    /// a new name at each call.
     pub fn plan<'a>(
         &mut self,
         now: Instant,
-        known: Known<'_>,
+        pool: WarmPoolState<'_>,
         claims: impl Iterator<Item = &'a ClaimedPod>,
         pods: &[Pod],
         name: impl FnMut() -> String,
     ) -> Vec<Step> {
         self.wake(now);
-        if self.template != known.template {
-            self.template = known.template.to_owned();
+        if self.template != pool.template {
+            self.template = pool.template.to_owned();
             self.ended.clear();
         }
         self.note(now, claims, pods);
-        let target = self.claims.len().min(known.max).max(known.size);
-        let mut steps = self.delete_used(now, known, pods);
-        self.delete_excess(known, target, pods, &mut steps);
-        let shelf = self.shelf(known, pods);
+        let target = self.claims.len().min(pool.max).max(pool.size);
+        let mut steps = self.delete_used(now, pool, pods);
+        self.delete_excess(pool, target, pods, &mut steps);
+        let unclaimed = self.unclaimed(pool, pods);
         self.count = Count {
             wanted: target,
             ready: pods
@@ -155,15 +155,15 @@ impl Stock {
                 .filter(|pod| pod.is_ready && self.is_stock(pod))
                 .count(),
             claimed: self.claimed.len(),
-            refilling: target.saturating_sub(shelf.ready()),
+            refilling: target.saturating_sub(unclaimed.ready()),
         };
-        if known.may_create {
-            self.create(now, target, &shelf, name, &mut steps);
+        if pool.may_create {
+            self.create(now, target, &unclaimed, name, &mut steps);
         }
         steps
     }
 
-    /// Takes in what is shown and what is claimed.
+    /// Records the pods that the watch shows and the claims.
     fn note<'a>(
         &mut self,
         now: Instant,
@@ -177,8 +177,8 @@ impl Stock {
         self.deleting.retain(|uid, _| uids.contains(uid.as_str()));
         self.claimed.retain(|uid, _| uids.contains(uid.as_str()));
         for pod in pods {
-            let begun = self.begun.remove(&pod.name);
-            let was_claimed = begun.is_some_and(|begun| begun.is_claimed);
+            let pending = self.pending.remove(&pod.name);
+            let was_claimed = pending.is_some_and(|pending| pending.is_claimed);
             let is_named = claims.contains_key(pod.uid.as_str());
             let before = self.claimed.get(&pod.uid).copied();
             if is_named && before.is_none() && !was_claimed {
@@ -192,11 +192,11 @@ impl Stock {
             }
         }
         for name in claims.values() {
-            let begun = self.begun.get_mut(*name);
-            if let Some(begun) = begun.filter(|begun| !begun.is_claimed) {
-                begun.is_claimed = true;
-                // A gateway has seen it: it was made.
-                begun.state = Creation::Taken;
+            let pending = self.pending.get_mut(*name);
+            if let Some(pending) = pending.filter(|pending| !pending.is_claimed) {
+                pending.is_claimed = true;
+                // A gateway has seen the pod, so the API server has accepted it.
+                pending.state = Creation::Accepted;
                 self.claim(now);
             }
         }
@@ -212,9 +212,9 @@ impl Stock {
         !is_used && !pod.is_over && !pod.is_being_deleted && !self.deleting.contains_key(&pod.uid)
     }
 
-    fn shelf<'a>(&self, known: Known<'_>, pods: &'a [Pod]) -> Shelf<'a> {
+    fn unclaimed<'a>(&self, pool: WarmPoolState<'_>, pods: &'a [Pod]) -> Unclaimed<'a> {
         let stock = pods.iter().filter(|pod| self.is_stock(pod));
-        let (current, old) = stock.partition(|pod| pod.template == known.template);
+        let (current, old) = stock.partition(|pod| pod.template == pool.template);
         let going = pods.iter().filter(|pod| {
             let is_uncertain = |deletion: &Deletion| !deletion.is_certain;
             let is_living = !pod.is_over && !pod.is_being_deleted;
@@ -222,8 +222,8 @@ impl Stock {
             is_living && !is_used && self.deleting.get(&pod.uid).is_some_and(is_uncertain)
         });
         let going = going.count();
-        let coming = self.begun.values().filter(|begun| !begun.is_claimed);
-        Shelf {
+        let coming = self.pending.values().filter(|pending| !pending.is_claimed);
+        Unclaimed {
             current,
             old,
             coming: coming.count(),
@@ -231,11 +231,11 @@ impl Stock {
         }
     }
 
-    /// Deletes what has ended, and what was claimed and is named by nobody any more.
-    fn delete_used(&mut self, now: Instant, known: Known<'_>, pods: &[Pod]) -> Vec<Step> {
+    /// Deletes pods that have ended, and claimed pods that no gateway names any more.
+    fn delete_used(&mut self, now: Instant, pool: WarmPoolState<'_>, pods: &[Pod]) -> Vec<Step> {
         let is_abandoned = |pod: &Pod| {
             let since = self.claimed.get(&pod.uid).copied().flatten();
-            known.may_delete && since.is_some_and(|since| now >= since + GRACE)
+            pool.may_delete && since.is_some_and(|since| now >= since + ABANDONED_GRACE)
         };
         let done = pods.iter().filter(|pod| {
             let is_begun = pod.is_being_deleted || self.deleting.contains_key(&pod.uid);
@@ -258,26 +258,28 @@ impl Stock {
         }
     }
 
-    /// Deletes what is too much, and of the old template what new ones stand in for.
+    /// Deletes pods beyond the target, and pods of the old template that new pods replace.
     fn delete_excess(
         &mut self,
-        known: Known<'_>,
+        pool: WarmPoolState<'_>,
         target: usize,
         pods: &[Pod],
         steps: &mut Vec<Step>,
     ) {
-        if !known.may_delete {
+        if !pool.may_delete {
             return;
         }
-        let mut shelf = self.shelf(known, pods);
-        shelf.current.sort_by_key(|pod| pod.is_ready);
-        let excess = (shelf.current.len() + shelf.coming).saturating_sub(target);
-        let kept = shelf.current.split_off(excess.min(shelf.current.len()));
-        let mut unneeded = shelf.current;
+        let mut unclaimed = self.unclaimed(pool, pods);
+        unclaimed.current.sort_by_key(|pod| pod.is_ready);
+        let excess = (unclaimed.current.len() + unclaimed.coming).saturating_sub(target);
+        let kept = unclaimed
+            .current
+            .split_off(excess.min(unclaimed.current.len()));
+        let mut unneeded = unclaimed.current;
         let ready = |pods: &[&Pod]| pods.iter().filter(|pod| pod.is_ready).count();
-        let mut spare = (ready(&kept) + ready(&shelf.old)).saturating_sub(target);
-        for pod in shelf.old {
-            // One that is not ready serves nobody, and may never be.
+        let mut spare = (ready(&kept) + ready(&unclaimed.old)).saturating_sub(target);
+        for pod in unclaimed.old {
+            // A pod that is not ready serves no call, and may never become ready.
             if !pod.is_ready {
                 unneeded.push(pod);
             } else if spare > 0 {
@@ -292,7 +294,7 @@ impl Stock {
         if self.paused_until.is_some() {
             return;
         }
-        // An attempt that is still under way would make a pod of this name anew.
+        // A creation in flight would create a pod of this name again.
         let settled = |pod: &&Pod| !self.creations.is_expected(&pod.name);
         for pod in pods.into_iter().filter(settled) {
             let deletion = Deletion { is_certain: false };
@@ -306,57 +308,57 @@ impl Stock {
         &mut self,
         now: Instant,
         target: usize,
-        shelf: &Shelf<'_>,
+        unclaimed: &Unclaimed<'_>,
         mut name: impl FnMut() -> String,
         steps: &mut Vec<Step>,
     ) {
-        let doubtful = self.begun.iter().filter(|(name, begun)| {
-            begun.state != Creation::Taken && !self.creations.is_expected(name)
+        let unknown = self.pending.iter().filter(|(name, pending)| {
+            pending.state != Creation::Accepted && !self.creations.is_expected(name)
         });
-        let doubtful: Vec<String> = doubtful.map(|(name, _)| name.clone()).collect();
+        let unknown: Vec<String> = unknown.map(|(name, _)| name.clone()).collect();
         let wanted = match self.is_halted() {
             true => 0,
-            false => shelf.missing(target),
+            false => unclaimed.missing(target),
         };
-        let names = doubtful.into_iter().chain((0..wanted).map(|_| name()));
-        let free = IN_FLIGHT.saturating_sub(self.creations.in_flight());
+        let names = unknown.into_iter().chain((0..wanted).map(|_| name()));
+        let free = CREATIONS_IN_FLIGHT_MAX.saturating_sub(self.creations.in_flight());
         let at_once = self.creations.at_once().min(free);
         for name in names.take(at_once) {
             self.creations.begin(now, name.clone());
-            let begun = self.begun.entry(name.clone());
-            begun
-                .and_modify(|begun| begun.state = Creation::Doubtful)
+            let pending = self.pending.entry(name.clone());
+            pending
+                .and_modify(|pending| pending.state = Creation::Unknown)
                 .or_default();
             steps.push(Step::Create { name });
         }
     }
 
-    /// The API server took the pod, or had it already.
+    /// The API server accepted the pod, or had it already.
     pub fn created(&mut self, name: &str) {
         self.creations.end(name);
-        self.creations.taken();
-        if let Some(begun) = self.begun.get_mut(name) {
-            begun.state = Creation::Taken;
+        self.creations.accepted();
+        if let Some(pending) = self.pending.get_mut(name) {
+            pending.state = Creation::Accepted;
         }
     }
 
     /// The API server refused the pod.
     pub fn refused(&mut self, now: Instant, name: &str) {
         self.creations.refused(now, name);
-        // An earlier attempt may have made it, unheard.
-        let begun = self.begun.get(name);
-        if begun.is_some_and(|begun| begun.state == Creation::Asked) {
-            self.begun.remove(name);
+        // An earlier attempt that was not answered may have created the pod.
+        let pending = self.pending.get(name);
+        if pending.is_some_and(|pending| pending.state == Creation::InFlight) {
+            self.pending.remove(name);
         }
     }
 
-    /// The API server did not answer: the pod may be made or not.
+    /// The API server did not answer: whether the pod exists is unknown.
     pub fn unanswered(&mut self, now: Instant, name: &str) {
         self.creations.refused(now, name);
-        if let Some(begun) = self.begun.get_mut(name)
-            && begun.state == Creation::Asked
+        if let Some(pending) = self.pending.get_mut(name)
+            && pending.state == Creation::InFlight
         {
-            begun.state = Creation::Doubtful;
+            pending.state = Creation::Unknown;
         }
     }
 
@@ -366,63 +368,68 @@ impl Stock {
         }
     }
 
-    /// A deletion failed and is to be tried again.
+    /// A deletion failed; it is retried after a pause.
     pub fn not_deleted(&mut self, now: Instant, uid: &str) {
         self.deleting.remove(uid);
-        self.paused_until = Some(now + PAUSE);
+        self.paused_until = Some(now + RETRY_PAUSE);
     }
 
-    /// The watch begins a list: all that was made before is on it, or gone.
+    /// The watch begins a list. A pod that was accepted before is on the list, or it is gone.
     pub fn list_begins(&mut self) {
-        for begun in self.begun.values_mut() {
-            begun.is_before_list = begun.state == Creation::Taken;
+        for pending in self.pending.values_mut() {
+            pending.is_before_list = pending.state == Creation::Accepted;
         }
     }
 
-    /// The list is complete, and [`Stock::plan`] is told next what was on it.
+    /// The list is complete. The next [`Stock::plan`] gets the pods that were on it.
     pub fn list_ends(&mut self, is_listed: impl Fn(&str) -> bool) {
-        self.begun
-            .retain(|name, begun| !begun.is_before_list || is_listed(name));
+        self.pending
+            .retain(|name, pending| !pending.is_before_list || is_listed(name));
     }
 
-    /// As of the last plan.
+    /// The numbers as of the last plan.
     pub fn count(&self) -> Count {
         self.count
     }
 
-    /// Claims since this began.
+    /// The number of claims since this value was created.
     pub fn claims(&self) -> u64 {
         self.claims_counted
     }
 
-    /// So many pods ended unclaimed that no more are made for now.
+    /// Whether creations have stopped because too many pods ended unclaimed.
     pub fn is_halted(&self) -> bool {
         self.ended.len() >= ENDED_LIMIT
     }
 
-    /// Since the last refusal a pod was taken.
+    /// Whether the API server has accepted a pod since its last refusal.
     pub fn is_accepted(&self) -> bool {
         self.creations.is_accepted()
     }
 
-    /// Time has passed.
+    /// Acts on deadlines that have passed.
     pub fn wake(&mut self, now: Instant) {
         self.creations.wake(now);
         self.paused_until = self.paused_until.filter(|until| *until > now);
         self.woken_at = Some(now);
-        while self.claims.front().is_some_and(|at| *at + WINDOW <= now) {
+        while self
+            .claims
+            .front()
+            .is_some_and(|at| *at + CLAIM_WINDOW <= now)
+        {
             self.claims.pop_front();
         }
         self.ended.retain(|(at, _)| *at + ENDED_WINDOW > now);
     }
 
-    /// When the next [`Stock::plan`] is due, if nothing happens before.
+    /// When the next [`Stock::plan`] is due, unless an event comes first.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let claim = self.claims.front().map(|at| *at + WINDOW);
+        let claim = self.claims.front().map(|at| *at + CLAIM_WINDOW);
         let ended = self.ended.front().map(|(at, _)| *at + ENDED_WINDOW);
         let since = self.claimed.values().copied().flatten();
-        // What was due then waits for the gateways.
-        let abandoned = since.map(|since| since + GRACE);
+        // Skip deadlines that were due at the last wake-up: those pods are deleted once all gateways have
+        // reported, which wakes the controller anyway.
+        let abandoned = since.map(|since| since + ABANDONED_GRACE);
         let abandoned = abandoned.filter(|at| self.woken_at.is_none_or(|woken| *at > woken));
         let all = [
             claim,
@@ -434,12 +441,12 @@ impl Stock {
     }
 }
 
-impl Shelf<'_> {
+impl Unclaimed<'_> {
     fn ready(&self) -> usize {
         self.current.iter().filter(|pod| pod.is_ready).count()
     }
 
-    /// How many are to be made: beyond what is wanted only as many as replace old ones.
+    /// How many pods to create. Beyond the target only pods that replace old ones are created.
     fn missing(&self, target: usize) -> usize {
         let surge = self.old.len().min(surge(target));
         let present = self.current.len() + self.coming;
@@ -449,7 +456,7 @@ impl Shelf<'_> {
     }
 }
 
-/// Pods beyond those wanted, while old ones are replaced.
+/// How many pods beyond the target may exist while old ones are replaced.
 fn surge(target: usize) -> usize {
     (target / 4).max(1)
 }

@@ -1,8 +1,7 @@
 //! Whole numbers with a unit and a range: memory, timeout, storage, concurrency, queue.
 //!
-//! Fed by manifests (`pilotlight-api`) and by flags. Each type refuses a value outside its range
-//! with one error that says range, unit and value. Never rounds or clamps: a wrong number is an
-//! error, not a different function.
+//! Fed by manifests (`pilotlight-api`) and by flags. Each type refuses a value outside its range with an
+//! error that contains range, unit and value. Never rounds or clamps a number.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 use thiserror::Error;
 
-/// A value that is not a number of its field's range.
+/// The value is not a number within the range of its field.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OutOfRange {
     #[error("must be between {min} and {max} {unit}, got {got}")]
@@ -27,8 +26,8 @@ pub enum OutOfRange {
     NotANumber { expected: &'static str, got: String },
 }
 
-/// Reads any value instead of only numbers, so that `128Mi` and `"128"` are told the unit and
-/// the range as well. A format's own type errors know neither.
+/// Accepts any value instead of only numbers, so that the error for `128Mi` and `"128"` contains the unit
+/// and the range as well. The type errors of a format have neither.
 struct Whole<T> {
     expected: &'static str,
     limit: PhantomData<T>,
@@ -174,21 +173,21 @@ limit! {
     EphemeralStorageMiB, 512 to 10240 "MiB", default 512
 }
 limit! {
-    /// Reserved concurrency: floor and cap of a function's instances; 0 throttles every event
-    /// (contract §7).
+    /// Reserved concurrency: instances that only this function may use, and its limit. 0 throttles every
+    /// event (contract §7).
     Concurrency, 0 to 10000 "instances"
 }
 limit! {
-    /// How many events may wait while all instances are busy; 0 refuses at once with 429.
+    /// How many events may wait while all instances are busy; 0 rejects them at once with 429.
     QueueLimit, 0 to 10000 "events", default 100
 }
 
 limit! {
-    /// How many instances of a warm pool wait.
+    /// How many unclaimed instances a warm pool keeps.
     PoolSize, 0 to 1000 "instances"
 }
 limit! {
-    /// How long a pod stays on a node whose taint would evict it, in whole seconds.
+    /// How long a pod stays on a node whose taint evicts it, in whole seconds.
     TolerationSeconds, 0 to 31536000 "seconds"
 }
 
@@ -209,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_of_each_range_are_in_and_their_neighbours_are_out() {
+    fn the_bounds_of_each_range_are_accepted_and_their_neighbours_are_refused() {
         fn check<T: TryFrom<i128, Error = OutOfRange>>(min: i128, max: i128, unit: &str) {
             assert!(T::try_from(min).is_ok() && T::try_from(max).is_ok());
             for got in [min - 1, max + 1, i128::MIN, i128::from(u32::MAX) + 1 + min] {

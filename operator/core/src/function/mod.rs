@@ -1,9 +1,9 @@
-//! The values a function is made of, each parsed once.
+//! The values in a function's manifest, each parsed once into a type.
 //!
-//! Owns their ranges, defaults and refusals (contract §2, §7). `pilotlight-api` feeds them from
-//! manifests through serde; `pool`, `instance`, the gateway and the supervisor take the types,
-//! so nothing after the parse can fail on a value. Never reads a file and knows no YAML: the
-//! reader in `pilotlight-api` adds the place and the field's name to the errors from here.
+//! Owns their ranges, defaults and error texts (contract §2, §7). `pilotlight-api` parses them from
+//! manifests through serde; the pool, the instance, the gateway and the supervisor use the types, so that
+//! no later code can fail on a value. Never reads a file and knows no YAML: the reader in
+//! `pilotlight-api` adds the position and the field's name to the errors from here.
 
 mod limit;
 mod name;

@@ -1,12 +1,12 @@
 //! Texts with rules: the names of functions, namespaces and runtimes, handlers, the environment.
 //!
-//! Fed by manifests and by the Invoke API's addresses. Owns which environment variables belong
-//! to the platform (contract §2): refused here, so that an instance never has to decide whose
-//! value wins. Never trims or changes case: what was written is what runs.
+//! Fed by manifests and by the paths of the Invoke API. Owns the list of environment variables that
+//! belong to the platform (contract §2). A manifest that sets one is refused here, so that an instance
+//! never has to choose between two values. Never trims a text or changes its case.
 
 use thiserror::Error;
 
-/// A text that cannot be a part of a pod's name.
+/// The text is not a DNS-1123 label.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "must be 1 to 63 characters: a-z, 0-9 and `-`, with a letter or digit at both ends, got `{got}`"
@@ -15,7 +15,7 @@ pub struct InvalidLabel {
     got: String,
 }
 
-/// A text that cannot be a runtime's name.
+/// The text cannot be a runtime's name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "must be a runtime's name such as `python3.11`: 1 to 63 characters a-z, 0-9, `.` and `-`, a \
@@ -25,14 +25,14 @@ pub struct InvalidRuntime {
     got: String,
 }
 
-/// A text that names no handler.
+/// The text cannot be a handler.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("must be 1 to 128 characters without spaces, such as `app.handler`, got `{got}`")]
 pub struct InvalidHandler {
     got: String,
 }
 
-/// A key that a function may not have in its environment.
+/// The function may not set this environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidEnvName {
     #[error("`{got}` cannot be a variable: use letters, digits and `_`, and no digit at the start")]
@@ -43,12 +43,12 @@ pub enum InvalidEnvName {
     Harmful { got: String, effect: &'static str },
 }
 
-/// A value that no process can have in its environment.
+/// No process can have this value in its environment.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("must not contain a NUL character: a process cannot be given one")]
 pub struct InvalidEnvValue;
 
-/// Variables whose value is the platform's (contract §2). All others are the function's own to set.
+/// Variables that only the platform sets (contract §2). A function may set all others.
 pub const RESERVED_VARIABLES: [&str; 13] = [
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -64,16 +64,16 @@ pub const RESERVED_VARIABLES: [&str; 13] = [
     "_LAMBDA_TELEMETRY_LOG_FD",
     "_X_AMZN_TRACE_ID",
 ];
-/// Clients ask for several events at a time as soon as they find it (contract §1).
+/// A runtime client that finds this variable asks for several events at a time (contract §1).
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
-/// Whether a function's environment may not have the variable, wherever its value comes from.
+/// Whether a function may not set the variable, from whatever source its value comes.
 pub fn is_reserved_variable(name: &str) -> bool {
     name == MAX_CONCURRENCY || RESERVED_VARIABLES.contains(&name)
 }
 
-/// Text that is checked once, when it is read: a newtype with its conversions. `$check` says what is
-/// wrong with a text.
+/// Defines a newtype for text that is checked once, when it is parsed. `$check` returns the error for an
+/// invalid text.
 #[macro_export]
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $error:ty, $check:expr) => {
@@ -121,24 +121,24 @@ macro_rules! checked_text {
 }
 
 checked_text! {
-    /// A function's name: a DNS-1123 label, since it becomes a part of its pods' names.
+    /// A function's name: a DNS-1123 label, since the names of its pods contain it.
     FunctionName, InvalidLabel, check_label
 }
 checked_text! {
-    /// The namespace a function lives in: a DNS-1123 label.
+    /// The namespace of a function: a DNS-1123 label.
     Namespace, InvalidLabel, check_label
 }
 checked_text! {
-    /// The name of the language environment a function runs in. Which there are is data: the
-    /// descriptions of `pilotlight-runtimes`.
+    /// The name of the language environment a function runs in. `pilotlight-runtimes` has the list of
+    /// runtimes as data.
     Runtime, InvalidRuntime, check_runtime
 }
 checked_text! {
-    /// The function's entry point, as its runtime spells it: 1 to 128 characters, no spaces.
+    /// The function's entry point, in the runtime's spelling: 1 to 128 characters, no spaces.
     Handler, InvalidHandler, check_handler
 }
 checked_text! {
-    /// The key of an environment variable that a function may set.
+    /// The name of an environment variable that a function may set.
     EnvName, InvalidEnvName, check_env_name
 }
 checked_text! {
@@ -147,13 +147,12 @@ checked_text! {
 }
 
 impl Runtime {
-    /// The name under which descriptions, images and warm pools know it: AWS spells some of the same
-    /// runtimes otherwise.
+    /// The name that descriptions, images and warm pools use. AWS has other spellings for some runtimes.
     pub fn canonical(&self) -> Runtime {
         Runtime(canonical(&self.0).to_owned())
     }
 
-    /// Whether both names mean one runtime.
+    /// Whether both names mean the same runtime.
     pub fn is_same(&self, other: &Runtime) -> bool {
         canonical(&self.0) == canonical(&other.0)
     }
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_of_two_names_is_one() {
+    fn both_spellings_of_a_runtime_have_the_same_canonical_name() {
         for (name, canonical) in [
             ("nodejs22.x", "nodejs22"),
             ("nodejs22", "nodejs22"),
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_platforms_own_variables_are_refused_by_name() {
+    fn a_reserved_variable_is_refused_with_its_name() {
         for name in [
             "AWS_LAMBDA_FUNCTION_NAME",
             "AWS_LAMBDA_RUNTIME_API",
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_a_shell_identifier() {
+    fn the_name_of_a_variable_is_a_shell_identifier() {
         for name in ["", "1A", "A-B", "A.B", "A B", "É", "A=B", "A\0"] {
             let error = InvalidEnvName::Malformed {
                 got: name.to_owned(),
@@ -370,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variables_value_may_be_empty_but_has_no_nul() {
+    fn the_value_of_a_variable_may_be_empty_but_contains_no_nul() {
         assert!("".parse::<EnvValue>().is_ok());
         assert_eq!("a\0b".parse::<EnvValue>(), Err(InvalidEnvValue));
     }

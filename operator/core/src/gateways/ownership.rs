@@ -1,7 +1,7 @@
-//! Which gateway owns a function (rule 3): rendezvous hashing over those that are members.
+//! Which gateway owns a function (rule 3): rendezvous hashing over the members.
 //!
-//! All gateways that see the same members name the same owner, and a member that comes or goes
-//! moves only the functions that become or were its own. `gateway::cluster` says who is a member.
+//! All gateways that see the same members compute the same owner. When a member joins or leaves, only the
+//! functions that it gains or had change their owner. `gateway::cluster` finds the members.
 
 use std::net::SocketAddr;
 
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::function::FunctionName;
 
-/// The owner of a function; `None` without members. Gateways of different versions agree as long
-/// as this hash is what it is: SHA-256 of the name, a zero byte, and the address as text.
+/// The owner of a function; `None` without members. Gateways of different versions agree only if this hash
+/// never changes: SHA-256 of the name, a zero byte, and the address as text.
 pub fn owner(
     function: &FunctionName,
     members: impl IntoIterator<Item = SocketAddr>,
@@ -19,7 +19,7 @@ pub fn owner(
         let mut hash = Sha256::new_with_prefix(function.as_str());
         hash.update([0]);
         hash.update(member.to_string());
-        // The address as well: equal hashes would leave it to the order.
+        // Compare the address as well, so that equal hashes do not leave the choice to the order.
         (<[u8; 32]>::from(hash.finalize()), *member)
     })
 }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_shared_out_evenly_and_in_any_order_alike() {
+    fn functions_are_distributed_evenly_and_independently_of_the_order_of_members() {
         let mut counts = std::collections::BTreeMap::<_, usize>::new();
         for function in functions() {
             let chosen = owner(&function, members(4)).expect("there are members");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_comes_takes_functions_and_moves_no_other() {
+    fn a_member_that_joins_gains_functions_and_moves_no_others() {
         let newcomer = members(4).last();
         let moved = functions().filter(|function| {
             let (before, after) = (owner(function, members(3)), owner(function, members(4)));

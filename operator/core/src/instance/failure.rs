@@ -1,8 +1,7 @@
-//! How an invocation or an init fails, in the words of the programming model.
+//! The failures of invocations and inits: the documented error types and messages (contract §3).
 //!
-//! Owns the documented error types and messages (contract §3). `instance` decides which failure
-//! it is; the supervisor turns it into the answer's JSON body and the REPORT line's status.
-//! A body that the runtime itself posted is never rewritten here.
+//! `machine` decides which failure it is; the supervisor writes it into the answer's JSON body and into
+//! the REPORT line. A body that the runtime itself posted is never changed here.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,15 +14,15 @@ pub const PAYLOAD_LIMIT: usize = 6 * 1024 * 1024 + 100;
 pub enum Failure {
     /// The function's timeout passed.
     Timeout(Duration),
-    /// The runtime process ended by itself.
+    /// The runtime process exited by itself.
     Exit(Exit),
     /// The instance used more memory than the function has; the kernel or the supervisor killed it.
     OutOfMemory,
     /// The program could not be started. The supervisor knows the reason ([`invalid_entrypoint`]).
     InvalidEntrypoint,
-    /// The answer is larger than [`PAYLOAD_LIMIT`].
+    /// The response is larger than [`PAYLOAD_LIMIT`].
     ResponseTooLarge,
-    /// The runtime posted its own error at init; its body is handed on verbatim.
+    /// The runtime posted an error during init; the caller gets its body unchanged.
     Init,
 }
 
@@ -52,7 +51,7 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Signals as the vendor's platform words them.
+/// The names of signals on the original platform.
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "hangup",
@@ -114,7 +113,7 @@ impl Failure {
         }
     }
 
-    /// The REPORT line's error type, where it differs from the answer's.
+    /// The error type in the REPORT line.
     pub fn report_type(&self) -> &'static str {
         match self {
             Failure::OutOfMemory => "Runtime.OutOfMemory",
@@ -123,8 +122,8 @@ impl Failure {
     }
 }
 
-/// `errorMessage` for a program that could not be started. `reason`: the failed step and the kernel's
-/// words, such as `fork/exec /var/task/bootstrap: exec format error`.
+/// `errorMessage` for a program that could not be started. `reason`: the failed step and the kernel's error
+/// text, such as `fork/exec /var/task/bootstrap: exec format error`.
 pub fn invalid_entrypoint(request_id: &str, reason: &str) -> String {
     format!("RequestId: {request_id} Error: {reason}")
 }

@@ -1,15 +1,15 @@
 //! Whether a gateway still follows an instance that came from a warm pool.
 //!
-//! Nobody but the gateway that claimed it knows what such an instance has become, until that
-//! gateway tells the controller. One that dies before it could leaves an orphan, which ends by
-//! itself: this says when. Fed by the supervisor with the gateways' calls.
+//! At first only the gateway that claimed such an instance knows its function; the gateway then reports
+//! it to the controller. If the gateway dies before that, the instance is an orphan and ends by itself.
+//! This decides when. Fed by the supervisor with the status streams and leases of gateways.
 
 use std::time::{Duration, Instant};
 
-/// A gateway that restarts, or hands a function over, is back long before.
+/// How long an instance waits for a gateway. A restart of a gateway and a handover take much less.
 pub const ORPHANED_AFTER: Duration = Duration::from_secs(60);
 
-/// Counts what gateways have under way with this instance: status streams and leases.
+/// Counts the status streams and leases that gateways have open with this instance.
 #[derive(Debug)]
 pub struct Following {
     limit: Duration,
@@ -18,7 +18,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// Nobody does yet.
+    /// No gateway follows the instance yet. `limit`: see [`ORPHANED_AFTER`].
     pub fn new(now: Instant, limit: Duration) -> Self {
         Following {
             limit,
@@ -36,7 +36,7 @@ impl Following {
         self.since = now;
     }
 
-    /// When the instance is an orphan, if nobody comes before.
+    /// When the instance becomes an orphan, unless a gateway follows it before.
     pub fn orphaned_at(&self) -> Option<Instant> {
         (self.under_way == 0).then(|| self.since + self.limit)
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_orphan_is_whom_nobody_has_followed_for_the_whole_time() {
+    fn an_instance_is_an_orphan_when_no_gateway_has_followed_it_for_the_whole_limit() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut following = Following::new(start, ORPHANED_AFTER);

@@ -1,8 +1,8 @@
 //! How the runtime process of a function is started, on a laptop or in an image.
 //!
-//! Made from a runtime's description by local mode and by `pilotlight-runtimes`; `pilotlight-api`
-//! composes an instance's configuration with it, and the supervisor takes from here how a function's
-//! wrapper script changes the command.
+//! Local mode and `pilotlight-runtimes` make a [`Launch`] from a runtime's description; `pilotlight-api`
+//! composes an instance's configuration from it. The supervisor calls [`wrapped`], which inserts a
+//! function's wrapper script into the command.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,36 +11,38 @@ use serde::Deserialize;
 
 use crate::function::{Handler, MemoryMiB};
 
-/// Names a script that is started instead of the runtime, with the runtime's command as its arguments.
+/// The variable with the path of a script that starts instead of the runtime, with the runtime's command as
+/// its arguments.
 pub const EXEC_WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
-/// Set by the descriptions of all runtimes except those whose process is the function's own program.
+/// The descriptions of all runtimes set this variable, except those whose process is the function's program.
 const EXECUTION_ENV: &str = "AWS_EXECUTION_ENV";
-/// Set by the description of a runtime whose own start script runs the wrapper, as only that script knows
-/// the program and options that a wrapper expects. It is removed before the runtime process starts.
+/// The description of a runtime sets this variable if the runtime's start script runs the wrapper, because
+/// only that script knows the program and options that a wrapper expects. The supervisor removes it before
+/// it starts the runtime process.
 const STARTS_WRAPPER: &str = "PILOTLIGHT_STARTS_WRAPPER";
 
-/// Starts the wrapper `$0`. Exit statuses and messages are the original platform's. The shell also runs a
-/// script without an interpreter line.
+/// Starts the wrapper `$0`, with the exit statuses and messages of the original platform. The shell also runs
+/// a script without an interpreter line.
 const START_WRAPPED: &str = r#"if [ ! -f "$0" ]; then echo "$0: does not exist" >&2; exit 127; fi
 if [ ! -x "$0" ]; then echo "$0: is not an executable" >&2; exit 126; fi
 exec "$0" "$@""#;
 
-/// See the module's text.
+/// Everything that starting a runtime process needs. See the module's text.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// The entry point: the function's own, or the runtime's default.
+    /// The function's entry point, or the runtime's default.
     pub handler: Handler,
-    /// The working directory: where the function's code lies.
+    /// The working directory, which contains the function's code.
     pub task_root: PathBuf,
-    /// Variables of the runtime (search paths, its own name). The function's values override them, except
-    /// for reserved names.
+    /// The runtime's variables, such as search paths and its name. The function's values override them,
+    /// except for reserved names.
     pub environment: BTreeMap<String, String>,
-    /// Variables of the runtime that depend on the function's memory.
+    /// The runtime's variables that depend on the function's memory.
     pub heap: BTreeMap<String, HeapLimit>,
-    /// The function's variables with other values in local mode, where code and layers do not lie where an
-    /// image has them.
+    /// The function's variables that have other values in local mode, where code and layers are in other
+    /// folders than in an image.
     pub relocated: BTreeMap<String, String>,
 }
 
@@ -49,10 +51,10 @@ pub struct Launch {
 #[serde(deny_unknown_fields)]
 pub struct HeapLimit {
     pub percent: u32,
-    /// MiB that the limit leaves at least for everything but the heap.
+    /// The least memory, in MiB, that the limit leaves for everything except the heap.
     #[serde(default)]
     pub leave: u32,
-    /// `{mib}` is the limit in MiB, `{hex}` in bytes, hexadecimal.
+    /// The variable's value: `{mib}` stands for the limit in MiB, `{hex}` for the limit in bytes, hexadecimal.
     pub value: String,
 }
 
@@ -66,11 +68,11 @@ impl HeapLimit {
     }
 }
 
-/// The command with the function's wrapper script before it, if the environment names one. Functions that
-/// bring their whole runtime have none, as on the original platform.
+/// The command with the function's wrapper script in front, if the environment has one. Functions that
+/// bring their own runtime have no wrapper, as on the original platform.
 pub fn wrapped(command: Vec<String>, environment: &mut BTreeMap<String, String>) -> Vec<String> {
-    let by_itself = environment.remove(STARTS_WRAPPER).is_some();
-    let may_have_one = !by_itself && environment.contains_key(EXECUTION_ENV);
+    let starts_wrapper_itself = environment.remove(STARTS_WRAPPER).is_some();
+    let may_have_one = !starts_wrapper_itself && environment.contains_key(EXECUTION_ENV);
     let wrapper = environment.get(EXEC_WRAPPER).filter(|_| may_have_one);
     let Some(wrapper) = wrapper.filter(|wrapper| !wrapper.is_empty()) else {
         return command;
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heap_is_a_share_of_the_memory_and_leaves_room() {
+    fn a_heap_limit_is_a_share_of_the_memory_and_leaves_the_rest_its_least() {
         let heap = |percent, leave, value: &str, memory: i128| {
             let value = value.to_owned();
             let limit = HeapLimit {
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapper_is_started_in_the_place_of_the_runtime() {
+    fn a_wrapper_starts_instead_of_the_runtime() {
         let command = vec!["/var/lang/bin/python".to_owned(), "-m".to_owned()];
         let python = ("AWS_EXECUTION_ENV", "AWS_Lambda_python3.11");
         let wrapper = (EXEC_WRAPPER, "/opt/wrapper");

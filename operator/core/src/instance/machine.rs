@@ -15,16 +15,16 @@ use super::{
 
 #[derive(Debug)]
 enum Process {
-    /// None runs; the next lease starts one and waits for its init.
+    /// No process runs. The next lease starts one and waits for its init.
     Down,
     Starting {
         since: Instant,
     },
-    /// Init is done: it has called `next` and `parked` in it, or it works.
+    /// Init is done. `parked`: the process waits in `next`; otherwise it works.
     Up {
         parked: bool,
     },
-    /// Signalled; its exit is awaited. `restart`: a fresh one follows.
+    /// The process was signalled and has not exited yet. `restart`: a new one follows.
     Dying {
         restart: bool,
     },
@@ -45,16 +45,16 @@ struct Closing {
     answered_as: Option<Failure>,
 }
 
-/// One instance's state. Create, feed [`Event::Boot`], then whatever happens.
+/// The state of one instance. The first event is [`Event::Boot`].
 #[derive(Debug)]
 pub struct Machine {
     timeout: Duration,
     process: Process,
     lease: Option<Lease>,
     closing: Option<Closing>,
-    /// An init that failed with no invocation waiting: the next lease is told.
+    /// The failure of an init that no invocation waited for. The next lease gets it as its answer.
     failed_init: Option<Failure>,
-    /// Duration of the last init, until a REPORT has told it.
+    /// The duration of the last init, until a REPORT line contains it.
     init: Option<Duration>,
     out_of_memory: bool,
     draining: bool,
@@ -65,7 +65,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// `timeout`: the function's, for one invocation.
+    /// `timeout`: the function's limit for one invocation.
     pub fn new(timeout: Duration) -> Self {
         Machine {
             timeout,
@@ -86,8 +86,10 @@ impl Machine {
         }
     }
 
-    /// Takes in what happened. A refusal leaves the state as it was, but for
-    /// [`Refusal::ResponseTooLarge`], which also ends the invocation.
+    /// Handles an event. [`Machine::poll_action`] returns what follows from it.
+    ///
+    /// # Errors
+    /// A refusal leaves the state unchanged, except [`Refusal::ResponseTooLarge`], which ends the invocation.
     pub fn handle(&mut self, now: Instant, event: Event) -> Result<(), Refusal> {
         self.expire(now);
         let result = match event {
@@ -126,12 +128,12 @@ impl Machine {
         result
     }
 
-    /// The next thing to do.
+    /// The next action to carry out.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// When [`Machine::wake`] is due, if nothing happens before.
+    /// When [`Machine::wake`] is due, unless an event comes first.
     pub fn next_wakeup(&self) -> Option<Instant> {
         [self.kill_at, self.init_deadline(), self.deadline()]
             .into_iter()
@@ -139,7 +141,7 @@ impl Machine {
             .min()
     }
 
-    /// Time has passed.
+    /// Acts on deadlines that have passed.
     pub fn wake(&mut self, now: Instant) {
         self.expire(now);
         self.update_status();
@@ -149,7 +151,7 @@ impl Machine {
         self.status
     }
 
-    /// The invocation that the runtime process works on; its output belongs to it.
+    /// The invocation that the runtime process works on. Output of the process belongs to it.
     pub fn current_request(&self) -> Option<&RequestId> {
         match (&self.closing, &self.lease) {
             (Some(closing), _) => Some(&closing.request_id),
@@ -180,7 +182,7 @@ impl Machine {
                 self.begin(now, request_id);
                 self.deliver();
             }
-            // Answered, `next` is on its way: the lease waits for it.
+            // The last invocation was answered, and the runtime has not called `next` yet: the lease waits.
             Process::Up { parked: false } => {
                 self.lease = Some(Lease {
                     request_id,
@@ -278,8 +280,8 @@ impl Machine {
                     self.start_runtime(now);
                 }
             }
-            // An idle process that ends is started again by the next lease, so that one that
-            // always ends costs nothing while nobody calls.
+            // The next lease starts an idle process again, so that a process that always exits costs
+            // nothing while no invocation arrives.
             Process::Up { parked: true } | Process::Down => {}
             Process::Up { parked: false } => {
                 if self.closing.is_some() {
@@ -315,7 +317,8 @@ impl Machine {
         if in_invocation {
             self.fail_lease(now, failure);
         }
-        // Also told to the next lease, unless its own init went before: that one tries afresh.
+        // Without an invocation the next lease gets this failure. With one, this invocation just got it,
+        // and the next lease starts a new init.
         self.failed_init = (!in_invocation).then_some(failure);
     }
 
@@ -362,7 +365,7 @@ impl Machine {
         }
     }
 
-    /// The limit of an init that no invocation waits for; a waiting one has its own deadline.
+    /// The limit of an init that no invocation waits for. With an invocation, its deadline is the limit.
     fn init_deadline(&self) -> Option<Instant> {
         match self.process {
             Process::Starting { since } if self.lease.is_none() => Some(since + INIT_LIMIT),
@@ -390,7 +393,7 @@ impl Machine {
         self.actions.push_back(Action::Kill);
     }
 
-    /// Accepts the invocation as the one at hand.
+    /// Accepts the invocation as the present one.
     fn begin(&mut self, now: Instant, request_id: RequestId) {
         self.log(LogLine::Start {
             request_id: request_id.clone(),
@@ -413,7 +416,7 @@ impl Machine {
         });
     }
 
-    /// The runtime answered; the invocation closes with its following `next`.
+    /// The runtime answered. The invocation closes with the runtime's following `next`.
     fn answer(&mut self, outcome: Outcome) {
         let lease = self
             .lease
@@ -505,7 +508,7 @@ impl Machine {
         let condition = match self.process {
             _ if self.draining => Condition::Draining,
             Process::Down | Process::Up { .. } => Condition::Ready,
-            // An init inside an invocation: the lease is held, the next one is welcome after it.
+            // An init inside an invocation: the instance takes the next lease after this one.
             Process::Starting { .. } if self.lease.is_some() => Condition::Ready,
             Process::Starting { .. } | Process::Dying { .. } => Condition::Starting,
         };

@@ -21,38 +21,40 @@ use failure::{Exit, Failure, PAYLOAD_LIMIT};
 
 pub use machine::Machine;
 
-/// Names one invocation, from the gateway's answer header to the log lines.
+/// The id of one invocation, in the gateway's response header and in the log lines.
 pub type RequestId = Arc<str>;
 
-/// An init that takes longer runs again within the first invocation (contract §3).
+/// The longest init outside an invocation. One that takes longer runs again within the first invocation
+/// (contract §3).
 pub const INIT_LIMIT: Duration = Duration::from_secs(10);
-/// Between the polite and the final signal at shutdown (contract §3: 300 ms – 2 s).
+/// The time between SIGTERM and SIGKILL at shutdown (contract §3: 300 ms – 2 s).
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
-/// What the instance can do for a gateway. Pushed to gateways when it changes.
+/// Whether the instance takes leases. The supervisor pushes each change to the gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// The runtime process is starting, or starting again: no lease yet.
+    /// The runtime process is starting, for the first time or again. The instance takes no lease yet.
     Starting,
-    /// A lease is welcome (or one is held, and the next will be).
+    /// The instance takes a lease, or has one and takes the next after it.
     Ready,
-    /// No further lease, ever: the instance ends.
+    /// The instance takes no further lease and ends.
     Draining,
 }
 
-/// A condition with its place in the order of changes; an older epoch is never news.
+/// A condition with its place in the order of changes. Receivers ignore a status whose epoch is not
+/// higher than the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub epoch: u64,
     pub condition: Condition,
 }
 
-/// What the runtime process or a gateway did.
+/// An event that the supervisor reports: something that the runtime process or a gateway did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The supervisor is up: start the runtime.
+    /// The supervisor is up, and starts the runtime process.
     Boot,
-    /// A gateway hands over one invocation.
+    /// A gateway sends one invocation.
     Lease { request_id: RequestId },
     /// `GET /runtime/invocation/next`.
     Next,
@@ -62,19 +64,19 @@ pub enum Event {
     Error { request_id: RequestId },
     /// `POST /runtime/init/error`.
     InitError,
-    /// The runtime process is gone, with all its output read.
+    /// The runtime process has exited, and all its output was read.
     Exited(Exit),
-    /// The runtime process is gone: the kernel has killed it because its control group was full.
+    /// The kernel has killed the runtime process because its control group reached its memory limit.
     KilledForMemory,
-    /// There is no runtime process: its program cannot be started.
+    /// The program of the runtime process cannot be started.
     NotStarted,
-    /// The runtime process uses more memory than the function has, and the kernel does not enforce that.
+    /// The runtime process uses more memory than the function has, and the kernel does not enforce the limit.
     MemoryExceeded,
-    /// End when the work at hand is done.
+    /// A gateway or the platform asks the instance to end after its present invocation.
     Drain,
 }
 
-/// Why an event was not accepted. The lease variants mean: provably never started.
+/// Why the machine did not accept an event. A lease that was refused has provably never started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("busy, not started: the instance runs another invocation")]
@@ -91,23 +93,23 @@ pub enum Refusal {
     ResponseTooLarge,
 }
 
-/// What the supervisor has to do, in this order.
+/// An effect that the supervisor carries out, in the order of the actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     StartRuntime,
-    /// Hand the leased event to the runtime's waiting `next`.
+    /// Answer the runtime's pending `next` with the leased event.
     Deliver {
         request_id: RequestId,
         deadline: Instant,
     },
-    /// Give the gateway the answer: the runtime's body, or that of a failure.
+    /// Answer the gateway with the runtime's body, or with that of a failure.
     Answer {
         request_id: RequestId,
         outcome: Outcome,
-        /// Of the init that this is the first answer after.
+        /// The duration of the init, on the first answer after it.
         init: Option<Duration>,
     },
-    /// The accepted lease never started; the gateway may try elsewhere.
+    /// Tell the gateway that the accepted lease never started, so that it may try another instance.
     Release {
         request_id: RequestId,
     },
@@ -116,18 +118,18 @@ pub enum Action {
     Terminate,
     /// SIGKILL to the process group.
     Kill,
-    /// Nothing is left to do; end the supervisor.
+    /// End the supervisor: no work is left.
     Shutdown,
 }
 
-/// Whose body answers the invocation.
+/// Which body answers the invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The runtime's response.
     Success,
     /// The runtime's error body.
     FunctionError,
-    /// The body words this failure.
+    /// A body that describes this failure.
     Failed(Failure),
 }
 
@@ -135,7 +137,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogLine {
     InitStart,
-    /// Only for an init that failed.
+    /// Written only for an init that failed.
     InitReport {
         duration: Duration,
         failure: Failure,
@@ -144,7 +146,7 @@ pub enum LogLine {
     Start {
         request_id: RequestId,
     },
-    /// Why the runtime process could not start: for [`Failure::InvalidEntrypoint`].
+    /// The reason for [`Failure::InvalidEntrypoint`].
     NotStarted {
         request_id: RequestId,
     },

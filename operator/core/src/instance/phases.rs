@@ -1,22 +1,22 @@
-//! What a cold start took, phase by phase, in the form of `Server-Timing`.
+//! The durations of a cold start, phase by phase, in the format of `Server-Timing`.
 //!
-//! The gateway knows how long a call had waited before an instance was begun for it and how long that
-//! took to come up, the supervisor what it took inside. Each tells the other (`pilotlight-wire`, lease),
-//! for the answer's header, the metrics and the REPORT line.
+//! The gateway measures the wait until an instance started and the time until it was up; the supervisor
+//! measures the phases inside the instance. Each sends its part to the other in a header, for the
+//! response, the metrics and the REPORT line.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A part of a cold start; one follows the other.
+/// A part of a cold start. Each follows the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Until an instance was begun for the call: starts are paced.
+    /// The wait until an instance started for the call, since starts are paced.
     Queue,
-    /// Until the instance's pod or process was up.
+    /// The time until the instance's pod or process was up.
     Start,
-    /// Until a waiting instance was the function's; in the place of `Start`.
+    /// The time until an instance of a warm pool was claimed; replaces `Start`.
     Claim,
-    /// Until the code was on the disk, where the claim brings it.
+    /// The time until the code of a claim was unpacked.
     Unpack,
     /// The runtime's start and the code outside the handler.
     Init,
@@ -43,7 +43,7 @@ impl Phase {
     }
 }
 
-/// In their order.
+/// Durations in the order of the phases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Phases(Vec<(Phase, Duration)>);
 
@@ -52,7 +52,7 @@ impl Phases {
         Phases(phases.into_iter().collect())
     }
 
-    /// What of a text is understood: the other side may be newer.
+    /// Reads a text and skips the parts it does not understand, since the other side may be newer.
     pub fn read(text: &str) -> Self {
         let mut phases = Phases::default();
         for part in text.split(',') {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_understood_reads_back_as_written_and_the_rest_is_left_out() {
+    fn known_phases_read_back_as_written_and_all_other_text_is_skipped() {
         let text = "queue;dur=0.21, claim;dur=3.40";
         let sent = format!(
             "{text},Evil\tname;dur=1, thaw;dur=2, init;dur=soon, unpack;dur=-1, claim;dur=9, y"

@@ -1,8 +1,7 @@
-//! Whether a process that was started before its function was known can become it.
+//! Whether a runtime process that started before its function was known can run that function.
 //!
-//! Fed by the supervisor at the claim, with the environment that it started the process with and
-//! the one that the function has. Never sees the process: what that does with its new
-//! environment is the matter of the runtime's own `prestart`.
+//! Fed by the supervisor at the claim, with the environment of the process and that of the function.
+//! Never sees the process; the runtime's own `prestart` program applies the function's environment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::instance::launch::EXEC_WRAPPER;
 
-/// A runtime process that is started before it is known for which function.
+/// A runtime process that starts before its function is known.
 ///
-/// It reads one `Begin` as JSON from its standard input, up to the end of that, and is from then
-/// on what a process is that was started with it. If the input ends without one, it ends.
+/// It reads one `Begin` as JSON from its standard input, up to the end of the input, and from then on
+/// behaves like a process that was started with these values. If the input ends without one, it exits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prestart {
@@ -22,14 +21,14 @@ pub struct Prestart {
     /// Its working directory.
     pub task_root: PathBuf,
     pub environment: BTreeMap<String, String>,
-    /// Variables that such a process reads once, as it starts: names, or beginnings of names with
-    /// `*` after them. A function that has other values of them gets a process of its own.
+    /// Variables that such a process reads once, at its start: names, or prefixes of names followed by `*`.
+    /// A function that has other values of them gets a new process.
     pub reads: Vec<String>,
 }
 
 impl Prestart {
-    /// The first variable that such a process reads as it starts, and that the function has another
-    /// value of; absent is a value too. A function with a wrapper script always needs a fresh process.
+    /// The first variable that such a process reads at its start and that has another value for the
+    /// function, or is missing on one side. A function with a wrapper script always needs a new process.
     pub fn differs_in<'a>(
         &'a self,
         environment: &'a BTreeMap<String, String>,
@@ -45,7 +44,7 @@ impl Prestart {
     }
 }
 
-/// `read`: a name, or the beginning of names with `*` after it.
+/// `read`: a name, or a prefix of names followed by `*`.
 fn covers(read: &str, name: &str) -> bool {
     match read.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
@@ -65,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_read_at_the_start_must_be_the_same() {
+    fn only_variables_that_are_read_at_the_start_must_be_equal() {
         let prestart = Prestart {
             command: vec!["python".to_owned()],
             task_root: "/var/task".into(),

@@ -1,11 +1,12 @@
-//! One function's queue and instances, as its owner gateway sees them.
+//! One pool: the queue and the instances of a function, at the gateway that owns the function.
 //!
-//! Owns admission, dispatch, scaling by concurrency and by idle time, and what is tried again
-//! (rules 2, 5, 7). Fed by the gateway's driver; `queue` holds the waiters, `instance` is the
-//! other end of a lease. Never knows payloads, addresses or how an instance is started.
+//! Owns admission, dispatch, scaling by concurrency and by idle time, and retries of invocations that
+//! never started (rules 2, 5, 7). Fed by the gateway's driver. `queue` holds the invocations that wait,
+//! `roster` the instances, `starts` the pace of starts; `crate::instance` is the other end of a lease.
+//! Never knows payloads, addresses or how an instance is started.
 //!
-//! wanted = in flight + queued, or what is provisioned if that is more; at most the limit.
-//! Instances start while fewer live than wanted.
+//! wanted = in flight + queued, or the provisioned instances if that is more; at most the limit.
+//! The pool starts instances while fewer live than it wants.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,30 +14,30 @@ use std::time::{Duration, Instant};
 
 use crate::instance::{Condition, Status};
 use crate::invoke::queue::{InvocationId, Queue};
-use crate::invoke::roster::{Roster, State, Then};
+use crate::invoke::roster::{AfterLease, Roster, State};
 use crate::invoke::starts::{StartFailure, Starts};
 
 pub use crate::invoke::roster::{Counts, InstanceId};
 
-/// What a function's manifest and the gateway's configuration ask of its pool.
+/// The pool's part of a function's manifest, completed from the gateway's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Instances at most: one event each.
+    /// The largest number of instances. Each runs one event at a time.
     pub limit: usize,
-    /// Invocations that may wait although the limit is reached.
+    /// How many invocations may wait when the limit is reached.
     pub queue: usize,
     /// How long an instance stays warm after its last event.
     pub keep_alive: Duration,
-    /// Instances that are up, whatever the load and however long they have been idle.
+    /// Instances that the pool keeps up regardless of load and idle time.
     pub provisioned: usize,
 }
 
-/// What one gateway bounds for each function alike.
+/// Bounds that a gateway sets for every function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Payloads held in one function's queue, in bytes.
+    /// The largest sum of the payloads in one queue, in bytes.
     pub queue_bytes: usize,
-    /// From arrival to an instance.
+    /// How long an invocation may wait for an instance.
     pub queue_wait: Duration,
     pub pacing: Pacing,
 }
@@ -44,9 +45,9 @@ pub struct Bounds {
 /// How fast instances may be started: the model's 1,000 in 10 s per function (contract §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
-    /// Starts at once after a quiet time.
+    /// How many instances may start at once after a time without starts.
     pub burst: u32,
-    /// Between two further starts.
+    /// The time between two further starts.
     pub interval: Duration,
 }
 
@@ -59,21 +60,21 @@ impl Default for Pacing {
     }
 }
 
-/// What happened.
+/// An event that the driver reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Arrived {
         invocation: InvocationId,
         bytes: usize,
     },
-    /// The caller of a queued invocation has gone.
+    /// The caller of a queued invocation has disconnected.
     Abandoned { invocation: InvocationId },
-    /// An instance told its condition, by its stream or with an answer.
-    Told {
+    /// An instance reported its status on its status stream.
+    StatusReported {
         instance: InstanceId,
         status: Status,
     },
-    /// A dispatched invocation was answered; `status` as told with the answer.
+    /// A dispatched invocation was answered. `status` came with the answer.
     Finished {
         instance: InstanceId,
         status: Status,
@@ -88,32 +89,32 @@ pub enum Event {
         instance: InstanceId,
         reason: Arc<str>,
     },
-    /// The instance was not made: whoever makes them refuses at present, and paces its own attempts.
+    /// The instance was not created: the backend refuses at present, and paces its own attempts.
     Refused {
         instance: InstanceId,
         reason: Arc<str>,
     },
-    /// The function has a new manifest: its instances are replaced.
+    /// The function has a new revision: the pool replaces its instances.
     Replaced { settings: Settings },
-    /// The function has a new manifest, and its instances may stay.
+    /// The function has other settings of the same revision: its instances stay.
     Configured { settings: Settings },
     /// The function is deleted.
     Deleted,
-    /// Another gateway owns the function from now on, and has its instances (rule 3).
+    /// Another gateway owns the function from now on, with its instances (rule 3).
     HandedOver,
 }
 
-/// What is to be done.
+/// An effect that the driver carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Start {
         instance: InstanceId,
     },
-    /// Drain it, then end it.
+    /// Drain the instance, then end it.
     Stop {
         instance: InstanceId,
     },
-    /// Have no more to do with it; it lives on.
+    /// Close the connections to the instance, which lives on for the gateway that owns it now.
     Release {
         instance: InstanceId,
     },
@@ -132,31 +133,31 @@ pub enum Action {
 pub enum Rejection {
     /// All instances that the limit allows are busy, and the queue is full.
     Throttled,
-    /// The payloads in the queue are too many bytes.
+    /// The payloads in the queue have reached [`Bounds::queue_bytes`].
     QueueBytes,
-    /// It waited as long as it may.
+    /// The invocation waited for [`Bounds::queue_wait`].
     WaitedTooLong,
     /// No instance can be started, for this reason.
     CannotStart(Arc<str>),
     /// The function was deleted.
     Deleted,
-    /// Another gateway owns the function: ask that one.
+    /// Another gateway owns the function; the caller's gateway sends the invocation there.
     Moved,
 }
 
-/// To a caller who is to know that no limit is the reason.
-const NONE_CAME_UP: &str = "no instance came up as long as the call may wait";
+/// Rejection text when no instance became ready within `queue_wait`; distinguishes this from throttling.
+const NO_INSTANCE_IN_TIME: &str = "no instance came up as long as the call may wait";
 
-/// One function's pool. See the module's text.
+/// One pool. See the module's text.
 #[derive(Debug)]
 pub struct Pool {
     settings: Settings,
     queue: Queue,
     roster: Roster,
     starts: Starts,
-    deleted: bool,
+    is_deleted: bool,
     /// Another gateway owns the function.
-    away: bool,
+    is_elsewhere: bool,
     actions: VecDeque<Action>,
 }
 
@@ -167,20 +168,20 @@ impl Pool {
             queue: Queue::new(bounds.queue_bytes, bounds.queue_wait),
             roster: Roster::default(),
             starts: Starts::new(bounds.pacing),
-            deleted: false,
-            away: false,
+            is_deleted: false,
+            is_elsewhere: false,
             actions: VecDeque::new(),
         }
     }
 
-    /// Takes in what happened; what follows from it is in [`Pool::poll_action`].
+    /// Handles an event. [`Pool::poll_action`] returns what follows from it.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::Arrived { invocation, bytes } => self.admit(now, invocation, bytes),
             Event::Abandoned { invocation } => {
                 self.queue.remove(invocation);
             }
-            Event::Told { instance, status } => self.on_told(now, instance, status),
+            Event::StatusReported { instance, status } => self.on_status(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
             Event::NotStarted { instance, status } => self.on_not_started(now, instance, status),
             Event::Gone { instance, reason } => {
@@ -196,7 +197,7 @@ impl Pool {
             }
             Event::Configured { settings } => self.configure(settings),
             Event::Deleted => {
-                self.deleted = true;
+                self.is_deleted = true;
                 self.reject_all(&Rejection::Deleted);
                 self.retire_all(now);
             }
@@ -205,45 +206,46 @@ impl Pool {
         self.settle(now);
     }
 
-    /// Time has passed.
+    /// Acts on deadlines that have passed.
     pub fn wake(&mut self, now: Instant) {
         self.settle(now);
     }
 
-    /// This gateway owns the function from now on; what lives of it is told by [`Pool::adopt`].
+    /// This gateway owns the function from now on. [`Pool::adopt`] follows for each instance that lives.
     pub fn take_over(&mut self) {
-        self.away = false;
+        self.is_elsewhere = false;
         self.starts.reset_backoff();
     }
 
-    /// Keeps an instance that was to be released when its lease ends; false if there is none such.
+    /// Cancels the release of an instance that still runs an invocation of this gateway. Returns false if
+    /// the instance runs none.
     pub fn keep(&mut self, now: Instant, instance: InstanceId) -> bool {
         let Some(State::Busy { waiter, .. }) = self.roster.state(instance) else {
             return false;
         };
-        let then = Then::Serve;
-        self.roster.set(now, instance, State::Busy { waiter, then });
+        let next = AfterLease::Serve;
+        self.roster.set(now, instance, State::Busy { waiter, next });
         true
     }
 
-    /// Takes on an instance that lives already, of an owner before this one. It tells its
-    /// condition as any other; until then nothing is known of it, and its end is no failed start.
+    /// Adds an instance that already lives, from a previous owner. It reports its status like any other
+    /// instance. Its end does not count as a failed start.
     pub fn adopt(&mut self, now: Instant) -> InstanceId {
         let instance = self.roster.add();
         self.roster
             .set(now, instance, State::Starting { was_ready: true });
-        if self.deleted {
+        if self.is_deleted {
             self.stop(now, instance);
         }
         instance
     }
 
-    /// The next thing to do.
+    /// The next action to carry out.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// When [`Pool::wake`] is due, if nothing happens before.
+    /// When [`Pool::wake`] is due, unless an event comes first.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let next_start = if self.lacks_instances() {
             self.starts.next_start()
@@ -264,15 +266,15 @@ impl Pool {
         self.queue.len()
     }
 
-    /// Instances that are to live: see the module's text.
+    /// How many instances the pool wants alive: see the module's text.
     pub fn wanted(&self) -> usize {
         let wanted = self.load().max(self.settings.provisioned);
         wanted.min(self.settings.limit)
     }
 
-    /// Deleted, and its last instance gone.
+    /// Whether the function was deleted and its last instance is gone.
     pub fn is_over(&self) -> bool {
-        self.deleted && self.roster.is_empty()
+        self.is_deleted && self.roster.is_empty()
     }
 
     fn load(&self) -> usize {
@@ -294,10 +296,10 @@ impl Pool {
     }
 
     fn refuse(&self, now: Instant, bytes: usize) -> Option<Rejection> {
-        if self.deleted {
+        if self.is_deleted {
             return Some(Rejection::Deleted);
         }
-        if self.away {
+        if self.is_elsewhere {
             return Some(Rejection::Moved);
         }
         if let Some(reason) = self.starts.reported_failure(now)
@@ -315,7 +317,7 @@ impl Pool {
         (!self.queue.has_room_for(bytes)).then_some(Rejection::QueueBytes)
     }
 
-    fn on_told(&mut self, now: Instant, id: InstanceId, status: Status) {
+    fn on_status(&mut self, now: Instant, id: InstanceId, status: Status) {
         if !self.roster.note(id, status) {
             return;
         }
@@ -331,39 +333,39 @@ impl Pool {
             (Some(State::Starting { .. } | State::Idle), Condition::Draining) => {
                 self.stop(now, id);
             }
-            // A busy one is looked at when its lease ends.
+            // `free` looks at the status of a busy instance when its lease ends.
             _ => {}
         }
     }
 
     fn on_finished(&mut self, now: Instant, id: InstanceId, status: Status) {
-        if let Some(State::Busy { then, .. }) = self.roster.state(id) {
+        if let Some(State::Busy { next, .. }) = self.roster.state(id) {
             self.roster.note(id, status);
-            self.free(now, id, then);
+            self.free(now, id, next);
         }
     }
 
     fn on_not_started(&mut self, now: Instant, id: InstanceId, status: Option<Status>) {
-        let Some(State::Busy { waiter, then }) = self.roster.state(id) else {
+        let Some(State::Busy { waiter, next }) = self.roster.state(id) else {
             return;
         };
         self.queue.put_back(waiter);
         let Some(status) = status else {
-            return self.part(now, id, then);
+            return self.part(now, id, next);
         };
         let newest = self.roster.note(id, status) || self.roster.status(id) == Some(status);
-        self.free(now, id, then);
+        self.free(now, id, next);
         if newest && self.roster.state(id) == Some(State::Idle) {
-            // It runs another gateway's invocation, and tells when it is free again.
+            // It runs another gateway's invocation, and reports when it is free again.
             self.roster
                 .set(now, id, State::Starting { was_ready: true });
         }
     }
 
-    /// A lease ended: what comes next follows from the newest condition that it told.
-    fn free(&mut self, now: Instant, id: InstanceId, then: Then) {
+    /// A lease ended. The newest status of the instance decides what comes next.
+    fn free(&mut self, now: Instant, id: InstanceId, next: AfterLease) {
         match self.roster.status(id).map(|status| status.condition) {
-            _ if then != Then::Serve => self.part(now, id, then),
+            _ if next != AfterLease::Serve => self.part(now, id, next),
             Some(Condition::Draining) => self.stop(now, id),
             Some(Condition::Starting) => {
                 self.roster
@@ -398,45 +400,46 @@ impl Pool {
     }
 
     fn hand_over(&mut self, now: Instant) {
-        self.away = true;
+        self.is_elsewhere = true;
         self.reject_all(&Rejection::Moved);
-        self.part_from_all(now, Then::Release);
+        self.part_from_all(now, AfterLease::Release);
     }
 
     fn retire_all(&mut self, now: Instant) {
-        // Those that are still busy here after a hand-over are the other gateway's to stop.
-        if !self.away {
-            self.part_from_all(now, Then::Stop);
+        // After a handover the new owner stops the instances that are still busy with calls from here.
+        if !self.is_elsewhere {
+            self.part_from_all(now, AfterLease::Stop);
         }
     }
 
-    fn part_from_all(&mut self, now: Instant, then: Then) {
+    /// Stops or releases all instances; busy ones when their lease ends.
+    fn part_from_all(&mut self, now: Instant, next: AfterLease) {
         for id in self.roster.ids() {
             match self.roster.state(id) {
                 Some(State::Busy { waiter, .. }) => {
-                    self.roster.set(now, id, State::Busy { waiter, then });
+                    self.roster.set(now, id, State::Busy { waiter, next });
                 }
-                Some(State::Starting { .. } | State::Idle) => self.part(now, id, then),
+                Some(State::Starting { .. } | State::Idle) => self.part(now, id, next),
                 Some(State::Stopping) | None => {}
             }
         }
     }
 
-    fn part(&mut self, now: Instant, instance: InstanceId, then: Then) {
-        match then {
-            Then::Serve | Then::Stop => self.stop(now, instance),
-            Then::Release => {
+    fn part(&mut self, now: Instant, instance: InstanceId, next: AfterLease) {
+        match next {
+            AfterLease::Serve | AfterLease::Stop => self.stop(now, instance),
+            AfterLease::Release => {
                 self.roster.set(now, instance, State::Stopping);
                 self.actions.push_back(Action::Release { instance });
             }
         }
     }
 
-    /// Brings everything to rest: expired waiters out, idle instances to waiters, those idle too
-    /// long on their way down, missing ones on their way up.
+    /// Does everything that is due: rejects expired invocations, dispatches to idle instances, stops those
+    /// that were idle too long, and starts missing ones.
     fn settle(&mut self, now: Instant) {
-        if self.away {
-            // Put back by an instance that did not start it.
+        if self.is_elsewhere {
+            // An instance that did not start its invocation has put it back.
             self.reject_all(&Rejection::Moved);
         }
         while let Some(waiter) = self.queue.pop_expired(now) {
@@ -444,7 +447,7 @@ impl Pool {
             let rejection = match self.starts.last_failure() {
                 Some(reason) => Rejection::CannotStart(reason.clone()),
                 None if counts.live() == counts.starting => {
-                    Rejection::CannotStart(Arc::from(NONE_CAME_UP))
+                    Rejection::CannotStart(Arc::from(NO_INSTANCE_IN_TIME))
                 }
                 None => Rejection::WaitedTooLong,
             };
@@ -459,7 +462,7 @@ impl Pool {
                 instance,
                 State::Busy {
                     waiter,
-                    then: Then::Serve,
+                    next: AfterLease::Serve,
                 },
             );
             let invocation = waiter.invocation;
@@ -478,9 +481,10 @@ impl Pool {
         }
     }
 
-    /// Under a limit that was lowered: what is not busy goes at once, what is after its lease.
+    /// After the limit was lowered: stops surplus instances that are not busy at once, and busy ones as
+    /// their leases end.
     fn trim(&mut self, now: Instant) {
-        while !self.away
+        while !self.is_elsewhere
             && self.counts().live() > self.settings.limit
             && let Some(instance) = self.roster.least_needed()
         {
@@ -495,7 +499,7 @@ impl Pool {
     }
 
     fn lacks_instances(&self) -> bool {
-        !self.deleted && !self.away && self.counts().live() < self.wanted()
+        !self.is_deleted && !self.is_elsewhere && self.counts().live() < self.wanted()
     }
 
     fn start(&mut self, now: Instant) {

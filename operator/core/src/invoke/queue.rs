@@ -1,7 +1,7 @@
-//! Invocations that wait for an instance, oldest first.
+//! The invocations that wait for an instance, oldest first.
 //!
-//! Owns the bound by bytes and by waiting time (rule 7); `pool` decides the bound by count, as
-//! only it knows the instances. Payloads stay with the gateway: an entry is an id and a size.
+//! Owns the bounds by bytes and by waiting time (rule 7). `pool` owns the bound by count, since only it
+//! knows the instances. Payloads stay with the gateway: an entry is an id and a size.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ pub struct InvocationId(pub u64);
 pub struct Waiter {
     pub invocation: InvocationId,
     pub bytes: usize,
-    /// When it is refused if it still waits.
+    /// When the pool rejects it if it still waits.
     pub deadline: Instant,
 }
 
-/// A first-in, first-out queue with bounds. All waiters wait equally long at most, so the first
-/// is also the first to expire.
+/// A first-in, first-out queue with bounds. All waiters have the same longest wait, so the first is also
+/// the first to expire.
 #[derive(Debug)]
 pub struct Queue {
     waiters: VecDeque<Waiter>,
@@ -30,7 +30,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// `max_bytes`: payloads held at once; `max_wait`: from arrival to refusal.
+    /// `max_bytes`: the largest sum of payloads; `max_wait`: from arrival to rejection.
     pub fn new(max_bytes: usize, max_wait: Duration) -> Self {
         Queue {
             waiters: VecDeque::new(),
@@ -57,7 +57,7 @@ impl Queue {
         self.waiters.push_back(waiter);
     }
 
-    /// Puts back one that never started, before those that came later.
+    /// Puts back an invocation that never started, before those that arrived later.
     pub fn put_back(&mut self, waiter: Waiter) {
         self.bytes += waiter.bytes;
         let place = self
@@ -79,7 +79,7 @@ impl Queue {
         }
     }
 
-    /// Takes out one whose caller has gone.
+    /// Removes an invocation whose caller has disconnected.
     pub fn remove(&mut self, invocation: InvocationId) -> Option<Waiter> {
         let place = self
             .waiters
@@ -94,7 +94,7 @@ impl Queue {
         self.waiters.front().map(|first| first.deadline)
     }
 
-    /// How long the first has waited.
+    /// How long the first waiter has waited.
     pub fn longest_wait(&self, now: Instant) -> Duration {
         let first = self.waiters.front();
         let left = first.map(|first| first.deadline.saturating_duration_since(now));

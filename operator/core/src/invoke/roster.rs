@@ -1,7 +1,7 @@
 //! The instances of one pool, by state.
 //!
-//! Owns who is starting, idle, busy or stopping, the order of idleness and the counts, which
-//! always agree with each other. `pool` decides every change; nothing here does.
+//! Owns which instances are starting, idle, busy or stopping, the order in which they became idle, and
+//! the counts, which always agree with the states. Fed by `pool`, which decides every change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -9,14 +9,14 @@ use std::time::Instant;
 use crate::instance::Status;
 use crate::invoke::queue::Waiter;
 
-/// Names an instance within one function's pool; never used twice.
+/// Names an instance within one pool. No two instances get the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub u64);
 
-/// What the owner gateway knows of an instance.
+/// The state of an instance, as the owner gateway knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// On its way up, for the first time or again.
+    /// Not ready for a lease. `was_ready`: it was ready before, so that its end is no failed start.
     Starting {
         was_ready: bool,
     },
@@ -24,19 +24,19 @@ pub(crate) enum State {
     /// Leased to `waiter`.
     Busy {
         waiter: Waiter,
-        then: Then,
+        next: AfterLease,
     },
     Stopping,
 }
 
-/// What becomes of an instance when its lease ends.
+/// What the pool does with an instance when its lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// It serves on.
+pub(crate) enum AfterLease {
+    /// The instance takes further leases.
     Serve,
-    /// It belongs to a revision of before.
+    /// The instance belongs to an earlier revision.
     Stop,
-    /// It is another gateway's by then.
+    /// Another gateway owns the function.
     Release,
 }
 
@@ -50,7 +50,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Instances that run an event now or can soon.
+    /// Instances that run an event now, or can run one soon.
     pub fn live(&self) -> usize {
         self.starting + self.idle + self.busy
     }
@@ -68,14 +68,14 @@ impl Counts {
 #[derive(Debug)]
 struct Instance {
     state: State,
-    /// The newest condition it told.
+    /// The newest status that it reported.
     status: Option<Status>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     instances: BTreeMap<InstanceId, Instance>,
-    /// The begin of each idle time; the longest first.
+    /// The start of each idle time; the longest comes first.
     idle: VecDeque<(Instant, InstanceId)>,
     counts: Counts,
     next_id: u64,
@@ -132,25 +132,24 @@ impl Roster {
         self.instances.get(&id).and_then(|instance| instance.status)
     }
 
-    /// Notes what the instance told; false if it is no news.
+    /// Records a reported status. Returns false if it is not newer than the last one.
     pub(crate) fn note(&mut self, id: InstanceId, status: Status) -> bool {
         let Some(instance) = self.instances.get_mut(&id) else {
             return false;
         };
-        let is_news = instance
-            .status
-            .is_none_or(|known| known.epoch < status.epoch);
-        if is_news {
+        let is_newer = instance.status.is_none_or(|last| last.epoch < status.epoch);
+        if is_newer {
             instance.status = Some(status);
         }
-        is_news
+        is_newer
     }
 
     pub(crate) fn longest_idle(&self) -> Option<(Instant, InstanceId)> {
         self.idle.front().copied()
     }
 
-    /// Of those that are not busy: one that is idle, the longest first, or else one on its way up.
+    /// The instance to stop first when there are too many: the one that has been idle longest, or else the
+    /// one that began to start last. `None` if all are busy.
     pub(crate) fn least_needed(&self) -> Option<InstanceId> {
         let idle = self.longest_idle().map(|(_, id)| id);
         let is_starting = |instance: &Instance| matches!(instance.state, State::Starting { .. });
@@ -161,7 +160,7 @@ impl Roster {
         })
     }
 
-    /// The one used last: what is not needed is left to grow old.
+    /// The instance that was used last. The others grow old, so that those not needed can end.
     pub(crate) fn last_idle(&self) -> Option<InstanceId> {
         self.idle.back().map(|(_, id)| *id)
     }

@@ -15,7 +15,7 @@ const BACKOFF_MAX_REFUSED: Duration = Duration::from_secs(1);
 
 /// One failed start may be an accident, for example a pod that was evicted: its reason is reported to
 /// callers only if one of them has already waited this long, since the next attempt may take as long.
-pub(super) const REPORT_FIRST_FAILURE_AFTER: Duration = Duration::from_secs(5);
+const REPORT_FIRST_FAILURE_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether a start failed, or was not attempted because whoever makes instances refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

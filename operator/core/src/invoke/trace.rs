@@ -1,46 +1,49 @@
 //! The trace of an invocation: the header `X-Amzn-Trace-Id`, `_X_AMZN_TRACE_ID` in a function.
 //!
-//! A caller's trace is continued with its root, its parent (Pilotlight adds no segment), its sampling
+//! Continues the caller's trace with its root, its parent (Pilotlight adds no segment), its sampling
 //! decision and further fields such as `Lineage`. Without a valid header a new trace begins, which is not
-//! sampled. Fed by the gateway that a call reaches first; all further hops pass the result on unchanged.
+//! sampled. Fed by the gateway that a call reaches first; all further hops forward the result unchanged.
 //!
-//! Form: <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
+//! Format: <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
 
 use std::fmt::Write as _;
 
-/// Longer headers are ignored: runtimes have limits of a few KiB for all headers.
+/// The longest header, in bytes, that is read; longer ones are ignored, since runtimes accept only a few
+/// KiB of headers in total.
 pub const LIMIT: usize = 1024;
 
 const ROOT: (usize, usize) = (8, 24);
 const PARENT: usize = 16;
 
-/// The parts of new ids.
+/// Random and time parts from which new ids are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Fresh {
-    /// Since the epoch.
+    /// Seconds since the Unix epoch.
     pub seconds: u32,
     pub random: [u64; 3],
 }
 
 #[derive(Debug, Default)]
-struct Given<'a> {
+struct CallerTrace<'a> {
     root: Option<&'a str>,
     parent: Option<&'a str>,
     is_sampled: bool,
-    /// Further fields, as they are.
+    /// Further fields, unchanged.
     rest: Vec<&'a str>,
 }
 
 /// The trace header of an invocation. `caller`: the header that its caller has sent.
 pub fn of_call(caller: Option<&str>, fresh: Fresh) -> String {
-    let given = caller.filter(|text| text.len() <= LIMIT);
-    let given = given.map(Given::read).filter(|given| given.root.is_some());
-    let Given {
+    let caller = caller.filter(|text| text.len() <= LIMIT);
+    let caller = caller.map(CallerTrace::read);
+    let CallerTrace {
         root,
         parent,
         is_sampled,
         rest,
-    } = given.unwrap_or_default();
+    } = caller
+        .filter(|trace| trace.root.is_some())
+        .unwrap_or_default();
     let Fresh { seconds, random } = fresh;
     let mut header =
         String::with_capacity(80 + rest.iter().map(|field| field.len() + 1).sum::<usize>());
@@ -69,9 +72,9 @@ pub fn of_call(caller: Option<&str>, fresh: Fresh) -> String {
     header
 }
 
-impl<'a> Given<'a> {
+impl<'a> CallerTrace<'a> {
     fn read(text: &'a str) -> Self {
-        let mut given = Given::default();
+        let mut given = CallerTrace::default();
         for field in text.split(';').map(str::trim) {
             let Some((name, value)) = field.split_once('=') else {
                 continue;
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_callers_trace_lacks_is_added() {
+    fn missing_fields_of_a_callers_trace_are_added() {
         let added = format!("Root={ROOT};Parent=53995c3f42cd8ad8;Sampled=0");
         for (given, expected) in [
             (format!("Root={ROOT}"), &added),
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_begins_one() {
+    fn a_header_that_is_not_a_valid_trace_begins_a_new_one() {
         for given in [
             "",
             "Root=1-5759e988",

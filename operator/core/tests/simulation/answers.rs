@@ -1,12 +1,12 @@
-//! What instances answer and what callers are told, as the Invoke API names it.
+//! The answers of simulated instances, and the outcomes that callers get, by the names of the Invoke API.
 
 use pilotlight_core::invoke::pool::Rejection;
 use pilotlight_load::record::Outcome;
 
-/// What an instance answers.
+/// The answer of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Answer {
-    /// With the number of the invocation that the handler had.
+    /// The body is the number of the invocation that the handler got.
     Success(u64),
     FunctionError,
     Failed,
@@ -25,10 +25,11 @@ impl Answer {
 }
 
 pub(crate) const MAY_HAVE_RUN: &str = "ServiceException";
-/// A handler's error, a runtime's that ended, and a lease that another gateway was refused.
+/// An error of the handler or the end of its runtime process.
 const FAILED: &str = "Unhandled";
+/// An instance refused a lease of another gateway.
 const BUSY: &str = "Busy";
-/// What callers may be told at any time in these worlds.
+/// The errors that callers may get at any time in these worlds.
 pub(crate) const ALWAYS: [&str; 4] = [
     "TooManyRequestsException",
     "ResourceNotReadyException",
@@ -36,7 +37,7 @@ pub(crate) const ALWAYS: [&str; 4] = [
     BUSY,
 ];
 
-/// As the Invoke API names it.
+/// The error type in the Invoke API.
 pub(crate) fn kind(rejection: &Rejection) -> &'static str {
     match rejection {
         Rejection::Throttled | Rejection::QueueBytes | Rejection::WaitedTooLong => {
@@ -57,12 +58,12 @@ pub(crate) fn rejected(rejection: &Rejection) -> Outcome {
     error(kind(rejection), format!("{rejection:?}"))
 }
 
-/// A lease of another gateway's was not accepted, or given back.
+/// The outcome of a lease of another gateway that the instance refused or released.
 pub(crate) fn busy() -> Outcome {
     error(BUSY, String::new())
 }
 
-/// The instance went with the lease.
+/// The outcome of an invocation whose instance ended while it ran.
 pub(crate) fn may_have_run() -> Outcome {
     error(MAY_HAVE_RUN, "the instance is gone".to_owned())
 }

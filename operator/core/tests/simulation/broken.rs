@@ -1,9 +1,9 @@
-//! Worlds in which one thing is broken, each of which the oracle must catch: a test of the test.
+//! Worlds with one deliberate fault each. The oracle must find every one: a test of the test.
 //!
-//! What is broken is as a bug would show itself: between the real pool and `world` in what the pool
-//! is told of its settings and in the actions it hands out, and in `instances` and `gateway` where a
-//! gateway, a supervisor or a maker of instances could go wrong. Has a source of chance of its own, so
-//! that a world is the sound one of its seed until something breaks.
+//! The faults act where a bug would act: on the settings that the pool gets and on the actions that it
+//! returns, and in `instances` and `gateway` where a gateway, a supervisor or a creator of instances could
+//! be wrong. The faults have their own random numbers, so that a world equals the sound world of its seed
+//! until the first fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use crate::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
-    // The pool, by its settings: one more, or later, than it is asked.
+    // The pool, by its settings: one more, or a later time, than configured.
     Limit,
     Queue,
     KeepAlive,
-    // The pool, by its actions and what it asks for.
+    // The pool, by its actions and its wake-ups.
     RejectForgotten,
     RejectTwice,
     RejectMadeUp,
@@ -49,7 +49,7 @@ pub(crate) enum Broken {
     FailedInitTakenForSuccess,
     CrashTakenForSuccess,
     ShutdownForgotten,
-    // Who makes instances.
+    // The creator of instances.
     MadeOutdated,
 }
 
@@ -83,7 +83,7 @@ impl Broken {
         Broken::MadeOutdated,
     ];
 
-    /// The rule that is broken, and those that are at times broken in consequence.
+    /// The rule that the fault breaks, and the rules that it sometimes breaks as a consequence.
     fn breaks(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Broken::Limit => ("TooManyInstances", &["BeyondRoom", CROWD]),
@@ -98,7 +98,7 @@ impl Broken {
             Broken::StopForgotten => ("LeftBehind", &["Miscounted", "TooManyInstances"]),
             Broken::DispatchToBusy => (
                 "LeasedTwice",
-                // The pool counts one that nobody has.
+                // The pool counts an instance that does not exist.
                 &["Lost", "LeftBehind", "Miscounted", "TooManyInstances"],
             ),
             Broken::WakeInThePast => ("WakeUpInThePast", &[]),
@@ -120,10 +120,10 @@ impl Broken {
     }
 }
 
-/// Names of what never was.
+/// The first id of invocations and instances that never existed.
 const MADE_UP: u64 = 1 << 50;
 
-/// What stands between the parts of a world, and does nothing in a sound one.
+/// Injects the fault between the parts of a world; has no effect in a sound world.
 pub(crate) struct Tampering {
     broken: Option<Broken>,
     rng: Rng,
@@ -141,12 +141,12 @@ impl Tampering {
         }
     }
 
-    /// Whether it is this that is broken, and now: once in four times.
+    /// Whether this fault is injected and acts now, which happens once in four times.
     pub(crate) fn strikes(&mut self, broken: Broken) -> bool {
         self.broken == Some(broken) && self.rng.u8(..4) == 0
     }
 
-    /// What the pool takes its settings for.
+    /// The settings that the pool gets.
     pub(crate) fn settings(&self, mut settings: Settings) -> Settings {
         match self.broken {
             Some(Broken::Limit) => settings.limit += 1,
@@ -157,7 +157,7 @@ impl Tampering {
         settings
     }
 
-    /// What comes out of the pool for an action of its.
+    /// The actions that replace an action of the pool.
     pub(crate) fn actions(
         &mut self,
         mut action: Action,
@@ -198,14 +198,14 @@ impl Tampering {
         self.made_up
     }
 
-    /// When the pool asks to be woken.
+    /// The wake-up that replaces the one that the pool wants.
     pub(crate) fn next_wakeup(&mut self, now: Instant, wanted: Option<Instant>) -> Option<Instant> {
         let is_broken =
             self.strikes(Broken::WakeInThePast) || self.broken == Some(Broken::WakeWithoutEnd);
         wanted.map(|at| if is_broken { now } else { at })
     }
 
-    /// What a caller gets for this answer.
+    /// The answer that replaces this one.
     pub(crate) fn answer(&mut self, own: Answer) -> Answer {
         match (own, self.last_success.replace(own)) {
             (Answer::Success(_), Some(last)) if self.strikes(Broken::AnswerOfAnother) => last,
@@ -215,24 +215,24 @@ impl Tampering {
 }
 
 const SEEDS: u64 = 100;
-/// At times in consequence of too many instances, and of nothing else.
+/// Sometimes a consequence of too many instances, and of nothing else.
 const CROWD: &str = "TooManyAtOnce";
 
-/// Within the seeds the rule is named, and beside it nothing but what follows from it.
+/// The oracle names the rule within the seeds, and no rules except that and its consequences.
 #[track_caller]
-fn assert_caught(broken: Broken) {
+fn assert_found(broken: Broken) {
     let (rule, follows) = broken.breaks();
-    let mut is_named = false;
+    let mut is_found = false;
     for seed in 0..SEEDS {
         let (_, findings) = World::new(seed, Some(broken), false).run(EVENTS);
         for finding in &findings {
             let name = finding.name();
-            is_named |= name == rule;
+            is_found |= name == rule;
             let is_expected = name == rule || follows.contains(&name);
             assert!(is_expected, "{broken:?}, seed {seed}: {finding:?}");
         }
     }
-    assert!(is_named, "{broken:?}: {rule} is not found in {SEEDS} seeds");
+    assert!(is_found, "{broken:?}: {rule} is not named in {SEEDS} seeds");
 }
 
 #[test]
@@ -244,12 +244,12 @@ fn each_rule_has_a_world_that_breaks_it() {
 }
 
 #[test]
-fn a_pool_that_starts_one_more_than_the_limit_is_caught() {
-    assert_caught(Broken::Limit);
+fn starting_one_instance_more_than_the_limit_is_found() {
+    assert_found(Broken::Limit);
 }
 
 #[test]
-fn more_at_work_than_the_limit_are_caught() {
+fn more_busy_instances_than_the_limit_are_found() {
     let mut findings = (0..SEEDS).flat_map(|seed| {
         let world = World::new(seed, Some(Broken::Limit), false);
         world.run(EVENTS).1
@@ -258,126 +258,126 @@ fn more_at_work_than_the_limit_are_caught() {
 }
 
 #[test]
-fn a_pool_that_queues_one_more_than_it_may_is_caught() {
-    assert_caught(Broken::Queue);
+fn queueing_one_invocation_too_many_is_found() {
+    assert_found(Broken::Queue);
 }
 
 #[test]
-fn a_pool_that_stops_a_millisecond_late_is_caught() {
-    assert_caught(Broken::KeepAlive);
+fn stopping_an_idle_instance_a_millisecond_late_is_found() {
+    assert_found(Broken::KeepAlive);
 }
 
 #[test]
-fn a_rejection_that_is_forgotten_is_caught() {
-    assert_caught(Broken::RejectForgotten);
+fn a_forgotten_rejection_is_found() {
+    assert_found(Broken::RejectForgotten);
 }
 
 #[test]
-fn a_rejection_that_comes_twice_is_caught() {
-    assert_caught(Broken::RejectTwice);
+fn a_repeated_rejection_is_found() {
+    assert_found(Broken::RejectTwice);
 }
 
 #[test]
-fn a_rejection_of_what_never_came_is_caught() {
-    assert_caught(Broken::RejectMadeUp);
+fn a_rejection_of_an_unknown_invocation_is_found() {
+    assert_found(Broken::RejectMadeUp);
 }
 
 #[test]
-fn a_rejection_for_a_reason_that_is_not_there_is_caught() {
-    assert_caught(Broken::RejectForAnothersReason);
+fn a_rejection_for_a_wrong_reason_is_found() {
+    assert_found(Broken::RejectForAnothersReason);
 }
 
 #[test]
-fn a_start_too_many_is_caught() {
-    assert_caught(Broken::StartTwice);
+fn a_repeated_start_is_found() {
+    assert_found(Broken::StartTwice);
 }
 
 #[test]
-fn a_start_that_is_forgotten_is_caught() {
-    assert_caught(Broken::StartForgotten);
+fn a_forgotten_start_is_found() {
+    assert_found(Broken::StartForgotten);
 }
 
 #[test]
-fn a_stop_that_is_forgotten_is_caught() {
-    assert_caught(Broken::StopForgotten);
+fn a_forgotten_stop_is_found() {
+    assert_found(Broken::StopForgotten);
 }
 
 #[test]
-fn a_second_lease_for_a_busy_instance_is_caught() {
-    assert_caught(Broken::DispatchToBusy);
+fn a_second_lease_for_a_busy_instance_is_found() {
+    assert_found(Broken::DispatchToBusy);
 }
 
 #[test]
-fn a_wake_up_in_the_past_is_caught() {
-    assert_caught(Broken::WakeInThePast);
+fn a_wake_up_in_the_past_is_found() {
+    assert_found(Broken::WakeInThePast);
 }
 
 #[test]
-fn a_pool_that_never_rests_is_caught() {
-    assert_caught(Broken::WakeWithoutEnd);
+fn a_pool_that_never_comes_to_rest_is_found() {
+    assert_found(Broken::WakeWithoutEnd);
 }
 
 #[test]
-fn a_timer_that_is_forgotten_is_caught() {
-    assert_caught(Broken::WakeForgotten);
+fn a_forgotten_timer_is_found() {
+    assert_found(Broken::WakeForgotten);
 }
 
 #[test]
-fn an_answer_that_is_forgotten_is_caught() {
-    assert_caught(Broken::AnswerForgotten);
+fn a_forgotten_answer_is_found() {
+    assert_found(Broken::AnswerForgotten);
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_caught() {
-    assert_caught(Broken::AnswerTwice);
+fn a_repeated_answer_is_found() {
+    assert_found(Broken::AnswerTwice);
 }
 
 #[test]
-fn an_answer_of_another_invocation_is_caught() {
-    assert_caught(Broken::AnswerOfAnother);
+fn an_answer_of_another_invocation_is_found() {
+    assert_found(Broken::AnswerOfAnother);
 }
 
 #[test]
-fn an_error_in_place_of_an_answer_is_caught() {
-    assert_caught(Broken::AnswerTakenForLost);
+fn an_error_in_place_of_an_answer_is_found() {
+    assert_found(Broken::AnswerTakenForLost);
 }
 
 #[test]
-fn a_refusal_of_what_began_is_caught() {
-    assert_caught(Broken::LostTakenForRefused);
+fn a_rejection_of_an_invocation_that_began_is_found() {
+    assert_found(Broken::LostTakenForRefused);
 }
 
 #[test]
-fn a_lease_that_is_sent_again_though_it_began_is_caught() {
-    assert_caught(Broken::LostSentAgain);
+fn a_retry_of_an_invocation_that_began_is_found() {
+    assert_found(Broken::LostSentAgain);
 }
 
 #[test]
-fn a_supervisor_that_takes_a_second_lease_is_caught() {
-    assert_caught(Broken::BusyIgnored);
+fn a_supervisor_that_accepts_a_second_lease_is_found() {
+    assert_found(Broken::BusyIgnored);
 }
 
 #[test]
-fn a_supervisor_that_delivers_a_lease_twice_is_caught() {
-    assert_caught(Broken::DeliveredTwice);
+fn a_supervisor_that_delivers_an_event_twice_is_found() {
+    assert_found(Broken::DeliveredTwice);
 }
 
 #[test]
-fn a_success_of_what_never_began_is_caught() {
-    assert_caught(Broken::FailedInitTakenForSuccess);
+fn a_success_of_an_invocation_that_never_began_is_found() {
+    assert_found(Broken::FailedInitTakenForSuccess);
 }
 
 #[test]
-fn a_success_of_what_never_ended_is_caught() {
-    assert_caught(Broken::CrashTakenForSuccess);
+fn a_success_of_an_invocation_that_never_ended_is_found() {
+    assert_found(Broken::CrashTakenForSuccess);
 }
 
 #[test]
-fn an_instance_that_never_ends_is_caught() {
-    assert_caught(Broken::ShutdownForgotten);
+fn an_instance_that_never_ends_is_found() {
+    assert_found(Broken::ShutdownForgotten);
 }
 
 #[test]
-fn an_instance_of_the_revision_before_is_caught() {
-    assert_caught(Broken::MadeOutdated);
+fn an_instance_of_the_previous_revision_is_found() {
+    assert_found(Broken::MadeOutdated);
 }

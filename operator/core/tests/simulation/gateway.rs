@@ -1,7 +1,6 @@
-//! The simulated gateway around the real pool: what the pool hears, and what is done for it.
+//! The simulated gateway around the real pool: it reports events to the pool and carries out its actions.
 //!
-//! Fed by `world`; `instances` is the other end of its connections. Where it could go wrong, `broken`
-//! makes it.
+//! Fed by `world`; `instances` is the other end of its connections. `broken` injects faults here.
 
 use std::sync::Arc;
 
@@ -14,16 +13,15 @@ use crate::broken::Broken;
 use crate::world::{Happening, World, millis};
 
 impl World {
-    pub(crate) fn pool_hears(&mut self, event: pool::Event) {
+    pub(crate) fn pool_handles(&mut self, event: pool::Event) {
         let was_idle = self.pool.counts().idle;
-        let told = match &event {
-            pool::Event::Told { instance, .. } | pool::Event::Finished { instance, .. } => {
-                Some(*instance)
-            }
+        let reporting = match &event {
+            pool::Event::StatusReported { instance, .. }
+            | pool::Event::Finished { instance, .. } => Some(*instance),
             _ => None,
         };
         self.pool.handle(self.now, event);
-        if let Some(instance) = told
+        if let Some(instance) = reporting
             && self.pool.counts().idle > was_idle
         {
             self.oracle.idle(instance);
@@ -145,19 +143,19 @@ impl World {
                 .answered(InvocationId(invocation), outcome.clone());
         }
         self.oracle.answered(InvocationId(invocation), outcome);
-        self.pool_hears(pool::Event::Finished {
+        self.pool_handles(pool::Event::Finished {
             instance: name,
             status,
         });
     }
 
     pub(crate) fn not_started_arrives(&mut self, name: InstanceId, status: Option<Status>) {
-        // Without a lease the connection broke first: its caller was told so.
+        // Without a lease the connection broke before, and the caller already has its error.
         if let Some(invocation) = self.leased.remove(&name) {
             self.summary.not_started += 1;
             self.oracle.excuse(name);
             self.oracle.put_back(InvocationId(invocation));
-            self.pool_hears(pool::Event::NotStarted {
+            self.pool_handles(pool::Event::NotStarted {
                 instance: name,
                 status,
             });
@@ -177,7 +175,7 @@ impl World {
     fn lost(&mut self, name: InstanceId, invocation: InvocationId) {
         if self.tampering.strikes(Broken::LostSentAgain) {
             self.oracle.put_back(invocation);
-            return self.pool_hears(pool::Event::NotStarted {
+            return self.pool_handles(pool::Event::NotStarted {
                 instance: name,
                 status: None,
             });
@@ -192,7 +190,7 @@ impl World {
     pub(crate) fn link_ends(&mut self, instance: InstanceId, reason: &str) {
         if self.unlink(instance) {
             let reason = Arc::from(reason);
-            self.pool_hears(pool::Event::Gone { instance, reason });
+            self.pool_handles(pool::Event::Gone { instance, reason });
         }
     }
 

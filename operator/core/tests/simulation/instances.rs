@@ -1,7 +1,7 @@
-//! Simulated instances: the real `Machine`, and a runtime process that is a script drawn at
-//! random: init and handler that answer, fail, exit, hang, use too much memory or never start.
+//! Simulated instances: the real `Machine`, and a runtime process whose behaviour is random: init and
+//! handler answer, fail, exit, hang, use too much memory or never start.
 //!
-//! The other half of `world`, which brings the messages and the pool.
+//! Fed by `world`, which delivers the messages. `gateway` is the other end of the connections.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::answers::{self, Answer};
 use crate::broken::Broken;
 use crate::world::{FOREIGN, Happening, World, code, millis};
 
-/// What a runtime process does next.
+/// The next step of a runtime process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     Next,
@@ -32,17 +32,17 @@ pub(crate) enum Step {
 
 pub(crate) struct SimInstance {
     machine: Machine,
-    /// Counts processes; a step of an older one is void.
+    /// Counts runtime processes. Steps of an earlier process have no effect.
     process: u32,
     alive: bool,
     /// The invocation that the runtime process works on.
     running: Option<u64>,
-    /// The last that it was handed, and the last that it answered.
+    /// The last invocation that the runtime process got, and the last that it answered.
     delivered: Option<u64>,
     response: Option<u64>,
-    /// Another gateway's invocation that it has a lease for.
+    /// The invocation of another gateway that has the lease.
     pub(crate) foreign: Option<u64>,
-    told: Status,
+    reported: Status,
     wake: Option<Instant>,
 }
 
@@ -51,8 +51,8 @@ impl SimInstance {
         self.machine.status().condition == Condition::Draining
     }
 
-    /// Epoch and condition, as its status stream begins with them.
-    pub(crate) fn told(&self) -> (u64, u8) {
+    /// The epoch and the condition with which its status stream begins.
+    pub(crate) fn reported_status(&self) -> (u64, u8) {
         let status = self.machine.status();
         (status.epoch, code(status.condition))
     }
@@ -61,7 +61,7 @@ impl SimInstance {
 impl World {
     pub(crate) fn boot(&mut self, id: InstanceId) {
         let machine = Machine::new(self.timeout);
-        let told = machine.status();
+        let reported = machine.status();
         let instance = SimInstance {
             machine,
             process: 0,
@@ -70,11 +70,11 @@ impl World {
             delivered: None,
             response: None,
             foreign: None,
-            told,
+            reported,
             wake: None,
         };
         self.instances.insert(id, instance);
-        self.machine_hears(id, Event::Boot);
+        self.machine_handles(id, Event::Boot);
     }
 
     pub(crate) fn lease_arrives(&mut self, name: InstanceId, invocation: u64) {
@@ -102,7 +102,7 @@ impl World {
         self.machine_acts(id);
     }
 
-    /// At once, whatever runs there.
+    /// Runs the invocation at once, in parallel with the present one.
     fn run_beside(&mut self, id: InstanceId, invocation: u64) {
         self.begins(id, invocation);
         self.oracle.ended(invocation, id);
@@ -110,7 +110,7 @@ impl World {
     }
 
     fn begins(&mut self, id: InstanceId, invocation: u64) {
-        // The other gateway hears of a new revision when it does.
+        // The other gateway may not know the newest revision yet.
         let revision = (invocation < FOREIGN).then(|| self.made_of[&id]);
         self.oracle.began(invocation, id, revision);
     }
@@ -121,13 +121,13 @@ impl World {
                 .answered(InvocationId(invocation), answers::busy());
             return;
         }
-        let status = Some(self.instances[&id].told());
+        let status = Some(self.instances[&id].reported_status());
         if let Some(name) = self.holder(invocation) {
             self.send(Happening::NotStartedArrives(name, status));
         }
     }
 
-    /// By the pool's name, the instance that it has handed the invocation to.
+    /// The pool's name of the instance that has the lease for the invocation.
     fn holder(&self, invocation: u64) -> Option<InstanceId> {
         let mut leased = self.leased.iter();
         leased
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    pub(crate) fn machine_hears(&mut self, id: InstanceId, event: Event) {
+    pub(crate) fn machine_handles(&mut self, id: InstanceId, event: Event) {
         if let Some(instance) = self.instances.get_mut(&id) {
             let _refused = instance.machine.handle(self.now, event);
             self.machine_acts(id);
@@ -194,7 +194,7 @@ impl World {
             }
             Step::Next | Step::InitError | Step::ExceedMemory => {}
         }
-        // A refused call is one that a runtime makes in the wrong state; it may always be made.
+        // A runtime may call in the wrong state at any time; the machine then refuses the call.
         let _refused = instance.machine.handle(self.now, event);
         match step {
             Step::Response | Step::HugeResponse | Step::Error => self.after_answering(id, process),
@@ -238,7 +238,7 @@ impl World {
                 }
                 Action::Kill => self.signal(id, 9),
                 Action::Terminate if self.rng.u8(..) < 200 => self.signal(id, 15),
-                // It does not heed the polite signal.
+                // The process ignores SIGTERM.
                 Action::Terminate => {}
                 Action::Shutdown if self.tampering.strikes(Broken::ShutdownForgotten) => {}
                 Action::Shutdown => {
@@ -250,10 +250,10 @@ impl World {
                 Action::Log(_) => {}
             }
         }
-        self.tell_and_schedule(id);
+        self.report_and_schedule(id);
     }
 
-    fn tell_and_schedule(&mut self, id: InstanceId) {
+    fn report_and_schedule(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -262,14 +262,14 @@ impl World {
         self.oracle.wakes_at(wake, || format!("{id:?}"));
         let new_wake = wake.filter(|at| instance.wake.is_none_or(|known| *at < known));
         instance.wake = new_wake.or(instance.wake);
-        let news = std::mem::replace(&mut instance.told, status) != status;
+        let has_changed = std::mem::replace(&mut instance.reported, status) != status;
         if let Some(at) = new_wake {
             self.after(at - self.now, Happening::MachineWake(id));
         }
-        if news {
+        if has_changed {
             for name in self.names_of(id) {
-                let told = Happening::ToldArrives(name, status.epoch, code(status.condition));
-                self.send(told);
+                let report = Happening::StatusArrives(name, status.epoch, code(status.condition));
+                self.send(report);
             }
         }
     }
@@ -289,7 +289,7 @@ impl World {
             236..242 => self.step_later(id, process, Step::ExceedMemory, 1..800),
             242..250 => self.step_later(id, process, Step::Next, 8_000..20_000),
             250..252 => self.step_later(id, process, Step::KilledForMemory, 1..800),
-            // At once, before anything else happens there.
+            // At once, before any other event of this instance.
             252..254 => self.runtime_step(id, process, Step::NotStarted),
             _ => {}
         }
@@ -345,16 +345,16 @@ impl World {
         self.tell(id, invocation, answer);
     }
 
-    /// Tells the gateway that has the lease.
+    /// Sends the answer to the gateway that has the lease.
     fn tell(&mut self, id: InstanceId, invocation: u64, answer: Answer) {
         if invocation >= FOREIGN {
             let outcome = answer.outcome();
             return self.oracle.answered(InvocationId(invocation), outcome);
         }
-        let (epoch, told) = self.instances[&id].told();
+        let (epoch, code) = self.instances[&id].reported_status();
         if let Some(name) = self.holder(invocation) {
             self.send(Happening::AnswerArrives(
-                name, invocation, answer, epoch, told,
+                name, invocation, answer, epoch, code,
             ));
         }
     }

@@ -1,8 +1,8 @@
-//! Virtual-time simulation: a pool and its instances under seeded traces of arrivals, slow
-//! starts, crashes in every state, timeouts, foreign leases, replacements, other limits and deletion.
+//! Simulation in virtual time: a pool and its instances with seeded traces of arrivals, slow starts,
+//! crashes in every state, timeouts, leases of other gateways, new revisions, other limits and deletion.
 //!
-//! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run; `oracle`
-//! watches, and `broken` shows that it sees. A failing seed is printed; replay it with its trace by
+//! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run. `oracle` checks the
+//! traces, and `broken` shows that it finds faults. A failing seed is printed. To replay it with its trace:
 //! `SEED=<n> cargo test -p pilotlight-core --test simulation -- --nocapture`.
 
 #![allow(

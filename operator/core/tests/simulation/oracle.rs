@@ -1,9 +1,8 @@
-//! What must hold in every simulated trace.
+//! The rules that must hold in every simulated trace.
 //!
-//! Writes down what an outsider sees, as `world` reports it, and has the account of tests/load
-//! hold it against the rules, as it does after a run on a real cluster. Adds the rules that only
-//! virtual time and a view of the pool can hold. Takes nothing from the code under test but what it
-//! hands out; its counts are compared.
+//! Records what an outsider sees, as `world` reports it, and checks the records with the account of
+//! tests/load, which also checks runs on a real cluster. Adds the rules that need virtual time or a view
+//! of the pool. Uses only the outputs of the code under test; compares its counts with its own.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,25 +14,25 @@ use pilotlight_load::record::{At, Outcome, Record};
 
 use crate::answers::{ALWAYS, MAY_HAVE_RUN, kind};
 
-/// What was wrong.
+/// A rule that a trace broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// A rule of every run.
+    /// A rule of tests/load.
     Account(Violation),
     WakeUpInThePast {
         whose: String,
     },
-    /// The pool hands an instance a lease before its last has ended.
+    /// The pool dispatched to an instance whose last lease had not ended.
     LeasedTwice {
         instance: InstanceId,
     },
-    /// The pool stops an instance that was idle for less or more than its keep-alive, or not at all.
+    /// The pool stopped an instance that had not been idle for exactly its keep-alive.
     StoppedOutOfTime {
         instance: InstanceId,
         idle: Option<Duration>,
         keep_alive: Duration,
     },
-    /// In flight and queued.
+    /// More invocations are in flight or queued than the settings allow.
     BeyondRoom {
         load: usize,
         room: usize,
@@ -47,7 +46,7 @@ pub(crate) enum Finding {
 }
 
 impl Finding {
-    /// Of those that are not the account's.
+    /// The names of all findings except those of the account.
     pub(crate) const NAMES: [&str; 6] = [
         "WakeUpInThePast",
         "LeasedTwice",
@@ -80,18 +79,18 @@ pub(crate) struct Oracle {
     trace: bool,
     started_at: Instant,
     now: Instant,
-    /// With the gateway, and with no instance.
+    /// Invocations that the gateway has and no instance has.
     waiting: HashSet<InvocationId>,
-    /// By the pool's names, those that it has started or adopted, and neither stopped nor released.
+    /// Instances that the pool has started or adopted, and neither stopped nor released.
     live: HashSet<InstanceId>,
     has_started: bool,
-    told: Option<(usize, usize)>,
+    last_count: Option<(usize, usize)>,
     idle_since: Vec<(InstanceId, Instant)>,
-    /// Instances that the world gave a reason to stop other than idleness.
+    /// Instances that may stop for another reason than idleness.
     excused: HashSet<InstanceId>,
-    /// The settings' limit; after a replacement by a lower one the old, until it is met.
+    /// The limit of the settings. After it was lowered: the previous limit until the new one is met.
     limit: usize,
-    /// Likewise for what is in flight and queued.
+    /// The same for the number of invocations in flight and queued.
     room: usize,
 }
 
@@ -106,7 +105,7 @@ impl Oracle {
             waiting: HashSet::new(),
             live: HashSet::new(),
             has_started: false,
-            told: None,
+            last_count: None,
             idle_since: Vec::new(),
             excused: HashSet::new(),
             limit: settings.limit,
@@ -131,7 +130,7 @@ impl Oracle {
         self.found.push(finding);
     }
 
-    /// From now on a caller may be told one of these kinds.
+    /// From now on a caller may get one of these errors.
     fn fault(&mut self, fault: impl Into<String>, allows: &[&str]) {
         self.account.add(Record::Fault {
             at: self.at(),
@@ -150,7 +149,7 @@ impl Oracle {
         self.arrived_elsewhere(invocation);
     }
 
-    /// At another gateway.
+    /// An invocation arrived at another gateway.
     pub(crate) fn arrived_elsewhere(&mut self, invocation: InvocationId) {
         self.account.add(Record::Sent {
             at: self.at(),
@@ -168,7 +167,7 @@ impl Oracle {
         });
     }
 
-    /// `revision`: of the instance; `None` where who leased it may not know of a newer one.
+    /// `revision`: that of the instance; `None` if the gateway with the lease may not know a newer one.
     pub(crate) fn began(&mut self, invocation: u64, instance: InstanceId, revision: Option<u64>) {
         self.account.add(Record::Began {
             at: self.at(),
@@ -186,13 +185,13 @@ impl Oracle {
         });
     }
 
-    /// The runtime process is no more.
+    /// The runtime process has ended.
     pub(crate) fn gone(&mut self, instance: InstanceId) {
         let (at, instance) = (self.at(), instance.0.to_string());
         self.account.add(Record::Gone { at, instance });
     }
 
-    /// An instance has ended, which breaks the lease that one who knows it by this name has on it.
+    /// An instance has ended, which breaks the lease of the gateway that knows it by this name.
     pub(crate) fn breaks(&mut self, name: InstanceId) {
         self.fault(format!("{name:?} ends"), &[MAY_HAVE_RUN]);
     }
@@ -244,7 +243,7 @@ impl Oracle {
         self.live.insert(instance);
     }
 
-    /// Stopped, released or gone.
+    /// The instance was stopped or released, or it is gone.
     pub(crate) fn no_longer_lives(&mut self, instance: InstanceId) {
         self.live.remove(&instance);
     }
@@ -273,7 +272,7 @@ impl Oracle {
         self.room = self.room.max(settings.limit + settings.queue);
     }
 
-    /// All that follows from an event has been handed out.
+    /// The world has carried out all actions that follow from an event.
     pub(crate) fn acted(&mut self, settings: Settings, leased: usize) {
         if std::mem::take(&mut self.has_started) {
             let wanted = (self.waiting.len() + leased).max(settings.provisioned);
@@ -281,10 +280,10 @@ impl Oracle {
         }
     }
 
-    /// Tells how many live, if that is news.
+    /// Records how many instances live, if that has changed.
     fn count(&mut self, limit: usize) {
         let live = self.live();
-        if self.told.replace((live, limit)) != Some((live, limit)) {
+        if self.last_count.replace((live, limit)) != Some((live, limit)) {
             self.account.add(Record::Instances {
                 at: self.at(),
                 function: FUNCTION.to_owned(),
@@ -335,7 +334,7 @@ impl Oracle {
         self.account.add(Record::Left { at, what });
     }
 
-    /// All that was wrong.
+    /// All rules that the trace broke.
     pub(crate) fn findings(mut self, pool: &Pool) -> Vec<Finding> {
         let counts = pool.counts();
         if counts.live() + counts.stopping > 0 {

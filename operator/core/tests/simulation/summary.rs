@@ -1,4 +1,4 @@
-//! What the traces met, so that a kind of trace that never comes is noticed.
+//! Counts the events of the traces, so that a test fails if one kind of event never happens.
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {

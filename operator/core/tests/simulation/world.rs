@@ -1,8 +1,8 @@
-//! The simulated world: a gateway's pool, instances with their runtime processes, messages with
-//! delays, and faults, all from one seed and in virtual time.
+//! The simulated world: a gateway's pool, instances with their runtime processes, messages with delays,
+//! and faults, all from one seed and in virtual time.
 //!
-//! Tells `oracle` what an outsider would see. The pool (`gateway`) and the machines (`instances`) are
-//! the real ones; a runtime process is a script drawn at random.
+//! Reports to `oracle` what an outsider would see. The pool (`gateway`) and the machines (`instances`) are
+//! the real ones; a runtime process behaves at random.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -29,10 +29,10 @@ pub(crate) enum Happening {
     ForeignLease,
     SupervisorCrash,
     Replace,
-    /// Other limits, and no new instances.
+    /// Other settings, which need no new instances.
     Configure,
     Delete,
-    /// The function's owner is another gateway, and then this one again.
+    /// Another gateway becomes the owner of the function, and later this one again.
     HandOver,
     TakeOver,
     PoolWake,
@@ -40,14 +40,14 @@ pub(crate) enum Happening {
     Boot(InstanceId),
     /// A supervisor could not be started.
     StartFails(InstanceId),
-    /// Whoever makes instances refuses.
+    /// The creator of instances refuses.
     StartRefused(InstanceId),
     MachineWake(InstanceId),
     LeaseArrives(InstanceId, u64),
     StopArrives(InstanceId),
-    /// The runtime process numbered so takes its next step.
+    /// The runtime process of this number takes its next step.
     Runtime(InstanceId, u32, Step),
-    ToldArrives(InstanceId, u64, u8),
+    StatusArrives(InstanceId, u64, u8),
     AnswerArrives(InstanceId, u64, Answer, u64, u8),
     NotStartedArrives(InstanceId, Option<(u64, u8)>),
     /// The gateway notices that the instance is gone.
@@ -66,24 +66,25 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) pool: Pool,
     pub(crate) pool_wake: Option<Instant>,
-    /// When the pool asked to be woken, after the last that it was told.
+    /// The wake-up that the pool wanted after its last event.
     pub(crate) wanted_wakeup: Option<Instant>,
-    /// By the name that they were started as.
+    /// By the name under which they started.
     pub(crate) instances: BTreeMap<InstanceId, SimInstance>,
-    /// The pool's name of each instance it knows: the one it was started as, or adopted as.
+    /// For each name that the pool uses, since the start or the adoption: the name under which the instance
+    /// started.
     pub(crate) links: BTreeMap<InstanceId, InstanceId>,
-    /// Supervisors on their way up.
+    /// Instances whose supervisor is starting.
     pub(crate) booting: BTreeSet<InstanceId>,
-    /// Invocations handed to an instance's connection and not yet answered.
+    /// Invocations that were sent to an instance and not answered yet.
     pub(crate) leased: BTreeMap<InstanceId, u64>,
     pub(crate) timeout: Duration,
     next_invocation: u64,
     quiet: bool,
     deleted: bool,
     away: bool,
-    /// Of the function.
+    /// The revision of the function.
     pub(crate) revision: u64,
-    /// What each instance was made of.
+    /// The revision of each instance.
     pub(crate) made_of: BTreeMap<InstanceId, u64>,
     pub(crate) tampering: Tampering,
     pub(crate) oracle: Oracle,
@@ -157,7 +158,7 @@ impl World {
         }
     }
 
-    /// Runs that many events, then lets everything come to rest; with what was wrong.
+    /// Runs this number of events, then lets the world come to rest. Returns the broken rules.
     pub(crate) fn run(mut self, events: usize) -> (Summary, Vec<Finding>) {
         self.after(Duration::ZERO, Happening::Arrival);
         while let Some(Reverse((at, _, happening))) = self.agenda.pop() {
@@ -183,7 +184,7 @@ impl World {
         (self.summary, self.oracle.findings(&self.pool))
     }
 
-    /// Nothing happens any more: what is there now stays.
+    /// No event follows: reports everything that still exists.
     fn leave(&mut self) {
         for id in self.instances.keys().chain(&self.booting) {
             self.oracle.left(format!("an instance: {id:?}"));
@@ -233,7 +234,7 @@ impl World {
             Happening::StartFails(id) => self.link_ends(id, "image cannot be pulled"),
             Happening::StartRefused(id) => {
                 if self.unlink(id) {
-                    self.pool_hears(pool::Event::Refused {
+                    self.pool_handles(pool::Event::Refused {
                         instance: id,
                         reason: Arc::from("exceeded quota"),
                     });
@@ -243,24 +244,24 @@ impl World {
             Happening::LeaseArrives(id, invocation) => self.lease_arrives(id, invocation),
             Happening::StopArrives(id) => self.stop_arrives(id),
             Happening::Runtime(id, process, step) => self.runtime_step(id, process, step),
-            Happening::ToldArrives(id, epoch, told) => {
+            Happening::StatusArrives(id, epoch, code) => {
                 let status = Status {
                     epoch,
-                    condition: condition(told),
+                    condition: condition(code),
                 };
-                self.pool_hears(pool::Event::Told {
+                self.pool_handles(pool::Event::StatusReported {
                     instance: id,
                     status,
                 });
             }
-            Happening::AnswerArrives(id, invocation, answer, epoch, told) => {
-                let condition = condition(told);
+            Happening::AnswerArrives(id, invocation, answer, epoch, code) => {
+                let condition = condition(code);
                 self.answer_arrives(id, invocation, answer, Status { epoch, condition });
             }
             Happening::NotStartedArrives(id, status) => {
-                let status = status.map(|(epoch, told)| Status {
+                let status = status.map(|(epoch, code)| Status {
                     epoch,
-                    condition: condition(told),
+                    condition: condition(code),
                 });
                 self.not_started_arrives(id, status);
             }
@@ -286,7 +287,7 @@ impl World {
             self.summary.arrivals += 1;
             self.oracle.arrived(invocation);
             let bytes = self.rng.usize(0..1_000);
-            self.pool_hears(pool::Event::Arrived { invocation, bytes });
+            self.pool_handles(pool::Event::Arrived { invocation, bytes });
         }
         let pause = match self.rng.u8(..) {
             0..200 => self.rng.u64(0..300),
@@ -352,7 +353,7 @@ impl World {
         if self.booting.remove(&id) {
             return self.send_gone(id);
         }
-        self.machine_hears(id, instance::Event::Drain);
+        self.machine_handles(id, instance::Event::Drain);
     }
 
     fn hand_over(&mut self) {
@@ -362,7 +363,7 @@ impl World {
         self.summary.handed_over += 1;
         self.away = true;
         self.oracle.handed_over();
-        self.pool_hears(pool::Event::HandedOver);
+        self.pool_handles(pool::Event::HandedOver);
         let delay = millis(self.rng.u64(0..5_000));
         self.after(delay, Happening::TakeOver);
     }
@@ -398,8 +399,8 @@ impl World {
             self.links.insert(name, id);
             self.oracle.adopted(name);
             if let Some(instance) = self.instances.get(&id) {
-                let (epoch, told) = instance.told();
-                self.send(Happening::ToldArrives(name, epoch, told));
+                let (epoch, code) = instance.reported_status();
+                self.send(Happening::StatusArrives(name, epoch, code));
             }
         }
         if self.oracle.live() > self.settings.limit {
@@ -410,24 +411,24 @@ impl World {
         self.pool_acts();
     }
 
-    /// The other gateway stops what a change of the function makes void.
+    /// The other gateway stops the instances that a change of the function makes outdated.
     fn retire_elsewhere(&mut self) {
         if self.away {
             self.booting.clear();
             let living: Vec<_> = self.instances.keys().copied().collect();
             for id in living {
-                self.machine_hears(id, instance::Event::Drain);
+                self.machine_handles(id, instance::Event::Drain);
             }
         }
     }
 
-    /// The controller ends what was handed over and is not adopted.
+    /// The controller stops outdated instances that were handed over and not adopted.
     fn end_outdated(&mut self) {
         let made: Vec<_> = self.made_of.keys().copied().collect();
         for id in made {
             if self.is_outdated(id) && self.names_of(id).is_empty() {
                 self.booting.remove(&id);
-                self.machine_hears(id, instance::Event::Drain);
+                self.machine_handles(id, instance::Event::Drain);
             }
         }
     }
@@ -442,7 +443,7 @@ impl World {
         self.settings = self.other_settings();
         self.excuse_all();
         self.oracle.replaced(self.settings);
-        self.pool_hears(pool::Event::Replaced {
+        self.pool_handles(pool::Event::Replaced {
             settings: self.tampering.settings(self.settings),
         });
         self.retire_elsewhere();
@@ -459,14 +460,14 @@ impl World {
     fn configure(&mut self, settings: Settings) {
         self.summary.configured += 1;
         self.settings = settings;
-        // Those that have been idle for long may be too many at once.
+        // Instances that were idle for long may be surplus now.
         self.excuse_all();
         self.oracle.replaced(settings);
         let settings = self.tampering.settings(settings);
-        self.pool_hears(pool::Event::Configured { settings });
+        self.pool_handles(pool::Event::Configured { settings });
     }
 
-    /// Nothing new happens, and nothing is provisioned, so that all ends.
+    /// From now on no call arrives and no instance is provisioned, so that all instances end.
     fn come_to_rest(&mut self) {
         self.quiet = true;
         self.configure(Settings {
@@ -480,12 +481,12 @@ impl World {
         self.deleted = true;
         self.excuse_all();
         self.oracle.deleted();
-        self.pool_hears(pool::Event::Deleted);
+        self.pool_handles(pool::Event::Deleted);
         self.retire_elsewhere();
     }
 
     fn excuse_all(&mut self) {
-        // Whatever the pool knows now may be stopped for the replacement.
+        // The pool may stop each of its instances because of the change.
         for id in self.links.keys() {
             self.oracle.excuse(*id);
         }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::instance::memory::LOOK_INTERVAL;
+use pilotlight_core::instance::memory::CHECK_INTERVAL_MAX;
 use rustix::process::Pid;
 
 use crate::clock;
@@ -95,7 +95,7 @@ impl Processes {
         let mut seen = Seen {
             used: bound,
             exceeded: None,
-            interval: LOOK_INTERVAL,
+            interval: CHECK_INTERVAL_MAX,
         };
         if all.len() > 1 {
             if bound <= limit && !for_peak {
@@ -116,13 +116,13 @@ impl Processes {
                 seen.interval = if bound > limit {
                     CONFIRM_AFTER
                 } else {
-                    LOOK_INTERVAL
+                    CHECK_INTERVAL_MAX
                 };
                 return seen;
             };
             seen.used = sum;
             let took = clock::now() - begun;
-            seen.interval = LOOK_INTERVAL.max(took * SHARES_PAUSE);
+            seen.interval = CHECK_INTERVAL_MAX.max(took * SHARES_PAUSE);
             self.peak_at = Some(now + PEAK_INTERVAL.max(took * SHARES_PAUSE));
         }
         let exceeds = seen.used > limit;

@@ -1,8 +1,8 @@
-//! One pool's pods, played by the tests; and many seeded worlds whose watch lags at will.
+//! Tests of `Stock`: single scenarios, and seeded worlds with an API server whose watch lags.
 
 use super::*;
 
-const OF: Known<'static> = Known {
+const POOL: WarmPoolState<'static> = WarmPoolState {
     size: 2,
     max: 2,
     template: "t1",
@@ -40,23 +40,23 @@ fn delete(name: &str) -> Step {
     Step::Delete { pod, uid }
 }
 
-/// A stock, its clock, and names: `1`, `2` and so on.
-struct Played {
+/// A stock, its clock, and generated names: `1`, `2` and so on.
+struct Scenario {
     stock: Stock,
     now: Instant,
     names: usize,
 }
 
-impl Played {
+impl Scenario {
     fn new() -> Self {
-        Played {
+        Scenario {
             stock: Stock::default(),
             now: Instant::now(),
             names: 0,
         }
     }
 
-    fn plan(&mut self, known: Known<'_>, claims: &[&str], pods: &[Pod]) -> Vec<Step> {
+    fn plan(&mut self, known: WarmPoolState<'_>, claims: &[&str], pods: &[Pod]) -> Vec<Step> {
         let claims: Vec<ClaimedPod> = claims.iter().map(|name| claim(name)).collect();
         let name = || {
             self.names += 1;
@@ -67,86 +67,89 @@ impl Played {
 }
 
 #[test]
-fn it_is_filled_once_however_far_the_watch_lags() {
-    let mut played = Played::new();
-    assert_eq!(played.plan(OF, &[], &[]), [create("1"), create("2")]);
-    played.stock.created("1");
-    played.stock.created("2");
-    played.now += Duration::from_secs(3600);
-    assert_eq!(played.plan(OF, &[], &[]), []);
-    assert_eq!(played.plan(OF, &[], &[pod("1")]), []);
-    assert_eq!(played.plan(OF, &[], &[pod("1"), pod("2")]), []);
-    assert_eq!(played.stock.count().ready, 2);
+fn a_pool_is_filled_once_even_if_the_watch_lags() {
+    let mut scenario = Scenario::new();
+    assert_eq!(scenario.plan(POOL, &[], &[]), [create("1"), create("2")]);
+    scenario.stock.created("1");
+    scenario.stock.created("2");
+    scenario.now += Duration::from_secs(3600);
+    assert_eq!(scenario.plan(POOL, &[], &[]), []);
+    assert_eq!(scenario.plan(POOL, &[], &[pod("1")]), []);
+    assert_eq!(scenario.plan(POOL, &[], &[pod("1"), pod("2")]), []);
+    assert_eq!(scenario.stock.count().ready, 2);
     assert_eq!(
-        played.plan(OF, &[], &[pod("1")]),
+        scenario.plan(POOL, &[], &[pod("1")]),
         [create("3")],
         "one was deleted"
     );
 }
 
 #[test]
-fn a_claimed_pod_is_replaced_at_once_whether_it_was_shown_or_not() {
-    let mut played = Played::new();
-    played.plan(OF, &[], &[]);
-    played.stock.created("1");
-    played.stock.created("2");
-    assert_eq!(played.plan(OF, &["2"], &[pod("1")]), [create("3")]);
-    assert_eq!(played.plan(OF, &["1", "2"], &[pod("1")]), [create("4")]);
-    assert_eq!(played.stock.claims(), 2);
+fn a_claimed_pod_is_replaced_at_once_whether_the_watch_has_shown_it_or_not() {
+    let mut scenario = Scenario::new();
+    scenario.plan(POOL, &[], &[]);
+    scenario.stock.created("1");
+    scenario.stock.created("2");
+    assert_eq!(scenario.plan(POOL, &["2"], &[pod("1")]), [create("3")]);
+    assert_eq!(scenario.plan(POOL, &["1", "2"], &[pod("1")]), [create("4")]);
+    assert_eq!(scenario.stock.claims(), 2);
     assert_eq!(
-        played.plan(OF, &["1", "2"], &[pod("1"), pod("2")]),
+        scenario.plan(POOL, &["1", "2"], &[pod("1"), pod("2")]),
         [],
         "a claim counts once"
     );
-    assert_eq!(played.stock.claims(), 2);
-    assert_eq!(played.stock.count().claimed, 2);
+    assert_eq!(scenario.stock.claims(), 2);
+    assert_eq!(scenario.stock.count().claimed, 2);
 }
 
 #[test]
-fn claims_of_late_raise_what_is_kept_up_to_the_maximum() {
-    let mut played = Played::new();
-    let known = Known { max: 4, ..OF };
+fn recent_claims_raise_the_target_up_to_the_maximum() {
+    let mut scenario = Scenario::new();
+    let known = WarmPoolState { max: 4, ..POOL };
     let pods: Vec<Pod> = ["a", "b", "c", "d", "e"].map(pod).into();
-    played.plan(known, &["a", "b", "c", "d", "e"], &pods);
-    assert_eq!(played.stock.count().wanted, 4);
-    played.now += WINDOW;
-    played.plan(known, &[], &[]);
-    assert_eq!(played.stock.count().wanted, 2);
+    scenario.plan(known, &["a", "b", "c", "d", "e"], &pods);
+    assert_eq!(scenario.stock.count().wanted, 4);
+    scenario.now += CLAIM_WINDOW;
+    scenario.plan(known, &[], &[]);
+    assert_eq!(scenario.stock.count().wanted, 2);
 }
 
 #[test]
-fn a_claimed_pod_that_nobody_names_is_deleted_after_a_while_and_never_offered_again() {
-    let mut played = Played::new();
-    let known = Known {
+fn a_claimed_pod_that_no_gateway_names_is_deleted_after_the_grace_period_and_never_offered_again() {
+    let mut scenario = Scenario::new();
+    let known = WarmPoolState {
         size: 1,
         max: 1,
-        ..OF
+        ..POOL
     };
     let pods = [pod("a"), pod("b")];
-    played.plan(known, &["a"], &pods);
-    assert_eq!(played.plan(known, &[], &pods), []);
-    assert_eq!(played.stock.next_wakeup(), Some(played.now + GRACE));
-    played.now += GRACE;
-    let unheard = Known {
+    scenario.plan(known, &["a"], &pods);
+    assert_eq!(scenario.plan(known, &[], &pods), []);
+    assert_eq!(
+        scenario.stock.next_wakeup(),
+        Some(scenario.now + ABANDONED_GRACE)
+    );
+    scenario.now += ABANDONED_GRACE;
+    let unreported = WarmPoolState {
         may_delete: false,
         ..known
     };
-    assert_eq!(played.plan(unheard, &[], &pods), []);
+    assert_eq!(scenario.plan(unreported, &[], &pods), []);
     assert_eq!(
-        played.stock.next_wakeup(),
+        scenario.stock.next_wakeup(),
         None,
-        "it waits for the gateways"
+        "the next wake-up is the report of the gateways"
     );
-    assert_eq!(played.plan(known, &[], &pods), [delete("a")]);
-    assert_eq!(played.plan(known, &[], &pods), []);
+    assert_eq!(scenario.plan(known, &[], &pods), [delete("a")]);
+    assert_eq!(scenario.plan(known, &[], &pods), []);
 }
 
 #[test]
-fn an_old_template_is_replaced_as_new_ones_are_ready() {
-    let mut played = Played::new();
-    let newer = Known {
+fn pods_of_an_old_template_are_replaced_as_new_ones_become_ready() {
+    let mut scenario = Scenario::new();
+    let newer = WarmPoolState {
         template: "t2",
-        ..OF
+        ..POOL
     };
     let of_newer = |name: &str, is_ready| Pod {
         template: "t2".to_owned(),
@@ -159,97 +162,101 @@ fn an_old_template_is_replaced_as_new_ones_are_ready() {
         ..pod("c")
     };
     let pods = [a.clone(), b.clone()];
-    assert_eq!(played.plan(newer, &[], &pods), [create("1")]);
-    played.stock.created("1");
+    assert_eq!(scenario.plan(newer, &[], &pods), [create("1")]);
+    scenario.stock.created("1");
     let pods = [a.clone(), b.clone(), of_newer("1", false)];
-    assert_eq!(played.plan(newer, &[], &pods), []);
+    assert_eq!(scenario.plan(newer, &[], &pods), []);
     let pods = [a, b.clone(), of_newer("1", true)];
-    assert_eq!(played.plan(newer, &[], &pods), [delete("a")]);
-    played.stock.deleted("uid-a");
-    assert_eq!(played.plan(newer, &[], &pods), [create("2")]);
+    assert_eq!(scenario.plan(newer, &[], &pods), [delete("a")]);
+    scenario.stock.deleted("uid-a");
+    assert_eq!(scenario.plan(newer, &[], &pods), [create("2")]);
     let pods = [b, starting, of_newer("1", true), of_newer("2", true)];
-    assert_eq!(played.plan(newer, &[], &pods), [delete("b"), delete("c")]);
+    assert_eq!(scenario.plan(newer, &[], &pods), [delete("b"), delete("c")]);
 }
 
 #[test]
-fn what_is_too_much_goes_the_unready_first_but_not_before_all_gateways_were_heard() {
-    let mut played = Played::new();
+fn surplus_pods_are_deleted_unready_ones_first_but_not_before_all_gateways_have_reported() {
+    let mut scenario = Scenario::new();
     let starting = Pod {
         is_ready: false,
         ..pod("b")
     };
     let pods = [pod("a"), starting, pod("c")];
-    let unheard = Known {
+    let unreported = WarmPoolState {
         may_delete: false,
-        ..OF
+        ..POOL
     };
-    assert_eq!(played.plan(unheard, &[], &pods), []);
-    assert_eq!(played.plan(OF, &[], &pods), [delete("b")]);
-    played.stock.not_deleted(played.now, "uid-b");
-    assert_eq!(played.plan(OF, &[], &pods), [], "not at once");
-    played.now += PAUSE;
-    assert_eq!(played.plan(OF, &[], &pods), [delete("b")]);
+    assert_eq!(scenario.plan(unreported, &[], &pods), []);
+    assert_eq!(scenario.plan(POOL, &[], &pods), [delete("b")]);
+    scenario.stock.not_deleted(scenario.now, "uid-b");
+    assert_eq!(
+        scenario.plan(POOL, &[], &pods),
+        [],
+        "it is retried after a pause"
+    );
+    scenario.now += RETRY_PAUSE;
+    assert_eq!(scenario.plan(POOL, &[], &pods), [delete("b")]);
 }
 
 #[test]
-fn a_creation_without_an_answer_is_made_again_under_its_name() {
-    let mut played = Played::new();
-    let one = Known {
+fn a_creation_without_an_answer_is_repeated_under_its_name() {
+    let mut scenario = Scenario::new();
+    let one = WarmPoolState {
         size: 1,
         max: 1,
-        ..OF
+        ..POOL
     };
-    assert_eq!(played.plan(one, &[], &[]), [create("1")]);
-    played.stock.unanswered(played.now, "1");
-    assert_eq!(played.plan(one, &[], &[]), []);
-    played.now += Duration::from_secs(1);
-    assert_eq!(played.plan(one, &[], &[]), [create("1")]);
-    played.stock.refused(played.now, "1");
-    played.now += Duration::from_secs(2);
+    assert_eq!(scenario.plan(one, &[], &[]), [create("1")]);
+    scenario.stock.unanswered(scenario.now, "1");
+    assert_eq!(scenario.plan(one, &[], &[]), []);
+    scenario.now += Duration::from_secs(1);
+    assert_eq!(scenario.plan(one, &[], &[]), [create("1")]);
+    scenario.stock.refused(scenario.now, "1");
+    scenario.now += Duration::from_secs(2);
     assert_eq!(
-        played.plan(one, &[], &[]),
+        scenario.plan(one, &[], &[]),
         [create("1")],
         "the first attempt may have made it"
     );
 }
 
 #[test]
-fn a_refused_creation_is_tried_again_at_a_bounded_pace_one_at_a_time() {
-    let mut played = Played::new();
-    played.plan(OF, &[], &[]);
-    played.stock.refused(played.now, "1");
-    played.stock.refused(played.now, "2");
-    assert_eq!(played.plan(OF, &[], &[]), []);
-    played.now = played.stock.next_wakeup().expect("a pause");
-    assert_eq!(played.plan(OF, &[], &[]), [create("3")]);
-    played.stock.created("3");
-    assert_eq!(played.plan(OF, &[], &[]), [create("4")]);
+fn a_refused_creation_is_retried_at_a_bounded_pace_one_at_a_time() {
+    let mut scenario = Scenario::new();
+    scenario.plan(POOL, &[], &[]);
+    scenario.stock.refused(scenario.now, "1");
+    scenario.stock.refused(scenario.now, "2");
+    assert_eq!(scenario.plan(POOL, &[], &[]), []);
+    scenario.now = scenario.stock.next_wakeup().expect("a pause");
+    assert_eq!(scenario.plan(POOL, &[], &[]), [create("3")]);
+    scenario.stock.created("3");
+    assert_eq!(scenario.plan(POOL, &[], &[]), [create("4")]);
 }
 
 #[test]
-fn what_was_made_and_is_on_no_list_that_began_later_is_gone() {
-    let mut played = Played::new();
-    played.plan(OF, &[], &[]);
-    played.stock.created("1");
-    played.stock.list_begins();
-    played.stock.created("2");
-    played.stock.list_ends(|_| false);
-    assert_eq!(played.plan(OF, &[], &[]), [create("3")]);
+fn an_accepted_pod_that_is_missing_from_a_later_list_is_gone() {
+    let mut scenario = Scenario::new();
+    scenario.plan(POOL, &[], &[]);
+    scenario.stock.created("1");
+    scenario.stock.list_begins();
+    scenario.stock.created("2");
+    scenario.stock.list_ends(|_| false);
+    assert_eq!(scenario.plan(POOL, &[], &[]), [create("3")]);
 }
 
 #[test]
-fn pods_that_end_at_once_are_not_made_without_end() {
-    let mut played = Played::new();
+fn creations_stop_when_too_many_pods_end_unclaimed() {
+    let mut scenario = Scenario::new();
     let over = |name: String| Pod {
         is_over: true,
         ..pod(&name)
     };
     for _ in 0..ENDED_LIMIT {
-        let steps = played.plan(
-            Known {
+        let steps = scenario.plan(
+            WarmPoolState {
                 size: 1,
                 max: 1,
-                ..OF
+                ..POOL
             },
             &[],
             &[],
@@ -257,33 +264,33 @@ fn pods_that_end_at_once_are_not_made_without_end() {
         let [Step::Create { name }] = &steps[..] else {
             panic!("{steps:?}");
         };
-        played.stock.created(name);
-        let known = Known {
+        scenario.stock.created(name);
+        let known = WarmPoolState {
             size: 1,
             max: 1,
             may_create: false,
-            ..OF
+            ..POOL
         };
-        played.plan(known, &[], &[over(name.clone())]);
+        scenario.plan(known, &[], &[over(name.clone())]);
     }
-    assert!(played.stock.is_halted());
-    assert_eq!(played.plan(OF, &[], &[]), []);
-    played.now = played.stock.next_wakeup().expect("an end of it");
-    assert_eq!(played.plan(OF, &[], &[]).len(), 2);
+    assert!(scenario.stock.is_halted());
+    assert_eq!(scenario.plan(POOL, &[], &[]), []);
+    scenario.now = scenario.stock.next_wakeup().expect("an end of it");
+    assert_eq!(scenario.plan(POOL, &[], &[]).len(), 2);
 }
 
 #[test]
-fn few_creations_are_under_way_at_a_time() {
-    let mut played = Played::new();
-    let many = Known {
+fn the_number_of_creations_in_flight_is_bounded() {
+    let mut scenario = Scenario::new();
+    let many = WarmPoolState {
         size: 100,
         max: 100,
-        ..OF
+        ..POOL
     };
-    assert_eq!(played.plan(many, &[], &[]).len(), IN_FLIGHT);
-    assert_eq!(played.plan(many, &[], &[]).len(), 0);
-    played.stock.created("1");
-    assert_eq!(played.plan(many, &[], &[]).len(), 1);
+    assert_eq!(scenario.plan(many, &[], &[]).len(), CREATIONS_IN_FLIGHT_MAX);
+    assert_eq!(scenario.plan(many, &[], &[]).len(), 0);
+    scenario.stock.created("1");
+    assert_eq!(scenario.plan(many, &[], &[]).len(), 1);
 }
 
 /// A pod at the API server.
@@ -291,7 +298,7 @@ fn few_creations_are_under_way_at_a_time() {
 struct Real {
     pod: Pod,
     is_claimed: bool,
-    /// It is a function's by now.
+    /// The controller has given it the labels of a function.
     is_taken: bool,
 }
 
@@ -302,7 +309,7 @@ enum Request {
 
 /// An API server, a watch of it that lags, gateways that claim, and a controller.
 struct World {
-    /// Shown with what is wrong: `SEED` plays it again.
+    /// Shown with a failure; `SEED` replays it.
     seed: u64,
     random: fastrand::Rng,
     now: Instant,
@@ -310,7 +317,7 @@ struct World {
     server: BTreeMap<String, Real>,
     names_made: BTreeSet<String>,
     shown: BTreeMap<String, Pod>,
-    /// Not shown yet; `None`: it is gone, or a function's.
+    /// Changes that the watch has not shown; `None`: the pod is gone, or adopted.
     events: VecDeque<(String, Option<Pod>)>,
     requests: Vec<Request>,
     demand: BTreeMap<String, ClaimedPod>,
@@ -318,7 +325,7 @@ struct World {
     max: usize,
     template: usize,
     names: usize,
-    is_calm: bool,
+    is_quiet: bool,
 }
 
 impl World {
@@ -339,14 +346,14 @@ impl World {
             max: size + if random.bool() { random.usize(0..8) } else { 0 },
             template: 0,
             names: 0,
-            is_calm: false,
+            is_quiet: false,
             random,
         }
     }
 
     fn settle(&mut self) {
         let template = format!("t{}", self.template);
-        let known = Known {
+        let known = WarmPoolState {
             size: self.size,
             max: self.max,
             template: &template,
@@ -383,7 +390,7 @@ impl World {
         let request = self
             .requests
             .remove(self.random.usize(..self.requests.len()));
-        let luck = if self.is_calm {
+        let luck = if self.is_quiet {
             9
         } else {
             self.random.u8(..10)
@@ -448,9 +455,13 @@ impl World {
         assert!(there <= bound, "SEED={seed}: {there} > {bound}");
     }
 
-    /// One that fits, if there is one.
-    fn some(&mut self, fits: impl Fn(&Real) -> bool) -> Option<&mut Real> {
-        let fitting: Vec<_> = self.server.values_mut().filter(|real| fits(real)).collect();
+    /// A random pod that matches, if there is one.
+    fn some(&mut self, is_match: impl Fn(&Real) -> bool) -> Option<&mut Real> {
+        let fitting: Vec<_> = self
+            .server
+            .values_mut()
+            .filter(|real| is_match(real))
+            .collect();
         let at = self.random.usize(..fitting.len().max(1));
         fitting.into_iter().nth(at)
     }
@@ -475,7 +486,7 @@ impl World {
         }
     }
 
-    /// A claimed pod gets its function's labels, or its gateway wants it no more before.
+    /// A claimed pod is adopted, or its gateway gives it up before that.
     fn end_claim(&mut self, is_taken: bool) {
         let uids: Vec<String> = self.demand.keys().cloned().collect();
         if uids.is_empty() {
@@ -538,9 +549,9 @@ impl World {
         }
     }
 
-    /// Nothing happens any more but what the controller does.
-    fn calm_down(&mut self) {
-        self.is_calm = true;
+    /// From now on only the controller acts.
+    fn settle_down(&mut self) {
+        self.is_quiet = true;
         while !self.demand.is_empty() {
             self.end_claim(true);
         }
@@ -562,7 +573,7 @@ impl World {
 }
 
 #[test]
-fn in_every_world_there_are_never_too_many_and_at_last_exactly_as_many_as_there_shall_be() {
+fn in_every_world_pods_never_exceed_the_bound_and_finally_match_the_target() {
     let seeds = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
         Err(_) => (0..500).collect(),
@@ -573,18 +584,22 @@ fn in_every_world_there_are_never_too_many_and_at_last_exactly_as_many_as_there_
         for _ in 0..1000 {
             world.step();
         }
-        world.calm_down();
+        world.settle_down();
         let left: Vec<&Real> = world
             .server
             .values()
             .filter(|real| !real.is_taken)
             .collect();
-        assert_eq!(left.len(), world.size, "SEED={seed}: all others are gone");
+        assert_eq!(
+            left.len(),
+            world.size,
+            "SEED={seed}: all other pods are gone"
+        );
         let template = format!("t{}", world.template);
         let is_good = |real: &&Real| real.pod.is_ready && real.pod.template == template;
         assert!(
             left.iter().all(is_good),
-            "SEED={seed}: each is new and ready"
+            "SEED={seed}: each pod is of the newest template and ready"
         );
         assert_eq!(world.stock.count().ready, world.size, "SEED={seed}");
     }
