@@ -392,7 +392,7 @@ mod tests {
             ("b.rs", "use crate::a; fn f() { a::deep::f() }"),
         ]);
         let group = ["a/deep.rs".to_owned(), "b.rs".to_owned()];
-        assert_eq!(graph.circles(folder.path()), [group.clone()]);
+        assert_eq!(graph.circles(folder.path()), std::slice::from_ref(&group));
         let edges = graph.edges_within(&group, folder.path());
         assert_eq!(edges, ["a/deep.rs -> b.rs", "b.rs -> a/deep.rs"]);
     }
