@@ -9,13 +9,13 @@ use hyper::HeaderMap;
 use hyper::body::Body;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 
-/// What became of reading a body.
+/// How the reading of a body ended.
 pub(crate) enum Payload {
     Complete(Bytes),
-    /// Larger than [`PAYLOAD_LIMIT`]; read to its end and thrown away, so that the sender gets
-    /// to read the answer.
+    /// The body is larger than [`PAYLOAD_LIMIT`]. It was read to its end and discarded, because a client that is
+    /// answered while it still writes may never read the answer.
     TooLarge,
-    /// The sender went away in the middle.
+    /// The connection broke before the end of the body.
     Truncated,
 }
 
@@ -23,7 +23,7 @@ pub(crate) async fn read(body: impl Body<Data = Bytes> + Unpin) -> Payload {
     read_with_trailers(body).await.0
 }
 
-/// The body, and the headers that followed it.
+/// Reads a body and its trailers.
 pub(crate) async fn read_with_trailers(
     mut body: impl Body<Data = Bytes> + Unpin,
 ) -> (Payload, HeaderMap) {

@@ -141,7 +141,7 @@ impl Gateways {
 
     /// Answers on until the gateways have closed their connections, within bounds: of a call that comes
     /// upon a closed one nobody knows whether it was read.
-    pub(crate) async fn are_left(self) {
+    pub(crate) async fn wait_until_closed(self) {
         self.open.close();
         let _ = tokio::time::timeout(LEAVE_LIMIT, self.open.wait()).await;
     }

@@ -1,7 +1,7 @@
-//! What a gateway asks of this instance: lease, status, drain (`pilotlight_wire`).
+//! The API for gateways: lease, status, mark, drain (`pilotlight_wire`).
 //!
-//! Owns the gateways' connections. Reads calls, hands them to `worker`, words what it answers.
-//! `runtime_api` is the other end of a lease; nothing here decides whether one is taken.
+//! Owns the gateways' connections. Decodes their requests, passes them to `worker`, and encodes its answers.
+//! `runtime_api` is the other end of a lease. Never decides whether a lease is granted: core does.
 
 use std::rc::Rc;
 
@@ -25,12 +25,13 @@ use tokio::sync::{Notify, watch};
 use crate::body::{self, Payload};
 use crate::claim;
 use crate::connection::{Gateways, Listener};
-use crate::invocation::{Answer, Call};
+use crate::invocation::{LeaseAnswer, LeaseRequest};
 use crate::response::{ControlResponse, phases_value, text};
 use crate::worker::{Shared, WeakShared};
 
-/// Serves until `end`, then refuses until the gateways have left, who are told by the end of their
-/// status streams. `instance`: the name that this one was claimed as, if it was.
+/// Serves until `end`. Then answers requests on open connections, with refusals, until the gateways have closed
+/// these; the end of a status stream tells a gateway to do so. `instance`: the name that the claim gave this
+/// instance, if there was a claim.
 pub(crate) async fn serve(
     listener: Listener,
     worker: Shared,
@@ -50,7 +51,7 @@ pub(crate) async fn serve(
             async move { answer(&worker, instance.as_deref(), request).await }
         });
     }
-    connections.are_left().await;
+    connections.wait_until_closed().await;
 }
 
 async fn answer(
@@ -78,28 +79,33 @@ pub(crate) async fn lease(
     worker: &Shared,
     request: Request<impl Body<Data = Bytes> + Unpin>,
 ) -> ControlResponse {
-    let _follower = Follower::of(worker);
+    let _open = OpenRequest::of(worker);
     let (head, body) = request.into_parts();
     let event = match body::read(body).await {
         Payload::Complete(event) => event,
         Payload::TooLarge => {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "the event is too large\n");
         }
-        Payload::Truncated => return text(StatusCode::BAD_REQUEST, "the event broke off\n"),
+        Payload::Truncated => {
+            return text(
+                StatusCode::BAD_REQUEST,
+                "the connection broke off within the event\n",
+            );
+        }
     };
-    let Some(call) = read_call(&head.headers, event) else {
+    let Some(request) = lease_request(&head.headers, event) else {
         let missing = "a lease needs a request id and a function ARN\n";
         return text(StatusCode::BAD_REQUEST, missing);
     };
-    let leased = worker.borrow_mut().lease(call);
+    let leased = worker.borrow_mut().lease(request);
     let answered = match leased {
         Ok(answer) => answer.await,
         Err(refusal) => Ok(Err(refusal)),
     };
     match answered {
-        Ok(Ok(answer)) => answered_with(answer),
-        Ok(Err(refusal)) => refused(worker.borrow().status(), refusal),
-        // The instance ends with the invocation unanswered: what became of it is not known.
+        Ok(Ok(answer)) => answer_response(answer),
+        Ok(Err(refusal)) => refusal_response(worker.borrow().status(), refusal),
+        // The instance ended before the invocation was answered. The handler may have run.
         Err(_) => text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the instance has ended\n",
@@ -107,7 +113,7 @@ pub(crate) async fn lease(
     }
 }
 
-/// Answered at once; the mark comes with the log.
+/// Accepts a mark. The response does not wait for the record, which appears in the log.
 async fn mark(
     worker: &Shared,
     request: Request<impl Body<Data = Bytes> + Unpin>,
@@ -121,13 +127,17 @@ async fn mark(
             worker.borrow_mut().mark(mark);
             text(StatusCode::ACCEPTED, "")
         }
-        None => text(StatusCode::BAD_REQUEST, "a mark is a short word\n"),
+        None => text(
+            StatusCode::BAD_REQUEST,
+            "a mark has 1 to 64 letters, digits and hyphens\n",
+        ),
     }
 }
 
-fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
+/// `None` if a required header is missing or not valid.
+fn lease_request(headers: &HeaderMap, event: Bytes) -> Option<LeaseRequest> {
     let request_id = headers.get(lease::REQUEST_ID)?.to_str().ok()?;
-    Some(Call {
+    Some(LeaseRequest {
         request_id: is_request_id(request_id).then(|| request_id.into())?,
         event,
         function_arn: headers.get(lease::FUNCTION_ARN)?.clone(),
@@ -140,19 +150,19 @@ fn read_call(headers: &HeaderMap, event: Bytes) -> Option<Call> {
     })
 }
 
-/// Whether it can be a part of the Runtime API's paths, and a word of a log's records.
+/// Whether the text can be a segment of the Runtime API's paths, and one word in a log record.
 fn is_request_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=64).contains(&text.len()) && text != "-" && text.bytes().all(allowed)
 }
 
-fn answered_with(answer: Answer) -> ControlResponse {
+fn answer_response(answer: LeaseAnswer) -> ControlResponse {
     let outcome = match answer.succeeded {
         true => lease::OUTCOME_SUCCESS,
         false => lease::OUTCOME_FUNCTION_ERROR,
     };
-    let mut reply: ControlResponse = Response::new(Box::pin(Full::new(answer.body)));
-    let headers = reply.headers_mut();
+    let mut response: ControlResponse = Response::new(Box::pin(Full::new(answer.body)));
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, answer.content_type);
     headers.insert(lease::OUTCOME, HeaderValue::from_static(outcome));
     headers.insert(status::STATUS, status_value(answer.status));
@@ -163,36 +173,36 @@ fn answered_with(answer: Answer) -> ControlResponse {
         let tail = HeaderValue::try_from(BASE64_STANDARD.encode(tail));
         headers.insert(lease::LOG_TAIL, tail.expect("base64 is a header value"));
     }
-    reply
+    response
 }
 
-fn refused(status: Status, refusal: Refusal) -> ControlResponse {
-    let mut reply = text(StatusCode::CONFLICT, "");
-    let headers = reply.headers_mut();
+fn refusal_response(status: Status, refusal: Refusal) -> ControlResponse {
+    let mut response = text(StatusCode::CONFLICT, "");
+    let headers = response.headers_mut();
     let refusal = HeaderValue::try_from(refusal.to_string());
     headers.insert(
         lease::REFUSAL,
-        refusal.expect("refusals are worded in ASCII"),
+        refusal.expect("the texts of refusals are ASCII"),
     );
     headers.insert(status::STATUS, status_value(status));
-    reply
+    response
 }
 
 fn status_value(status: Status) -> HeaderValue {
     HeaderValue::try_from(status::write(status)).expect("a status is ASCII")
 }
 
-/// A call of a gateway that is under way, as long as its connection lives.
-struct Follower(WeakShared);
+/// Counts a gateway's request as open until it is dropped, which happens when the connection breaks as well.
+struct OpenRequest(WeakShared);
 
-impl Follower {
+impl OpenRequest {
     fn of(worker: &Shared) -> Self {
         worker.borrow_mut().follow();
-        Follower(Rc::downgrade(worker))
+        OpenRequest(Rc::downgrade(worker))
     }
 }
 
-impl Drop for Follower {
+impl Drop for OpenRequest {
     fn drop(&mut self) {
         if let Some(worker) = self.0.upgrade() {
             worker.borrow_mut().unfollow();
@@ -200,19 +210,19 @@ impl Drop for Follower {
     }
 }
 
-/// The status now and at each change, until the instance or the gateway ends.
+/// Streams the present status, then each change, until the instance ends or the gateway disconnects.
 fn status(worker: &Shared) -> ControlResponse {
     let Some(mut changes) = worker.borrow().follow_status() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the instance ends\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the instance is ending\n");
     };
     changes.mark_changed();
-    let following = (changes, Follower::of(worker));
+    let state = (changes, OpenRequest::of(worker));
     let lines = stream::unfold(
-        following,
-        |(mut changes, follower): (watch::Receiver<Status>, Follower)| async move {
+        state,
+        |(mut changes, open): (watch::Receiver<Status>, OpenRequest)| async move {
             changes.changed().await.ok()?;
             let line = format!("{}\n", status::write(*changes.borrow_and_update()));
-            Some((Ok(Frame::data(Bytes::from(line))), (changes, follower)))
+            Some((Ok(Frame::data(Bytes::from(line))), (changes, open)))
         },
     );
     Response::new(Box::pin(StreamBody::new(lines)))
@@ -223,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_id_is_a_word_for_paths_and_records() {
+    fn a_request_id_fits_into_a_path_and_a_record() {
         for id in ["8f3c4a1e-0000-4000-8000-000000000000", "a"] {
             assert!(is_request_id(id), "{id}");
         }

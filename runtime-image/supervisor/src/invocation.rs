@@ -1,8 +1,8 @@
-//! One lease's payloads, on their way between gateway and runtime process.
+//! One invocation's payloads, between the gateway that leases the instance and the runtime process.
 //!
-//! Owns event, posted body, log tail and the reply until the invocation is answered and closed.
-//! Fed by `worker`, which does with it what core's `Machine` says; never looks into a payload,
-//! but for the error type when errors are sanitised.
+//! Owns the event, the posted body, the log tail and the gateway's waiting channel until the invocation is
+//! answered and closed. `worker` calls it as core's `Machine` decides. Never looks into a payload, except
+//! for the error type when errors are sanitised.
 
 use std::collections::VecDeque;
 
@@ -14,68 +14,71 @@ use tokio::sync::oneshot;
 
 use crate::response::{FunctionError, JSON};
 
-/// What a caller is given of the log (contract §4).
+/// Bytes of the log that a caller can ask for (contract §4).
 const TAIL_LIMIT: usize = 4096;
-/// Of an error's type, where only that is told: longer ones are a text.
-const TYPE_LIMIT: usize = 256;
+/// The longest error type that a sanitised error repeats. A longer one is no name, and may be a message.
+const ERROR_TYPE_LIMIT: usize = 256;
 
-/// One invocation as the gateway hands it over.
+/// A gateway's request to run one event.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub(crate) struct LeaseRequest {
     pub(crate) request_id: RequestId,
     pub(crate) event: Bytes,
     pub(crate) function_arn: HeaderValue,
     pub(crate) trace_id: Option<HeaderValue>,
     pub(crate) client_context: Option<HeaderValue>,
     pub(crate) wants_tail: bool,
-    /// Of the cold start before it, if it had one.
+    /// What the cold start took before the lease, if the invocation needed one.
     pub(crate) phases: Option<Phases>,
 }
 
-/// An invocation as the runtime's `next` gets it.
+/// An invocation as the runtime process receives it from `next`.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) call: Call,
+    pub(crate) request: LeaseRequest,
     /// Milliseconds since the epoch.
     pub(crate) deadline_ms: u64,
 }
 
-/// A response or an error as the runtime posted it.
+/// A response or an error that the runtime process posted.
 #[derive(Debug)]
 pub(crate) struct Posted {
     pub(crate) body: Bytes,
     pub(crate) content_type: Option<HeaderValue>,
-    /// The function error type header, if it has a value of the documented form.
+    /// The value of the error type header, or a substitute if it does not have the documented form.
     pub(crate) error_type: Option<String>,
 }
 
-/// What the gateway gets.
+/// The answer to a lease whose invocation ran, or failed to start in this instance.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct LeaseAnswer {
     pub(crate) succeeded: bool,
     pub(crate) body: Bytes,
     pub(crate) content_type: HeaderValue,
     pub(crate) tail: Option<Vec<u8>>,
-    /// What was to be done in this instance before.
+    /// The phases of the cold start that took place in this instance before.
     pub(crate) phases: Phases,
     pub(crate) status: Status,
 }
 
-pub(crate) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+/// Where the gateway's request waits for its answer.
+pub(crate) type AnswerSender = oneshot::Sender<Result<LeaseAnswer, Refusal>>;
 
+/// An invocation from its lease until it is answered and closed.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    pub(crate) call: Call,
+    pub(crate) request: LeaseRequest,
     pub(crate) posted: Option<Posted>,
-    /// END and REPORT are logged.
+    /// Whether END and REPORT are logged.
     closed: bool,
     tail: Tail,
-    /// Waits for REPORT, as the caller wants the log's tail.
-    held: Option<Answer>,
-    reply: Option<Reply>,
+    /// An answer that waits for REPORT, because the caller wants the log's tail.
+    held: Option<LeaseAnswer>,
+    /// `None` once the answer is sent.
+    waiting: Option<AnswerSender>,
 }
 
-/// The end of a log, up to the limit.
+/// The last [`TAIL_LIMIT`] bytes of a log.
 #[derive(Debug, Default)]
 pub(crate) struct Tail(VecDeque<u8>);
 
@@ -88,7 +91,7 @@ impl Tail {
         self.0.drain(..excess);
     }
 
-    /// From its first whole character on.
+    /// Empties it. A character whose beginning is cut off is left out.
     fn take(&mut self) -> Vec<u8> {
         let is_inside = |byte: &&u8| (0x80..0xC0).contains(*byte);
         let cut = self.0.iter().take_while(is_inside).count();
@@ -98,42 +101,43 @@ impl Tail {
 }
 
 impl Invocation {
-    /// `before`: the log since the previous invocation.
-    pub(crate) fn new(call: Call, reply: Reply, before: Tail) -> Self {
+    /// `before`: what was logged since the previous invocation.
+    pub(crate) fn new(request: LeaseRequest, waiting: AnswerSender, before: Tail) -> Self {
         Invocation {
-            call,
+            request,
             posted: None,
             closed: false,
             tail: before,
             held: None,
-            reply: Some(reply),
+            waiting: Some(waiting),
         }
     }
 
-    /// Whether its caller has the answer and its last record is not logged yet.
+    /// Whether the answer is sent while the last record is not logged yet.
     pub(crate) fn is_answered(&self) -> bool {
-        self.reply.is_none() && !self.closed
+        self.waiting.is_none() && !self.closed
     }
 
-    /// Answered and closed: nothing will ask for it again.
+    /// Whether it is answered and closed, so that nothing refers to it any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.closed && self.reply.is_none()
+        self.closed && self.waiting.is_none()
     }
 
     pub(crate) fn add_to_tail(&mut self, text: &str) {
-        if self.call.wants_tail {
+        if self.request.wants_tail {
             self.tail.add(text);
         }
     }
 
-    /// Sends the answer, or keeps it until [`Invocation::close`] if it shall bring the tail.
-    pub(crate) fn answer(&mut self, answer: Answer) {
-        match self.call.wants_tail && !self.closed {
+    /// Sends the answer, or keeps it until [`Invocation::close`] if the caller wants the log's tail.
+    pub(crate) fn answer(&mut self, answer: LeaseAnswer) {
+        match self.request.wants_tail && !self.closed {
             true => self.held = Some(answer),
             false => self.send(answer),
         }
     }
 
+    /// The invocation's last record is logged.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         if let Some(answer) = self.held.take() {
@@ -141,27 +145,28 @@ impl Invocation {
         }
     }
 
+    /// Gives the lease back: the event was not handed to the runtime process.
     pub(crate) fn release(mut self, refusal: Refusal) {
-        if let Some(reply) = self.reply.take() {
-            // A gateway that went away does not want to know.
-            let _ = reply.send(Err(refusal));
+        if let Some(waiting) = self.waiting.take() {
+            // It fails if the gateway has closed its connection, and needs no answer.
+            let _ = waiting.send(Err(refusal));
         }
     }
 
-    fn send(&mut self, mut answer: Answer) {
-        if self.call.wants_tail {
+    fn send(&mut self, mut answer: LeaseAnswer) {
+        if self.request.wants_tail {
             answer.tail = Some(self.tail.take());
         }
-        if let Some(reply) = self.reply.take() {
-            // The invocation runs to its end without its caller as well.
-            let _ = reply.send(Ok(answer));
+        if let Some(waiting) = self.waiting.take() {
+            // It fails if the gateway has closed its connection. An invocation runs to its end all the same.
+            let _ = waiting.send(Ok(answer));
         }
     }
 }
 
-/// Body and content type of an answer.
+/// The body and the content type of an answer.
 pub(crate) fn answer_body(
-    call: &Call,
+    request: &LeaseRequest,
     outcome: Outcome,
     posted: Option<Posted>,
     sanitize: bool,
@@ -169,13 +174,13 @@ pub(crate) fn answer_body(
     let json = HeaderValue::from_static(JSON);
     match (outcome, posted) {
         (Outcome::Success, Some(posted)) => (posted.body, posted.content_type.unwrap_or(json)),
-        (_, Some(posted)) if sanitize => (sanitised(call, &posted, outcome), json),
+        (_, Some(posted)) if sanitize => (sanitised(request, &posted, outcome), json),
         (Outcome::FunctionError, Some(posted)) => {
             (posted.body, posted.content_type.unwrap_or(json))
         }
         (Outcome::Failed(_), Some(posted)) => (posted.body, posted.content_type.unwrap_or(json)),
         (Outcome::Failed(failure), None) => {
-            let error_message = &failure.message(&call.request_id);
+            let error_message = &failure.message(&request.request_id);
             let error = FunctionError {
                 error_type: failure.error_type(),
                 error_message,
@@ -183,12 +188,13 @@ pub(crate) fn answer_body(
             (error.to_bytes(), json)
         }
         (Outcome::Success | Outcome::FunctionError, None) => {
-            unreachable!("the machine answers so only what the runtime posted")
+            unreachable!("the machine has these outcomes only after the runtime posted a body")
         }
     }
 }
 
-fn sanitised(call: &Call, posted: &Posted, outcome: Outcome) -> Bytes {
+/// An error body that keeps the error's type and leaves out its text, which may hold secrets.
+fn sanitised(request: &LeaseRequest, posted: &Posted, outcome: Outcome) -> Bytes {
     #[derive(serde::Deserialize)]
     struct Typed {
         #[serde(rename = "errorType")]
@@ -201,14 +207,14 @@ fn sanitised(call: &Call, posted: &Posted, outcome: Outcome) -> Bytes {
     let in_body = serde_json::from_slice::<Typed>(&posted.body)
         .ok()
         .map(|typed| typed.error_type);
-    let is_type = |name: &&str| (1..=TYPE_LIMIT).contains(&name.len());
+    let is_type = |name: &&str| (1..=ERROR_TYPE_LIMIT).contains(&name.len());
     let in_body = in_body.as_deref().filter(is_type);
     let error_type = in_body
         .or(posted.error_type.as_deref())
         .unwrap_or(of_failure);
     let error_message = &format!(
         "The function failed. Its error is in the function's log under RequestId: {}",
-        call.request_id
+        request.request_id
     );
     FunctionError {
         error_type,
@@ -222,8 +228,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sanitised_error_tells_its_type_but_no_text_in_the_place_of_one() {
-        let call = Call {
+    fn a_sanitised_error_keeps_its_type_unless_that_is_as_long_as_a_message() {
+        let request = LeaseRequest {
             request_id: "8f3c".into(),
             event: Bytes::new(),
             function_arn: HeaderValue::from_static("arn"),
@@ -233,7 +239,7 @@ mod tests {
             phases: None,
         };
         let long = "secret ".repeat(100);
-        for (in_body, told) in [("ValueError", "ValueError"), (&long, "Function.Unknown")] {
+        for (in_body, expected) in [("ValueError", "ValueError"), (&long, "Function.Unknown")] {
             let posted = Posted {
                 body: Bytes::from(format!(
                     r#"{{"errorType":"{in_body}","errorMessage":"secret"}}"#
@@ -241,9 +247,12 @@ mod tests {
                 content_type: None,
                 error_type: None,
             };
-            let (body, _) = answer_body(&call, Outcome::FunctionError, Some(posted), true);
+            let (body, _) = answer_body(&request, Outcome::FunctionError, Some(posted), true);
             let body = String::from_utf8_lossy(&body);
-            assert!(body.contains(told) && !body.contains("secret"), "{body}");
+            assert!(
+                body.contains(expected) && !body.contains("secret"),
+                "{body}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The Runtime API for the runtime process (contract §1), on a loopback port of its own.
 //!
-//! Owns its paths, headers and error names. Reads what the runtime posts and hands it to
-//! `worker`, which knows whether the call is allowed; `control_api` is the gateway's side.
+//! Owns the API's paths, headers and error names. Reads what the runtime posts and passes it to `worker`,
+//! which knows whether the request is allowed in the present state. `control_api` is the gateways' side.
 
 use std::convert::Infallible;
 
@@ -29,8 +29,8 @@ const FUNCTION_ARN: HeaderName = HeaderName::from_static(lease::FUNCTION_ARN);
 const TRACE_ID: HeaderName = HeaderName::from_static(lease::TRACE_ID);
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static(lease::CLIENT_CONTEXT);
 
-/// A request's head may hold an X-Ray cause of almost 1 MiB. Trailers, which tell an error as well, have
-/// the same bound.
+/// Bytes of a request's head, which may hold an X-Ray cause of almost 1 MiB. The same bound applies to
+/// trailers, which can report an error as well.
 const HEAD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Serves as long as the instance lives.
@@ -44,17 +44,18 @@ pub(crate) async fn serve(listener: Listener, worker: Shared) {
         });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
-            // The documented spelling: some clients compare it so.
+            // The documented spelling, because some clients compare names case-sensitively.
             .title_case_headers(true)
             .max_buf_size(HEAD_LIMIT)
             .max_header_size(HEAD_LIMIT)
             .serve_connection(TokioIo::new(stream), service);
-        // A runtime that breaks off calls again, or its exit is seen.
+        // A runtime process whose connection breaks sends its request again, or its exit is noticed.
         tokio::task::spawn_local(async move { connection.await.ok() });
     }
 }
 
-enum Call<'a> {
+/// A request of the runtime process, by method and path.
+enum RuntimeRequest<'a> {
     Next,
     Response(&'a str),
     Error(&'a str),
@@ -63,20 +64,20 @@ enum Call<'a> {
     Ping,
 }
 
-fn parse<'a>(method: &Method, path: &'a str) -> Option<Call<'a>> {
+fn parse<'a>(method: &Method, path: &'a str) -> Option<RuntimeRequest<'a>> {
     let path = path.strip_prefix("/2018-06-01")?;
     match (method, path) {
-        (&Method::GET, "/runtime/invocation/next") => return Some(Call::Next),
-        (&Method::POST, "/runtime/init/error") => return Some(Call::InitError),
-        (&Method::GET, "/runtime/restore/next") => return Some(Call::Restore),
-        (&Method::POST, "/runtime/restore/error") => return Some(Call::Restore),
-        (&Method::GET, "/ping") => return Some(Call::Ping),
+        (&Method::GET, "/runtime/invocation/next") => return Some(RuntimeRequest::Next),
+        (&Method::POST, "/runtime/init/error") => return Some(RuntimeRequest::InitError),
+        (&Method::GET, "/runtime/restore/next") => return Some(RuntimeRequest::Restore),
+        (&Method::POST, "/runtime/restore/error") => return Some(RuntimeRequest::Restore),
+        (&Method::GET, "/ping") => return Some(RuntimeRequest::Ping),
         (&Method::POST, _) => {}
         _ => return None,
     }
     match path.strip_prefix("/runtime/invocation/")?.split_once('/')? {
-        (id, "response") => Some(Call::Response(id)),
-        (id, "error") => Some(Call::Error(id)),
+        (id, "response") => Some(RuntimeRequest::Response(id)),
+        (id, "error") => Some(RuntimeRequest::Error(id)),
         _ => None,
     }
 }
@@ -86,16 +87,18 @@ pub(crate) async fn answer(
     request: Request<impl Body<Data = Bytes> + Unpin>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let call = parse(&head.method, head.uri.path());
-    if let Some(Call::Next) = call {
+    let kind = parse(&head.method, head.uri.path());
+    if let Some(RuntimeRequest::Next) = kind {
         return next(worker).await;
     }
-    // Read in any case: who is refused in the middle of its body cannot read the refusal.
+    // Reads the body in any case: a client that is answered while it still writes may never read the answer.
     let (payload, trailers) = body::read_with_trailers(body).await;
     let headers = head.headers;
-    match call {
-        Some(Call::Response(_)) if !streamed::is_known_mode(&headers) => refuse_mode(),
-        Some(Call::Response(id)) => match (payload, streamed::error(&trailers)) {
+    match kind {
+        Some(RuntimeRequest::Response(_)) if !streamed::is_supported_mode(&headers) => {
+            refuse_mode()
+        }
+        Some(RuntimeRequest::Response(id)) => match (payload, streamed::error(&trailers)) {
             (Payload::Truncated, _) => truncated(),
             (_, Some(body)) => {
                 let posted = error(&trailers, body, "Function.Unknown");
@@ -111,7 +114,7 @@ pub(crate) async fn answer(
             }
             (Payload::TooLarge, None) => accepted(worker.borrow_mut().respond_too_large(id)),
         },
-        Some(Call::Error(id)) => match payload {
+        Some(RuntimeRequest::Error(id)) => match payload {
             Payload::Complete(body) => accepted(
                 worker
                     .borrow_mut()
@@ -120,7 +123,7 @@ pub(crate) async fn answer(
             Payload::TooLarge => accepted(worker.borrow_mut().respond_too_large(id)),
             Payload::Truncated => truncated(),
         },
-        Some(Call::InitError) => match payload {
+        Some(RuntimeRequest::InitError) => match payload {
             Payload::Complete(body) => accepted(worker.borrow_mut().fail_init(error(
                 &headers,
                 body,
@@ -129,15 +132,15 @@ pub(crate) async fn answer(
             Payload::TooLarge => too_large(),
             Payload::Truncated => truncated(),
         },
-        Some(Call::Restore) => response::error(
+        Some(RuntimeRequest::Restore) => response::error(
             StatusCode::FORBIDDEN,
             "InvalidStateTransition",
             "This instance was not started from a snapshot.",
         ),
-        Some(Call::Ping) => Response::new(Full::new(Bytes::from_static(b"pong"))),
-        Some(Call::Next) | None => {
+        Some(RuntimeRequest::Ping) => Response::new(Full::new(Bytes::from_static(b"pong"))),
+        Some(RuntimeRequest::Next) | None => {
             let message = format!(
-                "{} {} is not a call of the Runtime API",
+                "{} {} is not a request of the Runtime API",
                 head.method, head.uri
             );
             response::error(StatusCode::NOT_FOUND, "ResourceNotFound", &message)
@@ -146,31 +149,35 @@ pub(crate) async fn answer(
 }
 
 async fn next(worker: &Shared) -> Response<Full<Bytes>> {
-    let called = worker.borrow_mut().next();
-    match called {
+    let accepted = worker.borrow_mut().next();
+    match accepted {
         Ok(delivery) => match delivery.await {
             Ok(delivery) => delivered(delivery),
             Err(_) => response::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerError",
-                "The instance ends.",
+                "The instance is ending.",
             ),
         },
         Err(refusal) => refused(refusal),
     }
 }
 
-fn delivered(Delivery { call, deadline_ms }: Delivery) -> Response<Full<Bytes>> {
-    let mut response = response::json(StatusCode::OK, call.event);
+fn delivered(delivery: Delivery) -> Response<Full<Bytes>> {
+    let Delivery {
+        request,
+        deadline_ms,
+    } = delivery;
+    let mut response = response::json(StatusCode::OK, request.event);
     let headers = response.headers_mut();
-    let request_id = HeaderValue::from_str(&call.request_id).expect("it came as a header value");
+    let request_id = HeaderValue::from_str(&request.request_id).expect("it came as a header value");
     headers.insert(REQUEST_ID, request_id);
     headers.insert(DEADLINE, deadline_ms.into());
-    headers.insert(FUNCTION_ARN, call.function_arn);
-    if let Some(trace_id) = call.trace_id {
+    headers.insert(FUNCTION_ARN, request.function_arn);
+    if let Some(trace_id) = request.trace_id {
         headers.insert(TRACE_ID, trace_id);
     }
-    if let Some(context) = call.client_context {
+    if let Some(context) = request.client_context {
         headers.insert(CLIENT_CONTEXT, context);
     }
     response
@@ -198,7 +205,7 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
             response::error(
                 StatusCode::FORBIDDEN,
                 "InvalidStateTransition",
-                "This call is not allowed in the runtime's present state.",
+                "The runtime may not send this request in its present state.",
             )
         }
     }
@@ -217,7 +224,7 @@ fn truncated() -> Response<Full<Bytes>> {
     response::error(
         StatusCode::BAD_REQUEST,
         "TruncatedHTTPRequest",
-        "The request's body broke off.",
+        "The connection broke off within the request's body.",
     )
 }
 
@@ -233,6 +240,7 @@ fn content_type(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(CONTENT_TYPE).cloned()
 }
 
+/// An error that the runtime posted, or reported in trailers. `unknown`: replaces a type that is not documented.
 fn error(headers: &HeaderMap, body: Bytes, unknown: &str) -> Posted {
     let named = headers
         .get(ERROR_TYPE)
@@ -246,7 +254,7 @@ fn error(headers: &HeaderMap, body: Bytes, unknown: &str) -> Posted {
     }
 }
 
-/// `(Runtime|Function)\.[A-Z][a-zA-Z]+`
+/// Whether the name matches `(Runtime|Function)\.[A-Z][a-zA-Z]+`.
 fn is_documented(name: &str) -> bool {
     let Some((owner, rest)) = name.split_once('.') else {
         return false;
@@ -282,22 +290,28 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_of_the_runtime_api_are_known_and_no_others() {
-        let known = |method, path| parse(&method, path).is_some();
-        assert!(known(Method::GET, "/2018-06-01/runtime/invocation/next"));
-        assert!(known(
+    fn only_the_documented_methods_and_paths_are_recognised() {
+        let is_recognised = |method, path| parse(&method, path).is_some();
+        assert!(is_recognised(
+            Method::GET,
+            "/2018-06-01/runtime/invocation/next"
+        ));
+        assert!(is_recognised(
             Method::POST,
             "/2018-06-01/runtime/invocation/8c1d/response"
         ));
-        assert!(known(
+        assert!(is_recognised(
             Method::POST,
             "/2018-06-01/runtime/invocation/8c1d/error"
         ));
-        assert!(!known(Method::POST, "/2018-06-01/runtime/invocation/next"));
-        assert!(!known(
+        assert!(!is_recognised(
+            Method::POST,
+            "/2018-06-01/runtime/invocation/next"
+        ));
+        assert!(!is_recognised(
             Method::GET,
             "/2018-06-01/runtime/invocation/8c1d/response"
         ));
-        assert!(!known(Method::GET, "/runtime/invocation/next"));
+        assert!(!is_recognised(Method::GET, "/runtime/invocation/next"));
     }
 }

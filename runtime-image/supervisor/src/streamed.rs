@@ -1,6 +1,6 @@
-//! Streamed responses of a runtime (contract §1): their mode, and an error in their trailers.
+//! Streamed responses of a runtime process (contract §1): their mode, and an error in their trailers.
 //!
-//! `runtime_api` reads such a response to its end, since a buffered Invoke returns it whole. If the handler
+//! `runtime_api` reads such a response to its end, because a buffered Invoke returns it whole. If the handler
 //! fails after the first chunk, its client reports that in trailers, and the error replaces the response.
 
 use base64::Engine;
@@ -12,17 +12,17 @@ use crate::response::FunctionError;
 
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 pub(crate) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
-/// JSON in base64.
+/// Its value is JSON in base64.
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 
-/// Whether the response mode in this head is supported.
-pub(crate) fn is_known_mode(headers: &HeaderMap) -> bool {
+/// Whether this supervisor supports the response mode that the headers name, if they name one.
+pub(crate) fn is_supported_mode(headers: &HeaderMap) -> bool {
     headers
         .get(RESPONSE_MODE)
         .is_none_or(|mode| mode == "streaming")
 }
 
-/// The body of the error in a response's trailers, if there is one.
+/// The error body that a response's trailers report; `None` if they report no error.
 pub(crate) fn error(trailers: &HeaderMap) -> Option<Bytes> {
     let error_type = trailers.get(ERROR_TYPE)?.to_str().unwrap_or_default();
     let body = trailers.get(ERROR_BODY);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_trailers_is_reported_in_full_or_at_least_by_its_type() {
+    fn an_error_in_trailers_is_reported_with_its_body_or_at_least_its_type() {
         assert_eq!(error(&HeaderMap::new()), None);
         let body = STANDARD.encode(r#"{"errorType":"E"}"#);
         let full = trailers(&[(ERROR_TYPE, "E"), (ERROR_BODY, &body)]);

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::invocation::{Answer, Call, Delivery, Invocation, Posted, Tail};
+use crate::invocation::{Delivery, Invocation, LeaseAnswer, LeaseRequest, Posted, Tail};
 use crate::log::Log;
 use crate::memory::{Look, Memory};
 use crate::output::{Drained, Output};
@@ -185,18 +185,19 @@ impl Worker {
     /// A gateway's call: the receiver gets its answer.
     pub(crate) fn lease(
         &mut self,
-        mut call: Call,
-    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+        mut request: LeaseRequest,
+    ) -> Result<oneshot::Receiver<Result<LeaseAnswer, Refusal>>, Refusal> {
         self.read_output();
-        let request_id = call.request_id.clone();
+        let request_id = request.request_id.clone();
         let leased = self.handle(Event::Lease { request_id });
-        let (reply, answer) = oneshot::channel();
+        let (waiting, answer) = oneshot::channel();
         if leased.is_ok() {
-            if let Some(phases) = &mut call.phases {
+            if let Some(phases) = &mut request.phases {
                 phases.add(Phase::Unpack, self.unpack);
             }
             let before = std::mem::take(&mut self.between);
-            self.invocations.push(Invocation::new(call, reply, before));
+            let invocation = Invocation::new(request, waiting, before);
+            self.invocations.push(invocation);
         }
         self.act();
         leased.map(|()| answer)
@@ -397,7 +398,7 @@ impl Worker {
     fn invocation(&mut self, id: &str) -> Option<&mut Invocation> {
         self.invocations
             .iter_mut()
-            .find(|known| *known.call.request_id == *id)
+            .find(|known| *known.request.request_id == *id)
     }
 
     /// Takes in what was printed up to now.

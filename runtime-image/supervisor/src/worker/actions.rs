@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::{Worker, printed};
 use crate::clock;
-use crate::invocation::{Answer, Delivery, Invocation, Posted, answer_body};
+use crate::invocation::{Delivery, Invocation, LeaseAnswer, Posted, answer_body};
 use crate::output::Output;
 use crate::prestart::Prestarted;
 use crate::process::{self, Program};
@@ -36,7 +36,7 @@ impl Worker {
                 Action::Release { request_id } => {
                     let held = self.invocations.iter();
                     let place = held
-                        .take_while(|held| held.call.request_id != request_id)
+                        .take_while(|held| held.request.request_id != request_id)
                         .count();
                     if place < self.invocations.len() {
                         self.invocations.remove(place).release(Refusal::Starting);
@@ -125,7 +125,7 @@ impl Worker {
             .unwrap_or_default();
         let deadline_ms = (since_epoch + left).as_millis();
         let delivery = Delivery {
-            call: invocation.call.clone(),
+            request: invocation.request.clone(),
             deadline_ms: u64::try_from(deadline_ms).unwrap_or(u64::MAX),
         };
         self.undelivered = match self.next.take() {
@@ -150,9 +150,9 @@ impl Worker {
             return;
         };
         let posted = of_init.or_else(|| invocation.posted.take());
-        let (body, content_type) = answer_body(&invocation.call, outcome, posted, sanitize);
+        let (body, content_type) = answer_body(&invocation.request, outcome, posted, sanitize);
         let succeeded = outcome == Outcome::Success;
-        invocation.answer(Answer {
+        invocation.answer(LeaseAnswer {
             succeeded,
             body,
             content_type,
@@ -188,7 +188,7 @@ impl Worker {
             | LogLine::Report { request_id, .. } => Some(request_id.clone()),
         };
         let invocation = request_id.as_deref().and_then(|id| self.invocation(id));
-        let phases = invocation.and_then(|invocation| invocation.call.phases.clone());
+        let phases = invocation.and_then(|invocation| invocation.request.phases.clone());
         let text = match line {
             LogLine::NotStarted { request_id } => {
                 let message = failure::invalid_entrypoint(request_id, &self.not_started);
