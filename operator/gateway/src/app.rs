@@ -1,18 +1,17 @@
 //! The state that all request handlers share.
 //!
-//! `gateway` fills it in once; the handlers in `http` read the catalog and the logs, and send messages to the
-//! driver. It holds no mutable state of its own.
+//! `gateway` fills it in once; the handlers in `http` read the catalog and the logs, and pass invocations to
+//! the invoker. It holds no mutable state of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use pilotlight_core::function::FunctionName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::catalog::{Catalog, Entry};
 use crate::config::Scope;
+use crate::invoker::Invoker;
 use crate::log_store::LogStore;
-use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 
@@ -21,16 +20,19 @@ use crate::peers::Peers;
 pub(crate) struct App {
     pub(crate) scope: Scope,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
-    pub(crate) driver: mpsc::Sender<Message>,
+    pub(crate) invoker: Invoker,
     /// `None` where logs are kept elsewhere.
     pub(crate) logs: Option<LogStore>,
-    pub(crate) next_invocation: AtomicU64,
     /// `None` where this is the only gateway.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) metrics: Metrics,
 }
 
 impl App {
+    pub(crate) fn has(&self, function: &FunctionName) -> bool {
+        self.catalog.borrow().contains_key(function)
+    }
+
     pub(crate) fn find(&self, function: &FunctionName) -> Option<Entry> {
         self.catalog.borrow().get(function).cloned()
     }

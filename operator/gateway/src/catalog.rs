@@ -41,12 +41,12 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PoolKey(pub(crate) u64);
 
-/// A deployed function, as the APIs see it.
+/// A deployed function, as the APIs see it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) pool: PoolKey,
     pub(crate) deployment: Arc<Deployment>,
-    pub(crate) metrics: FunctionMetrics,
+    pub(crate) metrics: Arc<FunctionMetrics>,
     /// Calls are this gateway's to place; otherwise those of one of its peers.
     pub(crate) is_owned: bool,
 }

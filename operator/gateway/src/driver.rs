@@ -1,6 +1,6 @@
 //! The one task that owns every function's pool.
 //!
-//! It receives messages (`message`): invocations from `http::invoke` and reports from `instance` tasks. It
+//! It receives messages (`message`): invocations from `invoker` and reports from `instance` tasks. It
 //! passes them, and the time, to `core::invoke`, and carries out the actions that result: start, stop, dispatch,
 //! reject. It never waits for IO itself; payloads pass through by handle. It publishes the deployed functions
 //! in `catalog`, which the request handlers read.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::instance::{Condition, Status};
-use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Rejection, Settings};
+use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
@@ -22,6 +22,7 @@ use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::clock;
 use crate::config::Config;
 use crate::instance;
+use crate::invoker::outcome::{Circumstances, of_rejection};
 use crate::message::{self, Message, Order, Outcome, OwnershipChange, Pending, Report};
 use crate::metrics::{FunctionMetrics, Metrics};
 
@@ -30,7 +31,7 @@ struct Function {
     pool: Pool,
     pending: HashMap<InvocationId, Pending>,
     instances: HashMap<InstanceId, Handle>,
-    metrics: FunctionMetrics,
+    metrics: Arc<FunctionMetrics>,
     /// The wake-up that `Driver::timers` holds for it.
     timer: Option<Instant>,
 }
@@ -210,9 +211,11 @@ impl Driver {
 
     fn on_invocation(&mut self, key: PoolKey, pending: Pending) {
         if !self.functions.contains_key(&key) {
-            let _ = pending
-                .outcome
-                .send(rejected(Rejection::Deleted, self.is_stopping));
+            // The pool ended before the invocation reached it.
+            pending.end(match self.is_stopping {
+                true => Outcome::Stopping,
+                false => Outcome::NotFound,
+            });
             return;
         }
         self.with(key, |function| {
@@ -383,8 +386,18 @@ impl Driver {
                     invocation,
                     rejection,
                 } => {
+                    let circumstances = Circumstances {
+                        is_reserved: function.deployment.spec.concurrency.reserved.is_some(),
+                        is_stopping: self.is_stopping,
+                    };
                     if let Some(pending) = function.pending.remove(&invocation) {
-                        let _ = pending.outcome.send(rejected(rejection, self.is_stopping));
+                        let Pending {
+                            invocation,
+                            placement,
+                            ..
+                        } = pending;
+                        // A caller that has gone gets nothing.
+                        let _ = placement.send(of_rejection(rejection, invocation, circumstances));
                     }
                 }
             }
@@ -447,14 +460,6 @@ impl Driver {
                 }
             }
         }
-    }
-}
-
-/// A gateway that ends retires all its pools, but no function is deleted for that.
-fn rejected(rejection: Rejection, is_stopping: bool) -> Outcome {
-    match rejection {
-        Rejection::Deleted if is_stopping => Outcome::Stopping,
-        rejection => Outcome::Rejected(rejection),
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc as std_mpsc;
 
 use axum::Router;
@@ -18,6 +17,7 @@ use crate::app::App;
 use crate::catalog::{Deployment, Entry, PoolKey};
 use crate::config::Config;
 use crate::http::routes::routes;
+use crate::invoker::Invoker;
 use crate::log_store::{LogEntry, LogStore};
 use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
 use crate::metrics::Metrics;
@@ -49,12 +49,12 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     let (tell, told) = std_mpsc::channel();
     // Ends with the routes; nobody else sends.
     tokio::spawn(answer_all(inbox, tell));
+    let catalog = watch::channel(Arc::new(catalog)).1;
     let app = App {
         scope: Config::default().scope(),
-        catalog: watch::channel(Arc::new(catalog)).1,
-        driver,
+        catalog: catalog.clone(),
+        invoker: Invoker::new(catalog, driver, None, metrics.clone()),
         logs: Some(logs),
-        next_invocation: AtomicU64::new(0),
         peers: None,
         metrics,
     };
@@ -66,7 +66,7 @@ async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<I
         let Message::Invoke { pending, .. } = message else {
             continue;
         };
-        let call = pending.invocation;
+        let call = &pending.invocation;
         let answer = Answer {
             is_error: false,
             content_type: None,
@@ -75,15 +75,15 @@ async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<I
             phases: None,
         };
         let invocation = Invocation {
-            payload: call.payload,
-            function_arn: call.function_arn,
-            client_context: call.client_context,
-            trace: call.trace,
+            payload: call.payload.clone(),
+            function_arn: call.function_arn.clone(),
+            client_context: call.client_context.clone(),
+            trace: call.trace.clone(),
             log_tail: call.log_tail,
         };
         // Who has gone does not want to know.
         let _ = tell.send(invocation);
-        let _ = pending.outcome.send(Outcome::Answered(answer));
+        pending.end(Outcome::Answered(answer));
     }
 }
 

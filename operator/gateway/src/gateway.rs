@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +20,7 @@ use crate::config::Config;
 use crate::driver::Driver;
 use crate::http::routes::routes;
 use crate::http::server::serve;
+use crate::invoker::Invoker;
 use crate::log_store::LogStore;
 use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
 use crate::metrics::Metrics;
@@ -33,6 +33,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Gateway {
     app: Arc<App>,
+    driver: mpsc::Sender<Message>,
 }
 
 impl Gateway {
@@ -51,19 +52,26 @@ impl Gateway {
         let metrics = Metrics::new();
         let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
         let (publish, catalog) = watch::channel(Arc::default());
+        let invoker = Invoker::new(
+            catalog.clone(),
+            driver.clone(),
+            peers.clone(),
+            metrics.clone(),
+        );
         let app = App {
             scope: config.scope(),
             catalog,
-            driver: driver.clone(),
+            invoker,
             logs,
-            next_invocation: AtomicU64::new(0),
             peers,
             metrics: metrics.clone(),
         };
-        let driver = Driver::new(config, backend, metrics, (driver, inbox), publish);
+        let inbox = (driver.clone(), inbox);
+        let running = Driver::new(config, backend, metrics, inbox, publish).run();
         // Joined by `shutdown`, which waits until the driver confirms its end.
-        tokio::spawn(driver.run());
-        Gateway { app: Arc::new(app) }
+        tokio::spawn(running);
+        let app = Arc::new(app);
+        Gateway { app, driver }
     }
 
     /// Makes `all` the full set of functions: new ones are added, those with another revision
@@ -87,7 +95,7 @@ impl Gateway {
     /// Sends a message to the driver, and returns when the driver has carried it out.
     async fn request(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message) {
         let (done, is_done) = oneshot::channel();
-        if self.app.driver.send(message(done)).await.is_ok() {
+        if self.driver.send(message(done)).await.is_ok() {
             // An error means that the gateway has shut down; then nothing is left to do.
             let _ = is_done.await;
         }

@@ -238,7 +238,7 @@ async fn lease(
             return Lease::Over;
         }
         Err(Broken::Unknown) => {
-            let _ = pending.outcome.send(Outcome::Lost);
+            pending.end(Outcome::Lost);
             return Lease::Lost;
         }
     };
@@ -260,7 +260,7 @@ async fn lease(
         () = drive(connection) => body.await,
     };
     let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
-        let _ = pending.outcome.send(Outcome::Lost);
+        pending.end(Outcome::Lost);
         return Lease::Lost;
     };
     let outcome = parts.headers.get(lease::OUTCOME);
@@ -271,7 +271,7 @@ async fn lease(
         log_tail: parts.headers.get(lease::LOG_TAIL).cloned(),
         phases: cold.map(|cold| Phases::of(cold.iter().chain(inside(&parts.headers).iter()))),
     };
-    let _ = pending.outcome.send(Outcome::Answered(answer));
+    pending.end(Outcome::Answered(answer));
     link.report(Report::Finished(status)).await;
     Lease::Over
 }

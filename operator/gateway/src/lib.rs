@@ -3,10 +3,10 @@
 //! An invocation's way through this crate:
 //!
 //! ```text
-//! http::server ─► http::invoke ─► driver ─► instance ─► (wire) supervisor
-//!    │                 ▲  │         │ core::invoke decides   │
-//!    │                 └──┼─────────┴─── outcome ◄───────────┘
-//!    │                    └─► peers: calls that another gateway's driver places
+//! http::server ─► http::invoke ─► invoker ─► driver ─► instance ─► (wire) supervisor
+//!    │                    ▲         │ │         │ core::invoke decides   │
+//!    │                    └─────────┘ │ ◄───────┴──── outcome ◄──────────┘
+//!    │                                └─► peers ─► (wire) http::parts of the gateway that owns the function
 //!    ├─► http::management ─► catalog          backend, process: instances as local processes
 //!    └─► http::logs ─► log_store ◄──────────────┘
 //! ```
@@ -30,6 +30,7 @@ pub mod fuzzing;
 mod gateway;
 mod http;
 mod instance;
+mod invoker;
 mod log_marks;
 mod log_store;
 mod message;

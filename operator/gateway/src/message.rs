@@ -1,6 +1,6 @@
 //! The messages between request handlers, the driver and the instances' tasks.
 //!
-//! `http::invoke` sends an invocation to `driver`, which hands it to the task of an instance (`instance`) as
+//! The invoker sends an invocation to `driver`, which hands it to the task of an instance (`instance`) as
 //! an order; the task sends the outcome straight to the caller and a report to the driver. This module owns
 //! the types alone. All channels that carry them are bounded.
 
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderValue;
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::instance::{RequestId, Status};
-use pilotlight_core::invoke::pool::{InstanceId, Rejection};
+use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_core::invoke::queue::InvocationId;
+pub(crate) use pilotlight_wire::invoke::{Answer, Outcome};
 use tokio::sync::oneshot;
 
 use crate::catalog::{Deployment, PoolKey};
@@ -26,6 +26,7 @@ pub(crate) const ORDERS_LIMIT: usize = 4;
 /// One call of a function.
 #[derive(Debug)]
 pub(crate) struct Invocation {
+    pub(crate) function: FunctionName,
     pub(crate) request_id: RequestId,
     pub(crate) payload: Bytes,
     pub(crate) function_arn: HeaderValue,
@@ -34,7 +35,10 @@ pub(crate) struct Invocation {
     pub(crate) trace: HeaderValue,
     /// Whether the caller wants the end of the log with the answer.
     pub(crate) log_tail: bool,
+    /// When it arrived at this gateway.
     pub(crate) arrived: Instant,
+    /// How many gateways have passed it on.
+    pub(crate) hops: u16,
 }
 
 /// An invocation that has no outcome yet.
@@ -45,31 +49,22 @@ pub(crate) struct Pending {
     /// `Some` for a cold start: the invocation goes to an instance that was started while it waited. The
     /// value is the time that it had waited before that start.
     pub(crate) cold: Option<Duration>,
-    pub(crate) outcome: oneshot::Sender<Outcome>,
+    pub(crate) placement: oneshot::Sender<Placement>,
 }
 
-/// How an invocation ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Answered(Answer),
-    /// It never started.
-    Rejected(Rejection),
-    /// It never started, because the gateway is shutting down. The function still exists.
-    Stopping,
-    /// Its instance was lost while it ran; whether it took effect is not known.
-    Lost,
+impl Pending {
+    /// Tells the caller how the invocation ended. A caller that has gone gets nothing.
+    pub(crate) fn end(self, outcome: Outcome) {
+        let _ = self.placement.send(Placement::Ended(outcome));
+    }
 }
 
-/// The function's own response.
+/// What an attempt to run an invocation led to.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) is_error: bool,
-    pub(crate) content_type: Option<HeaderValue>,
-    pub(crate) body: Bytes,
-    /// The last 4 KB of the log, in base64.
-    pub(crate) log_tail: Option<HeaderValue>,
-    /// How long each phase took, if this was a cold start.
-    pub(crate) phases: Option<Phases>,
+pub(crate) enum Placement {
+    Ended(Outcome),
+    /// It provably never started, and may be tried elsewhere. Boxed, since this is rare.
+    NotStarted(Box<Invocation>),
 }
 
 /// A message to the driver. `done` is answered when the driver has carried it out.

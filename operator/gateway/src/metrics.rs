@@ -1,6 +1,6 @@
 //! What the gateway counts, in Prometheus' text format at `/metrics`.
 //!
-//! `driver` and `http::invoke` count through handles that each function gets once, so that an
+//! `driver`, `invoker` and `http::invoke` count through handles that each function gets once, so that an
 //! invocation looks up no label. Labels come from fixed sets, but for the function's name, which
 //! goes with the function.
 
@@ -94,8 +94,8 @@ pub(crate) struct Metrics {
     duration: Family<OfFunction, Histogram, fn() -> Histogram>,
 }
 
-/// One function's handles. Cheap to clone.
-#[derive(Clone, Debug)]
+/// One function's handles, which the driver and the handlers share.
+#[derive(Debug)]
 pub(crate) struct FunctionMetrics {
     invocations: [Counter; 6],
     cold_starts: Counter,
@@ -166,12 +166,12 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn function(&self, name: &FunctionName) -> FunctionMetrics {
+    pub(crate) fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {
         let function = name.to_string();
         let of_function = OfFunction {
             function: function.clone(),
         };
-        FunctionMetrics {
+        Arc::new(FunctionMetrics {
             invocations: OUTCOMES.map(|outcome| {
                 let function = function.clone();
                 self.invocations
@@ -186,7 +186,7 @@ impl Metrics {
                     .get_or_create_owned(&OfState { function, state })
             }),
             duration: self.duration.get_or_create_owned(&of_function),
-        }
+        })
     }
 
     pub(crate) fn cold_start(&self, phases: &Phases) {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! gateway ──► supervisor   lease, status, drain, mark, claim   instance's own HTTP/1.1 server
+//! gateway ──► gateway      invoke                              the listener for parts
 //! gateway ──► controller   demand                              the controller connects
 //! process ──► supervisor   config, prestart                    environment, standard input
 //! supervisor ──► gateway   log_record, caller                  standard output, the loopback door
@@ -15,6 +16,7 @@ pub mod claim;
 pub mod config;
 pub mod demand;
 pub mod drain;
+pub mod invoke;
 pub mod lease;
 pub mod log_record;
 pub mod mark;

@@ -8,25 +8,26 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self as client, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::gateways::ownership;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_watch::Gateways;
+use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::backend::Promise;
-use crate::peers::{Forwarded, NOT_STARTED, Peers};
+use crate::peers::{Forwarded, Peers};
 
 /// A peer that does not take a connection within this is as good as gone.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -182,26 +183,35 @@ impl ClusterPeers {
         text.ok().flatten()
     }
 
-    async fn send(&self, function: &FunctionName, request: Request<Bytes>) -> Forwarded {
-        let owner = self.members.borrow().owner(function);
+    async fn send(&self, request: InvokeRequest) -> Forwarded {
+        let owner = self.members.borrow().owner(&request.function);
         if owner == self.me {
-            // It is about to be taken over.
-            return Forwarded::NotStarted;
+            // This gateway is about to take the function over.
+            return Forwarded::NeverSent;
         }
-        let (mut head, payload) = request.into_parts();
+        let (function, request_id) = (request.function.clone(), request.request_id.clone());
+        let (mut head, payload) = request.into_request().into_parts();
         head.uri = at(owner, head.uri);
-        head.version = http::Version::HTTP_11;
         let request = Request::from_parts(head, Full::new(payload));
-        match self.client.request(request).await {
-            Ok(response) if response.headers().contains_key(NOT_STARTED) => Forwarded::NotStarted,
-            Ok(response) => Forwarded::Answered(response.map(Body::new)),
+        let answered = async {
+            let (head, body) = self.client.request(request).await?.into_parts();
+            // A body beyond the limit is no outcome of a gateway, and reads as a lost invocation.
+            let body = Limited::new(body, PAYLOAD_LIMIT).collect().await;
+            Ok::<_, client::Error>(body.map(|body| Outcome::read(&head, body.to_bytes())))
+        };
+        match answered.await {
+            Ok(Ok(outcome)) => Forwarded::Ended(outcome),
+            Ok(Err(error)) => {
+                tracing::warn!(peer = %owner, %function, %request_id, %error, "a forwarded call was lost");
+                Forwarded::Ended(Outcome::Lost)
+            }
             Err(error) if error.is_connect() => {
                 self.suspect(owner);
-                Forwarded::NotStarted
+                Forwarded::NeverSent
             }
             Err(error) => {
-                tracing::warn!(peer = %owner, %function, %error, "a forwarded call was lost");
-                Forwarded::Lost
+                tracing::warn!(peer = %owner, %function, %request_id, %error, "a forwarded call was lost");
+                Forwarded::Ended(Outcome::Lost)
             }
         }
     }
@@ -219,12 +229,8 @@ fn at(peer: SocketAddr, uri: Uri) -> Uri {
 }
 
 impl Peers for ClusterPeers {
-    fn forward<'a>(
-        &'a self,
-        function: &'a FunctionName,
-        request: Request<Bytes>,
-    ) -> Promise<'a, Forwarded> {
-        Box::pin(self.send(function, request))
+    fn forward(&self, request: InvokeRequest) -> Promise<'_, Forwarded> {
+        Box::pin(self.send(request))
     }
 
     fn metrics(&self) -> Promise<'_, Vec<String>> {

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_wire::invoke::ThrottleReason;
 use serde_json::{Value, json};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -59,7 +60,7 @@ impl ApiError {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "TooManyRequestsException",
-            json!({ "Reason": reason.as_str(), "Type": "User", "message": "Rate Exceeded." }),
+            json!({ "Reason": reason_text(reason), "Type": "User", "message": "Rate Exceeded." }),
         )
     }
 
@@ -122,24 +123,12 @@ impl ApiError {
     }
 }
 
-/// `Reason` of a 429.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ThrottleReason {
-    Concurrency,
-    ReservedConcurrency,
-    /// Too many bytes wait for the function.
-    Caller,
-}
-
-impl ThrottleReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            ThrottleReason::Concurrency => "ConcurrentInvocationLimitExceeded",
-            ThrottleReason::ReservedConcurrency => {
-                "ReservedFunctionConcurrentInvocationLimitExceeded"
-            }
-            ThrottleReason::Caller => "CallerRateLimitExceeded",
-        }
+/// The `Reason` of a 429.
+fn reason_text(reason: ThrottleReason) -> &'static str {
+    match reason {
+        ThrottleReason::Concurrency => "ConcurrentInvocationLimitExceeded",
+        ThrottleReason::ReservedConcurrency => "ReservedFunctionConcurrentInvocationLimitExceeded",
+        ThrottleReason::QueueBytes => "CallerRateLimitExceeded",
     }
 }
 
@@ -207,7 +196,7 @@ mod tests {
                 throttled("ReservedFunctionConcurrentInvocationLimitExceeded"),
             ),
             (
-                ApiError::throttled(ThrottleReason::Caller),
+                ApiError::throttled(ThrottleReason::QueueBytes),
                 429,
                 "TooManyRequestsException",
                 throttled("CallerRateLimitExceeded"),

@@ -56,7 +56,7 @@ impl FunctionRef {
     }
 
     /// The name, if a function of this gateway can have it.
-    fn deployable_name(&self) -> Option<FunctionName> {
+    pub(crate) fn deployable_name(&self) -> Option<FunctionName> {
         let version = self.qualifier.as_deref().unwrap_or(LATEST);
         FunctionName::try_from(self.name.clone())
             .ok()

@@ -1,13 +1,12 @@
 //! `POST /2015-03-31/functions/{FunctionName}/invocations` (contract §4).
 //!
-//! Reads and checks a call, hands it to `driver`, or to the gateway that owns the function (`peers`),
-//! and words the outcome. What it refuses never reaches an instance. `errors` holds the
+//! Reads and checks a call, hands it to the invoker, and words the outcome. What it refuses never reaches an
+//! instance. `errors` holds the
 //! bodies, `function_ref` the names.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -15,28 +14,24 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
-use pilotlight_core::invoke::pool::Rejection;
-use pilotlight_core::invoke::queue::InvocationId;
 use pilotlight_core::invoke::trace;
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
 
-use super::errors::{self, ApiError, Readable, ThrottleReason};
+use super::errors::{self, ApiError, Readable};
 use super::function_ref::{FunctionRef, LATEST};
 use crate::app::App;
-use crate::catalog::{Entry, PoolKey};
 use crate::clock;
-use crate::message::{Answer, Invocation, Message, Outcome, Pending};
-use crate::metrics::OutcomeLabel;
-use crate::peers::{self, Forwarded};
+use crate::message::{Answer, Invocation, Outcome};
 
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
+/// The trace of an invocation, on a call and on its answer (`pilotlight_core::invoke::trace`).
+const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 /// What a cold start took, in milliseconds: <https://www.w3.org/TR/server-timing/>.
@@ -47,13 +42,6 @@ const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
 /// What is read of a body that is too large, so that the client gets to read the refusal.
 const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
-
-/// While the function's owner changes, or cannot be reached, a call waits this long for another.
-const OWNER_LIMIT: Duration = Duration::from_secs(10);
-/// A call that a peer has forwarded waits this long for this gateway to learn that it is the owner.
-const FORWARDED_LIMIT: Duration = Duration::from_secs(2);
-/// Until a peer is asked again: it may learn that it is the owner later than this one.
-const OWNER_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parameters {
@@ -78,7 +66,6 @@ pub(crate) async fn invoke(
     State(app): State<Arc<App>>,
     name: Result<Readable<Path<String>>, ApiError>,
     parameters: Result<Readable<Query<Parameters>>, ApiError>,
-    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -94,9 +81,7 @@ pub(crate) async fn invoke(
             let request = Request {
                 function,
                 wishes,
-                uri: uri.clone(),
                 trace: trace_of(&headers, &request_id),
-                headers,
                 id: request_id.clone(),
                 arrived,
             };
@@ -108,13 +93,13 @@ pub(crate) async fn invoke(
         }
     };
     let mut response = result.unwrap_or_else(|error| {
-        tracing::debug!(%request_id, path = uri.path(), error = error.kind(), "refused");
+        tracing::debug!(%request_id, error = error.kind(), "refused");
         error.into_response()
     });
     let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
-    // The owner has given its own to a call that was forwarded.
-    let id = response.headers_mut().entry(errors::REQUEST_ID);
-    id.or_insert(request_id);
+    response
+        .headers_mut()
+        .insert(errors::REQUEST_ID, request_id);
     response
 }
 
@@ -122,151 +107,60 @@ pub(crate) async fn invoke(
 struct Request {
     function: FunctionRef,
     wishes: Wishes,
-    uri: Uri,
-    headers: HeaderMap,
     trace: HeaderValue,
     id: RequestId,
     arrived: Instant,
 }
 
 impl Request {
-    async fn answer(&self, app: &App, body: Body) -> Result<Response, ApiError> {
-        let Some(entry) = self.function.find(app) else {
+    async fn answer(self, app: &App, body: Body) -> Result<Response, ApiError> {
+        let name = self.function.deployable_name();
+        let Some(name) = name.filter(|name| app.has(name)) else {
             drain(body).await;
             return Err(self.function.not_found(&app.scope));
         };
-        let payload = read_payload(body)
-            .await
-            .inspect_err(|_| entry.metrics.refused())?;
+        let payload = read_payload(body).await.inspect_err(|_| {
+            if let Some(entry) = app.find(&name) {
+                entry.metrics.refused();
+            }
+        })?;
         if self.wishes.kind == InvocationType::DryRun {
             let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
             return Ok((StatusCode::NO_CONTENT, version).into_response());
         }
-        self.place(app, payload).await
-    }
-
-    /// Has the function's owner run it: this gateway, or a peer. Who that is may change meanwhile.
-    async fn place(&self, app: &App, payload: Bytes) -> Result<Response, ApiError> {
-        let hops = peers::hops(&self.headers);
-        let mut catalog = app.catalog.clone();
-        loop {
-            catalog.mark_unchanged();
-            let Some(entry) = self.function.find(app) else {
-                return Err(self.function.not_found(&app.scope));
-            };
-            let waited = clock::since(self.arrived);
-            if entry.is_owned {
-                let outcome = self.run(app, &entry, payload.clone()).await?;
-                if !matches!(outcome, Outcome::Rejected(Rejection::Moved)) {
-                    let seconds = clock::since(self.arrived).as_secs_f64();
-                    entry.metrics.ended(label(&outcome), seconds);
-                    if let Outcome::Answered(Answer {
-                        phases: Some(phases),
-                        ..
-                    }) = &outcome
-                    {
-                        app.metrics.cold_start(phases);
-                    }
-                    return self.respond(app, &entry, outcome);
-                }
-            } else if let Some(peers) = &app.peers
-                && hops < peers::HOPS
-                && (hops == 0 || waited >= FORWARDED_LIMIT)
-            {
-                app.metrics.forwarded();
-                let trace = self.trace.clone();
-                let request = peers::next_hop(&self.uri, &self.headers, trace, payload.clone());
-                match peers.forward(&entry.deployment.name, request).await {
-                    Forwarded::Answered(response) => return Ok(response),
-                    Forwarded::NotStarted => {}
-                    Forwarded::Lost => return Err(lost(&self.id)),
-                }
-            }
-            let limit = match hops {
-                0 => OWNER_LIMIT,
-                _ => FORWARDED_LIMIT * 2,
-            };
-            if waited >= limit {
-                return Ok(self.unplaced());
-            }
-            tokio::select! {
-                changed = catalog.changed() => changed.map_err(|_| stopping())?,
-                () = tokio::time::sleep(OWNER_PAUSE) => {}
-            }
-        }
-    }
-
-    async fn run(&self, app: &App, entry: &Entry, payload: Bytes) -> Result<Outcome, ApiError> {
         let arn = match &self.function.qualifier {
             Some(qualifier) => app
                 .scope
                 .arn(&format!("{}:{qualifier}", self.function.name)),
             None => app.scope.arn(&self.function.name),
         };
-        let invocation = InvocationId(app.next_invocation.fetch_add(1, Ordering::Relaxed));
-        let (outcome, ended) = oneshot::channel();
-        let call = Invocation {
+        let outcome = app.invoker.call(Invocation {
+            function: name,
             request_id: self.id.clone(),
             payload,
-            function_arn: HeaderValue::from_str(&arn).expect("a parsed name is a header value"),
-            client_context: self.wishes.client_context.clone(),
+            function_arn: HeaderValue::from_maybe_shared(Bytes::from(arn))
+                .expect("a parsed name is a header value"),
+            client_context: self.wishes.client_context,
             trace: self.trace.clone(),
             log_tail: self.wishes.log_tail,
             arrived: self.arrived,
-        };
-        let pending = Pending {
-            id: invocation,
-            invocation: call,
-            cold: None,
-            outcome,
-        };
-        let pool = entry.pool;
-        let message = Message::Invoke { pool, pending };
-        app.driver.send(message).await.map_err(|_| stopping())?;
-        let waiting = Waiting {
-            driver: &app.driver,
-            pool,
-            invocation,
-            done: false,
-        };
-        Ok(waiting.on(ended).await)
-    }
-
-    fn respond(&self, app: &App, entry: &Entry, outcome: Outcome) -> Result<Response, ApiError> {
-        match outcome {
-            Outcome::Answered(answer) => Ok(answered(answer, self.trace.clone())),
-            Outcome::Rejected(Rejection::Throttled | Rejection::WaitedTooLong) => {
-                let reserved = entry.deployment.spec.concurrency.reserved.is_some();
-                Err(ApiError::throttled(match reserved {
-                    true => ThrottleReason::ReservedConcurrency,
-                    false => ThrottleReason::Concurrency,
-                }))
-            }
-            Outcome::Rejected(Rejection::QueueBytes) => {
-                Err(ApiError::throttled(ThrottleReason::Caller))
-            }
-            Outcome::Rejected(Rejection::CannotStart(reason)) => Err(ApiError::not_ready(&reason)),
-            Outcome::Rejected(Rejection::Deleted) => Err(self.function.not_found(&app.scope)),
-            Outcome::Rejected(Rejection::Moved) | Outcome::Stopping => Err(stopping()),
+            hops: 0,
+        });
+        match outcome.await {
+            Outcome::Answered(answer) => Ok(answered(answer, self.trace)),
+            Outcome::Throttled(reason) => Err(ApiError::throttled(reason)),
+            Outcome::NotReady(reason) => Err(ApiError::not_ready(&reason)),
+            Outcome::NotFound => Err(self.function.not_found(&app.scope)),
+            Outcome::NotPlaced => Err(ApiError::service(
+                "No gateway is responsible for the function at the moment; nothing was \
+                 executed. Try again.",
+            )),
+            Outcome::Stopping => Err(ApiError::service(
+                "The gateway is shutting down; nothing was executed.",
+            )),
             Outcome::Lost => Err(lost(&self.id)),
         }
     }
-
-    /// No gateway takes the call. A peer that has forwarded it may try elsewhere.
-    fn unplaced(&self) -> Response {
-        let message = "No gateway is responsible for the function at the moment; nothing was \
-                       executed. Try again.";
-        let mut response = ApiError::service(message).into_response();
-        let not_started = HeaderValue::from_static("1");
-        response
-            .headers_mut()
-            .insert(peers::NOT_STARTED, not_started);
-        response
-    }
-}
-
-fn stopping() -> ApiError {
-    ApiError::service("The gateway is shutting down; nothing was executed.")
 }
 
 fn lost(request_id: &RequestId) -> ApiError {
@@ -276,55 +170,13 @@ fn lost(request_id: &RequestId) -> ApiError {
     ))
 }
 
-/// Tells the driver when the caller goes before the outcome has come.
-struct Waiting<'a> {
-    driver: &'a mpsc::Sender<Message>,
-    pool: PoolKey,
-    invocation: InvocationId,
-    done: bool,
-}
-
-impl Waiting<'_> {
-    async fn on(mut self, ended: oneshot::Receiver<Outcome>) -> Outcome {
-        // A call that is dropped without a word was in an instance whose task failed.
-        let outcome = ended.await.unwrap_or(Outcome::Lost);
-        self.done = true;
-        outcome
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            let (pool, invocation) = (self.pool, self.invocation);
-            // If the driver has no room the event is executed, and its answer dropped.
-            let _ = self
-                .driver
-                .try_send(Message::Abandoned { pool, invocation });
-        }
-    }
-}
-
-fn label(outcome: &Outcome) -> OutcomeLabel {
-    match outcome {
-        Outcome::Answered(answer) if answer.is_error => OutcomeLabel::function_error,
-        Outcome::Answered(_) => OutcomeLabel::success,
-        Outcome::Lost => OutcomeLabel::lost,
-        Outcome::Rejected(Rejection::CannotStart(_)) => OutcomeLabel::not_ready,
-        Outcome::Rejected(Rejection::Deleted | Rejection::Moved) | Outcome::Stopping => {
-            OutcomeLabel::refused
-        }
-        Outcome::Rejected(_) => OutcomeLabel::throttled,
-    }
-}
-
 fn answered(answer: Answer, trace: HeaderValue) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, answer.content_type.unwrap_or(json));
     headers.insert(EXECUTED_VERSION, HeaderValue::from_static(LATEST));
-    headers.insert(peers::TRACE, trace);
+    headers.insert(TRACE, trace);
     if answer.is_error {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
@@ -380,9 +232,7 @@ fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
 /// be unique but not secret, so they are hashes of the request's id under keys of this process.
 fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    let caller = headers
-        .get(peers::TRACE)
-        .and_then(|text| text.to_str().ok());
+    let caller = headers.get(TRACE).and_then(|text| text.to_str().ok());
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
     let fresh = trace::Fresh {
         // Eight hexadecimal digits last until the year 2106.

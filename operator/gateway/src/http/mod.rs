@@ -9,6 +9,7 @@ pub(crate) mod function_ref;
 pub(crate) mod invoke;
 pub(crate) mod logs;
 pub(crate) mod management;
+pub(crate) mod parts;
 pub(crate) mod routes;
 pub(crate) mod server;
 pub(crate) mod status;

@@ -9,9 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
 use http::Uri;
+use pilotlight_wire::invoke::INVOKE_PATH;
 
 use super::errors::ApiError;
-use super::{invoke, logs, management, status};
+use super::{invoke, logs, management, parts, status};
 use crate::app::App;
 
 pub(crate) fn routes(app: Arc<App>) -> Router {
@@ -29,6 +30,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))
         .route("/pilotlight/v1/metrics", get(status::all_metrics))
+        .route(INVOKE_PATH, post(parts::invoke))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))

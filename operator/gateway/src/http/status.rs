@@ -13,7 +13,7 @@ use crate::app::App;
 
 /// Answers that the gateway is ready unless its driver has ended.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.driver.is_closed() {
+    match app.invoker.has_ended() {
         false => "ok\n".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     }

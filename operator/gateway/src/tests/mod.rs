@@ -17,6 +17,7 @@ mod abandon;
 mod apis;
 mod deploys;
 mod dispatch;
+mod forward;
 mod handover;
 mod limits;
 mod logs;

@@ -1,51 +1,82 @@
 //! The other gateway, if a test has one: calls go from one's routes to the other's, without a connection.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
-use http::Request;
-use pilotlight_core::function::FunctionName;
+use http_body_util::BodyExt;
+use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use tower::ServiceExt;
 
-use super::stage::Stage;
+use super::stage::{Stage, function, shared};
 use crate::backend::Promise;
-use crate::peers::{Forwarded, NOT_STARTED, Peers};
+use crate::config::Config;
+use crate::peers::{Forwarded, Peers};
 
 #[derive(Debug, Default)]
 pub(super) struct Other {
-    routes: Mutex<Option<Router>>,
-    /// Calls that were sent to it.
-    pub(super) calls: AtomicUsize,
+    way: Mutex<Way>,
+    /// How many calls were sent to it, or were meant to be.
+    calls: AtomicUsize,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Way {
+    Leads(Router),
+    /// No connection comes about.
+    IsClosed,
+    /// Breaks off after the call was sent.
+    #[default]
+    BreaksOff,
 }
 
 impl Other {
     pub(super) fn is(&self, stage: &Stage) {
-        let mut routes = self.routes.lock().expect("one thread");
-        *routes = Some(stage.gateway.routes());
+        self.set(Way::Leads(stage.gateway.routes()));
+    }
+
+    pub(super) fn is_unreachable(&self) {
+        self.set(Way::IsClosed);
+    }
+
+    fn set(&self, way: Way) {
+        *self.way.lock().expect("one thread") = way;
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 }
 
+/// Two gateways that forward to each other, and the same function on both. It is the first one's.
+pub(super) async fn two(spec: &str) -> ((Stage, Arc<Other>), (Stage, Arc<Other>)) {
+    let (to_second, to_first) = (Arc::new(Other::default()), Arc::new(Other::default()));
+    let first = Stage::new(Config::default(), Some(to_second.clone()));
+    let second = Stage::new(Config::default(), Some(to_first.clone()));
+    to_second.is(&second);
+    to_first.is(&first);
+    for stage in [&first, &second] {
+        stage.gateway.deploy(vec![shared(function(spec))]).await;
+    }
+    first.gains(&[]).await;
+    ((first, to_second), (second, to_first))
+}
+
 impl Peers for Other {
-    fn forward<'a>(
-        &'a self,
-        _: &'a FunctionName,
-        request: Request<Bytes>,
-    ) -> Promise<'a, Forwarded> {
+    fn forward(&self, request: InvokeRequest) -> Promise<'_, Forwarded> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let routes = self.routes.lock().expect("one thread").clone();
+        let way = self.way.lock().expect("one thread").clone();
         Box::pin(async move {
-            let Some(routes) = routes else {
-                return Forwarded::Lost;
+            let routes = match way {
+                Way::Leads(routes) => routes,
+                Way::IsClosed => return Forwarded::NeverSent,
+                Way::BreaksOff => return Forwarded::Ended(Outcome::Lost),
             };
-            let answered = routes.oneshot(request.map(Body::from)).await;
-            let response = answered.expect("routes do not fail");
-            match response.headers().contains_key(NOT_STARTED) {
-                true => Forwarded::NotStarted,
-                false => Forwarded::Answered(response),
-            }
+            let answered = routes.oneshot(request.into_request().map(Body::from)).await;
+            let (head, body) = answered.expect("routes do not fail").into_parts();
+            let body = body.collect().await.expect("a whole answer").to_bytes();
+            Forwarded::Ended(Outcome::read(&head, body))
         })
     }
 

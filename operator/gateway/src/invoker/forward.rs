@@ -1,0 +1,28 @@
+//! One hop: passes an invocation to the gateway that owns the function, and reads what became of it.
+//!
+//! Used by the invoker, which decides when; `peers` carries the message (`wire::invoke`). Sends an invocation
+//! once: the invoker gets it back only if it provably never started (rule 2).
+
+use pilotlight_wire::invoke::InvokeRequest;
+
+use crate::message::{Invocation, Outcome, Placement};
+use crate::peers::{Forwarded, Peers};
+
+pub(super) async fn forward(peers: &dyn Peers, invocation: Invocation) -> Placement {
+    let request = InvokeRequest {
+        function: invocation.function.clone(),
+        request_id: invocation.request_id.clone(),
+        payload: invocation.payload.clone(),
+        function_arn: invocation.function_arn.clone(),
+        client_context: invocation.client_context.clone(),
+        trace_id: invocation.trace.clone(),
+        wants_log_tail: invocation.log_tail,
+        hops: invocation.hops + 1,
+    };
+    match peers.forward(request).await {
+        Forwarded::Ended(Outcome::NotPlaced) | Forwarded::NeverSent => {
+            Placement::NotStarted(Box::new(invocation))
+        }
+        Forwarded::Ended(outcome) => Placement::Ended(outcome),
+    }
+}

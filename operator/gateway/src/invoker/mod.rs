@@ -1,0 +1,176 @@
+//! Where an invocation runs: in an instance of this gateway, or at the gateway that owns the function.
+//!
+//! Handlers pass an [`Invocation`] to [`Invoker::call`] and get its [`Outcome`]. The invoker finds the
+//! function, hands the invocation to `driver` or to a peer (`forward`), and tries again only what provably
+//! never started (rule 2), for a bounded time. It knows no HTTP request, and it decides neither when instances
+//! start nor who owns a function.
+
+mod forward;
+pub(crate) mod outcome;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::invoke::queue::InvocationId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::forward::forward;
+use crate::catalog::{Catalog, Entry, PoolKey};
+use crate::clock;
+use crate::message::{Invocation, Message, Outcome, Pending, Placement};
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+
+/// How long an invocation waits for an owner while the function's owner changes or cannot be reached.
+const OWNER_WAIT_LIMIT: Duration = Duration::from_secs(10);
+/// How long an invocation from a peer waits until this gateway learns that it is the owner.
+const FORWARDED_WAIT_LIMIT: Duration = Duration::from_secs(2);
+/// How long to wait before a peer is asked again: it may learn that it is the owner later than this gateway.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Gateways that disagree for a moment about an owner pass an invocation on at most this often.
+const HOP_LIMIT: u16 = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Invoker {
+    catalog: watch::Receiver<Arc<Catalog>>,
+    driver: mpsc::Sender<Message>,
+    next_id: AtomicU64,
+    /// `None` where this is the only gateway.
+    peers: Option<Arc<dyn Peers>>,
+    metrics: Metrics,
+}
+
+impl Invoker {
+    pub(crate) fn new(
+        catalog: watch::Receiver<Arc<Catalog>>,
+        driver: mpsc::Sender<Message>,
+        peers: Option<Arc<dyn Peers>>,
+        metrics: Metrics,
+    ) -> Self {
+        Invoker {
+            catalog,
+            driver,
+            next_id: AtomicU64::new(0),
+            peers,
+            metrics,
+        }
+    }
+
+    /// Whether the driver has ended, so that no invocation can start any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.driver.is_closed()
+    }
+
+    /// Has the function's owner run the invocation: this gateway, or a peer. The owner may change meanwhile.
+    pub(crate) async fn call(&self, mut invocation: Invocation) -> Outcome {
+        let mut catalog = self.catalog.clone();
+        loop {
+            // Before the look-up, so that a change that comes after it ends the wait below.
+            catalog.mark_unchanged();
+            let Some(entry) = find(&catalog, &invocation.function) else {
+                return Outcome::NotFound;
+            };
+            let (arrived, waited) = (invocation.arrived, clock::since(invocation.arrived));
+            let (hops, was_forwarded) = (invocation.hops, invocation.hops > 0);
+            let placement = match &self.peers {
+                _ if entry.is_owned => self.run(&entry, invocation).await,
+                // The peer that sent it took this gateway for the owner, and probably learned it earlier.
+                Some(peers)
+                    if hops < HOP_LIMIT && (!was_forwarded || waited >= FORWARDED_WAIT_LIMIT) =>
+                {
+                    self.metrics.forwarded();
+                    forward(peers.as_ref(), invocation).await
+                }
+                _ => Placement::NotStarted(Box::new(invocation)),
+            };
+            invocation = match placement {
+                Placement::Ended(outcome) => return outcome,
+                Placement::NotStarted(invocation) => *invocation,
+            };
+            let limit = match was_forwarded {
+                false => OWNER_WAIT_LIMIT,
+                true => FORWARDED_WAIT_LIMIT * 2,
+            };
+            if clock::since(arrived) >= limit {
+                return Outcome::NotPlaced;
+            }
+            tokio::select! {
+                changed = catalog.changed() => if changed.is_err() {
+                    return Outcome::Stopping;
+                },
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Has this gateway's driver run it, and counts how it ended.
+    async fn run(&self, entry: &Entry, invocation: Invocation) -> Placement {
+        let arrived = invocation.arrived;
+        let id = InvocationId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let (placement, placed) = oneshot::channel();
+        let pending = Pending {
+            id,
+            invocation,
+            cold: None,
+            placement,
+        };
+        let pool = entry.pool;
+        let message = Message::Invoke { pool, pending };
+        if self.driver.send(message).await.is_err() {
+            return Placement::Ended(Outcome::Stopping);
+        }
+        let waiting = Waiting {
+            driver: &self.driver,
+            pool,
+            id,
+            has_ended: false,
+        };
+        let placement = waiting.on(placed).await;
+        if let Placement::Ended(outcome) = &placement {
+            let seconds = clock::since(arrived).as_secs_f64();
+            entry.metrics.ended(outcome::label(outcome), seconds);
+            if let Outcome::Answered(answer) = outcome
+                && let Some(phases) = &answer.phases
+            {
+                self.metrics.cold_start(phases);
+            }
+        }
+        placement
+    }
+}
+
+fn find(catalog: &watch::Receiver<Arc<Catalog>>, function: &FunctionName) -> Option<Entry> {
+    catalog.borrow().get(function).cloned()
+}
+
+/// Tells the driver when the caller goes before the invocation has ended.
+struct Waiting<'a> {
+    driver: &'a mpsc::Sender<Message>,
+    pool: PoolKey,
+    id: InvocationId,
+    has_ended: bool,
+}
+
+impl Waiting<'_> {
+    async fn on(mut self, placed: oneshot::Receiver<Placement>) -> Placement {
+        // A sender that is dropped without a message belonged to an instance whose task failed.
+        let placement = placed.await.unwrap_or(Placement::Ended(Outcome::Lost));
+        self.has_ended = true;
+        placement
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let (pool, invocation) = (self.pool, self.id);
+            // If the driver has no room, the event is executed and its answer dropped.
+            let _ = self
+                .driver
+                .try_send(Message::Abandoned { pool, invocation });
+        }
+    }
+}
