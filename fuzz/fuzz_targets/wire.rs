@@ -7,17 +7,64 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use pilotlight_core::gateways::demand::Demand;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::prestart::Prestart;
-use pilotlight_wire::claim::Claim;
+use pilotlight_wire::claim::{Claim, ClaimAnswer};
 use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
+use pilotlight_wire::lease::{LeaseAnswer, LeaseHead, LeaseRequest};
 use pilotlight_wire::log_record::{LogRecord, LogSource};
 use pilotlight_wire::prestart::Begin;
 use pilotlight_wire::status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Two lines each: a header's name and its value. Decides what comes of a lease, of its answer, and of a claim.
+fn written_headers(text: &str) {
+    let mut lines = text.lines();
+    let mut headers = HeaderMap::new();
+    while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(lease) = LeaseRequest::read(&headers, Bytes::new()) {
+        let request = lease.clone().into_request();
+        let read = LeaseRequest::read(request.headers(), Bytes::new()).expect("it was understood");
+        // Phases are rounded when they are written.
+        let unphased = |lease| LeaseRequest {
+            phases: None,
+            ..lease
+        };
+        assert_eq!(unphased(read), unphased(lease));
+    }
+    for status in [StatusCode::OK, StatusCode::CONFLICT] {
+        let mut head = Response::new(()).into_parts().0;
+        (head.status, head.headers) = (status, headers.clone());
+        let written = match LeaseHead::read(&head) {
+            LeaseHead::Answered(answer) => answer.into_response(),
+            LeaseHead::Refused(refusal) => refusal.into_response(),
+            LeaseHead::Unreadable => continue,
+        };
+        let (written, _) = written.into_parts();
+        let same = match (LeaseHead::read(&head), LeaseHead::read(&written)) {
+            (LeaseHead::Answered(one), LeaseHead::Answered(other)) => {
+                let phases = Phases::default();
+                LeaseAnswer {
+                    phases: phases.clone(),
+                    ..one
+                } == LeaseAnswer { phases, ..other }
+            }
+            (one, other) => one == other,
+        };
+        assert!(same, "{head:?} {written:?}");
+        let claimed = ClaimAnswer::read(&head, b"").into_response().into_parts().0;
+        assert_eq!(claimed.status, status);
+    }
+}
 
 fuzz_target!(|data: &[u8]| {
     json::<Demand>(data);
@@ -41,6 +88,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     written_record(text);
+    written_headers(text);
 });
 
 fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &[u8]) {

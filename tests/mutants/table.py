@@ -11,6 +11,7 @@ from dataclasses import dataclass
 GATEWAY = "operator/gateway/src"
 CORE = "operator/core/src"
 SUPERVISOR = "runtime-image/supervisor/src"
+WIRE = "operator/wire/src"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ MUTANTS = [
         "dispatch::a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller",
         "the lease brings no client context",
         f"{GATEWAY}/instance.rs",
-        "headers.insert(lease::CLIENT_CONTEXT, context.clone());",
-        "let _ = context;",
+        "client_context: call.client_context.clone(),",
+        "client_context: None,",
     ),
     Mutant(
         "dispatch::an_instance_has_one_call_at_a_time_and_serves_the_next_one_warm",
@@ -94,8 +95,8 @@ MUTANTS = [
         "abandon::a_running_call_whose_caller_has_gone_keeps_its_instance_to_its_end",
         "an answer that nobody takes ends the instance",
         f"{GATEWAY}/instance.rs",
-        "pending.end(Outcome::Answered(answer));",
-        "if pending.placement.send(Placement::Ended(Outcome::Answered(answer))).is_err() { return Lease::Lost; }",
+        "pending.end(Outcome::Answered(answered));",
+        "if pending.placement.send(Placement::Ended(Outcome::Answered(answered))).is_err() { return Lease::Lost; }",
     ),
     Mutant(
         "abandon::an_instance_whose_caller_has_gone_before_it_came_up_serves_the_next_call",
@@ -108,9 +109,9 @@ MUTANTS = [
     Mutant(
         "not_started::a_call_that_an_instance_refuses_as_busy_goes_to_another_one_once",
         "a refused lease counts as lost",
-        f"{GATEWAY}/instance.rs",
-        "if parts.headers.contains_key(lease::REFUSAL) {",
-        'if parts.headers.contains_key("no-such-header") {',
+        f"{WIRE}/lease.rs",
+        "if let Some(refusal) = headers.get(REFUSAL) {",
+        'if let Some(refusal) = headers.get("no-such-header") {',
     ),
     Mutant(
         "not_started::a_call_whose_connection_was_closed_before_it_was_sent_goes_to_another_instance_once",
@@ -495,8 +496,8 @@ MUTANTS = [
         "cluster::claim::tests::the_first_claim_brings_the_code_and_a_second_one_is_told_whose_it_is",
         "a claim that was taken before is another's",
         f"{GATEWAY}/cluster/claim.rs",
-        "StatusCode::CONFLICT if taken_as.is_some_and(|name| *name == claim.instance) => {",
-        "StatusCode::CONFLICT if taken_as.is_none() => {",
+        "if instance.as_ref() == Some(&claim.instance) => {",
+        "if instance.is_none() => {",
     ),
     Mutant(
         "cluster::claim::tests::code_that_leads_outside_is_refused_with_the_reason",

@@ -9,17 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use pilotlight_core::instance::Status;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_wire::drain;
-use pilotlight_wire::lease;
+use pilotlight_wire::lease::{LeaseHead, LeaseRefusal, LeaseRequest};
 use pilotlight_wire::status;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -229,7 +228,9 @@ async fn lease(
     let cold = pending
         .cold
         .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
-    let request = lease_request(&pending.invocation, cold.as_ref());
+    let request = lease_of(&pending.invocation, cold.clone())
+        .into_request()
+        .map(Full::new);
     let response = match exchange(sender, connection, request).await {
         Ok(response) => response,
         Err(Broken::NeverSent) => {
@@ -242,67 +243,52 @@ async fn lease(
             return Lease::Lost;
         }
     };
-    let (parts, body) = response.into_parts();
-    let status = parts
-        .headers
-        .get(status::STATUS)
-        .and_then(|value| value.to_str().ok());
-    let status: Option<Status> = status.and_then(|text| status::read(text).ok());
-    if parts.headers.contains_key(lease::REFUSAL) {
-        link.report(Report::NotStarted { pending, status }).await;
-        return Lease::Over;
-    }
-    // What a supervisor would have refused itself comes from none.
+    let (head, body) = response.into_parts();
+    let answer = match LeaseHead::read(&head) {
+        LeaseHead::Answered(answer) => answer,
+        LeaseHead::Refused(LeaseRefusal { status, .. }) => {
+            link.report(Report::NotStarted { pending, status }).await;
+            return Lease::Over;
+        }
+        LeaseHead::Unreadable => {
+            pending.end(Outcome::Lost);
+            return Lease::Lost;
+        }
+    };
+    // The supervisor enforces PAYLOAD_LIMIT, so a larger body cannot be a valid answer.
     let mut body = pin!(Limited::new(body, PAYLOAD_LIMIT).collect());
     let body = tokio::select! {
         biased;
         body = &mut body => body,
         () = drive(connection) => body.await,
     };
-    let (StatusCode::OK, Some(status), Ok(body)) = (parts.status, status, body) else {
+    let Ok(body) = body else {
         pending.end(Outcome::Lost);
         return Lease::Lost;
     };
-    let outcome = parts.headers.get(lease::OUTCOME);
-    let answer = Answer {
-        is_error: outcome.is_none_or(|outcome| outcome != lease::OUTCOME_SUCCESS),
-        content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
+    let inside = answer.phases;
+    let answered = Answer {
+        is_error: answer.is_error,
+        content_type: answer.content_type,
         body: body.to_bytes(),
-        log_tail: parts.headers.get(lease::LOG_TAIL).cloned(),
-        phases: cold.map(|cold| Phases::of(cold.iter().chain(inside(&parts.headers).iter()))),
+        log_tail: answer.log_tail,
+        phases: cold.map(|cold| Phases::of(cold.iter().chain(inside.iter()))),
     };
-    pending.end(Outcome::Answered(answer));
-    link.report(Report::Finished(status)).await;
+    pending.end(Outcome::Answered(answered));
+    link.report(Report::Finished(answer.status)).await;
     Lease::Over
 }
 
-/// The phases that the supervisor tells of.
-pub(crate) fn inside(headers: &HeaderMap) -> Phases {
-    let phases = headers.get(lease::PHASES);
-    Phases::read(phases.and_then(|text| text.to_str().ok()).unwrap_or(""))
-}
-
-fn lease_request(invocation: &Invocation, cold: Option<&Phases>) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(invocation.payload.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = http::Uri::from_static(lease::LEASE_PATH);
-    let headers = request.headers_mut();
-    let request_id =
-        HeaderValue::from_str(&invocation.request_id).expect("a UUID is a header value");
-    headers.insert(lease::REQUEST_ID, request_id);
-    headers.insert(lease::FUNCTION_ARN, invocation.function_arn.clone());
-    if let Some(context) = &invocation.client_context {
-        headers.insert(lease::CLIENT_CONTEXT, context.clone());
+fn lease_of(invocation: &Invocation, phases: Option<Phases>) -> LeaseRequest {
+    LeaseRequest {
+        request_id: invocation.request_id.clone(),
+        event: invocation.payload.clone(),
+        function_arn: invocation.function_arn.clone(),
+        trace_id: Some(invocation.trace.clone()),
+        client_context: invocation.client_context.clone(),
+        wants_log_tail: invocation.log_tail,
+        phases,
     }
-    headers.insert(lease::TRACE_ID, invocation.trace.clone());
-    if let Some(cold) = cold {
-        let cold = HeaderValue::try_from(cold.to_string()).expect("names and numbers");
-        headers.insert(lease::PHASES, cold);
-    }
-    if invocation.log_tail {
-        headers.insert(lease::LOG_TAIL, HeaderValue::from_static("1"));
-    }
-    request
 }
 
 enum Broken {

@@ -20,5 +20,6 @@ pub mod invoke;
 pub mod lease;
 pub mod log_record;
 pub mod mark;
+mod phases;
 pub mod prestart;
 pub mod status;

@@ -2,4 +2,12 @@
 //!
 //! The gateway's `log_marks` asks for it and waits for the record ([`crate::log_record::MARK`]).
 
+use crate::lease::is_request_id;
+
 pub const MARK_PATH: &str = "/mark";
+
+/// The text of a mark in the body of a request: a word, as a request id is. `None` if it is malformed.
+pub fn read(body: &[u8]) -> Option<&str> {
+    let mark = std::str::from_utf8(body).ok()?;
+    is_request_id(mark).then_some(mark)
+}

@@ -2,12 +2,13 @@
 //!
 //! The supervisor writes it, on the stream and on every answer; the gateway's `instance` follows it.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pilotlight_core::instance::{Condition, Status};
 
 pub const STATUS_PATH: &str = "/status";
 
-/// On every answer: `<epoch> <condition>` after it.
-pub const STATUS: &str = "pilotlight-status";
+/// On every answer to a lease: the status after it.
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("pilotlight-status");
 
 const fn name(condition: Condition) -> &'static str {
     match condition {
@@ -20,6 +21,14 @@ const fn name(condition: Condition) -> &'static str {
 /// `<epoch> <condition>`, without the end of the line.
 pub fn write(status: Status) -> String {
     format!("{} {}", status.epoch, name(status.condition))
+}
+
+pub(crate) fn to_value(status: Status) -> HeaderValue {
+    HeaderValue::try_from(write(status)).expect("a status is ASCII")
+}
+
+pub(crate) fn of_headers(headers: &HeaderMap) -> Option<Status> {
+    read(headers.get(STATUS)?.to_str().ok()?).ok()
 }
 
 /// The text is not `<epoch> <condition>`.

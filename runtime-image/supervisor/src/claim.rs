@@ -15,18 +15,15 @@ use anyhow::{Context, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
-use pilotlight_core::instance::phases::{Phase, Phases};
-use pilotlight_wire::claim::{self, Claim};
+use pilotlight_wire::claim::{CLAIM_PATH, Claim, ClaimAnswer};
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::drain;
-use pilotlight_wire::lease;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::connection::{Gateways, Listener};
-use crate::response::{self, ControlResponse};
+use crate::response::{self, ControlResponse, control};
 
 /// Of the first line: environments are of 4 KB, and so is little else.
 const LINE_LIMIT: usize = 1024 * 1024;
@@ -106,20 +103,15 @@ pub(crate) async fn wait(
     claimed
 }
 
-/// For a claim of an instance that is claimed.
+/// The response to a claim of an instance that is claimed.
 pub(crate) fn too_late(instance: Option<&str>) -> ControlResponse {
-    let mut reply = response::text(StatusCode::CONFLICT, "");
-    let headers = reply.headers_mut();
-    headers.insert(lease::REFUSAL, HeaderValue::from_static("claimed"));
-    if let Some(instance) = instance.and_then(|name| HeaderValue::from_str(name).ok()) {
-        headers.insert(claim::INSTANCE, instance);
-    }
-    reply
+    let instance = instance.map(str::to_owned);
+    control(ClaimAnswer::TooLate { instance }.into_response())
 }
 
 async fn answer(waiting: &Rc<RefCell<Waiting>>, request: Request<Incoming>) -> ControlResponse {
     match (request.method(), request.uri().path()) {
-        (&Method::POST, claim::CLAIM_PATH) => claim(waiting, request.into_body()).await,
+        (&Method::POST, CLAIM_PATH) => claim(waiting, request.into_body()).await,
         (&Method::POST, drain::DRAIN_PATH) => {
             finish(waiting, Ok(None));
             response::text(StatusCode::ACCEPTED, "")
@@ -160,7 +152,7 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> Contro
     let from_pool = claim.config.is_some();
     let unpacked = unpack(rest, body, root).await;
     let reply = match &unpacked {
-        Ok(unpack) => taken(*unpack),
+        Ok(unpack) => control(ClaimAnswer::Taken { unpack: *unpack }.into_response()),
         Err(error) => bad(error),
     };
     let config = claim.config.or(own).context("no configuration");
@@ -176,19 +168,9 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> Contro
     reply
 }
 
-/// The answer to a claim that is taken.
-fn taken(unpack: Option<Duration>) -> ControlResponse {
-    let mut reply = response::text(StatusCode::OK, "");
-    let phases = Phases::of(unpack.map(|unpack| (Phase::Unpack, unpack)));
-    if !phases.is_empty() {
-        let headers = reply.headers_mut();
-        headers.insert(lease::PHASES, response::phases_value(&phases));
-    }
-    reply
-}
-
 fn bad(error: &anyhow::Error) -> ControlResponse {
-    response::text(StatusCode::BAD_REQUEST, format!("{error:#}\n"))
+    let reason = format!("{error:#}");
+    control(ClaimAnswer::Refused { reason }.into_response())
 }
 
 /// The claim, and the beginning of the tar that follows it.

@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
-use pilotlight_core::instance::phases::Phases;
-use pilotlight_core::instance::{Outcome, Refusal, RequestId, Status};
+use pilotlight_core::instance::{Outcome, Refusal};
+use pilotlight_wire::lease::{LeaseAnswer, LeaseRequest};
 use tokio::sync::oneshot;
 
 use crate::response::{FunctionError, JSON};
@@ -18,19 +20,6 @@ use crate::response::{FunctionError, JSON};
 const TAIL_LIMIT: usize = 4096;
 /// The longest error type that a sanitised error repeats. A longer one is no name, and may be a message.
 const ERROR_TYPE_LIMIT: usize = 256;
-
-/// A gateway's request to run one event.
-#[derive(Clone, Debug)]
-pub(crate) struct LeaseRequest {
-    pub(crate) request_id: RequestId,
-    pub(crate) event: Bytes,
-    pub(crate) function_arn: HeaderValue,
-    pub(crate) trace_id: Option<HeaderValue>,
-    pub(crate) client_context: Option<HeaderValue>,
-    pub(crate) wants_tail: bool,
-    /// What the cold start took before the lease, if the invocation needed one.
-    pub(crate) phases: Option<Phases>,
-}
 
 /// An invocation as the runtime process receives it from `next`.
 #[derive(Debug)]
@@ -47,18 +36,6 @@ pub(crate) struct Posted {
     pub(crate) content_type: Option<HeaderValue>,
     /// The value of the error type header, or a substitute if it does not have the documented form.
     pub(crate) error_type: Option<String>,
-}
-
-/// The answer to a lease whose invocation ran, or failed to start in this instance.
-#[derive(Debug)]
-pub(crate) struct LeaseAnswer {
-    pub(crate) succeeded: bool,
-    pub(crate) body: Bytes,
-    pub(crate) content_type: HeaderValue,
-    pub(crate) tail: Option<Vec<u8>>,
-    /// The phases of the cold start that took place in this instance before.
-    pub(crate) phases: Phases,
-    pub(crate) status: Status,
 }
 
 /// Where the gateway's request waits for its answer.
@@ -124,14 +101,14 @@ impl Invocation {
     }
 
     pub(crate) fn add_to_tail(&mut self, text: &str) {
-        if self.request.wants_tail {
+        if self.request.wants_log_tail {
             self.tail.add(text);
         }
     }
 
     /// Sends the answer, or keeps it until [`Invocation::close`] if the caller wants the log's tail.
     pub(crate) fn answer(&mut self, answer: LeaseAnswer) {
-        match self.request.wants_tail && !self.closed {
+        match self.request.wants_log_tail && !self.closed {
             true => self.held = Some(answer),
             false => self.send(answer),
         }
@@ -154,8 +131,9 @@ impl Invocation {
     }
 
     fn send(&mut self, mut answer: LeaseAnswer) {
-        if self.request.wants_tail {
-            answer.tail = Some(self.tail.take());
+        if self.request.wants_log_tail {
+            let tail = BASE64_STANDARD.encode(self.tail.take());
+            answer.log_tail = Some(HeaderValue::try_from(tail).expect("base64 is ASCII"));
         }
         if let Some(waiting) = self.waiting.take() {
             // It fails if the gateway has closed its connection. An invocation runs to its end all the same.
@@ -235,7 +213,7 @@ mod tests {
             function_arn: HeaderValue::from_static("arn"),
             trace_id: None,
             client_context: None,
-            wants_tail: false,
+            wants_log_tail: false,
             phases: None,
         };
         let long = "secret ".repeat(100);

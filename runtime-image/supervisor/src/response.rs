@@ -9,9 +9,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
-use pilotlight_core::instance::phases::Phases;
 use serde::Serialize;
 
 pub(crate) const JSON: &str = "application/json";
@@ -70,7 +69,7 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> ControlRespons
     response
 }
 
-/// The value of `wire::PHASES`.
-pub(crate) fn phases_value(phases: &Phases) -> HeaderValue {
-    HeaderValue::try_from(phases.to_string()).expect("names and numbers are ASCII")
+/// A response that `pilotlight_wire` has written.
+pub(crate) fn control(response: Response<Bytes>) -> ControlResponse {
+    response.map(|body| Box::pin(Full::new(body)) as Pin<Box<_>>)
 }

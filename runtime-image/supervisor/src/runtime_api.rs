@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
-use pilotlight_wire::lease;
+use pilotlight_wire::lease::{CLIENT_CONTEXT, FUNCTION_ARN, TRACE_ID};
 
 use crate::body::{self, Payload};
 use crate::connection::Listener;
@@ -25,9 +25,6 @@ use crate::worker::Shared;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
-const FUNCTION_ARN: HeaderName = HeaderName::from_static(lease::FUNCTION_ARN);
-const TRACE_ID: HeaderName = HeaderName::from_static(lease::TRACE_ID);
-const CLIENT_CONTEXT: HeaderName = HeaderName::from_static(lease::CLIENT_CONTEXT);
 
 /// Bytes of a request's head, which may hold an X-Ray cause of almost 1 MiB. The same bound applies to
 /// trailers, which can report an error as well.

@@ -16,13 +16,14 @@ use pilotlight_core::instance::following::Following;
 use pilotlight_core::instance::phases::Phase;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
 use pilotlight_wire::config::InstanceConfig;
+use pilotlight_wire::lease::{LeaseAnswer, LeaseRequest};
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::invocation::{Delivery, Invocation, LeaseAnswer, LeaseRequest, Posted, Tail};
+use crate::invocation::{Delivery, Invocation, Posted, Tail};
 use crate::log::Log;
 use crate::memory::{Look, Memory};
 use crate::output::{Drained, Output};

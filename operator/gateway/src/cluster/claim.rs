@@ -16,13 +16,12 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use pilotlight_core::instance::phases::Phase;
-use pilotlight_wire::claim::{self, Claim};
+use pilotlight_wire::claim::{CLAIM_PATH, Claim, ClaimAnswer};
 use pilotlight_wire::status;
 use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
-use crate::{connect, instance};
+use crate::connect;
 
 /// For a connection: whoever waits for its claim has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,23 +63,16 @@ pub(crate) async fn claim(
     claim: &Claim,
     code: &[Tar],
 ) -> Result<Duration, NotClaimed> {
-    let mut line = serde_json::to_vec(claim).expect("a claim is plain data");
-    line.push(b'\n');
-    let sent = send(address, line, code).await;
-    let (parts, text) = sent.map_err(|error| NotClaimed::Unreachable(unreachable(&error)))?;
-    let taken_as = parts.headers.get(claim::INSTANCE);
-    let unpacked = instance::inside(&parts.headers).get(Phase::Unpack);
-    let unpacked = unpacked.unwrap_or_default();
-    match parts.status {
-        StatusCode::OK => Ok(unpacked),
-        StatusCode::CONFLICT if taken_as.is_some_and(|name| *name == claim.instance) => {
-            Ok(unpacked)
+    let sent = send(address, claim.to_line(), code).await;
+    let (head, text) = sent.map_err(|error| NotClaimed::Unreachable(unreachable(&error)))?;
+    match ClaimAnswer::read(&head, &text) {
+        ClaimAnswer::Taken { unpack } => Ok(unpack.unwrap_or_default()),
+        // An earlier attempt of this gateway, or of one before it, has taken the pod for the same instance.
+        ClaimAnswer::TooLate { instance } if instance.as_ref() == Some(&claim.instance) => {
+            Ok(Duration::ZERO)
         }
-        StatusCode::CONFLICT => Err(NotClaimed::Lost),
-        _ => {
-            let text = String::from_utf8_lossy(&text);
-            Err(NotClaimed::Refused(text.trim_end().to_owned()))
-        }
+        ClaimAnswer::TooLate { .. } => Err(NotClaimed::Lost),
+        ClaimAnswer::Refused { reason } => Err(NotClaimed::Refused(reason)),
     }
 }
 
@@ -111,7 +103,7 @@ async fn send(
     let body = Body::from_stream(body);
     let request = Request::builder()
         .method(Method::POST)
-        .uri(claim::CLAIM_PATH)
+        .uri(CLAIM_PATH)
         .header(header::CONTENT_LENGTH, length)
         .body(body)?;
     exchange(address, request).await

@@ -213,7 +213,7 @@ impl Instance {
     /// Another gateway leases it, without a word to this one.
     pub(super) fn is_leased(&self, request_id: &str) -> JoinHandle<Option<Response<Bytes>>> {
         let request = Request::post(lease::LEASE_PATH)
-            .header(lease::REQUEST_ID, request_id)
+            .header("pilotlight-request-id", request_id)
             .header(lease::FUNCTION_ARN, "arn")
             .body(Full::from("\"another\""));
         task::spawn_local(send(self.supervisor.control().clone(), request))

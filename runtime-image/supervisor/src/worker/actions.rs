@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pilotlight_core::instance::failure::{self, Failure};
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
+use pilotlight_wire::lease::LeaseAnswer;
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;
 use tokio::task::JoinSet;
 
 use super::{Worker, printed};
 use crate::clock;
-use crate::invocation::{Delivery, Invocation, LeaseAnswer, Posted, answer_body};
+use crate::invocation::{Delivery, Invocation, Posted, answer_body};
 use crate::output::Output;
 use crate::prestart::Prestarted;
 use crate::process::{self, Program};
@@ -151,12 +152,11 @@ impl Worker {
         };
         let posted = of_init.or_else(|| invocation.posted.take());
         let (body, content_type) = answer_body(&invocation.request, outcome, posted, sanitize);
-        let succeeded = outcome == Outcome::Success;
         invocation.answer(LeaseAnswer {
-            succeeded,
+            is_error: outcome != Outcome::Success,
             body,
-            content_type,
-            tail: None,
+            content_type: Some(content_type),
+            log_tail: None,
             phases,
             status,
         });
