@@ -5,6 +5,7 @@
 //! link is followed, and what it unpacks to is bounded. Nothing from it is run here. Local mode unpacks
 //! on the laptop, gateways for the pods of a cluster. `package` makes such archives.
 
+mod limits;
 mod package;
 mod target;
 mod unpack;
@@ -19,19 +20,11 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use target::Limits;
+use limits::{LIMITS, UNPACKED_LIMIT};
 use unpack::unpack_within;
 
 pub use package::Package;
 
-/// The vendor's limit for unpacked code, 250 MiB; packed code cannot be larger either.
-const UNPACKED_LIMIT: u64 = 250 * 1024 * 1024;
-/// More files than any function has; a bound against archives made to exhaust a disk.
-const ENTRY_LIMIT: usize = 50_000;
-const LIMITS: Limits = Limits {
-    bytes: UNPACKED_LIMIT,
-    entries: ENTRY_LIMIT,
-};
 const FETCH_LIMIT: Duration = Duration::from_secs(300);
 
 /// Fetches an archive into a temporary file in `directory`.
@@ -132,7 +125,7 @@ pub mod fuzzing {
         bytes: u64,
         entries: usize,
     ) -> anyhow::Result<()> {
-        crate::unpack_within(file, root, crate::Limits { bytes, entries })
+        crate::unpack_within(file, root, crate::limits::Limits { bytes, entries })
     }
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::{ENTRY_LIMIT, UNPACKED_LIMIT};
+use crate::limits::{ENTRY_LIMIT, UNPACKED_LIMIT};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 /// Folders and files that a package which is too large names.

@@ -11,14 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::ENTRY_LIMIT;
-
-/// The most that an archive may unpack to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) bytes: u64,
-    pub(crate) entries: usize,
-}
+use crate::limits::{ENTRY_LIMIT, Limits};
 
 #[derive(Debug)]
 pub(crate) struct Target {

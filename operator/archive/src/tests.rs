@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 
+use super::limits::Limits;
 use super::*;
 use crate::unpack::NAME_LIMIT;
 

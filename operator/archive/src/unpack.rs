@@ -18,7 +18,8 @@ use zip::unstable::format::system::System;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, ZipReadOptions};
 
-use crate::target::{Limits, Target};
+use crate::limits::Limits;
+use crate::target::Target;
 
 /// The most bytes of one entry's names and attributes in a tar, which its reader holds in memory, and of
 /// all entries'.

@@ -12,7 +12,7 @@ use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Exit;
+use crate::exit::Exit;
 use crate::gateway::cancel_at_the_end;
 
 /// Make and delete the pods of a namespace's Functions.

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use pilotlight_api::resource;
 
-use crate::Exit;
+use crate::exit::Exit;
 
 /// Print the custom resource definitions as YAML.
 #[derive(Debug, clap::Args)]

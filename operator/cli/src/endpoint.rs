@@ -11,6 +11,9 @@ use serde_json::Value;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
+/// Where `pilotlight local` listens, and where the other subcommands look for it.
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
 /// How much of a refusal is read, in bytes.
 const REFUSAL_LIMIT: u64 = 64 * 1024;
 /// The answer itself has no such limit, since functions run for up to 15 minutes.
@@ -23,7 +26,7 @@ pub(crate) struct Endpoint {
     #[arg(
         long = "endpoint",
         env = "PILOTLIGHT_ENDPOINT",
-        default_value = crate::local::DEFAULT_ENDPOINT,
+        default_value = DEFAULT_ENDPOINT,
         value_name = "URL"
     )]
     url: String,

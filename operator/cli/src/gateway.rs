@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::Exit;
+use crate::exit::Exit;
 
 /// Serve the Functions of a namespace; instances are pods.
 #[derive(Debug, clap::Args)]

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::Exit;
 use crate::endpoint::{self, Endpoint};
+use crate::exit::Exit;
 
 /// Call a function and print its answer.
 #[derive(Debug, clap::Args)]

@@ -13,8 +13,10 @@ pub(crate) mod advice;
 mod cache;
 pub(crate) mod code;
 mod custom;
+pub(crate) mod hash;
 mod layers;
 mod libraries;
+pub(crate) mod make;
 pub(crate) mod manifests;
 pub(crate) mod places;
 pub(crate) mod prepare;
@@ -27,6 +29,7 @@ mod steps;
 mod tool;
 mod tools;
 pub(crate) mod tree;
+mod utf8;
 mod watch;
 
 use std::fs;
@@ -46,10 +49,8 @@ use self::places::Places;
 use self::print::Progress;
 use self::reload::Served;
 use self::signals::Signals;
-use crate::Exit;
-
-pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
-pub(crate) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
+use crate::endpoint::DEFAULT_LISTEN;
+use crate::exit::Exit;
 
 /// Log lines that are kept for `pilotlight logs`, in bytes per function.
 const LOG_BYTES: usize = 8 * 1024 * 1024;

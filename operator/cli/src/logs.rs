@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use pilotlight_gateway::LogEntry;
 
-use crate::Exit;
 use crate::endpoint::{self, Endpoint};
+use crate::exit::Exit;
 
 /// Print a function's log.
 #[derive(Debug, clap::Args)]

@@ -16,6 +16,7 @@ mod controller;
 #[cfg(feature = "cluster")]
 mod crd;
 mod endpoint;
+mod exit;
 #[cfg(feature = "cluster")]
 mod gateway;
 mod invoke;
@@ -28,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use self::exit::Exit;
 
 /// Runs functions with the Lambda programming model.
 #[derive(Debug, Parser)]
@@ -59,18 +62,6 @@ enum Command {
     Logs(logs::Args),
     Package(package::Args),
     Top(top::Args),
-}
-
-/// What the caller's shell is told; 2 is also clap's code for a wrong command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    Success = 0,
-    /// The function failed, or could not be prepared.
-    Failure = 1,
-    /// The manifests or the call are wrong, or nobody answers.
-    Refused = 2,
-    /// Interrupted a second time: 128 + SIGINT.
-    Interrupted = 130,
 }
 
 fn main() -> ExitCode {

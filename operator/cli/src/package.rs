@@ -20,15 +20,16 @@ use pilotlight_api::{Code, Manifest};
 use pilotlight_archive::Package;
 use sha2::{Digest, Sha256};
 
-use crate::Exit;
+use crate::exit::Exit;
+use crate::local::hash;
+use crate::local::make::WARNINGS;
 use crate::local::manifests;
 use crate::local::places::Places;
 use crate::local::prepare::{Prepared, Preparer};
 use crate::local::print::{self, Progress};
 use crate::local::reload;
-use crate::local::runtime::WARNINGS;
 use crate::local::signals::Signals;
-use crate::local::{code, tree};
+use crate::local::tree;
 
 /// Write each function's code with its libraries as an archive that a cluster can fetch.
 #[derive(Debug, clap::Args)]
@@ -209,7 +210,7 @@ fn write(package: &Package, output: &Path, file: &Path) -> Result<(u64, String)>
         hash.update(&buffer[..read]);
     }
     partial.persist(file)?;
-    Ok((size, code::hex(hash)))
+    Ok((size, hash::hex(hash)))
 }
 
 fn tell(archives: &[Archive], out: &mut impl Write) -> io::Result<()> {

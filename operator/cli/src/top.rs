@@ -15,8 +15,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::termios::tcgetwinsize;
 
 use self::samples::{Function, Samples};
-use crate::Exit;
 use crate::endpoint::{self, Endpoint};
+use crate::exit::Exit;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Looks that a figure of the present is taken over.

@@ -4,7 +4,7 @@
 //! is checked here against what its table may use, so a mistake shows when the file is read. What
 //! images hold (`image.contents`) is read by runtime-image/builder alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pilotlight_core::function::{Handler, MemoryMiB, Runtime};
 use pilotlight_core::instance::launch::{HeapLimit, Launch};
@@ -12,9 +12,11 @@ use pilotlight_core::instance::prestart;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::package::Package;
-use crate::pattern;
-use crate::template::{self, Unknown, Values};
+use crate::invalid::InvalidDescription;
+use crate::local::{Build, Libraries, Local, Setup, Tool};
+use crate::package::PackageLayout;
+use crate::start::{Setting, Start};
+use crate::template::Values;
 
 /// Where an instance's image has code, client and layers (contract §2).
 const IMAGE_PLACES: [(&str, &str); 3] = [
@@ -41,32 +43,14 @@ const IMAGE_ENVIRONMENT: [(&str, &str); 5] = [
     ("TZ", ":UTC"),
 ];
 
-/// What local mode knows besides the tools and the version's own values.
-const LOCAL_VALUES: [&str; 9] = [
-    "arch",
-    "bootstrap",
-    "cache",
-    "code",
-    "handler",
-    "libraries",
-    "opt",
-    "out",
-    "runtime",
-];
-
-/// Values that are read from lists of libraries, for `local.libraries` alone.
-const READ_VALUES: [&str; 8] = [
-    "gems", "linked", "list", "manager", "member", "project", "root", "scripts",
-];
-
 /// All that is known of one runtime.
 #[derive(Clone, Debug)]
-pub struct Description {
+pub struct RuntimeDescription {
     pub name: Runtime,
     /// The entry point of a function that names none.
     pub default_handler: Handler,
     pub local: Local,
-    pub package: Package,
+    pub package: PackageLayout,
     /// What its folder holds besides the description, by name.
     pub files: Vec<(String, Vec<u8>)>,
     /// Variables that bound its heap.
@@ -84,152 +68,6 @@ struct Prestart {
     reads: Vec<String>,
 }
 
-/// A program with its arguments and its environment, with placeholders.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Start {
-    command: Vec<String>,
-    environment: BTreeMap<String, Setting>,
-}
-
-/// The value of a variable.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-enum Setting {
-    Text(String),
-    /// Joined by `:`, without the parts that are not there.
-    SearchPath(Vec<String>),
-}
-
-/// How a machine's own tools become a runtime.
-#[derive(Clone, Debug)]
-pub struct Local {
-    pub start: Start,
-    pub tools: Vec<Tool>,
-    pub setup: Option<Setup>,
-    pub libraries: Option<Libraries>,
-    pub build: Option<Build>,
-}
-
-/// A program that the machine must have, or that can be fetched.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Tool {
-    /// Its placeholder.
-    pub name: String,
-    /// The names to look for on the `PATH`, the best first.
-    pub programs: Vec<String>,
-    /// Arguments that make it print its version, and on a second line perhaps where it really is.
-    #[serde(default)]
-    pub ask: Vec<String>,
-    /// What a word of that line must begin with.
-    pub version: Option<String>,
-    /// Variables that make a version manager's shim run that version.
-    #[serde(default)]
-    pub select: BTreeMap<String, String>,
-    pub fetch: Option<Fetch>,
-    /// What a person does who has none.
-    pub missing: String,
-}
-
-/// How a tool is had that the machine lacks.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fetch {
-    pub say: String,
-    pub run: Vec<Vec<String>>,
-    /// Where the program is after that.
-    pub program: String,
-}
-
-/// What is done once for all functions of the runtime.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Setup {
-    pub say: String,
-    pub run: Vec<Vec<String>>,
-    /// Fails if what was made has stopped working.
-    #[serde(default)]
-    pub check: Vec<String>,
-}
-
-/// What is done once for each list of libraries.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Libraries {
-    /// The first makes it necessary; all decide whether it was done before.
-    #[serde(default)]
-    pub files: Vec<String>,
-    /// Or a language whose lists are understood, with all that they refer to.
-    pub read: Option<Reads>,
-    /// Nor is it necessary beside any of these.
-    #[serde(default)]
-    pub unless: Vec<String>,
-    pub say: String,
-    pub run: Vec<Vec<String>>,
-}
-
-/// A language's lists of libraries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reads {
-    /// `requirements.txt`, `uv.lock`, `poetry.lock`, `Pipfile.lock`, `pyproject.toml`.
-    Python,
-    /// `package.json`, workspaces, and the locks of npm, pnpm and Yarn.
-    Node,
-    /// `Gemfile` and `Gemfile.lock`.
-    Ruby,
-}
-
-/// What makes the code runnable, done again after each change of it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Build {
-    /// File names, or `*.end`, perhaps in a folder (`a/b/*.end`): one of these makes it necessary. None:
-    /// always.
-    #[serde(default)]
-    pub when: Vec<String>,
-    /// Nor is it necessary beside any of these.
-    #[serde(default)]
-    pub unless: Vec<String>,
-    pub say: String,
-    pub run: Vec<Vec<String>>,
-}
-
-impl Build {
-    /// Whether it is necessary; `names` lists a folder of the code, `""` the code itself.
-    pub fn is_needed(&self, names: impl Fn(&str) -> Vec<String>) -> bool {
-        let is_there = |pattern: &String| {
-            let (folder, pattern) = pattern.rsplit_once('/').unwrap_or(("", pattern));
-            names(folder)
-                .iter()
-                .any(|name| pattern::matches(pattern, name))
-        };
-        let is_asked_for = self.when.is_empty() || self.when.iter().any(is_there);
-        is_asked_for && !self.unless.iter().any(is_there)
-    }
-}
-
-/// A description that says something impossible.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidDescription {
-    #[error("{0}")]
-    Syntax(#[from] Box<toml::de::Error>),
-    #[error("it has no [runtime.NAME]")]
-    NoName,
-    #[error("{place}: {{{name}}} is none of {known}")]
-    Placeholder {
-        place: String,
-        name: String,
-        known: String,
-    },
-    #[error("{0} needs a command")]
-    NoCommand(&'static str),
-    #[error("local.libraries needs `files` or `read`, and not both")]
-    NoList,
-    #[error("package.libraries: `{0}` must be a folder in the package, such as `vendor`, or `.`")]
-    Folder(String),
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct File {
@@ -242,7 +80,7 @@ struct File {
     image: ImageTable,
     local: LocalTable,
     #[serde(default)]
-    package: Package,
+    package: PackageLayout,
 }
 
 #[derive(Deserialize)]
@@ -276,7 +114,7 @@ struct LocalTable {
 pub fn parse(
     text: &str,
     files: &[(String, Vec<u8>)],
-) -> Result<Vec<Description>, InvalidDescription> {
+) -> Result<Vec<RuntimeDescription>, InvalidDescription> {
     let file: File = toml::from_str(text).map_err(Box::new)?;
     if file.runtime.is_empty() {
         return Err(InvalidDescription::NoName);
@@ -299,7 +137,7 @@ pub fn parse(
         build: file.local.build,
     };
     let describe = |(name, values): (Runtime, _)| {
-        let description = Description {
+        let description = RuntimeDescription {
             name,
             default_handler: file.handler.clone(),
             local: local.clone(),
@@ -315,7 +153,7 @@ pub fn parse(
     file.runtime.into_iter().map(describe).collect()
 }
 
-impl Description {
+impl RuntimeDescription {
     /// What the version's own placeholders stand for.
     pub fn values(&self) -> Values {
         let values = self.values.iter();
@@ -378,108 +216,10 @@ impl Description {
         {
             return Err(InvalidDescription::NoCommand("image.prestart"));
         }
-        let tools = self.local.tools.iter().map(|tool| tool.name.as_str());
-        let known = own.chain(LOCAL_VALUES).chain(tools).collect();
-        let local = &self.local;
-        local.start.check("local", &known)?;
-        for tool in &local.tools {
-            let place = format!("local.tool {}", tool.name);
-            let texts = tool.programs.iter().chain(&tool.version);
-            let texts = texts.chain(tool.select.values());
-            check(&place, texts.chain([&tool.missing]), &known)?;
-            if let Some(fetch) = &tool.fetch {
-                let texts = fetch.run.iter().flatten();
-                check(&place, texts.chain([&fetch.say, &fetch.program]), &known)?;
-            }
-        }
-        if let Some(setup) = &local.setup {
-            let texts = setup.run.iter().flatten().chain(&setup.check);
-            check("local.setup", texts.chain([&setup.say]), &known)?;
-        }
-        if let Some(libraries) = &local.libraries {
-            libraries.check(&known)?;
-        }
-        if let Some(Build { run, say, .. }) = &local.build {
-            check("local.build", run.iter().flatten().chain([say]), &known)?;
-        }
+        self.local.check(own)?;
         match self.package.outside() {
             Some(folder) => Err(InvalidDescription::Folder(folder.to_owned())),
             None => Ok(()),
         }
-    }
-}
-
-impl Libraries {
-    fn check(&self, known: &BTreeSet<&str>) -> Result<(), InvalidDescription> {
-        if self.files.is_empty() != self.read.is_some() {
-            return Err(InvalidDescription::NoList);
-        }
-        let mut known = known.clone();
-        known.extend(READ_VALUES.iter().filter(|_| self.read.is_some()));
-        check(
-            "local.libraries",
-            self.run.iter().flatten().chain([&self.say]),
-            &known,
-        )
-    }
-}
-
-impl Start {
-    /// # Errors
-    /// If a placeholder has no value.
-    pub fn fill(
-        &self,
-        values: &Values,
-    ) -> Result<(Vec<String>, BTreeMap<String, String>), Unknown> {
-        let command = self.command.iter().map(|word| template::fill(word, values));
-        let environment = self.environment.iter().map(|(name, setting)| {
-            let value = match setting {
-                Setting::Text(text) => template::fill(text, values)?,
-                Setting::SearchPath(parts) => template::fill_path(parts, values)?.join(":"),
-            };
-            Ok((name.clone(), value))
-        });
-        Ok((
-            command.collect::<Result<_, _>>()?,
-            environment.collect::<Result<_, _>>()?,
-        ))
-    }
-
-    /// Whether anything in it comes from this placeholder.
-    pub fn uses(&self, name: &str) -> bool {
-        self.texts()
-            .any(|text| template::names(text).any(|used| used == name))
-    }
-
-    fn texts(&self) -> impl Iterator<Item = &String> {
-        let settings = self.environment.values();
-        let settings = settings.flat_map(|setting| match setting {
-            Setting::Text(text) => std::slice::from_ref(text),
-            Setting::SearchPath(parts) => parts,
-        });
-        self.command.iter().chain(settings)
-    }
-
-    fn check(&self, place: &'static str, known: &BTreeSet<&str>) -> Result<(), InvalidDescription> {
-        if self.command.is_empty() {
-            return Err(InvalidDescription::NoCommand(place));
-        }
-        check(place, self.texts(), known)
-    }
-}
-
-fn check<'a>(
-    place: &str,
-    texts: impl IntoIterator<Item = &'a String>,
-    known: &BTreeSet<&str>,
-) -> Result<(), InvalidDescription> {
-    let mut used = texts.into_iter().flat_map(|text| template::names(text));
-    match used.find(|name| !known.contains(name)) {
-        None => Ok(()),
-        Some(name) => Err(InvalidDescription::Placeholder {
-            place: place.to_owned(),
-            name: name.to_owned(),
-            known: Vec::from_iter(known.iter().copied()).join(", "),
-        }),
     }
 }

@@ -9,9 +9,12 @@
 //! knows neither manifests nor the cluster; `template` has the placeholders.
 
 mod description;
+mod invalid;
 mod known;
+mod local;
 mod package;
 mod pattern;
+mod start;
 mod template;
 
 use std::collections::BTreeMap;
@@ -23,11 +26,11 @@ use pilotlight_core::function::Runtime;
 
 use crate::known::Lacking;
 
-pub use description::{
-    Build, Description, Fetch, IMAGE_TASK_ROOT, InvalidDescription, Libraries, Local, Reads, Setup,
-    Start, Tool, parse,
-};
-pub use package::Package;
+pub use description::{IMAGE_TASK_ROOT, RuntimeDescription, parse};
+pub use invalid::InvalidDescription;
+pub use local::{Build, Fetch, Libraries, Local, Reads, Setup, Tool};
+pub use package::PackageLayout;
+pub use start::Start;
 pub use template::{Unknown, Values, fill, fill_path};
 
 /// The name of a description in a runtime's folder.
@@ -40,7 +43,7 @@ const BUILT_IN: Folders = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 /// The known runtimes, by name.
 #[derive(Clone, Debug)]
 pub struct Runtimes {
-    by_name: BTreeMap<Runtime, Arc<Description>>,
+    by_name: BTreeMap<Runtime, Arc<RuntimeDescription>>,
 }
 
 /// A folder that brings no runtime.
@@ -137,7 +140,7 @@ impl Runtimes {
     }
 
     /// By any of its names.
-    pub fn get(&self, name: &Runtime) -> Option<&Arc<Description>> {
+    pub fn get(&self, name: &Runtime) -> Option<&Arc<RuntimeDescription>> {
         self.by_name.get(&name.canonical())
     }
 
@@ -164,7 +167,7 @@ impl Runtimes {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Description>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<RuntimeDescription>> {
         self.by_name.values()
     }
 }

@@ -9,7 +9,7 @@ use crate::pattern;
 /// What a function's archive holds besides its code, and what of that it does not.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Package {
+pub struct PackageLayout {
     /// The folder for what `local.libraries` made; `.` is the top. None: the build has put it there.
     pub libraries: Option<String>,
     /// File names, or `*.end`: sources that are not needed once the code is built.
@@ -17,7 +17,7 @@ pub struct Package {
     pub leave_out: Vec<String>,
 }
 
-impl Package {
+impl PackageLayout {
     /// Whether an archive of built code goes without the files of this name.
     pub fn leaves_out(&self, name: &str) -> bool {
         let mut patterns = self.leave_out.iter();

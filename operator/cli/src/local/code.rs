@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use pilotlight_api::{Archive, Code, Manifest, SourceFiles};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::cache::Cache;
+use super::hash::{hex, update};
 use super::tree::{self, Tree};
 
 /// Code that is ready to run.
@@ -120,17 +121,4 @@ async fn inline(files: &SourceFiles, cache: &Cache) -> Result<PathBuf> {
         Ok(())
     };
     cache.entry("inline", &hex(hash), write).await
-}
-
-/// Lengths keep `ab`, `c` and `a`, `bc` apart.
-pub(crate) fn update(hash: &mut Sha256, part: &[u8]) {
-    hash.update((part.len() as u64).to_le_bytes());
-    hash.update(part);
-}
-
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

@@ -12,7 +12,7 @@ use pilotlight_api::Layers;
 use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
-use super::code;
+use super::{code, hash};
 
 /// The directory; `None` without layers.
 ///
@@ -24,7 +24,7 @@ pub(crate) async fn unpacked(layers: &Layers, cache: &Cache) -> Result<Option<Pa
     }
     let (mut hash, mut unpacked) = (Sha256::new(), Vec::new());
     for (number, layer) in layers.iter().enumerate() {
-        code::update(&mut hash, layer.sha256.as_str().as_bytes());
+        hash::update(&mut hash, layer.sha256.as_str().as_bytes());
         let directory = code::unpacked(layer, cache).await;
         unpacked.push(directory.with_context(|| format!("spec.layers[{number}]"))?);
     }
@@ -34,7 +34,7 @@ pub(crate) async fn unpacked(layers: &Layers, cache: &Cache) -> Result<Option<Pa
         }
         Ok(())
     };
-    let merged = cache.entry("layers", &code::hex(hash), merge).await;
+    let merged = cache.entry("layers", &hash::hex(hash), merge).await;
     merged.context("spec.layers").map(Some)
 }
 

@@ -18,17 +18,20 @@ use pilotlight_api::{Code, FunctionSpec, Manifest};
 use pilotlight_core::function::{Handler, Runtime};
 use pilotlight_core::instance::launch::Launch;
 use pilotlight_gateway::{Deployment, Source};
-use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT, Runtimes};
+use pilotlight_runtimes::{IMAGE_TASK_ROOT, RuntimeDescription, Runtimes};
 use sha2::{Digest, Sha256};
 
 use super::advice;
 use super::cache::Cache;
 use super::code;
+use super::hash;
 use super::layers;
+use super::make::{Made, Parts};
 use super::print::{self, Progress};
 use super::relocate;
-use super::runtime::{self, Made, Parts, Ready};
+use super::runtime::{self, Ready};
 use super::tree;
+use super::utf8::text;
 
 /// What came of a set of manifests.
 #[derive(Debug, Default)]
@@ -122,7 +125,7 @@ impl Preparer {
             let function = &manifest.function.metadata.name;
             print::note(&format!("warning: {function}: {advice}"));
         }
-        let started = ready.start(&made)?;
+        let started = made.start(&ready)?;
         let command = self.absolute(started.command);
         let mut environment = self.shared(&made.task_root, opt.as_deref(), &ready)?;
         environment.extend(started.environment);
@@ -217,7 +220,11 @@ impl Preparer {
         }
     }
 
-    async fn ready(&mut self, runtime: &Arc<Description>, progress: &Progress) -> Result<Ready> {
+    async fn ready(
+        &mut self,
+        runtime: &Arc<RuntimeDescription>,
+        progress: &Progress,
+    ) -> Result<Ready> {
         if let Some(ready) = self.ready.get(&runtime.name) {
             return Ok(ready.clone());
         }
@@ -298,30 +305,20 @@ fn revision(
 ) -> Result<String> {
     let spec = serde_json::to_vec(&manifest.function.spec).context("spec")?;
     let mut hash = Sha256::new();
-    code::update(&mut hash, &spec);
-    code::update(&mut hash, code_sha256.as_bytes());
+    hash::update(&mut hash, &spec);
+    hash::update(&mut hash, code_sha256.as_bytes());
     for word in command {
-        code::update(&mut hash, word.as_bytes());
+        hash::update(&mut hash, word.as_bytes());
     }
     for (name, value) in environment {
-        code::update(&mut hash, name.as_bytes());
-        code::update(&mut hash, value.as_bytes());
+        hash::update(&mut hash, name.as_bytes());
+        hash::update(&mut hash, value.as_bytes());
     }
-    Ok(code::hex(hash))
+    Ok(hash::hex(hash))
 }
 
 fn modified(manifest: &Path, code: SystemTime) -> Timestamp {
     let manifest = manifest.metadata().and_then(|file| file.modified());
     let newest = manifest.map_or(code, |manifest| manifest.max(code));
     Timestamp::try_from(newest).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// Paths travel to the supervisor as JSON.
-pub(crate) fn text(value: impl Into<OsString>) -> Result<String> {
-    value.into().into_string().map_err(|value| {
-        anyhow!(
-            "{} is not UTF-8: use a directory of another name",
-            value.display()
-        )
-    })
 }

@@ -22,7 +22,7 @@ use pilotlight_wire::log_record::LogSource;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::DEFAULT_LISTEN;
+use crate::endpoint::DEFAULT_LISTEN;
 
 /// Told apart on dark and light terminals; red is for errors.
 const COLOURS: [AnsiColor; 5] = [

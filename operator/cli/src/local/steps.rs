@@ -9,8 +9,8 @@ use anyhow::Result;
 use pilotlight_runtimes::{Values, fill};
 use tokio::process::Command;
 
-use super::prepare::text;
 use super::tool;
+use super::utf8::text;
 
 /// The values, and these places.
 pub(crate) fn with<'a>(

@@ -17,7 +17,7 @@ use super::cache::Cache;
 use super::print::Progress;
 use super::steps;
 use super::tool;
-use super::{code, tree};
+use super::{hash, tree};
 
 const FETCHED: &str = "tools";
 
@@ -115,9 +115,9 @@ async fn fetched(
     // The same wherever it will lie.
     let anywhere = steps::with(values, [("out", Path::new(""))])?;
     for word in fetch.run.iter().flatten() {
-        code::update(&mut hash, fill(word, &anywhere)?.as_bytes());
+        hash::update(&mut hash, fill(word, &anywhere)?.as_bytes());
     }
-    let key = format!("{name}-{}", &code::hex(hash)[..12]);
+    let key = format!("{name}-{}", &hash::hex(hash)[..12]);
     let build = async |place: &Path| {
         progress.say(&fill(&fetch.say, values)?);
         let values = steps::with(values, [("out", place)])?;

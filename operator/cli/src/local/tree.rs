@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use super::code::{hex, update};
+use super::hash::{hex, update};
 
 /// The most entries of linked directories that are read, in case a link leads to a large tree.
 const LINKED_LIMIT: usize = 20_000;

@@ -24,7 +24,7 @@ use pilotlight_api::resource::{CODE_NOT_SUPPORTED, FunctionResource, NO_IMAGE};
 use pilotlight_api::{Code, EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB, Runtime};
 use pilotlight_core::instance::memory::SUPERVISOR_MIB;
-use pilotlight_runtimes::{Description, IMAGE_TASK_ROOT};
+use pilotlight_runtimes::{IMAGE_TASK_ROOT, RuntimeDescription};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -278,7 +278,10 @@ pub(crate) fn handler(function: &FunctionResource, options: &Options) -> Option<
     })
 }
 
-fn runtime<'a>(name: &Runtime, options: &'a Options) -> Result<&'a Description, Unbuildable> {
+fn runtime<'a>(
+    name: &Runtime,
+    options: &'a Options,
+) -> Result<&'a RuntimeDescription, Unbuildable> {
     let runtime = options.runtimes.get(name);
     runtime
         .map(Arc::as_ref)

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Inputs, lexical, text};
+use super::inputs::Inputs;
+use super::paths::{lexical, relative, text};
 
 const LIST: &str = "Gemfile";
 
@@ -24,7 +25,7 @@ pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
         let path = lexical(code, &path);
         inputs.path(&path)?;
         if path.is_dir() {
-            gems.push(super::relative(code, &path).display().to_string());
+            gems.push(relative(code, &path).display().to_string());
         }
     }
     inputs.values.insert("gems", gems.join("\n"));

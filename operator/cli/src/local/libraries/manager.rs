@@ -7,8 +7,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::package_json::{MANIFEST, Manifest, manifest};
-use super::{Inputs, text};
+use super::inputs::Inputs;
+use super::package_manifest::{MANIFEST, Manifest, manifest};
+use super::paths::text;
 
 /// By the files that are its own, the best first.
 const LOCKS: [(&str, &str); 7] = [

@@ -8,14 +8,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
+use super::inputs::Inputs;
 use super::manager;
+use super::package_manifest::{MANIFEST, Manifest, for_npm, has_script, manifest, path_of};
+use super::paths::{lexical, relative};
 use super::workspace::{self, Workspace};
-use super::{Inputs, lexical, of_url, text};
 
-pub(super) const MANIFEST: &str = "package.json";
 const FIELDS: [&str; 4] = [
     "dependencies",
     "optionalDependencies",
@@ -47,8 +48,6 @@ const FOLDERS: [&str; 4] = [
     ".yarn/releases",
     "patches",
 ];
-
-pub(super) type Manifest = Map<String, Value>;
 
 pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
     let Some(own) = manifest(code)? else {
@@ -86,7 +85,7 @@ pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
         Some(workspace) => Some(workspace),
         None => workspace::of(code, &own)?,
     };
-    let package = super::relative(&root, code).display().to_string();
+    let package = relative(&root, code).display().to_string();
     inputs.values.extend([
         ("manager", manager.clone()),
         ("member", package),
@@ -103,25 +102,6 @@ pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
     reader.workspace()?;
     reader.linked();
     Ok(Some(reader.inputs))
-}
-
-/// The manifest in a folder.
-pub(super) fn manifest(folder: &Path) -> Result<Option<Manifest>> {
-    let path = folder.join(MANIFEST);
-    let Some(content) = text(&path)? else {
-        return Ok(None);
-    };
-    let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
-    let manifest = serde_json::from_str(content);
-    manifest
-        .map(Some)
-        .with_context(|| path.display().to_string())
-}
-
-fn has_script(manifest: &Manifest, name: &str) -> bool {
-    manifest
-        .get("scripts")
-        .is_some_and(|scripts| scripts[name].is_string())
 }
 
 struct Reader {
@@ -165,7 +145,7 @@ impl Reader {
                 return self.package(&path, manifest);
             }
             if !self.inputs.path(&path)? && field != "devDependencies" {
-                let folder = super::relative(&self.inputs.code, folder);
+                let folder = relative(&self.inputs.code, folder);
                 bail!(
                     "{}: {field}.{name}: {spec} is not there",
                     lexical(&folder, MANIFEST).display()
@@ -251,9 +231,7 @@ impl Reader {
             ..
         } = &self.inputs;
         let outside = folders.iter().filter(|folder| !folder.starts_with(root));
-        let ways = outside
-            .filter(needs)
-            .map(|folder| super::relative(code, folder));
+        let ways = outside.filter(needs).map(|folder| relative(code, folder));
         let ways: Vec<_> = ways.map(|way| way.display().to_string()).collect();
         self.inputs.values.insert("linked", ways.join("\n"));
     }
@@ -297,149 +275,5 @@ impl Reader {
     }
 }
 
-/// The form that npm reads, for a dependency in another package manager's form.
-fn for_npm(spec: &str) -> Option<String> {
-    let path = spec
-        .strip_prefix("link:")
-        .or_else(|| spec.strip_prefix("portal:"));
-    match path {
-        Some(path) => Some(format!("file:{path}")),
-        None => spec.starts_with("workspace:").then(|| "*".to_owned()),
-    }
-}
-
-/// The path of a dependency in a folder or an archive beside.
-fn path_of(spec: &str) -> Option<String> {
-    let forms = ["file:", "link:", "portal:"];
-    let form = forms.iter().find_map(|form| spec.strip_prefix(form));
-    if let Some(url) = form {
-        return Some(of_url(url));
-    }
-    let inner = spec.strip_prefix("workspace:").unwrap_or(spec);
-    let is_path = matches!(inner, "." | "..")
-        || ["./", "../", "/"]
-            .iter()
-            .any(|begin| inner.starts_with(begin));
-    is_path.then(|| inner.to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
-        let root = tempfile::tempdir().expect("a directory");
-        for (name, text) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(path, text).expect("written");
-        }
-        let path = root.path().canonicalize().expect("a directory");
-        (root, path)
-    }
-
-    fn inputs(code: &Path) -> Inputs {
-        read(code).expect("read").expect("a list")
-    }
-
-    #[test]
-    fn packages_in_folders_are_inputs_and_so_are_theirs() {
-        let (_root, root) = project(&[
-            (
-                "code/package.json",
-                r#"{"dependencies": {"a": "file:../a", "x": "^1", "t": "./t.tgz"}}"#,
-            ),
-            ("code/t.tgz", ""),
-            (
-                "a/package.json",
-                r#"{"dependencies": {"b": "../b"}, "scripts": {"prepare": "husky", "test": "x"}}"#,
-            ),
-            ("b/index.js", ""),
-        ]);
-        let inputs = inputs(&root.join("code"));
-        assert_eq!(inputs.folders, [root.join("a"), root.join("b")].into());
-        assert!(inputs.files.contains_key(&root.join("code/t.tgz")));
-        let kept =
-            String::from_utf8_lossy(&inputs.files[&root.join("a/package.json")]).into_owned();
-        assert!(kept.contains("test") && !kept.contains("husky"), "{kept}");
-        assert_eq!(inputs.values["manager"], "npm");
-        assert_eq!(inputs.values["member"], ".");
-    }
-
-    #[test]
-    fn what_is_missing_is_named_with_its_field() {
-        let (_root, root) = project(&[
-            (
-                "code/package.json",
-                r#"{"dependencies": {"a": "file:../absent"}}"#,
-            ),
-            (
-                "dev/package.json",
-                r#"{"devDependencies": {"a": "file:../absent"}}"#,
-            ),
-        ]);
-        let error = read(&root.join("code")).expect_err("missing").to_string();
-        assert_eq!(
-            error,
-            "package.json: dependencies.a: file:../absent is not there"
-        );
-        inputs(&root.join("dev"));
-    }
-
-    #[test]
-    fn a_member_of_a_workspace_is_installed_from_its_root() {
-        let (_root, root) = project(&[
-            (
-                "package.json",
-                r#"{"workspaces": ["packages/*"], "scripts": {"prepare": "husky"}}"#,
-            ),
-            ("package-lock.json", "{}"),
-            (
-                "packages/shop/package.json",
-                r#"{"name": "shop", "dependencies": {"@x/shared": "*"}}"#,
-            ),
-            (
-                "packages/shared/package.json",
-                r#"{"name": "@x/shared", "dependencies": {"base": "workspace:^"}}"#,
-            ),
-            ("packages/base/package.json", r#"{"name": "base"}"#),
-            ("packages/other/package.json", r#"{"name": "other"}"#),
-        ]);
-        let inputs = inputs(&root.join("packages/shop"));
-        assert_eq!(inputs.root, root);
-        let folders = ["shared", "base"].map(|name| root.join("packages").join(name));
-        assert_eq!(inputs.folders, folders.into());
-        assert_eq!(inputs.values["member"], "packages/shop");
-        assert_eq!(inputs.values["manager"], "npm-ci");
-        for name in [
-            "package.json",
-            "package-lock.json",
-            "packages/other/package.json",
-        ] {
-            assert!(inputs.files.contains_key(&root.join(name)), "{name}");
-        }
-        let shared = &inputs.files[&root.join("packages/shared/package.json")];
-        assert!(!String::from_utf8_lossy(shared).contains("workspace:"));
-    }
-
-    #[test]
-    fn specs_of_folders_are_told_from_others() {
-        for (spec, path) in [
-            ("file:../a", Some("../a")),
-            ("link:./a", Some("./a")),
-            ("portal:../a", Some("../a")),
-            ("file:///abs/a", Some("/abs/a")),
-            ("../a", Some("../a")),
-            ("workspace:../a", Some("../a")),
-            ("workspace:*", None),
-            ("^1.0.0", None),
-            ("github:a/b", None),
-            ("npm:other@1", None),
-            ("https://example.com/a.tgz", None),
-        ] {
-            assert_eq!(path_of(spec).as_deref(), path, "{spec}");
-        }
-    }
-}
+mod tests;

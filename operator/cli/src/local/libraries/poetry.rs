@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::pyproject::{
+use super::pip::{
     Lines, after_semicolon, bracketed, extras_of, from_git, list, name_of, normal, strings,
 };
 

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Inputs, lexical, of_url};
+use super::inputs::Inputs;
+use super::paths::{lexical, of_url, relative};
 
 /// A file or folder that a line refers to.
 #[derive(Debug, PartialEq)]
@@ -43,7 +44,7 @@ pub(super) fn add(inputs: &mut Inputs, list: &Path, seen: &mut BTreeSet<PathBuf>
     for line in lines(&text) {
         for reference in references(&line.text) {
             let place = || {
-                let name = super::relative(&inputs.code, list);
+                let name = relative(&inputs.code, list);
                 format!("{}:{}", name.display(), line.number)
             };
             match reference {

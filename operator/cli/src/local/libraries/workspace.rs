@@ -12,8 +12,8 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::globs;
-use super::package_json::{Manifest, manifest};
-use super::text;
+use super::package_manifest::{Manifest, manifest};
+use super::paths::text;
 
 /// Folders that are looked through for members; a bound for a pattern such as `**`.
 const LOOKED_AT: usize = 10_000;
