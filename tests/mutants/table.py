@@ -318,8 +318,8 @@ MUTANTS = [
         "limits::a_call_for_which_no_instance_comes_up_is_told_that_and_not_of_a_limit",
         "a call for which no instance came up is told of a limit",
         f"{CORE}/invoke/pool.rs",
-        "None if counts.live() == counts.starting => {",
-        "None if counts.live() < counts.starting => {",
+        "None if counts.live() == counts.starting &&",
+        "None if counts.live() < counts.starting &&",
     ),
     Mutant(
         "limits::a_start_that_fails_is_tried_again_and_the_second_failure_is_told",

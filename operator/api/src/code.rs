@@ -193,7 +193,7 @@ checked_text! {
 
 impl CodePath {
     pub fn as_path(&self) -> &Path {
-        Path::new(&self.0)
+        Path::new(self.as_str())
     }
 }
 
@@ -221,7 +221,7 @@ impl TryFrom<BTreeMap<SourceName, String>> for SourceFiles {
         }
         for inside in files.keys() {
             for (end, _) in inside.0.match_indices('/') {
-                let file = SourceName(inside.0[..end].to_owned());
+                let file = SourceName(inside.0[..end].into());
                 if files.contains_key(&file) {
                     return Err(InvalidCode::FileAndDirectory {
                         file: file.into(),

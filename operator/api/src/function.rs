@@ -9,8 +9,9 @@ use std::fmt;
 
 use pilotlight_core::function::{
     Concurrency, EnvName, EnvValue, EphemeralStorageMiB, FunctionName, Handler, KeepAlive,
-    MemoryMiB, Namespace, QueueLimit, Runtime, Timeout,
+    MemoryMiB, QueueLimit, Runtime, Timeout,
 };
+use pilotlight_core::ids::Namespace;
 use pilotlight_wire::config::LogFormat;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};

@@ -18,5 +18,6 @@ pub mod election;
 pub mod fleet;
 pub mod function;
 pub mod gateways;
+pub mod ids;
 pub mod instance;
 pub mod invoke;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotlight_core::instance::{Condition, Status};
+use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{
     Action, Bounds, Event, InstanceId, Pacing, Pool, Rejection, Settings,
 };
@@ -23,7 +24,7 @@ fn pool() -> Pool {
         queue_wait: Duration::from_secs(30),
         pacing: Pacing::default(),
     };
-    Pool::new(settings, bounds)
+    Pool::new(settings, bounds, Budget::default().share(ShareId(0)))
 }
 
 fn reported(instance: InstanceId, condition: Condition) -> Event {

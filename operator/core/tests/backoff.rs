@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{
     Action, Bounds, Event, InstanceId, Pacing, Pool, Rejection, Settings,
 };
@@ -28,7 +29,7 @@ impl Calls {
             pacing: Pacing::default(),
         };
         Calls {
-            pool: Pool::new(settings, bounds),
+            pool: Pool::new(settings, bounds, Budget::default().share(ShareId(0))),
             now: Instant::now(),
             made: 0,
         }

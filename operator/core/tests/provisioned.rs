@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pilotlight_core::instance::{Condition, Status};
+use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{Action, Bounds, Event, InstanceId, Pacing, Pool, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 
@@ -29,7 +30,7 @@ impl Function {
             pacing: Pacing::default(),
         };
         let mut function = Function {
-            pool: Pool::new(settings, bounds),
+            pool: Pool::new(settings, bounds, Budget::default().share(ShareId(0))),
             settings,
             now: Instant::now(),
             made: 0,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::instance::{Condition, Status};
+use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 use tokio::sync::{mpsc, watch};
@@ -319,7 +320,8 @@ impl Driver {
         let deployment = Arc::new(deployment);
         let metrics = self.metrics.function(&deployment.name);
         let is_owned = matches!(deployment.source, Source::Local(_));
-        let mut pool = Pool::new(settings, self.config.bounds());
+        let share = Budget::default().share(ShareId(key.0));
+        let mut pool = Pool::new(settings, self.config.bounds(), share);
         if !is_owned {
             // Until it is known whose it is.
             pool.handle(clock::now(), pool::Event::HandedOver);

@@ -12,7 +12,8 @@ pub use limit::{
     Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, PoolSize, QueueLimit,
     Timeout, TolerationSeconds,
 };
+pub(crate) use name::check_label;
 pub use name::{
     EnvName, EnvValue, FunctionName, Handler, InvalidEnvName, InvalidEnvValue, InvalidHandler,
-    InvalidLabel, InvalidRuntime, Namespace, RESERVED_VARIABLES, Runtime, is_reserved_variable,
+    InvalidLabel, InvalidRuntime, RESERVED_VARIABLES, Runtime, is_reserved_variable,
 };

@@ -73,14 +73,14 @@ pub fn is_reserved_variable(name: &str) -> bool {
 }
 
 /// Defines a newtype for text that is checked once, when it is parsed. `$check` returns the error for an
-/// invalid text.
+/// invalid text. Values share their text, so that they are cheap to clone.
 #[macro_export]
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $error:ty, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(::std::sync::Arc<str>);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -92,9 +92,7 @@ macro_rules! checked_text {
             type Error = $error;
 
             fn try_from(text: String) -> Result<Self, $error> {
-                let check: fn(&str) -> Result<(), $error> = $check;
-                check(&text)?;
-                Ok(Self(text))
+                text.parse()
             }
         }
 
@@ -102,13 +100,15 @@ macro_rules! checked_text {
             type Err = $error;
 
             fn from_str(text: &str) -> Result<Self, $error> {
-                Self::try_from(text.to_owned())
+                let check: fn(&str) -> Result<(), $error> = $check;
+                check(text)?;
+                Ok(Self(text.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(value: $name) -> Self {
-                value.0
+                value.0.as_ref().to_owned()
             }
         }
 
@@ -123,10 +123,6 @@ macro_rules! checked_text {
 checked_text! {
     /// A function's name: a DNS-1123 label, since the names of its pods contain it.
     FunctionName, InvalidLabel, check_label
-}
-checked_text! {
-    /// The namespace of a function: a DNS-1123 label.
-    Namespace, InvalidLabel, check_label
 }
 checked_text! {
     /// The name of the language environment a function runs in. `pilotlight-runtimes` has the list of
@@ -149,7 +145,7 @@ checked_text! {
 impl Runtime {
     /// The name that descriptions, images and warm pools use. AWS has other spellings for some runtimes.
     pub fn canonical(&self) -> Runtime {
-        Runtime(canonical(&self.0).to_owned())
+        Runtime(canonical(&self.0).into())
     }
 
     /// Whether both names mean the same runtime.
@@ -171,7 +167,7 @@ fn canonical(name: &str) -> &str {
     }
 }
 
-fn check_label(text: &str) -> Result<(), InvalidLabel> {
+pub(crate) fn check_label(text: &str) -> Result<(), InvalidLabel> {
     let bytes = text.as_bytes();
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let inner = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');

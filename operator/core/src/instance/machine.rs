@@ -2,16 +2,16 @@
 //!
 //! Owns the order of init, lease, delivery, answer and the following `next`; the init limit, the
 //! function's timeout, and which log line is written when. Fed by the supervisor with what the runtime
-//! process and the gateway did. The events and actions are in the parent module.
+//! process and the gateway did. `event` has the events and actions.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::failure::{Failure, PAYLOAD_LIMIT};
-use super::{
+use super::event::{
     Action, Condition, Event, INIT_LIMIT, LogLine, Outcome, Refusal, RequestId, SHUTDOWN_GRACE,
     Status,
 };
+use super::failure::{Failure, PAYLOAD_LIMIT};
 
 #[derive(Debug)]
 enum Process {

@@ -13,16 +13,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::instance::{Condition, Status};
+use crate::invoke::budget::{Share, Usage};
 use crate::invoke::queue::{InvocationId, Queue};
 use crate::invoke::roster::{AfterLease, Roster, State};
 use crate::invoke::starts::{StartFailure, Starts};
 
 pub use crate::invoke::roster::{Counts, InstanceId};
+pub use crate::invoke::starts::Pacing;
 
 /// The pool's part of a function's manifest, completed from the gateway's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The largest number of instances. Each runs one event at a time.
+    /// The largest number of instances of the function, which all its pools share. Each instance runs one
+    /// event at a time.
     pub limit: usize,
     /// How many invocations may wait when the limit is reached.
     pub queue: usize,
@@ -40,24 +43,6 @@ pub struct Bounds {
     /// How long an invocation may wait for an instance.
     pub queue_wait: Duration,
     pub pacing: Pacing,
-}
-
-/// How fast instances may be started: the model's 1,000 in 10 s per function (contract §7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pacing {
-    /// How many instances may start at once after a time without starts.
-    pub burst: u32,
-    /// The time between two further starts.
-    pub interval: Duration,
-}
-
-impl Default for Pacing {
-    fn default() -> Self {
-        Pacing {
-            burst: 1000,
-            interval: Duration::from_millis(10),
-        }
-    }
 }
 
 /// An event that the driver reports.
@@ -155,6 +140,7 @@ pub struct Pool {
     queue: Queue,
     roster: Roster,
     starts: Starts,
+    share: Share,
     is_deleted: bool,
     /// Another gateway owns the function.
     is_elsewhere: bool,
@@ -162,12 +148,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn new(settings: Settings, bounds: Bounds) -> Self {
+    /// `share`: the pool's part of its function's budget.
+    pub fn new(settings: Settings, bounds: Bounds, share: Share) -> Self {
+        share.set_limit(settings.limit);
         Pool {
             settings,
             queue: Queue::new(bounds.queue_bytes, bounds.queue_wait),
             roster: Roster::default(),
             starts: Starts::new(bounds.pacing),
+            share,
             is_deleted: false,
             is_elsewhere: false,
             actions: VecDeque::new(),
@@ -247,7 +236,7 @@ impl Pool {
 
     /// When [`Pool::wake`] is due, unless an event comes first.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let next_start = if self.lacks_instances() {
+        let next_start = if self.may_start() {
             self.starts.next_start()
         } else {
             None
@@ -283,6 +272,7 @@ impl Pool {
 
     fn configure(&mut self, settings: Settings) {
         self.settings = settings;
+        self.share.set_limit(settings.limit);
         if settings.limit == 0 {
             self.reject_all(&Rejection::Throttled);
         }
@@ -446,7 +436,7 @@ impl Pool {
             let counts = self.counts();
             let rejection = match self.starts.last_failure() {
                 Some(reason) => Rejection::CannotStart(reason.clone()),
-                None if counts.live() == counts.starting => {
+                None if counts.live() == counts.starting && !self.is_out_of_budget() => {
                     Rejection::CannotStart(Arc::from(NO_INSTANCE_IN_TIME))
                 }
                 None => Rejection::WaitedTooLong,
@@ -476,16 +466,42 @@ impl Pool {
         {
             self.stop(now, instance);
         }
-        while self.lacks_instances() && self.starts.next_start().is_none_or(|at| at <= now) {
+        self.yield_idle(now);
+        while self.may_start() && self.starts.next_start().is_none_or(|at| at <= now) {
             self.start(now);
         }
+        let usage = Usage {
+            live: self.counts().live(),
+            lacking: match self.lacks_instances() {
+                true => self.wanted() - self.counts().live(),
+                false => 0,
+            },
+            spare: self.spare(),
+        };
+        self.share.report(usage);
+    }
+
+    /// Stops idle instances that this pool need not keep and other pools of the function lack.
+    fn yield_idle(&mut self, now: Instant) {
+        for _ in 0..self.share.owed(self.spare()) {
+            if let Some((_, instance)) = self.roster.longest_idle() {
+                self.stop(now, instance);
+            }
+        }
+    }
+
+    /// How many idle instances are not provisioned.
+    fn spare(&self) -> usize {
+        let counts = self.counts();
+        let provisioned = self.settings.provisioned.min(self.settings.limit);
+        counts.idle.min(counts.live().saturating_sub(provisioned))
     }
 
     /// After the limit was lowered: stops surplus instances that are not busy at once, and busy ones as
     /// their leases end.
     fn trim(&mut self, now: Instant) {
         while !self.is_elsewhere
-            && self.counts().live() > self.settings.limit
+            && self.share.excess(self.counts().live()) > 0
             && let Some(instance) = self.roster.least_needed()
         {
             self.stop(now, instance);
@@ -500,6 +516,17 @@ impl Pool {
 
     fn lacks_instances(&self) -> bool {
         !self.is_deleted && !self.is_elsewhere && self.counts().live() < self.wanted()
+    }
+
+    /// Whether the pool lacks instances and the function's budget has room for one.
+    fn may_start(&self) -> bool {
+        self.lacks_instances() && !self.is_out_of_budget()
+    }
+
+    /// Whether other pools of the function have the rest of the limit.
+    fn is_out_of_budget(&self) -> bool {
+        let live = self.counts().live();
+        live < self.settings.limit && self.share.room(live) == 0
     }
 
     fn start(&mut self, now: Instant) {

@@ -5,7 +5,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pool::Pacing;
+/// How fast instances may be started: the model's 1,000 in 10 s per function (contract §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pacing {
+    /// How many instances may start at once after a time without starts.
+    pub burst: u32,
+    /// The time between two further starts.
+    pub interval: Duration,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Pacing {
+            burst: 1000,
+            interval: Duration::from_millis(10),
+        }
+    }
+}
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);

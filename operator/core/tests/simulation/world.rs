@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pilotlight_core::instance::{self, Condition, Status};
+use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 
@@ -137,7 +138,11 @@ impl World {
             agenda: BinaryHeap::new(),
             sequence: 0,
             settings,
-            pool: Pool::new(tampering.settings(settings), bounds),
+            pool: Pool::new(
+                tampering.settings(settings),
+                bounds,
+                Budget::default().share(ShareId(0)),
+            ),
             pool_wake: None,
             wanted_wakeup: None,
             instances: BTreeMap::new(),
