@@ -1,7 +1,7 @@
-//! A claim: a line of JSON, then a tar, which comes in two pieces.
+//! A claim: a line of JSON, then a tar, which arrives in two pieces.
 //!
-//! Whatever it is, it is taken and has an instance begin as it says, or it is refused with a reason.
-//! Nothing lands outside of the root, and nothing takes more room than was sent.
+//! It is either accepted, and the instance gets what it says, or refused with a reason. No file is written outside
+//! of the root, and files use no more space than was sent.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ use pilotlight_fuzz::tar::repaired;
 use pilotlight_supervisor::fuzzing::Thread;
 use pilotlight_wire::claim::Claim;
 
-/// What a file takes at least, and a directory.
+/// The least space that a file or a directory uses.
 const BLOCK: u64 = 4096;
 
 thread_local! {
@@ -36,11 +36,11 @@ fn claim(sandbox: &mut Sandbox, thread: &Thread, data: &[u8]) {
     let blocks = found.entries as u64 * BLOCK;
     assert!(found.blocks <= sent.len() as u64 + blocks, "{found:?}");
     let status = claimed.answer.status();
-    match claimed.taken {
-        Some(taken) => {
+    match claimed.accepted {
+        Some(accepted) => {
             assert_eq!(status, StatusCode::OK);
             let claim: Claim = serde_json::from_slice(line).expect("its first line");
-            assert_eq!(taken, (claim.instance, claim.config.expect("it is needed")));
+            assert_eq!(accepted, (claim.instance, claim.config.expect("it is needed")));
         }
         None => {
             assert_eq!(status, StatusCode::BAD_REQUEST);

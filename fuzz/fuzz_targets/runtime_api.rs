@@ -1,8 +1,8 @@
-//! An invocation: the gateway's lease, then what the runtime calls, one request after the other.
+//! An invocation: the gateway's lease, then the runtime's requests, one after the other.
 //!
-//! Requests are texts that 0x1d parts; in those of the runtime `ID` is the invocation's id. The first
-//! byte says whether errors are sanitised. Each call is answered in the documented form; what the
-//! runtime is given is what the gateway sent, and what it posts is what the gateway gets.
+//! The input is a byte that says whether errors are sanitised, then requests as texts, separated by 0x1d. In those
+//! of the runtime `ID` stands for the invocation's id. Each request is answered in the documented form. The runtime
+//! receives what the gateway sent, and the gateway receives what the runtime posted.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use pilotlight_fuzz::request::{self, Pieces};
-use pilotlight_supervisor::fuzzing::{Played, Thread};
+use pilotlight_supervisor::fuzzing::{InvocationResponses, Thread};
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::lease;
 use serde_json::{Value, json};
@@ -47,12 +47,12 @@ fuzz_target!(|data: &[u8]| {
     let sanitize = first % 2 == 1;
     let id = lease.headers().get("pilotlight-request-id");
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or(ID).to_owned();
-    let calls: Vec<_> = texts
+    let requests: Vec<_> = texts
         .filter_map(|text| request::parse(&with_id(text, &id)))
         .collect();
-    let played =
-        THREAD.with_borrow(|thread| thread.play(config(sanitize), lease.clone(), calls.clone()));
-    check(&lease, &id, &calls, &played, sanitize);
+    let responses = THREAD
+        .with_borrow(|thread| thread.invoke(config(sanitize), lease.clone(), requests.clone()));
+    check(&lease, &id, &requests, &responses, sanitize);
 });
 
 fn with_id(text: &[u8], id: &str) -> Vec<u8> {
@@ -75,14 +75,14 @@ fn config(sanitize: bool) -> InstanceConfig {
 fn check(
     lease: &Request<Pieces>,
     id: &str,
-    calls: &[Request<Pieces>],
-    played: &Played,
+    requests: &[Request<Pieces>],
+    responses: &InvocationResponses,
     sanitize: bool,
 ) {
     let mut posted = None;
-    for (call, answer) in calls.iter().zip(&played.answers) {
-        let path = call.uri().path();
-        let is_next = call.method() == Method::GET && path == format!("{INVOCATION}next");
+    for (request, answer) in requests.iter().zip(&responses.runtime) {
+        let path = request.uri().path();
+        let is_next = request.method() == Method::GET && path == format!("{INVOCATION}next");
         let Some(answer) = answer else {
             assert!(is_next, "only `next` waits: {path}");
             continue;
@@ -93,17 +93,17 @@ fn check(
             StatusCode::ACCEPTED => {
                 assert_eq!(answer.body(), r#"{"status":"OK"}"#);
                 let is_answer = path.starts_with(INVOCATION);
-                posted = posted.or(is_answer.then_some(call));
+                posted = posted.or(is_answer.then_some(request));
             }
             _ => is_documented(answer),
         }
     }
-    let Some(leased) = &played.leased else {
+    let Some(leased) = &responses.lease else {
         return;
     };
     match (leased.status(), posted) {
         (StatusCode::OK, Some(posted)) => is_answered(posted, leased, sanitize),
-        // Too large, broken init: the platform's own words, or those of the runtime.
+        // A response over the limit, or a failed init: the error is the platform's or the runtime's.
         (StatusCode::OK, None) => is_failed(leased),
         (status, _) => assert!([400, 409, 413].contains(&status.as_u16()), "{status}"),
     }

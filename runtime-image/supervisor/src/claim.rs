@@ -1,8 +1,8 @@
-//! An instance that nobody has claimed yet: it waits for a gateway that says what it is.
+//! The claim of an unclaimed instance: a gateway makes it an instance of a function.
 //!
-//! Owns `POST /claim` (`pilotlight_wire`): a line of JSON, then the code as a tar, unpacked
-//! while it arrives. The first claim wins. One that breaks off ends the process: whatever it has
-//! left on the disk goes with the instance. What follows is `lifecycle`'s.
+//! Owns `POST /claim` (`pilotlight_wire`): a line of JSON, then the code as a tar, which is unpacked while it
+//! arrives. The first claim wins. If its code is incomplete or not valid, the process ends, because the disk may
+//! hold a part of it. `lifecycle` waits here, then starts the runtime process.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -25,135 +25,142 @@ use crate::clock;
 use crate::connection::{Gateways, Listener};
 use crate::response::{self, ControlResponse, control};
 
-/// Of the first line: environments are of 4 KB, and so is little else.
+/// Bytes of the first line. An environment has 4 KB, and everything else in the line is small.
 const LINE_LIMIT: usize = 1024 * 1024;
-/// Of what follows: the vendor's 250 MiB for the code and for each of five layers, and their names.
+/// Bytes of the tar: 250 MiB for the code and for each of five layers, as on the original platform, and their
+/// names.
 const CODE_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
-/// Pieces of a tar between the connection and the disk.
-const PIECES: usize = 8;
+/// Pieces of a tar that may wait between the connection and the disk.
+const PIECES_IN_TRANSIT: usize = 8;
 
-/// What a claim has made of the instance.
+/// The result of a claim.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) instance: String,
     pub(crate) config: InstanceConfig,
-    /// The configuration came with the claim: the instance is from a warm pool.
+    /// Whether the configuration came with the claim, which means that the instance is from a warm pool.
     pub(crate) from_pool: bool,
-    /// How long the code took to arrive, if any did.
+    /// How long it took to receive and unpack the code; `None` if the claim brought none.
     pub(crate) unpack: Option<Duration>,
 }
 
-/// A claim's body, as hyper has it.
-trait Arrives: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin {}
-impl<B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin> Arrives for B {}
+/// A claim's body.
+trait ClaimBody: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin {}
+impl<B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin> ClaimBody for B {}
 
-struct Waiting {
+struct PendingClaim {
     root: PathBuf,
+    /// The instance's own configuration, if it was started with one.
     own: Option<InstanceConfig>,
-    /// The name of the claim that came first.
+    /// The instance name in the first claim, once that has arrived.
     first: Option<String>,
-    tell: Option<oneshot::Sender<Told>>,
+    /// `None` once the wait is over.
+    waiting: Option<oneshot::Sender<ClaimResult>>,
 }
 
-/// What has become of the wait.
-type Told = anyhow::Result<Option<Claimed>>;
+/// How the wait ended; `None` if the process has to end unclaimed.
+type ClaimResult = anyhow::Result<Option<Claimed>>;
 
-impl Waiting {
+impl PendingClaim {
     fn new(
         root: PathBuf,
         own: Option<InstanceConfig>,
-    ) -> (Rc<RefCell<Self>>, oneshot::Receiver<Told>) {
-        let (tell, told) = oneshot::channel();
-        let waiting = Waiting {
+    ) -> (Rc<RefCell<Self>>, oneshot::Receiver<ClaimResult>) {
+        let (waiting, result) = oneshot::channel();
+        let pending = PendingClaim {
             root,
             own,
             first: None,
-            tell: Some(tell),
+            waiting: Some(waiting),
         };
-        (Rc::new(RefCell::new(waiting)), told)
+        (Rc::new(RefCell::new(pending)), result)
     }
 }
 
-/// Waits for a claim and its code; `None` when it is told to end instead.
+/// Waits for a claim and its code; `None` if a gateway drains the instance instead.
 pub(crate) async fn wait(
     listener: &Listener,
     root: PathBuf,
     own: Option<InstanceConfig>,
 ) -> anyhow::Result<Option<Claimed>> {
-    let (waiting, mut told) = Waiting::new(root, own);
+    let (pending, mut result) = PendingClaim::new(root, own);
     let connections = Gateways::default();
     let claimed = loop {
         let stream = tokio::select! {
-            // First: who comes after a claim is answered comes to what it has become.
+            // The result first: a connection that is accepted after a claim's answer belongs to the instance.
             biased;
-            told = &mut told => break told.context("the claim was given up")?,
+            result = &mut result => break result.context("the claim was dropped")?,
             stream = listener.next() => stream,
         };
-        let waiting = waiting.clone();
+        let pending = pending.clone();
         connections.serve(stream, move |request| {
-            let waiting = waiting.clone();
-            async move { answer(&waiting, request).await }
+            let pending = pending.clone();
+            async move { answer(&pending, request).await }
         });
     };
-    // A gateway that does not read its answer asks again; a function does not wait for that.
+    // The function starts without waiting until the gateway has read the answer: if that gets lost, the gateway
+    // claims again.
     let closing = tokio::task::spawn_local(connections.close());
     if !matches!(claimed, Ok(Some(_))) {
-        closing.await.context("the connections broke")?;
+        closing.await.context("the connections' task panicked")?;
     }
     claimed
 }
 
-/// The response to a claim of an instance that is claimed.
-pub(crate) fn too_late(instance: Option<&str>) -> ControlResponse {
+/// Refuses a claim because the instance is claimed already.
+pub(crate) fn already_claimed(instance: Option<&str>) -> ControlResponse {
     let instance = instance.map(str::to_owned);
     control(ClaimAnswer::TooLate { instance }.into_response())
 }
 
-async fn answer(waiting: &Rc<RefCell<Waiting>>, request: Request<Incoming>) -> ControlResponse {
+async fn answer(
+    pending: &Rc<RefCell<PendingClaim>>,
+    request: Request<Incoming>,
+) -> ControlResponse {
     match (request.method(), request.uri().path()) {
-        (&Method::POST, CLAIM_PATH) => claim(waiting, request.into_body()).await,
+        (&Method::POST, CLAIM_PATH) => claim(pending, request.into_body()).await,
         (&Method::POST, drain::DRAIN_PATH) => {
-            finish(waiting, Ok(None));
+            finish(pending, Ok(None));
             response::text(StatusCode::ACCEPTED, "")
         }
         _ => response::text(
             StatusCode::NOT_FOUND,
-            "an instance that is not claimed has /claim and /drain\n",
+            "an unclaimed instance has /claim and /drain\n",
         ),
     }
 }
 
-fn finish(waiting: &Rc<RefCell<Waiting>>, result: anyhow::Result<Option<Claimed>>) {
-    if let Some(tell) = waiting.borrow_mut().tell.take() {
-        // Nobody waits any more once the process is told to end.
-        let _ = tell.send(result);
+fn finish(pending: &Rc<RefCell<PendingClaim>>, result: anyhow::Result<Option<Claimed>>) {
+    if let Some(waiting) = pending.borrow_mut().waiting.take() {
+        // It fails if the wait was dropped, because the process has to end.
+        let _ = waiting.send(result);
     }
 }
 
-async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> ControlResponse {
+async fn claim(pending: &Rc<RefCell<PendingClaim>>, mut body: impl ClaimBody) -> ControlResponse {
     let (claim, rest) = match first_line(&mut body).await {
         Ok(read) => read,
-        Err(error) => return bad(&error),
+        Err(error) => return bad_request(&error),
     };
     let (root, own) = {
-        let mut waiting = waiting.borrow_mut();
-        if let Some(first) = &waiting.first {
-            return too_late(Some(first));
+        let mut pending = pending.borrow_mut();
+        if let Some(first) = &pending.first {
+            return already_claimed(Some(first));
         }
-        let own = waiting.own.clone();
+        let own = pending.own.clone();
         if claim.config.is_none() && own.is_none() {
-            return bad(&anyhow::anyhow!(
+            return bad_request(&anyhow::anyhow!(
                 "a claim of this instance needs a `config`"
             ));
         }
-        waiting.first = Some(claim.instance.clone());
-        (waiting.root.clone(), own)
+        pending.first = Some(claim.instance.clone());
+        (pending.root.clone(), own)
     };
     let from_pool = claim.config.is_some();
     let unpacked = unpack(rest, body, root).await;
-    let reply = match &unpacked {
+    let response = match &unpacked {
         Ok(unpack) => control(ClaimAnswer::Taken { unpack: *unpack }.into_response()),
-        Err(error) => bad(error),
+        Err(error) => bad_request(error),
     };
     let config = claim.config.or(own).context("no configuration");
     let claimed = unpacked.and_then(|unpack| {
@@ -164,20 +171,23 @@ async fn claim(waiting: &Rc<RefCell<Waiting>>, mut body: impl Arrives) -> Contro
             unpack,
         }))
     });
-    finish(waiting, claimed);
-    reply
+    finish(pending, claimed);
+    response
 }
 
-fn bad(error: &anyhow::Error) -> ControlResponse {
+fn bad_request(error: &anyhow::Error) -> ControlResponse {
     let reason = format!("{error:#}");
     control(ClaimAnswer::Refused { reason }.into_response())
 }
 
-/// The claim, and the beginning of the tar that follows it.
-async fn first_line(body: &mut impl Arrives) -> anyhow::Result<(Claim, Bytes)> {
+/// Reads the claim. Returns it with the bytes of the tar that were read behind it.
+async fn first_line(body: &mut impl ClaimBody) -> anyhow::Result<(Claim, Bytes)> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.context("the claim broke off")?.into_data() else {
+        let Ok(data) = frame
+            .context("the connection broke within the claim")?
+            .into_data()
+        else {
             continue;
         };
         let searched = read.len();
@@ -192,29 +202,29 @@ async fn first_line(body: &mut impl Arrives) -> anyhow::Result<(Claim, Bytes)> {
             bail!("the claim's first line is longer than {LINE_LIMIT} bytes");
         }
     }
-    bail!("the claim broke off before the end of its first line")
+    bail!("the claim ended before the end of its first line")
 }
 
-/// Unpacks what arrives, on a thread of its own: disks are not waited for on this one. How long that
-/// takes, if anything arrives.
+/// Unpacks the tar while it arrives, on another thread, because this one must not wait for disks. Returns how
+/// long that took; `None` if there is no tar.
 async fn unpack(
     first: Bytes,
-    mut body: impl Arrives,
+    mut body: impl ClaimBody,
     root: PathBuf,
 ) -> anyhow::Result<Option<Duration>> {
     if first.is_empty() && body.is_end_stream() {
         return Ok(None);
     }
     let begun = clock::now();
-    let (pieces, arriving) = mpsc::channel(PIECES);
+    let (pieces, received) = mpsc::channel(PIECES_IN_TRANSIT);
     let unpacking = tokio::task::spawn_blocking(move || {
-        let mut archive = tar::Archive::new(Arriving {
-            pieces: arriving,
+        let mut archive = tar::Archive::new(PieceReader {
+            pieces: received,
             piece: first,
             left: CODE_LIMIT,
         });
         archive.set_preserve_permissions(true);
-        // Code and layers come as one tar after the other.
+        // The tars of code and layers follow each other, each with zeros at its end.
         archive.set_ignore_zeros(true);
         let mut checked = PathBuf::new();
         for entry in archive.entries()? {
@@ -232,7 +242,7 @@ async fn unpack(
                 return Err(io::Error::other("a name leads outside"));
             }
         }
-        // A tar may have padding after its end.
+        // Padding may follow the end of a tar.
         io::copy(&mut archive.into_inner(), &mut io::sink())?;
         io::Result::Ok(())
     });
@@ -246,15 +256,15 @@ async fn unpack(
                 Err(())
             }
         };
-        // Its reader may have found a fault, which is told below.
+        // If the unpacking has failed, nothing receives the piece. The cause is returned below.
         if pieces.send(piece).await.is_err() || broken.is_some() {
             break;
         }
     }
     drop(pieces);
-    let unpacked = unpacking.await.context("unpacking was given up")?;
+    let unpacked = unpacking.await.context("the unpacking panicked")?;
     match broken {
-        Some(error) => return Err(error).context("the code broke off"),
+        Some(error) => return Err(error).context("the connection broke within the code"),
         None => unpacked.context("the code cannot be unpacked")?,
     }
     Ok(Some(clock::now() - begun))
@@ -270,14 +280,14 @@ fn lies_below_link(root: &Path, folder: &Path) -> bool {
     })
 }
 
-/// The tar as it arrives, to be read on another thread.
-struct Arriving {
+/// The tar's pieces, read on another thread while they arrive.
+struct PieceReader {
     pieces: mpsc::Receiver<Result<Bytes, ()>>,
     piece: Bytes,
     left: u64,
 }
 
-impl Read for Arriving {
+impl Read for PieceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.pieces.blocking_recv() {
@@ -288,14 +298,14 @@ impl Read for Arriving {
         }
         let size = buffer.len().min(self.piece.len());
         let left = self.left.checked_sub(size as u64);
-        self.left = left.ok_or_else(|| io::Error::other("it is larger than any code"))?;
+        self.left =
+            left.ok_or_else(|| io::Error::other("it is larger than code and layers may be"))?;
         self.piece.copy_to_slice(&mut buffer[..size]);
         Ok(size)
     }
 }
 
-/// One claim of an instance that waits, without a connection: its answer, and what it has made of
-/// the instance.
+/// Claims an unclaimed instance without a connection. Returns the response and the result.
 #[cfg(fuzzing)]
 pub(crate) async fn of_body<B>(
     root: PathBuf,
@@ -305,9 +315,9 @@ pub(crate) async fn of_body<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
 {
-    let (waiting, mut told) = Waiting::new(root, own);
-    let reply = claim(&waiting, body).await;
-    (reply, told.try_recv().unwrap_or(Ok(None)))
+    let (pending, mut result) = PendingClaim::new(root, own);
+    let response = claim(&pending, body).await;
+    (response, result.try_recv().unwrap_or(Ok(None)))
 }
 
 #[cfg(test)]
@@ -315,16 +325,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_arrives_is_bounded() {
+    fn a_tar_over_the_limit_is_not_read() {
         let (_, pieces) = mpsc::channel(1);
         let piece = Bytes::from_static(b"abcd");
-        let mut arriving = Arriving {
+        let mut reader = PieceReader {
             pieces,
             piece,
             left: 3,
         };
         let mut buffer = [0; 2];
-        assert_eq!(arriving.read(&mut buffer).ok(), Some(2));
-        assert!(arriving.read(&mut buffer).is_err());
+        assert_eq!(reader.read(&mut buffer).ok(), Some(2));
+        assert!(reader.read(&mut buffer).is_err());
     }
 }

@@ -1,11 +1,11 @@
-//! The supervisor's clock: tokio's, so that a test with paused time pauses everything.
+//! The supervisor's clock, which is tokio's, so that a test can pause the time of everything.
 //!
-//! `core` takes its instants from here, and alarms are set by them: two clocks would disagree under
-//! paused time.
+//! `core` gets its instants from here, and the alarms derived from them are timers of tokio. With two clocks
+//! these would disagree under paused time.
 
 use std::time::Instant;
 
-/// The present, to be given to `core`.
+/// The present instant.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

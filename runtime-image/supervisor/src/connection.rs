@@ -1,4 +1,7 @@
-//! Ports and connections, for all of this process's servers.
+//! Listeners and connections of this process's servers.
+//!
+//! Owns accepting, keepalive, and the end of gateways' connections. Used by `control_api`, `claim`,
+//! `runtime_api` and `door`, which answer the requests.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -21,11 +24,13 @@ use tokio::sync::mpsc;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-/// Out of file descriptors: some are free again when something here has ended.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause before accepting again when file descriptors have run out. The end of a connection or a process
+/// frees some.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-const ASKED_EVERY: Duration = Duration::from_secs(15);
-const ASKED_TIMES: u32 = 3;
+/// Both the idle time before the first keepalive probe and the time between two.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 3;
 
 pub(crate) type Connection = Either<TcpStream, Either<UnixStream, DuplexStream>>;
 
@@ -33,7 +38,7 @@ pub(crate) type Connection = Either<TcpStream, Either<UnixStream, DuplexStream>>
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, String),
-    /// Takes the ends of streams that `in_process` makes.
+    /// Accepts the streams in memory that `in_process` creates.
     Memory(RefCell<mpsc::UnboundedReceiver<DuplexStream>>),
 }
 
@@ -46,7 +51,7 @@ impl Listener {
         })
     }
 
-    /// Where it listens, in the words of [`Listener::bind`].
+    /// The address, in the form that [`Listener::bind`] takes.
     pub(crate) fn address(&self) -> io::Result<String> {
         Ok(match self {
             Listener::Tcp(listener) => listener.local_addr()?.to_string(),
@@ -55,12 +60,12 @@ impl Listener {
         })
     }
 
-    /// The next connection, whatever becomes of those that break at once.
+    /// Waits for the next connection. Connections that break while they are accepted are skipped.
     pub(crate) async fn next(&self) -> Connection {
         loop {
             let accepted = match self {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                    // Both fail only on a connection that is gone.
+                    // Both fail only if the connection is closed already.
                     let _ = stream.set_nodelay(true);
                     let _ = keep_alive(&stream);
                     Either::Left(stream)
@@ -79,18 +84,18 @@ impl Listener {
             };
             match accepted {
                 Ok(stream) => return stream,
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             }
         }
     }
 }
 
-/// The kernel asks, so that a gateway on a node that is lost is one that has gone.
+/// Enables keepalive, so that a connection to a lost node is closed.
 pub(crate) fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, ASKED_EVERY)?;
-    sockopt::set_tcp_keepintvl(stream, ASKED_EVERY)?;
-    sockopt::set_tcp_keepcnt(stream, ASKED_TIMES)
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
 }
 
 impl From<TcpListener> for Listener {
@@ -99,11 +104,11 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// For answers that are still on their way to a gateway when its connection is to close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// How long closing waits for answers that are being written.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For gateways to leave once they are told of the end; one that is lost never does.
-const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// How long the end waits for gateways to close their connections; a lost gateway never does.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The connections of gateways.
 #[derive(Default)]
@@ -113,8 +118,8 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
-    /// Answers the calls on a connection, in a task of its own. Who breaks off needs no answer:
-    /// that is seen by the call itself.
+    /// Answers the requests on a connection, in a task of its own. An error of the connection needs no handling:
+    /// it drops the request's future, which is enough for the request to notice.
     pub(crate) fn serve<F, B>(
         &self,
         stream: Connection,
@@ -134,20 +139,20 @@ impl Gateways {
         self.open.spawn_local(async move { connection.await.ok() });
     }
 
-    /// Lets what is under way be written, within bounds.
+    /// Closes the connections once the present answers are written, or [`CLOSE_TIMEOUT`] is over.
     pub(crate) async fn close(self) {
-        let _ = tokio::time::timeout(CLOSE_LIMIT, self.shutdown.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.shutdown.shutdown()).await;
     }
 
-    /// Answers on until the gateways have closed their connections, within bounds: of a call that comes
-    /// upon a closed one nobody knows whether it was read.
+    /// Keeps answering until the gateways have closed their connections, at most [`DISCONNECT_TIMEOUT`]. If this
+    /// process closed first, a gateway could not tell whether its last request was read.
     pub(crate) async fn wait_until_closed(self) {
         self.open.close();
-        let _ = tokio::time::timeout(LEAVE_LIMIT, self.open.wait()).await;
+        let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, self.open.wait()).await;
     }
 }
 
-/// A port for processes of this instance.
+/// Opens a port for processes of this instance.
 pub(crate) async fn loopback() -> io::Result<(Listener, SocketAddr)> {
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;

@@ -62,7 +62,7 @@ async fn answer(
             text(StatusCode::ACCEPTED, "")
         }
         (&Method::POST, mark::MARK_PATH) => mark(worker, request).await,
-        (&Method::POST, CLAIM_PATH) => claim::too_late(instance),
+        (&Method::POST, CLAIM_PATH) => claim::already_claimed(instance),
         _ => text(
             StatusCode::NOT_FOUND,
             "an instance has /lease, /status, /mark and /drain\n",

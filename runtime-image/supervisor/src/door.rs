@@ -1,9 +1,8 @@
 //! The loopback door: a function calls another function with the defaults of its SDK.
 //!
-//! Owns a port on 127.0.0.1, which `AWS_ENDPOINT_URL_LAMBDA` names (`environment`), and forwards each
-//! request to a gateway in the name of this function. Bodies are streamed in both directions. Never
-//! retries: the SDK decides that from the error, which has the Invoke API's form. Until the first call
-//! the door is one listening socket.
+//! Owns a port on 127.0.0.1, which `AWS_ENDPOINT_URL_LAMBDA` names (`environment`), and forwards each request to
+//! a gateway on behalf of this function. Bodies are streamed in both directions. Never retries: the SDK decides
+//! that from the error, which has the Invoke API's form. Until the first call the door is one listening socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,12 +29,12 @@ use tokio::sync::Semaphore;
 use crate::connection::{Listener, keep_alive};
 use crate::response;
 
-/// Open connections from the function's processes; further ones wait to be accepted.
-const CONNECTIONS: usize = 256;
+/// The most open connections from the function's processes; further ones wait to be accepted.
+const CONNECTION_LIMIT: usize = 256;
 /// How long connecting to a gateway may take. The answer may take as long as the called function.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Headers of one connection (RFC 9110, 7.6.1), which are not forwarded. hyper adds those that it needs.
+/// Hop-by-hop headers (RFC 9110, 7.6.1), which are not forwarded. hyper adds the ones that it needs.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -47,7 +46,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// The gateways' address, and the identity that calls carry.
+/// The gateways' address, and the identity of this function in its calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     address: Arc<str>,
@@ -55,13 +54,13 @@ pub(crate) struct Door {
     caller: HeaderValue,
 }
 
-/// Why no gateway has answered a call.
+/// Why a call has no answer of a gateway.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ForwardError {
     #[error("No gateway can be reached at {0}, and nothing was executed: {1}")]
     NotReached(Arc<str>, io::Error),
     #[error(
-        "The gateway at {0} broke off before it answered. The event may have taken effect: {1}"
+        "The connection to the gateway at {0} broke before the answer. The event may have taken effect: {1}"
     )]
     Lost(Arc<str>, hyper::Error),
 }
@@ -69,7 +68,7 @@ enum Failed {
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
 
 impl Door {
-    /// `None` if the address cannot be a `Host` header: then the instance has no door.
+    /// `None` if the address is not valid in a `Host` header. Then the instance has no door.
     pub(crate) fn new(gateways: &Gateways, function: &FunctionName) -> Option<Self> {
         let caller = format!("{}/{function}", gateways.namespace);
         Some(Door {
@@ -85,29 +84,29 @@ impl Door {
     {
         match self.forward(request).await {
             Ok(response) => response.map(Either::Left),
-            Err(failed) => failed.answer().map(Either::Right),
+            Err(error) => error.response().map(Either::Right),
         }
     }
 
-    async fn forward<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, Failed>
+    async fn forward<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, ForwardError>
     where
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
     {
         self.sign(&mut request);
         let address = &self.address;
         let stream = connect(address).await;
-        let stream = stream.map_err(|error| Failed::NotReached(address.clone(), error))?;
-        let lost = |error| Failed::Lost(address.clone(), error);
-        let shaken = client::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(lost)?;
-        // The task ends with the answer's body, or when the function drops the call.
+        let stream = stream.map_err(|error| ForwardError::NotReached(address.clone(), error))?;
+        let lost = |error| ForwardError::Lost(address.clone(), error);
+        let handshaken = client::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshaken.map_err(lost)?;
+        // The task ends with the answer's body, or when the function closes its connection.
         tokio::task::spawn_local(async move { connection.await.ok() });
         let mut response = sender.send_request(request).await.map_err(lost)?;
         strip(response.headers_mut());
         Ok(response)
     }
 
-    /// Addresses the request to the gateway and replaces the identity in it by this function's.
+    /// Addresses the request to the gateway, and sets this function as its caller.
     fn sign<B>(&self, request: &mut Request<B>) {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -125,12 +124,12 @@ impl Door {
     }
 }
 
-impl Failed {
-    /// An error in the Invoke API's form, from which an SDK shows the reason (contract §4).
-    fn answer(&self) -> Response<Full<Bytes>> {
+impl ForwardError {
+    /// The error in the Invoke API's form, in which an SDK finds the reason (contract §4).
+    fn response(&self) -> Response<Full<Bytes>> {
         let status = match self {
-            Failed::NotReached(..) => StatusCode::BAD_GATEWAY,
-            Failed::Lost(..) => StatusCode::INTERNAL_SERVER_ERROR,
+            ForwardError::NotReached(..) => StatusCode::BAD_GATEWAY,
+            ForwardError::Lost(..) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let text = json!({ "Message": self.to_string(), "Type": "Service" }).to_string();
         let mut response = response::json(status, text);
@@ -144,7 +143,7 @@ impl Failed {
 async fn connect(address: &str) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    // The answer may take minutes, and the gateway's node may fail meanwhile.
+    // The answer may take minutes, and the gateway's node may be lost meanwhile.
     keep_alive(&stream)?;
     Ok(stream)
 }
@@ -162,9 +161,9 @@ fn strip(headers: &mut HeaderMap) {
 
 /// Serves until the instance ends.
 pub(crate) async fn serve(listener: Listener, door: Door) {
-    let (room, door) = (Arc::new(Semaphore::new(CONNECTIONS)), Rc::new(door));
+    let (room, door) = (Arc::new(Semaphore::new(CONNECTION_LIMIT)), Rc::new(door));
     loop {
-        let place = room.clone().acquire_owned().await;
+        let permit = room.clone().acquire_owned().await;
         let stream = listener.next().await;
         let door = door.clone();
         let service = service_fn(move |request: Request<Incoming>| {
@@ -175,9 +174,9 @@ pub(crate) async fn serve(listener: Listener, door: Door) {
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
         tokio::task::spawn_local(async move {
-            // A caller that breaks off needs no error.
+            // An error means that the caller has closed the connection, and expects nothing.
             let _ = connection.await;
-            drop(place);
+            drop(permit);
         });
     }
 }
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_this_functions_and_nobody_elses() {
+    fn a_call_carries_this_functions_identity_whatever_the_function_claims() {
         let mut request = Request::builder()
             .uri("http://127.0.0.1:9/2015-03-31/functions/b%3A1/invocations?Qualifier=1")
             .header("host", "127.0.0.1:9")
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gateway_that_is_not_there_is_an_error_of_the_service() {
+    async fn an_unreachable_gateway_is_a_service_error_that_says_nothing_ran() {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = free.local_addr().expect("bound").to_string();
         drop(free);
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gateway_that_breaks_off_may_have_run_the_event() {
+    async fn a_broken_connection_is_an_error_that_says_the_event_may_have_run() {
         let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = gateway.local_addr().expect("bound").to_string();
         let here = LocalSet::new();
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_piece_of_an_answer_does_not_wait_for_the_last() {
+    async fn the_first_piece_of_an_answer_is_forwarded_before_the_last_arrives() {
         let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = gateway.local_addr().expect("bound").to_string();
         let here = LocalSet::new();

@@ -1,8 +1,8 @@
 //! The program of a runtime process: which file it is, and why one cannot be started.
 //!
-//! Picks the `bootstrap` of a custom runtime as the original platform does, runs scripts for `sh` with
-//! bash, as `sh` is bash there, and reports failures in that platform's words, with advice for the log.
-//! Fed by `process`, which starts the program; decides nothing about invocations.
+//! Finds the `bootstrap` of a custom runtime as the original platform does. Runs scripts for `sh` with bash,
+//! because `sh` is bash there. Reports failures with that platform's texts, and adds advice to the log. Used by
+//! `process`, which starts the program; decides nothing about invocations.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -32,8 +32,8 @@ pub(crate) struct Entrypoint {
 
 /// Why a runtime process could not be started.
 #[derive(Debug)]
-pub(crate) enum Unstartable {
-    /// None of these is there.
+pub(crate) enum StartError {
+    /// None of these files exists.
     NoBootstrap(Vec<String>),
     Program {
         program: String,
@@ -42,26 +42,26 @@ pub(crate) enum Unstartable {
 }
 
 impl Entrypoint {
-    pub(crate) fn of(command: &[String]) -> Result<Self, Unstartable> {
+    pub(crate) fn of(command: &[String]) -> Result<Self, StartError> {
         let bootstraps = bootstraps(command);
         let (program, arguments) = match (bootstraps.is_empty(), command.split_first()) {
-            (false, _) => match bootstraps.iter().find(|path| is_there(path)) {
+            (false, _) => match bootstraps.iter().find(|path| exists(path)) {
                 Some(found) => (found, &[][..]),
-                None => return Err(Unstartable::NoBootstrap(bootstraps.to_vec())),
+                None => return Err(StartError::NoBootstrap(bootstraps.to_vec())),
             },
             (true, Some((program, arguments))) => (program, arguments),
-            (true, None) => return Err(Unstartable::NoBootstrap(Vec::new())),
+            (true, None) => return Err(StartError::NoBootstrap(Vec::new())),
         };
-        let mut own = vec![program.clone()];
-        let mut runs = program.clone();
+        let mut argv = vec![program.clone()];
+        let mut executed = program.clone();
         if let Some((bash, as_sh)) = by_bash(program) {
-            own = [as_sh, own].concat();
-            runs = bash;
+            argv = [as_sh, argv].concat();
+            executed = bash;
         }
-        own.extend_from_slice(arguments);
+        argv.extend_from_slice(arguments);
         Ok(Entrypoint {
-            program: runs,
-            arguments: own,
+            program: executed,
+            arguments: argv,
             named: program.clone(),
         })
     }
@@ -83,9 +83,9 @@ fn bootstraps(command: &[String]) -> &[String] {
     }
 }
 
-/// A folder does not count, as on the original platform. A file that is not executable does: starting it
-/// reports the reason.
-fn is_there(path: &String) -> bool {
+/// Whether there is a file. A folder does not count, as on the original platform. A file that is not executable
+/// does, because starting it reports the reason.
+fn exists(path: &String) -> bool {
     match fs::metadata(path) {
         Ok(file) => !file.is_dir(),
         Err(error) => !matches!(
@@ -95,8 +95,8 @@ fn is_there(path: &String) -> bool {
     }
 }
 
-/// The path of bash and the words before the script's name, for a script whose first line asks for `sh`
-/// where that is another shell. Under the name `sh`, bash behaves as on the original platform.
+/// For a script whose first line names `sh`, where that is another shell than bash: the path of bash and the
+/// arguments before the script's name. Under the name `sh`, bash behaves as on the original platform.
 fn by_bash(program: &str) -> Option<(String, Vec<String>)> {
     let head = head(program)?;
     let (interpreter, option) = interpreter(&head)?;
@@ -116,7 +116,7 @@ fn by_bash(program: &str) -> Option<(String, Vec<String>)> {
     Some((bash.to_owned(), as_sh))
 }
 
-/// `None` for a program that is looked up in PATH, or cannot be read.
+/// The first bytes of a program. `None` if it is looked up in PATH or cannot be read.
 fn head(program: &str) -> Option<Vec<u8>> {
     if !program.contains('/') {
         return None;
@@ -138,17 +138,17 @@ fn interpreter(head: &[u8]) -> Option<(&str, Option<&str>)> {
     })
 }
 
-impl Unstartable {
+impl StartError {
     pub(crate) fn program(program: &str) -> impl Fn(io::Error) -> Self {
-        move |source| Unstartable::Program {
+        move |source| StartError::Program {
             program: program.to_owned(),
             source,
         }
     }
 
-    /// The likely cause and how to mend it, where the kernel's error does not say so.
+    /// The likely cause and its remedy, if the kernel's error does not say so.
     pub(crate) fn advice(&self) -> Option<String> {
-        let Unstartable::Program { program, source } = self else {
+        let StartError::Program { program, source } = self else {
             return Some("a custom runtime is an executable file of this name".to_owned());
         };
         let head = head(program)?;
@@ -176,7 +176,7 @@ impl Unstartable {
     }
 }
 
-/// Describes a file that this kernel does not execute.
+/// Describes a file that this kernel cannot execute.
 fn foreign(head: &[u8]) -> String {
     let here = std::env::consts::ARCH;
     match head {
@@ -203,22 +203,22 @@ fn foreign(head: &[u8]) -> String {
     }
 }
 
-/// The original platform's words.
-impl fmt::Display for Unstartable {
+/// The original platform's texts.
+impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unstartable::NoBootstrap(files) => {
+            StartError::NoBootstrap(files) => {
                 write!(f, "Couldn't find valid bootstrap(s): [{}]", files.join(" "))
             }
-            Unstartable::Program { program, source } => {
-                write!(f, "fork/exec {program}: {}", words(source))
+            StartError::Program { program, source } => {
+                write!(f, "fork/exec {program}: {}", error_text(source))
             }
         }
     }
 }
 
-/// The C library's words, without the number that the standard library adds and in lower case.
-fn words(error: &io::Error) -> String {
+/// The C library's text of an error, in lower case and without the number that the standard library adds.
+fn error_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    fn words_of(text: &[&str]) -> Vec<String> {
+    fn strings(text: &[&str]) -> Vec<String> {
         text.iter().map(|word| (*word).to_owned()).collect()
     }
 
@@ -245,18 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bootstrap_that_is_no_folder_is_taken_executable_or_not() {
+    fn the_first_bootstrap_that_is_a_file_is_used_executable_or_not() {
         let (first, second) = (tempfile::tempdir(), tempfile::tempdir());
         let (first, second) = (first.expect("a directory"), second.expect("a directory"));
         let in_first = first.path().join(BOOTSTRAP);
         let in_second = script(second.path(), "#!/bin/true", 0o644);
         let in_first = in_first.to_str().expect("a text");
-        let command = words_of(&["/bin/sh", "-c", "exit 1", BOOTSTRAP, in_first, &in_second]);
+        let command = strings(&["/bin/sh", "-c", "exit 1", BOOTSTRAP, in_first, &in_second]);
         let found = || Entrypoint::of(&command).expect("one is there").program;
         assert_eq!(found(), in_second, "the first is missing");
         fs::create_dir(in_first).expect("made");
         assert_eq!(found(), in_second, "the first is a folder");
-        let only = words_of(&[in_first]);
+        let only = strings(&[in_first]);
         let none = Entrypoint::of(&only).expect_err("a folder").to_string();
         assert_eq!(
             none,
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_for_sh_is_run_by_bash_unless_sh_is_bash() {
+    fn bash_runs_a_script_for_sh_unless_sh_is_bash() {
         let folder = tempfile::tempdir().expect("a directory");
         let is_bash = fs::canonicalize("/bin/sh").is_ok_and(|sh| sh.ends_with("bash"));
         for (line, before) in [
@@ -274,12 +274,12 @@ mod tests {
             ("#!/usr/bin/env sh", &["sh"][..]),
         ] {
             let path = script(folder.path(), &format!("{line}\nsource x\n"), 0o755);
-            let found = Entrypoint::of(&words_of(&[&path])).expect("it is there");
+            let found = Entrypoint::of(&strings(&[&path])).expect("it is there");
             if !is_bash {
                 assert!(found.program.ends_with("bash"), "{line}");
                 assert_eq!(
                     found.arguments,
-                    [&words_of(before)[..], &words_of(&[&path])].concat()
+                    [&strings(before)[..], &strings(&[&path])].concat()
                 );
             }
         }
@@ -290,7 +290,7 @@ mod tests {
             "echo",
         ] {
             let path = script(folder.path(), &format!("{line}\n"), 0o755);
-            let found = Entrypoint::of(&words_of(&[&path])).expect("it is there");
+            let found = Entrypoint::of(&strings(&[&path])).expect("it is there");
             assert_eq!(
                 (&found.program, found.arguments.len()),
                 (&path, 1),
@@ -298,12 +298,15 @@ mod tests {
             );
         }
         let path = script(folder.path(), "#!/bin/sh\n", 0o644);
-        let found = Entrypoint::of(&words_of(&[&path])).expect("it is there");
-        assert_eq!(found.program, path, "that it is not executable must show");
+        let found = Entrypoint::of(&strings(&[&path])).expect("it is there");
+        assert_eq!(
+            found.program, path,
+            "the kernel has to report that it is not executable"
+        );
     }
 
     #[test]
-    fn reasons_are_the_platforms_words_and_advice_says_what_to_do() {
+    fn errors_have_the_original_platforms_texts_and_advice_names_the_remedy() {
         let folder = tempfile::tempdir().expect("a directory");
         let arm = "\u{7f}ELF\u{2}\u{1}\u{1}\0\0\0\0\0\0\0\0\0\u{2}\0\u{28}\0";
         let cases = [
@@ -333,7 +336,7 @@ mod tests {
         for (text, code, words, advice) in cases {
             let program = script(folder.path(), text, 0o644);
             let source = io::Error::from_raw_os_error(code);
-            let failed = Unstartable::program(&program)(source);
+            let failed = StartError::program(&program)(source);
             assert_eq!(failed.to_string(), format!("fork/exec {program}: {words}"));
             let given = failed.advice().expect("advice");
             assert!(given.contains(advice), "{given}");

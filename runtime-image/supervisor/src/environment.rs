@@ -1,9 +1,9 @@
 //! The environment of the runtime process.
 //!
-//! Starts from the instance's configuration. Variables from secrets and config maps, which this process
-//! has under a prefix, override the configuration's defaults but not the manifest's values, and never a
-//! reserved name (contract §2). Then this process adds the addresses of the Runtime API and of the door
-//! (`door`). Never touches this process's own variables.
+//! Starts from the instance's configuration. This process has variables from secrets and config maps under a
+//! prefix. They override the configuration's defaults, but not the manifest's values, and never a reserved name
+//! (contract §2). Then the addresses of the Runtime API and of the door (`door`) are added. Never changes this
+//! process's own variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use pilotlight_wire::config::{DEFAULTS_VARIABLE, GIVEN_PREFIX};
 
 use crate::process;
 
-/// If the function sets one of these, the door does not replace it.
+/// If the function sets one of these, its SDK does not use the door.
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"];
 
-/// With any of these an SDK would ask the proxy for the door, which is on the loopback interface.
+/// With any of these, an SDK would send its calls to a proxy, which cannot reach the door's loopback address.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 const NO_PROXIES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
@@ -32,7 +32,7 @@ const ROLE: [&str; 7] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
 
-/// A function with one of these has credentials, or its own way to find them.
+/// A function with one of these variables has credentials, or its own way to find them.
 const CREDENTIALS: [&str; 11] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -47,31 +47,31 @@ const CREDENTIALS: [&str; 11] = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 ];
 
-/// Credentials of no account: SDKs refuse to sign without any, and the original platform always sets them.
+/// Credentials of no account. SDKs refuse to sign without credentials, which the original platform always sets.
 const PLACEHOLDERS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "pilotlight"),
     ("AWS_SECRET_ACCESS_KEY", "pilotlight"),
     ("AWS_SESSION_TOKEN", "pilotlight"),
 ];
 
-/// Each variable, and the one that takes its value unless that is set too.
-const TWINS: [(&str, &str); 2] = [
+/// Each variable, and the one that gets its value too unless that is set itself.
+const REGION_VARIABLES: [(&str, &str); 2] = [
     ("AWS_REGION", "AWS_DEFAULT_REGION"),
     ("AWS_DEFAULT_REGION", "AWS_REGION"),
 ];
 
-/// `process`: this process's own variables; `api`: where the Runtime API is; `door`: where other
-/// functions are called.
+/// Completes the environment. `process`: this process's own variables; `api`: the address of the Runtime API;
+/// `door`: the address for calls of other functions.
 pub(crate) fn complete(
     mut environment: BTreeMap<String, String>,
     process: impl Iterator<Item = (OsString, OsString)>,
     api: SocketAddr,
     door: Option<SocketAddr>,
 ) -> BTreeMap<String, String> {
-    // Kubernetes hands over UTF-8 only.
+    // Kubernetes passes UTF-8 only, so no variable of its is left out.
     let texts = process
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let (mut given, mut role, mut suggested) = (BTreeMap::new(), Vec::new(), String::new());
+    let (mut given, mut role, mut defaults) = (BTreeMap::new(), Vec::new(), String::new());
     for (name, value) in texts {
         if let Some(name) = name.strip_prefix(GIVEN_PREFIX) {
             if !name.is_empty() && !is_reserved_variable(name) {
@@ -80,19 +80,19 @@ pub(crate) fn complete(
         } else if ROLE.contains(&name.as_str()) {
             role.push((name, value));
         } else if name == DEFAULTS_VARIABLE {
-            suggested = value;
+            defaults = value;
         }
     }
-    let is_suggested = |name: &str| suggested.split(',').any(|one| one == name);
-    for (name, twin) in TWINS {
+    let is_default = |name: &str| defaults.split(',').any(|one| one == name);
+    for (name, twin) in REGION_VARIABLES {
         if let Some(value) = given.get(name).cloned()
-            && is_suggested(twin)
+            && is_default(twin)
         {
             environment.insert(twin.to_owned(), value);
         }
     }
     for (name, value) in given {
-        if is_suggested(&name) || !environment.contains_key(&name) {
+        if is_default(&name) || !environment.contains_key(&name) {
             environment.insert(name, value);
         }
     }
@@ -154,7 +154,7 @@ mod tests {
         environment.into_iter().collect()
     }
 
-    /// These, and the descriptor for records, which every process has.
+    /// These pairs, and the descriptor for records, which every process has.
     fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         let number = process::records_descriptor().expect("a descriptor");
         let number = number.to_string();
@@ -167,7 +167,7 @@ mod tests {
     const FROM_THE_API: (&str, &str) = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
 
     #[test]
-    fn what_is_given_lies_between_what_is_suggested_and_what_the_manifest_says() {
+    fn a_secret_overrides_defaults_but_not_the_manifest() {
         let own = [
             ("A", "manifest"),
             ("PATH", "/bin"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_region_is_that_of_all_sdks() {
+    fn a_region_from_a_secret_applies_to_all_sdks() {
         let own = [("AWS_DEFAULT_REGION", "x"), ("AWS_REGION", "x")];
         let process = [
             ("PILOTLIGHT_DEFAULTS", "AWS_DEFAULT_REGION,AWS_REGION"),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_door_comes_with_credentials_that_only_make_an_sdk_sign() {
+    fn a_function_without_credentials_gets_placeholders_for_the_door() {
         let found = [
             ("AWS_ACCESS_KEY_ID", "pilotlight"),
             ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9002"),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_functions_own_credentials_and_endpoints_are_kept() {
+    fn a_function_keeps_its_own_credentials_and_endpoints() {
         let role = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("HOME", "/root")];
         let found = [
             ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9002"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_not_asked_for_the_door_unless_the_function_says_what_it_is_asked_for() {
+    fn calls_to_the_door_bypass_a_proxy_unless_the_function_sets_its_own_exceptions() {
         let with = |own: &[(&str, &str)]| {
             let found = completed(own, &[], Some(DOOR.into())).into_iter();
             let found = found.filter(|(name, _)| NO_PROXIES.contains(&name.as_str()));

@@ -1,7 +1,6 @@
-//! Ways in for `fuzz/`, which has no connections and starts no runtime process.
+//! Entry points for the fuzz targets in `fuzz/`, without connections and without a runtime process.
 //!
-//! Each plays one life: a claim, an invocation, what a process prints. What must hold of the answers
-//! is said there.
+//! Each runs one scenario: a claim, an invocation, or the output of a process. The targets check the results.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -20,35 +19,35 @@ use tokio::task::{self, LocalSet};
 
 use crate::in_process::Process;
 use crate::output::Output;
-use crate::worker::{Origin, Worker};
+use crate::worker::{Setup, Worker};
 use crate::{claim, control_api, runtime_api};
 
-/// Turns of the thread in which a call that can be answered has been.
+/// How many turns of the thread a request may take. One that has no answer then waits for an event.
 const TURNS: usize = 8;
 
-/// A body in pieces.
+/// A body that arrives in pieces.
 pub trait Pieces: Body<Data = Bytes, Error: Error + Send + Sync> + Unpin + 'static {}
 impl<B: Body<Data = Bytes, Error: Error + Send + Sync> + Unpin + 'static> Pieces for B {}
 
-/// What runs the lives, one after the other.
+/// The thread that runs the scenarios, one after the other.
 #[derive(Debug)]
 pub struct Thread {
     runtime: Runtime,
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug)]
 pub struct Claimed {
     pub answer: Response<Bytes>,
-    /// The instance's name and what it runs, if the claim was taken.
-    pub taken: Option<(String, InstanceConfig)>,
+    /// The instance's name and its configuration, if the claim was accepted.
+    pub accepted: Option<(String, InstanceConfig)>,
 }
 
-/// What became of an invocation. `None`: that call still waits.
+/// The responses of an invocation; `None` for a request that still waits.
 #[derive(Debug)]
-pub struct Played {
-    pub leased: Option<Response<Bytes>>,
-    pub answers: Vec<Option<Response<Bytes>>>,
+pub struct InvocationResponses {
+    pub lease: Option<Response<Bytes>>,
+    pub runtime: Vec<Option<Response<Bytes>>>,
 }
 
 impl Thread {
@@ -63,69 +62,69 @@ impl Thread {
         Thread { runtime }
     }
 
-    /// One claim of an instance that waits for its configuration, or has it as its `own`.
+    /// Claims an instance. `own`: its configuration, if it was started with one.
     ///
     /// # Panics
-    /// If the answer breaks off.
+    /// If the response is incomplete.
     pub fn claim(&self, root: &Path, own: Option<InstanceConfig>, body: impl Pieces) -> Claimed {
         let claimed = async {
-            let (reply, claimed) = claim::of_body(root.to_owned(), own, body).await;
-            let (head, body) = reply.into_parts();
+            let (response, claimed) = claim::of_body(root.to_owned(), own, body).await;
+            let (head, body) = response.into_parts();
             let body = body.collect().await.expect("a text").to_bytes();
-            let taken = claimed.ok().flatten();
+            let accepted = claimed.ok().flatten();
             Claimed {
                 answer: Response::from_parts(head, body),
-                taken: taken.map(|claimed| (claimed.instance, claimed.config)),
+                accepted: accepted.map(|claimed| (claimed.instance, claimed.config)),
             }
         };
         LocalSet::new().block_on(&self.runtime, claimed)
     }
 
-    /// A gateway's lease, and meanwhile the runtime's calls, in their order.
+    /// Handles a gateway's lease, and meanwhile the runtime's requests in their order.
     ///
     /// # Panics
-    /// If a call panics.
-    pub fn play<B: Pieces>(
+    /// If a request panics.
+    pub fn invoke<B: Pieces>(
         &self,
         config: InstanceConfig,
         lease: Request<B>,
-        calls: Vec<Request<B>>,
-    ) -> Played {
-        let played = async {
-            // Nobody tells the worker that the process has ended.
-            let (outside, _) = mpsc::unbounded_channel();
-            let origin = Origin {
-                processes: Box::new(Rc::new(Process::new(outside))),
-                ..Origin::default()
+        requests: Vec<Request<B>>,
+    ) -> InvocationResponses {
+        let scenario = async {
+            // Nothing receives the exits of the process.
+            let (events, _) = mpsc::unbounded_channel();
+            let setup = Setup {
+                processes: Box::new(Rc::new(Process::new(events))),
+                ..Setup::default()
             };
-            let worker = Worker::new(config, origin);
+            let worker = Worker::new(config, setup);
             worker.borrow_mut().boot();
-            let told = Rc::new(RefCell::new(None));
+            let lease_response = Rc::new(RefCell::new(None));
             let lease = {
-                let (worker, told) = (worker.clone(), told.clone());
+                let (worker, lease_response) = (worker.clone(), lease_response.clone());
                 task::spawn_local(async move {
                     let (head, body) = control_api::lease(&worker, lease).await.into_parts();
                     let body = body.collect().await.expect("an answer").to_bytes();
-                    *told.borrow_mut() = Some(Response::from_parts(head, body));
+                    *lease_response.borrow_mut() = Some(Response::from_parts(head, body));
                 })
             };
-            let mut answers = Vec::new();
-            for call in calls {
+            let mut tasks = Vec::new();
+            for request in requests {
                 let worker = worker.clone();
-                let call = task::spawn_local(async move {
-                    let answer = runtime_api::answer(&worker, call).await;
+                let task = task::spawn_local(async move {
+                    let answer = runtime_api::answer(&worker, request).await;
                     let (head, body) = answer.into_parts();
                     let body = body.collect().await.expect("held whole").to_bytes();
                     Response::from_parts(head, body)
                 });
                 turns().await;
-                answers.push(call);
+                tasks.push(task);
             }
             turns().await;
-            let mut answered = Vec::new();
-            for answer in answers {
-                answered.push(match answer.is_finished() {
-                    true => Some(answer.await.expect("no panic")),
+            let mut runtime = Vec::new();
+            for task in tasks {
+                runtime.push(match task.is_finished() {
+                    true => Some(task.await.expect("no panic")),
                     false => None,
                 });
             }
@@ -133,16 +132,13 @@ impl Thread {
                 true => lease.await.expect("no panic"),
                 false => lease.abort(),
             }
-            let leased = told.borrow_mut().take();
-            Played {
-                leased,
-                answers: answered,
-            }
+            let lease = lease_response.borrow_mut().take();
+            InvocationResponses { lease, runtime }
         };
-        LocalSet::new().block_on(&self.runtime, played)
+        LocalSet::new().block_on(&self.runtime, scenario)
     }
 
-    /// The records of what a process has written piece by piece.
+    /// The records in the output of a process, which writes it in these pieces.
     ///
     /// # Panics
     /// If the machine has no pipe left.
@@ -157,7 +153,7 @@ impl Thread {
         }
         output.end(&mut |text| records.push(text.to_owned()));
         drop((output, within));
-        // The runtime gives pipes back only when it runs.
+        // The runtime closes the pipe only when it runs.
         self.runtime.block_on(task::yield_now());
         records
     }

@@ -1,9 +1,9 @@
-//! A whole instance within the caller's thread, for the tests of those who lease it.
+//! A whole supervisor in the caller's thread, for tests of the gateway.
 //!
-//! The control API, the worker, the Runtime API and the life cycle are what a supervisor runs. Streams in
-//! memory take the place of its ports and of its standard output, and the caller that of the kernel and of
-//! the runtime process: it opens connections to the Runtime API, prints, and ends when it wants to. So
-//! nothing depends on real time, and a test with paused time decides the order of everything.
+//! Control API, worker, Runtime API and life cycle are the real ones. Streams in memory replace the ports and
+//! standard output. The caller plays the kernel and the runtime process: it connects to the Runtime API,
+//! prints, and exits when it chooses. Nothing depends on real time, so a test with paused time decides the
+//! order of all events.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,23 +23,23 @@ use tokio::task::{self, JoinHandle, LocalSet};
 
 use crate::claim;
 use crate::connection::Listener;
-use crate::entrypoint::Unstartable;
-use crate::lifecycle::{self, Outside, Surroundings, Told, Ways};
+use crate::entrypoint::StartError;
+use crate::lifecycle::{self, Connections, HostEvent, HostEvents, RuntimeAddresses};
 use crate::log::Stdout;
 use crate::memory::Memory;
 use crate::output::Output;
-use crate::process::{Processes, Program};
-use crate::worker::{Origin, Shared};
+use crate::process::{ProcessControl, Program};
+use crate::worker::{Setup, Shared};
 
-/// Bytes that a stream holds until its reader takes them, as a socket does.
-const STREAM: usize = 64 * 1024;
-/// The Runtime API's address in the environment; nobody connects to it.
-const NO_WAYS: Ways = Ways {
+/// Bytes that a stream in memory holds until they are read, like a socket's buffer.
+const STREAM_BUFFER: usize = 64 * 1024;
+/// Addresses for the environment of the runtime process. Nobody connects to them.
+const UNUSED_ADDRESSES: RuntimeAddresses = RuntimeAddresses {
     api: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
     door: None,
 };
 
-/// A supervisor that runs in a task of its own. It is gone at once when this is dropped.
+/// A supervisor that runs in a task of its own. Dropping this ends it at once.
 #[derive(Debug)]
 pub struct Instance {
     worker: Shared,
@@ -49,82 +49,82 @@ pub struct Instance {
     life: JoinHandle<()>,
 }
 
-/// A supervisor of a warm pool behind a port: it waits for its claim, and is then what that says. All of it
-/// ends with the future.
+/// Runs an unclaimed supervisor behind a port. After its claim it is an instance of that function. It ends at
+/// once when the future is dropped.
 ///
 /// # Errors
-/// Why a claim could not be taken.
+/// If the code that a claim brings cannot be unpacked.
 pub async fn unclaimed(listener: TcpListener, root: PathBuf) -> anyhow::Result<()> {
     let control = Listener::from(listener);
     let Some(claimed) = claim::wait(&control, root, None).await? else {
         return Ok(());
     };
-    let (tell, outside) = mpsc::unbounded_channel();
-    let origin = Origin {
-        processes: Box::new(Rc::new(Process::new(tell.clone()))),
+    let (events, received) = mpsc::unbounded_channel();
+    let setup = Setup {
+        processes: Box::new(Rc::new(Process::new(events.clone()))),
         unpack: claimed.unpack,
-        ..Origin::default()
+        ..Setup::default()
     };
-    let worker = lifecycle::worker_of(claimed.config, origin, NO_WAYS)?;
+    let worker = lifecycle::worker_of(claimed.config, setup, UNUSED_ADDRESSES)?;
     let (_runtime, runtime_end) = mpsc::unbounded_channel();
-    let (_log, log_end) = tokio::io::duplex(STREAM);
-    let surroundings = Surroundings {
+    let (_log, log_end) = tokio::io::duplex(STREAM_BUFFER);
+    let connections = Connections {
         instance: Some(claimed.instance),
         control,
         runtime: Listener::Memory(RefCell::new(runtime_end)),
         door: None,
         log: Stdout::Memory(log_end),
-        outside: Outside::Caller(outside),
+        host_events: HostEvents::InProcess(received),
     };
-    lifecycle::live(worker, surroundings).await
+    lifecycle::live(worker, connections).await
 }
 
 /// Opens connections to one of an instance's two APIs.
 #[derive(Clone, Debug)]
 pub struct Connector {
     streams: mpsc::UnboundedSender<DuplexStream>,
-    outside: mpsc::UnboundedSender<Told>,
+    events: mpsc::UnboundedSender<HostEvent>,
     ended: watch::Receiver<bool>,
 }
 
 impl Instance {
-    /// Starts a supervisor on the present `LocalSet`; the stream is what it writes to its log.
+    /// Starts a supervisor on the current `LocalSet`. The stream carries its log.
     ///
     /// # Panics
-    /// If the configuration has no command, though none is ever started.
+    /// If the configuration has no command. (The command is never started.)
     pub fn start(config: InstanceConfig) -> (Self, DuplexStream) {
-        let (tell, outside) = mpsc::unbounded_channel();
-        let process = Rc::new(Process::new(tell.clone()));
-        let origin = Origin {
+        let (events, received) = mpsc::unbounded_channel();
+        let process = Rc::new(Process::new(events.clone()));
+        let setup = Setup {
             processes: Box::new(process.clone()),
-            ..Origin::default()
+            ..Setup::default()
         };
-        let worker = lifecycle::worker_of(config, origin, NO_WAYS).expect("a command");
+        let worker = lifecycle::worker_of(config, setup, UNUSED_ADDRESSES).expect("a command");
         let (end, ended) = watch::channel(false);
         let connector = || {
             let (streams, listener) = mpsc::unbounded_channel();
             let connector = Connector {
                 streams,
-                outside: tell.clone(),
+                events: events.clone(),
                 ended: ended.clone(),
             };
             (connector, Listener::Memory(RefCell::new(listener)))
         };
         let ((control, control_end), (runtime, runtime_end)) = (connector(), connector());
-        let (log, log_end) = tokio::io::duplex(STREAM);
-        let surroundings = Surroundings {
+        let (log, log_end) = tokio::io::duplex(STREAM_BUFFER);
+        let connections = Connections {
             instance: None,
             control: control_end,
             runtime: runtime_end,
             door: None,
             log: Stdout::Memory(log_end),
-            outside: Outside::Caller(outside),
+            host_events: HostEvents::InProcess(received),
         };
-        let life = lifecycle::live(worker.clone(), surroundings);
-        // Its tasks end with it, as those of a process do.
+        let life = lifecycle::live(worker.clone(), connections);
+        // A `LocalSet` of its own ends all tasks of this supervisor together, as the end of a process does.
         let life = task::spawn_local(async move {
             let lived = LocalSet::new().run_until(life).await;
-            lived.expect("the supervisor breaks");
+            lived.expect("the supervisor fails");
             end.send_replace(true);
         });
         let instance = Instance {
@@ -137,12 +137,12 @@ impl Instance {
         (instance, log)
     }
 
-    /// The way of gateways.
+    /// Connects as gateways do.
     pub fn control(&self) -> &Connector {
         &self.control
     }
 
-    /// The way of the runtime process.
+    /// Connects as the runtime process does.
     pub fn runtime(&self) -> &Connector {
         &self.runtime
     }
@@ -152,22 +152,22 @@ impl Instance {
         self.process.starts.subscribe()
     }
 
-    /// The runtime process prints a line.
+    /// Has the runtime process print a line.
     pub fn print(&self, source: LogSource, line: &str) {
         self.worker.borrow_mut().print(source, line);
     }
 
-    /// The runtime process ends.
+    /// Has the runtime process exit.
     pub fn exit(&self, exit: Exit) {
         self.process.end(exit);
     }
 
-    /// The supervisor and all its connections are gone at once, as with their machine.
+    /// Ends the supervisor and all its connections at once, as the loss of their machine does.
     pub fn lose(&self) {
         self.life.abort();
     }
 
-    /// Returns when the supervisor has ended, in whatever way.
+    /// Returns when the supervisor has ended, for whatever reason.
     pub async fn ended(&mut self) {
         self.control.ended().await;
     }
@@ -181,56 +181,57 @@ impl Drop for Instance {
 
 impl Connector {
     /// # Errors
-    /// If the supervisor has ended, or ends and takes no connections any more.
+    /// If the supervisor has ended, or is ending and accepts no more connections.
     pub fn connect(&self) -> io::Result<DuplexStream> {
-        let (near, far) = tokio::io::duplex(STREAM);
+        let (near, far) = tokio::io::duplex(STREAM_BUFFER);
         let sent = self.streams.send(far);
         sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         Ok(near)
     }
 
-    /// The supervisor's parent ends: so does the supervisor, at once.
+    /// Reports that the supervisor's parent has exited, so that the supervisor ends at once.
     pub fn abandon(&self) {
-        // It may have ended before.
-        let _ = self.outside.send(Told::ParentEnded);
+        // It fails if the supervisor has ended already.
+        let _ = self.events.send(HostEvent::ParentExited);
     }
 
-    /// Returns when the supervisor has ended, in whatever way.
+    /// Returns when the supervisor has ended, for whatever reason.
     pub async fn ended(&mut self) {
-        // An error: it was lost.
+        // An error means that the supervisor was lost.
         let _ = self.ended.wait_for(|ended| *ended).await;
     }
 }
 
-/// In the place of each runtime process in turn.
+/// Replaces the kernel: stands for one runtime process after the other.
 #[derive(Debug)]
 pub(crate) struct Process {
+    /// How the present one exited; `None` while it runs.
     exit: RefCell<Option<Exit>>,
     starts: watch::Sender<usize>,
-    outside: mpsc::UnboundedSender<Told>,
+    events: mpsc::UnboundedSender<HostEvent>,
 }
 
 impl Process {
-    pub(crate) fn new(outside: mpsc::UnboundedSender<Told>) -> Self {
+    pub(crate) fn new(events: mpsc::UnboundedSender<HostEvent>) -> Self {
         Process {
-            // None has been started yet.
+            // No process runs yet.
             exit: RefCell::new(Some(Exit::Code(0))),
             starts: watch::Sender::new(0),
-            outside,
+            events,
         }
     }
 
     fn end(&self, exit: Exit) {
         if self.exit.borrow().is_none() {
             self.exit.replace(Some(exit));
-            // A supervisor that has ended reaps no child.
-            let _ = self.outside.send(Told::ChildEnded);
+            // It fails if the supervisor has ended, and nobody reaps the process.
+            let _ = self.events.send(HostEvent::ChildExited);
         }
     }
 }
 
-impl Processes for Rc<Process> {
-    fn start(&self, _: Program<'_>) -> Result<(Pid, Option<Output>), Unstartable> {
+impl ProcessControl for Rc<Process> {
+    fn start(&self, _: Program<'_>) -> Result<(Pid, Option<Output>), StartError> {
         self.exit.replace(None);
         self.starts.send_modify(|starts| *starts += 1);
         Ok((Pid::INIT, None))

@@ -1,13 +1,13 @@
-//! The first process of an instance: runs one runtime process, one event at a time.
+//! The first process of an instance. It runs one runtime process, which handles one event at a time.
 //!
 //! ```text
 //! gateway ── control_api ──► worker ◄── runtime_api ── runtime process
 //!     ▲                        │ core's Machine decides       ▲ start, kill: process
-//!     │                        └── log ──► stdout             └ look: memory
+//!     │                        └── log ──► stdout             └ measure: memory
 //!     └────── calls of other functions ── door ◄── SDK ── handler
 //! ```
 //!
-//! All tasks live on one thread; `worker` owns all state and is never borrowed across an await.
+//! All tasks run on one thread. `worker` owns all state and is never borrowed across an await.
 
 mod body;
 mod claim;

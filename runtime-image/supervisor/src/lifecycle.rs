@@ -1,8 +1,8 @@
-//! Birth and death of the supervisor: its ports, its signals, its alarm, its parent.
+//! The supervisor from its start to its end: ports, signals, the alarm, the parent process.
 //!
-//! Has an unclaimed one wait for its `claim`, with a runtime process that waits too; turns what comes
-//! from outside into calls to `worker`, and ends when that is finished, taking along all that the
-//! runtime process started. Waits without polling.
+//! An unclaimed supervisor waits here for its `claim`, next to a prestarted runtime process. Afterwards signals,
+//! exits and the alarm become calls of `worker`. The supervisor ends when `worker` has finished, and kills all
+//! processes that the runtime process has started. Waits without polling.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,30 +27,34 @@ use crate::log::Stdout;
 use crate::memory::group::Group;
 use crate::prestart::Prestarted;
 use crate::process::Kernel;
-use crate::worker::{Origin, Shared, Worker};
+use crate::worker::{Setup, Shared, Worker};
 use crate::{claim, control_api, environment, log, process, runtime_api};
 
-/// For a log's reader that is slower than the instance's end.
-const LOG_LIMIT: Duration = Duration::from_secs(2);
+/// How long the end waits for a slow reader of the log.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What this process was started for.
+/// The task of this process.
 #[derive(Debug)]
 pub enum Purpose {
+    /// Run this function.
     Run(InstanceConfig),
-    /// To wait for a claim; with a configuration, for that one's code.
-    Wait(Unclaimed, Option<InstanceConfig>),
+    /// Wait for a claim. If there is a configuration, the claim brings the code only.
+    WaitForClaim(Unclaimed, Option<InstanceConfig>),
 }
 
-/// The life of the whole process. `gateways`: where the function calls others.
+/// Runs the process until the instance ends. `gateways`: receive the function's calls of other functions.
+///
+/// # Errors
+/// If a port, a signal handler or standard output is not available, or the claim's code cannot be unpacked.
 pub async fn run(purpose: Purpose, gateways: Option<Gateways>) -> anyhow::Result<()> {
     let (listen, ends_with_parent) = match &purpose {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
-        Purpose::Wait(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),
+        Purpose::WaitForClaim(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),
     };
     let control = Listener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
-    let mut outside = Outside::Signals(Signals::new(ends_with_parent)?);
+    let mut host_events = HostEvents::Signals(Signals::new(ends_with_parent)?);
     process::become_reaper().context("cannot become the reaper of the runtime's children")?;
     let runtime = connection::loopback().await;
     let runtime = runtime.context("cannot listen for the runtime process")?;
@@ -60,51 +64,52 @@ pub async fn run(purpose: Purpose, gateways: Option<Gateways>) -> anyhow::Result
     };
     let door = door.context("cannot listen for calls of other functions")?;
     log::announce(&control.address()?).context("standard output is closed")?;
-    let (config, instance, origin) = match purpose {
+    let (config, instance, setup) = match purpose {
         Purpose::Run(config) => {
             let group = group_of(&config);
-            (config, None, origin(group))
+            (config, None, setup(group))
         }
-        Purpose::Wait(unclaimed, own) => {
-            let claimed = claimed(&control, &mut outside, unclaimed, own, runtime.1).await?;
-            let Some((claimed, origin)) = claimed else {
+        Purpose::WaitForClaim(unclaimed, own) => {
+            let claimed = claimed(&control, &mut host_events, unclaimed, own, runtime.1).await?;
+            let Some((claimed, setup)) = claimed else {
                 return Ok(());
             };
-            (claimed.config, Some(claimed.instance), origin)
+            (claimed.config, Some(claimed.instance), setup)
         }
     };
     let caller = gateways.and_then(|gateways| Door::new(&gateways, &config.function));
     let door = door.zip(caller);
-    let ways = Ways {
+    let addresses = RuntimeAddresses {
         api: runtime.1,
         door: door.as_ref().map(|((_, address), _)| *address),
     };
-    let worker = worker_of(config, origin, ways)?;
-    let surroundings = Surroundings {
+    let worker = worker_of(config, setup, addresses)?;
+    let connections = Connections {
         instance,
         control,
         runtime: runtime.0,
         door: door.map(|((listener, _), door)| (listener, door)),
         log: Stdout::open().context("standard output is closed")?,
-        outside,
+        host_events,
     };
-    live(worker, surroundings).await
+    live(worker, connections).await
 }
 
-/// Waits to be an instance of a function, with a runtime process beside it that does. `None`: it is
-/// told to end instead.
+/// Starts the prestarted runtime process and waits for a claim. `None` if this process has to end instead.
 async fn claimed(
     control: &Listener,
-    outside: &mut Outside,
+    host_events: &mut HostEvents,
     unclaimed: Unclaimed,
     own: Option<InstanceConfig>,
     api: SocketAddr,
-) -> anyhow::Result<Option<(Claimed, Origin)>> {
+) -> anyhow::Result<Option<(Claimed, Setup)>> {
     let mut prestarted = None;
     if let Some(prestart) = unclaimed.prestart {
         match Prestarted::start(prestart, api) {
             Ok(started) => prestarted = Some(started),
-            Err(error) => log::say(&format!("no runtime process waits: {error}"))?,
+            Err(error) => log::write_now(&format!(
+                "the runtime process cannot be started before the claim: {error}"
+            ))?,
         }
     }
     let claim = claim::wait(control, unclaimed.root, own);
@@ -112,9 +117,9 @@ async fn claimed(
     let claimed = loop {
         tokio::select! {
             claimed = &mut claim => break claimed,
-            told = outside.hears() => match told {
-                Told::ChildEnded => reap(&mut prestarted)?,
-                Told::End | Told::ParentEnded => break Ok(None),
+            event = host_events.next() => match event {
+                HostEvent::ChildExited => reap(&mut prestarted)?,
+                HostEvent::DrainRequested | HostEvent::ParentExited => break Ok(None),
             },
         }
     };
@@ -126,93 +131,93 @@ async fn claimed(
     let group = group.flatten();
     let limit = unclaimed.orphaned_after_ms;
     let limit = limit.map_or(ORPHANED_AFTER, Duration::from_millis);
-    let origin = Origin {
+    let setup = Setup {
         prestarted,
         unpack: claimed.unpack,
         orphaned_after: claimed.from_pool.then_some(limit),
-        ..origin(group)
+        ..setup(group)
     };
-    Ok(Some((claimed, origin)))
+    Ok(Some((claimed, setup)))
 }
 
-fn origin(group: Option<Group>) -> Origin {
+fn setup(group: Option<Group>) -> Setup {
     let group = group.map(Rc::new);
-    Origin {
+    Setup {
         processes: Box::new(Kernel { group }),
-        ..Origin::default()
+        ..Setup::default()
     }
 }
 
-/// The control group that counts an instance's memory: in a pod the container's, in local mode one that
-/// is created for the instance.
+/// The control group that counts the instance's memory: in a pod the container's, in local mode one that
+/// this process creates. `None` if there is neither.
 fn group_of(config: &InstanceConfig) -> Option<Group> {
     if !config.ends_with_parent {
         return Group::of_container();
     }
     let scratch = config.environment.get("TMPDIR");
     let scratch = scratch.map_or("/tmp", String::as_str);
-    Group::made(config.memory, Path::new(scratch))
+    Group::create(config.memory, Path::new(scratch))
 }
 
-/// A process that waited may be among those that have ended.
+/// Reaps all processes that have ended. If the prestarted one is among them, its output is logged first.
 fn reap(prestarted: &mut Option<Prestarted>) -> io::Result<()> {
     let ended = prestarted.take_if(|waiting| process::peek_exit(waiting.pid).is_some());
-    let mut said = Ok(());
+    let mut logged = Ok(());
     if let Some(mut ended) = ended {
-        ended.printed(|text| said = log::say(text));
+        ended.printed(|text| logged = log::write_now(text));
         process::kill(Some(ended.pid));
     }
     process::reap(prestarted.as_ref().map(|waiting| waiting.pid));
-    said
+    logged
 }
 
-/// Addresses for the runtime process.
-pub(crate) struct Ways {
+/// Addresses that the runtime process finds in its environment.
+pub(crate) struct RuntimeAddresses {
     /// The Runtime API.
     pub(crate) api: SocketAddr,
-    /// The door, for calls of other functions.
+    /// The door for calls of other functions, if the instance has one.
     pub(crate) door: Option<SocketAddr>,
 }
 
-/// All state of an instance whose function is known.
+/// The state of an instance whose function is known. Completes the runtime process's environment and command.
 pub(crate) fn worker_of(
     mut config: InstanceConfig,
-    origin: Origin,
-    ways: Ways,
+    setup: Setup,
+    addresses: RuntimeAddresses,
 ) -> anyhow::Result<Shared> {
     anyhow::ensure!(
         !config.command.is_empty(),
         "the configuration's `command` is empty"
     );
-    let Ways { api, door } = ways;
+    let RuntimeAddresses { api, door } = addresses;
     config.environment = environment::complete(config.environment, std::env::vars_os(), api, door);
     config.command = launch::wrapped(config.command, &mut config.environment);
-    Ok(Worker::new(config, origin))
+    Ok(Worker::new(config, setup))
 }
 
-/// What an instance hears from and speaks to.
-pub(crate) struct Surroundings {
-    /// The name that it was claimed as, if it was.
+/// An instance's connections to everything outside of it.
+pub(crate) struct Connections {
+    /// The name that the claim gave it, if there was a claim.
     pub(crate) instance: Option<String>,
-    /// For the gateways.
+    /// Gateways connect here.
     pub(crate) control: Listener,
-    /// For the runtime process.
+    /// The runtime process connects here.
     pub(crate) runtime: Listener,
     pub(crate) door: Option<(Listener, Door)>,
     pub(crate) log: Stdout,
-    pub(crate) outside: Outside,
+    pub(crate) host_events: HostEvents,
 }
 
-/// The life of an instance.
-pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::Result<()> {
-    let Surroundings {
+/// Runs an instance until it ends.
+pub(crate) async fn live(worker: Shared, connections: Connections) -> anyhow::Result<()> {
+    let Connections {
         instance,
         control,
         runtime,
         door,
         log,
-        mut outside,
-    } = surroundings;
+        mut host_events,
+    } = connections;
     let log = tokio::task::spawn_local(log::write_out(worker.borrow().log(), log));
     let closing = Rc::new(Notify::new());
     let control = control_api::serve(control, worker.clone(), instance, closing.clone());
@@ -220,41 +225,41 @@ pub(crate) async fn live(worker: Shared, surroundings: Surroundings) -> anyhow::
     let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
     let door = door.map(|(listener, door)| tokio::task::spawn_local(door::serve(listener, door)));
     worker.borrow_mut().boot();
-    // A task like all others: the outermost future is woken by a write to this process itself.
+    // A spawned task, since waking the outermost future costs a system call and waking a task does not.
     let driven = worker.clone();
-    let drive = async move { outside.drive(&driven).await };
+    let drive = async move { host_events.drive(&driven).await };
     tokio::task::spawn_local(drive)
         .await
-        .context("the worker broke")?;
+        .context("the worker panicked")?;
 
     runtime.abort();
     door.inspect(tokio::task::JoinHandle::abort);
     worker.borrow_mut().end();
     closing.notify_one();
-    control.await.context("the control API broke")?;
-    // A parent that has gone reads no log, and one that is too slow gets the rest of it never.
-    let _ = tokio::time::timeout(LOG_LIMIT, log).await;
+    control.await.context("the control API panicked")?;
+    // After the timeout the rest of the log is lost: its reader is gone, or takes nothing.
+    let _ = tokio::time::timeout(LOG_FLUSH_TIMEOUT, log).await;
     Ok(())
 }
 
-/// What the kernel or the parent says.
+/// An event from the kernel or the parent process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    ChildEnded,
-    /// Finish, then end.
-    End,
-    /// The parent process has ended: end at once.
-    ParentEnded,
+pub(crate) enum HostEvent {
+    ChildExited,
+    /// A signal asks this process to drain: to finish the invocation at hand, then end.
+    DrainRequested,
+    /// The parent process has exited, so this process ends at once.
+    ParentExited,
 }
 
-/// Who speaks for the kernel and the parent of this process.
-pub(crate) enum Outside {
+/// The source of [`HostEvent`]s.
+pub(crate) enum HostEvents {
     Signals(Signals),
-    /// `in_process` does.
-    Caller(mpsc::UnboundedReceiver<Told>),
+    /// `in_process` sends them in the place of a kernel.
+    InProcess(mpsc::UnboundedReceiver<HostEvent>),
 }
 
-/// What the kernel and the parent tell this process.
+/// Signals, and the pipe that the parent process holds open.
 pub(crate) struct Signals {
     child: Signal,
     terminate: Signal,
@@ -263,7 +268,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Before the first child is started, so that no exit goes unheard.
+    /// Call it before the first child is started, so that no exit is missed.
     fn new(ends_with_parent: bool) -> anyhow::Result<Self> {
         let lifeline = ends_with_parent.then(|| {
             let stdin = io::stdin().as_fd().try_clone_to_owned()?;
@@ -279,26 +284,25 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> HostEvent {
         tokio::select! {
-            _ = self.child.recv() => Told::ChildEnded,
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            () = ended(&mut self.lifeline) => Told::ParentEnded,
+            _ = self.child.recv() => HostEvent::ChildExited,
+            _ = self.terminate.recv() => HostEvent::DrainRequested,
+            _ = self.interrupt.recv() => HostEvent::DrainRequested,
+            () = end_of(&mut self.lifeline) => HostEvent::ParentExited,
         }
     }
 }
 
-impl Outside {
-    /// What is said next.
-    async fn hears(&mut self) -> Told {
+impl HostEvents {
+    async fn next(&mut self) -> HostEvent {
         match self {
-            Outside::Signals(signals) => signals.next().await,
-            Outside::Caller(caller) => caller.recv().await.unwrap_or(Told::ParentEnded),
+            HostEvents::Signals(signals) => signals.next().await,
+            HostEvents::InProcess(events) => events.recv().await.unwrap_or(HostEvent::ParentExited),
         }
     }
 
-    /// Hands the worker whatever happens, until it has finished or the parent is gone.
+    /// Passes events and alarms to the worker until it has finished or the parent has exited.
     async fn drive(&mut self, worker: &Shared) {
         let changed = worker.borrow().changed.clone();
         while !worker.borrow().finished {
@@ -312,18 +316,18 @@ impl Outside {
             tokio::select! {
                 () = changed.notified() => {}
                 () = alarm => worker.borrow_mut().on_alarm(),
-                told = self.hears() => match told {
-                    Told::ChildEnded => worker.borrow_mut().on_child(),
-                    Told::End => worker.borrow_mut().drain(),
-                    Told::ParentEnded => return,
+                event = self.next() => match event {
+                    HostEvent::ChildExited => worker.borrow_mut().on_child(),
+                    HostEvent::DrainRequested => worker.borrow_mut().drain(),
+                    HostEvent::ParentExited => return,
                 },
             }
         }
     }
 }
 
-/// Waits for the end of what nobody writes to.
-async fn ended(lifeline: &mut Option<pipe::Receiver>) {
+/// Waits until the parent's end of the pipe is closed. Nobody writes to it.
+async fn end_of(lifeline: &mut Option<pipe::Receiver>) {
     let mut ignored = [0; 64];
     match lifeline {
         Some(pipe) => while matches!(pipe.read(&mut ignored).await, Ok(1..)) {},

@@ -1,9 +1,9 @@
-//! The supervisor's standard output: a record per line, for the gateway's log store.
+//! The supervisor's standard output: one record per line, for the gateway's log store.
 //!
-//! Owns the buffer between whoever logs and a reader that may be slow. Fed by `worker` with
-//! records from `output` and `platform_log`; never blocks the thread on a pipe. While more than
-//! [`BACKPRESSURE_AT`] waits for the reader, `output` stops reading what the process prints; past
-//! [`BUFFER_LIMIT`] records are dropped, counted, and the count is logged.
+//! Owns the buffer in front of a reader that may be slow. Fed by `worker` with records from `output` and
+//! `platform_log`. Never blocks the thread on a pipe. While more than [`BACKPRESSURE_AT`] bytes wait for the
+//! reader, `worker` leaves what the process prints in its pipe. Beyond [`BUFFER_LIMIT`] records are dropped and
+//! counted, and the count is logged.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -19,22 +19,22 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
 
-/// While more than this waits for the reader, the process's output stays in its pipe.
+/// While more bytes than this wait for the reader, the process's output stays in its pipe.
 const BACKPRESSURE_AT: usize = 1024 * 1024;
-/// Records beyond this are dropped. It is larger because output that is read at the end of an invocation
-/// is not held back.
+/// Records beyond this many bytes are dropped. It is larger than [`BACKPRESSURE_AT`], because output that is
+/// read at the end of an invocation is not held back.
 const BUFFER_LIMIT: usize = 4 * 1024 * 1024;
-/// Room for marks, which are logged when other records are dropped.
+/// The limit for marks, which are still logged when other records are dropped.
 const MARKS_LIMIT: usize = BUFFER_LIMIT + 64 * 1024;
-/// The most that one write takes, so that a slow reader is seen to make progress.
+/// The largest write, so that a slow reader is seen to make progress.
 const WRITE_SIZE: usize = 64 * 1024;
-/// Lines of this much time, or as many bytes, are written at once: a reader that is woken for
-/// each line costs more than the invocation that wrote it.
+/// Records of this much time, or this many bytes, are written together: waking the reader for each record
+/// would cost more than the invocation that wrote it.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 const BATCH_SIZE: usize = 16 * 1024;
 /// After the reader has taken nothing for this long, the runtime process is not held back for it.
 const READER_LIMIT: Duration = Duration::from_secs(1);
-/// A buffer that a burst has made larger than this is given back.
+/// A buffer that has grown larger than this in a burst is freed.
 const BUFFER_KEPT: usize = 64 * 1024;
 
 /// A handle to the records that wait for the reader. Clones share them.
@@ -168,13 +168,16 @@ impl Buffer {
     }
 }
 
-/// The first record: tells the parent where leases are taken.
+/// Writes the first record, which tells the parent where this process listens for leases.
+///
+/// # Errors
+/// If standard output is closed.
 pub(crate) fn announce(listening: &str) -> io::Result<()> {
-    say(&format!("{LISTENING}{listening}"))
+    write_now(&format!("{LISTENING}{listening}"))
 }
 
-/// Before there is a worker. Next to nothing waits in the pipe yet.
-pub(crate) fn say(text: &str) -> io::Result<()> {
+/// Writes a record before there is a worker. It cannot block: the pipe is almost empty then.
+pub(crate) fn write_now(text: &str) -> io::Result<()> {
     let record = LogRecord {
         time: &format!("{:.6}", jiff::Timestamp::now()),
         source: LogSource::Platform,
@@ -217,12 +220,12 @@ pub(crate) async fn write_out(log: Log, mut stdout: Stdout) -> io::Result<()> {
     }
 }
 
-/// Where the log goes.
+/// The destination of the log.
 pub(crate) enum Stdout {
     Pipe(Sender),
-    /// A file or a terminal: a write does not wait for a reader there.
+    /// A file or a terminal, which takes a write without a reader.
     Direct(File),
-    /// The reader is `in_process`.
+    /// A stream in memory, which `in_process` reads.
     Memory(DuplexStream),
 }
 

@@ -1,4 +1,4 @@
-//! The program: reads from its environment what it was started for, and runs it on one thread.
+//! The program. It reads its configuration from environment variables and runs the instance on one thread.
 
 use anyhow::Context;
 use pilotlight_supervisor::Purpose;
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 fn main() -> anyhow::Result<()> {
     let purpose = match (variable(UNCLAIMED_VARIABLE)?, variable(CONFIG_VARIABLE)?) {
-        (Some(unclaimed), config) => Purpose::Wait(unclaimed, config),
+        (Some(unclaimed), config) => Purpose::WaitForClaim(unclaimed, config),
         (None, Some(config)) => Purpose::Run(config),
         (None, None) => anyhow::bail!("set {CONFIG_VARIABLE} to the instance's configuration"),
     };

@@ -1,9 +1,9 @@
-//! What the runtime process prints.
+//! The output of the runtime process.
 //!
-//! Owns the reading end of its pipe, which standard output and standard error share as on the original
-//! platform, so that their lines keep their order; `records` cuts what comes. Fed by the process; read by `worker`
-//! before each event that ends or begins an invocation, so that every record is logged under the right one.
-//! Never waits: `watch` wakes the worker when there is something to read.
+//! Owns the reading end of the pipe that standard output and standard error share, as on the original
+//! platform, so that their lines keep their order. `records` splits the bytes. `worker` reads before each event
+//! that begins or ends an invocation, so that every record is logged under the right one. Never waits:
+//! `worker/printed` waits until the pipe is readable.
 
 use std::io::{self, PipeReader};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::records::Records;
 
-/// More than the largest pipe holds: what was written before an event is read before it.
+/// More bytes than the largest pipe holds, so that everything written before an event is read before it.
 const DRAIN_LIMIT: usize = 1024 * 1024;
 const CHUNK: usize = 16 * 1024;
 
@@ -21,7 +21,7 @@ const CHUNK: usize = 16 * 1024;
 pub(crate) struct Output {
     pipe: Rc<Receiver>,
     records: Records,
-    /// What is read goes here first: reused, as it is asked for with each event.
+    /// The buffer of reads, kept because each event reads.
     chunk: Vec<u8>,
     has_ended: bool,
 }
@@ -44,14 +44,14 @@ impl Output {
         })
     }
 
-    /// Reads all that is there; mostly nothing is, which takes one system call to find out.
+    /// Reads everything that was printed. Usually that is nothing, which one system call finds out.
     pub(crate) fn drain_all(&mut self, emit: &mut impl FnMut(&str)) {
         if !self.has_ended {
             self.drain(DRAIN_LIMIT, emit);
         }
     }
 
-    /// Reads what is there, up to about `limit` bytes.
+    /// Reads what was printed, up to about `limit` bytes.
     pub(crate) fn drain(&mut self, limit: usize, emit: &mut impl FnMut(&str)) -> Drained {
         let mut chunk = std::mem::take(&mut self.chunk);
         let mut total = 0;
@@ -75,8 +75,8 @@ impl Output {
         drained
     }
 
-    /// Straight from the pipe, as tokio's readiness may lag behind; and when the pipe is empty
-    /// through tokio, which clears the readiness that `watch` waits for.
+    /// Reads from the pipe itself, because tokio's readiness may lag behind. If the pipe is empty, reads through
+    /// tokio, which clears the readiness that `worker/printed` waits for.
     fn read(&self, chunk: &mut [u8]) -> io::Result<usize> {
         match rustix::io::read(&*self.pipe, &mut *chunk) {
             Err(Errno::WOULDBLOCK) => self.pipe.try_read(chunk),
@@ -84,17 +84,17 @@ impl Output {
         }
     }
 
-    /// The beginning of a line counts as one: the invocation that printed it is over.
+    /// Emits an unfinished line as a record, because the invocation that printed it is over.
     pub(crate) fn end_line(&mut self, emit: &mut impl FnMut(&str)) {
         self.records.end_line(emit);
     }
 
-    /// The process is over.
+    /// Emits everything unfinished, because the process has ended.
     pub(crate) fn end(&mut self, emit: &mut impl FnMut(&str)) {
         self.records.end(emit);
     }
 
-    /// The pipe, whose readiness tells when there is something to read.
+    /// The pipe, to wait until it is readable.
     pub(crate) fn pipe(&self) -> Rc<Receiver> {
         self.pipe.clone()
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_joined_over_reads_and_the_last_needs_no_end() {
+    fn a_line_may_span_reads_and_the_last_one_needs_no_newline() {
         assert_eq!(lines_of(&[b"a\nb", b"c\r\n\nd"]), ["a", "bc\r", "", "d"]);
     }
 

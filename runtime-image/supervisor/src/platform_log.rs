@@ -1,7 +1,7 @@
-//! The platform's own lines in a function's log: INIT_START, START, END, REPORT and the failures.
+//! The platform's own lines in a function's log: INIT_START, START, END, REPORT and failures.
 //!
-//! Owns their wording as text and as JSON (contract §3). Fed by `worker` with core's
-//! `LogLine`s; never decides when one is due.
+//! Owns their format as text and as JSON (contract §3). Fed by `worker` with core's `LogLine`s; never decides
+//! when a line is due.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 #[derive(Debug)]
 pub(crate) struct PlatformLog {
-    format: LogFormat,
+    log_format: LogFormat,
     runtime: String,
     function: String,
     version: String,
@@ -31,7 +31,7 @@ impl PlatformLog {
     pub(crate) fn new(config: &InstanceConfig) -> Self {
         let version = config.environment.get("AWS_LAMBDA_FUNCTION_VERSION");
         PlatformLog {
-            format: config.log_format,
+            log_format: config.log_format,
             runtime: config.runtime.clone(),
             function: config.function.as_str().to_owned(),
             version: version.map_or("$LATEST", String::as_str).to_owned(),
@@ -39,24 +39,24 @@ impl PlatformLog {
         }
     }
 
-    /// For a REPORT: `peak_mib`, the most memory used, and `phases` of a cold start. `None`: this
-    /// format has no such line.
-    pub(crate) fn word(
+    /// Formats a line; `None` if the format has no such line. `peak_mib` (the peak of the memory use) and
+    /// `phases` (of a cold start) are for a REPORT.
+    pub(crate) fn format(
         &self,
         line: &LogLine,
         peak_mib: u64,
         phases: Option<&Phases>,
     ) -> Option<String> {
-        match self.format {
+        match self.log_format {
             LogFormat::Text => Some(self.text(line, peak_mib, phases)),
             LogFormat::Json => self.json(line, peak_mib, phases),
         }
     }
 
-    /// Why a runtime process could not be started; `message`: as the caller gets it.
+    /// Reports why a runtime process could not be started. `message`: the caller receives the same one.
     pub(crate) fn fault(&self, message: &str) -> String {
         let text = format!("{message}\n{}", Failure::InvalidEntrypoint.error_type());
-        match self.format {
+        match self.log_format {
             LogFormat::Text => text,
             LogFormat::Json => json_line("platform.fault", text.into()),
         }

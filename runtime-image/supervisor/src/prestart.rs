@@ -1,8 +1,8 @@
-//! A runtime process that waits in an unclaimed instance for its function.
+//! The prestarted runtime process of an unclaimed instance, which waits for its function.
 //!
-//! Owns the process and the pipe that it waits at, from before the claim until it begins or is not
-//! wanted. `lifecycle` starts it, once; `worker` has it begin in the place of the first runtime
-//! process, if core says that it may. What it printed until then is no function's.
+//! Owns the process and the pipe that it reads from, from before the claim until it takes over the function or
+//! is rejected. `lifecycle` starts it; `worker` uses it as the first runtime process if core says that the
+//! function's environment allows it. Its output before that belongs to no function.
 
 use std::io::{self, PipeWriter, Write};
 use std::net::SocketAddr;
@@ -17,20 +17,20 @@ use crate::environment;
 use crate::output::Output;
 use crate::process::{self, Program};
 
-/// Why a process that waited is not used.
+/// Why the prestarted process cannot be used for a function.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unfit {
+pub(crate) enum Unusable {
     #[error("it has ended")]
     Ended,
     #[error("it was started with another {0}")]
     Differs(String),
-    #[error("it cannot be told its function: {0}")]
-    Untold(#[from] io::Error),
+    #[error("it cannot be given its function: {0}")]
+    Write(#[from] io::Error),
 }
 
 #[derive(Debug)]
 pub(crate) struct Prestarted {
-    /// With the environment that it has.
+    /// With the environment that the process was started with.
     prestart: Prestart,
     pub(crate) pid: Pid,
     pub(crate) output: Output,
@@ -48,7 +48,7 @@ impl Prestarted {
             environment: &prestart.environment,
         };
         let started = process::start(program, Stdio::from(input_end), None);
-        let started = started.map_err(|unstartable| anyhow::anyhow!("{unstartable}"))?;
+        let started = started.map_err(|error| anyhow::anyhow!("{error}"))?;
         let output = Output::new(started.printed);
         let output = output.inspect_err(|_| process::kill(Some(started.pid)))?;
         Ok(Prestarted {
@@ -59,7 +59,7 @@ impl Prestarted {
         })
     }
 
-    /// What it has printed so far, line by line.
+    /// Emits what it has printed so far, line by line.
     pub(crate) fn printed(&mut self, mut emit: impl FnMut(&str)) {
         let mut emit = |line: &str| {
             emit(&format!(
@@ -70,16 +70,16 @@ impl Prestarted {
         self.output.end_line(&mut emit);
     }
 
-    /// Makes it the function's, or says why it cannot be: then it is to be killed.
-    pub(crate) fn begin(&mut self, config: &InstanceConfig) -> Result<(), Unfit> {
+    /// Hands the function over to the process. On an error the caller has to kill it.
+    pub(crate) fn begin(&mut self, config: &InstanceConfig) -> Result<(), Unusable> {
         if process::peek_exit(self.pid).is_some() {
-            return Err(Unfit::Ended);
+            return Err(Unusable::Ended);
         }
         if let Some(name) = self.prestart.differs_in(&config.environment) {
-            return Err(Unfit::Differs(name.clone()));
+            return Err(Unusable::Differs(name.clone()));
         }
         let begin = serde_json::to_vec(&Begin::of(config)).map_err(io::Error::from)?;
-        // Nobody waits for a reader here: the pipe is empty and takes it whole, or it is too long.
+        // The pipe is empty and does not block: it takes the whole message, or the message is too large.
         match self.input.write(&begin)? {
             size if size == begin.len() => Ok(()),
             _ => Err(io::Error::from(io::ErrorKind::FileTooLarge).into()),

@@ -1,11 +1,11 @@
-//! The runtime process: start it, signal it, reap it, leave nothing of it behind.
+//! Starts, signals and reaps the runtime process, and leaves no process of it behind.
 //!
-//! Owns its process group and the supervisor's part as the reaper of all orphans below it, so
-//! that even a daemon that left the group is found. Fed by `worker` with core's actions, and by
-//! `prestart`; never decides when. `output` reads what the process prints.
+//! Owns its process group. The supervisor is the reaper of all orphans below it, so that even a daemon that
+//! left the group is found. Called by `worker` for core's actions and by `prestart`; never decides when.
+//! `output` reads what the process prints.
 //!
-//! Besides standard output the process has a descriptor for records of several lines (`records`). Both
-//! and standard error write to the same pipe, which keeps their order.
+//! Besides standard output the process has a descriptor for records of several lines (`records`). Both, and
+//! standard error, write to the same pipe, which keeps their order.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
@@ -28,7 +28,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
 };
 
-use crate::entrypoint::{Entrypoint, Unstartable};
+use crate::entrypoint::{Entrypoint, StartError};
 use crate::memory::Memory;
 use crate::memory::group::Group;
 use crate::output::Output;
@@ -37,28 +37,29 @@ use crate::process_table;
 /// The lowest number for the descriptor for records: programs open files at lower ones, and shell scripts
 /// name them.
 const LOWEST_RECORDS: RawFd = 90;
-/// The largest `oom_score_adj`: where memory runs out, the kernel kills a runtime process rather than the
-/// supervisor or, in local mode, another program of the person's.
+/// The largest `oom_score_adj`: when memory runs out, the kernel kills a runtime process rather than the
+/// supervisor or, in local mode, another program of the user.
 const OOM_SCORE_ADJ: &[u8] = b"1000";
 
-/// What is to be started, and with what.
+/// A program to start.
 #[derive(Clone, Copy)]
 pub(crate) struct Program<'a> {
     pub(crate) command: &'a [String],
     pub(crate) task_root: &'a Path,
-    /// All of it.
+    /// The complete environment: nothing is inherited.
     pub(crate) environment: &'a BTreeMap<String, String>,
 }
 
-/// A started process and the end of what it prints.
+/// A started process.
 pub(crate) struct Started {
     pub(crate) pid: Pid,
+    /// The reading end of its output.
     pub(crate) printed: PipeReader,
 }
 
-/// Starts and ends an instance's runtime processes. This is the kernel's work, except in `in_process`.
-pub(crate) trait Processes: Debug {
-    fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), Unstartable>;
+/// Starts and ends an instance's runtime processes: [`Kernel`], or a replacement in `in_process`.
+pub(crate) trait ProcessControl: Debug {
+    fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), StartError>;
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory;
     fn terminate(&self, leader: Pid);
     fn kill(&self, leader: Option<Pid>);
@@ -69,15 +70,15 @@ pub(crate) trait Processes: Debug {
     fn kill_and_reap_all(&self, leader: Option<Pid>);
 }
 
-/// The functions of this module.
+/// The real one: the functions of this module.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
     /// The control group that counts the memory, if there is one.
     pub(crate) group: Option<Rc<Group>>,
 }
 
-impl Processes for Kernel {
-    fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), Unstartable> {
+impl ProcessControl for Kernel {
+    fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), StartError> {
         let entrance = self
             .group
             .as_ref()
@@ -85,7 +86,7 @@ impl Processes for Kernel {
         let Started { pid, printed } = start(program, Stdio::null(), entrance)?;
         let output = Output::new(printed).inspect_err(|_| kill(Some(pid)));
         let name = program.command.first().map_or("", String::as_str);
-        Ok((pid, Some(output.map_err(Unstartable::program(name))?)))
+        Ok((pid, Some(output.map_err(StartError::program(name))?)))
     }
 
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory {
@@ -101,7 +102,7 @@ impl Processes for Kernel {
     }
 
     fn kill_child(&self, child: Pid) {
-        // It may have ended already.
+        // It fails if the process has ended already.
         let _ = kill_process(child, Signal::KILL);
     }
 
@@ -133,10 +134,10 @@ pub(crate) fn start(
     program: Program<'_>,
     stdin: Stdio,
     entrance: Option<&File>,
-) -> Result<Started, Unstartable> {
+) -> Result<Started, StartError> {
     let entrypoint = Entrypoint::of(program.command)?;
     let started = spawn(&entrypoint, program, stdin, entrance);
-    started.map_err(Unstartable::program(&entrypoint.named))
+    started.map_err(StartError::program(&entrypoint.named))
 }
 
 fn spawn(
@@ -287,11 +288,11 @@ fn become_image(command: &mut Command, image: Image, entrance: Option<File>) {
 }
 
 pub(crate) fn terminate(leader: Pid) {
-    // It may have ended already; its exit is on the way then.
+    // It fails if the process has ended already; then its exit will be handled soon.
     let _ = kill_process_group(leader, Signal::TERM);
 }
 
-/// SIGKILL to the group and to whatever has left it.
+/// Sends SIGKILL to the group and to the descendants that have left it.
 pub(crate) fn kill(leader: Option<Pid>) {
     if let Some(leader) = leader {
         let _ = kill_process_group(leader, Signal::KILL);
@@ -301,9 +302,9 @@ pub(crate) fn kill(leader: Option<Pid>) {
     }
 }
 
-/// Kills all that is left and waits for the last of it.
+/// Kills all processes below this one and waits until none is left.
 pub(crate) fn kill_and_reap_all(leader: Option<Pid>) {
-    // Each round reaps at least one process, and only children are left to fork: it ends.
+    // This terminates: each round reaps at least one process, and a killed process forks no more.
     loop {
         kill(leader);
         match wait(WaitOptions::empty()) {
@@ -313,7 +314,7 @@ pub(crate) fn kill_and_reap_all(leader: Option<Pid>) {
     }
 }
 
-/// Whether and how the process ended. Leaves it unreaped, so that its group's id stays its own.
+/// How the process ended; `None` while it runs. It is not reaped, so that its group's id is not reused.
 pub(crate) fn peek_exit(leader: Pid) -> Option<Exit> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::Pid(leader), options).ok()??;
@@ -324,7 +325,7 @@ pub(crate) fn peek_exit(leader: Pid) -> Option<Exit> {
     }
 }
 
-/// Reaps whatever has ended, but not a `leader` whose exit nobody has seen yet.
+/// Reaps all processes that have ended, except a `leader` whose exit has not been handled yet.
 pub(crate) fn reap(leader: Option<Pid>) {
     loop {
         if leader.is_some_and(|leader| peek_exit(leader).is_some()) {

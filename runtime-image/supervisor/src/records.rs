@@ -1,12 +1,11 @@
 //! Splits the bytes that a process writes to one pipe into records: lines, and frames between them.
 //!
-//! A frame is a record whose text may have several lines. The vendor's clients write frames to the
-//! descriptor that `_LAMBDA_TELEMETRY_LOG_FD` names (`process`): four bytes of magic and flags, the
-//! message's length, an optional time, the message; numbers are big-endian. Fed by `output` with bytes
-//! that are not trusted: anything that is no frame is a line, an unfinished frame is ended at the latest
-//! with the next invocation, and no text is lost.
+//! A frame is a record whose text may have several lines. The vendor's clients write frames to the descriptor
+//! that `_LAMBDA_TELEMETRY_LOG_FD` names (`process`): four bytes of magic and flags, the message's length, an
+//! optional time, the message. Numbers are big-endian. Fed by `output` with untrusted bytes: everything that is
+//! not a frame is a line, an unfinished frame ends at the latest with the next invocation, and no text is lost.
 
-/// Larger records are split, as on the original platform.
+/// Bytes of a record; larger ones are split, as on the original platform.
 const EVENT_LIMIT: usize = 256 * 1024;
 
 /// The start of a frame, before its flags. The first byte cannot start a character in UTF-8.
@@ -17,7 +16,7 @@ const WITH_TIME: u8 = 0b10;
 /// The magic, its flags, and four bytes of length.
 const SHORT_HEAD: usize = 8;
 const TIME: usize = 8;
-/// The largest first byte of a length (256 MiB) and of a time (the year 4253): more is no frame.
+/// The largest first byte of a length (256 MiB) and of a time (the year 4253). With a larger one it is no frame.
 const LENGTH_FIRST_BYTE: u8 = 0x0f;
 const TIME_FIRST_BYTE: u8 = 0;
 
@@ -33,15 +32,15 @@ pub(crate) struct Records {
 struct Frame {
     left: usize,
     message: Piece,
-    /// An invocation has ended since it began.
+    /// An invocation has ended since the frame began.
     is_late: bool,
 }
 
-/// The part of a record that has arrived and is not emitted.
+/// The part of a record that has arrived and is not emitted yet.
 #[derive(Debug, Default)]
 struct Piece {
     bytes: Vec<u8>,
-    /// Its beginning has been emitted.
+    /// A first part of the record has been emitted.
     is_split: bool,
 }
 
@@ -71,8 +70,8 @@ impl Records {
         }
     }
 
-    /// Ends the line that is open when an invocation ends. A frame that is open then may be another
-    /// thread's that is still writing: it is ended with the next invocation.
+    /// Emits the unfinished line when an invocation ends. An unfinished frame may be written by another thread at
+    /// this moment, so it is emitted with the next invocation's end only.
     pub(crate) fn end_line(&mut self, emit: &mut impl FnMut(&str)) {
         match &mut self.frame {
             Some(frame) if !frame.is_late => frame.is_late = true,
@@ -83,7 +82,7 @@ impl Records {
         }
     }
 
-    /// The process has ended: emits what is open.
+    /// Emits everything unfinished, because the process has ended.
     pub(crate) fn end(&mut self, emit: &mut impl FnMut(&str)) {
         self.end_frame(emit);
         self.end_line(emit);
@@ -237,7 +236,7 @@ mod tests {
         bytes
     }
 
-    /// The records of these bytes, which come in parts of this size.
+    /// The records of these bytes, read in parts of this size.
     fn records_of(bytes: &[u8], part: usize) -> Vec<String> {
         let mut found = Vec::new();
         let mut emit = |text: &str| found.push(text.to_owned());
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_one_record_whatever_is_in_it_and_keeps_its_place_among_lines() {
+    fn a_frame_is_one_record_whatever_it_contains_and_keeps_its_place_between_lines() {
         let all = [
             b"one\n".to_vec(),
             frame(0x03, "[ERROR] ValueError\nTraceback:\n\u{a0}\u{a0}File\n"),
@@ -283,13 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_frame_interrupts_goes_on_behind_it() {
+    fn a_line_that_a_frame_interrupts_continues_after_it() {
         let all = [b"a ".to_vec(), frame(0x03, "frame\n"), b"line\n".to_vec()];
         assert_eq!(read(&all.concat()), ["frame", "a line"]);
     }
 
     #[test]
-    fn what_only_begins_as_a_frame_is_text() {
+    fn bytes_that_only_begin_like_a_frame_are_text() {
         let text = "¥Z\0\u{7f} ¥¥Z ¥\nZ\n".as_bytes();
         assert_eq!(read(text), ["¥Z\0\u{7f} ¥¥Z ¥", "Z"]);
         assert_eq!(read(b"\xa5\xa5\x5a\n\x00"), ["\u{fffd}\u{fffd}Z", "\0"]);
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_behind_the_beginning_of_another_is_read() {
+    fn a_frame_after_the_beginning_of_another_is_read() {
         let whole = frame(0x03, "whole");
         // Six bytes and the other's two make a length.
         for size in [1, 2, 3, 4, 5, 7] {
@@ -319,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_does_not_end_is_given_up_with_the_invocation_after_its_own() {
+    fn an_unfinished_frame_is_emitted_with_the_end_of_the_next_invocation() {
         let (mut found, mut records) = (Vec::new(), Records::default());
         let mut emit = |text: &str| found.push(text.to_owned());
-        let bytes = frame(0x03, "a message that somebody was killed at");
+        let bytes = frame(0x03, "a message that is never completed");
         records.take(&bytes[..30], &mut emit);
         records.end_line(&mut emit);
         records.take(b"1\n", &mut emit);
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_record_becomes_several_and_nothing_is_lost() {
+    fn a_large_record_is_split_and_no_byte_is_lost() {
         for (text, sizes) in [
             ("x".repeat(EVENT_LIMIT), vec![EVENT_LIMIT]),
             ("x".repeat(EVENT_LIMIT + 1), vec![EVENT_LIMIT, 1]),
@@ -341,7 +340,7 @@ mod tests {
                 "x".repeat(700_000),
                 vec![EVENT_LIMIT, EVENT_LIMIT, 700_000 - 2 * EVENT_LIMIT],
             ),
-            // Three bytes each: the limit is inside of one.
+            // Three bytes each, so that the limit is within a character.
             (
                 "€".repeat(100_000),
                 vec![EVENT_LIMIT - 1, 300_000 - EVENT_LIMIT + 1],
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_cut_anywhere() {
+    fn bytes_that_are_not_utf8_are_split_anywhere() {
         let bytes = vec![0x80; EVENT_LIMIT + 5];
         let found = records_of(&bytes, usize::MAX);
         assert_eq!(found.concat(), "\u{fffd}".repeat(EVENT_LIMIT + 5));

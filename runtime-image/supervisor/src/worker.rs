@@ -1,8 +1,8 @@
-//! All state of an instance, and what core's `Machine` says to do with it.
+//! All state of an instance, and the execution of what core's `Machine` decides.
 //!
-//! Fed by `control_api` (leases), `runtime_api` (the runtime's calls), `output` (what it prints)
-//! and `lifecycle` (time, signals, exits); each hands in an event and has the actions done before
-//! it goes on. Decides nothing about an invocation: that is `pilotlight_core::instance`.
+//! Fed by `control_api` (leases), `runtime_api` (the runtime's requests), `printed` (output) and `lifecycle`
+//! (time, signals, exits). Each passes in an event; the resulting actions are executed before it returns.
+//! Decides nothing about an invocation: `pilotlight_core::instance` does.
 
 mod actions;
 mod printed;
@@ -25,41 +25,41 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::invocation::{Delivery, Invocation, Posted, Tail};
 use crate::log::Log;
-use crate::memory::{Look, Memory};
+use crate::memory::{Measured, Memory};
 use crate::output::{Drained, Output};
 use crate::platform_log::PlatformLog;
 use crate::prestart::Prestarted;
-use crate::process::{Kernel, Processes};
+use crate::process::{Kernel, ProcessControl};
 
-/// The gateway that claimed it died before it could tell anybody, say.
-const ORPHANED: &str = "the instance ends, as no gateway follows it";
-/// The child's process id follows.
+/// Happens when the gateway that claimed the instance was lost before another one knew about it.
+const ORPHANED: &str = "the instance ends because no gateway is connected to it";
+/// The process id of the child follows.
 const CHILD_KILLED: &str =
     "the function used more memory than it has: killed the largest process that it has started";
 /// An exit by SIGKILL.
 const KILLED: Exit = Exit::Signal(9);
 
-/// Marks that may wait at a time; a further one is logged at once.
-const WAITING_MARKS: usize = 64;
+/// The most marks that may wait for an invocation's end; a further one is logged at once.
+const WAITING_MARKS_LIMIT: usize = 64;
 
 pub(crate) type Shared = Rc<RefCell<Worker>>;
 pub(crate) type WeakShared = Weak<RefCell<Worker>>;
 
-/// What an instance has before it is one.
+/// What a [`Worker`] starts with besides its configuration.
 #[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) processes: Box<dyn Processes>,
-    /// The runtime process that is to be the first one.
+pub(crate) struct Setup {
+    pub(crate) processes: Box<dyn ProcessControl>,
+    /// The process that becomes the first runtime process if it suits the function.
     pub(crate) prestarted: Option<Prestarted>,
-    /// How long its code took to arrive.
+    /// How long it took to receive and unpack the code.
     pub(crate) unpack: Option<Duration>,
-    /// It comes from a warm pool, and ends when no gateway has followed it for this long.
+    /// For an instance of a warm pool: it ends when no gateway was connected for this long.
     pub(crate) orphaned_after: Option<Duration>,
 }
 
-impl Default for Origin {
+impl Default for Setup {
     fn default() -> Self {
-        Origin {
+        Setup {
             processes: Box::new(Kernel::default()),
             prestarted: None,
             unpack: None,
@@ -71,48 +71,50 @@ impl Default for Origin {
 #[derive(Debug)]
 pub(crate) struct Worker {
     this: WeakShared,
-    /// With the environment complete.
+    /// The configuration, with the complete environment.
     config: InstanceConfig,
     machine: Machine,
-    processes: Box<dyn Processes>,
+    processes: Box<dyn ProcessControl>,
     prestarted: Option<Prestarted>,
-    /// Until an answer has told it.
+    /// `None` once an answer has reported it.
     unpack: Option<Duration>,
     following: Option<Following>,
     log: Log,
     platform_log: PlatformLog,
     memory: Memory,
-    /// The next look at the memory.
-    look_at: Option<Instant>,
+    /// When the memory is measured next.
+    measure_at: Option<Instant>,
+    /// The runtime process; it leads a process group.
     leader: Option<Pid>,
     output: Option<Output>,
-    /// Wake the worker for its output; gone with the process that prints.
-    watchers: JoinSet<()>,
-    /// The one at hand, and the one before it while that is not closed.
+    /// Read the output when the pipe becomes readable; aborted when the process ends.
+    output_tasks: JoinSet<()>,
+    /// The present invocation, and the previous one until that is closed.
     invocations: Vec<Invocation>,
-    /// The log since the last invocation, usually an init: it begins the tail of the next one.
+    /// The log since the last invocation, usually of an init. The next invocation's tail begins with it.
     between: Tail,
-    /// Marks that wait for an invocation's last record.
+    /// Marks that wait until an invocation's last record is logged.
     marks: Vec<String>,
-    /// What the runtime posted when its init failed.
+    /// The error that the runtime posted when its init failed.
     init_error: Option<Posted>,
-    /// Why the runtime process could not be started, the last time.
-    not_started: String,
+    /// Why the runtime process could not be started the last time.
+    start_error: String,
+    /// The runtime's waiting `next`.
     next: Option<oneshot::Sender<Delivery>>,
-    /// For a runtime whose `next` broke off before it had this.
+    /// An event whose `next` request was cancelled before it was delivered.
     undelivered: Option<Delivery>,
     status: Option<watch::Sender<Status>>,
-    /// When `lifecycle` wakes the worker; may be too early, never too late.
+    /// When `lifecycle` wakes the worker: possibly too early, never too late.
     alarm: Option<Instant>,
-    /// Tells `lifecycle` of an earlier alarm, or of the end.
+    /// Notifies `lifecycle` of an earlier alarm or of the end.
     pub(crate) changed: Rc<Notify>,
     pub(crate) finished: bool,
 }
 
 impl Worker {
-    pub(crate) fn new(config: InstanceConfig, origin: Origin) -> Shared {
+    pub(crate) fn new(config: InstanceConfig, setup: Setup) -> Shared {
         let machine = Machine::new(config.timeout.duration());
-        let limit = origin.orphaned_after;
+        let limit = setup.orphaned_after;
         let (status, _) = watch::channel(machine.status());
         Rc::new_cyclic(|this| {
             RefCell::new(Worker {
@@ -120,21 +122,21 @@ impl Worker {
                 platform_log: PlatformLog::new(&config),
                 config,
                 machine,
-                processes: origin.processes,
-                prestarted: origin.prestarted,
-                unpack: origin.unpack,
+                processes: setup.processes,
+                prestarted: setup.prestarted,
+                unpack: setup.unpack,
                 following: limit.map(|limit| Following::new(clock::now(), limit)),
                 log: Log::default(),
                 memory: Memory::default(),
-                look_at: None,
+                measure_at: None,
                 leader: None,
                 output: None,
-                watchers: JoinSet::new(),
+                output_tasks: JoinSet::new(),
                 invocations: Vec::new(),
                 between: Tail::default(),
                 marks: Vec::new(),
                 init_error: None,
-                not_started: String::new(),
+                start_error: String::new(),
                 next: None,
                 undelivered: None,
                 status: Some(status),
@@ -147,22 +149,22 @@ impl Worker {
 
     /// Starts the runtime.
     pub(crate) fn boot(&mut self) {
-        self.happened(Event::Boot);
+        self.handle_event(Event::Boot);
     }
 
-    /// Takes no further lease, ends the runtime when it is idle, then finishes.
+    /// Refuses further leases, ends the runtime process when it is idle, then finishes.
     pub(crate) fn drain(&mut self) {
-        self.happened(Event::Drain);
+        self.handle_event(Event::Drain);
     }
 
-    /// A gateway has a call under way.
+    /// A gateway has opened a request. While one is open, the instance is not orphaned.
     pub(crate) fn follow(&mut self) {
         if let Some(following) = &mut self.following {
             following.begin();
         }
     }
 
-    /// That call is over, or broke off.
+    /// Such a request is finished, or its connection has broken.
     pub(crate) fn unfollow(&mut self) {
         if let Some(following) = &mut self.following {
             following.end(clock::now());
@@ -178,12 +180,12 @@ impl Worker {
         self.machine.status()
     }
 
-    /// `None` once the supervisor ends.
+    /// `None` once the supervisor is ending.
     pub(crate) fn follow_status(&self) -> Option<watch::Receiver<Status>> {
         self.status.as_ref().map(watch::Sender::subscribe)
     }
 
-    /// A gateway's call: the receiver gets its answer.
+    /// A gateway's lease request. The receiver gets the answer.
     pub(crate) fn lease(
         &mut self,
         mut request: LeaseRequest,
@@ -204,7 +206,7 @@ impl Worker {
         leased.map(|()| answer)
     }
 
-    /// The runtime's call for the next event: the receiver gets it.
+    /// The runtime's request for the next event, which the receiver gets.
     pub(crate) fn next(&mut self) -> Result<oneshot::Receiver<Delivery>, Refusal> {
         let (next, delivery) = oneshot::channel();
         if let Some(undelivered) = self.undelivered.take() {
@@ -212,7 +214,7 @@ impl Worker {
             return Ok(delivery);
         }
         if self.next.as_ref().is_some_and(oneshot::Sender::is_closed) {
-            // The same wait for an event, on a new connection.
+            // The runtime waits for the same event on a new connection.
             self.next = Some(next);
             return Ok(delivery);
         }
@@ -223,21 +225,21 @@ impl Worker {
             self.next = Some(next);
         }
         if self.invocations.is_empty() {
-            // Init is done. A process that ends takes what the kernel knows of its peak along.
+            // The init is over. Its peak is read now, because the kernel forgets it when the process ends.
             self.memory.peak_mib(clock::now());
         }
         self.act();
         called.map(|()| delivery)
     }
 
-    /// The runtime's answer.
+    /// The runtime's response.
     pub(crate) fn respond(&mut self, id: &str, posted: Posted) -> Result<(), Refusal> {
         let bytes = posted.body.len();
         let request_id = id.into();
         self.post(id, Event::Response { request_id, bytes }, Some(posted))
     }
 
-    /// The runtime's answer was larger than the limit, and is thrown away.
+    /// The runtime's response was larger than the limit, and was discarded.
     pub(crate) fn respond_too_large(&mut self, id: &str) -> Result<(), Refusal> {
         let (request_id, bytes) = (id.into(), PAYLOAD_LIMIT + 1);
         self.post(id, Event::Response { request_id, bytes }, None)
@@ -270,18 +272,18 @@ impl Worker {
         result
     }
 
-    /// There is something to read.
+    /// The output pipe is readable.
     fn on_output(&mut self, limit: usize) -> Drained {
         let drained = self.with_output(|output, emit| output.drain(limit, emit));
         drained.unwrap_or(Drained::End)
     }
 
-    /// Reads the process's output by `read`, and logs what that emits. `None`: no process runs.
+    /// Reads the process's output with `read` and logs what it emits. `None` if no process runs.
     fn with_output<R>(
         &mut self,
         read: impl FnOnce(&mut Output, &mut &mut dyn FnMut(&str)) -> R,
     ) -> Option<R> {
-        // Taken out meanwhile, since logging borrows the worker.
+        // Taken out while it is read, because logging borrows the worker.
         let mut output = self.output.take()?;
         let read = {
             let mut emit = |text: &str| self.print(LogSource::Stdout, text);
@@ -292,11 +294,11 @@ impl Worker {
     }
 
     /// Logs a mark after everything logged so far, and after the last record of an invocation that is
-    /// answered but not over.
+    /// answered but not closed.
     pub(crate) fn mark(&mut self, mark: String) {
         let mut invocations = self.invocations.iter();
         let is_closing = invocations.any(Invocation::is_answered);
-        match is_closing && self.marks.len() < WAITING_MARKS {
+        match is_closing && self.marks.len() < WAITING_MARKS_LIMIT {
             true => self.marks.push(mark),
             false => {
                 self.read_output();
@@ -305,24 +307,24 @@ impl Worker {
         }
     }
 
-    /// A process below this one has ended.
+    /// A child of this process has exited.
     pub(crate) fn on_child(&mut self) {
         let processes = &self.processes;
         let exit = self.leader.and_then(|leader| processes.peek_exit(leader));
         if exit.is_some() {
             self.read_output();
             self.end_output();
-            // What it leaves behind does not outlive it.
+            // Processes that it has started do not outlive it.
             self.processes.kill(self.leader);
             self.leader = None;
-            self.watchers.abort_all();
+            self.output_tasks.abort_all();
             self.next = None;
             self.undelivered = None;
         }
         self.processes.reap(self.leader);
         if let Some(exit) = exit {
-            let by_kernel = exit == KILLED && self.memory.ran_out();
-            self.happened(match by_kernel {
+            let by_kernel = exit == KILLED && self.memory.has_run_out();
+            self.handle_event(match by_kernel {
                 true => Event::KilledForMemory,
                 false => Event::Exited(exit),
             });
@@ -336,10 +338,10 @@ impl Worker {
     pub(crate) fn on_alarm(&mut self) {
         self.alarm = None;
         let now = clock::now();
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.look_at = None;
+        if self.measure_at.is_some_and(|at| at <= now) {
+            self.measure_at = None;
             if self.machine.is_working() {
-                self.look_at_memory(now);
+                self.measure_memory(now);
             }
         }
         if self.machine.next_wakeup().is_some_and(|at| at <= now) {
@@ -355,14 +357,14 @@ impl Worker {
         self.act();
     }
 
-    fn look_at_memory(&mut self, now: Instant) {
-        match self.memory.look(now) {
-            Look::Within => {}
-            Look::Exceeded(largest) if Some(largest) == self.leader => {
-                self.happened(Event::MemoryExceeded);
+    fn measure_memory(&mut self, now: Instant) {
+        match self.memory.measure(now) {
+            Measured::Within => {}
+            Measured::Exceeded(largest) if Some(largest) == self.leader => {
+                self.handle_event(Event::MemoryExceeded);
             }
-            // The handler goes on and sees how its child ended, as when the kernel kills it.
-            Look::Exceeded(child) => {
+            // The handler continues and sees that its child was killed, as when the kernel kills it.
+            Measured::Exceeded(child) => {
                 self.processes.kill_child(child);
                 let text = format!("{CHILD_KILLED}, {}", child.as_raw_pid());
                 self.log.record(LogSource::Platform, None, &text);
@@ -374,21 +376,22 @@ impl Worker {
         self.following.as_ref()?.orphaned_at()
     }
 
-    /// Ends all that is left, without waiting for anything.
+    /// Kills all processes that are left and closes the log, without waiting.
     pub(crate) fn end(&mut self) {
         self.processes.kill_and_reap_all(self.leader.take());
         self.read_output();
         self.end_output();
-        self.watchers.abort_all();
+        self.output_tasks.abort_all();
         self.invocations.clear();
         self.log_marks();
         self.status = None;
         self.log.close();
     }
 
-    fn happened(&mut self, event: Event) {
+    /// Handles an event that the machine cannot refuse.
+    fn handle_event(&mut self, event: Event) {
         self.handle(event)
-            .expect("the machine refuses calls only, never what happened");
+            .expect("the machine refuses requests only");
         self.act();
     }
 
@@ -399,21 +402,21 @@ impl Worker {
     fn invocation(&mut self, id: &str) -> Option<&mut Invocation> {
         self.invocations
             .iter_mut()
-            .find(|known| *known.request.request_id == *id)
+            .find(|invocation| *invocation.request.request_id == *id)
     }
 
-    /// Takes in what was printed up to now.
+    /// Logs everything that was printed so far.
     fn read_output(&mut self) {
         self.with_output(|output, emit| output.drain_all(emit));
     }
 
-    /// Takes in the beginning of a record, too: the process that printed it has ended.
+    /// Logs unfinished records as well, because the process that printed them has ended.
     fn end_output(&mut self) {
         self.with_output(|output, emit| output.end(emit));
         self.output = None;
     }
 
-    /// What was printed without a line's end belongs to the invocation that ends.
+    /// Logs an unfinished line, because it belongs to the invocation that ends.
     fn end_lines(&mut self) {
         self.with_output(|output, emit| output.end_line(emit));
     }

@@ -214,7 +214,7 @@ fn one_from_a_pool_ends_by_itself_when_no_gateway_follows_it() {
     for orphan in &mut orphans {
         assert_eq!(claim(orphan, "i2", &stands_by, b"").status, 200);
         assert!(orphan.ended().success());
-        orphan.logged("the instance ends, as no gateway follows it", 1);
+        orphan.logged("the instance ends because no gateway is connected to it", 1);
     }
     assert!(!followed.has_ended(), "a gateway follows it");
     drop(follows);

@@ -144,7 +144,7 @@ fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced(
     });
     let instance = Instance::unclaimed_with(root.path(), json!({ "prestart": prestart }));
     instance.logged(
-        "no runtime process waits: fork/exec /nonexistent: no such file",
+        "the runtime process cannot be started before the claim: fork/exec /nonexistent: no such file",
         1,
     );
     claimed(&instance, &function(none));

@@ -1,8 +1,8 @@
 //! The control group of the runtime process: its memory use, its limit and its count of kills.
 //!
-//! In a container it is the container's own group, which is only read. In local mode this process creates
-//! one in a group that is delegated to the user (version 2 only) and removes it at the end. Without
-//! either, `processes` counts instead. Never kills.
+//! In a container it is the container's own group, which is only read. In local mode this process creates one
+//! in a group that is delegated to the user (version 2 only) and removes it at the end. Without either,
+//! `processes` measures instead. Kills no process.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -32,7 +32,7 @@ enum Version {
 pub(crate) struct Group {
     folder: PathBuf,
     version: Version,
-    /// Kept open: one system call a look.
+    /// Kept open, so that a measurement costs one system call.
     stat: File,
     events: File,
     /// The `cgroup.procs` of a group that this process has created.
@@ -48,19 +48,19 @@ impl Group {
 
     /// Creates a group for the runtime processes alone, with this limit. `scratch`: their folder of
     /// temporary files, which must not count as memory. `None` where no group can be created.
-    pub(crate) fn made(memory: MemoryMiB, scratch: &Path) -> Option<Self> {
+    pub(crate) fn create(memory: MemoryMiB, scratch: &Path) -> Option<Self> {
         if rustix::fs::statfs(scratch).is_ok_and(|found| found.f_type == TMPFS) {
             return None;
         }
         match located()? {
-            (Version::V2, own) => Group::made_above(&own, memory),
+            (Version::V2, own) => Group::create_above(&own, memory),
             (Version::V1, _) => None,
         }
     }
 
-    /// `own`: the group of this process. A group with processes has no groups with limits below it,
-    /// so the new one is beside it.
-    fn made_above(own: &Path, memory: MemoryMiB) -> Option<Self> {
+    /// `own`: the group of this process. The new group is its sibling or further up, because a group with
+    /// processes cannot have groups with limits below it.
+    fn create_above(own: &Path, memory: MemoryMiB) -> Option<Self> {
         own.ancestors().skip(1).find_map(|parent| {
             let controllers = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
             if !controllers
@@ -83,7 +83,8 @@ impl Group {
     fn limited(folder: &Path, memory: MemoryMiB) -> io::Result<Self> {
         let limit = u64::from(memory.get()) * MIB;
         fs::write(folder.join("memory.max"), limit.to_string())?;
-        // With swap a function above its limit would be slow instead of killed. Not every kernel has it.
+        // With swap, a function above its limit would become slow instead of being killed. It fails on kernels
+        // without swap accounting.
         let _ = fs::write(folder.join("memory.swap.max"), "0");
         let entrance = OpenOptions::new()
             .write(true)
@@ -114,8 +115,8 @@ impl Group {
         all.then_some(group)
     }
 
-    /// Whether the group has this process.
-    pub(crate) fn has(&self, process: Pid) -> bool {
+    /// Whether the process is in the group.
+    pub(crate) fn contains(&self, process: Pid) -> bool {
         if self.entrance.is_none() {
             return true;
         }
@@ -147,7 +148,7 @@ impl Group {
         }
     }
 
-    /// The bytes that this process adds: it is in the container's group, but not in one that it created.
+    /// The bytes that this process contributes: it is in the container's group, but not in one that it created.
     pub(crate) fn share_of_this_process(&self) -> u64 {
         match (&self.entrance, File::open("/proc/self/statm")) {
             (None, Ok(statm)) => processes::anonymous(&statm),
@@ -158,7 +159,7 @@ impl Group {
     /// Removes a group that this process has created, if it is empty.
     pub(crate) fn remove(&self) {
         if self.entrance.is_some() {
-            // `sweep` of a later instance removes what is left.
+            // If it fails, `sweep` of a later instance removes the group.
             let _ = fs::remove_dir(&self.folder);
         }
     }
@@ -187,7 +188,7 @@ fn value(text: &str, name: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-/// The sum in a `memory.stat`.
+/// The bytes of anonymous and shared memory in a `memory.stat`.
 fn usage(version: Version, stat: &str) -> Option<u64> {
     let [anonymous, shared] = match version {
         Version::V1 => ["total_rss", "total_shmem"],
@@ -196,7 +197,7 @@ fn usage(version: Version, stat: &str) -> Option<u64> {
     Some(value(stat, anonymous)? + value(stat, shared).unwrap_or(0))
 }
 
-/// Without a limit version 1 has a number close to the largest, and version 2 says `max`.
+/// Without a limit, version 1 has a number close to the largest one, and version 2 has `max`.
 fn limit(version: Version, limit: &str, kills_all: &str) -> GroupLimit {
     let bytes = limit.trim().parse().ok();
     GroupLimit {
@@ -235,8 +236,8 @@ fn locate(groups: &str, mounts: &str) -> Option<(Version, PathBuf)> {
     };
     let mut mounts = mounts.lines().filter_map(|line| mount(version, line));
     let (root, point) = mounts.next()?;
-    // With a bind mount of a part of the tree, or a cgroup namespace, the two names do not match: then the
-    // mount is the process's own group.
+    // With a bind mount of a part of the tree, or a cgroup namespace, the two names do not match. Then the mount
+    // is the process's own group.
     let inside = Path::new(group).strip_prefix(&root);
     let inside = inside.unwrap_or(Path::new(""));
     match inside.as_os_str().is_empty() {
@@ -245,7 +246,7 @@ fn locate(groups: &str, mounts: &str) -> Option<(Version, PathBuf)> {
     }
 }
 
-/// Root and mount point, of a line that mounts the groups of this version.
+/// The root and the mount point of a line that mounts the groups of this version.
 fn mount(version: Version, line: &str) -> Option<(PathBuf, PathBuf)> {
     let (place, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');

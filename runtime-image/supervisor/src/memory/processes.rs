@@ -1,8 +1,8 @@
 //! The memory of processes without a control group, from /proc.
 //!
-//! A page that several processes share counts once, by each one's proportional share (PSS). Reading
-//! shares makes the kernel walk page tables, so a cheap upper bound is read first, and shares only if the
-//! bound exceeds the limit or a new peak is due. Fed by `memory`; kills nothing.
+//! A page that several processes share counts once, by each one's proportional share (PSS). The kernel walks
+//! page tables to provide shares. So a cheap upper bound is read first, and shares only if the bound exceeds the
+//! limit or a new peak is due. Called by `memory`; kills no process.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,36 +20,38 @@ const STATUS_SIZE: usize = 8192;
 const KIB: u64 = 1024;
 /// The shortest time between two reads of shares for the peak alone.
 const PEAK_INTERVAL: Duration = Duration::from_millis(200);
-/// Reading shares pauses for this many times as long as it took: a tenth of one processor at most.
+/// After a read of shares the next one waits for this many times its duration, so that reading takes at most a
+/// tenth of one processor.
 const SHARES_PAUSE: u32 = 10;
 /// An excess must be seen a second time after this: a child between `fork` and `exec` may show its
 /// parent's memory for a moment.
 const CONFIRM_AFTER: Duration = Duration::from_millis(3);
-/// Consecutive looks that may be discarded because a process ended during them.
-const UNCLEAR_LIMIT: u32 = 30;
+/// How many consecutive measurements may be discarded because a process ended during them.
+const DISCARDED_LIMIT: u32 = 30;
 
 #[derive(Debug)]
-pub(crate) struct Processes {
+pub(crate) struct ProcessMeter {
     leader: Pid,
-    /// Kept open: one system call a look, and never another process under the same id.
+    /// Kept open, which saves system calls, and never refers to a later process with the same id.
     statm: Option<File>,
     status: Option<File>,
     /// Pages at the last REPORT.
     resident: u64,
     peak_at: Option<Instant>,
+    /// The last measurement exceeded the limit, and awaits confirmation.
     suspect: bool,
-    /// Consecutive looks during which a process ended.
-    unclear: u32,
+    /// How many consecutive measurements were discarded.
+    discarded: u32,
 }
 
-/// The result of a look.
+/// The result of a measurement.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    /// In bytes; 0 if nothing new is known.
+pub(crate) struct Usage {
+    /// In bytes; 0 if the measurement has no result.
     pub(crate) used: u64,
-    /// The largest process, if all use more than they may.
+    /// The largest process, if the limit is exceeded.
     pub(crate) exceeded: Option<Pid>,
-    /// The time until the next look.
+    /// The time until the next measurement.
     pub(crate) interval: Duration,
 }
 
@@ -58,26 +60,26 @@ pub(crate) struct Seen {
 struct Resident {
     pid: Pid,
     parent: Option<Pid>,
-    /// Anonymous and shared memory, and what of it is swapped out; each page in full.
+    /// Anonymous and shared memory, including what is swapped out. Shared pages count in full.
     bytes: u64,
 }
 
-impl Processes {
+impl ProcessMeter {
     pub(crate) fn of(leader: Pid) -> Self {
         let open = |name| File::open(format!("/proc/{}/{name}", leader.as_raw_pid())).ok();
-        Processes {
+        ProcessMeter {
             leader,
             statm: open("statm"),
             status: open("status"),
             resident: 0,
             peak_at: None,
             suspect: false,
-            unclear: 0,
+            discarded: 0,
         }
     }
 
-    /// The bytes that the runtime process alone uses; 0 if no more is resident than before. `statm` is
-    /// much cheaper than `status`, and an event seldom leaves more resident.
+    /// The bytes that the runtime process alone uses; 0 if no more is resident than before. `statm` is read
+    /// first: it is much cheaper than `status`, and after most events no more is resident.
     pub(crate) fn of_leader(&mut self) -> u64 {
         let resident = self.statm.as_ref().and_then(pages);
         let resident = resident.map_or(0, |(resident, _)| resident);
@@ -87,12 +89,12 @@ impl Processes {
         leader.map_or(0, |leader| leader.bytes)
     }
 
-    /// `limit` and `peak`: in bytes; a use below the peak needs no better figure.
-    pub(crate) fn look(&mut self, now: Instant, limit: u64, peak: u64) -> Seen {
+    /// `limit` and `peak` are in bytes. A use below the peak needs no exact figure.
+    pub(crate) fn measure(&mut self, now: Instant, limit: u64, peak: u64) -> Usage {
         let mut all: Vec<Resident> = self.residents();
         let bound = all.iter().map(|one| one.bytes).sum();
         let for_peak = bound > peak && self.peak_at.is_none_or(|at| at <= now);
-        let mut seen = Seen {
+        let mut usage = Usage {
             used: bound,
             exceeded: None,
             interval: CHECK_INTERVAL_MAX,
@@ -100,44 +102,44 @@ impl Processes {
         if all.len() > 1 {
             if bound <= limit && !for_peak {
                 self.suspect = false;
-                seen.used = if bound <= peak { bound } else { 0 };
-                return seen;
+                usage.used = if bound <= peak { bound } else { 0 };
+                return usage;
             }
             let begun = clock::now();
             let sum = shares(&mut all);
-            self.unclear = if sum.is_none() { self.unclear + 1 } else { 0 };
+            self.discarded = if sum.is_none() { self.discarded + 1 } else { 0 };
             let sum = sum.or_else(|| {
-                // If processes end all the time, an overestimate is used in the end.
+                // If processes end all the time, an overestimate is used at last.
                 let known = || all.iter().map(|one| one.bytes).sum();
-                (self.unclear > UNCLEAR_LIMIT).then(known)
+                (self.discarded > DISCARDED_LIMIT).then(known)
             });
             let Some(sum) = sum else {
-                seen.used = 0;
-                seen.interval = if bound > limit {
+                usage.used = 0;
+                usage.interval = if bound > limit {
                     CONFIRM_AFTER
                 } else {
                     CHECK_INTERVAL_MAX
                 };
-                return seen;
+                return usage;
             };
-            seen.used = sum;
+            usage.used = sum;
             let took = clock::now() - begun;
-            seen.interval = CHECK_INTERVAL_MAX.max(took * SHARES_PAUSE);
+            usage.interval = CHECK_INTERVAL_MAX.max(took * SHARES_PAUSE);
             self.peak_at = Some(now + PEAK_INTERVAL.max(took * SHARES_PAUSE));
         }
-        let exceeds = seen.used > limit;
+        let exceeds = usage.used > limit;
         if exceeds && all.len() > 1 && !self.suspect {
             self.suspect = true;
-            // Unconfirmed, so it is no peak either.
-            seen.used = 0;
-            seen.interval = CONFIRM_AFTER;
-            return seen;
+            // Until it is confirmed, it is not a peak either.
+            usage.used = 0;
+            usage.interval = CONFIRM_AFTER;
+            return usage;
         }
         self.suspect = false;
         if exceeds {
-            seen.exceeded = largest_of(&all);
+            usage.exceeded = largest_of(&all);
         }
-        seen
+        usage
     }
 
     fn residents(&self) -> Vec<Resident> {
@@ -152,7 +154,7 @@ impl Processes {
     }
 }
 
-/// The process below this one that uses most.
+/// The descendant of this process that uses most memory.
 pub(crate) fn largest() -> Option<Pid> {
     let all = process_table::descendants()
         .into_iter()
@@ -164,8 +166,8 @@ fn largest_of(all: &[Resident]) -> Option<Pid> {
     all.iter().max_by_key(|one| one.bytes).map(|one| one.pid)
 }
 
-/// The sum of all shares; each process's own takes the place of its bytes. `None` if a process has
-/// ended meanwhile, so that the sum says too much.
+/// The sum of all shares. Replaces the bytes of each process by its share. `None` if a process has ended
+/// meanwhile, so that the sum may be too large.
 fn shares(all: &mut [Resident]) -> Option<u64> {
     for one in &mut *all {
         // Between `vfork` and `exec` a child runs in its parent's memory.
@@ -176,9 +178,9 @@ fn shares(all: &mut [Resident]) -> Option<u64> {
         let path = format!("/proc/{}/smaps_rollup", one.pid.as_raw_pid());
         match fs::read_to_string(path) {
             Ok(rollup) => one.bytes = share(&rollup).unwrap_or(0),
-            // The process is not dumpable: its pages count in full.
+            // The process is not dumpable, so its pages count in full.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            // An older or a sandbox's kernel has no shares: pages count in full.
+            // An older kernel, or a sandbox's, has no shares, so pages count in full.
             Err(_) if !Path::new("/proc/self/smaps_rollup").exists() => {}
             Err(_ended) => one.bytes = 0,
         }
@@ -190,7 +192,7 @@ fn shares(all: &mut [Resident]) -> Option<u64> {
         .then(|| all.iter().map(|one| one.bytes).sum())
 }
 
-/// Whether two processes have one and the same memory.
+/// Whether two processes share their whole address space.
 #[allow(unsafe_code)]
 fn share_all(one: Pid, other: Pid) -> bool {
     const KCMP_VM: libc::c_int = 1;
@@ -226,7 +228,7 @@ fn status_bytes(status: &str) -> Option<u64> {
     Some((anonymous + others.iter().sum::<u64>()) * KIB)
 }
 
-/// The bytes in a `smaps_rollup`.
+/// The process's proportional share, in bytes, from a `smaps_rollup`.
 fn share(rollup: &str) -> Option<u64> {
     let kib = |name| kib(rollup, name);
     let anonymous = kib("Pss_Anon:").or_else(|| kib("Pss:"))?;
@@ -245,7 +247,7 @@ pub(crate) fn anonymous(statm: &File) -> u64 {
     resident.saturating_sub(shared) * rustix::param::page_size() as u64
 }
 
-/// Resident pages, and how many of these are of files or shared memory.
+/// The number of resident pages, and how many of these belong to files or shared memory.
 fn pages(statm: &File) -> Option<(u64, u64)> {
     let mut buffer = [0; 128];
     let size = rustix::io::pread(statm, &mut buffer, 0).ok()?;
@@ -259,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_not_counted_and_shared_pages_in_part() {
+    fn pages_of_files_are_not_counted_and_shared_pages_in_part() {
         let status = "Name:\tpython\nPPid:\t7\nVmHWM:\t 900 kB\nVmRSS:\t    900 kB\n\
                       RssAnon:\t     300 kB\nRssFile:\t     500 kB\nRssShmem:\t     100 kB\n\
                       VmSwap:\t      10 kB\n";
@@ -271,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn where_the_kernel_says_less_all_that_is_resident_counts() {
+    fn all_resident_pages_count_if_the_kernel_does_not_tell_them_apart() {
         assert_eq!(status_bytes("VmRSS:\t    900 kB\n"), Some(900 * KIB));
         assert_eq!(share("Rss: 5 kB\nPss:     400 kB\n"), Some(400 * KIB));
         assert_eq!(status_bytes("Name:\tkthreadd\n"), None);
     }
 
     #[test]
-    fn a_process_has_the_memory_of_itself_and_not_of_its_parent() {
+    fn a_process_shares_its_address_space_with_itself_and_not_with_its_parent() {
         let this = rustix::process::getpid();
         let parent = rustix::process::getppid().expect("a parent");
         assert!(share_all(this, this) && !share_all(this, parent));

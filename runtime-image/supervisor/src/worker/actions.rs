@@ -1,7 +1,7 @@
-//! Does what core's `Machine` says, in its order, until nothing is left to do.
+//! Executes the actions of core's `Machine`, in their order, until none is left.
 //!
-//! Owns the start of a runtime process, the way of payloads to `next` and to the gateway, and
-//! the worker's alarm. Called by `worker` after each event; never decides that something is due.
+//! Owns the start of a runtime process, the delivery of events to `next` and of answers to the gateway, and the
+//! worker's alarm. Called by `worker` after each event; never decides that an action is due.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -60,13 +60,13 @@ impl Worker {
         if !self.marks.is_empty() && !self.invocations.iter().any(Invocation::is_answered) {
             self.log_marks();
         }
-        self.tell_status();
+        self.publish_status();
         self.set_alarm();
     }
 
     fn start_runtime(&mut self) {
         if let Some(prestarted) = self.prestarted.take()
-            && self.begin(prestarted)
+            && self.use_prestarted(prestarted)
         {
             return;
         }
@@ -77,25 +77,25 @@ impl Worker {
         };
         match self.processes.start(program) {
             Ok((pid, output)) => self.attach(pid, output),
-            Err(unstartable) => {
-                self.not_started = unstartable.to_string();
-                if let Some(advice) = unstartable.advice() {
-                    let text = format!("{}: {advice}", self.not_started);
+            Err(error) => {
+                self.start_error = error.to_string();
+                if let Some(advice) = error.advice() {
+                    let text = format!("{}: {advice}", self.start_error);
                     self.log.record(LogSource::Platform, None, &text);
                 }
                 self.processes.kill(None);
-                let told = self.machine.handle(clock::now(), Event::NotStarted);
-                told.expect("the machine refuses calls only, never what happened");
+                let handled = self.machine.handle(clock::now(), Event::NotStarted);
+                handled.expect("the machine refuses requests only");
             }
         }
     }
 
-    /// Whether the process that waited is the runtime process now.
-    fn begin(&mut self, mut prestarted: Prestarted) -> bool {
-        // Nothing of it was printed by the function.
+    /// Hands the function over to the prestarted process. `false` if that cannot be used.
+    fn use_prestarted(&mut self, mut prestarted: Prestarted) -> bool {
+        // Its output so far does not belong to the function.
         prestarted.printed(|text| self.log.record(LogSource::Platform, None, text));
-        if let Err(unfit) = prestarted.begin(&self.config) {
-            let text = format!("the runtime process that waited is not used: {unfit}");
+        if let Err(unusable) = prestarted.begin(&self.config) {
+            let text = format!("the prestarted runtime process is not used: {unusable}");
             self.log.record(LogSource::Platform, None, &text);
             process::kill(Some(prestarted.pid));
             return false;
@@ -107,11 +107,11 @@ impl Worker {
     fn attach(&mut self, leader: Pid, output: Option<Output>) {
         self.leader = Some(leader);
         self.memory = self.processes.memory_of(leader, self.config.memory);
-        self.watchers = JoinSet::new();
+        self.output_tasks = JoinSet::new();
         if let Some(output) = &output {
             let (log, worker) = (self.log.clone(), self.this.clone());
             let read = printed::read_until_end(output.pipe(), log, worker);
-            self.watchers.spawn_local(read);
+            self.output_tasks.spawn_local(read);
         }
         self.output = output;
     }
@@ -135,14 +135,14 @@ impl Worker {
         };
     }
 
-    /// `init`: how long the one before it took, if it is the first answer after that.
+    /// `init`: the duration of the init, for the first answer after it.
     fn answer(&mut self, id: &str, outcome: Outcome, init: Option<Duration>) {
         let status = self.machine.status();
         let mut phases = Phases::default();
         phases.add(Phase::Unpack, self.unpack.take());
         phases.add(Phase::Init, init);
         let sanitize = self.config.sanitize_errors;
-        let of_init = match outcome {
+        let init_error = match outcome {
             Outcome::Failed(Failure::Init) => self.init_error.take(),
             Outcome::Failed(Failure::InvalidEntrypoint) => Some(self.invalid_entrypoint(id)),
             _ => None,
@@ -150,7 +150,7 @@ impl Worker {
         let Some(invocation) = self.invocation(id) else {
             return;
         };
-        let posted = of_init.or_else(|| invocation.posted.take());
+        let posted = init_error.or_else(|| invocation.posted.take());
         let (body, content_type) = answer_body(&invocation.request, outcome, posted, sanitize);
         invocation.answer(LeaseAnswer {
             is_error: outcome != Outcome::Success,
@@ -162,10 +162,10 @@ impl Worker {
         });
     }
 
-    /// The error that takes the place of one posted by a runtime.
+    /// The error body if the runtime process cannot be started: no runtime has posted one.
     fn invalid_entrypoint(&self, id: &str) -> Posted {
         let error_type = Failure::InvalidEntrypoint.error_type();
-        let message = failure::invalid_entrypoint(id, &self.not_started);
+        let message = failure::invalid_entrypoint(id, &self.start_error);
         let body = serde_json::json!({ "errorType": error_type, "errorMessage": message });
         Posted {
             body: body.to_string().into(),
@@ -191,10 +191,10 @@ impl Worker {
         let phases = invocation.and_then(|invocation| invocation.request.phases.clone());
         let text = match line {
             LogLine::NotStarted { request_id } => {
-                let message = failure::invalid_entrypoint(request_id, &self.not_started);
+                let message = failure::invalid_entrypoint(request_id, &self.start_error);
                 Some(self.platform_log.fault(&message))
             }
-            line => self.platform_log.word(line, peak_mib, phases.as_ref()),
+            line => self.platform_log.format(line, peak_mib, phases.as_ref()),
         };
         if let (Some(text), true) = (&text, self.config.logs) {
             self.log
@@ -203,28 +203,33 @@ impl Worker {
         if let Some(text) = text {
             self.add_to_tail(request_id.as_deref(), &text);
         }
-        let closed = request_id.filter(|_| matches!(line, LogLine::Report { .. }));
-        if let Some(invocation) = closed.and_then(|id| self.invocation(&id)) {
+        let reported = request_id.filter(|_| matches!(line, LogLine::Report { .. }));
+        if let Some(invocation) = reported.and_then(|id| self.invocation(&id)) {
             invocation.close();
         }
     }
 
-    fn tell_status(&mut self) {
+    fn publish_status(&mut self) {
         let now = self.machine.status();
         if let Some(status) = &self.status {
-            status.send_if_modified(|told| std::mem::replace(told, now) != now);
+            status.send_if_modified(|published| std::mem::replace(published, now) != now);
         }
     }
 
-    /// An alarm that is too early is left: it costs one wake-up, not one for each invocation.
+    /// Sets an earlier alarm if one is needed. An alarm that has become too early is kept, because resetting it
+    /// would cost a wake-up for each invocation.
     pub(super) fn set_alarm(&mut self) {
-        if self.machine.is_working() && self.look_at.is_none() {
-            self.look_at = Some(clock::now() + self.memory.interval());
+        if self.machine.is_working() && self.measure_at.is_none() {
+            self.measure_at = Some(clock::now() + self.memory.interval());
         }
-        let due = [self.machine.next_wakeup(), self.look_at, self.orphaned_at()]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = [
+            self.machine.next_wakeup(),
+            self.measure_at,
+            self.orphaned_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         if due.is_some_and(|due| self.alarm.is_none_or(|alarm| due < alarm)) {
             self.alarm = due;
             self.changed.notify_one();

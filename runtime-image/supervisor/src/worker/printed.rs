@@ -1,4 +1,4 @@
-//! Reads what the runtime process prints while no other event makes the worker read it.
+//! Has the worker read what the runtime process prints between other events.
 //!
 //! A task for each runtime process waits until its pipe is readable, and has the worker read a bounded part
 //! in each turn. While the log's reader lags behind, the bytes stay in the pipe, and the process blocks when

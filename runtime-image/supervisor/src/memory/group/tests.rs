@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// As a kernel of 6.x writes them; what is not read is shortened.
+/// As a kernel of version 6 writes them, without some of the lines that are not read.
 const V2_STAT: &str = "anon 157286400\nfile 1073741824\nkernel 2199552\nkernel_stack 98304\n\
     pagetables 983040\nsec_pagetables 0\npercpu 720\nsock 0\nvmalloc 0\nshmem 8388608\nzswap 0\n\
     file_mapped 1073741824\nfile_dirty 0\ninactive_anon 165670912\nactive_anon 4096\n";
@@ -25,7 +25,7 @@ fn memory(mib: i128) -> MemoryMiB {
 }
 
 #[test]
-fn both_versions_tell_what_is_anonymous_or_shared_and_not_the_page_cache() {
+fn both_versions_count_anonymous_and_shared_memory_but_not_the_page_cache() {
     let v2 = folder(&[
         ("memory.stat", V2_STAT),
         ("memory.events", V2_EVENTS),
@@ -43,13 +43,13 @@ fn both_versions_tell_what_is_anonymous_or_shared_and_not_the_page_cache() {
         assert_eq!(group.kills(), 2);
         let bytes = Some(160 * MIB);
         assert_eq!(group.limit(), GroupLimit { bytes, kills_all });
-        assert!(group.has(rustix::process::getpid()));
+        assert!(group.contains(rustix::process::getpid()));
         assert!(group.share_of_this_process() > 0);
     }
 }
 
 #[test]
-fn no_limit_has_a_word_of_its_own_in_each_version() {
+fn each_version_has_its_own_way_to_say_that_there_is_no_limit() {
     let unlimited = GroupLimit {
         bytes: None,
         kills_all: false,
@@ -60,7 +60,7 @@ fn no_limit_has_a_word_of_its_own_in_each_version() {
 }
 
 #[test]
-fn a_folder_without_the_figures_is_no_group() {
+fn a_folder_without_the_figures_is_not_a_group() {
     let missing = folder(&[("memory.stat", V2_STAT)]);
     let foreign = folder(&[
         ("memory.stat", "cache 0\n"),
@@ -74,7 +74,7 @@ fn a_folder_without_the_figures_is_no_group() {
     }
 }
 
-/// The lines of a `mountinfo` that matter here, with one that does not.
+/// A `mountinfo` with these lines and one that is irrelevant.
 fn mounts(lines: &[&str]) -> String {
     format!(
         "23 28 0:21 / /proc rw,nosuid - proc proc rw\n{}\n",
@@ -101,21 +101,21 @@ fn a_group_is_found_in_both_versions_with_namespaces_and_without() {
             Version::V2,
             "/sys/fs/cgroup/user.slice/a.scope",
         ),
-        // Both: the memory controller is with version 1.
+        // Both versions, with the memory controller in version 1.
         (
             "4:memory:/x/y\n3:cpu,cpuacct:/\n0::/z\n".to_owned(),
             mounts(&[v1, unified]),
             Version::V1,
             "/sys/fs/cgroup/memory/x/y",
         ),
-        // Both, and version 1 without the memory controller.
+        // Both versions, with version 1 lacking the memory controller.
         (
             "1:name=systemd:/\n0::/z\n".to_owned(),
             mounts(&[unified]),
             Version::V2,
             "/sys/fs/cgroup/unified/z",
         ),
-        // A pod: the mount begins at its own group, or a namespace does.
+        // A pod, whose mount or namespace begins at its own group.
         (
             format!("4:memory:{pod}\n"),
             mounts(&[&in_pod_v1]),
@@ -134,7 +134,7 @@ fn a_group_is_found_in_both_versions_with_namespaces_and_without() {
             Version::V2,
             "/sys/fs/cgroup/inner",
         ),
-        // Names that do not fit each other.
+        // A group and a mount whose names do not match.
         (
             "0::/\n".to_owned(),
             mounts(&[&bound]),
@@ -150,7 +150,7 @@ fn a_group_is_found_in_both_versions_with_namespaces_and_without() {
     assert_eq!(locate("", &mounts(&[v2])), None);
 }
 
-/// Stands for the kernel: a group that is made has these files.
+/// A delegated group, as the kernel shows it.
 fn delegated() -> (tempfile::TempDir, PathBuf) {
     let top = folder(&[("cgroup.subtree_control", "cpu memory pids\n")]);
     let own = top.path().join("shell.scope");
@@ -160,14 +160,14 @@ fn delegated() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn a_group_is_made_beside_ones_own_where_the_controller_is_handed_down() {
+fn a_group_is_created_next_to_ones_own_if_the_controller_is_delegated() {
     let (top, own) = delegated();
     let name = format!("{PREFIX}{}", std::process::id());
     let dead = top.path().join(format!("{PREFIX}4999999"));
     fs::create_dir(&dead).expect("made");
-    // The files that the kernel puts into a new group are missing: it is given up.
-    assert!(Group::made_above(&own, memory(128)).is_none());
-    assert!(!dead.exists(), "of a process that is gone");
+    // It fails, because no kernel puts its files into the new group.
+    assert!(Group::create_above(&own, memory(128)).is_none());
+    assert!(!dead.exists(), "the process that created it has ended");
 
     let made = top.path().join(name);
     fs::create_dir_all(&made).expect("made");
@@ -180,21 +180,21 @@ fn a_group_is_made_beside_ones_own_where_the_controller_is_handed_down() {
     }
     let group = Group::limited(&made, memory(128)).expect("complete");
     assert_eq!(group.limit().bytes, Some(128 * MIB));
-    let told: BTreeMap<_, _> = ["memory.max", "memory.swap.max"]
+    let written: BTreeMap<_, _> = ["memory.max", "memory.swap.max"]
         .map(|file| (file, fs::read_to_string(made.join(file)).expect("written")))
         .into();
-    assert_eq!(told["memory.max"], "134217728");
-    assert_eq!(told["memory.swap.max"], "0");
+    assert_eq!(written["memory.max"], "134217728");
+    assert_eq!(written["memory.swap.max"], "0");
     assert!(
-        !group.has(rustix::process::getpid()),
-        "nobody has entered it"
+        !group.contains(rustix::process::getpid()),
+        "no process has entered it"
     );
     assert_eq!(group.share_of_this_process(), 0);
 }
 
 #[test]
-fn no_group_is_made_where_the_controller_is_not_handed_down() {
+fn no_group_is_created_if_the_controller_is_not_delegated() {
     let (top, own) = delegated();
     fs::write(top.path().join("cgroup.subtree_control"), "cpu pids\n").expect("written");
-    assert!(Group::made_above(&own, memory(128)).is_none());
+    assert!(Group::create_above(&own, memory(128)).is_none());
 }
