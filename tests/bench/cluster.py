@@ -74,7 +74,7 @@ def by_role(name):
     owners, others = [], []
     for pod in parts("gateway"):
         ip = pod["status"]["podIP"]
-        text = read_metrics(f"http://{ip}:8080")
+        text = read_metrics(f"http://{ip}:8081")
         samples = [
             line
             for line in text.splitlines()

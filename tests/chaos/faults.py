@@ -49,7 +49,7 @@ from tests.harness.state import POOL
 
 __all__ = ["FAULTS"]
 
-GATEWAY_PORT = 8080
+PARTS_PORT = 8082  # where the controller follows a gateway's demand
 # Made by `make previous`.
 PREVIOUS = REPOSITORY / "target/previous/source"
 GOES = "2"  # the number of the node that is lost
@@ -239,7 +239,7 @@ def gateway_cut_off_for_long(world, pod):
 @fault(seconds=15, target=LEADER, allows=[NOT_READY], takes=[LEADING])
 def controller_cut_off(world, pod):
     """nothing passes between the leading controller and the gateways"""
-    with ruled(world, pod, "OUTPUT", "-p", "tcp", "--dport", str(GATEWAY_PORT), "-j", "DROP"):
+    with ruled(world, pod, "OUTPUT", "-p", "tcp", "--dport", str(PARTS_PORT), "-j", "DROP"):
         yield
 
 

@@ -28,6 +28,7 @@ MADE = {
         "RoleBinding/pilotlight-gateways",
         "RoleBinding/pilotlight-peers",
         "Service/pilotlight-gateway",
+        "Service/pilotlight-parts",
         "ServiceAccount/pilotlight-controller",
         "ServiceAccount/pilotlight-gateway",
     },

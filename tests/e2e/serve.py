@@ -14,7 +14,7 @@ import sys
 from tests.harness.kubectl import SUITE, apply, documents, kubectl, wait
 from tests.harness.manifests import config_map
 from tests.harness.paths import EXAMPLES, REPOSITORY
-from tests.harness.release import ENDPOINT, await_known, gateways, install, uninstall
+from tests.harness.release import ENDPOINT, await_known, install, statuses, uninstall
 
 SERVED = ("hello", "json-api", "failures", "shell")
 MANIFESTS = [
@@ -49,7 +49,7 @@ def main(command):
         environment = {
             **os.environ,
             "PILOTLIGHT_ENDPOINT": ENDPOINT,
-            "PILOTLIGHT_GATEWAYS": ",".join(gateways()),
+            "PILOTLIGHT_METRICS": ",".join(statuses()),
             "PILOTLIGHT_FUNCTIONS": str(len(functions)),
         }
         return subprocess.run(command, env=environment).returncode

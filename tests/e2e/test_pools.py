@@ -10,7 +10,7 @@ from tests.harness import manifests
 from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.metrics import read_metrics
 from tests.harness.patience import until
-from tests.harness.release import await_known, gateways
+from tests.harness.release import await_known, statuses
 from tests.harness.state import POOL, is_full, is_ready, names, pods, status, waiting
 from tests.harness.watch import Watch
 
@@ -31,7 +31,7 @@ def lambda_handler(event, context):
 def idle(name):
     """Initialised instances without an event, as the gateways count them."""
     sample = f'pilotlight_instances{{function="{name}",state="idle"}} '
-    texts = [read_metrics(one) for one in gateways()]
+    texts = [read_metrics(one) for one in statuses()]
     lines = [line for text in texts for line in text.splitlines() if line.startswith(sample)]
     return sum(int(line.removeprefix(sample)) for line in lines)
 

@@ -17,6 +17,7 @@ from tests.harness.metrics import read_metrics, sum_of_samples
 from tests.harness.paths import PILOTLIGHT
 from tests.harness.patience import PATIENCE, until
 
+STATUS = re.compile(r"probes and metrics: (http://\S+)")
 READY = re.compile(r"ready: (http://\S+) \((\d+) functions?\)")
 # Seconds. The first start on a machine downloads, installs and compiles the clients of the runtimes.
 READY_WITHIN = 4 * PATIENCE
@@ -44,7 +45,7 @@ class LocalServer:
         self._grown = threading.Condition()
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
-            [program, "local", "--listen", "127.0.0.1:0", *paths],
+            [program, "local", "--listen=127.0.0.1:0", "--status=127.0.0.1:0", *paths],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,6 +60,7 @@ class LocalServer:
             self.process.kill()
             raise
         self.endpoint, self.functions = ready[1], int(ready[2])
+        self.status = self.wait_for_line(STATUS)[1]
 
     def _read(self):
         for line in self.process.stdout:
@@ -86,7 +88,7 @@ class LocalServer:
 
     def metric(self, name, function):
         """The sum of the samples of `name` that carry this function, None without a sample."""
-        return sum_of_samples(read_metrics(self.endpoint), name, function)
+        return sum_of_samples(read_metrics(self.status), name, function)
 
     def stop(self):
         """Interrupts the server as a person would; it ends well and leaves no process behind."""

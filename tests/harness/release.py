@@ -102,6 +102,11 @@ def gateways():
     return [f"http://{pod['status']['podIP']}:8080" for pod in parts("gateway")]
 
 
+def statuses():
+    """Where each gateway has its probes and metrics."""
+    return [f"http://{pod['status']['podIP']}:8081" for pod in parts("gateway")]
+
+
 def await_known(names):
     """Returns once each gateway knows the Functions: watches tell it some milliseconds later."""
 

@@ -429,6 +429,13 @@ MUTANTS = [
         "true => self.send(answer),",
     ),
     Mutant(
+        "apis::no_listener_serves_the_paths_of_another",
+        "the public API takes invocations from gateways",
+        f"{GATEWAY}/http/routes.rs",
+        '.route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))',
+        '.route("/pilotlight/v1/functions/{name}/logs", get(logs::logs)).route(INVOKE_PATH, post(parts::invoke))',
+    ),
+    Mutant(
         "apis::metrics_count_what_callers_were_told_and_what_lives",
         "counts of instances are not observed",
         f"{GATEWAY}/driver.rs",

@@ -32,13 +32,16 @@ pub(crate) struct Args {
         value_name = "HOST:PORT"
     )]
     health_listen: String,
-    /// The Service of the gateways.
+    /// The Service with the gateways' port `parts`, by which the controller finds each of them.
+    #[arg(long, env = "PILOTLIGHT_PARTS_SERVICE", value_name = "NAME")]
+    parts_service: String,
+    /// The Service of the gateways, where instances call other functions.
     #[arg(long, env = "PILOTLIGHT_GATEWAY_SERVICE", value_name = "NAME")]
     gateway_service: String,
-    /// The namespace of that Service [default: --namespace].
+    /// The namespace of both Services [default: --namespace].
     #[arg(long, env = "PILOTLIGHT_GATEWAY_NAMESPACE", value_name = "NAMESPACE")]
     gateway_namespace: Option<String>,
-    /// The port of that Service, where instances call other functions.
+    /// The port of the Service --gateway-service.
     #[arg(
         long,
         env = "PILOTLIGHT_GATEWAY_PORT",
@@ -84,6 +87,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             .unwrap_or_else(|| args.namespace.clone()),
         namespace: args.namespace,
         identity: args.identity,
+        parts_service: args.parts_service,
         gateway_service: args.gateway_service,
         gateway_port: args.gateway_port,
         region: args.region,

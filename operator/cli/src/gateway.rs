@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pilotlight_gateway::Config;
-use pilotlight_gateway::cluster::{self, Among, Place};
+use pilotlight_gateway::cluster::{self, Among, Listeners, Place};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,15 +22,32 @@ pub(crate) struct Args {
     /// Where the Functions are.
     #[arg(long, env = "PILOTLIGHT_NAMESPACE")]
     namespace: String,
-    /// Where to listen.
+    /// Where to listen for callers of the public API.
     #[arg(
         long,
-        env = "PILOTLIGHT_LISTEN",
+        env = "PILOTLIGHT_API",
         default_value = "0.0.0.0:8080",
         value_name = "HOST:PORT"
     )]
-    listen: String,
-    /// The Service of the gateways, if there is more than one: they share out the functions.
+    api: String,
+    /// Where to listen for the controller and the other gateways.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_PARTS",
+        default_value = "0.0.0.0:8082",
+        value_name = "HOST:PORT"
+    )]
+    parts: String,
+    /// Where to listen for probes and metrics.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_STATUS",
+        default_value = "0.0.0.0:8081",
+        value_name = "HOST:PORT"
+    )]
+    status: String,
+    /// The Service with the gateways' port `parts`, if there is more than one gateway: they find each other by
+    /// it, and share out the functions.
     #[arg(
         long,
         env = "PILOTLIGHT_GATEWAY_SERVICE",
@@ -80,16 +97,18 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         cancel_at_the_end(&stop)?;
-        let listener = TcpListener::bind(&args.listen)
-            .await
-            .with_context(|| format!("--listen {}: cannot listen there", args.listen))?;
+        let listeners = Listeners {
+            api: bind("--api", &args.api).await?,
+            parts: bind("--parts", &args.parts).await?,
+            status: bind("--status", &args.status).await?,
+        };
         let config = Config {
             region: args.region,
             account: args.account,
             concurrency: args.concurrency.into(),
             ..Config::default()
         };
-        let port = listener.local_addr()?.port();
+        let port = listeners.parts.local_addr()?.port();
         let among = args.service.zip(args.address);
         let among = among.map(|(service, ip)| Among {
             namespace: args
@@ -108,9 +127,14 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             runtimes,
             among,
         };
-        cluster::serve(place, config, listener, stop).await?;
+        cluster::serve(place, config, listeners, stop).await?;
         Ok(Exit::Success)
     })
+}
+
+async fn bind(option: &str, address: &str) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{option} {address}: cannot listen there"))
 }
 
 /// Cancels at SIGTERM, as a pod is told to end, and at Ctrl-C.

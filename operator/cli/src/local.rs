@@ -75,6 +75,9 @@ pub(crate) struct Args {
     /// Where to listen; port 0 picks a free one.
     #[arg(long, env = "PILOTLIGHT_LISTEN", default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
     listen: String,
+    /// Where to listen for probes and metrics; port 0 picks a free one [default: nowhere].
+    #[arg(long, env = "PILOTLIGHT_STATUS", value_name = "HOST:PORT")]
+    status: Option<String>,
     /// Instances of each function that reserves none, at most.
     #[arg(
         long,
@@ -114,6 +117,16 @@ impl Args {
         }
     }
 
+    async fn status_listener(&self) -> Result<Option<TcpListener>> {
+        let Some(address) = &self.status else {
+            return Ok(None);
+        };
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("--status {address}: cannot listen there; 127.0.0.1:0 picks a free port")
+        })?;
+        Ok(Some(listener))
+    }
+
     async fn listener(&self) -> Result<TcpListener> {
         let listener = TcpListener::bind(&self.listen).await.with_context(|| {
             format!(
@@ -149,7 +162,7 @@ async fn local(args: Args) -> Result<Exit> {
         return Ok(Exit::Refused);
     }
     let supervisor = args.supervisor()?;
-    let listener = args.listener().await?;
+    let listeners = (args.listener().await?, args.status_listener().await?);
     let mut preparer = args.places.preparer(runtimes)?;
 
     let progress = Progress::new();
@@ -172,7 +185,7 @@ async fn local(args: Args) -> Result<Exit> {
         concurrency: args.concurrency.into(),
         ..Config::default()
     };
-    serve(config, supervisor, listener, served, signals).await
+    serve(config, supervisor, listeners, served, signals).await
 }
 
 /// The address at which functions call others. An unspecified one becomes the loopback address.
@@ -192,7 +205,7 @@ fn gateways(mut address: SocketAddr) -> Gateways {
 async fn serve(
     config: Config,
     supervisor: PathBuf,
-    listener: TcpListener,
+    (listener, status): (TcpListener, Option<TcpListener>),
     mut served: Served,
     mut signals: Signals,
 ) -> Result<Exit> {
@@ -203,6 +216,7 @@ async fn serve(
     let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
     let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
     let address = listener.local_addr()?;
+    let status_address = status.as_ref().map(TcpListener::local_addr).transpose()?;
     let backend = ProcessBackend::new(
         supervisor,
         scratch.path().to_owned(),
@@ -214,10 +228,19 @@ async fn serve(
     gateway.deploy(served.deployments()).await;
     let mut serving = tokio::spawn({
         let (gateway, stop) = (gateway.clone(), stop.clone());
-        async move { gateway.serve(listener, stop).await }
+        async move {
+            let calls = gateway.serve(listener, stop.clone());
+            match status {
+                Some(status) => {
+                    let ended = tokio::try_join!(calls, gateway.serve_status(status, stop));
+                    ended.map(|_| ())
+                }
+                None => calls.await,
+            }
+        }
     });
     // The functions are there whether or not anybody reads that they are.
-    let _ = print::ready(address, &served.deployments());
+    let _ = print::ready(address, status_address, &served.deployments());
 
     let failure = tokio::select! {
         () = signals.next() => None,

@@ -49,7 +49,7 @@ pub(crate) async fn follow(
     worker: mpsc::Sender<Told>,
     metrics: Metrics,
 ) {
-    let (namespace, service) = (&options.gateway_namespace, &options.gateway_service);
+    let (namespace, service) = (&options.gateway_namespace, &options.parts_service);
     let mut events = std::pin::pin!(pilotlight_watch::gateways(client, namespace, service));
     let mut gateways = Gateways::default();
     let mut followed: HashMap<SocketAddr, AbortHandle> = HashMap::new();

@@ -52,11 +52,13 @@ pub struct Options {
     /// What this controller is called among those that contend for the leadership; no other process
     /// that lives has this name.
     pub identity: String,
-    /// The Service whose endpoints are the gateways.
+    /// The Service with the gateways' port for parts; its endpoints are the gateways.
+    pub parts_service: String,
+    /// The Service at which instances call other functions.
     pub gateway_service: String,
-    /// The namespace of that Service.
+    /// The namespace of both Services.
     pub gateway_namespace: String,
-    /// The port of that Service.
+    /// The port of the Service at which instances call other functions.
     pub gateway_port: u16,
     pub region: String,
     /// The image of each runtime, by the runtime's canonical name.

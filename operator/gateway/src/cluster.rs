@@ -26,8 +26,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::middleware;
 use axum::routing::get;
+use axum::{Router, middleware};
 use futures_util::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
@@ -53,6 +53,17 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::http::server;
 use crate::peers::Peers;
+
+/// Where a gateway of a cluster listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For callers.
+    pub api: TcpListener,
+    /// For the controller and the other gateways.
+    pub parts: TcpListener,
+    /// For probes and metrics.
+    pub status: TcpListener,
+}
 
 /// What a gateway of a cluster is told at its start, besides its [`Config`].
 #[derive(Clone, Debug)]
@@ -91,7 +102,7 @@ pub enum ServeError {
 pub async fn serve(
     place: Place,
     config: Config,
-    listener: TcpListener,
+    listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let client = Client::try_default()
@@ -163,18 +174,24 @@ pub async fn serve(
     let end = CancellationToken::new();
     let until = end.clone();
     let demand = get(move || async move { ledger.stream(until) });
-    let routes = gateway.routes().route(DEMAND_PATH, demand);
-    let routes = routes.layer(middleware::from_fn_with_state(door.clone(), pass));
-    let serving = server::serve(routes, listener, end.clone());
+    let serve = |routes: Router, listener| {
+        let routes = routes.layer(middleware::from_fn_with_state(door.clone(), pass));
+        server::serve(routes, listener, end.clone())
+    };
+    let serving = future::try_join3(
+        serve(gateway.api(), listeners.api),
+        serve(gateway.parts().route(DEMAND_PATH, demand), listeners.parts),
+        serve(gateway.status(), listeners.status),
+    );
     let serving = async {
         let closing = async {
-            door.closes().await;
+            door.clone().closes().await;
             end.cancel();
         };
         future::join(serving, closing).await.0
     };
     tokio::select! {
-        served = serving => Ok(served?),
+        served = serving => Ok(served.map(|_| ())?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
         () = following_peers => Err(ServeError::Watch("gateways")),

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::App;
 use crate::catalog::{Deployment, Entry, PoolKey};
 use crate::config::Config;
-use crate::http::routes::routes;
+use crate::http::routes;
 use crate::invoker::Invoker;
 use crate::log_store::{LogEntry, LogStore};
 use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
@@ -58,7 +58,7 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
         peers: None,
         metrics,
     };
-    (routes(Arc::new(app)), told)
+    (routes::api(Arc::new(app)), told)
 }
 
 async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<Invocation>) {

@@ -18,7 +18,7 @@ use crate::backend::Backend;
 use crate::catalog::Deployment;
 use crate::config::Config;
 use crate::driver::Driver;
-use crate::http::routes::routes;
+use crate::http::routes;
 use crate::http::server::serve;
 use crate::invoker::Invoker;
 use crate::log_store::LogStore;
@@ -101,16 +101,37 @@ impl Gateway {
         }
     }
 
-    /// Serves until `stop`, then lets the current calls finish.
+    /// Serves the public API until `stop`, then lets the current calls finish.
     ///
     /// # Errors
     /// If the listener breaks.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        serve(self.routes(), listener, stop).await
+        serve(self.api(), listener, stop).await
     }
 
-    pub(crate) fn routes(&self) -> Router {
-        routes(self.app.clone())
+    /// Serves probes and metrics until `stop`.
+    ///
+    /// # Errors
+    /// If the listener breaks.
+    pub async fn serve_status(
+        &self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        serve(self.status(), listener, stop).await
+    }
+
+    pub(crate) fn api(&self) -> Router {
+        routes::api(self.app.clone())
+    }
+
+    /// What other gateways and the controller ask this gateway.
+    pub(crate) fn parts(&self) -> Router {
+        routes::parts(self.app.clone())
+    }
+
+    pub(crate) fn status(&self) -> Router {
+        routes::status(self.app.clone())
     }
 
     /// Drains and ends all instances; returns when none is left.

@@ -14,7 +14,10 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::Patience;
 
-/// The watch of the endpoints of a Service; [`Gateways`] takes in what it tells.
+/// The name of the port where a gateway listens for the controller and the other gateways.
+const PARTS_PORT: &str = "parts";
+
+/// The watch of the endpoints of a Service that has [`PARTS_PORT`]; [`Gateways`] takes in what it tells.
 pub fn gateways(
     client: Client,
     namespace: &str,
@@ -57,12 +60,12 @@ impl Gateways {
     }
 }
 
-/// Where the ready ones of a slice listen, by its first port.
+/// Where the ready ones of a slice listen for other parts. None in a slice without such a port: it has gateways
+/// of a release that had one port for everything.
 fn ready_addresses(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
-    let ports = slice.ports.iter().flatten();
-    let port = ports
-        .filter_map(|port| u16::try_from(port.port?).ok())
-        .next();
+    let mut ports = slice.ports.iter().flatten();
+    let port = ports.find(|port| port.name.as_deref() == Some(PARTS_PORT));
+    let port = port.and_then(|port| u16::try_from(port.port?).ok());
     let Some(port) = port else {
         return BTreeSet::new();
     };
@@ -73,4 +76,31 @@ fn ready_addresses(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
     let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
     let addresses = addresses.filter_map(|address| address.parse().ok());
     addresses.map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn slice(ports: Value) -> EndpointSlice {
+        let endpoint = |last: u8, ready: bool| json!({"addresses": [format!("10.0.0.{last}")], "conditions": {"ready": ready}});
+        let slice = json!({
+            "metadata": {"name": "pilotlight-parts-1"},
+            "addressType": "IPv4",
+            "endpoints": [endpoint(1, true), endpoint(2, false)],
+            "ports": ports,
+        });
+        serde_json::from_value(slice).expect("a slice")
+    }
+
+    #[test]
+    fn ready_gateways_are_found_by_the_name_of_their_port_for_parts() {
+        let status = json!({"name": "status", "port": 8081});
+        let both = json!([status, {"name": "parts", "port": 8082}]);
+        let expected = BTreeSet::from([SocketAddr::from(([10, 0, 0, 1], 8082))]);
+        assert_eq!(ready_addresses(&slice(both)), expected);
+        assert!(ready_addresses(&slice(json!([status]))).is_empty());
+    }
 }

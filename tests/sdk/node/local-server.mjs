@@ -18,7 +18,7 @@ const fixtures = join(repository, "tests/sdk/functions.yaml");
 export async function startLocal() {
   assert.ok(existsSync(binary), `${binary} is missing: build it, or name it in PILOTLIGHT_BIN`);
   const server = new LocalServer(
-    spawn(binary, ["local", "--listen", "127.0.0.1:0", fixtures], {
+    spawn(binary, ["local", "--listen=127.0.0.1:0", "--status=127.0.0.1:0", fixtures], {
       stdio: ["ignore", "pipe", "inherit"],
     }),
   );
@@ -42,7 +42,8 @@ class LocalServer extends Server {
       () => `a line that starts with ready:\n${this.tail()}`,
     );
     assert.notEqual(line, true, `the server ended before it was ready:\n${this.tail()}`);
-    this.connect(/^ready: (http:\S+) /.exec(line)[1]);
+    const status = this.lines.find((line) => line.startsWith("probes and metrics: "));
+    this.connect(/^ready: (http:\S+) /.exec(line)[1], [/(http:\S+)/.exec(status)[1]]);
   }
 
   /** Interrupts the server as a person would; it ends well and leaves no process behind. */

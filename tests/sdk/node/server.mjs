@@ -30,7 +30,7 @@ export async function startServer() {
   if (endpoint === undefined) return (await import("./local-server.mjs")).startLocal();
   const server = new Server();
   server.host = await ownAddress(new URL(endpoint));
-  server.connect(endpoint, process.env.PILOTLIGHT_GATEWAYS?.split(","));
+  server.connect(endpoint, process.env.PILOTLIGHT_METRICS.split(","));
   return server;
 }
 
@@ -47,8 +47,9 @@ export class Server {
   host = "127.0.0.1"; // where functions reach the tests
   rooms = [];
 
-  connect(endpoint, gateways = [endpoint]) {
-    this.gateways = gateways;
+  /** `statuses`: where each gateway has its metrics. */
+  connect(endpoint, statuses) {
+    this.statuses = statuses;
     this.client = new LambdaClient({
       endpoint,
       region: "us-east-1",
@@ -97,7 +98,7 @@ export class Server {
 
   /** The sum of the samples of `name` that carry this function, undefined without a sample. */
   async metric(name, fn) {
-    const texts = this.gateways.map(async (url) => (await fetch(`${url}/metrics`)).text());
+    const texts = this.statuses.map(async (url) => (await fetch(`${url}/metrics`)).text());
     const samples = (await Promise.all(texts))
       .flatMap((text) => text.split("\n"))
       .filter((line) => line.startsWith(`${name}{`) && line.includes(`function="${fn}"`))

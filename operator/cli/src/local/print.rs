@@ -90,9 +90,17 @@ pub(crate) fn error(text: &str) {
     anstream::eprintln!("{red}error:{red:#} {text}");
 }
 
-/// Says where the functions are and how to call one.
-pub(crate) fn ready(address: SocketAddr, deployments: &[Deployment]) -> io::Result<()> {
+/// Says where the functions are and how to call one. The line that begins with `ready` comes after the address
+/// of the status listener, so that whoever waits for it knows both.
+pub(crate) fn ready(
+    address: SocketAddr,
+    status: Option<SocketAddr>,
+    deployments: &[Deployment],
+) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
+    if let Some(status) = status {
+        writeln!(out, "probes and metrics: http://{status}")?;
+    }
     let (count, bold) = (deployments.len(), Style::new().bold());
     let plural = if count == 1 { "" } else { "s" };
     writeln!(

@@ -83,6 +83,7 @@ fn contender(stored: &Arc<Mutex<Stored>>, name: &str) -> (Contender, watch::Rece
     let options = Options {
         namespace: "functions".to_owned(),
         identity: name.to_owned(),
+        parts_service: String::new(),
         gateway_service: String::new(),
         gateway_namespace: String::new(),
         gateway_port: 80,

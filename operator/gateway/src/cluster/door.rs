@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Version, header};
+use pilotlight_wire::invoke::INVOKE_PATH;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -62,11 +63,11 @@ impl Door {
 
 /// Nobody is told of a function that it does not exist before all are known.
 pub(crate) async fn pass(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let is_call = request.uri().path().starts_with("/2015-03-31/");
-    if is_call {
+    let path = request.uri().path();
+    if path.starts_with("/2015-03-31/") || path == INVOKE_PATH {
         door.calls.notify_one();
     }
-    if !*door.are_deployed.borrow() && request.uri().path() != "/healthz" {
+    if !*door.are_deployed.borrow() && !matches!(path, "/healthz" | "/metrics") {
         let text = "the Functions are not known yet: is the API server away?\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }

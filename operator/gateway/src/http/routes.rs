@@ -1,7 +1,13 @@
-//! Which handler answers which path.
+//! Which handler answers which path, for each of the three listeners.
 //!
-//! The handlers are one file for each API beside this one. A path that no API has is answered with the
-//! documented error, after its body has been read.
+//! ```text
+//! api      callers: the Invoke API, management, logs
+//! parts    other gateways and the controller: invocations that are passed on; `cluster` adds the demand
+//! status   probes and metrics
+//! ```
+//!
+//! The handlers are one file for each API beside this one. No listener serves the paths of another. A path that
+//! it does not have is answered with the documented error, after its body has been read.
 
 use std::sync::Arc;
 
@@ -15,8 +21,8 @@ use super::errors::ApiError;
 use super::{invoke, logs, management, parts, status};
 use crate::app::App;
 
-pub(crate) fn routes(app: Arc<App>) -> Router {
-    Router::new()
+pub(crate) fn api(app: Arc<App>) -> Router {
+    let routes = Router::new()
         .route("/2015-03-31/functions", get(management::list))
         .route("/2015-03-31/functions/", get(management::list))
         .route("/2015-03-31/functions/{name}", get(management::get))
@@ -29,14 +35,26 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
             post(invoke::invoke),
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))
-        .route("/pilotlight/v1/metrics", get(status::all_metrics))
-        .route(INVOKE_PATH, post(parts::invoke))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/pilotlight/v1/metrics", get(status::all_metrics));
+    complete(routes, app)
+}
+
+pub(crate) fn parts(app: Arc<App>) -> Router {
+    let routes = Router::new().route(INVOKE_PATH, post(parts::invoke));
+    complete(routes, app)
+}
+
+pub(crate) fn status(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics))
-        .fallback(unknown)
-        .method_not_allowed_fallback(unknown)
-        .with_state(app)
+        .route("/metrics", get(status::metrics));
+    complete(routes, app)
+}
+
+fn complete(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    let routes = routes.fallback(unknown);
+    routes.method_not_allowed_fallback(unknown).with_state(app)
 }
 
 async fn unknown(method: http::Method, uri: Uri, body: Body) -> ApiError {

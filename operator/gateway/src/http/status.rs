@@ -1,4 +1,4 @@
-//! Probes and metrics: `/readyz`, `/metrics`, and the metrics of all gateways for `pilotlight top`.
+//! Probes and metrics: `/healthz`, `/readyz`, `/metrics`, and the metrics of all gateways for `pilotlight top`.
 //!
 //! Reads `metrics`, which the driver and the handlers fill; changes nothing.
 
@@ -10,6 +10,11 @@ use http::{StatusCode, header};
 
 use super::errors::ApiError;
 use crate::app::App;
+
+/// Answers that the process serves requests.
+pub(crate) async fn alive() -> &'static str {
+    "ok\n"
+}
 
 /// Answers that the gateway is ready unless its driver has ended.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {

@@ -171,7 +171,7 @@ async fn a_path_that_is_none_is_an_unknown_operation() {
         assert_eq!(stage.get("/2015-03-31/layers").await.error(), unknown);
         let wrong = Request::delete("/2015-03-31/functions/hello").body(Body::empty());
         assert_eq!(stage.send(wrong).answer().await.error(), unknown);
-        assert_eq!(stage.get("/healthz").await.text(), "ok\n");
+        assert_eq!(stage.status("/healthz").await.text(), "ok\n");
     })
     .await;
 }
@@ -238,6 +238,30 @@ async fn metrics_count_what_callers_were_told_and_what_lives() {
         assert_eq!(stage.metric(&value("in_flight")).await, 0.0);
         let of_all = stage.get("/pilotlight/v1/metrics").await.text();
         assert!(of_all.contains(&ended("success")) && of_all.ends_with("# of the other\n"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_listener_serves_the_paths_of_another() {
+    on_stage(async {
+        let stage = Stage::of(function("")).await;
+        let api = ["/2015-03-31/functions", "/2015-03-31/functions/hello"];
+        let status = ["/healthz", "/readyz", "/metrics"];
+        // With another method a path that exists is unknown too, so this one is called as it is meant.
+        let invoke = Request::post("/pilotlight/v1/invoke").body(Body::empty());
+        let invoke = stage.send(invoke).answer().await;
+        assert_eq!(invoke.error(), (404, "UnknownOperationException"));
+        for path in api {
+            assert_eq!(stage.get(path).await.status.as_u16(), 200, "{path}");
+            assert_eq!(stage.part(path).await.status.as_u16(), 404, "{path}");
+            assert_eq!(stage.status(path).await.status.as_u16(), 404, "{path}");
+        }
+        for path in status {
+            assert_eq!(stage.status(path).await.status.as_u16(), 200, "{path}");
+            assert_eq!(stage.get(path).await.status.as_u16(), 404, "{path}");
+            assert_eq!(stage.part(path).await.status.as_u16(), 404, "{path}");
+        }
     })
     .await;
 }

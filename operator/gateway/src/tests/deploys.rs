@@ -78,7 +78,7 @@ async fn a_function_that_is_deleted_is_not_found_and_its_instances_end() {
         assert_eq!(running.answer().await.text(), "1");
         instance.ended().await;
         settled().await;
-        let metrics = stage.get("/metrics").await.text();
+        let metrics = stage.status("/metrics").await.text();
         assert!(!metrics.contains("hello") && metrics.contains("other"));
     })
     .await;

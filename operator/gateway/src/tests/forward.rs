@@ -20,6 +20,8 @@ async fn a_forwarded_call_keeps_its_request_id_and_reaches_the_handler_as_it_was
             .header("x-amz-log-type", "Tail")
             .header("x-amzn-trace-id", trace);
         let caller = second.send(request.body(Body::from("{\"name\": 1}")));
+        // Without the passing of time the instance is as old as the call, which is then no cold start.
+        settled().await;
         let mut instance = first.instance().await;
         let event = instance.event().await;
         assert_eq!(event.payload, "{\"name\": 1}");

@@ -107,7 +107,7 @@ async fn who_follows_a_log_gets_the_lines_that_come() {
         let mut stage = Stage::of(function("")).await;
         let path = format!("{PATH}?follow=true&filter=line");
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let following = stage.gateway.routes().oneshot(request).await.unwrap();
+        let following = stage.gateway.api().oneshot(request).await.unwrap();
         let mut body = following.into_body();
         let caller = stage.call("1");
         let mut instance = stage.instance().await;

@@ -33,7 +33,7 @@ enum Way {
 
 impl Other {
     pub(super) fn is(&self, stage: &Stage) {
-        self.set(Way::Leads(stage.gateway.routes()));
+        self.set(Way::Leads(stage.gateway.parts()));
     }
 
     pub(super) fn is_unreachable(&self) {

@@ -29,7 +29,7 @@ async fn a_gateway_that_ends_lets_the_running_call_finish_and_refuses_the_others
         let event = instance.event().await;
         let queued = stage.call("2");
         settled().await;
-        assert_eq!(stage.get("/readyz").await.status.as_u16(), 200);
+        assert_eq!(stage.status("/readyz").await.status.as_u16(), 200);
 
         let end = ends(&stage);
         let late = [queued.answer().await, stage.call("3").answer().await];
@@ -44,7 +44,7 @@ async fn a_gateway_that_ends_lets_the_running_call_finish_and_refuses_the_others
         assert_eq!(running.answer().await.text(), "\"done\"");
         instance.ended().await;
         end.await.unwrap();
-        assert_eq!(stage.get("/readyz").await.status.as_u16(), 503);
+        assert_eq!(stage.status("/readyz").await.status.as_u16(), 503);
         let after = stage.call("4").answer().await;
         assert_eq!(after.error(), (500, "ServiceException"));
     })

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -145,7 +146,10 @@ impl Stage {
     }
 
     pub(super) fn send(&self, request: http::Result<Request<Body>>) -> Caller {
-        let routes = self.gateway.routes();
+        self.send_to(self.gateway.api(), request)
+    }
+
+    fn send_to(&self, routes: Router, request: http::Result<Request<Body>>) -> Caller {
         let request = request.expect("a request");
         let begun = Instant::now();
         Caller(task::spawn_local(async move {
@@ -160,9 +164,21 @@ impl Stage {
             .await
     }
 
+    /// Asks the listener for probes and metrics.
+    pub(super) async fn status(&self, path: &str) -> Answer {
+        let request = Request::get(path).body(Body::empty());
+        self.send_to(self.gateway.status(), request).answer().await
+    }
+
+    /// Asks the listener for other parts.
+    pub(super) async fn part(&self, path: &str) -> Answer {
+        let request = Request::get(path).body(Body::empty());
+        self.send_to(self.gateway.parts(), request).answer().await
+    }
+
     /// The value of a metric, with its labels; 0 if it is not there.
     pub(super) async fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").await.text();
+        let text = self.status("/metrics").await.text();
         let values = text.lines().filter_map(|line| line.strip_prefix(name));
         let mut values = values.filter_map(|value| value.strip_prefix(' ')?.parse().ok());
         values.next().unwrap_or(0.0)

@@ -13,6 +13,7 @@ fn options() -> Options {
     Options {
         namespace: "functions".to_owned(),
         identity: "controller-1".to_owned(),
+        parts_service: "parts".to_owned(),
         gateway_service: "gateway".to_owned(),
         gateway_namespace: "system".to_owned(),
         gateway_port: 80,
