@@ -1,4 +1,4 @@
-//! An unclaimed supervisor as gateways see it.
+//! The claims of an unclaimed supervisor, as gateways send them.
 
 mod instance;
 
@@ -47,12 +47,12 @@ fn a_claimed_instance_runs_the_code_that_came_with_the_claim() {
 }
 
 #[test]
-fn the_first_claim_wins_and_the_second_is_told_which_it_was() {
+fn the_first_claim_wins_and_later_ones_receive_its_instance_name() {
     let root = tempfile::tempdir().expect("a directory");
     let instance = Instance::unclaimed(root.path());
     let config = runs_bootstrap(root.path());
 
-    // The first is under way: its code has not ended.
+    // The first claim is in progress, as the end of its code is missing.
     let mut first = instance.connection();
     let line = json!({ "instance": "i1", "config": config }).to_string();
     let code = tar(&[BOOTSTRAP, ("var/task/lib/name", 0o644, "first")]);
@@ -79,7 +79,7 @@ fn the_first_claim_wins_and_the_second_is_told_which_it_was() {
 }
 
 #[test]
-fn a_claim_that_says_nothing_useful_is_refused_and_the_next_one_taken() {
+fn an_invalid_claim_is_refused_and_the_next_one_accepted() {
     let root = tempfile::tempdir().expect("a directory");
     let instance = Instance::unclaimed(root.path());
     let url = format!("{}/claim", instance.control);
@@ -94,7 +94,7 @@ fn a_claim_that_says_nothing_useful_is_refused_and_the_next_one_taken() {
         assert!(!refused.body.is_empty(), "{body:?}");
     }
     let lease = instance.lease("r1", "{}").join().expect("an answer");
-    assert_eq!(lease.status, 404, "there is nothing to lease yet");
+    assert_eq!(lease.status, 404, "an unclaimed instance cannot be leased");
     let code = tar(&[BOOTSTRAP, ("var/task/lib/name", 0o644, "next")]);
     let claimed = claim(&instance, "i1", &runs_bootstrap(root.path()), &code);
     assert_eq!(claimed.status, 200);
@@ -102,9 +102,9 @@ fn a_claim_that_says_nothing_useful_is_refused_and_the_next_one_taken() {
 }
 
 #[test]
-fn code_that_breaks_off_or_leads_outside_ends_the_instance() {
+fn incomplete_code_or_a_name_that_leads_outside_ends_the_instance() {
     let outside = {
-        // The writer refuses such a name, so it is put in place of an innocent one.
+        // The tar writer refuses such a name, so it replaces a valid one afterwards.
         let mut code = tar(&[("var/aa/evil", 0o644, "x")]);
         code[..11].copy_from_slice(b"var/../evil");
         let mut header = tar::Header::from_byte_slice(&code[..512]).clone();
@@ -123,7 +123,7 @@ fn code_that_breaks_off_or_leads_outside_ends_the_instance() {
     }
 }
 
-/// Code as a tar whose first entry is this link.
+/// A tar with code whose first entry is this link.
 fn with_link(name: &str, to: &Path, files: &[(&str, u32, &str)]) -> Vec<u8> {
     let mut link = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -136,7 +136,7 @@ fn with_link(name: &str, to: &Path, files: &[(&str, u32, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_link_of_the_code_is_what_it_was_wherever_it_leads() {
+fn a_link_in_the_code_is_kept_wherever_it_leads() {
     for to in ["/opt/nodejs/node_modules", "../../../etc", "absent"] {
         let root = tempfile::tempdir().expect("a directory");
         let instance = Instance::unclaimed(root.path());
@@ -152,10 +152,10 @@ fn a_link_of_the_code_is_what_it_was_wherever_it_leads() {
 }
 
 #[test]
-fn nothing_is_written_through_a_link_of_the_code() {
+fn no_file_is_written_through_a_link_in_the_code() {
     let outside = tempfile::tempdir().expect("a directory");
     for (place, file) in [
-        // Within the root of a pod is everything.
+        // In a pod, every folder is below the root.
         (None, "opt/lib/evil"),
         (None, "opt/lib/deep/evil"),
         (Some(outside.path()), "opt/lib/evil"),
@@ -171,7 +171,7 @@ fn nothing_is_written_through_a_link_of_the_code() {
         assert!(!instance.ended().success());
         assert_eq!(fs::read_dir(to).expect("a directory").count(), 0);
     }
-    // In the place of a link comes what has its name.
+    // A later entry with the name of the link replaces it.
     let root = tempfile::tempdir().expect("a directory");
     fs::write(root.path().join("canary"), "alive").expect("written");
     let instance = Instance::unclaimed(root.path());
@@ -185,7 +185,7 @@ fn nothing_is_written_through_a_link_of_the_code() {
 }
 
 #[test]
-fn an_unclaimed_instance_ends_when_it_is_told_to() {
+fn an_unclaimed_instance_ends_when_it_is_drained_or_loses_its_parent() {
     let root = tempfile::tempdir().expect("a directory");
     let mut drained = Instance::unclaimed(root.path());
     drained.drain();
@@ -196,33 +196,33 @@ fn an_unclaimed_instance_ends_when_it_is_told_to() {
 }
 
 #[test]
-fn one_from_a_pool_ends_by_itself_when_no_gateway_follows_it() {
+fn an_instance_from_a_warm_pool_ends_when_no_gateway_is_connected() {
     let root = tempfile::tempdir().expect("a directory");
     let limit = json!({ "orphanedAfterMs": 300 });
-    let mut followed = Instance::unclaimed_with(root.path(), limit.clone());
+    let mut connected = Instance::unclaimed_with(root.path(), limit.clone());
     let mut orphans = [(); 2].map(|()| Instance::unclaimed_with(root.path(), limit.clone()));
-    let stands_by = config("exec sleep 600", json!({}));
+    let sleeps = config("exec sleep 600", json!({}));
     let stream = |instance: &Instance| {
         let mut stream = instance.connection();
         let request = b"GET /status HTTP/1.1\r\nhost: i\r\n\r\n";
         stream.write_all(request).expect("sent");
         stream
     };
-    assert_eq!(claim(&followed, "i1", &stands_by, b"").status, 200);
-    let follows = stream(&followed);
-    // One after the other: the limit passes twice while the first instance is followed.
+    assert_eq!(claim(&connected, "i1", &sleeps, b"").status, 200);
+    let status = stream(&connected);
+    // The limit passes twice, once for each orphan, while a gateway is connected to the first instance.
     for orphan in &mut orphans {
-        assert_eq!(claim(orphan, "i2", &stands_by, b"").status, 200);
+        assert_eq!(claim(orphan, "i2", &sleeps, b"").status, 200);
         assert!(orphan.ended().success());
         orphan.logged("the instance ends because no gateway is connected to it", 1);
     }
-    assert!(!followed.has_ended(), "a gateway follows it");
-    drop(follows);
-    assert!(followed.ended().success());
+    assert!(!connected.has_ended(), "a gateway is connected");
+    drop(status);
+    assert!(connected.ended().success());
 }
 
 #[test]
-fn a_cold_starts_phases_are_told_with_the_first_answer_and_its_report() {
+fn the_phases_of_a_cold_start_are_in_the_first_answer_and_its_report() {
     let root = tempfile::tempdir().expect("a directory");
     for format in ["Text", "JSON"] {
         let instance = Instance::unclaimed(root.path());
@@ -233,20 +233,20 @@ fn a_cold_starts_phases_are_told_with_the_first_answer_and_its_report() {
         let api = instance.api(1);
         let mut event = next(&api);
         instance.becomes("ready");
-        let phases = &[("pilotlight-phases", "queue;dur=0.21, claim;dur=3.4")];
+        let before = &[("pilotlight-phases", "queue;dur=0.21, claim;dur=3.4")];
         let mut answers = Vec::new();
         for id in ["r1", "r2"] {
-            let headers: &'static [_] = if id == "r1" { phases } else { &[] };
-            let lease = instance.lease_after(id, "{}", headers);
+            let headers: &'static [_] = if id == "r1" { before } else { &[] };
+            let lease = instance.lease_with_headers(id, "{}", headers);
             event.join().expect("an event");
             post(&api, &format!("/invocation/{id}/response"), &[], "1");
             event = next(&api);
             answers.push(lease.join().expect("an answer"));
         }
-        let told = answers[0].header("pilotlight-phases");
-        let parts: Vec<&str> = told.split(", ").collect();
-        assert!(parts[0].starts_with("unpack;dur="), "{told}");
-        assert!(parts[1].starts_with("init;dur="), "{told}");
+        let phases = answers[0].header("pilotlight-phases");
+        let parts: Vec<&str> = phases.split(", ").collect();
+        assert!(parts[0].starts_with("unpack;dur="), "{phases}");
+        assert!(parts[1].starts_with("init;dur="), "{phases}");
         assert_eq!(answers[1].header("pilotlight-phases"), "");
 
         let is_report = if format == "Text" {

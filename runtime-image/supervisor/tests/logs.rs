@@ -1,4 +1,4 @@
-//! What a runtime process writes, in the supervisor's log: whole, in order, and marked where a gateway asks.
+//! The output of a runtime process in the supervisor's log: complete, in order, and with the marks of gateways.
 
 mod instance;
 
@@ -18,7 +18,7 @@ fn mark(instance: &Instance, mark: &str) -> Answer {
     )
 }
 
-/// Of the lines that hold this text, what comes behind source and request id.
+/// The texts behind the source and the request id, of all lines with this source.
 fn texts(instance: &Instance, source: &str) -> Vec<String> {
     let lines = instance.lines();
     let texts = lines.iter().filter_map(|line| {
@@ -29,7 +29,7 @@ fn texts(instance: &Instance, source: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_record_over_the_descriptor_is_one_line_between_what_is_printed() {
+fn a_record_of_several_lines_is_one_line_between_printed_lines() {
     let script = r"
         echo before
         printf '\245\132\000\003\000\000\000\020\000\000\000\000\000\000\000\000two\nlines \\ end\n' \
@@ -47,7 +47,7 @@ fn a_record_over_the_descriptor_is_one_line_between_what_is_printed() {
 }
 
 #[test]
-fn what_is_printed_faster_than_it_is_read_is_not_lost() {
+fn output_that_is_printed_faster_than_it_is_read_is_not_lost() {
     let script = "head -c 5242880 /dev/zero | tr '\\0' x; echo; echo the end; exec sleep 600";
     let instance = Instance::with(script, json!({}));
     instance.logged("the end", 1);
@@ -58,7 +58,7 @@ fn what_is_printed_faster_than_it_is_read_is_not_lost() {
 }
 
 #[test]
-fn a_mark_comes_behind_what_was_printed_before_it() {
+fn a_mark_follows_everything_that_was_printed_before_it() {
     let script = "printf 'one\\ntwo\\n'; mkfifo $TMPDIR/p; read -r _ <$TMPDIR/p";
     let directory = tempfile::tempdir().expect("a directory");
     let environment = json!({ "PATH": "/usr/bin:/bin", "TMPDIR": directory.path() });
@@ -75,12 +75,12 @@ fn a_mark_comes_behind_what_was_printed_before_it() {
 }
 
 #[test]
-fn a_mark_waits_for_the_end_of_an_invocation_that_is_answered_but_of_no_other() {
+fn a_mark_waits_for_the_report_of_an_answered_invocation_and_of_no_other() {
     let instance = Instance::start();
     let api = instance.api(1);
     let waiting = next(&api);
     instance.becomes("ready");
-    // Its answer does not wait for the log's tail.
+    // This lease does not ask for the log's tail, so its answer does not wait for REPORT.
     let headers = [
         ("pilotlight-request-id", "r1"),
         ("lambda-runtime-invoked-function-arn", "arn"),

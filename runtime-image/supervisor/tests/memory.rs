@@ -1,7 +1,7 @@
 //! The memory of an instance whose container has a control group, with the kernel's own decisions.
 //!
-//! Each test makes a group as a container runtime does. On a machine where that is not allowed (it takes
-//! root, or a delegated group) it does nothing; what the supervisor reads there is tested beside it.
+//! Each test creates a group as a container runtime does. On a machine where that is not allowed (it takes root,
+//! or a delegated group) it passes without a check; unit tests cover how the supervisor reads a group's files.
 
 mod instance;
 
@@ -12,13 +12,13 @@ use serde_json::json;
 
 use instance::{Instance, after, until};
 
-/// Where the groups of each version are, and the file for the limit of one.
+/// The folder of the groups of each version, and the name of the file with a group's limit.
 const PLACES: [(&str, &str); 2] = [
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
     ("/sys/fs/cgroup", "memory.max"),
 ];
 
-/// A control group with a limit, as a container's. Gone with this.
+/// A control group with a limit, like a container's. It is removed on drop.
 struct Group(PathBuf);
 
 impl Group {
@@ -34,7 +34,7 @@ impl Group {
         })
     }
 
-    /// An instance with 128 MiB in it, whose runtime process is this program.
+    /// Starts an instance with 128 MiB in the group. Its runtime process is this Python program.
     fn instance(&self, python: &str) -> Instance {
         let file = format!("{HELPERS}{python}");
         let script = format!("exec /usr/bin/env python3 -c '{file}'");
@@ -66,7 +66,7 @@ def take(mib):
     time.sleep(600)
 ";
 
-/// What the next lease is told, and the error type in its report.
+/// The error message of the next lease's answer, and the error type in its report.
 fn failure(instance: &Instance) -> (String, String) {
     instance.logged("INIT_REPORT", 1);
     let answer = instance.lease("r1", "{}").join().expect("no panic").json();
@@ -83,8 +83,11 @@ fn a_process_that_the_kernel_kills_for_memory_is_out_of_memory() {
         return;
     };
     let instance = group.instance("take(300)");
-    let told = failure(&instance);
-    assert_eq!(told, (KILLED.to_owned(), "Runtime.OutOfMemory".to_owned()));
+    let failed = failure(&instance);
+    assert_eq!(
+        failed,
+        (KILLED.to_owned(), "Runtime.OutOfMemory".to_owned())
+    );
     let report = instance.logged("REPORT RequestId: r1", 1);
     assert!(report.contains("Max Memory Used: 128 MB"), "{report}");
     assert!(group.kills() > 0);
@@ -96,13 +99,13 @@ fn a_process_that_is_killed_while_there_is_memory_is_not_out_of_memory() {
         return;
     };
     let instance = group.instance("os.kill(os.getpid(), signal.SIGKILL)");
-    let told = failure(&instance);
-    assert_eq!(told, (KILLED.to_owned(), "Runtime.ExitError".to_owned()));
+    let failed = failure(&instance);
+    assert_eq!(failed, (KILLED.to_owned(), "Runtime.ExitError".to_owned()));
     assert_eq!(group.kills(), 0);
 }
 
 #[test]
-fn a_child_that_the_kernel_kills_leaves_the_runtime_process_alone() {
+fn the_runtime_process_survives_when_the_kernel_kills_its_child() {
     let Some(group) = Group::with("child", 100) else {
         return;
     };
@@ -123,18 +126,21 @@ time.sleep(600)",
 }
 
 #[test]
-fn in_a_pod_of_a_larger_pool_the_supervisor_keeps_the_functions_limit() {
+fn in_a_larger_container_the_supervisor_enforces_the_functions_limit() {
     let Some(group) = Group::with("pool", 512 + 32) else {
         return;
     };
     let instance = group.instance("take(300)");
-    let told = failure(&instance);
-    assert_eq!(told, (KILLED.to_owned(), "Runtime.OutOfMemory".to_owned()));
-    assert_eq!(group.kills(), 0, "the kernel had no reason");
+    let failed = failure(&instance);
+    assert_eq!(
+        failed,
+        (KILLED.to_owned(), "Runtime.OutOfMemory".to_owned())
+    );
+    assert_eq!(group.kills(), 0, "the kernel killed no process");
 }
 
 #[test]
-fn the_page_cache_of_a_container_is_nobodys_memory() {
+fn the_page_cache_does_not_count_as_memory_of_the_function() {
     let Some(group) = Group::with("cache", 160) else {
         return;
     };

@@ -1,7 +1,7 @@
-//! A runtime process that waits in an unclaimed instance, and what becomes of it.
+//! Prestarted runtime processes, which wait in an unclaimed instance.
 //!
-//! The process is a script that does with its `Begin` what a runtime would: it takes the function's
-//! place. Python's is compared with a fresh one in tests/conformance/test_prestart.py.
+//! The process is a script that reads its `Begin` and takes over the function, as a runtime does. For Python,
+//! tests/conformance/test_prestart.py compares such a process with a fresh one.
 
 mod instance;
 
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use instance::{Instance, after, claim, config, is_alive, next, post, until};
 
-/// Waits, then prints what it was told and stands by as the runtime process.
+/// Waits, then prints its `Begin` and sleeps as the runtime process.
 const WAITS: &str = "echo WAITS=$$; : >printed; begin=$(cat); test -n \"$begin\" || exit 0; \
                      echo API=$AWS_LAMBDA_RUNTIME_API; printf 'BEGUN=%s\\n' \"$begin\"; \
                      exec sleep 600";
 const FRESH: &str = "echo FRESH=$$; exec sleep 600";
 
-/// An unclaimed instance with this script waiting in it.
+/// An unclaimed instance with this script as its prestarted process.
 fn waiting(root: &Path, script: &str) -> Instance {
     let prestart = json!({
         "command": ["/bin/sh", "-c", script],
@@ -29,7 +29,7 @@ fn waiting(root: &Path, script: &str) -> Instance {
     Instance::unclaimed_with(root, json!({ "prestart": prestart }))
 }
 
-/// The function's configuration; a process of its own prints that it is one.
+/// The function's configuration. A fresh process for it prints that it is one.
 fn function(variables: Value) -> Value {
     let mut environment = json!({ "LANG": "C", "PATH": "/usr/bin:/bin" });
     let more = variables.as_object().expect("variables").clone();
@@ -49,23 +49,23 @@ fn children(instance: &Instance) -> Vec<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
-/// The process that waits, once it does.
+/// The process id of the prestarted process.
 fn waiter(instance: &Instance) -> String {
     until("a process waits", || {
         children(instance).into_iter().find(|pid| is_alive(pid))
     })
 }
 
-fn is_gone(pid: &str) {
-    until("it is gone", || (!is_alive(pid)).then_some(()));
+fn wait_until_gone(pid: &str) {
+    until("it has ended", || (!is_alive(pid)).then_some(()));
 }
 
 #[test]
-fn a_process_that_waits_becomes_the_functions_and_is_told_all_of_it() {
+fn a_prestarted_process_receives_the_whole_function_and_takes_it_over() {
     let root = tempfile::tempdir().expect("a directory");
     let instance = waiting(root.path(), WAITS);
     let pid = waiter(&instance);
-    // The process may be there and not have printed yet: a line that comes later is the function's.
+    // The process may exist without having printed yet. A line after the claim would belong to the function.
     let printed = root.path().join("printed");
     until("it has printed", || printed.exists().then_some(()));
     let config = function(json!({ "TABLE": "orders", "A\"": "1\n2" }));
@@ -100,7 +100,7 @@ fn a_process_that_waits_becomes_the_functions_and_is_told_all_of_it() {
 }
 
 #[test]
-fn a_function_with_other_values_of_what_is_read_once_gets_a_process_of_its_own() {
+fn a_function_with_other_values_of_variables_read_at_start_gets_a_fresh_process() {
     for (name, value) in [("LANG", "de_DE"), ("PYTHONHASHSEED", "1")] {
         let root = tempfile::tempdir().expect("a directory");
         let instance = waiting(root.path(), WAITS);
@@ -109,14 +109,14 @@ fn a_function_with_other_values_of_what_is_read_once_gets_a_process_of_its_own()
         instance.logged("FRESH=", 1);
         let why = format!("is not used: it was started with another {name}");
         instance.logged(&why, 1);
-        is_gone(&pid);
+        wait_until_gone(&pid);
         let _next = next(&instance.api(1));
         instance.becomes("ready");
     }
 }
 
 #[test]
-fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced() {
+fn a_prestarted_process_that_cannot_take_over_is_replaced_by_a_fresh_one() {
     let large = json!({ "LARGE": "x".repeat(70_000) });
     let none = json!({});
     let ends = "echo cannot go on >&2; exit 3";
@@ -134,7 +134,7 @@ fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced(
         }
         claimed(&instance, &function(variables.clone()));
         instance.logged("FRESH=", 1);
-        until("one is left", || {
+        until("one process is left", || {
             (children(&instance).len() == 1).then_some(())
         });
     }
@@ -152,7 +152,7 @@ fn one_that_cannot_be_told_its_function_or_has_ended_or_never_began_is_replaced(
 }
 
 #[test]
-fn whoever_follows_it_is_fresh() {
+fn the_process_after_a_prestarted_one_is_fresh() {
     let root = tempfile::tempdir().expect("a directory");
     let instance = waiting(root.path(), WAITS);
     let pid = waiter(&instance);
@@ -172,7 +172,7 @@ fn whoever_follows_it_is_fresh() {
 }
 
 #[test]
-fn nothing_waits_on_when_the_instance_ends_unclaimed() {
+fn no_prestarted_process_is_left_when_the_instance_ends_unclaimed() {
     type End = fn(&mut Instance);
     let ends: [End; 3] = [Instance::leave, Instance::kill, |instance| instance.drain()];
     for end in ends {
@@ -182,16 +182,16 @@ fn nothing_waits_on_when_the_instance_ends_unclaimed() {
         let pid = waiter(&instance);
         end(&mut instance);
         instance.ended();
-        is_gone(&pid);
+        wait_until_gone(&pid);
     }
 }
 
 #[test]
-fn an_instance_that_waits_does_nothing_at_all() {
+fn an_unclaimed_instance_uses_no_processor_time() {
     let root = tempfile::tempdir().expect("a directory");
     let instance = waiting(root.path(), WAITS);
     waiter(&instance);
-    until("two looks 500 ms apart are alike", || {
+    until("it does not run for 500 ms", || {
         let before = instance.switches();
         std::thread::sleep(Duration::from_millis(500));
         (before == instance.switches()).then_some(())

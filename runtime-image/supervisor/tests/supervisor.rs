@@ -1,4 +1,6 @@
-//! The supervisor as its two neighbours see it: a gateway's lease and the runtime's API.
+//! The supervisor from the outside: a gateway leases it, and a runtime process uses its Runtime API.
+//!
+//! Each test starts a real supervisor (`instance`) and sends the requests of both sides.
 
 mod instance;
 
@@ -18,7 +20,7 @@ use instance::{Answer, Instance, TIMEOUT, after, call, is_alive, next, post, unt
 
 const ACCEPTED: &[u8] = br#"{"status":"OK"}"#;
 
-/// An instance whose runtime waits in `next`.
+/// An instance whose runtime process waits in `next`.
 fn ready() -> (Instance, String, JoinHandle<Answer>) {
     ready_with("exec sleep 600", json!({}))
 }
@@ -41,7 +43,7 @@ fn joined(call: JoinHandle<Answer>) -> Answer {
 }
 
 #[test]
-fn an_event_reaches_the_runtime_and_its_answer_the_gateway() {
+fn the_runtime_receives_the_event_and_the_gateway_its_response() {
     let (instance, api, waiting) = ready();
     let leased = since_1970();
     let lease = instance.lease("r1", r#"{"n":1}"#);
@@ -63,18 +65,18 @@ fn an_event_reaches_the_runtime_and_its_answer_the_gateway() {
     );
     assert!(
         !event.headers.contains_key("lambda-runtime-trace-id"),
-        "the caller sent none"
+        "the lease has none"
     );
     let deadline: u64 = event
         .header("lambda-runtime-deadline-ms")
         .parse()
         .expect("a number");
     let begun = Duration::from_millis(deadline) - Duration::from_secs(TIMEOUT);
-    // The deadline is in whole milliseconds.
-    let moment = Duration::from_millis(1);
+    // The deadline is rounded to milliseconds.
+    let rounding = Duration::from_millis(1);
     assert!(
-        (leased - moment..=since_1970() + moment).contains(&begun),
-        "the limit of {TIMEOUT} s runs from {begun:?}, not from the lease at {leased:?}"
+        (leased - rounding..=since_1970() + rounding).contains(&begun),
+        "the limit of {TIMEOUT} s begins at {begun:?}, not at the lease at {leased:?}"
     );
 
     let posted = post(&api, "/invocation/r1/response", &[], r#"{"answer":2}"#);
@@ -103,7 +105,7 @@ fn an_event_reaches_the_runtime_and_its_answer_the_gateway() {
 }
 
 #[test]
-fn calls_out_of_turn_are_refused_and_change_nothing() {
+fn requests_out_of_order_are_refused_and_change_nothing() {
     let instance = Instance::start();
     let api = instance.api(1);
     let early = post(&api, "/invocation/r1/response", &[], "1");
@@ -141,7 +143,7 @@ fn calls_out_of_turn_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_second_lease_is_told_busy_and_a_third_waits_for_the_following_next() {
+fn a_second_lease_is_refused_as_busy_and_a_third_waits_for_the_following_next() {
     let (instance, api, waiting) = ready();
     let first = instance.lease("r1", "{}");
     joined(waiting);
@@ -154,7 +156,7 @@ fn a_second_lease_is_told_busy_and_a_third_waits_for_the_following_next() {
         "{second:?}"
     );
     post(&api, "/invocation/r1/response", &[], "1");
-    // Told at once, though the runtime has not called `next` yet.
+    // Reported at once, though the runtime has not requested `next` yet.
     let epoch: u64 = instance
         .becomes("ready")
         .split(' ')
@@ -163,7 +165,7 @@ fn a_second_lease_is_told_busy_and_a_third_waits_for_the_following_next() {
         .expect("an epoch");
     assert!(
         epoch > 1,
-        "free again is news for the gateway that was refused"
+        "the gateway that was refused learns that the instance is free"
     );
     let third = instance.lease("r3", "3");
     let event = joined(next(&api));
@@ -175,7 +177,7 @@ fn a_second_lease_is_told_busy_and_a_third_waits_for_the_following_next() {
 }
 
 #[test]
-fn a_lease_behind_an_answer_is_released_when_the_process_exits_instead_of_going_on() {
+fn a_lease_after_an_answer_is_released_when_the_process_exits_before_next() {
     let (instance, api, waiting) = ready_with("sleep 600 & echo PID=$!; wait", json!({}));
     let child = instance.logged("PID=", 1);
     let first = instance.lease("r1", "{}");
@@ -199,7 +201,7 @@ fn a_lease_behind_an_answer_is_released_when_the_process_exits_instead_of_going_
 }
 
 #[test]
-fn a_next_that_breaks_off_is_taken_up_again() {
+fn an_event_for_a_cancelled_next_is_delivered_to_the_following_one() {
     let instance = Instance::start();
     let api = instance.api(1);
     let address = after(&api, "http://")
@@ -213,7 +215,7 @@ fn a_next_that_breaks_off_is_taken_up_again() {
     instance.becomes("ready");
     drop(broken);
     let lease = instance.lease("r1", "1");
-    let event = until("the event is handed out again", || {
+    let event = until("the event is delivered again", || {
         Some(joined(next(&api))).filter(|answer| answer.status == 200)
     });
     assert_eq!(event.body, b"1");
@@ -223,7 +225,7 @@ fn a_next_that_breaks_off_is_taken_up_again() {
 }
 
 #[test]
-fn a_response_of_an_unknown_mode_is_refused_and_one_that_is_streamed_taken_whole() {
+fn an_unknown_response_mode_is_refused_and_a_streamed_response_is_accepted() {
     let (instance, api, waiting) = ready();
     let lease = instance.lease("r1", "{}");
     joined(waiting);
@@ -239,7 +241,7 @@ fn a_response_of_an_unknown_mode_is_refused_and_one_that_is_streamed_taken_whole
 }
 
 #[test]
-fn an_error_at_the_end_of_a_stream_is_the_answer_however_long_it_is() {
+fn an_error_in_the_trailers_of_a_stream_is_the_answer_however_long_it_is() {
     let (instance, api, waiting) = ready();
     let lease = instance.lease("r1", "{}");
     joined(waiting);
@@ -255,7 +257,7 @@ fn an_error_at_the_end_of_a_stream_is_the_answer_however_long_it_is() {
     assert_eq!(String::from_utf8_lossy(&answer.body), body);
 }
 
-/// Posts an answer in chunks, as the vendors' clients do, and returns the status.
+/// Posts a response in chunks, as the vendors' clients do, and returns the status.
 fn streamed(api: &str, id: &str, pieces: &[&str], trailers: &str) -> u16 {
     let address = after(api, "http://").split('/').next().expect("an address");
     let mut runtime = TcpStream::connect(address).expect("connected");
@@ -302,7 +304,7 @@ fn a_response_over_the_limit_is_refused_and_fails_the_invocation() {
 }
 
 #[test]
-fn an_error_is_handed_on_as_it_is_with_a_cause_of_a_mebibyte_in_its_head() {
+fn an_error_is_passed_on_unchanged_with_a_cause_of_a_mebibyte_in_its_head() {
     let (instance, api, waiting) = ready();
     let lease = instance.lease("r1", "{}");
     joined(waiting);
@@ -341,7 +343,7 @@ fn a_sanitised_error_keeps_its_type_and_names_the_request() {
 }
 
 #[test]
-fn an_init_error_answers_the_next_lease_and_init_is_tried_behind_it() {
+fn an_init_error_answers_the_next_lease_and_a_fresh_init_follows() {
     let instance = Instance::start();
     let body = r#"{"errorMessage":"no table","errorType":"Exception","requestId":""}"#;
     assert_eq!(post(&instance.api(1), "/init/error", &[], body).status, 202);
@@ -365,7 +367,7 @@ fn an_init_error_answers_the_next_lease_and_init_is_tried_behind_it() {
 }
 
 #[test]
-fn an_init_past_its_limit_is_stopped_and_runs_again_within_the_invocation() {
+fn an_init_over_its_limit_is_stopped_and_repeated_within_the_invocation() {
     let instance = Instance::start();
     let line = instance.logged("INIT_REPORT Init Duration: ", 1);
     assert!(line.ends_with("Phase: init\tStatus: timeout"), "{line}");
@@ -394,7 +396,7 @@ fn a_program_that_cannot_be_started_fails_each_lease_at_once_with_the_reason() {
     let executable = fs::Permissions::from_mode(0o755);
     fs::set_permissions(&file, executable).expect("changed");
     let file = file.to_str().expect("a text");
-    // A shell would interpret the file that is no program.
+    // A shell would interpret a file that is not a program.
     for (command, reason) in [
         (
             "/nonexistent/program",
@@ -429,7 +431,7 @@ fn a_program_that_cannot_be_started_fails_each_lease_at_once_with_the_reason() {
 }
 
 #[test]
-fn the_first_bootstrap_that_is_there_is_executed_without_a_shell() {
+fn the_first_existing_bootstrap_is_executed_without_a_shell() {
     let folder = tempfile::tempdir().expect("a directory");
     let bootstrap = folder.path().join("bootstrap");
     fs::write(
@@ -453,7 +455,7 @@ fn the_first_bootstrap_that_is_there_is_executed_without_a_shell() {
 }
 
 #[test]
-fn a_timeout_takes_along_what_has_left_the_process_group() {
+fn a_timeout_also_kills_processes_that_have_left_the_process_group() {
     let script = "setsid sleep 600 & echo PID=$!; exec sleep 600";
     let (instance, _, waiting) = ready_with(script, json!({ "timeout": 1 }));
     let line = instance.logged("PID=", 1);
@@ -465,14 +467,14 @@ fn a_timeout_takes_along_what_has_left_the_process_group() {
         answer["errorMessage"],
         "RequestId: r1 Error: Task timed out after 1.00 seconds"
     );
-    until("the daemon is gone", || {
+    until("the daemon has ended", || {
         (!is_alive(after(&line, "PID="))).then_some(())
     });
     instance.logged("INIT_START", 2);
 }
 
 #[test]
-fn output_is_logged_under_the_invocation_that_printed_it_the_last_line_without_its_end_too() {
+fn output_is_logged_under_its_invocation_including_an_unfinished_last_line() {
     let directory = tempfile::tempdir().expect("a directory");
     let (asked, printed) = (
         directory.path().join("asked"),
@@ -486,8 +488,10 @@ fn output_is_logged_under_the_invocation_that_printed_it_the_last_line_without_i
     let (instance, api, waiting) = ready_with(&script, json!({}));
     let lease = instance.lease("r1", "{}");
     joined(waiting);
-    // A write before that would make a file of its own by this name, which is read again and again.
-    until("the script has its pipe", || asked.exists().then_some(()));
+    // A write before that would create a regular file, which the script would read again and again.
+    until("the script has created its pipe", || {
+        asked.exists().then_some(())
+    });
     fs::write(&asked, "unended\n").expect("the script reads");
     until("it is printed", || printed.exists().then_some(()));
     post(&api, "/invocation/r1/response", &[], "1");
@@ -502,7 +506,7 @@ fn output_is_logged_under_the_invocation_that_printed_it_the_last_line_without_i
 }
 
 #[test]
-fn a_drained_instance_finishes_its_invocation_takes_no_other_and_ends() {
+fn a_drained_instance_finishes_its_invocation_refuses_others_and_ends() {
     let (mut instance, api, waiting) = ready();
     let lease = instance.lease("r1", "{}");
     joined(waiting);
@@ -521,25 +525,25 @@ fn a_drained_instance_finishes_its_invocation_takes_no_other_and_ends() {
 }
 
 #[test]
-fn sigterm_drains() {
+fn sigterm_drains_the_instance() {
     let (mut instance, _, _waiting) = ready();
     kill_with(&instance.pid().to_string(), "TERM");
     assert!(instance.ended().success());
 }
 
 #[test]
-fn a_lease_upon_the_end_is_told_that_it_never_started() {
+fn a_lease_at_the_end_is_refused_as_never_started() {
     let (mut instance, _, _waiting) = ready();
     let lease = instance.connection();
     let mut status = BufReader::new(instance.connection());
-    let ask = "GET /status HTTP/1.1\r\nHost: instance\r\n\r\n";
-    status.get_mut().write_all(ask.as_bytes()).unwrap();
-    // Both are connections that the supervisor has taken before it ends.
+    let request = "GET /status HTTP/1.1\r\nHost: instance\r\n\r\n";
+    status.get_mut().write_all(request.as_bytes()).unwrap();
+    // The supervisor has accepted both connections before it ends.
     assert!(answered(&lease, "GET", "/", "").starts_with("HTTP/1.1 404"));
     kill_with(&instance.pid().to_string(), "TERM");
-    let mut told = status.lines().map_while(Result::ok);
-    assert!(told.any(|line| line.ends_with("draining")));
-    assert!(told.any(|line| line == "0"), "the status stream has no end");
+    let mut changes = status.lines().map_while(Result::ok);
+    assert!(changes.any(|line| line.ends_with("draining")));
+    assert!(changes.any(|line| line == "0"), "the status stream ends");
 
     let headers = "pilotlight-request-id: r1\r\nlambda-runtime-invoked-function-arn: tested\r\n";
     let refused = answered(&lease, "POST", "/lease", headers);
@@ -547,11 +551,11 @@ fn a_lease_upon_the_end_is_told_that_it_never_started() {
         refused.contains("pilotlight-refusal: draining, not started"),
         "{refused}"
     );
-    drop((lease, told));
+    drop((lease, changes));
     assert!(instance.ended().success());
 }
 
-/// The head of what a connection answers.
+/// The head of the response on a connection.
 fn answered(mut connection: &TcpStream, method: &str, path: &str, headers: &str) -> String {
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: instance\r\n{headers}Content-Length: 0\r\n\r\n");
@@ -564,23 +568,23 @@ fn answered(mut connection: &TcpStream, method: &str, path: &str, headers: &str)
 }
 
 #[test]
-fn nothing_outlives_a_supervisor_that_lost_its_parent_or_was_killed() {
+fn no_process_outlives_a_supervisor_that_lost_its_parent_or_was_killed() {
     for lose in [Instance::leave, Instance::kill] {
         let mut instance = Instance::with("echo PID=$$; exec sleep 600", json!({}));
         let line = instance.logged("PID=", 1);
         lose(&mut instance);
         instance.ended();
-        until("the runtime process is gone", || {
+        until("the runtime process has ended", || {
             (!is_alive(after(&line, "PID="))).then_some(())
         });
     }
 }
 
 #[test]
-fn an_idle_instance_does_nothing_at_all() {
+fn an_idle_instance_uses_no_processor_time() {
     let (instance, _, _waiting) = ready();
-    // The alarms of its start run out first: the init limit's is the last.
-    until("two looks 500 ms apart are alike", || {
+    // The alarms of its start expire first; the init limit's is the last.
+    until("it does not run for 500 ms", || {
         let before = instance.switches();
         std::thread::sleep(Duration::from_millis(500));
         (before == instance.switches()).then_some(())
@@ -588,7 +592,7 @@ fn an_idle_instance_does_nothing_at_all() {
 }
 
 #[test]
-fn what_comes_from_secrets_reaches_the_runtime_process_and_takes_nothing_over() {
+fn variables_from_secrets_reach_the_runtime_process_and_override_no_reserved_name() {
     let given = [
         ("PILOTLIGHT_ENV_LOGIN", "let me in"),
         ("PILOTLIGHT_ENV_PATH", "/nowhere"),
@@ -596,14 +600,14 @@ fn what_comes_from_secrets_reaches_the_runtime_process_and_takes_nothing_over() 
         ("UNRELATED", "1"),
     ];
     let script = "echo SEEN=$LOGIN,$PATH,$UNRELATED,$PILOTLIGHT_ENV_LOGIN.; exec sleep 600";
-    let instance = Instance::given(&given, script, json!({}));
+    let instance = Instance::with_variables(&given, script, json!({}));
     assert!(!instance.api(1).contains("127.0.0.1:1/"));
     let seen = instance.logged("SEEN=", 1);
     assert!(seen.ends_with("SEEN=let me in,/usr/bin:/bin,,."), "{seen}");
 }
 
 #[test]
-fn json_lines_are_json() {
+fn a_report_in_json_format_is_json() {
     let (instance, api, waiting) = ready_with("exec sleep 600", json!({ "logFormat": "JSON" }));
     let lease = instance.lease("r1", "{}");
     joined(waiting);

@@ -1,9 +1,9 @@
-//! A real supervisor whose runtime process does nothing: the test speaks the Runtime API for it.
+//! A real supervisor whose runtime process is a script; the test sends the requests of the Runtime API.
 //!
-//! Owns the process and its log. The script in the runtime's place prints where the API is, and
-//! whatever a test wants besides; tests learn through HTTP, the log and the process table.
+//! Owns the supervisor's process and its log. The script prints the API's address, and whatever else a test
+//! wants. Tests observe HTTP responses, the log and the process table.
 
-// Each test program uses a part of it.
+// Each test program uses only a part of it.
 #![allow(dead_code)]
 
 use std::fs;
@@ -18,17 +18,17 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Method, Request, StatusCode};
 
-/// How long a test waits for anything: a bound that only a broken system meets.
+/// How long a test waits for anything. Only a broken system takes so long.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The invocation limit of functions whose test is not about it, in seconds: a test gives up before.
+/// The timeout, in seconds, of functions whose test is not about timeouts. It is longer than a test waits.
 pub(crate) const TIMEOUT: u64 = 600;
 const SUPERVISOR: &str = env!("CARGO_BIN_EXE_pilotlight-supervisor");
-const STANDS_BY: &str = "exec sleep 600";
+const SLEEP: &str = "exec sleep 600";
 
 pub(crate) struct Instance {
     child: Child,
     lifeline: Option<ChildStdin>,
-    /// It has no parent to end with.
+    /// It does not end with its parent.
     is_in_pod: bool,
     log: Arc<Log>,
     pub(crate) control: String,
@@ -60,18 +60,18 @@ impl Answer {
 }
 
 impl Instance {
-    /// Its runtime process prints the API's address and stands by.
+    /// Its runtime process prints the API's address and sleeps.
     pub(crate) fn start() -> Self {
-        Self::with(STANDS_BY, json!({}))
+        Self::with(SLEEP, json!({}))
     }
 
-    /// `script`: what the runtime process does after that; `changes`: to the configuration.
+    /// `script`: runs in the runtime process after the API's address is printed; `changes`: to the configuration.
     pub(crate) fn with(script: &str, changes: Value) -> Self {
-        Self::given(&[], script, changes)
+        Self::with_variables(&[], script, changes)
     }
 
-    /// With these variables of its own besides.
-    pub(crate) fn given(variables: &[(&str, &str)], script: &str, changes: Value) -> Self {
+    /// Starts the supervisor with additional environment variables.
+    pub(crate) fn with_variables(variables: &[(&str, &str)], script: &str, changes: Value) -> Self {
         let config = config(script, changes).to_string();
         Self::spawn(|command| {
             command.env("PILOTLIGHT_INSTANCE", config);
@@ -79,7 +79,7 @@ impl Instance {
         })
     }
 
-    /// As in a pod, whose container has this control group; `entrance`: its `cgroup.procs`.
+    /// Starts the supervisor as in a pod. `entrance`: the `cgroup.procs` of the container's control group.
     pub(crate) fn in_pod(entrance: &Path, script: &str, changes: Value) -> Self {
         let config = changed(config(script, changes), json!({ "endsWithParent": false }));
         let mut instance = Self::spawn(|command| {
@@ -92,15 +92,15 @@ impl Instance {
         instance
     }
 
-    /// Not claimed yet; a claim's code goes below `root`.
+    /// Starts an unclaimed supervisor, which unpacks a claim's code below `root`.
     pub(crate) fn unclaimed(root: &Path) -> Self {
         Self::unclaimed_with(root, json!({}))
     }
 
-    /// `changes`: to what it is told of itself.
+    /// `changes`: to its configuration as an unclaimed supervisor.
     pub(crate) fn unclaimed_with(root: &Path, changes: Value) -> Self {
-        let told = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
-        let unclaimed = changed(told, changes);
+        let unclaimed = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
+        let unclaimed = changed(unclaimed, changes);
         Self::spawn(|command| {
             command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
         })
@@ -161,7 +161,7 @@ impl Instance {
         self.log.lines.lock().expect("no reader panicked").clone()
     }
 
-    /// Follows the status until it is this one, and gives the whole line.
+    /// Follows the status stream until the condition is this one, and returns that line.
     pub(crate) fn becomes(&self, condition: &str) -> String {
         let status = agent()
             .get(format!("{}/status", self.control))
@@ -173,13 +173,13 @@ impl Instance {
             .expect(condition)
     }
 
-    /// A gateway's call, under way until it is joined.
+    /// Sends a gateway's lease request, whose answer the handle returns.
     pub(crate) fn lease(&self, id: &str, event: &str) -> JoinHandle<Answer> {
-        self.lease_after(id, event, &[])
+        self.lease_with_headers(id, event, &[])
     }
 
     /// With further headers.
-    pub(crate) fn lease_after(
+    pub(crate) fn lease_with_headers(
         &self,
         id: &str,
         event: &str,
@@ -207,7 +207,7 @@ impl Instance {
         assert_eq!(answer.status, 202);
     }
 
-    /// A gateway's connection, for what a client of HTTP would not do.
+    /// Opens a gateway's connection, for requests that an HTTP client would not send.
     pub(crate) fn connection(&self) -> TcpStream {
         let address = self.control.trim_start_matches("http://");
         let connection = TcpStream::connect(address).expect("it listens");
@@ -223,7 +223,7 @@ impl Instance {
         self.child.try_wait().expect("a child").is_some()
     }
 
-    /// How often the supervisor has given up the processor by itself.
+    /// How often the supervisor has given up the processor voluntarily.
     pub(crate) fn switches(&self) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("it runs");
@@ -232,7 +232,7 @@ impl Instance {
         line.expect("the kernel counts").to_owned()
     }
 
-    /// Lets go of the supervisor's standard input.
+    /// Closes the supervisor's standard input, as a parent that exits does.
     pub(crate) fn leave(&mut self) {
         self.lifeline = None;
     }
@@ -275,7 +275,7 @@ pub(crate) fn claim(instance: &Instance, name: &str, config: &Value, code: &[u8]
     )
 }
 
-/// Of a function whose runtime process prints the API's address, then does what `script` says.
+/// The configuration of a function whose runtime process prints the API's address, then runs `script`.
 pub(crate) fn config(script: &str, changes: Value) -> Value {
     let script = format!("echo API=$AWS_LAMBDA_RUNTIME_API; {script}");
     let config = json!({
@@ -307,10 +307,10 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.lifeline = None;
         if self.is_in_pod {
-            // The kernel takes the runtime process along.
+            // The kernel kills the runtime process with it.
             let _ = self.child.kill();
         }
-        // A test that failed leaves nothing behind either.
+        // Also after a test has failed, no process is left.
         let _ = self.child.wait();
     }
 }
@@ -356,7 +356,7 @@ fn agent() -> ureq::Agent {
     config.build().new_agent()
 }
 
-/// The runtime's `next`, under way until it is joined.
+/// Sends the runtime's `next` request, whose answer the handle returns.
 pub(crate) fn next(api: &str) -> JoinHandle<Answer> {
     let url = format!("{api}/runtime/invocation/next");
     thread::spawn(move || call(Method::GET, &url, &[], ""))
@@ -366,7 +366,7 @@ pub(crate) fn post(api: &str, path: &str, headers: &[(&str, &str)], body: &str) 
     call(Method::POST, &format!("{api}/runtime{path}"), headers, body)
 }
 
-/// Polls for what no call can wait for.
+/// Polls a condition that no request can wait for.
 pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
