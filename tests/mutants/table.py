@@ -11,6 +11,7 @@ from dataclasses import dataclass
 GATEWAY = "operator/gateway/src"
 CORE = "operator/core/src"
 SUPERVISOR = "runtime-image/supervisor/src"
+NET = "operator/net/src"
 WIRE = "operator/wire/src"
 
 
@@ -31,7 +32,7 @@ MUTANTS = [
         "dispatch::a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller",
         "the lease brings no client context",
         f"{GATEWAY}/instance.rs",
-        "client_context: call.client_context.clone(),",
+        "client_context: invocation.client_context.clone(),",
         "client_context: None,",
     ),
     Mutant(
@@ -116,9 +117,9 @@ MUTANTS = [
     Mutant(
         "not_started::a_call_whose_connection_was_closed_before_it_was_sent_goes_to_another_instance_once",
         "a request on a closed connection counts as sent",
-        f"{GATEWAY}/instance.rs",
-        "Some(_) => Broken::NeverSent,",
-        "Some(_) => Broken::Unknown,",
+        f"{NET}/client.rs",
+        "Some(_) => SendError::NeverSent,",
+        "Some(_) => SendError::Unknown,",
     ),
     Mutant(
         "not_started::a_call_that_waits_in_an_instance_whose_process_ends_is_run_by_the_next_process",
@@ -139,8 +140,8 @@ MUTANTS = [
         "lost::a_call_whose_machine_is_lost_is_told_so_and_never_sent_again",
         "a call that may have been read is sent again",
         f"{GATEWAY}/instance.rs",
-        "Err(Broken::NeverSent) => {\n            let status = None;",
-        "Err(Broken::NeverSent | Broken::Unknown) => {\n            let status = None;",
+        "Err(SendError::NeverSent) => {\n            let status = None;",
+        "Err(SendError::NeverSent | SendError::Unknown) => {\n            let status = None;",
     ),
     Mutant(
         "lost::a_connection_that_breaks_under_a_call_costs_the_instance_and_no_more",
@@ -153,8 +154,8 @@ MUTANTS = [
         "lost::an_event_and_an_answer_of_the_largest_size_pass",
         "answers have another limit than supervisors",
         f"{GATEWAY}/instance.rs",
-        "Limited::new(body, PAYLOAD_LIMIT)",
-        "Limited::new(body, PAYLOAD_LIMIT - 1)",
+        "body::read(body, PAYLOAD_LIMIT, 0)",
+        "body::read(body, PAYLOAD_LIMIT - 1, 0)",
     ),
     # handover
     Mutant(
@@ -346,8 +347,8 @@ MUTANTS = [
         "limits::an_event_beyond_the_limit_is_refused_before_an_instance_is_started",
         "events have no limit at the gateway",
         f"{GATEWAY}/http/invoke.rs",
-        "data.len() > PAYLOAD_LIMIT {",
-        "data.len() > READ_LIMIT {",
+        "body::read(body, PAYLOAD_LIMIT, READ_LIMIT)",
+        "body::read(body, READ_LIMIT, READ_LIMIT)",
     ),
     # deploys
     Mutant(
@@ -478,27 +479,6 @@ MUTANTS = [
         "Ok(entry) => write_line(&mut chunk, &entry),",
     ),
     # Files by themselves
-    Mutant(
-        "connect::tests::an_address_is_read_as_a_supervisor_tells_it",
-        "paths of sockets are no addresses",
-        f"{GATEWAY}/connect.rs",
-        "Some(path) => Ok(Address::Unix(path.into())),",
-        "Some(path) => path.parse().map(Address::Tcp),",
-    ),
-    Mutant(
-        "connect::tests::the_kernel_breaks_a_connection_whose_machine_is_silent",
-        "nobody notices a machine that acknowledges nothing",
-        f"{GATEWAY}/connect.rs",
-        "socket.set_tcp_user_timeout(Some(silence))",
-        "socket.set_tcp_user_timeout(Some(silence).and(None))",
-    ),
-    Mutant(
-        "connect::tests::a_socket_of_this_machine_carries_bytes_both_ways",
-        "sockets of this machine are not opened",
-        f"{GATEWAY}/connect.rs",
-        "Address::Unix(path) => Box::new(UnixStream::connect(path).await?),",
-        'Address::Unix(path) => Box::new(UnixStream::connect(path.join("x")).await?),',
-    ),
     Mutant(
         "cluster::claim::tests::the_first_claim_brings_the_code_and_a_second_one_is_told_whose_it_is",
         "a claim that was taken before is another's",

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
+use http_body_util::Empty;
 use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use kube::Client;
 use pilotlight_core::gateways::demand::Demand;
+use pilotlight_net::address;
+use pilotlight_net::client::HttpClient;
+use pilotlight_net::lines::Lines;
 use pilotlight_watch::Gateways;
 use pilotlight_wire::demand::DEMAND_PATH;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -94,38 +94,28 @@ async fn keep_open(address: SocketAddr, worker: mpsc::Sender<Told>) {
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-async fn listen(address: SocketAddr, worker: &mpsc::Sender<Told>) -> Result<(), Broken> {
-    let stream = tokio::time::timeout(SILENCE, TcpStream::connect(address)).await??;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<Told>) -> Result<(), Broken> {
+    let stream = tokio::time::timeout(SILENCE, address::connect(gateway)).await??;
+    let mut client = HttpClient::over(stream).await?;
     let request = Request::builder()
         .uri(DEMAND_PATH)
-        .header(header::HOST, address.to_string())
+        .header(header::HOST, gateway.to_string())
         .body(Empty::<Bytes>::new())?;
+    let response = tokio::time::timeout(SILENCE, client.send(request)).await??;
+    if response.status() != StatusCode::OK {
+        return Err(format!("{} instead of demand", response.status()).into());
+    }
+    worker.send(Told::Connected(gateway)).await?;
+    let mut lines = Lines::new(response.into_body(), LINE_LIMIT).with_idle_timeout(SILENCE);
     let read = async {
-        let response = tokio::time::timeout(SILENCE, sender.send_request(request)).await??;
-        if response.status() != StatusCode::OK {
-            return Err(format!("{} instead of demand", response.status()).into());
-        }
-        worker.send(Told::Connected(address)).await?;
-        let mut body = response.into_body();
-        let mut pending = Vec::new();
-        while let Some(frame) = tokio::time::timeout(SILENCE, body.frame()).await? {
-            pending.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
-            if pending.len() > LINE_LIMIT {
-                return Err("a line of demand is too long".into());
-            }
-            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = pending.drain(..=end).collect();
-                if end > 0 {
-                    let demand = serde_json::from_slice(&line)?;
-                    worker.send(Told::Demand(address, demand)).await?;
-                }
+        while let Some(line) = lines.next().await? {
+            // An empty line shows that the gateway is alive.
+            if !line.is_empty() {
+                let demand = serde_json::from_slice(&line)?;
+                worker.send(Told::Demand(gateway, demand)).await?;
             }
         }
         Ok(())
     };
-    tokio::select! {
-        read = read => read,
-        ended = connection => Ok(ended?),
-    }
+    client.during(read).await
 }

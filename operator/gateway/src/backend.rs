@@ -9,8 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pilotlight_net::address::Opening;
+
 use crate::catalog::Deployment;
-use crate::connect::Opening;
 
 /// What a backend promises.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,19 +4,20 @@
 //! answer straight to the caller and tells the driver what became of the lease. Sends an event
 //! once: what may have reached the supervisor is never sent again (rule 2).
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Empty, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{Method, Request};
+use http_body_util::{Empty, Full};
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::InstanceId;
+use pilotlight_net::address::{Opening, Stream};
+use pilotlight_net::body::{self, Whole};
+use pilotlight_net::client::{HttpClient, SendError};
+use pilotlight_net::lines::Lines;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LeaseHead, LeaseRefusal, LeaseRequest};
 use pilotlight_wire::status;
@@ -26,11 +27,10 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::clock;
-use crate::connect::{Opening, Stream};
 use crate::message::{Answer, Invocation, Message, Order, Outcome, Pending, Report};
 
-/// Of statuses that have not been read yet, each a few bytes.
-const STATUSES_LIMIT: usize = 1024 * 1024;
+/// The longest line of a status stream, in bytes. A status has at most 30.
+const STATUS_LINE_LIMIT: usize = 1024;
 /// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -57,8 +57,8 @@ impl Link {
     }
 }
 
-/// None once it has ended.
-type Connection = Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>;
+/// The connection that carries leases.
+type LeaseClient = HttpClient<Stream, Full<Bytes>>;
 
 /// Has the instance of this name up and runs it to its end; returns why it ended.
 pub(crate) async fn run(
@@ -111,8 +111,8 @@ async fn serve(
     orders: &mut mpsc::Receiver<Order>,
     up: (Phase, Duration),
 ) -> Arc<str> {
-    let (mut sender, mut connection) = match connect(process.connect()).await {
-        Ok(connected) => connected,
+    let mut client = match connect(process.connect()).await {
+        Ok(client) => client,
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
     };
     let mut told = pin!(follow_status(link, process.connect()));
@@ -121,7 +121,7 @@ async fn serve(
             biased;
             order = orders.recv() => match order {
                 Some(Order::Run(pending)) => {
-                    match lease(link, &mut sender, &mut connection, pending, up).await {
+                    match lease(link, &mut client, pending, up).await {
                         Lease::Over => {}
                         // Its handler may run on, and no second event may come beside it.
                         Lease::Lost => break,
@@ -130,8 +130,7 @@ async fn serve(
                 Some(Order::Drain) | None => {
                     let request = Request::builder().method(Method::POST).uri(drain::DRAIN_PATH);
                     let request = request.body(Full::default()).expect("constant parts");
-                    let drained = exchange(&mut sender, &mut connection, request).await;
-                    if drained.is_err() {
+                    if client.send(request).await.is_err() {
                         return Arc::from("its supervisor cannot be reached");
                     }
                     // Not by `wait` alone: a lost machine's pod may be there for long.
@@ -145,7 +144,7 @@ async fn serve(
         }
     }
     // The supervisor stays until this is closed, and answers what is put on it.
-    drop((sender, connection));
+    drop(client);
     lost(link, process, orders).await
 }
 
@@ -168,43 +167,30 @@ async fn lost(
 
 async fn connect(
     opening: Opening,
-) -> Result<(SendRequest<Full<Bytes>>, Connection), Box<dyn std::error::Error + Send + Sync>> {
-    let stream = opening.await?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    Ok((sender, Some(Box::pin(connection))))
+) -> Result<LeaseClient, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(HttpClient::over(opening.await?).await?)
 }
 
-/// Tells the driver each condition that the instance tells; ends with the stream.
+/// Reports each status that the instance sends to the driver; ends with the stream.
 async fn follow_status(link: &Link, opening: Opening) {
     let stream = async {
-        let stream = opening.await.ok()?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let mut client = HttpClient::over(opening.await.ok()?).await.ok()?;
         let request = Request::builder()
             .uri(status::STATUS_PATH)
             .body(Empty::<Bytes>::new())
             .ok()?;
+        let body = client.send(request).await.ok()?.into_body();
+        let mut lines = Lines::new(body, STATUS_LINE_LIMIT);
         let read = async {
-            let mut body = sender.send_request(request).await.ok()?.into_body();
-            let mut pending = Vec::new();
-            while let Some(Ok(frame)) = body.frame().await {
-                pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-                if pending.len() > STATUSES_LIMIT {
-                    return None;
-                }
-                while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = pending.drain(..=end).collect();
-                    let line = String::from_utf8_lossy(&line[..end]).into_owned();
-                    if let Ok(status) = status::read(&line) {
-                        link.report(Report::Observed(status)).await;
-                    }
+            while let Ok(Some(line)) = lines.next().await {
+                let line = std::str::from_utf8(&line);
+                if let Some(Ok(status)) = line.ok().map(status::read) {
+                    link.report(Report::Observed(status)).await;
                 }
             }
-            Some(())
         };
-        tokio::select! {
-            read = read => read,
-            _ = connection => None,
-        }
+        client.during(read).await;
+        Some(())
     };
     stream.await;
 }
@@ -220,8 +206,7 @@ enum Lease {
 /// One lease, to its end: the caller has its outcome, or the driver has the invocation back.
 async fn lease(
     link: &Link,
-    sender: &mut SendRequest<Full<Bytes>>,
-    connection: &mut Connection,
+    client: &mut LeaseClient,
     pending: Pending,
     (phase, took): (Phase, Duration),
 ) -> Lease {
@@ -231,14 +216,14 @@ async fn lease(
     let request = lease_of(&pending.invocation, cold.clone())
         .into_request()
         .map(Full::new);
-    let response = match exchange(sender, connection, request).await {
+    let response = match client.send(request).await {
         Ok(response) => response,
-        Err(Broken::NeverSent) => {
+        Err(SendError::NeverSent) => {
             let status = None;
             link.report(Report::NotStarted { pending, status }).await;
             return Lease::Over;
         }
-        Err(Broken::Unknown) => {
+        Err(SendError::Unknown) => {
             pending.end(Outcome::Lost);
             return Lease::Lost;
         }
@@ -256,13 +241,8 @@ async fn lease(
         }
     };
     // The supervisor enforces PAYLOAD_LIMIT, so a larger body cannot be a valid answer.
-    let mut body = pin!(Limited::new(body, PAYLOAD_LIMIT).collect());
-    let body = tokio::select! {
-        biased;
-        body = &mut body => body,
-        () = drive(connection) => body.await,
-    };
-    let Ok(body) = body else {
+    let body = client.during(body::read(body, PAYLOAD_LIMIT, 0)).await;
+    let Whole::Complete(body) = body else {
         pending.end(Outcome::Lost);
         return Lease::Lost;
     };
@@ -270,7 +250,7 @@ async fn lease(
     let answered = Answer {
         is_error: answer.is_error,
         content_type: answer.content_type,
-        body: body.to_bytes(),
+        body,
         log_tail: answer.log_tail,
         phases: cold.map(|cold| Phases::of(cold.iter().chain(inside.iter()))),
     };
@@ -288,89 +268,5 @@ fn lease_of(invocation: &Invocation, phases: Option<Phases>) -> LeaseRequest {
         client_context: invocation.client_context.clone(),
         wants_log_tail: invocation.log_tail,
         phases,
-    }
-}
-
-enum Broken {
-    /// Nothing of the request left this process.
-    NeverSent,
-    /// The instance may have read it.
-    Unknown,
-}
-
-/// Returns when the connection has ended, and drops it: a request that it has not taken is handed back
-/// only then, and would be waited for without end.
-async fn drive(connection: &mut Connection) {
-    let Some(driven) = connection else {
-        return std::future::pending().await;
-    };
-    // How it ended is seen by what it was to carry.
-    let _ = driven.as_mut().await;
-    *connection = None;
-}
-
-/// Sends a request and waits for the response's head, driving the connection meanwhile.
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    connection: &mut Connection,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Broken> {
-    let ready = tokio::select! {
-        biased;
-        ready = sender.ready() => ready.is_ok(),
-        () = drive(connection) => false,
-    };
-    if !ready {
-        return Err(Broken::NeverSent);
-    }
-    let mut response = pin!(sender.try_send_request(request));
-    let response = tokio::select! {
-        biased;
-        response = &mut response => response,
-        () = drive(connection) => response.await,
-    };
-    response.map_err(|mut error| match error.take_message() {
-        Some(_) => Broken::NeverSent,
-        None => Broken::Unknown,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-    use crate::connect::Address;
-
-    #[tokio::test]
-    async fn a_request_on_a_connection_that_has_just_been_closed_was_never_sent() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::Tcp(listener.local_addr().unwrap());
-        let (mut sender, mut connection) = connect(address.connect()).await.unwrap();
-        let (mut supervisor, _) = listener.accept().await.unwrap();
-        let request = || Request::new(Full::new(Bytes::from_static(b"{}")));
-
-        let answering = async {
-            assert!(supervisor.read(&mut [0; 1024]).await.unwrap() > 0);
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-            supervisor.write_all(answer).await.unwrap();
-        };
-        let exchanged = exchange(&mut sender, &mut connection, request());
-        let (answered, ()) = tokio::join!(exchanged, answering);
-        assert!(answered.is_ok());
-
-        drop(supervisor);
-        // Any other traffic: the runtime has seen the end by then, the connection has not.
-        let (connected, accepted) = tokio::join!(
-            TcpStream::connect(listener.local_addr().unwrap()),
-            listener.accept()
-        );
-        connected.unwrap();
-        accepted.unwrap();
-        let limit = Duration::from_secs(300);
-        let again = exchange(&mut sender, &mut connection, request());
-        let again = tokio::time::timeout(limit, again).await.expect("no end");
-        assert!(matches!(again, Err(Broken::NeverSent)));
     }
 }

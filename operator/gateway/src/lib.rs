@@ -23,7 +23,6 @@ mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 mod config;
-mod connect;
 mod driver;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -43,6 +42,5 @@ mod tests;
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use config::Config;
-pub use connect::{Opening, Stream};
 pub use gateway::Gateway;
 pub use log_store::{LogEntry, LogStore};

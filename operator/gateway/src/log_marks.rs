@@ -15,13 +15,11 @@ use bytes::Bytes;
 use futures_util::future;
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use pilotlight_core::function::FunctionName;
+use pilotlight_net::address::Opening;
+use pilotlight_net::client::HttpClient;
 use pilotlight_wire::mark;
 use tokio::sync::oneshot;
-
-use crate::connect::Opening;
 
 /// How long a reader waits for a runtime process that works on after its answer, or for a supervisor that does
 /// not answer.
@@ -113,12 +111,8 @@ async fn reached(opening: Opening, mark: String, read: oneshot::Receiver<()>) {
 
 /// Whether the supervisor will write the mark: one of an earlier release refuses. `None`: no answer.
 async fn ask(opening: Opening, mark: String) -> Option<bool> {
-    let stream = TokioIo::new(opening.await.ok()?);
-    let (mut sender, connection) = http1::handshake(stream).await.ok()?;
+    let mut client = HttpClient::over(opening.await.ok()?).await.ok()?;
     let request = Request::post(mark::MARK_PATH).body(Full::new(Bytes::from(mark)));
-    let asked = sender.send_request(request.expect("constant parts"));
-    tokio::select! {
-        answer = asked => Some(answer.ok()?.status() == StatusCode::ACCEPTED),
-        _ = connection => None,
-    }
+    let answer = client.send(request.expect("constant parts")).await;
+    Some(answer.ok()?.status() == StatusCode::ACCEPTED)
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
-use pilotlight_wire::config::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, Gateways, UNIX};
+use pilotlight_net::address::{Address, Opening, UNIX};
+use pilotlight_wire::config::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, Gateways};
 use pilotlight_wire::log_record::{LISTENING, LogRecord, LogSource, MARK};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -21,7 +22,6 @@ use tokio::task::JoinHandle;
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::config::Config;
-use crate::connect::{Address, Opening};
 use crate::log_marks::Way;
 use crate::log_store::{LogEntry, LogStore};
 

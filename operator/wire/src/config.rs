@@ -60,7 +60,7 @@ pub struct Gateways {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceConfig {
     /// Where to listen for leases: `host:port`, where port 0 picks one, told by the first log line;
-    /// or [`UNIX`] and the path of a socket.
+    /// or `unix:` and the path of a socket.
     pub listen: String,
     /// End when standard input ends: the parent process holds the other end.
     pub ends_with_parent: bool,
@@ -103,6 +103,3 @@ impl LogFormat {
         }
     }
 }
-
-/// Begins an address that is the path of a Unix socket.
-pub const UNIX: &str = "unix:";

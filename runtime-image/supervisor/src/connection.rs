@@ -16,8 +16,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use pilotlight_wire::config::UNIX;
-use rustix::net::sockopt;
+use pilotlight_net::address::UNIX;
+use pilotlight_net::keepalive;
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -27,10 +27,6 @@ use tokio_util::task::TaskTracker;
 /// The pause before accepting again when file descriptors have run out. The end of a connection or a process
 /// frees some.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-
-/// Both the idle time before the first keepalive probe and the time between two.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_PROBES: u32 = 3;
 
 pub(crate) type Connection = Either<TcpStream, Either<UnixStream, DuplexStream>>;
 
@@ -67,7 +63,7 @@ impl Listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                     // Both fail only if the connection is closed already.
                     let _ = stream.set_nodelay(true);
-                    let _ = keep_alive(&stream);
+                    let _ = keepalive::INSTANCE.apply(&stream);
                     Either::Left(stream)
                 }),
                 Listener::Unix(listener, _) => {
@@ -88,14 +84,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// Enables keepalive, so that a connection to a lost node is closed.
-pub(crate) fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
 }
 
 impl From<TcpListener> for Listener {

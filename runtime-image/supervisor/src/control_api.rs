@@ -11,6 +11,8 @@ use http_body_util::StreamBody;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use pilotlight_core::instance::Status;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_net::body::{self, Whole};
 use pilotlight_wire::claim::CLAIM_PATH;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LEASE_PATH, LeaseRefusal, LeaseRequest};
@@ -18,7 +20,6 @@ use pilotlight_wire::mark;
 use pilotlight_wire::status;
 use tokio::sync::{Notify, watch};
 
-use crate::body::{self, Payload};
 use crate::claim;
 use crate::connection::{Gateways, Listener};
 use crate::response::{ControlResponse, control, text};
@@ -76,12 +77,12 @@ pub(crate) async fn lease(
 ) -> ControlResponse {
     let _open = OpenRequest::of(worker);
     let (head, body) = request.into_parts();
-    let event = match body::read(body).await {
-        Payload::Complete(event) => event,
-        Payload::TooLarge => {
+    let event = match body::read(body, PAYLOAD_LIMIT, usize::MAX).await {
+        Whole::Complete(event) => event,
+        Whole::TooLarge => {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "the event is too large\n");
         }
-        Payload::Truncated => {
+        Whole::Broken(_) => {
             return text(
                 StatusCode::BAD_REQUEST,
                 "the connection broke off within the event\n",
@@ -116,9 +117,9 @@ async fn mark(
     worker: &Shared,
     request: Request<impl Body<Data = Bytes> + Unpin>,
 ) -> ControlResponse {
-    let body = match body::read(request.into_body()).await {
-        Payload::Complete(body) => body,
-        Payload::TooLarge | Payload::Truncated => Bytes::new(),
+    let body = match body::read(request.into_body(), PAYLOAD_LIMIT, usize::MAX).await {
+        Whole::Complete(body) => body,
+        Whole::TooLarge | Whole::Broken(_) => Bytes::new(),
     };
     match mark::read(&body) {
         Some(mark) => {

@@ -20,13 +20,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::function::FunctionName;
+use pilotlight_net::keepalive;
 use pilotlight_wire::caller::{CALLER, HEADER_PREFIX};
 use pilotlight_wire::config::Gateways;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::connection::{Listener, keep_alive};
+use crate::connection::Listener;
 use crate::response;
 
 /// The most open connections from the function's processes; further ones wait to be accepted.
@@ -144,7 +145,7 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     // The answer may take minutes, and the gateway's node may be lost meanwhile.
-    keep_alive(&stream)?;
+    keepalive::INSTANCE.apply(&stream)?;
     Ok(stream)
 }
 

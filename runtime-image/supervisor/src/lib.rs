@@ -9,7 +9,6 @@
 //!
 //! All tasks run on one thread. `worker` owns all state and is never borrowed across an await.
 
-mod body;
 mod claim;
 mod clock;
 mod connection;

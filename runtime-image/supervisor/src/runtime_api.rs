@@ -14,9 +14,10 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
+use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_net::body::{self, Whole};
 use pilotlight_wire::lease::{CLIENT_CONTEXT, FUNCTION_ARN, TRACE_ID};
 
-use crate::body::{self, Payload};
 use crate::connection::Listener;
 use crate::invocation::{Delivery, Posted};
 use crate::response::{self, JSON};
@@ -89,19 +90,19 @@ pub(crate) async fn answer(
         return next(worker).await;
     }
     // Reads the body in any case: a client that is answered while it still writes may never read the answer.
-    let (payload, trailers) = body::read_with_trailers(body).await;
+    let (payload, trailers) = body::read_with_trailers(body, PAYLOAD_LIMIT, usize::MAX).await;
     let headers = head.headers;
     match kind {
         Some(RuntimeRequest::Response(_)) if !streamed::is_supported_mode(&headers) => {
             refuse_mode()
         }
         Some(RuntimeRequest::Response(id)) => match (payload, streamed::error(&trailers)) {
-            (Payload::Truncated, _) => truncated(),
+            (Whole::Broken(_), _) => truncated(),
             (_, Some(body)) => {
                 let posted = error(&trailers, body, "Function.Unknown");
                 accepted(worker.borrow_mut().fail(id, posted))
             }
-            (Payload::Complete(body), None) => {
+            (Whole::Complete(body), None) => {
                 let posted = Posted {
                     body,
                     content_type: content_type(&headers),
@@ -109,25 +110,25 @@ pub(crate) async fn answer(
                 };
                 accepted(worker.borrow_mut().respond(id, posted))
             }
-            (Payload::TooLarge, None) => accepted(worker.borrow_mut().respond_too_large(id)),
+            (Whole::TooLarge, None) => accepted(worker.borrow_mut().respond_too_large(id)),
         },
         Some(RuntimeRequest::Error(id)) => match payload {
-            Payload::Complete(body) => accepted(
+            Whole::Complete(body) => accepted(
                 worker
                     .borrow_mut()
                     .fail(id, error(&headers, body, "Function.Unknown")),
             ),
-            Payload::TooLarge => accepted(worker.borrow_mut().respond_too_large(id)),
-            Payload::Truncated => truncated(),
+            Whole::TooLarge => accepted(worker.borrow_mut().respond_too_large(id)),
+            Whole::Broken(_) => truncated(),
         },
         Some(RuntimeRequest::InitError) => match payload {
-            Payload::Complete(body) => accepted(worker.borrow_mut().fail_init(error(
+            Whole::Complete(body) => accepted(worker.borrow_mut().fail_init(error(
                 &headers,
                 body,
                 "Runtime.Unknown",
             ))),
-            Payload::TooLarge => too_large(),
-            Payload::Truncated => truncated(),
+            Whole::TooLarge => too_large(),
+            Whole::Broken(_) => truncated(),
         },
         Some(RuntimeRequest::Restore) => response::error(
             StatusCode::FORBIDDEN,

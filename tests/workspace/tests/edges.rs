@@ -95,6 +95,32 @@ fn the_messages_have_no_io_and_no_cluster() {
 }
 
 #[test]
+fn connections_know_no_message() {
+    assert_never("pilotlight-net", &KUBE);
+    assert_never(
+        "pilotlight-net",
+        &["pilotlight-core", "pilotlight-wire", "axum"],
+    );
+}
+
+#[test]
+fn only_net_sets_options_of_sockets() {
+    let metadata = MetadataCommand::new().exec().expect("cargo metadata runs");
+    let has_socket2 = |package: &&cargo_metadata::Package| {
+        let mut dependencies = package.dependencies.iter();
+        dependencies.any(|dependency| dependency.name == "socket2")
+    };
+    let ours = metadata.workspace_packages().into_iter();
+    // The load tool depends on no crate of Pilotlight.
+    let ours = ours.filter(|package| *package.name != "pilotlight-load");
+    let users: Vec<_> = ours
+        .filter(has_socket2)
+        .map(|package| &*package.name)
+        .collect();
+    assert_eq!(users, ["pilotlight-net"]);
+}
+
+#[test]
 fn the_manifests_have_no_behaviour() {
     assert_never("pilotlight-api", &["tokio", "hyper", "pilotlight-gateway"]);
 }

@@ -16,6 +16,7 @@ use pilotlight_api::resource::Refusal;
 use pilotlight_api::{FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::gateways::demand::ClaimedPod;
+use pilotlight_net::address::{self, Address, Opening};
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::claim::Claim;
 use pilotlight_wire::config::InstanceConfig;
@@ -29,7 +30,6 @@ use super::pods::{PodState, Pods};
 use super::stock::{Stock, Unclaimed};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
-use crate::connect::{self, Address, Opening};
 
 /// What follows from a claim elsewhere (labels, another pod for the pool) waits for this: the instance
 /// needs the processors itself at first.
@@ -342,7 +342,7 @@ async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
 /// Returns once connections are not refused any more. What else is wrong, whoever connects is told.
 async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
     let is_deaf = || async {
-        let opened = connect::open(address).await;
+        let opened = address::connect(address).await;
         opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     let listens = async {

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +12,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use pilotlight_net::address;
+use pilotlight_net::body::{self, Whole};
+use pilotlight_net::client::HttpClient;
 use pilotlight_wire::claim::{CLAIM_PATH, Claim, ClaimAnswer};
 use pilotlight_wire::status;
 use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
-use crate::connect;
 
 /// For a connection: whoever waits for its claim has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -113,28 +111,19 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let stream = tokio::time::timeout(PATIENCE, connect::open(address)).await??;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let stream = tokio::time::timeout(PATIENCE, address::connect(address)).await??;
+    let mut client = HttpClient::over(stream).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);
-    let response = async {
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let text = match parts.status.is_success() {
-            // The status of a claimed instance has no end.
-            true => Bytes::new(),
-            false => Limited::new(body, REFUSAL_LIMIT)
-                .collect()
-                .await?
-                .to_bytes(),
-        };
-        Ok((parts, text))
-    };
-    let mut response = pin!(response);
-    tokio::select! {
-        biased;
-        response = &mut response => response,
-        // What has arrived can be read still.
-        _ = connection => response.await,
+    let (head, body) = client.send(request).await?.into_parts();
+    if head.status.is_success() {
+        // The status stream of a claimed instance has no end.
+        return Ok((head, Bytes::new()));
+    }
+    match client.during(body::read(body, REFUSAL_LIMIT, 0)).await {
+        Whole::Complete(text) => Ok((head, text)),
+        Whole::TooLarge => Err("the reason is too long".into()),
+        Whole::Broken(error) => Err(error.into()),
     }
 }
 

@@ -13,12 +13,12 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body_util::BodyExt;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::invoke::trace;
+use pilotlight_net::body::{self, Whole};
 use serde::Deserialize;
 
 use super::errors::{self, ApiError, Readable};
@@ -277,28 +277,12 @@ fn in_ascii(json: &str) -> String {
     escaped
 }
 
-async fn read_payload(mut body: Body) -> Result<Bytes, ApiError> {
-    let mut payload = BytesMut::new();
-    let mut first: Option<Bytes> = None;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::content_not_json(&error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if payload.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > PAYLOAD_LIMIT {
-            drain(body).await;
-            return Err(ApiError::request_too_large());
-        }
-        // Most events come in one piece, and are not copied.
-        match first.take() {
-            None if payload.is_empty() => first = Some(data),
-            held => {
-                payload.extend_from_slice(held.as_deref().unwrap_or_default());
-                payload.extend_from_slice(&data);
-            }
-        }
-    }
-    let payload = first.unwrap_or_else(|| payload.freeze());
+async fn read_payload(body: Body) -> Result<Bytes, ApiError> {
+    let payload = match body::read(body, PAYLOAD_LIMIT, READ_LIMIT).await {
+        Whole::Complete(payload) => payload,
+        Whole::TooLarge => return Err(ApiError::request_too_large()),
+        Whole::Broken(error) => return Err(ApiError::content_not_json(&error.to_string())),
+    };
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
@@ -313,14 +297,9 @@ fn check_json(payload: &[u8]) -> Result<(), ApiError> {
     checked.map(|_| ()).map_err(|error| invalid(&error))
 }
 
-/// Reads a body that nobody wants, within bounds, so that its sender comes to read the answer.
-pub(crate) async fn drain(mut body: Body) {
-    let mut read = 0;
-    while read < READ_LIMIT
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        read += frame.data_ref().map_or(0, Bytes::len);
-    }
+/// Reads a body that nobody needs, within bounds, so that its sender gets to read the answer.
+pub(crate) async fn drain(body: Body) {
+    body::discard(body, READ_LIMIT).await;
 }
 
 #[cfg(test)]

@@ -3,18 +3,17 @@
 //! Between gateway and supervisor are wires that a test can cut, as a network is.
 
 use std::io;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::instance::failure::Exit;
 use pilotlight_core::instance::launch::Launch;
+use pilotlight_net::address::{Opening, Stream};
+use pilotlight_net::client::HttpClient;
 use pilotlight_supervisor::in_process::{self, Connector};
 use pilotlight_wire::lease;
 use pilotlight_wire::log_record::LogSource;
@@ -24,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Promise, Running};
 use crate::catalog::{Deployment, Source};
-use crate::connect::{Opening, Stream};
 use crate::log_marks::Way;
 use crate::log_store::LogStore;
 use crate::process::LogReader;
@@ -226,21 +224,11 @@ async fn send(
     request: http::Result<Request<Full<Bytes>>>,
 ) -> Option<Response<Bytes>> {
     let stream = way.connect().ok()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let exchange = async {
-        let response = sender
-            .send_request(request.expect("a request"))
-            .await
-            .ok()?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.ok()?.to_bytes();
-        Some(Response::from_parts(head, body))
-    };
-    let mut exchange = pin!(exchange);
-    tokio::select! {
-        response = &mut exchange => response,
-        _ = connection => exchange.await,
-    }
+    let mut client = HttpClient::over(stream).await.ok()?;
+    let response = client.send(request.expect("a request")).await.ok()?;
+    let (head, body) = response.into_parts();
+    let body = client.during(body.collect()).await.ok()?.to_bytes();
+    Some(Response::from_parts(head, body))
 }
 
 /// The connections of one instance with gateways, in the order in which they were opened: the gateway's

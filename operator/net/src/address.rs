@@ -1,26 +1,24 @@
-//! Connections to supervisors, and how the loss of the machine at the other end is noticed.
+//! Where a supervisor listens, and the stream that leads there.
 //!
-//! Owns the addresses that supervisors tell and the kernel's keepalive settings. `instance` and
-//! `cluster::claim` speak HTTP over what is opened here; a backend says which address, and one of a test
-//! opens a stream in memory instead.
+//! `client` speaks HTTP over what is opened here. A test hands out a stream in memory instead.
 
 use std::io;
 use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
-use pilotlight_wire::config;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::backend::Promise;
+use crate::keepalive;
 
-/// A machine that acknowledges nothing for this long is lost, and what it runs with it.
-const SILENCE: Duration = Duration::from_secs(10);
-/// Between two keepalive probes, while nothing else is sent.
-const PROBE: Duration = Duration::from_secs(5);
+/// The prefix of an address that is the path of a Unix socket.
+pub const UNIX: &str = "unix:";
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Carries bytes to a supervisor and back.
 pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -30,22 +28,22 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
 pub type Stream = Box<dyn Carrier>;
 
 /// A connection that is opened when this is polled.
-pub type Opening = Promise<'static, io::Result<Stream>>;
+pub type Opening = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
-/// Where an instance takes leases.
+/// Where an instance accepts leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+pub enum Address {
     Tcp(SocketAddr),
-    /// The path of a socket, on this machine.
+    /// The path of a socket on this machine.
     Unix(PathBuf),
 }
 
 impl FromStr for Address {
     type Err = AddrParseError;
 
-    /// As a supervisor tells it.
+    /// `IP:port`, or [`UNIX`] and a path.
     fn from_str(text: &str) -> Result<Self, AddrParseError> {
-        match text.strip_prefix(config::UNIX) {
+        match text.strip_prefix(UNIX) {
             Some(path) => Ok(Address::Unix(path.into())),
             None => text.parse().map(Address::Tcp),
         }
@@ -53,36 +51,26 @@ impl FromStr for Address {
 }
 
 impl Address {
-    pub(crate) fn connect(&self) -> Opening {
+    pub fn connect(&self) -> Opening {
         let address = self.clone();
         Box::pin(async move {
             Ok(match address {
-                Address::Tcp(address) => Box::new(open(address).await?) as Stream,
+                Address::Tcp(address) => Box::new(connect(address).await?) as Stream,
                 Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
             })
         })
     }
 }
 
-/// A connection to a supervisor, whose machine may be lost at any time.
-pub(crate) async fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(SILENCE, TcpStream::connect(address)).await??;
+/// Opens a connection to another part, whose machine may be lost at any time.
+///
+/// # Errors
+/// If the other part does not accept it within 10 s.
+pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    notice_loss(&stream, (PROBE, PROBE), SILENCE)?;
+    keepalive::PARTS.apply(&stream)?;
     Ok(stream)
-}
-
-/// Has the kernel break a connection whose other machine is lost: when nothing is sent, it asks after the
-/// first time and then at intervals of the second; else `silence` passes without an acknowledgement.
-pub(crate) fn notice_loss(
-    stream: &TcpStream,
-    (idle, interval): (Duration, Duration),
-    silence: Duration,
-) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    let probes = TcpKeepalive::new().with_time(idle).with_interval(interval);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(silence))
 }
 
 #[cfg(test)]
@@ -93,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_as_a_supervisor_tells_it() {
+    fn an_address_is_read_as_a_supervisor_writes_it() {
         let tcp = Address::Tcp(([10, 0, 0, 7], 9001).into());
         assert_eq!("10.0.0.7:9001".parse(), Ok(tcp));
         let unix = Address::Unix("/run/a.sock".into());
@@ -102,14 +90,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_breaks_a_connection_whose_machine_is_silent() {
+    async fn a_connection_to_another_part_sends_small_messages_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = open(listener.local_addr().unwrap()).await.unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE);
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE));
+        let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(stream.nodelay().unwrap());
     }
 
     #[tokio::test]

@@ -1,0 +1,176 @@
+//! One HTTP/1.1 connection to another part, and what became of a request on it.
+//!
+//! Used for leases, status and demand streams, claims and marks. The task that waits for a response drives the
+//! connection meanwhile, so a call needs no task and no channel of its own. `body` and `lines` read what
+//! follows the head.
+
+use std::pin::{Pin, pin};
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The longest head, and the longest trailers, of a response. An error in trailers may have a stack trace.
+const HEAD_LIMIT: usize = 4 * 1024 * 1024;
+
+/// A connection. It makes progress only while one of its methods is awaited.
+#[derive(Debug)]
+pub struct HttpClient<S, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+{
+    sender: SendRequest<B>,
+    /// `None` once it has ended.
+    connection: Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>,
+}
+
+/// What is known of a request that has got no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// No byte of the request has left this process, so it may be sent again.
+    #[error("the connection was closed before the request was sent")]
+    NeverSent,
+    /// The other part may have read the request and acted on it.
+    #[error("the connection broke before the response came")]
+    Unknown,
+}
+
+impl<S, B> HttpClient<S, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// # Errors
+    /// If the connection has ended already.
+    pub async fn over(stream: S) -> hyper::Result<Self> {
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(HEAD_LIMIT);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(HttpClient {
+            sender,
+            connection: Some(Box::pin(connection)),
+        })
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// # Errors
+    /// What is known of the request, if there is no response.
+    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError> {
+        let ready = tokio::select! {
+            biased;
+            ready = self.sender.ready() => ready.is_ok(),
+            () = drive(&mut self.connection) => false,
+        };
+        if !ready {
+            return Err(SendError::NeverSent);
+        }
+        let response = self.sender.try_send_request(request);
+        let response = driven(&mut self.connection, response).await;
+        response.map_err(|mut error| match error.take_message() {
+            Some(_) => SendError::NeverSent,
+            None => SendError::Unknown,
+        })
+    }
+
+    /// Waits for `reading`, which reads the body of a response.
+    pub async fn during<F: Future>(&mut self, reading: F) -> F::Output {
+        driven(&mut self.connection, reading).await
+    }
+}
+
+type Connection<S, B> = Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>;
+
+async fn driven<S, B, F>(connection: &mut Connection<S, B>, waiting: F) -> F::Output
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: Future,
+{
+    let mut waiting = pin!(waiting);
+    tokio::select! {
+        biased;
+        output = &mut waiting => output,
+        // What has arrived before the end can still be read.
+        () = drive(connection) => waiting.await,
+    }
+}
+
+/// Returns when the connection has ended, and drops it: only then does hyper hand back a request that the
+/// connection has not taken.
+async fn drive<S, B>(connection: &mut Connection<S, B>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Some(driven) = connection else {
+        return std::future::pending().await;
+    };
+    // Its error also reaches the request that it carries.
+    let _ = driven.as_mut().await;
+    *connection = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_on_a_connection_that_has_just_been_closed_was_never_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut client = HttpClient::over(stream).await.unwrap();
+        let (mut supervisor, _) = listener.accept().await.unwrap();
+        let request = || Request::new(Full::new(Bytes::from_static(b"{}")));
+
+        let answering = async {
+            assert!(supervisor.read(&mut [0; 1024]).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            supervisor.write_all(answer).await.unwrap();
+        };
+        let (answered, ()) = tokio::join!(client.send(request()), answering);
+        assert!(answered.is_ok());
+
+        drop(supervisor);
+        // After other traffic the runtime has seen the end, and the connection has not.
+        let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+        let limit = Duration::from_secs(300);
+        let again = tokio::time::timeout(limit, client.send(request()));
+        let again = again.await.expect("the request ends");
+        assert_eq!(again.map(|_| ()), Err(SendError::NeverSent));
+    }
+
+    #[tokio::test]
+    async fn nobody_knows_what_became_of_a_request_whose_connection_broke_after_it_was_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let mut client = HttpClient::over(stream.unwrap()).await.unwrap();
+        let (mut supervisor, _) = listener.accept().await.unwrap();
+        let reads = async {
+            assert!(supervisor.read(&mut [0; 1024]).await.unwrap() > 0);
+            drop(supervisor);
+        };
+        let request = Request::new(Full::new(Bytes::from_static(b"{}")));
+        let (sent, ()) = tokio::join!(client.send(request), reads);
+        assert_eq!(sent.map(|_| ()), Err(SendError::Unknown));
+    }
+}
