@@ -118,8 +118,8 @@ MUTANTS = [
         "not_started::a_call_whose_connection_was_closed_before_it_was_sent_goes_to_another_instance_once",
         "a request on a closed connection counts as sent",
         f"{NET}/client.rs",
-        "Some(_) => SendError::NeverSent,",
-        "Some(_) => SendError::Unknown,",
+        "Some(_) => ExchangeError::NeverSent,",
+        "Some(_) => ExchangeError::Unknown,",
     ),
     Mutant(
         "not_started::a_call_that_waits_in_an_instance_whose_process_ends_is_run_by_the_next_process",
@@ -140,8 +140,8 @@ MUTANTS = [
         "lost::a_call_whose_machine_is_lost_is_told_so_and_never_sent_again",
         "a call that may have been read is sent again",
         f"{GATEWAY}/instance.rs",
-        "Err(SendError::NeverSent) => {\n            let status = None;",
-        "Err(SendError::NeverSent | SendError::Unknown) => {\n            let status = None;",
+        "Err(ExchangeError::NeverSent) => {\n            let status = None;",
+        "Err(ExchangeError::NeverSent | ExchangeError::Unknown) => {\n            let status = None;",
     ),
     Mutant(
         "lost::a_connection_that_breaks_under_a_call_costs_the_instance_and_no_more",

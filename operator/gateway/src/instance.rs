@@ -16,7 +16,7 @@ use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_net::address::{Opening, Stream};
 use pilotlight_net::body::{self, Whole};
-use pilotlight_net::client::{HttpClient, SendError};
+use pilotlight_net::client::{ExchangeError, HttpClient};
 use pilotlight_net::lines::Lines;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LeaseHead, LeaseRefusal, LeaseRequest};
@@ -218,12 +218,12 @@ async fn lease(
         .map(Full::new);
     let response = match client.send(request).await {
         Ok(response) => response,
-        Err(SendError::NeverSent) => {
+        Err(ExchangeError::NeverSent) => {
             let status = None;
             link.report(Report::NotStarted { pending, status }).await;
             return Lease::Over;
         }
-        Err(SendError::Unknown) => {
+        Err(ExchangeError::Unknown) => {
             pending.end(Outcome::Lost);
             return Lease::Lost;
         }

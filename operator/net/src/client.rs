@@ -29,7 +29,7 @@ where
 
 /// What is known of a request that has got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
+pub enum ExchangeError {
     /// No byte of the request has left this process, so it may be sent again.
     #[error("the connection was closed before the request was sent")]
     NeverSent,
@@ -61,20 +61,20 @@ where
     ///
     /// # Errors
     /// What is known of the request, if there is no response.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, ExchangeError> {
         let ready = tokio::select! {
             biased;
             ready = self.sender.ready() => ready.is_ok(),
             () = drive(&mut self.connection) => false,
         };
         if !ready {
-            return Err(SendError::NeverSent);
+            return Err(ExchangeError::NeverSent);
         }
         let response = self.sender.try_send_request(request);
         let response = driven(&mut self.connection, response).await;
         response.map_err(|mut error| match error.take_message() {
-            Some(_) => SendError::NeverSent,
-            None => SendError::Unknown,
+            Some(_) => ExchangeError::NeverSent,
+            None => ExchangeError::Unknown,
         })
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let limit = Duration::from_secs(300);
         let again = tokio::time::timeout(limit, client.send(request()));
         let again = again.await.expect("the request ends");
-        assert_eq!(again.map(|_| ()), Err(SendError::NeverSent));
+        assert_eq!(again.map(|_| ()), Err(ExchangeError::NeverSent));
     }
 
     #[tokio::test]
@@ -171,6 +171,6 @@ mod tests {
         };
         let request = Request::new(Full::new(Bytes::from_static(b"{}")));
         let (sent, ()) = tokio::join!(client.send(request), reads);
-        assert_eq!(sent.map(|_| ()), Err(SendError::Unknown));
+        assert_eq!(sent.map(|_| ()), Err(ExchangeError::Unknown));
     }
 }

@@ -8,7 +8,7 @@ use pilotlight_workspace_tests::modules::Graph;
 use pilotlight_workspace_tests::{names, tree};
 
 /// Files that are in a circle. This list may only become shorter.
-const IN_CIRCLES: [&str; 23] = [
+const IN_CIRCLES: [&str; 22] = [
     "operator/api/src/manifest.rs",
     "operator/api/src/manifest/error.rs",
     "operator/controller/src/demands.rs",
@@ -29,7 +29,6 @@ const IN_CIRCLES: [&str; 23] = [
     "operator/core/tests/simulation/instances.rs",
     "operator/core/tests/simulation/main.rs",
     "operator/core/tests/simulation/world.rs",
-    "operator/gateway/src/backend.rs",
     "operator/watch/src/gateways.rs",
     "operator/watch/src/lib.rs",
 ];
