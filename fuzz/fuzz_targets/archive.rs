@@ -1,7 +1,7 @@
-//! Archives from the web: a zip, a tar.gz, or a tar that is packed here, its checksums set right.
+//! Archives from the web: a zip, a tar.gz, or a tar whose checksums are corrected here and that is then compressed.
 //!
-//! Whatever they hold, nothing lands outside of the folder, and what is in it stays within the limits.
-//! What was unpacked is packed for an instance, and arrives as it was, links as well.
+//! Whatever an archive holds, nothing is written outside the folder, and its content stays within the limits. The
+//! unpacked files are packed for an instance, and arrive there unchanged, links included.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ fn unpack(sandbox: &mut Sandbox, data: &[u8]) {
     };
     let unpacked = fuzzing::unpack_within(archive, &root, BYTES, ENTRIES);
     let found = sandbox.check();
-    // What goes beyond a limit is seen at its first byte, or entry, and not taken back.
+    // An archive that exceeds a limit is refused at the first byte or entry above it, which stays on the disk.
     assert!(
         found.bytes <= BYTES + 1 && found.entries <= ENTRIES,
         "{found:?}"
@@ -60,7 +60,7 @@ fn unpack(sandbox: &mut Sandbox, data: &[u8]) {
                 arrived.links.into_iter().eq(links),
                 "links are what they were"
             );
-            // And the two that the prefix is.
+            // And the two directories of the prefix.
             let above = usize::from(found.entries > 0) * 2;
             assert_eq!(arrived.entries, found.entries + above);
         }

@@ -1,7 +1,7 @@
 //! Requests to a gateway that has one function, `hello`.
 //!
-//! Each is an invocation that is what was asked for, or is answered with an error of the documented
-//! form: its status, its type in `x-amzn-errortype`, JSON with a message.
+//! Each request becomes the invocation that it asks for, or gets an error of the documented form: its status,
+//! its type in `x-amzn-errortype`, and JSON with a message.
 
 #![no_main]
 
@@ -33,7 +33,7 @@ spec: {runtime: python3.11, handler: app.handler, code: {path: ./hello}}
 const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:hello";
 const PAYLOAD_LIMIT: usize = 6 * 1024 * 1024 + 100;
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
-/// The errors of docs and contracts that this API has.
+/// The documented errors of this API (contract §4).
 const ERRORS: [(u16, &str); 9] = [
     (400, "InvalidParameterValueException"),
     (400, "InvalidRequestContentException"),
@@ -104,7 +104,7 @@ impl Gateway {
         let answer = self.runtime.block_on(answer).expect("it cannot fail");
         let invoked = self.invocations.try_iter().collect::<Vec<_>>();
         let (head, body) = answer.into_parts();
-        // A log that is followed has no end.
+        // The response with a followed log never ends.
         let body = body
             .collect()
             .now_or_never()
@@ -181,5 +181,5 @@ fn is_as_asked(headers: &HeaderMap, pieces: &Pieces, invocation: &Invocation) {
     }
 }
 
-/// So that the routes take a body of any kind.
+/// Lets the routes take any kind of body.
 const _: fn(Pieces) -> Body = Body::new;

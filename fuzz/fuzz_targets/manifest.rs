@@ -1,7 +1,7 @@
-//! Manifests: YAML of people, and JSON as an API server holds it.
+//! Manifests: YAML as users write it, and JSON as an API server stores it.
 //!
-//! What is accepted is written and accepted again as the same. What is refused is told with a place
-//! in the file, a field and what to do, in one line that a terminal can be given.
+//! An accepted manifest can be written and read again as the same. A refusal names the place in the file, the field
+//! and what to do, in one line that is safe to print on a terminal.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    // To YAML a `\r` alone ends a line as well.
+    // In YAML a single `\r` ends a line as well.
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count() as u64;
     match read(Path::new("f.yaml"), text) {
         Ok(manifests) => {
@@ -56,7 +56,7 @@ fn accepted(manifest: &Manifest, lines: u64) {
     assert_eq!(spec, manifest.function.spec);
 }
 
-/// JSON as YAML: that has neither pairs of surrogates nor controls as they are.
+/// JSON as YAML, which has neither pairs of surrogates nor unescaped control characters.
 fn in_ascii(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {
@@ -73,7 +73,7 @@ fn refused(error: &ManifestError, lines: u64) {
     assert!((1..=lines).contains(&error.line), "of {lines}: {told:?}");
     assert!(error.column >= 1, "{told:?}");
     assert!(!told.contains(char::is_control), "{told:?}");
-    // Of a document that is no mapping, or no YAML, or has a key that is no text, there is no field.
+    // A document that is no mapping, no YAML, or has a key that is no text, has no field to name.
     let of_document = [
         "is not valid YAML: ",
         "must be a mapping",

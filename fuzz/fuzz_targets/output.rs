@@ -1,7 +1,7 @@
-//! What a function prints and logs, in pieces that 0x1e ends.
+//! A function's output and log frames, in pieces that end with 0x1e.
 //!
-//! It becomes records, the same whatever the pieces are; each is written to the log in one line, that is
-//! read back as it was. Without frames the records are the lines, none lost.
+//! The bytes become the same records whatever the pieces are. Each record is written to the log as one line, which
+//! can be read back. Without frames the records are exactly the lines.
 
 #![no_main]
 
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
 
 fn are_lines(whole: &[u8], records: &[String]) {
     let mut printed: Vec<_> = whole.split(|byte| *byte == b'\n').collect();
-    // What ends with a line's end has no further line.
+    // Output that ends with a line break has no further line.
     printed.pop_if(|last| last.is_empty());
     let printed = printed.into_iter().map(String::from_utf8_lossy);
     assert!(

@@ -1,6 +1,6 @@
-//! What gateways, controllers and supervisors say to each other, as a text or as the parts of one.
+//! Messages between gateways, controllers and supervisors, as a text or as its parts.
 //!
-//! What is understood is written and read again as the same; nothing else is taken for understood.
+//! An accepted message can be written and read again as the same.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ use pilotlight_wire::status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Two lines each: a header's name and its value. Decides what comes of a lease, of its answer, and of a claim.
+/// Headers as two lines each: name and value. They decide how a lease, its answer and a claim are read.
 fn written_headers(text: &str) {
     let mut lines = text.lines();
     let mut headers = HeaderMap::new();
@@ -99,7 +99,7 @@ fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &[u8]) {
     }
 }
 
-/// A line of text each: its source, its request id; what it says is all others.
+/// The source, the request id and the text of a record: one line each, and the text has all further lines.
 fn written_record(text: &str) {
     let mut lines = text.lines();
     let (Some(source), Some(id)) = (lines.next(), lines.next()) else {
@@ -111,7 +111,7 @@ fn written_record(text: &str) {
         1 => LogSource::Stderr,
         _ => LogSource::Platform,
     };
-    // As a supervisor takes one.
+    // Read as a supervisor reads it.
     let is_id = !id.is_empty() && id != "-" && id.bytes().all(|byte| byte.is_ascii_graphic());
     let record = LogRecord {
         time: "2026-01-31T10:00:00.000001Z",
@@ -133,7 +133,7 @@ fn read_phases(text: &str) {
     );
 }
 
-/// Eight bytes each: nanoseconds.
+/// Durations of eight bytes each, in nanoseconds.
 fn written_phases(data: &[u8]) {
     let nanos = data
         .chunks_exact(8)

@@ -1,7 +1,7 @@
-//! What several targets need: requests from text, tars with their sums set right, a place to unpack
-//! to that shows what lands outside of it.
+//! Shared by several targets: requests from text, tars with correct checksums, and a folder to unpack to that
+//! shows what is written outside it.
 //!
-//! The targets, in `fuzz_targets/`, say what must hold; `corpus/` has what they begin with.
+//! The targets, in `fuzz_targets/`, say what must hold; `corpus/` has their first inputs.
 
 pub mod request;
 pub mod sandbox;

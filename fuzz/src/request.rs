@@ -1,8 +1,8 @@
 //! A request from text, as it looks on a connection of HTTP/1.1.
 //!
-//! Line ends are `\n` or `\r\n`. Of a body, [`PIECE`] ends a piece, and [`BROKEN`] alone as a piece
-//! breaks it off; one that begins with [`TRAILERS`] is headers that follow the body. The header
-//! [`REPEAT`] sends the last piece so many times, for bodies past a limit.
+//! Lines end with `\n` or `\r\n`. In a body [`PIECE`] ends a piece. A piece that is only [`BROKEN`] breaks the body off,
+//! and one that begins with [`TRAILERS`] has the headers that follow the body. The header [`REPEAT`] says how often
+//! the last piece is sent, for bodies above a limit.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ const PIECE: u8 = 0x1e;
 const BROKEN: &[u8] = &[0x18];
 const TRAILERS: u8 = 0x19;
 const REPEAT: &str = "fuzz-repeat";
-/// Some more than the largest body that is read.
+/// A little more than the largest body that is read.
 const TOTAL: usize = 9 * 1024 * 1024;
 
-/// A body in its pieces.
+/// A body, piece by piece.
 #[derive(Clone, Debug)]
 pub struct Pieces(VecDeque<Bytes>);
 
-/// The sender went away.
+/// The sender closed the connection.
 #[derive(Debug)]
 pub struct BrokenOff;
 
@@ -49,7 +49,7 @@ impl Pieces {
         Pieces(pieces)
     }
 
-    /// All of it, in two pieces.
+    /// The whole body, in two pieces.
     pub fn in_two(body: &[u8]) -> Self {
         let (first, second) = body.split_at(body.len() / 2);
         let pieces = [first, second]
@@ -72,7 +72,7 @@ impl Pieces {
     }
 }
 
-/// Those of a piece that is trailers.
+/// The headers in a piece with trailers.
 fn trailers(piece: &Bytes) -> Option<HeaderMap> {
     let text = piece.strip_prefix(&[TRAILERS])?;
     Some(headers(&mut text.split(|byte| *byte == b'\n')).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! A place to unpack to, inside another one where nothing may change.
+//! A folder to unpack to, inside another folder in which nothing may change.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -12,18 +12,18 @@ pub struct Sandbox {
     before: Vec<State>,
 }
 
-/// Of a thing outside: whatever a write, a link or a changed mode leaves behind.
+/// The state of a file outside, which shows every write, link or changed mode.
 type State = (PathBuf, u32, u64, u64, i64, i64);
 
-/// What lies in the place.
+/// The content of the folder.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     pub entries: usize,
-    /// Of files, as long as they say they are.
+    /// The size of all files, as their metadata says.
     pub bytes: u64,
-    /// That they take on the disk.
+    /// The space that they take on the disk.
     pub blocks: u64,
-    /// Each link's place below the root, and what it says.
+    /// Each link's path below the root, and its target.
     pub links: BTreeSet<(PathBuf, PathBuf)>,
 }
 
@@ -40,7 +40,7 @@ impl Sandbox {
         Sandbox { outside, before }
     }
 
-    /// An empty place.
+    /// Empties the folder.
     ///
     /// # Panics
     /// If the last one cannot be removed.
@@ -55,7 +55,7 @@ impl Sandbox {
     }
 
     /// # Panics
-    /// If something outside is not as it was.
+    /// If something outside has changed.
     pub fn check(&self) -> Found {
         assert_eq!(
             state(self.outside.path()),
@@ -69,7 +69,7 @@ impl Sandbox {
     }
 }
 
-/// All that is not below `root`, which may have new entries itself.
+/// The state of everything that is not below `root`; only `root` may have new entries.
 fn state(outside: &Path) -> Vec<State> {
     let mut states = Vec::new();
     let mut open = vec![outside.to_owned()];

@@ -1,10 +1,10 @@
-//! Tars whose checksums are right whatever was changed in them, so that changes get past those.
+//! Corrects the checksums of a changed tar, so that the reader gets past them.
 
 const BLOCK: usize = 512;
 const SIZE: std::ops::Range<usize> = 124..136;
 const SUM: std::ops::Range<usize> = 148..156;
 
-/// The same tar, each header with the sum that it needs.
+/// The same tar, with a correct checksum in each header.
 pub fn repaired(bytes: &[u8]) -> Vec<u8> {
     let mut tar = bytes.to_vec();
     tar.resize(bytes.len().next_multiple_of(BLOCK), 0);

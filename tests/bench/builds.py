@@ -1,4 +1,4 @@
-"""Two builds of Pilotlight by turns, on one machine in one run: is the warm path slower than before?
+"""Compares the warm path of two builds of Pilotlight, in turns on one machine in one run.
 
     python -m tests.bench.builds BEFORE [AFTER] [--rounds 8] [--runtimes python3.11,custom]
 

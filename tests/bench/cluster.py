@@ -1,10 +1,10 @@
-"""What Pilotlight adds in a cluster, beside the same pod without it: docs/benchmarks-cluster.md.
+"""Measures what Pilotlight adds in a cluster to the same pod without it: docs/benchmarks-cluster.md.
 
     make show-bench-cluster          with a cluster that is up and the images loaded
 
-Three comparisons, each by turns in one run: the first answer of a new Function beside a plain pod
-that becomes Ready; a warm call through the gateway beside the same lease at the pod itself; and
-what controller and gateway take while they have nothing to do. Figures are told, never asserted.
+Three measurements, each in turns in one run: the first answer of a new Function compared with a plain pod
+that becomes Ready; a warm call through the gateway compared with the same lease at the pod itself; and
+the resources that controller and gateway use while idle. Figures are printed, never asserted.
 """
 
 import argparse

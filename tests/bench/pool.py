@@ -1,9 +1,9 @@
-"""Cold starts that a warm pool takes in, bursts and warm calls: docs/benchmarks-pool.md.
+"""Measures cold starts from a warm pool, bursts and warm calls: docs/benchmarks-pool.md.
 
     make show-bench-cluster          with a cluster that is up and the images loaded
 
-All in one run on one machine, each figure beside what is done without Pilotlight: a plain pod, the
-same claim made at a waiting pod by hand, a bare proxy. Figures are told, never asserted.
+Everything is measured in one run on one machine, and each figure is compared with one without Pilotlight: a plain
+pod, the same claim sent to a waiting pod directly, a bare proxy. Figures are printed, never asserted.
 """
 
 import argparse
@@ -146,7 +146,7 @@ def measure_hits(kind, runtime, code, samples, size, **spec):
 
 
 def own_config(name):
-    """What an instance is told that was made for the function."""
+    """The configuration of an instance that was made for the function."""
     [pod] = get("pods", f"--selector=pilotlight.dev/function={name}")["items"]
     variables = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
     return json.loads(variables["PILOTLIGHT_INSTANCE"].replace("$$", "$"))
@@ -246,7 +246,7 @@ def timed(address, path, load, seconds, *more):
 
 
 def busy_seconds():
-    """What all processors of the machine have worked so far."""
+    """The time that all processors of the machine have worked so far."""
     user, nice, system, _idle, _waits, *more = map(
         int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
     )
@@ -267,7 +267,7 @@ def rate_at_half(address, path, seconds):
 
 def measure_warm(code, instances, rounds, seconds):
     """Rust echo under calls at random moments: by the owner gateway, and by a bare proxy before the
-    same instances. By rate, what each round told."""
+    same instances. Returns the figures of each round, by rate."""
     name = "bench-echo"
     concurrency = {"provisioned": instances, "reserved": instances}
     apply(function(name, runtime="custom", code=code, concurrency=concurrency))
@@ -306,7 +306,7 @@ def measure_warm(code, instances, rounds, seconds):
 
 
 def measure_waiting(seconds):
-    """What a supervisor takes that waits for its claim."""
+    """The memory and the processor time that a supervisor uses while it waits for its claim."""
     name = "bench-waits"
     apply(warm_pool(name, size=2))
     try:
@@ -381,7 +381,7 @@ def cold_rows(hits, by_hand, bare, missed):
 
 
 def added(rows):
-    """What Pilotlight adds in each round."""
+    """The time that Pilotlight adds in each round."""
     pairs = list(zip(rows["pilotlight"], rows["bare proxy"], strict=True))
     return {share: [one[share] - other[share] for one, other in pairs] for share in SHARES}
 

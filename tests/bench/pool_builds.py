@@ -1,10 +1,10 @@
-"""Cold starts from a warm pool, of two versions by turns on one cluster in one run.
+"""Compares cold starts from a warm pool of two versions, in turns on one cluster in one run.
 
     python -m tests.bench.pool_builds BEFORE          in the cluster's client network, both images loaded
 
-BEFORE is a source tree whose images are made and loaded: its chart is installed with the version of its
-Cargo.toml, then this tree's, and so on. Each turn measures the first calls of so many Functions with a pool
-that is full (pool.py). The table has the medians of the turns, and their ratio.
+BEFORE is a source tree whose images are built and loaded: its chart is installed with the version of its
+Cargo.toml, then this tree's, and so on. Each turn measures the first calls of several Functions with a full
+pool (pool.py). The table has the medians of the turns, and their ratio.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Brings the cluster into the state that a run starts from, whatever ran before: a killed run, another suite.
+"""Brings the cluster into the state in which a run starts, whatever ran before: a killed run, another suite.
 
-`clean` looks for leftovers and never reads a record of them, as a killed run writes none. Processes of a run
+`clean` searches for leftovers instead of reading a record of them, since a killed run writes none. Processes of a run
 carry its mark in their environment, and its rules of the packet filter carry a comment. It returns what it
 found, so that the run can print it.
 """

@@ -1,7 +1,7 @@
 """A fault: its length, its target, the errors that it allows, and the things that it claims.
 
 An error that a caller gets while a fault lasts is unexplained unless the fault allows it. Faults whose
-claims exclude each other never strike together (`plan.py`). `faults.py` has all faults.
+claims exclude each other never occur together (`plan.py`). `faults.py` has all faults.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ EXITED = "Runtime.ExitError"
 
 # The things that faults claim. Two that strike different pods or functions share nothing: `World.aim` gives
 # each a target of its own.
-# It answers: whoever runs kubectl while the fault lasts depends on that.
+# Whether the API server answers, which everything that runs kubectl during the fault depends on.
 API_SERVER = "the API server"
 # They take pods: a rollout completes only then.
 NODES = "the nodes"

@@ -1,10 +1,10 @@
-"""All faults, each a generator: it strikes, yields while it lasts, and mends.
+"""All faults, each a generator: it causes the fault, yields while it lasts, and undoes it.
 
-`FAULTS` names them; `fault.py` defines what each declares. Kubernetes replaces by itself what a fault takes;
+`FAULTS` names them; `fault.py` defines what each declares. Kubernetes itself replaces what a fault removes;
 `World.rest` waits for that.
 
-A target may vanish under a fault, as the other fault or the product itself may take it. That is normal:
-the fault then has nothing to strike.
+A target may disappear during a fault, since another fault or Pilotlight itself may remove it. That is normal:
+the fault then has no target.
 """
 
 import contextlib

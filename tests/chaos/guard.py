@@ -1,7 +1,7 @@
-"""Ends a run at its first own error: every wait of the harness goes through here.
+"""Ends a run at its first own error. Every wait of the harness goes through this module.
 
 An error of the harness (a fault's code, a client or the journal that ended, a thread that died) makes the
-records worthless, while a broken rule is a finding. `run.py` tells the two apart by its exit code.
+records worthless, while a broken rule is a finding. The exit code of `run.py` distinguishes the two.
 """
 
 import threading

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Kills a run of the chaos in the middle of each fault that lasts, and starts another in the same cluster.
+"""Kills a chaos run in the middle of each lasting fault, and starts another one in the same cluster.
 
 The next run finds what the killed one left: processes, a stopped node or API server, rules in pods'
-networks, a Deployment of another size, Functions. It has to clean up and come as far as its own fault. The
-last run goes on to a verdict. `seeds.py` puts the table into docs/chaos-seeds.md.
+networks, a Deployment of another size, Functions. It must clean up and reach its own fault. The
+last run continues to its verdict. `seeds.py` puts the table into docs/chaos-seeds.md.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Which faults strike when, and which of them may strike together: pure, drawn from a seed.
+"""Which faults occur when, and which of them may occur together. Pure, drawn from a seed.
 
 A fault claims the things that it depends on (`faults.py`): some for itself alone, some together with
-others, as a lock for writers and readers has it. Faults whose claims exclude each other never strike
-at the same time. `trial.py` carries the plan out.
+others, like a lock for writers and readers. Faults whose claims exclude each other never occur
+at the same time. `trial.py` executes the plan.
 """
 
 from collections.abc import Iterator, Mapping

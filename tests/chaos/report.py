@@ -16,7 +16,7 @@ BEFORE = 5  # seconds before each fault: how it is without one
 
 
 class Run:
-    """What is told of a run in its folder; moments are in seconds."""
+    """The results of a run, read from its folder; times are in seconds."""
 
     def __init__(self, folder):
         sent, answered, self.instances, self.struck, open_faults = {}, [], [], [], {}

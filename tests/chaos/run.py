@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Chaos under account: each fault by itself, then many mixed; writes docs/reliability.md.
+"""The chaos with an account of every call: each fault alone, then many mixed; writes docs/reliability.md.
 
     make show-chaos                  with a cluster of two nodes that is up and the images loaded
 
-The seed decides which fault strikes when. Exit code 1: a rule is broken (an invocation lost, run twice,
-beside another, in outdated code, refused but run, or failed for no fault's sake; too many instances;
-something left). Exit code 2: the run itself failed and says nothing about Pilotlight.
+The seed decides which fault occurs when. Exit code 1: a rule is broken (an invocation was lost, ran twice,
+beside another or in outdated code, was refused but ran, or failed without a fault as the cause; there were too many
+instances; something was left). Exit code 2: the run itself failed and says nothing about Pilotlight.
 """
 
 import argparse

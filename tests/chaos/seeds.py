@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Short mixed runs of the chaos, one for each of many seeds; writes docs/chaos-seeds.md.
+"""Short mixed chaos runs, one for each of many seeds; writes docs/chaos-seeds.md.
 
     make show-chaos-seeds       with a cluster of two nodes that is up and the images loaded
 
-Shows that the harness holds for any seed: a run is judged by the rules (exit code 1 if one is broken) or
-ends with an error of its own (exit code 2), and the run after it in the same cluster is not the worse
-for it. The next seed runs in any case.
+Shows that the harness works with any seed: a run is judged by the rules (exit code 1 if one is broken) or
+ends with an error of its own (exit code 2), and does not disturb the next run in the same cluster. The next
+seed runs in any case.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A short run of the chaos, the same faults each time: every invocation is accounted for."""
+"""A short chaos run with the same faults each time: every invocation is accounted for."""
 
 import pytest
 

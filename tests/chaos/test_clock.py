@@ -1,7 +1,7 @@
-"""The wall clock is set forward and back under a gateway and its supervisors: nothing is lost for it.
+"""The wall clock of a gateway and its supervisors jumps forward and back, and no call is lost.
 
-In local mode, by a library (libfaketime) that shifts what the processes are told of the time of day: a
-step of the machine's own clock would be everybody's.
+Runs in local mode. A library (libfaketime) shifts the time of day that the processes see, since a step of the
+machine's own clock would affect every process.
 """
 
 import json
@@ -43,7 +43,7 @@ class SteppedServer(LocalServer):
         super().__init__(f"--supervisor={supervisor}", *paths, environment={**os.environ, **variables})
 
     def step(self, offset):
-        """What is read is whole: the file is replaced."""
+        """The file is replaced as a whole, so readers never see half of it."""
         new = self.offset.with_suffix(".new")
         new.write_text(f"{offset}\n")
         new.rename(self.offset)

@@ -1,4 +1,4 @@
-"""A run ends at its first own error, and nothing of a run outlives the next one: with real processes."""
+"""With real processes: a run ends at its first own error, and nothing of it is left after the next run."""
 
 import os
 import signal

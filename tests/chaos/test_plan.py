@@ -1,4 +1,4 @@
-"""The plan of a run, without a cluster: what strikes together, for all pairs of faults and many seeds."""
+"""The plan of a run, without a cluster: which faults occur together, for all pairs and many seeds."""
 
 from collections import Counter
 from itertools import combinations, islice

@@ -1,8 +1,8 @@
-"""One run under account: functions, a journal, clients, faults, and the verdict.
+"""One run with its account: functions, a journal, clients, faults, and the verdict.
 
-The load, the journal and the checker are `pilotlight-load` (tests/load); what it reads lies in one
-folder, a line for each thing that happened. A run begins with a clean cluster (`clean.py`)
-and ends at its first own error (`guard.py`), with everything stopped and mended.
+The load, the journal and the checker are `pilotlight-load` (tests/load). All records are in one folder, one line for
+each event. A run begins with a clean cluster (`clean.py`) and ends at its first own error (`guard.py`),
+after it has stopped everything and undone all faults.
 """
 
 import json
@@ -164,7 +164,7 @@ class Trial:
             return Ending([LOAD, word, *map(str, words)], text=True, stderr=errors, **options)
 
     def errors(self, name):
-        """Where a process writes what goes wrong with it."""
+        """The file for the errors of a process."""
         return self.folder / f"{name}.errors"
 
     def _depend_on(self, name, process):

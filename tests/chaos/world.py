@@ -1,7 +1,7 @@
-"""The cluster as faults reach it: targets, their processes, their network, and when all is up again.
+"""The cluster as faults see it: targets, their processes, their network, and when everything is up again.
 
-Runs in the cluster's client network on the machine whose namespaces the nodes are: every process of
-theirs is seen here. Kills by id, and only what is in a pod of this release or of its functions.
+Runs in the cluster's client network. The nodes are namespaces of this machine, so all their processes are visible
+here. Kills processes by id, and only those in a pod of this release or of its functions.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""helm, alone to render the chart, and in the cluster's client network for callers outside of it."""
+"""helm: alone to render the chart, and in the cluster's client network for everything else."""
 
 from tests.harness.commands import attempt, inside
 from tests.harness.commands import run as checked

@@ -1,6 +1,6 @@
 """The chart and a real API server: validation, install, upgrade, rollback, uninstall, rights.
 
-Nothing waits for a pod, as the images need not be there; but for `helm test`, which is skipped
+No test waits for a pod, since the images need not exist. Only `helm test` needs them, and is skipped
 without them.
 """
 

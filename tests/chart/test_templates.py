@@ -1,4 +1,4 @@
-"""What the chart is made into: lint, golden files, and values that are refused."""
+"""What the chart renders: lint, golden files, and values that are refused."""
 
 import json
 import os

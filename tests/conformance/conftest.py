@@ -1,7 +1,7 @@
-"""A `pilotlight local` for each runtime, and the table that the run makes.
+"""A `pilotlight local` for each runtime, and the table of results.
 
-In a cluster, PILOTLIGHT_RUNTIME names the runtime that is served (serve.py). `--table FILE` keeps what
-came of the run, see table.py.
+In a cluster, PILOTLIGHT_RUNTIME names the runtime that is served (serve.py). `--table FILE` keeps the
+results of the run, see table.py.
 """
 
 import os
@@ -63,7 +63,7 @@ def invoke(client):
 
 @pytest.fixture(scope="session")
 def figures(request, runtime):
-    """What was measured of this runtime, for the table."""
+    """The measurements of this runtime, for the table."""
     return result(request.config, runtime)["figures"]
 
 

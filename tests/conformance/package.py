@@ -1,10 +1,10 @@
-"""Packages the table's functions for a cluster, by `pilotlight package`, as a person would.
+"""Packages the table's functions for a cluster with `pilotlight package`, as a user would.
 
     python -m tests.conformance.package                   every runtime with an image
     python -m tests.conformance.package java17 nodejs22   these
 
-Archives and manifests go to target/conformance/RUNTIME, where serve.py finds them. Runs outside of the
-cluster's network, which leads to no registry of libraries. PILOTLIGHT_BIN names the program.
+Archives and manifests go to target/conformance/RUNTIME, where serve.py finds them. Runs outside the
+cluster's network, which reaches no registry of libraries. PILOTLIGHT_BIN names the program.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""What differs between the runtimes of the table: names, handlers, the shapes of their errors.
+"""The differences between the runtimes of the table: names, handlers, the shapes of their errors.
 
 The cases (test_conformance.py) read it, the functions lie in functions/. A new runtime is an entry
 here and a folder there.
@@ -11,7 +11,7 @@ from tests.harness.paths import REPOSITORY
 from tests.harness.patience import LONGER
 
 FUNCTIONS = REPOSITORY / "tests/conformance/functions"
-# What `package` makes and `serve` serves: a folder for each runtime.
+# The archives that `package` makes and `serve` serves: a folder for each runtime.
 PACKAGES = REPOSITORY / "target/conformance"
 # Examples with libraries that come with the code. Those of .NET and Ruby are the machine's own.
 EXAMPLES = {"python3.11": ["thumbnail"], "nodejs22": ["nodejs-qr"], "java17": ["java-csv"], "go": ["go-ids"]}

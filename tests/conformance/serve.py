@@ -4,8 +4,8 @@ r"""Serves one runtime's functions of the table from the cluster while a command
     tests/cluster/cluster exec -- target/venv/bin/python -m tests.conformance.serve ruby3.1 \
         target/venv/bin/pytest tests/conformance
 
-Installs Pilotlight with all images of runtimes if need be, serves what package.py made over HTTP, applies
-the Functions with `code.archive`, and tells the command where the gateways are and which runtime it is.
+Installs Pilotlight with all images of runtimes if necessary, serves the archives of package.py over HTTP, applies
+the Functions with `code.archive`, and passes the command the gateways' address and the runtime.
 Takes the functions along at the end.
 """
 

@@ -1,7 +1,7 @@
 """The tables of docs/runtimes.md: cases by runtime, and what was measured, locally and in a cluster.
 
-Results are kept beside the page, as JSON, by place and runtime: a run brings its own up to date, and the
-page shows those of before for what did not run. Fed by conftest.py.
+Results are kept beside the page, as JSON, by place and runtime. A run updates its own results, and the page keeps
+the earlier results of everything that did not run. Fed by conftest.py.
 """
 
 import json

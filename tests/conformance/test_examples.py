@@ -17,7 +17,7 @@ SERVED = EXAMPLES.get(os.environ.get("PILOTLIGHT_RUNTIME"), []) if IN_CLUSTER el
 
 
 def example(name):
-    """For a test of an example: a cluster serves those of one runtime at a time."""
+    """Skips a test of an example of another runtime: a cluster serves one runtime at a time."""
     return pytest.mark.skipif(name not in SERVED, reason="an example of another runtime")
 
 

@@ -1,4 +1,4 @@
-"""What is Java's own: the archive of the client's classes, the heap, whose classes win."""
+"""Cases of Java alone: the archive of the client's classes, the heap, which classes take precedence."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Layers lie where each language looks for libraries; a later one lies over an earlier one."""
+"""Layers are where each language looks for libraries; a later layer replaces files of an earlier one."""
 
 import json
 import subprocess

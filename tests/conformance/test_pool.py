@@ -1,4 +1,4 @@
-"""Cold starts that take in a process that waits in a warm pool of the runtime, in a cluster."""
+"""Cold starts in a cluster that use a process which waits in a warm pool of the runtime."""
 
 import statistics
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not IN_CLUSTER, reason="local mode has no warm p
 
 POOL = "table"
 NAMES = [f"pooled-{number}" for number in range(5)]
-# What names the function, the instance, or the machine it is on.
+# Variables that name the function, the instance, or its machine.
 OWN = {
     "AWS_ENDPOINT_URL_LAMBDA",
     "AWS_LAMBDA_FUNCTION_NAME",

@@ -1,8 +1,8 @@
-"""A process that waited for its function is as one that was started for it.
+"""A process that waited for its function is like one that was started for it.
 
 The same handler runs under the real supervisor and the real client twice: in a process of its own,
-and in one that waited unclaimed. What it finds must be the same, but for what differs between any two.
-What is one runtime's own is in test_prestart_*.py.
+and in one that waited unclaimed. It must find the same in both, except for what differs between any two processes.
+Cases of a single runtime are in test_prestart_*.py.
 """
 
 import re
@@ -60,7 +60,7 @@ def test_what_a_process_cannot_take_up_any_more_takes_a_fresh_one(start, own):
 
 
 def without_address(found):
-    """Where the Runtime API is differs between any two."""
+    """The address of the Runtime API differs between any two processes."""
     address = re.search(r"AWS_LAMBDA_RUNTIME_API=(\S+)", found["subprocess"])[1]
 
     def cleaned(value):

@@ -1,4 +1,4 @@
-"""What may be another's in a .NET process that waited: assemblies, and what Mono reads as it starts."""
+"""State that a waiting .NET process may have from before its function: assemblies, and what Mono reads at its start."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_an_assembly_by_the_name_of_one_that_is_loaded_gets_a_fresh_process(star
 
 @pytest.mark.parametrize("variable", ["HOME", "TMPDIR", "LC_ALL", "LANG", "MONO_IOMAP"])
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, variable):
-    """a function that says how Mono shall start gets a process that started so"""
+    """a function with options for Mono's start gets a process that was started with them"""
     compared = both(start, {"do": "places"}, variables={variable: "de_DE.UTF-8"})
     assert f"another {variable}" in next(line for line in compared.logs[1] if "is not used" in line)
     assert not compared.same_process

@@ -1,4 +1,4 @@
-"""What may be another's in a Java process that waited: classes, and what Java reads as it starts."""
+"""State that a waiting Java process may have from before its function: classes, and what Java reads at its start."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_a_library_that_came_with_the_claim_is_found(start):
     ],
 )
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, variable, value):
-    """a function that says how Java shall start gets a process that started so"""
+    """a function with options for Java's start gets a process that was started with them"""
     compared = both(start, {"do": "start"}, variables={variable: value})
     assert f"another {variable}" in next(line for line in compared.logs[1] if "is not used" in line)
     assert not compared.same_process

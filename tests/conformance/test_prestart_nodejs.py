@@ -1,4 +1,4 @@
-"""What may be another's in a Node.js process that waited: places of modules, what Node.js reads once."""
+"""State that a waiting Node.js process may have from before its function: paths of modules, and what it reads once."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_name_of_the_clients_is_the_functions(start):
     ],
 )
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, name, value, event):
-    """a function that says how Node.js shall start gets a process that started so"""
+    """a function with options for Node.js's start gets a process that was started with them"""
     compared = both(start, event, variables={name: value})
     assert f"another {name}" in next(line for line in compared.logs[1] if "is not used" in line)
     assert compared.same

@@ -1,4 +1,4 @@
-"""What may be another's in a Python process that waited: modules, and what Python reads as it starts."""
+"""State that a waiting Python process may have from before its function: modules, and what it reads at its start."""
 
 import json
 import time
@@ -77,7 +77,7 @@ def test_a_home_with_modules_is_looked_in(start, tmp_path):
 
 
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start):
-    """a function that says how Python shall start gets a process that started so"""
+    """a function with options for Python's start gets a process that was started with them"""
     compared = both(start, {"do": "draw"}, variables={"PYTHONHASHSEED": "1"})
     assert "PYTHONHASHSEED" in next(line for line in compared.logs[1] if "is not used" in line)
     assert compared.fresh["hash"] == compared.waited["hash"]

@@ -1,4 +1,4 @@
-"""What may be another's in a Ruby process that waited: files, gems, and what Ruby reads as it starts."""
+"""State that a waiting Ruby process may have from before its function: files, gems, and what it reads at its start."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_an_older_gem_does_not_matter(start):
 
 
 def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start):
-    """a function that says how Ruby shall start gets a process that started so"""
+    """a function with options for Ruby's start gets a process that was started with them"""
     compared = both(start, {"do": "draw"}, variables={"RUBYOPT": "-W0"})
     assert "another RUBYOPT" in next(line for line in compared.logs[1] if "is not used" in line)
     assert not compared.same_process

@@ -1,8 +1,8 @@
-"""Instances whose runtime process waited for its function, and such that start one.
+"""Instances whose runtime process waited for its function, and instances that start a fresh one.
 
-Owns the supervisors of test_prestart*.py and the folders in the place of an image's. Commands, variables
-and what a process reads once are those of `runtimes/*/runtime.toml`; the handler that looks around is
-functions/prestart/finds.*.
+Owns the supervisors of test_prestart*.py and the folders that stand in for an image's. Commands, variables
+and the list of what a process reads once come from `runtimes/*/runtime.toml`; the handler that reports what it
+finds is functions/prestart/finds.*.
 """
 
 import http.client
@@ -155,7 +155,7 @@ RUNTIMES_THAT_WAIT = {
 
 
 def asked(runtime, code, folder):
-    """What a function in local mode says of what it runs with."""
+    """The environment of a function in local mode, as the function reports it."""
     manifest = resource(
         "Function", "asked", {"runtime": runtime, "memory": 256, "timeout": LONGER, "code": {"inline": code}}
     )
@@ -298,7 +298,7 @@ def tar(files):
 
 @dataclass
 class Compared:
-    """What a fresh process says and what one that waited says."""
+    """What a fresh process reports, and what one that waited reports."""
 
     fresh: object
     waited: object

@@ -1,4 +1,4 @@
-"""The runtimes that wait and whose functions are compiled: beside `waiting`, which owns the instances."""
+"""The waiting runtimes whose functions are compiled. `waiting` owns the instances."""
 
 import shutil
 import subprocess

@@ -3,8 +3,8 @@ r"""Serves the functions of the SDK suites from the cluster while a command runs
     tests/cluster/cluster exec -- target/venv/bin/python -m tests.e2e.serve \
         target/venv/bin/pytest tests/sdk/python
 
-Installs Pilotlight if need be, applies the functions, with the folders that they name as config
-maps, and tells the command where the gateways are. Takes the functions along at the end.
+Installs Pilotlight if necessary, applies the functions, with the folders that they name as config
+maps, and passes the command the gateways' address. Deletes the functions at the end.
 """
 
 import os
@@ -24,7 +24,7 @@ MANIFESTS = [
 
 
 def objects(manifest):
-    """What the file says, for a cluster: `code.path` is for one machine."""
+    """The manifests of the file, changed for a cluster, which has no `code.path`."""
     made = {}
     for function in documents(manifest):
         function["metadata"].pop("namespace", None)

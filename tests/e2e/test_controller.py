@@ -1,4 +1,4 @@
-"""Several controllers, of which one acts; and what a controller makes besides pods."""
+"""Several controllers, of which one leads; and what a controller creates besides pods."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

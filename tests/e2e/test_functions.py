@@ -1,7 +1,7 @@
-"""From `kubectl apply` to answers, and how pods come and go.
+"""From `kubectl apply` to answers, and when pods are created and deleted.
 
-What the Invoke API answers is the SDK suites' business, which `serve.py` runs
-against the same release; why a function is not served is test_refusals.py's.
+The SDK suites test the answers of the Invoke API; `serve.py` runs them against the same
+release. test_refusals.py tests functions that cannot be served.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A node is lost, and the API server is: what callers get, and what goes on."""
+"""A node or the API server is lost: what callers get, and what keeps working."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

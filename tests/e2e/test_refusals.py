@@ -1,4 +1,4 @@
-"""A function that cannot be served: what its caller gets, and what kubectl says of it."""
+"""A function that cannot be served: what its caller gets, and what kubectl shows."""
 
 from tests.e2e.refusal import refusal
 from tests.harness.kubectl import enforce, kubectl

@@ -1,4 +1,4 @@
-"""Steady calls while Pilotlight itself is restarted: none fails, none runs twice."""
+"""Steady calls while Pilotlight is restarted: none fails, none runs twice."""
 
 import pytest
 

@@ -63,7 +63,7 @@ SAME = {
 
 
 class Served:
-    """What serves the functions, and how a test calls them."""
+    """The server of the functions, and how a test calls them."""
 
     def __init__(self, functions, endpoint, server=None):
         self.functions, self.endpoint = functions, endpoint
@@ -85,7 +85,7 @@ class Served:
         return answered["Body"]
 
     def logs(self, name, *options):
-        """What `pilotlight logs` prints."""
+        """The output of `pilotlight logs`."""
         done = pilotlight("logs", name, "--endpoint", self.endpoint, *options)
         assert done.returncode == 0, done.stderr
         return done.stdout

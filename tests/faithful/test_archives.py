@@ -1,4 +1,4 @@
-"""Archives as people make them: links that lead out, zips of Windows, forms that are not read."""
+"""Archives as people make them: links that lead outside, zips of Windows, formats that are not read."""
 
 import io
 import re

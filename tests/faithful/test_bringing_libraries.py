@@ -1,8 +1,7 @@
 """Libraries that a function's lists refer to beside themselves: folders, other lists, locks, workspaces.
 
-Everything lies in one tree, of packages that are made here; only one of the registry's is needed, in two
-versions. What is edited is taken up
-while the server runs, and what is installed goes into an archive of `pilotlight package` too.
+Everything is in one tree of packages that the tests write; only one package of the registry is needed, in two
+versions. The running server notices edits, and `pilotlight package` puts the installed libraries into an archive.
 """
 
 import json

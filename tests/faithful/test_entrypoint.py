@@ -69,7 +69,7 @@ while true; do
   curl -sS "$api/$id/response" -d "$(answer "$event")"
 done
 """
-# What dash lacks and bash, as the platform's `sh`, has.
+# Features that dash lacks, and bash, the platform's `sh`, has.
 PIPES = 'set -euo pipefail; cd "$(mktemp -d)"\n'
 BY_SH = {
     "pipefail": "#!/bin/sh\n" + PIPES + 'answer() { echo "$1" | grep -c a; }\n' + LOOP,

@@ -1,4 +1,4 @@
-"""The variables of a function: its own value wins, but for a fixed list of names."""
+"""The variables of a function: its own value takes precedence, except for a fixed list of names."""
 
 import json
 

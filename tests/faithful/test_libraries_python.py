@@ -1,4 +1,4 @@
-"""Libraries that code for the original platform is built on run unmodified, installed by pip."""
+"""Libraries that code for the original platform uses run unmodified, installed by pip."""
 
 import json
 
@@ -118,7 +118,7 @@ def http_event(method, path, query="", body=None, cookies=()):
 
 
 def printed(answered):
-    """What the function wrote, without the platform's own lines."""
+    """The lines that the function wrote, without the platform's own."""
     own = ("INIT_START ", "START RequestId: ", "END RequestId: ", "REPORT RequestId: ")
     return [line for line in answered["Log"].splitlines() if line and not line.startswith(own)]
 

@@ -1,4 +1,4 @@
-"""What a function logs, in the log's tail, in `pilotlight logs` and on the terminal: whole, in order, in time."""
+"""A function's log in the tail, in `pilotlight logs` and on the terminal: complete, in order, in time."""
 
 import http.client
 import json

@@ -1,10 +1,10 @@
-"""Memory is what the kernel charges: anonymous and shared pages, each once, never those of files."""
+"""Memory is what the kernel charges: anonymous and shared pages, each once, and no pages of files."""
 
 import re
 
 from tests.faithful.served import python
 
-# Every function here holds some memory, does something beside it, and answers what became of that.
+# Each function holds some memory, does something else meanwhile, and returns the result of that.
 BEGINS = """
 import mmap, os, subprocess, sys, tempfile
 

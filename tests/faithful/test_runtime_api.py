@@ -1,4 +1,4 @@
-"""The Runtime API as clients in use have it: the spelling of its headers, the ways of HTTP, the trace of a call."""
+"""The Runtime API as existing clients need it: the spelling of headers, variants of HTTP, the trace of a call."""
 
 import http.client
 import json
@@ -50,7 +50,7 @@ while true; do
 done
 """
 
-# Sends a large answer only when it is told to go on.
+# Sends a large response only when the server answers `100 Continue`.
 EXPECTS = """#!/usr/bin/python3
 import http.client, os, socket
 api = os.environ["AWS_LAMBDA_RUNTIME_API"]

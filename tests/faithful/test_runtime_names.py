@@ -1,4 +1,4 @@
-"""The original platform's names of runtimes, and what becomes of names that nothing here runs."""
+"""The original platform's names of runtimes, and the advice for names without a runtime here."""
 
 import os
 import shutil

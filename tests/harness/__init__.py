@@ -1,4 +1,4 @@
-"""What the suites share: how they reach Pilotlight and the cluster, and how they wait.
+"""Shared by the suites: how they reach Pilotlight and the cluster, and how they wait.
 
-A module here knows no suite. Each opens with what it owns.
+No module here knows a suite. Each begins with what it owns.
 """

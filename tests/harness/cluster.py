@@ -1,4 +1,4 @@
-"""The test cluster itself: its parts are taken away and brought back, and whether it takes pods."""
+"""The test cluster itself: parts of it are stopped and started again, and whether it accepts pods."""
 
 import uuid
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
-"""Whether a suite starts a server of its own or calls one that is there.
+"""Whether a suite starts its own server or calls a running one.
 
-PILOTLIGHT_ENDPOINT names a gateway that serves the suite's functions already, a cluster's
+PILOTLIGHT_ENDPOINT names a gateway that already serves the suite's functions, in a cluster
 (tests/e2e/serve.py, tests/conformance/serve.py): the same tests run there.
 """
 
@@ -13,5 +13,5 @@ IN_CLUSTER = ENDPOINT is not None
 
 
 def only_local(reason):
-    """For a test that a cluster cannot pass; `reason` says what it lacks."""
+    """Marks a test that a cluster cannot pass; `reason` says what a cluster lacks."""
     return pytest.mark.skipif(IN_CLUSTER, reason=f"not in a cluster: {reason}")

@@ -1,4 +1,4 @@
-"""What an instance in a pod says of itself, as a gateway hears it."""
+"""The status of an instance in a pod, as a gateway reads it."""
 
 import http.client
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Where files of the repository are, and the programs under test.
+"""The paths of files of the repository, and of the programs under test.
 
 PILOTLIGHT_BIN names another `pilotlight` than the one that `make build` makes; the other programs are
 expected beside it.

@@ -1,11 +1,11 @@
-"""How tests wait: for a condition, with a bound that only a broken system meets."""
+"""How tests wait: for a condition, with a bound that only a broken system reaches."""
 
 import time
 
-# Seconds. Much longer than anything takes on a slow and busy machine; a test never asserts that
-# something comes sooner.
+# In seconds. Much longer than anything takes on a slow and busy machine. A test never asserts that
+# something happens sooner.
 PATIENCE = 300
-# Seconds that functions of tests may take whose limit is not the subject: a test gives up first.
+# The timeout, in seconds, of functions whose timeout a test is not about: the test gives up first.
 LONGER = 2 * PATIENCE
 PAUSE = 0.05  # seconds between two looks at a condition
 

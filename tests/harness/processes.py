@@ -1,8 +1,8 @@
-"""The processes of pods. Nodes are namespaces of this machine: all that runs in them is seen here."""
+"""The processes of pods. Nodes are namespaces of this machine, so their processes are visible here."""
 
 from pathlib import Path
 
-# As /proc has it: the first 15 characters count.
+# As /proc has it: only the first 15 characters count.
 PILOTLIGHT, SUPERVISOR = "pilotlight", "pilotlight-supe"
 
 

@@ -1,6 +1,6 @@
 """Pilotlight in the cluster, installed by its chart: its parts, and what its gateways know.
 
-One release serves all tests of a suite; who needs it installs it, which is quick when it is there already.
+One release serves all tests of a suite. A test that needs it installs it, which is quick if it exists already.
 Runs in the cluster's client network (`cluster exec`).
 """
 
@@ -108,7 +108,7 @@ def statuses():
 
 
 def await_known(names):
-    """Returns once each gateway knows the Functions: watches tell it some milliseconds later."""
+    """Returns once each gateway knows the Functions: its watch sees them some milliseconds later."""
 
     def known(gateway, name):
         try:
@@ -124,7 +124,7 @@ def await_known(names):
 
 
 def tell_of_the_release():
-    """For a person who reads about a test that failed."""
+    """The state of the release, for the report of a failed test."""
     for component in ("controller", "gateway"):
         print(f"--- {component}")
         selector = f"--selector=app.kubernetes.io/component={component}"

@@ -1,7 +1,7 @@
-"""Gateways that somebody else has started, with the functions of this suite: a cluster's.
+"""The gateways of a cluster that already serve the functions of this suite.
 
-`tests/e2e/serve.py` says in the environment where they are. Has what tests ask of
-a LocalServer and what can be had from outside.
+`tests/e2e/serve.py` passes their address in the environment. Has the methods of a LocalServer that
+work from outside.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A room in which handlers wait for the test (sdk/functions/rooms.py).
 
-Owns a port of this machine and what handlers said there; the test decides when
-they may go on. Calls that must overlap meet in one, however long each takes to come.
+Owns a port of this machine and the messages of handlers. The test decides when they may
+continue. Calls that must overlap meet in a room, however long each takes to arrive.
 """
 
 import socketserver

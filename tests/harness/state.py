@@ -1,4 +1,4 @@
-"""What the API server says of Functions, WarmPools and their pods."""
+"""The API server's state of Functions, WarmPools and their pods."""
 
 from tests.harness.kubectl import get
 

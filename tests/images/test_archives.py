@@ -1,4 +1,4 @@
-"""What is in the images, read from the archives."""
+"""The content of the images, read from the archives."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What `kubectl apply` says of a Function that is wrong: the field and the reason.
+"""The answers of `kubectl apply` to a wrong Function: the field and the reason.
 
 Each case of functions.json changes one field of a manifest that is otherwise
 valid. The file reader gets the same table in operator/api/tests/agreement.rs;

@@ -1,4 +1,4 @@
-"""What `kubectl apply` says of a WarmPool that is wrong: the field and the reason.
+"""The answers of `kubectl apply` to a wrong WarmPool: the field and the reason.
 
 Each case of warmpools.json changes one field of a manifest that is otherwise valid.
 operator/api/tests/warm_pools.rs gives the same specs to the controller's own types.

@@ -21,7 +21,7 @@ from tests.mutants.table import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPY = ROOT / "target/mutants"
-# A folder of its own: cargo tells packages apart by their place within the repository, and would take a
+# A folder of its own: cargo identifies packages by their path within the repository, and would take a
 # mutant for what the repository's own build has made.
 CARGO = (
     "cargo test --quiet --locked --package=pilotlight-gateway --features=cluster --lib --target-dir=target"

@@ -26,8 +26,8 @@ IMAGES = "custom pilotlight python3.11"
 # libtest prints a test's time only with an unstable option, which this variable permits at run time.
 TIMED = """--config 'target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'"""
 
-# What only one stage at a time may use. Compilers take the lock of their build folder anyway; a stage that
-# waits for it would hold a slot for nothing.
+# Resources that one stage at a time may use. Compilers lock their build folder anyway, and a stage that
+# waits for the lock would occupy a slot for nothing.
 APT = frozenset({"apt"})
 DEBUG = frozenset({"target/debug"})
 GO = frozenset({"Go's build cache"})

@@ -1,9 +1,9 @@
 //! Code that comes as a zip or tar.gz archive from the web.
 //!
-//! Fetched, held against the manifest's SHA-256, unpacked; and packed again as the tar that an
-//! instance is claimed with. An archive is not trusted: no entry may land outside the directory, no
-//! link is followed, and what it unpacks to is bounded. Nothing from it is run here. Local mode unpacks
-//! on the laptop, gateways for the pods of a cluster. `package` makes such archives.
+//! This crate fetches an archive, compares it with the manifest's SHA-256 and unpacks it; it also packs code as
+//! the tar with which an instance is claimed. An archive is not trusted: no entry may be written outside the
+//! directory, no link is followed, and the unpacked size is bounded. Nothing from it is executed here. Local mode
+//! unpacks for its own instances, gateways for the pods of a cluster. `package` makes such archives.
 
 mod limits;
 mod package;
@@ -32,7 +32,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(300);
 /// # Errors
 /// Name the field of the manifest's `archive`: `url` or `sha256`.
 pub fn fetch(url: &str, expected: &str, directory: &Path) -> Result<File> {
-    // The machine's own certificates: a company's server is signed by the company.
+    // The machine's own certificates, since a company may sign its servers itself.
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
         .build();
@@ -82,8 +82,8 @@ pub fn unpack(file: File, root: &Path) -> Result<()> {
     unpack_within(file, root, LIMITS)
 }
 
-/// Packs what a directory holds, links as they are, as a tar whose names begin with `prefix`, which is there already
-/// where it is unpacked.
+/// Packs the content of a directory as a tar, links as they are. Names in the tar begin with `prefix`, a directory
+/// that already exists where the tar is unpacked.
 pub fn pack(root: &Path, prefix: &str, to: File) -> Result<File> {
     let mut archive = tar::Builder::new(to);
     archive.follow_symlinks(false);
@@ -98,7 +98,7 @@ pub fn pack(root: &Path, prefix: &str, to: File) -> Result<File> {
     Ok(archive.into_inner()?)
 }
 
-/// Packs files that are given by name and text, as [`pack`] does; all may be read and executed.
+/// Packs files, given by name and text, as [`pack`] does. Everybody may read and execute them.
 pub fn pack_texts<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a str)>,
     prefix: &str,
@@ -113,7 +113,7 @@ pub fn pack_texts<'a>(
     archive.into_inner()
 }
 
-/// A way in for `fuzz/`: with limits that its archives can reach.
+/// The entry point for `fuzz/`, with limits that its archives can reach.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use std::fs::File;

@@ -1,6 +1,6 @@
-//! Code and its libraries as a zip, the same bytes for the same files wherever and whenever.
+//! Code and its libraries as a zip: equal files give equal bytes on every machine and at any time.
 //!
-//! Fed by `pilotlight package`, which says what lies where. Names are sorted, times fixed, modes 0644
+//! Fed by `pilotlight package`, which decides which file goes where. Names are sorted, times fixed, modes 0644
 //! or 0755. A link is kept if it stays inside the package, or if it dangles on this machine, such as one to
 //! a layer's files in `/opt`; any other link is replaced by its target. The limits are `unpack`'s.
 
@@ -18,7 +18,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 use crate::limits::{ENTRY_LIMIT, UNPACKED_LIMIT};
 
 const MEBIBYTE: u64 = 1024 * 1024;
-/// Folders and files that a package which is too large names.
+/// How many of the largest folders and files an error about size names.
 const LARGEST: usize = 3;
 
 /// What goes into an archive.
@@ -38,20 +38,20 @@ enum Entry {
     Link(String),
 }
 
-/// A directory under way: itself without links, and its name in the package.
+/// A directory that is being packed: its real path, and its name in the package.
 struct Base<'a> {
     real: PathBuf,
     name: String,
-    /// The one whose link led here.
+    /// The directory with the link that led here.
     outer: Option<&'a Base<'a>>,
 }
 
 impl Package {
-    /// Adds what a directory holds, below `prefix`. What is there already stays, as the first on a
-    /// search path is found.
+    /// Adds the content of a directory below `prefix`. A name that was added before stays, as the first entry
+    /// of a search path wins.
     ///
     /// # Errors
-    /// If a name is not UTF-8 or has a `\`, a link leads to where it came from, or there is too much.
+    /// If a name is not UTF-8 or has a `\`, a link leads back to a directory above it, or a limit is exceeded.
     pub fn add(
         &mut self,
         directory: &Path,
@@ -66,7 +66,7 @@ impl Package {
         self.directory(&base, &base.real, prefix, &is_left_out)
     }
 
-    /// Unpacked, in bytes.
+    /// The unpacked size, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -88,7 +88,7 @@ impl Package {
     }
 
     /// # Errors
-    /// If a file has gone, or `to` cannot be written.
+    /// If a file has disappeared, or `to` cannot be written.
     pub fn write(&self, to: impl Write + Seek) -> Result<()> {
         let mut archive = ZipWriter::new(to);
         let options = SimpleFileOptions::default()
@@ -217,7 +217,7 @@ impl Package {
         Ok(())
     }
 
-    /// Whether the name is taken: itself, a file or link above it, or files below it.
+    /// Whether the name is taken: by an entry of this name, by a file or link above it, or by files below it.
     fn has(&self, name: &str) -> bool {
         let above = name.match_indices('/').map(|(end, _)| &name[..end]);
         let below = format!("{name}/");
@@ -249,15 +249,15 @@ impl Base<'_> {
         self.name.split('/').filter(|part| !part.is_empty()).count()
     }
 
-    /// Whether a walk from there would come here again.
+    /// Whether walking that directory would lead back to this one.
     fn leads_to(&self, real: &Path) -> bool {
         self.real.starts_with(real) || self.outer.is_some_and(|outer| outer.leads_to(real))
     }
 }
 
-/// Whether a link that lies in so many folders never goes above the root, whatever other links it
-/// leads through. So it goes up only to begin with, where no link is: after a name, which may be a
-/// link's, `..` is not what the text says.
+/// Whether a link, `folders` deep below the root, never leads above the root, whatever other links are on its way.
+/// Therefore `..` is only allowed at the beginning: after a name, which may be a link's, `..` does not mean what
+/// the text says.
 fn stays_inside(to: &Path, folders: usize) -> bool {
     let (mut up, mut is_down) = (0, false);
     to.components().all(|component| match component {
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_leads_to_outside_is_packed_in_its_place() {
+    fn a_link_that_leads_outside_is_replaced_by_its_target() {
         let shared = directory(&[("shop/index.js", "shop"), ("word", "said")]);
         symlink("../shop/index.js", shared.path().join("shop/again")).expect("linked");
         let root = directory(&[("index.js", "")]);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_to_nothing_here_are_packed_as_they_are() {
+    fn dangling_links_are_packed_as_they_are() {
         let root = directory(&[("lib/text", "")]);
         for (name, to) in [
             ("modules", "/opt/absent/modules"),
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn code_comes_before_libraries_and_what_is_left_out_is_not_there() {
+    fn code_takes_precedence_over_libraries_and_excluded_files_are_missing() {
         let code = directory(&[("six.py", "own"), ("flat", ""), ("notes.md", "")]);
         let libraries = directory(&[("six.py", "theirs"), ("flat/a", ""), ("deep/b", "b")]);
         let mut package = Package::default();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_refused_and_the_largest_part_is_named() {
+    fn a_package_that_is_too_large_is_refused_and_its_largest_parts_are_named() {
         let root = directory(&[("app.py", "1"), ("model/weights", "")]);
         let file = File::create(root.path().join("model/weights")).expect("a file");
         file.set_len(UNPACKED_LIMIT).expect("sparse");

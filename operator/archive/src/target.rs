@@ -1,4 +1,4 @@
-//! The directory that an archive is unpacked to: the places of entries, and the limits.
+//! The directory that an archive is unpacked to: where entries go, and the limits.
 //!
 //! Fed by `unpack`. Nothing is written outside of the directory: a name that leads out is refused, and
 //! so is every name below a link. Links themselves may lead anywhere: they are created as the archive has
@@ -34,7 +34,7 @@ impl Target {
 
     pub(crate) fn file(&mut self, name: &Path, mode: u32, content: &mut impl Read) -> Result<()> {
         let path = self.free_place(name)?;
-        // Never through what an earlier entry made: `create_new` follows no link.
+        // `create_new` follows no link, so nothing is written through a link of an earlier entry.
         let file = File::create_new(&path);
         let mut file = file.with_context(|| cannot(name))?;
         let written = io::copy(&mut content.take(self.left.bytes + 1), &mut file)
@@ -54,7 +54,7 @@ impl Target {
         symlink(to, path).with_context(|| cannot(name))
     }
 
-    /// A hard link, which becomes a copy and counts as one.
+    /// A hard link becomes a copy, and counts like one against the limits.
     pub(crate) fn copy_of(&mut self, name: &Path, of: &Path) -> Result<()> {
         let not_there = || {
             let (name, of) = (name.display(), of.display());
@@ -75,8 +75,8 @@ impl Target {
         self.file(name, mode, &mut content)
     }
 
-    /// The place of a file or a link, made free: of two entries with one name the later wins, as in other
-    /// tools. The root itself is refused.
+    /// The path for a file or a link, after an earlier entry of that name is removed: the later entry wins, as
+    /// in other tools. The root itself is refused.
     fn free_place(&mut self, name: &Path) -> Result<PathBuf> {
         self.count()?;
         let place = self.place(name)?;
@@ -88,7 +88,7 @@ impl Target {
         Ok(place)
     }
 
-    /// The place of an entry, whose parents are created; `None` for the root.
+    /// The path for an entry, whose parents are created; `None` for the root.
     fn place(&mut self, name: &Path) -> Result<Option<PathBuf>> {
         let parts = parts(name)?;
         let Some((last, parents)) = parts.split_last() else {

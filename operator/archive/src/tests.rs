@@ -1,7 +1,6 @@
-//! What an archive may hold, and what it may not do.
+//! Which archives are unpacked, and which are refused.
 //!
-//! Archives are made here, good ones and hostile ones; `archive` unpacks them to a temporary
-//! directory. Nothing is fetched.
+//! The tests make good and hostile archives and unpack them to a temporary directory. Nothing is fetched.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -60,7 +59,7 @@ fn tarred(entries: &[Entry]) -> File {
             }
             Link(name, to) => {
                 header.set_entry_type(tar::EntryType::Symlink);
-                // The safe setters refuse what a hostile archive holds.
+                // The safe setters refuse the names of a hostile archive.
                 header.as_mut_bytes()[157..157 + to.len()].copy_from_slice(to.as_bytes());
                 (*name, "")
             }
@@ -115,7 +114,7 @@ fn files_keep_their_place_content_and_executable_bit() {
 }
 
 #[test]
-fn a_link_is_what_it_was_wherever_it_leads() {
+fn a_link_is_kept_wherever_it_leads() {
     let links = [
         ("node_modules", "/opt/nodejs/node_modules"),
         ("lib/deep/up", "../../../../../etc/passwd"),
@@ -134,7 +133,7 @@ fn a_link_is_what_it_was_wherever_it_leads() {
 }
 
 #[test]
-fn of_a_file_and_a_link_of_a_name_the_later_one_is_there() {
+fn a_later_entry_replaces_a_file_or_link_of_the_same_name() {
     let entries = [Link("file", "../other"), Plain("file", 0o644, "x")];
     let (parent, over) = unpacked(tarred(&entries));
     over.expect("unpacked");
@@ -201,13 +200,13 @@ fn a_hard_link_is_a_copy_of_a_file_before_it() {
 }
 
 #[test]
-fn of_two_files_of_a_name_the_later_one_is_there() {
+fn a_later_file_replaces_an_earlier_one_of_the_same_name() {
     let tar = tarred(&[Plain("a", 0o644, "longer"), Plain("a", 0o755, "x")]);
     let mut zip = Vec::new();
     let packed = zipped(&[Plain("a", 0o644, "longer"), Plain("b", 0o755, "x")]);
     { packed }.read_to_end(&mut zip).expect("read");
     for at in 0..zip.len() {
-        // In the file's own header and in the list: a writer makes no such archive.
+        // Both in the file's own header and in the central directory: no writer makes such an archive.
         if zip[at] == b'b' && zip[..at].ends_with(b"\0\0") {
             zip[at] = b'a';
         }
@@ -309,7 +308,7 @@ fn nothing_lands_outside_the_directory() {
 }
 
 #[test]
-fn what_it_unpacks_to_is_bounded() {
+fn the_unpacked_size_is_bounded() {
     let half = "x".repeat(LIMIT as usize / 2);
     for (_, unpacked) in both(&[Plain("a", 0o644, &half), Plain("b", 0o644, &half)]) {
         unpacked.expect("it just fits");
@@ -326,7 +325,7 @@ fn what_it_unpacks_to_is_bounded() {
 }
 
 #[test]
-fn a_zip_behind_a_line_for_the_kernel_is_a_zip() {
+fn a_zip_after_a_shebang_line_is_a_zip() {
     let mut zip = Vec::new();
     let mut plain = zipped(&[Plain("a.txt", 0o644, "a"), Plain("b/c.txt", 0o644, "c")]);
     plain.rewind().expect("at its start");
@@ -343,7 +342,7 @@ fn a_zip_behind_a_line_for_the_kernel_is_a_zip() {
 }
 
 #[test]
-fn other_files_are_told_apart() {
+fn other_files_are_refused() {
     for content in ["", "PK", "<html>not found</html>", "#!/bin/sh\nno zip\n"] {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(content.as_bytes()).expect("written");
@@ -358,7 +357,7 @@ fn other_files_are_told_apart() {
 }
 
 #[test]
-fn what_is_packed_unpacks_below_the_prefix_as_it_was() {
+fn packed_code_unpacks_below_the_prefix_unchanged() {
     let from = tempfile::tempdir().expect("a directory");
     let files = [
         Plain("bin/run", 0o755, "#!"),
@@ -396,7 +395,7 @@ fn foreign(system: u8, entries: &[(&str, u32, &str)]) -> File {
         .collect();
     let mut zip = Vec::new();
     zipped(&plain).read_to_end(&mut zip).expect("read");
-    // The list alone counts: the names there, of their own lengths, and the end moves by as much.
+    // Only the central directory counts. Its names get other lengths, so its end moves by the difference.
     let end = zip.len() - 22;
     let start = u32::from_le_bytes(zip[end + 16..end + 20].try_into().expect("four")) as usize;
     let (mut list, mut at) = (Vec::new(), start);
@@ -468,7 +467,7 @@ fn a_zip_from_windows_has_its_folders_and_may_have_programs() {
 }
 
 #[test]
-fn names_of_windows_that_lead_elsewhere_are_refused_with_advice() {
+fn names_of_windows_that_lead_outside_are_refused_with_advice() {
     for (name, said) in [
         ("C:\\work\\app.py", "from inside of the code's folder"),
         ("d:/work/app.py", "from inside of the code's folder"),
@@ -491,7 +490,7 @@ fn names_of_windows_that_lead_elsewhere_are_refused_with_advice() {
 }
 
 #[test]
-fn what_cannot_be_read_of_a_zip_is_named_with_advice() {
+fn an_entry_of_a_zip_that_cannot_be_read_is_named_with_advice() {
     let changed = |at: usize, value: u16| {
         let mut zip = Vec::new();
         zipped(&[Plain("app.py", 0o644, "x")])
@@ -527,7 +526,7 @@ fn what_cannot_be_read_of_a_zip_is_named_with_advice() {
 }
 
 #[test]
-fn a_large_zips_form_is_read_as_well() {
+fn the_format_of_large_zips_is_read() {
     let mut writer = zip::ZipWriter::new(tempfile::tempfile().expect("a file"));
     let options = SimpleFileOptions::default().large_file(true);
     writer.start_file("lib/a.py", options).expect("an entry");

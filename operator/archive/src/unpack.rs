@@ -21,11 +21,10 @@ use zip::{CompressionMethod, ZipReadOptions};
 use crate::limits::Limits;
 use crate::target::Target;
 
-/// The most bytes of one entry's names and attributes in a tar, which its reader holds in memory, and of
-/// all entries'.
+/// The most bytes of names and attributes in a tar, which its reader holds in memory: of one entry, and of all.
 pub(crate) const NAME_LIMIT: u64 = 1024 * 1024;
 const NAMES_LIMIT: u64 = 128 * 1024 * 1024;
-/// The kernel's limit of a link's text.
+/// The kernel's limit for the target of a link, in bytes.
 const LINK_LIMIT: u64 = 4096;
 
 /// The bits of a Unix mode that hold the kind of a file.
@@ -40,7 +39,7 @@ pub(crate) fn unpack_within(mut file: File, root: &Path, limits: Limits) -> Resu
     let mut target = Target::new(root, limits);
     match (known, magic) {
         (Ok(()), [b'P', b'K', ..]) => unzip(file, &mut target),
-        // Python's zipapp, pex and executable jars: a first line for the kernel, then a zip.
+        // Python's zipapp and pex, and executable jars: a shebang line, then a zip.
         (Ok(()), [b'#', b'!', ..]) if is_zip(&file)? => unzip(file, &mut target),
         (Ok(()), [0x1f, 0x8b, ..]) => untar(MultiGzDecoder::new(file), &mut target),
         _ => bail!("url: it is neither a zip nor a tar.gz file"),
@@ -55,7 +54,7 @@ fn is_zip(file: &File) -> Result<bool> {
     Ok(is_zip)
 }
 
-/// Entry by entry: who reads the list of them into memory at once has a large one to read first.
+/// Reads entry by entry: the central directory of a hostile archive may be too large for memory.
 fn unzip(file: File, target: &mut Target) -> Result<()> {
     const DAMAGED: &str = "url: the zip file is damaged";
     let mut contents = file.try_clone()?;
@@ -117,7 +116,7 @@ fn zipped_name(text: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(name))
 }
 
-/// Without recorded permissions every file may be a program, as Windows does not mark programs.
+/// If no permissions are recorded every file is made executable, since Windows does not mark programs.
 fn permissions(system: System, mode: u32) -> u32 {
     let is_unix = matches!(system, System::Unix | System::OsDarwin);
     match is_unix && mode & 0o777 != 0 {
@@ -127,7 +126,7 @@ fn permissions(system: System, mode: u32) -> u32 {
 }
 
 fn method_name(method: CompressionMethod) -> String {
-    // Methods that are not built in have numbers alone.
+    // A compression method that is not built in has only a number.
     #[allow(deprecated)]
     let number = method.to_u16();
     let name = match number {
@@ -160,7 +159,7 @@ fn untar(stream: impl Read, target: &mut Target) -> Result<()> {
         };
         let mut entry = entry.context(DAMAGED)?;
         names_left -= before - may_read.get();
-        // `target` bounds the content of files.
+        // `target` bounds the size of files.
         may_read.set(u64::MAX);
         let name = entry.path().context("url: a damaged name")?.into_owned();
         let mode = entry.header().mode().unwrap_or(0o644);
@@ -185,7 +184,7 @@ fn untar(stream: impl Read, target: &mut Target) -> Result<()> {
     }
 }
 
-/// A stream of which so much may be read.
+/// A stream from which at most `may_read` bytes may be read; the owner of the cell may raise it.
 struct Metered<R> {
     stream: R,
     may_read: Rc<Cell<u64>>,

@@ -1,7 +1,7 @@
 //! Calls to a running gateway, for `invoke`, `logs` and `top`.
 //!
-//! Owns the address, the HTTP client and the words for a call that was refused. Never retries: a
-//! call that started once must not run twice.
+//! Owns the address, the HTTP client and the text for a call that was refused. It never retries, since a call that
+//! started once must not run twice (rule 2).
 
 use std::io::Read;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use ureq::{Agent, Body};
 /// Where `pilotlight local` listens, and where the other subcommands look for it.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7070";
-/// How much of a refusal is read, in bytes.
+/// The most bytes of an error's body that are read.
 const REFUSAL_LIMIT: u64 = 64 * 1024;
 /// The answer itself has no such limit, since functions run for up to 15 minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the gateway is.
+/// The address of the gateway.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Endpoint {
     /// Address of the gateway, as `pilotlight local` prints it.
@@ -37,7 +37,7 @@ impl Endpoint {
         format!("{}{path}", self.url.trim_end_matches('/'))
     }
 
-    /// Says who did not answer, and what to do about it.
+    /// An error that says which address did not answer, and what to do.
     pub(crate) fn unanswered(&self, error: ureq::Error) -> anyhow::Error {
         let refused = matches!(
             &error,
@@ -62,7 +62,7 @@ pub(crate) fn client() -> Agent {
         .new_agent()
 }
 
-/// The refusal in an answer whose status says that there is one, worded for a person.
+/// The error in an answer with an error status, as a sentence for the user.
 pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::Error> {
     let (head, body) = answer.into_parts();
     let kind = head

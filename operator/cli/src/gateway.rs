@@ -78,7 +78,7 @@ pub(crate) struct Args {
     /// Account number of the functions' ARNs.
     #[arg(long, env = "PILOTLIGHT_ACCOUNT", default_value = "000000000000")]
     account: String,
-    /// Instances of each function that reserves none, at most.
+    /// The most instances of a function without a reserved concurrency.
     #[arg(
         long,
         env = "PILOTLIGHT_CONCURRENCY",

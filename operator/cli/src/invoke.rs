@@ -1,7 +1,7 @@
 //! `pilotlight invoke`: one call, its answer on standard output.
 //!
 //! Speaks the Invoke API (contract §4) through `endpoint`. Writes the answer's bytes as they
-//! are; all else goes to standard error, so that a pipe gets the answer alone.
+//! are. Everything else goes to standard error, so that a pipe gets only the answer.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -99,7 +99,7 @@ fn print(mut body: impl Read) -> io::Result<()> {
     let mut out = io::stdout().lock();
     io::copy(&mut body, &mut out)?;
     if out.is_terminal() {
-        // A person's prompt belongs on a line of its own; a pipe gets the exact bytes.
+        // On a terminal the prompt should begin on a line of its own; a pipe gets the exact bytes.
         out.write_all(b"\n")?;
     }
     out.flush()

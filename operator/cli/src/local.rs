@@ -1,4 +1,4 @@
-//! `pilotlight local`: a gateway and its instances on a laptop, without a cluster.
+//! `pilotlight local`: a gateway and its instances on one machine, without a cluster.
 //!
 //! ```text
 //! manifests ─► prepare ─► gateway ─► instances ─► log ─► print
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns the arguments, the start, each reload and the end. Deployments, calls and processes are
-//! the gateway's; this only tells it what there is.
+//! the gateway's; this module only passes it the functions.
 
 pub(crate) mod advice;
 mod cache;
@@ -52,17 +52,17 @@ use self::signals::Signals;
 use crate::endpoint::DEFAULT_LISTEN;
 use crate::exit::Exit;
 
-/// Log lines that are kept for `pilotlight logs`, in bytes per function.
+/// How much of each function's log is kept for `pilotlight logs`, in bytes.
 const LOG_BYTES: usize = 8 * 1024 * 1024;
-/// Past it, instances that have not ended are left to notice that this process is gone.
+/// How long the end waits for the instances. Those that are left end when they notice that this process is gone.
 const END_LIMIT: Duration = Duration::from_secs(10);
-/// For open connections once no instance is left.
+/// How long the end waits for open connections once no instance is left.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const SUPERVISOR: &str = "pilotlight-supervisor";
-/// The namespace of all functions as callers of others; namespaces in manifests are ignored.
+/// The namespace of all functions when they call others; namespaces in manifests are ignored.
 const NAMESPACE: &str = "local";
 
-/// Run functions on this machine; changes to them are taken up at once.
+/// Run functions on this machine, and reload them when they change.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 ended by a signal, 1 a function could not be prepared, \
@@ -78,7 +78,7 @@ pub(crate) struct Args {
     /// Where to listen for probes and metrics; port 0 picks a free one [default: nowhere].
     #[arg(long, env = "PILOTLIGHT_STATUS", value_name = "HOST:PORT")]
     status: Option<String>,
-    /// Instances of each function that reserves none, at most.
+    /// The most instances of a function without a reserved concurrency.
     #[arg(
         long,
         env = "PILOTLIGHT_CONCURRENCY",
@@ -95,7 +95,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Absolute, since instances are started elsewhere.
+    /// An absolute path, since instances are started in other directories.
     fn supervisor(&self) -> Result<PathBuf> {
         let path = match &self.supervisor {
             Some(path) => path.clone(),
@@ -135,20 +135,20 @@ impl Args {
             )
         })?;
         if !listener.local_addr()?.ip().is_loopback() {
-            print::note("warning: whoever reaches this address can run the functions");
+            print::note("warning: anybody who reaches this address can run the functions");
         }
         Ok(listener)
     }
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
-    // One thread: on a laptop it is less work than to share what little there is to do.
+    // One thread: for the little work of local mode, sharing it between threads costs more.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.context("no runtime for the gateway")?;
     let exit = runtime.block_on(local(args));
-    // A download that was given up must not hold up the end.
+    // An abandoned download must not delay the end.
     runtime.shutdown_background();
     exit
 }
@@ -188,7 +188,7 @@ async fn local(args: Args) -> Result<Exit> {
     serve(config, supervisor, listeners, served, signals).await
 }
 
-/// The address at which functions call others. An unspecified one becomes the loopback address.
+/// The address at which functions call other functions. An unspecified address becomes the loopback address.
 fn gateways(mut address: SocketAddr) -> Gateways {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -209,7 +209,7 @@ async fn serve(
     mut served: Served,
     mut signals: Signals,
 ) -> Result<Exit> {
-    // Short, since sockets may lie below it; gone when this function returns.
+    // A short path, since the path of a socket is limited. It is removed when this function returns.
     let scratch = tempfile::Builder::new().prefix("pilotlight-").tempdir();
     let scratch = scratch.context("no temporary directory for the instances")?;
     let logs = LogStore::new(LOG_BYTES);
@@ -239,7 +239,7 @@ async fn serve(
             }
         }
     });
-    // The functions are there whether or not anybody reads that they are.
+    // The functions are served even if the message cannot be printed.
     let _ = print::ready(address, status_address, &served.deployments());
 
     let failure = tokio::select! {
@@ -260,11 +260,11 @@ async fn serve(
     };
     let ended = tokio::select! {
         ended = tokio::time::timeout(END_LIMIT, end) => ended,
-        // The supervisors end their process groups when this process is gone.
+        // The supervisors end their process groups once this process is gone.
         () = signals.next() => return Ok(Exit::Interrupted),
     };
     if ended.is_err() {
-        print::note("warning: some instances took too long to end and were left to end alone");
+        print::note("warning: some instances are still ending; they end by themselves");
     }
     quiet.cancel();
     printer.await.context("the log's printer broke")?;

@@ -1,4 +1,4 @@
-//! `pilotlight logs`: what a function and the platform logged.
+//! `pilotlight logs`: the log of a function.
 //!
 //! Reads the gateway's log store through `endpoint`, entry by entry, and prints a line for each:
 //! time, source, request id, text. Filtering is the gateway's; nothing is kept here.
@@ -17,13 +17,13 @@ use crate::exit::Exit;
 pub(crate) struct Args {
     /// Name of the function.
     name: String,
-    /// Go on with each new line, until interrupted.
+    /// Keep printing new lines until interrupted.
     #[arg(long, short)]
     follow: bool,
-    /// Only lines from then on: a time such as 2026-01-31T10:00:00Z, or an age such as 5m.
+    /// Print only lines since a time such as 2026-01-31T10:00:00Z, or of an age such as 5m.
     #[arg(long, value_name = "TIME", value_parser = |text: &str| since(text, Timestamp::now()))]
     since: Option<Timestamp>,
-    /// Only lines that contain this text.
+    /// Print only lines that contain this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         let entry: LogEntry = serde_json::from_str(&line)
             .with_context(|| format!("not a log entry; is this a Pilotlight gateway? {line}"))?;
         match write(&mut out, &entry) {
-            // The reader of the pipe has seen enough.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             written => written?,
         }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_holds_time_source_request_id_and_text() {
+    fn a_line_has_time_source_request_id_and_text() {
         let entry: LogEntry = serde_json::from_str(
             r#"{"time":"2026-01-31T10:00:00.123456Z","function":"hello","instance":"3f2a",
                 "source":"stdout","requestId":"8c1d","text":" two  spaces "}"#,

@@ -36,7 +36,7 @@ use self::exit::Exit;
 #[derive(Debug, Parser)]
 #[command(name = "pilotlight", version, propagate_version = true)]
 struct Cli {
-    /// What the program says about itself on standard error: error, warn, info, debug, trace.
+    /// The level of the program's own log on standard error: error, warn, info, debug, trace.
     #[arg(
         long,
         global = true,

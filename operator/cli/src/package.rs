@@ -4,8 +4,7 @@
 //! manifests ─► prepare, as in local mode ─► a zip beside its name, hash and the lines to paste
 //! ```
 //!
-//! What lies where in an archive is `[package]` of the runtime's description; the zip itself is
-//! `pilotlight-archive`'s. Uploads nothing and changes no manifest.
+//! `[package]` of the runtime's description says which file goes where; `pilotlight-archive` writes the zip. Uploads nothing and changes no manifest.
 
 mod native;
 
@@ -41,7 +40,7 @@ pub(crate) struct Args {
     /// Manifests, or directories to search for them.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Where the archives go, each under its function's name; made if it is not there.
+    /// The folder for the archives, each with its function's name; it is created if it does not exist.
     #[arg(long, default_value = ".", value_name = "DIR")]
     output: PathBuf,
     #[command(flatten)]
@@ -53,7 +52,7 @@ pub(crate) struct Args {
 struct Archive {
     function: String,
     file: PathBuf,
-    /// In bytes: as it is, and unpacked.
+    /// The size of the file and of its unpacked content, in bytes.
     size: u64,
     unpacked: u64,
     sha256: String,
@@ -71,7 +70,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             () = signals.next() => Ok(Exit::Interrupted),
         }
     });
-    // A download that was given up must not hold up the end.
+    // An abandoned download must not delay the end.
     runtime.shutdown_background();
     exit
 }
@@ -113,7 +112,7 @@ async fn package(args: Args) -> Result<Exit> {
     })
 }
 
-/// The form of code that a cluster finds already.
+/// The kind of code that a cluster can use without a package.
 fn elsewhere(code: &Code) -> Option<&'static str> {
     match code {
         Code::Inline(_) | Code::Path(_) => None,
@@ -154,7 +153,7 @@ async fn archive(
     for (name, to) in package.links().filter(|(_, to)| !is_of_instance(to)) {
         if !prepared.made.task_root.join(name).exists() {
             print::note(&format!(
-                "warning: {function}: the link {name} leads to {to}, which is not there: it is packed as it is"
+                "warning: {function}: the link {name} leads to {to}, which does not exist: it is packed as it is"
             ));
         }
     }
@@ -170,13 +169,13 @@ async fn archive(
     })
 }
 
-/// Whether a link leads to a place that an instance has and this machine need not.
+/// Whether a link leads to a folder that an instance has, and this machine need not have.
 fn is_of_instance(to: &str) -> bool {
     let places = ["/opt/", "/tmp/", "/var/task/", "/var/runtime/"];
     places.iter().any(|place| to.starts_with(place))
 }
 
-/// The code, and the libraries where the runtime's image finds them.
+/// The code, with the libraries where the runtime's image looks for them.
 fn content(prepared: &Prepared) -> Result<Package> {
     let (made, description) = (&prepared.made, prepared.ready.package());
     let mut package = Package::default();
@@ -192,7 +191,7 @@ fn content(prepared: &Prepared) -> Result<Package> {
     Ok(package)
 }
 
-/// Whole under its name, or not there.
+/// Writes the archive. Under its final name it is complete, or does not exist.
 fn write(package: &Package, output: &Path, file: &Path) -> Result<(u64, String)> {
     let mut partial = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -243,7 +242,7 @@ fn readable(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Builds by copying to a new place; libraries are a file each.
+    /// A runtime that builds by copying the code, and whose libraries are one file each.
     const TINY: &str = r#"
 handler = "main"
 [runtime.tiny]
@@ -324,7 +323,7 @@ leave-out = ["*.src"]
     }
 
     #[tokio::test]
-    async fn code_goes_as_it_is_and_libraries_where_the_description_says() {
+    async fn code_is_packed_unchanged_and_libraries_where_the_description_says() {
         let fixture = Fixture::new("{path: code}");
         fixture.write("code/main", "");
         fixture.write("code/__pycache__/main", "");
@@ -344,14 +343,14 @@ leave-out = ["*.src"]
     }
 
     #[tokio::test]
-    async fn what_was_built_goes_without_its_sources() {
+    async fn built_code_is_packed_without_its_sources() {
         let fixture = Fixture::new("{inline: {main.src: x}}");
         fixture.package("out").await.expect("packaged");
         assert_eq!(fixture.names(), ["built"]);
     }
 
     #[tokio::test]
-    async fn an_archive_is_not_written_into_the_code_that_it_holds() {
+    async fn an_archive_is_not_written_into_its_own_code() {
         let fixture = Fixture::new("{path: .}");
         let exit = fixture.package("out").await.expect("told");
         assert_eq!(exit, Exit::Failure);
@@ -359,7 +358,7 @@ leave-out = ["*.src"]
     }
 
     #[tokio::test]
-    async fn code_that_a_cluster_finds_already_is_passed_over() {
+    async fn code_that_a_cluster_can_use_directly_is_skipped() {
         let fixture = Fixture::new("{image: \"registry/shop:1\"}");
         let exit = fixture.package("out").await.expect("told");
         assert_eq!(exit, Exit::Success);
@@ -367,7 +366,7 @@ leave-out = ["*.src"]
     }
 
     #[test]
-    fn what_is_told_can_be_pasted() {
+    fn the_printed_lines_can_be_pasted() {
         let archive = Archive {
             function: "shop".to_owned(),
             file: "out/shop.zip".into(),

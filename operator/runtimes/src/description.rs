@@ -1,8 +1,8 @@
-//! A description: how a runtime is started in an image and on a person's machine.
+//! A description: how a runtime is started in an image and on a user's machine.
 //!
 //! Parsed from a folder's `runtime.toml`, whose form runtimes/README.md explains. Each placeholder
-//! is checked here against what its table may use, so a mistake shows when the file is read. What
-//! images hold (`image.contents`) is read by runtime-image/builder alone.
+//! is checked here against the names that its table may use, so a mistake shows when the file is read. Only
+//! runtime-image/builder reads the contents of images (`image.contents`).
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::package::PackageLayout;
 use crate::start::{Setting, Start};
 use crate::template::Values;
 
-/// Where an instance's image has code, client and layers (contract §2).
+/// The folders of an instance's image for code, layers and the client (contract §2).
 const IMAGE_PLACES: [(&str, &str); 3] = [
     ("code", "/var/task"),
     ("opt", "/opt"),
@@ -28,7 +28,7 @@ const IMAGE_PLACES: [(&str, &str); 3] = [
 /// The working directory of an instance from an image.
 pub const IMAGE_TASK_ROOT: &str = IMAGE_PLACES[0].1;
 
-/// What each image sets for its runtime, besides the runtime's own (contract §2).
+/// The variables that each image sets, besides the runtime's own (contract §2).
 const IMAGE_ENVIRONMENT: [(&str, &str); 5] = [
     ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
     (
@@ -43,24 +43,24 @@ const IMAGE_ENVIRONMENT: [(&str, &str); 5] = [
     ("TZ", ":UTC"),
 ];
 
-/// All that is known of one runtime.
+/// Everything that is known about one runtime.
 #[derive(Clone, Debug)]
 pub struct RuntimeDescription {
     pub name: Runtime,
-    /// The entry point of a function that names none.
+    /// The handler of a function that names none.
     pub default_handler: Handler,
     pub local: Local,
     pub package: PackageLayout,
-    /// What its folder holds besides the description, by name.
+    /// The other files of its folder, by name.
     pub files: Vec<(String, Vec<u8>)>,
-    /// Variables that bound its heap.
+    /// Variables that limit its heap.
     pub heap: BTreeMap<String, HeapLimit>,
     image: Start,
     prestart: Option<Prestart>,
     values: BTreeMap<String, String>,
 }
 
-/// A process that waits in an image for the function that it is to run.
+/// A process that waits in an unclaimed instance for its function.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Prestart {
@@ -110,7 +110,7 @@ struct LocalTable {
 /// The runtimes of one folder: its `runtime.toml`, and the files beside it.
 ///
 /// # Errors
-/// If the text is no description, or uses what it does not have.
+/// If the text is no description, or uses a placeholder without a value.
 pub fn parse(
     text: &str,
     files: &[(String, Vec<u8>)],
@@ -154,7 +154,7 @@ pub fn parse(
 }
 
 impl RuntimeDescription {
-    /// What the version's own placeholders stand for.
+    /// The values of the version's own placeholders.
     pub fn values(&self) -> Values {
         let values = self.values.iter();
         values
@@ -189,8 +189,8 @@ impl RuntimeDescription {
         }
     }
 
-    /// The process that waits in an unclaimed instance of so much memory; `None` where a start costs
-    /// next to nothing.
+    /// The process that waits in an unclaimed instance with this much memory; `None` for a runtime whose start
+    /// costs next to nothing.
     pub fn prestart(&self, memory: MemoryMiB) -> Option<prestart::Prestart> {
         let prestart = self.prestart.as_ref()?;
         let (_, mut environment) = self.in_image(&self.default_handler);

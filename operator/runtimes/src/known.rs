@@ -1,6 +1,6 @@
 //! Advice for runtime names without a description: names of the original platform, and misspelt ones.
 //!
-//! `lib` uses it when a name has no description, so a person's own description takes precedence.
+//! `lib` asks only when a name has no description, so a user's own description takes precedence.
 //! Names are canonical (`core::function::Runtime`).
 
 /// Runtimes of the original platform without a description here.
@@ -78,7 +78,7 @@ pub(crate) fn lacking(name: &str, canonical: &str, known: &[&str]) -> Lacking {
     }
 }
 
-/// The alternatives to it.
+/// The alternatives to a runtime.
 fn advice(name: &str, known: &[&str]) -> String {
     let family = &name[..name
         .find(|c: char| c.is_ascii_digit())
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_today_is_known_although_nothing_runs_it() {
+    fn a_current_name_without_a_description_gets_advice() {
         let dotnet = lacking("dotnet8", "dotnet8", &KNOWN);
         let Lacking::Elsewhere(advice) = dotnet else {
             panic!("{dotnet:?}");

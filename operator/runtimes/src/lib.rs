@@ -1,12 +1,12 @@
-//! What there is to know of each runtime: the descriptions in `runtimes/`, read and checked.
+//! The descriptions of all runtimes in `runtimes/`, read and checked.
 //!
 //! ```text
 //! runtimes/NAME/runtime.toml ─ build.rs ─┐
-//! a person's own folders ────────────────┴─ description ─► Runtimes ─► local mode, controller
+//! a user's own folders ──────────────────┴─ description ─► Runtimes ─► local mode, controller
 //! ```
 //!
-//! Local mode and the controller ask it how a runtime is started. It starts nothing itself, and
-//! knows neither manifests nor the cluster; `template` has the placeholders.
+//! Local mode and the controller ask this crate how a runtime is started. It starts nothing itself, and
+//! knows neither manifests nor the cluster; `template` fills in the placeholders.
 
 mod description;
 mod invalid;
@@ -46,7 +46,7 @@ pub struct Runtimes {
     by_name: BTreeMap<Runtime, Arc<RuntimeDescription>>,
 }
 
-/// A folder that brings no runtime.
+/// Why a folder has no runtime that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("{path}: {source}")]
@@ -61,7 +61,7 @@ pub enum LoadError {
 }
 
 impl Runtimes {
-    /// The project's own.
+    /// The project's own runtimes.
     pub fn built_in() -> Self {
         let mut runtimes = Self {
             by_name: BTreeMap::new(),
@@ -76,7 +76,7 @@ impl Runtimes {
         runtimes
     }
 
-    /// The project's own and, if a folder is named, a person's.
+    /// The project's own runtimes and, if a folder is named, the user's.
     ///
     /// # Errors
     /// As those of [`Runtimes::add_folder`].
@@ -88,8 +88,8 @@ impl Runtimes {
         Ok(runtimes)
     }
 
-    /// Adds a person's own: each folder in `folder` with a `runtime.toml`, and each `NAME.toml`.
-    /// A name that there is already gets the new description.
+    /// Adds the user's own: each folder in `folder` with a `runtime.toml`, and each `NAME.toml`. A description
+    /// of a known name replaces the one before.
     ///
     /// # Errors
     /// If there is none, or one that cannot be read.
@@ -120,7 +120,7 @@ impl Runtimes {
 
     fn add(&mut self, path: &Path, mut files: Vec<(String, Vec<u8>)>) -> Result<(), LoadError> {
         let Some(at) = files.iter().position(|(name, _)| name == DESCRIPTION) else {
-            // Beside the runtimes lies what explains them.
+            // Folders beside the runtimes may hold documentation.
             return Ok(());
         };
         let (_, text) = files.remove(at);
@@ -139,7 +139,7 @@ impl Runtimes {
         Ok(())
     }
 
-    /// By any of its names.
+    /// The runtime with this name, in any of its spellings.
     pub fn get(&self, name: &Runtime) -> Option<&Arc<RuntimeDescription>> {
         self.by_name.get(&name.canonical())
     }

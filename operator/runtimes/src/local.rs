@@ -1,6 +1,6 @@
 //! How a machine's own tools become a runtime: tools, set-up, libraries, build.
 //!
-//! The table `local` of a description. Says what is run and when it is needed; local mode runs it.
+//! The table `local` of a description. It says which commands are run, and when they are needed; local mode runs them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::invalid::InvalidDescription;
 use crate::pattern;
 use crate::start::{Start, check};
 
-/// What local mode knows besides the tools and the version's own values.
+/// The placeholders of local mode, besides the tools and the version's own values.
 const LOCAL_VALUES: [&str; 9] = [
     "arch",
     "bootstrap",
@@ -23,7 +23,7 @@ const LOCAL_VALUES: [&str; 9] = [
     "runtime",
 ];
 
-/// Values that are read from lists of libraries, for `local.libraries` alone.
+/// Placeholders with values from a list of libraries, for `local.libraries` only.
 const READ_VALUES: [&str; 8] = [
     "gems", "linked", "list", "manager", "member", "project", "root", "scripts",
 ];
@@ -46,50 +46,50 @@ pub struct Tool {
     pub name: String,
     /// The names to look for on the `PATH`, the best first.
     pub programs: Vec<String>,
-    /// Arguments that make it print its version, and on a second line perhaps where it really is.
+    /// Arguments that make it print its version and, optionally on a second line, its real path.
     #[serde(default)]
     pub ask: Vec<String>,
-    /// What a word of that line must begin with.
+    /// The version: a word of that line must begin with it.
     pub version: Option<String>,
     /// Variables that make a version manager's shim run that version.
     #[serde(default)]
     pub select: BTreeMap<String, String>,
     pub fetch: Option<Fetch>,
-    /// What a person does who has none.
+    /// Advice for a user whose machine has none.
     pub missing: String,
 }
 
-/// How a tool is had that the machine lacks.
+/// How a tool is fetched that the machine lacks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
     pub say: String,
     pub run: Vec<Vec<String>>,
-    /// Where the program is after that.
+    /// The path of the program afterwards.
     pub program: String,
 }
 
-/// What is done once for all functions of the runtime.
+/// Commands that are run once for all functions of the runtime.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
     pub say: String,
     pub run: Vec<Vec<String>>,
-    /// Fails if what was made has stopped working.
+    /// A command that fails if the set-up no longer works.
     #[serde(default)]
     pub check: Vec<String>,
 }
 
-/// What is done once for each list of libraries.
+/// Commands that are run once for each list of libraries.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Libraries {
-    /// The first makes it necessary; all decide whether it was done before.
+    /// If the first file exists the commands are needed; the content of all files decides whether they were run before.
     #[serde(default)]
     pub files: Vec<String>,
-    /// Or a language whose lists are understood, with all that they refer to.
+    /// Instead of files: a language whose lists are parsed, with everything that they refer to.
     pub read: Option<Reads>,
-    /// Nor is it necessary beside any of these.
+    /// If any of these files exists, the commands are not needed.
     #[serde(default)]
     pub unless: Vec<String>,
     pub say: String,
@@ -108,15 +108,15 @@ pub enum Reads {
     Ruby,
 }
 
-/// What makes the code runnable, done again after each change of it.
+/// Commands that make the code runnable; they are run again after each change of the code.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
-    /// File names, or `*.end`, perhaps in a folder (`a/b/*.end`): one of these makes it necessary. None:
-    /// always.
+    /// File names or `*.end`, optionally in a folder (`a/b/*.end`): if one of these exists the commands are needed.
+    /// Without any, they always are.
     #[serde(default)]
     pub when: Vec<String>,
-    /// Nor is it necessary beside any of these.
+    /// If any of these files exists, the commands are not needed.
     #[serde(default)]
     pub unless: Vec<String>,
     pub say: String,
@@ -124,7 +124,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// Whether it is necessary; `names` lists a folder of the code, `""` the code itself.
+    /// Whether the build is needed. `names` lists a folder of the code; `""` is the code itself.
     pub fn is_needed(&self, names: impl Fn(&str) -> Vec<String>) -> bool {
         let is_there = |pattern: &String| {
             let (folder, pattern) = pattern.rsplit_once('/').unwrap_or(("", pattern));

@@ -1,30 +1,30 @@
-//! What lies where in a function's archive: a description's `package` table.
+//! Which file goes where in a function's archive: a description's `package` table.
 //!
-//! `pilotlight package` asks. Where an image looks for libraries is the `image` table's to say.
+//! `pilotlight package` reads it. The `image` table says where an image looks for libraries.
 
 use serde::Deserialize;
 
 use crate::pattern;
 
-/// What a function's archive holds besides its code, and what of that it does not.
+/// What a function's archive holds besides its code, and which files it leaves out.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PackageLayout {
-    /// The folder for what `local.libraries` made; `.` is the top. None: the build has put it there.
+    /// The folder for the installed libraries; `.` is the top. Without one, the build has put the libraries there.
     pub libraries: Option<String>,
-    /// File names, or `*.end`: sources that are not needed once the code is built.
+    /// File names or `*.end`: sources that are not needed once the code is built.
     #[serde(default)]
     pub leave_out: Vec<String>,
 }
 
 impl PackageLayout {
-    /// Whether an archive of built code goes without the files of this name.
+    /// Whether an archive of built code leaves out files with this name.
     pub fn leaves_out(&self, name: &str) -> bool {
         let mut patterns = self.leave_out.iter();
         patterns.any(|pattern| pattern::matches(pattern, name))
     }
 
-    /// The folder for libraries, if it is none in the archive.
+    /// The folder for libraries, if it is not a folder within the archive.
     pub(crate) fn outside(&self) -> Option<&str> {
         let is_inside = |folder: &str| {
             folder == "."

@@ -1,7 +1,7 @@
 //! How a program is started: its command and its environment, with placeholders.
 //!
-//! A part of a description, for images and for local mode alike. Filled in by whoever starts something; starts
-//! nothing itself.
+//! A part of a description, used for images and for local mode. The code that starts a runtime fills in the
+//! placeholders; nothing is started here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub struct Start {
 #[serde(untagged)]
 pub(crate) enum Setting {
     Text(String),
-    /// Joined by `:`, without the parts that are not there.
+    /// A search path: joined by `:`, without the parts that do not exist.
     SearchPath(Vec<String>),
 }
 
@@ -47,7 +47,7 @@ impl Start {
         ))
     }
 
-    /// Whether anything in it comes from this placeholder.
+    /// Whether a command or variable uses this placeholder.
     pub fn uses(&self, name: &str) -> bool {
         self.texts()
             .any(|text| template::names(text).any(|used| used == name))

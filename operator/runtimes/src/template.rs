@@ -1,16 +1,16 @@
 //! Texts with placeholders: `{name}` stands for a value of the machine, the image or the version.
 //!
-//! `description` checks the names when a file is read; whoever starts a runtime brings the values.
-//! `${name}` is a shell's and stays as it is.
+//! `description` checks the names when a file is read; the code that starts a runtime has the values.
+//! `${name}` belongs to a shell and is left as it is.
 
 use std::collections::BTreeMap;
 
-/// What the placeholders stand for; `None`: nothing, such as the libraries of code that has none.
+/// The values of placeholders. `None` is an absent value, such as the libraries of code that has none.
 pub type Values = BTreeMap<String, Option<String>>;
 
-/// A text with a placeholder that stands for nothing here.
+/// A placeholder without a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{{{0}}} stands for nothing here")]
+#[error("the placeholder {{{0}}} has no value here")]
 pub struct Unknown(pub String);
 
 /// The names of a text's placeholders.
@@ -21,10 +21,10 @@ pub(crate) fn names(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The text with all values in; an absent one leaves nothing.
+/// The text with all placeholders replaced; an absent value becomes nothing.
 ///
 /// # Errors
-/// If a name has no value, not even an absent one.
+/// If a name is unknown.
 pub fn fill(text: &str, values: &Values) -> Result<String, Unknown> {
     let mut filled = String::with_capacity(text.len());
     for piece in pieces(text) {
@@ -39,7 +39,7 @@ pub fn fill(text: &str, values: &Values) -> Result<String, Unknown> {
     Ok(filled)
 }
 
-/// A search path: parts that an absent value belongs to are left out.
+/// A search path, without the parts that use an absent value.
 ///
 /// # Errors
 /// As those of [`fill`].
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_braces_are_filled_and_all_else_stays() {
+    fn names_in_braces_are_replaced_and_the_rest_stays() {
         let filled = |text: &str| fill(text, &values()).expect("known");
         assert_eq!(filled("{code}/a{code}{libraries}"), "/task/a/task");
         for same in ["", "{}", "{A}", "${code}", "{code", "é{1}", "{ code }"] {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_path_has_only_what_is_there() {
+    fn a_search_path_leaves_out_absent_values() {
         let parts = ["{libraries}/lib", "{code}", "/opt"].map(str::to_owned);
         let filled = fill_path(&parts, &values()).expect("known");
         assert_eq!(filled, ["/task", "/opt"]);

@@ -1,8 +1,8 @@
-//! One run: brings up the contestants, measures by turns, takes everything down.
+//! One run: starts the systems that are compared, measures them in turns, and ends everything.
 //!
-//! Latency first, with one instance of each function and all servers up; then the idle footprint
-//! of these, throughput with many instances, and cold starts. What is measured while nothing else
-//! shall run has the machine for itself: idle servers do nothing.
+//! First latency, with one instance of each function and all servers running; then their idle footprint,
+//! throughput with many instances, and cold starts. Idle servers do nothing, so each measurement has the machine
+//! for itself.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::stage::{Contestant, Function, System};
 use crate::{cold_start, footprint, latency, runtime_process, throughput};
 
 const FUNCTIONS: [Function; 2] = [Function::RustEcho, Function::Hello];
-/// Instances of a function at most, while one connection calls it: more than one would show.
+/// The most instances of a function while one connection calls it. Starting a second one would be visible.
 const LATENCY_CONCURRENCY: usize = 10;
 
 /// The handler alone, called in a loop: its time is part of what the client sees.

@@ -1,8 +1,8 @@
-//! Cold starts: the first call of a function without an instance, beside the bare process.
+//! Cold starts: the first call of a function without an instance, compared with the bare process.
 //!
-//! Bare: from the start of the runtime process to its first `next`, under the bench's Runtime API.
-//! Pilotlight: what the client sees of a call while no instance lives, over a connection that is
-//! open already. By turns; the first turn fills the page cache and is left out.
+//! Bare: from the start of the runtime process to its first `next`, under the bench's Runtime API. Pilotlight: the
+//! time of a call, as the client sees it, while no instance lives, over an open connection. The two are measured
+//! in turns; the first turn fills the page cache and does not count.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::stage::{Contestant, Function, System};
 use crate::{http_server, role, runtime_process};
 
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// For the gateway to take note of an instance's end.
+/// The time in which the gateway notices an instance's end.
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) async fn measure(

@@ -1,4 +1,4 @@
-//! What a warm instance and the gateway take while nobody calls.
+//! The resources of a warm instance and of the gateway while nobody calls.
 //!
 //! Memory after the first call and after the load of `latency`; processor time and context
 //! switches over a while without traffic, which should be none.
@@ -12,7 +12,7 @@ use crate::process_stats::{self, Activity, Memory};
 use crate::results::Footprint;
 use crate::stage::Function;
 
-/// A process that is watched, and its memory when the watch began.
+/// A watched process, and its memory at the beginning.
 #[derive(Debug)]
 pub(crate) struct Watched {
     name: String,

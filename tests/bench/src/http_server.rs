@@ -1,7 +1,7 @@
-//! A bare hyper server: what all roles answer with.
+//! A bare hyper server, which all roles use.
 //!
-//! HTTP/1.1 with keep-alive and no delay, a task per connection, nothing else. Who calls is the
-//! bench, with a fixed number of connections.
+//! HTTP/1.1 with keep-alive and without Nagle's delay, one task per connection, nothing else. Only the bench calls
+//! it, with a fixed number of connections.
 
 use anyhow::{Context, Result};
 use hyper::body::{Body, Incoming};
@@ -29,7 +29,7 @@ where
         let connection =
             http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
         tokio::spawn(async move {
-            // A client that goes in the middle of a call has told why by itself.
+            // A client that disconnects in the middle of a call reports the reason itself.
             let _ = connection.await;
         });
     }

@@ -1,7 +1,7 @@
-//! Warm latency: one connection, one instance, everything measured by turns.
+//! Warm latency: one connection, one instance, everything measured in turns.
 //!
-//! Each round gives every contestant and payload one slice and begins with the next of them, so
-//! that drift of the machine and what ran before hit all alike. Differences are taken within a
+//! Each round gives every system and payload one slice, and begins with the next one, so that drift of the machine
+//! and the slice before affect all equally. Differences are taken within a
 //! round.
 
 use anyhow::Result;

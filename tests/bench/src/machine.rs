@@ -1,7 +1,7 @@
 //! The machine of a run, in one line.
 //!
-//! Figures mean nothing without it; `report` puts it under the title. Owns the look at what others
-//! do meanwhile, too: `footprint` takes it while the bench itself rests. Reads `/proc` only.
+//! Figures mean nothing without it; `report` prints it under the title. Also measures what other processes do
+//! meanwhile; `footprint` asks for it while the bench itself is idle. Reads only `/proc`.
 
 use std::fs;
 use std::thread::available_parallelism;

@@ -1,4 +1,4 @@
-//! `make show-bench`: what Pilotlight costs beside bare proxies on the same machine.
+//! `make show-bench`: what Pilotlight costs, compared with bare proxies on the same machine.
 //!
 //! ```text
 //! main ─► bench ─► latency, throughput ─► tests/load ─► echo | proxy | runtime_proxy | pilotlight
@@ -7,8 +7,8 @@
 //!           └─► results ─► report (table) and plot
 //! ```
 //!
-//! Owns the arguments. The servers that Pilotlight is held against are this program again, under
-//! a hidden subcommand each; `role` starts them. Figures are reported, never asserted.
+//! Owns the arguments. The servers that Pilotlight is compared with are this same program, each with a hidden
+//! subcommand; `role` starts them. Figures are reported, never asserted.
 
 mod bench;
 mod cold_start;
@@ -48,7 +48,7 @@ use crate::plan::Plan;
 /// More than twice the time that a full run takes.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
 
-/// Measures Pilotlight beside bare proxies and writes docs/benchmarks.md and docs/benchmarks.svg.
+/// Compare Pilotlight with bare proxies, and write docs/benchmarks.md and docs/benchmarks.svg.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Args {
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread: the client shall leave the other core to what it measures.
+/// One thread, so that the client leaves the other core to the measured processes.
 fn single_threaded(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -113,7 +113,7 @@ async fn measure(quick: bool, output: Option<PathBuf>) -> Result<()> {
     let output = output.unwrap_or_else(|| repository.join(default));
     let plan = if quick { Plan::quick() } else { Plan::full() };
 
-    // Whatever is dropped on the way out ends the processes it started.
+    // Dropping the handles ends the processes.
     let results = tokio::select! {
         results = bench::run(&plan, &repository) => results?,
         interrupted = interruption() => { interrupted?; bail!("interrupted") }

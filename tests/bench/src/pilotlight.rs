@@ -1,6 +1,6 @@
 //! A `pilotlight local` of the bench: started, asked for its instances, stopped.
 //!
-//! Its output goes to a file, as in a terminal's stead: reading it here would take time from the
+//! Its output goes to a file instead of a terminal, since reading it here would take time from the
 //! client. Instances are found in `/proc`: a supervisor is a child that carries an instance's
 //! configuration, and its runtime process is its child.
 
@@ -31,7 +31,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// # Errors
-    /// If one is missing: says what builds it.
+    /// If one is missing; the error says which command builds it.
     pub(crate) fn find(repository: &Path) -> Result<Self> {
         let beside = std::env::current_exe()?;
         let examples = repository.join("examples");
@@ -98,7 +98,7 @@ pub(crate) struct Pilotlight {
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) supervisor: u32,
-    /// Not there while it is started.
+    /// The runtime process; absent while it starts.
     pub(crate) runtime: Option<u32>,
     pub(crate) config: InstanceConfig,
 }
@@ -123,7 +123,7 @@ impl Pilotlight {
                 &concurrency.to_string(),
             ])
             .args(manifests)
-            // Its directories go with the bench's own, even if it is killed.
+            // Its directories are in the bench's own, so they are removed even if it is killed.
             .env("TMPDIR", scratch)
             .process_group(0)
             .stdin(Stdio::null())
@@ -154,11 +154,11 @@ impl Pilotlight {
         )
     }
 
-    /// Those that live now.
+    /// The instances that live now.
     pub(crate) fn instances(&self) -> Result<Vec<Instance>> {
         let mut instances = Vec::new();
         for supervisor in process_stats::children(self.pid)? {
-            // It may just end, or not be a supervisor yet.
+            // The process may be ending, or not be a supervisor yet.
             let Some(config) = configuration(supervisor) else {
                 continue;
             };
@@ -181,7 +181,7 @@ impl Pilotlight {
             .with_context(|| format!("pilotlight has no instance of {function}"))
     }
 
-    /// Waits until none is left.
+    /// Waits until no instance is left.
     pub(crate) async fn until_cold(&self) -> Result<()> {
         let deadline = Instant::now() + END_LIMIT;
         while !process_stats::children(self.pid)?.is_empty() {
@@ -194,7 +194,7 @@ impl Pilotlight {
         Ok(())
     }
 
-    /// Interrupts it as a person would, and waits for its end.
+    /// Interrupts it as a user would, and waits for its end.
     pub(crate) async fn stop(mut self) -> Result<()> {
         let pid = i32::try_from(self.pid)
             .ok()
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ready_line_tells_the_address() {
+    fn the_address_is_read_from_the_ready_line() {
         let said = "python3.11: installing\nready: http://127.0.0.1:4711 (1 function)\n  hello\n";
         assert_eq!(ready(said), "127.0.0.1:4711".parse().ok());
         assert_eq!(ready("ready: http://127.0.0"), None);

@@ -1,7 +1,7 @@
 //! How long and how often each thing is measured.
 //!
-//! Owns the two sizes of a run; a full one takes less than four minutes. `bench` follows it and
-//! `report` tells it. What is measured does not depend on it.
+//! Owns the two sizes of a run; a full one takes less than four minutes. `bench` follows the plan and `report`
+//! prints it. The plan does not change what is measured.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use std::time::Duration;
 pub(crate) struct Plan {
     pub(crate) is_quick: bool,
     pub(crate) latency_rounds: usize,
-    /// Of one contestant with one payload, in each round.
+    /// How long one system is measured with one payload in each round.
     pub(crate) latency_slice: Duration,
     pub(crate) throughput_rounds: usize,
     pub(crate) throughput_slice: Duration,
-    /// At the start of each slice, not counted.
+    /// The beginning of each slice, which does not count.
     pub(crate) warm_up: Duration,
     /// Connections, and instances or upstream processes for them.
     pub(crate) connections: usize,
-    /// Without traffic, while processor time is watched.
+    /// How long processor time is measured without traffic.
     pub(crate) idle: Duration,
     pub(crate) cold_starts: usize,
 }

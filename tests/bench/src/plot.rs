@@ -1,8 +1,8 @@
 //! docs/benchmarks.svg: latency by percentile, and throughput.
 //!
 //! Drawn by plotters with its SVG backend alone, which needs no fonts. A style sheet put into its
-//! output turns paper, ink and grid over on dark screens; the series' colours suit both. The paper
-//! is drawn, so that a page of the other shade does no harm.
+//! output inverts background, text and grid on dark screens; the colours of the series suit both. The background is
+//! drawn, so that the plot can be read on any page.
 
 use anyhow::{Context, Result};
 use plotters::prelude::*;
@@ -38,7 +38,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans
 
 const QUANTILES: [(f64, &str); 4] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")];
 
-/// Ends of the latency chart's axis, on which the quantiles stand at 0, 1, 2 and 3.
+/// The ends of the latency chart's axis, on which the quantiles are at 0, 1, 2 and 3.
 const LEFT: f64 = -0.2;
 const RIGHT: f64 = 3.2;
 const TICKS: [f64; 13] = [
@@ -113,7 +113,7 @@ fn latency(area: &Area<'_>, results: &Results) -> Result<()> {
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .draw()?;
-    // By hand: of a logarithmic axis plotters marks whole decades or each of their nine parts.
+    // Drawn here, since plotters marks a logarithmic axis only at decades or at each of their nine parts.
     for ms in TICKS.into_iter().filter(|ms| (low..high).contains(ms)) {
         chart.draw_series([PathElement::new(vec![(LEFT, ms), (RIGHT, ms)], GRID)])?;
         let right = text(13).pos(Pos::new(HPos::Right, VPos::Center));

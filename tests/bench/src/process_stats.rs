@@ -1,6 +1,6 @@
-//! What the kernel says of a process: memory, processor time, context switches, children.
+//! The kernel's figures of a process: memory, processor time, context switches, children.
 //!
-//! Reads `/proc`; `footprint` and `pilotlight` ask. Linux only, as the supervisor is.
+//! Reads `/proc` for `footprint` and `pilotlight`. Linux only, like the supervisor.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) rss: u64,
-    /// Pages that several processes map count in parts.
+    /// The proportional share: a page that several processes map is divided among them.
     pub(crate) pss: u64,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Memory {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Activity {
     pub(crate) cpu: Duration,
-    /// Of all its living threads, voluntary or not: fewer when one has ended.
+    /// Context switches of all living threads, voluntary or not. The number falls when a thread ends.
     pub(crate) switches: u64,
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
 }
 
-/// The living children of a process; one that has ended and waits for its parent is dead.
+/// The living children of a process. A zombie does not count.
 pub(crate) fn children(parent: u32) -> Result<Vec<u32>> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_may_look_like_fields() {
+    fn a_command_with_spaces_and_parentheses_is_skipped() {
         let stat = "7 (a ) R 1) S 3 4 5 6 7 8 9 10 11 12 13 14 15";
         assert_eq!(after_command(stat).expect("fields")[..2], ["S", "3"]);
     }

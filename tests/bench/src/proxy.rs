@@ -1,7 +1,7 @@
 //! A bare reverse proxy: hyper's server in front of hyper's pooled client.
 //!
-//! Hands each request to the next upstream in turn, streams both bodies and looks at nothing: what
-//! any gateway built on hyper has to cost. Its upstreams are `echo` processes.
+//! Passes each request to the next upstream in turn and streams both bodies without reading them: the least that
+//! any gateway built on hyper costs. Its upstreams are `echo` processes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The report: docs/benchmarks.md, and the same on the terminal.
 //!
-//! Goals first, then each measurement with its ratios, then the method. A goal that is missed is
-//! told like one that is reached; nothing here fails on a figure.
+//! Goals first, then each measurement with its ratios, then the method. Missed goals are printed like those that
+//! are reached; no figure makes the run fail.
 
 use std::fmt::Write;
 
@@ -14,14 +14,14 @@ use crate::stage::{Function, System};
 use crate::table::Table;
 use pilotlight_load::timing::Times;
 
-/// Added warm latency at the median, over the runtime process behind a bare proxy.
+/// The goal for added warm latency at the median, above the runtime process behind a bare proxy.
 const GOAL_ADDED_MS: f64 = 0.3;
-/// Of the bare reverse proxy's throughput.
+/// The goal for throughput, as a share of the bare reverse proxy's.
 const GOAL_THROUGHPUT: f64 = 0.6;
-/// Resident memory of an idle supervisor.
+/// The goal for the resident memory of an idle supervisor.
 const GOAL_SUPERVISOR_MB: f64 = 5.0;
 
-/// What others may take of the cores before the report says that it disturbs.
+/// The share of the cores that others may use before the report says that they disturb the run.
 const QUIET: f64 = 0.05;
 
 const INTRODUCTION: &str = "\

@@ -1,7 +1,7 @@
-//! What a run found, and the few statistics that the report needs of it.
+//! The results of a run, and the few statistics that the report needs.
 //!
-//! Filled by the measuring modules; `report` and `plot` read it. Everything that is compared was
-//! measured in rounds, and is compared round by round.
+//! Filled by the measuring modules; `report` and `plot` read it. Figures are measured in rounds and compared within
+//! each round.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub(crate) struct Results {
     pub(crate) throughput: Vec<ThroughputSeries>,
     pub(crate) footprints: Vec<Footprint>,
     pub(crate) cold_starts: Vec<ColdStarts>,
-    /// What the Python handler itself takes.
+    /// The time of the Python handler itself.
     pub(crate) hello_handler: Duration,
-    /// Instances that one connection brought up.
+    /// The number of instances that one connection started.
     pub(crate) instances: usize,
 }
 
-/// One contestant's calls with one payload.
+/// The calls of one system with one payload.
 #[derive(Debug)]
 pub(crate) struct LatencySeries {
     pub(crate) system: System,
@@ -37,18 +37,18 @@ pub(crate) struct LatencySeries {
     pub(crate) rounds: Vec<Times>,
 }
 
-/// One contestant's calls over all connections: calls per second and their times.
+/// The calls of one system over all connections: calls per second and their times.
 #[derive(Debug)]
 pub(crate) struct ThroughputSeries {
     pub(crate) system: System,
     pub(crate) function: Function,
     pub(crate) rounds: Vec<(f64, Times)>,
-    /// Processor time over all rounds, by part; and the calls that it went into.
+    /// Processor time over all rounds, by part, and the number of calls that used it.
     pub(crate) cpu: [Duration; PARTS.len()],
     pub(crate) calls: f64,
 }
 
-/// Who takes processor time while calls are made.
+/// The parts that use processor time while calls are made.
 pub(crate) const PARTS: [&str; 4] = ["client", "proxy or gateway", "supervisors", "functions"];
 
 /// One process.
@@ -78,7 +78,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `None` of no values.
+    /// `None` without values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -96,7 +96,7 @@ impl Spread {
 }
 
 impl LatencySeries {
-    /// All rounds in one.
+    /// The values of all rounds together.
     pub(crate) fn pooled(&self) -> Result<Times> {
         pool(&self.rounds)
     }
@@ -107,13 +107,13 @@ impl LatencySeries {
             .map(move |times| milliseconds(times, quantile))
     }
 
-    /// What it takes more than `base` at a quantile, in milliseconds, round by round.
+    /// The difference to `base` at a quantile, in milliseconds, for each round.
     pub(crate) fn added(&self, base: &LatencySeries, quantile: f64) -> Result<Spread> {
         let pairs = self.quantiles(quantile).zip(base.quantiles(quantile));
         Spread::of(pairs.map(|(own, base)| own - base)).context("no rounds")
     }
 
-    /// How often `base`'s time it takes at a quantile, round by round.
+    /// The ratio to `base` at a quantile, for each round.
     pub(crate) fn ratio(&self, base: &LatencySeries, quantile: f64) -> Result<Spread> {
         let pairs = self.quantiles(quantile).zip(base.quantiles(quantile));
         Spread::of(pairs.map(|(own, base)| own / base)).context("no rounds")
@@ -149,7 +149,7 @@ impl ColdStarts {
         }
     }
 
-    /// What the platform adds, in milliseconds, start by start.
+    /// The time that the platform adds, in milliseconds, for each start.
     pub(crate) fn added(&self) -> Result<Spread> {
         let pairs = self.pilotlight.iter().zip(&self.bare);
         let added = pairs.map(|(own, bare)| (own.as_secs_f64() - bare.as_secs_f64()) * 1e3);

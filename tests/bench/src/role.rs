@@ -1,7 +1,7 @@
-//! The bench's own server processes: how they are started, what they say, when they end.
+//! The bench's own server processes: their start, their addresses, their end.
 //!
-//! A role binds port 0, prints its addresses on one line and serves until its standard input
-//! ends: so none outlives the bench, however that ends. `echo`, `proxy` and `runtime_proxy` are
+//! A role binds port 0, prints its addresses on one line and serves until its standard input ends. So none outlives
+//! the bench, however the bench ends. `echo`, `proxy` and `runtime_proxy` are
 //! the roles.
 
 use std::ffi::OsString;
@@ -58,7 +58,7 @@ impl RoleProcess {
         })
     }
 
-    /// Where it takes calls.
+    /// The address for calls.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
@@ -75,7 +75,7 @@ pub(crate) async fn listen() -> Result<TcpListener> {
         .context("no free port")
 }
 
-/// Tells the parent where the role listens, and ends the process with the parent.
+/// Prints the role's addresses for the parent, and ends the process when the parent ends.
 pub(crate) fn announce(listeners: &[&TcpListener]) -> Result<()> {
     let addresses = listeners
         .iter()
@@ -85,7 +85,7 @@ pub(crate) fn announce(listeners: &[&TcpListener]) -> Result<()> {
     writeln!(out, "{}", addresses.join(" "))?;
     out.flush()?;
     std::thread::spawn(|| {
-        // Whether it ends or fails, the parent is gone.
+        // Either way the parent is gone.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         std::process::exit(0);
     });

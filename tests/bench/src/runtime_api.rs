@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation/";
 const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:bench";
-/// Told to the handler; nothing here enforces it.
+/// The deadline in the header; nothing here enforces it.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One function's events and the processes that ask for them.
@@ -43,7 +43,7 @@ struct Event {
 }
 
 impl RuntimeApi {
-    /// Hands the event to a process and waits for what it posts.
+    /// Passes the event to a process and waits for the response.
     pub(crate) async fn invoke(&self, payload: Bytes) -> Result<Bytes> {
         let (reply, replied) = oneshot::channel();
         self.state().hand_over(Event { payload, reply });
@@ -70,7 +70,7 @@ impl RuntimeApi {
             .strip_prefix(INVOCATION)
             .and_then(|rest| rest.split_once('/'))
         else {
-            // The init error of a function that cannot start: nobody will ask for its events.
+            // The init error of a function that cannot start: no process will ask for its events.
             bail!("{path}: {}", String::from_utf8_lossy(&body));
         };
         let id = id.parse::<u64>().with_context(|| path.clone())?;
@@ -112,7 +112,7 @@ impl RuntimeApi {
 }
 
 impl State {
-    /// To the process that asked last and is still there, else to the end of the queue.
+    /// Gives the event to the process that asked last and is still connected, or else puts it at the end of the queue.
     fn hand_over(&mut self, mut event: Event) {
         while let Some(process) = self.idle.pop() {
             match process.send(event) {
@@ -125,7 +125,7 @@ impl State {
 
     fn ask(&mut self, process: oneshot::Sender<Event>) {
         match self.waiting.pop_front() {
-            // One that goes now loses the event; its caller is told.
+            // A process that disconnects now loses the event, and the caller gets an error.
             Some(event) => drop(process.send(event)),
             None => self.idle.push(process),
         }

@@ -1,7 +1,7 @@
 //! A function's runtime process as Pilotlight starts it, under a Runtime API of the bench.
 //!
-//! Command, directory and environment are those of an instance that runs (`pilotlight` reads its
-//! configuration), so that both sides of a comparison run the very same process.
+//! Command, directory and environment are those of a running instance (`pilotlight` reads its configuration), so
+//! both sides of a comparison run exactly the same process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn start(config: &InstanceConfig, api: SocketAddr, scratch: &Path) ->
         .env_clear()
         .envs(&config.environment)
         .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
-        // The instance's own is gone with it.
+        // The instance's own directory was removed with it.
         .env("TMPDIR", scratch)
         .current_dir(&config.task_root)
         .process_group(0)

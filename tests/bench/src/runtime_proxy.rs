@@ -1,8 +1,8 @@
 //! The runtime process called over a bare loopback proxy: no supervisor and no gateway.
 //!
 //! One port takes HTTP requests, the other is the Runtime API of the processes that the bench
-//! starts for it (`runtime_process`); `runtime_api` lies between. The least that can call a
-//! function at all, and so what Pilotlight's added latency is counted from.
+//! starts for it (`runtime_process`); `runtime_api` is between them. This is the least that can call a
+//! function at all, so Pilotlight's added latency is counted from here.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who takes part: systems, functions, payloads, and the calls between them.
+//! The systems, functions and payloads that are measured, and the calls between them.
 //!
 //! Owns the names that tables and plot use. The client sends the same request to all systems, so
 //! only address and function differ.
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pilotlight_load::invocation;
 use pilotlight_load::timing::Call;
 
-/// What answers the client.
+/// The system that answers the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
     /// `echo`, called directly.
@@ -34,10 +34,10 @@ impl System {
     }
 }
 
-/// What computes the answer.
+/// The function that computes the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// The bench's own hyper server; no function at all.
+    /// The bench's own hyper server, without a function.
     PlainServer,
     /// examples/rust-echo: the vendor's Rust client.
     RustEcho,
@@ -46,7 +46,7 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    /// As its manifest names it.
+    /// The name in its manifest.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Function::PlainServer => "plain server",
@@ -55,7 +55,7 @@ impl Function {
         }
     }
 
-    /// What it answers to a payload.
+    /// The expected answer to a payload.
     fn answer(self, payload: &Bytes) -> Bytes {
         match self {
             Function::PlainServer | Function::RustEcho => payload.clone(),

@@ -1,6 +1,6 @@
-//! A table that reads well on a terminal and is Markdown.
+//! A Markdown table that can be read on a terminal.
 //!
-//! The first columns hold names, the others figures: left and right. `report` fills it.
+//! The first columns hold names, aligned left; the others figures, aligned right. `report` fills it.
 
 use std::fmt;
 

@@ -62,7 +62,7 @@ pub(crate) async fn measure(
     entrants[0].processes[3] = functions;
     entrants[1].processes[3] = processes.iter().filter_map(Child::id).collect();
     for entrant in &entrants {
-        // Brings up the instances; what it measures is nothing.
+        // This only starts the instances; its figures are not used.
         entrant
             .slice(plan, plan.throughput_slice, plan.warm_up)
             .await?;
@@ -154,7 +154,7 @@ async fn alternate(plan: &Plan, entrants: &mut [Entrant]) -> Result<()> {
             for (sum, (after, before)) in series.cpu.iter_mut().zip(after.into_iter().zip(before)) {
                 *sum += after.saturating_sub(before);
             }
-            // The warm-up's calls took processor time as well.
+            // The calls of the warm-up used processor time as well.
             series.calls += rate * (warm_up + slice).as_secs_f64();
             series.rounds.push((rate, times));
         }

@@ -1,4 +1,4 @@
-"""The few questions that bringing a cluster up asks of its API server, through the loopback."""
+"""The few requests to the API server while a cluster comes up, through the loopback interface."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from .certificates import CA_CERTIFICATE
 from .layout import BIN, CLIENT_KUBECONFIG, KUBECONFIG, PKI, RUN
 from .progress import PATIENCE, Failed
 
-# What an API server that is not there, not yet there or just going looks like from here.
+# How an API server that is down, starting or ending looks from here.
 NO_ANSWER = (OSError, urllib.error.URLError, ValueError)
 
 

@@ -1,4 +1,4 @@
-"""Makes the programs and images under target/cluster, once: each has a stamp over what it is made of.
+"""Builds the programs and images under target/cluster, once: each has a stamp with a hash of its inputs.
 
 Go finds out for itself that nothing changed, but takes seconds to; `up` should not.
 """

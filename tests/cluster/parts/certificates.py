@@ -1,4 +1,4 @@
-"""Who may say what: the cluster's certificate authority, its identities and their kubeconfigs.
+"""The cluster's certificate authority, its identities and their kubeconfigs.
 
 One `openssl req` makes a key and a certificate signed by the authority; elliptic curve keys keep the
 dozen of them under a second.

@@ -91,8 +91,8 @@ def start_api_server(machine: Machine) -> None:
 
 
 def start_loopback(machine: Machine) -> None:
-    """The host's 127.0.0.1 reaches the API server: the listening socket stays in the host's network
-    whoever holds it, and its holder dials from the machine's."""
+    """Makes the API server reachable at the host's 127.0.0.1. A listening socket stays in the host's network,
+    whichever process holds it, and the process that holds it connects from the machine's network."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)

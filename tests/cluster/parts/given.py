@@ -1,4 +1,4 @@
-"""A cluster that the user has and names by PILOTLIGHT_KUBECONFIG. Nothing of it is ours to change."""
+"""A cluster of the user, named by PILOTLIGHT_KUBECONFIG. We change nothing in it."""
 
 import os
 import subprocess

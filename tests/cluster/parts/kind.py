@@ -1,4 +1,4 @@
-"""The same cluster made by kind, where a Docker engine is. It has a control plane node, which runs no
+"""The same cluster made by kind, on machines with a Docker engine. It has a control plane node, which runs no
 pods, and N workers: worker N is the local cluster's node N.
 """
 

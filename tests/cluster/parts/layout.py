@@ -1,4 +1,4 @@
-"""Where everything is and which address it has. Decided here once; nothing is negotiated.
+"""The paths and addresses of everything. They are decided here once; nothing is negotiated.
 
 All addresses are from 198.18.0.0/15, which is set aside for tests within one's own networks. Every
 machine knows the routes to all the nodes there can be, so that adding one changes no other.

@@ -1,4 +1,4 @@
-"""The cluster on this machine: the order in which its parts come up, and what `down` takes away.
+"""The cluster on this machine: the order in which its parts start, and what `down` removes.
 
 What exists is read from the control groups (cgroup.py), never from a record: a killed run leaves
 processes, and these know better than a file what is there. The one file kept, `up`, says that a

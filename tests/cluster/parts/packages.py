@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .progress import Failed, stage
 
-# What a package is wanted for → the package.
+# The program or file that is needed → its package.
 WANTED = {
     "busybox": "busybox-static",
     "conntrack": "conntrack",

@@ -1,4 +1,4 @@
-"""How a change of the cluster proceeds: one at a time, in stages with their times, and why one failed.
+"""Changes of the cluster: one at a time, in stages with their times, and why a stage failed.
 
 Waiting is always for a condition, always bounded, and ends early once the process that should
 fulfil the condition is gone.

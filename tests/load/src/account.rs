@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub use violation::Violation;
 
 use self::steps::Steps;
-use crate::record::{At, BROKEN, NOT_SENT, Outcome, Record};
+use crate::record::{At, BROKEN, CallOutcome, NOT_SENT, Record};
 
 /// The records so far. Their times order them, not the order in which they are added.
 #[derive(Clone, Debug, Default)]
@@ -25,14 +25,14 @@ pub struct Account {
     gone: BTreeMap<String, Vec<At>>,
     counts: BTreeMap<String, Vec<Count>>,
     queues: BTreeMap<String, usize>,
-    patience: Patience,
+    grace: GraceTimes,
     found: Vec<Violation>,
     aborted: Option<String>,
 }
 
 /// How long a cluster may lag behind a change, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Patience {
+pub struct GraceTimes {
     /// A function may have more instances than its limit for this time, while some of them stop.
     pub instances: At,
     /// Calls may run in an older revision for this time after a newer one has answered.
@@ -50,7 +50,7 @@ struct Count {
 #[derive(Clone, Debug, Default)]
 struct Call {
     sent: Option<(At, String)>,
-    answers: Vec<(At, Outcome)>,
+    answers: Vec<(At, CallOutcome)>,
     began: Vec<(At, String, Option<u64>)>,
     ended: Vec<(At, String)>,
 }
@@ -59,7 +59,7 @@ impl Call {
     /// When its handler answered it, if that happened exactly once.
     fn succeeded(&self) -> Option<At> {
         match self.answers[..] {
-            [(at, Outcome::Success { .. })] => Some(at),
+            [(at, CallOutcome::Success { .. })] => Some(at),
             _ => None,
         }
     }
@@ -102,9 +102,9 @@ const THROTTLED: &str = "TooManyRequestsException";
 
 impl Account {
     /// The account of a run on a cluster, which lags behind changes.
-    pub fn with(patience: Patience) -> Self {
+    pub fn with(grace: GraceTimes) -> Self {
         Account {
-            patience,
+            grace,
             ..Account::default()
         }
     }
@@ -218,7 +218,7 @@ impl Account {
             [(at, outcome)] => (*at, outcome),
             _ => return found.push(Violation::AnsweredTwice { id }),
         };
-        if let Outcome::Success { answer } = outcome {
+        if let CallOutcome::Success { answer } = outcome {
             if runs.is_empty() {
                 found.push(Violation::SucceededButNotExecuted { id: id.clone() });
             } else if !runs
@@ -295,7 +295,7 @@ impl Account {
     fn too_many(&self, function: &str, place: usize, count: &Count) -> Option<Violation> {
         let later = &self.counts[function][place + 1..];
         let goes = later.iter().find(|later| later.live <= later.limit);
-        let grace = self.patience.instances;
+        let grace = self.grace.instances;
         let passes = goes.is_some_and(|goes| goes.at - count.at <= grace);
         (count.live > count.limit && (grace == 0 || !passes)).then(|| Violation::TooManyInstances {
             function: function.to_owned(),
@@ -357,7 +357,7 @@ impl Account {
             if let (Some((sent, function)), Some(revision)) =
                 (&self.calls[run.id].sent, run.revision)
                 && let Some(answered) = answered.get(&**function)
-                && let known = sent.saturating_sub(self.patience.revisions)
+                && let known = sent.saturating_sub(self.grace.revisions)
                 && let Some((_, &newest)) = answered.range(..known).next_back()
                 && revision < newest
             {

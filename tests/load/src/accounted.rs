@@ -1,4 +1,4 @@
-//! The load under account: invocations with an id of their own, recorded when they are sent and answered.
+//! The load with an account: invocations with an id of their own, recorded when they are sent and answered.
 //!
 //! `arrivals` says when, `connection` sends. It ends when its time is over or its standard input ends,
 //! once every call is answered or given up. It ends at once when its journal is gone: without the
@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::{self, FunctionLoad};
-use crate::connection::{Pool, SendError};
+use crate::connection::{ConnectionPool, SendError};
 use crate::invocation;
 use crate::journal::{HANDLER_ERROR, JournalGone, Watch};
-use crate::record::{Outcome, Record, now};
+use crate::record::{CallOutcome, Record, now};
 use crate::records::RecordFile;
 
 /// A lost node's gateway leaves the Service's endpoints after 16 s.
@@ -57,7 +57,7 @@ pub struct Args {
 }
 
 struct Client {
-    pool: Pool,
+    pool: ConnectionPool,
     name: String,
     journal: String,
     /// Seconds that a handler works.
@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> Result<()> {
     let resolved = resolved.with_context(|| format!("{}: no such host", args.endpoint))?;
     let address = resolved.last().context("a host has an address")?;
     let client = Arc::new(Client {
-        pool: Pool::new(address, &args.endpoint, RETRY_LIMIT)?,
+        pool: ConnectionPool::new(address, &args.endpoint, RETRY_LIMIT)?,
         name: args.name,
         journal: args.journal,
         work: args.work as f64 / 1000.0,
@@ -98,7 +98,7 @@ pub async fn run(args: Args) -> Result<()> {
 
 fn stop_with_standard_input(stop: CancellationToken) {
     std::thread::spawn(move || {
-        // An error ends it as well: whoever held the other end is gone.
+        // An error ends it as well, since the process at the other end is gone.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         stop.cancel();
     });
@@ -168,7 +168,7 @@ impl Client {
             outcome: outcome.clone(),
         })?;
         match outcome {
-            Outcome::FunctionError { kind, message } if kind == HANDLER_ERROR => {
+            CallOutcome::FunctionError { kind, message } if kind == HANDLER_ERROR => {
                 Err(JournalGone {
                     address: self.journal.clone(),
                     reason: format!("a handler reports {message}"),
@@ -178,7 +178,7 @@ impl Client {
         }
     }
 
-    async fn call(&self, id: &str, function: &Function) -> Outcome {
+    async fn call(&self, id: &str, function: &Function) -> CallOutcome {
         let event = serde_json::json!({
             "id": id,
             "journal": self.journal,
@@ -191,10 +191,10 @@ impl Client {
             .await
         {
             Ok(answer) => invocation::outcome(&answer),
-            Err(SendError::NotSent(error)) => Outcome::NotSent {
+            Err(SendError::NotSent(error)) => CallOutcome::NotSent {
                 message: format!("{error:#}"),
             },
-            Err(SendError::Broken(error)) => Outcome::Broken {
+            Err(SendError::Broken(error)) => CallOutcome::Broken {
                 message: format!("{error:#}"),
             },
         }

@@ -30,7 +30,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections to one address; an idle one is used again, the last used first.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ConnectionPool {
     address: SocketAddr,
     host: HeaderValue,
     /// How long a call looks for a connection that takes it.
@@ -56,9 +56,9 @@ impl From<SendError> for anyhow::Error {
     }
 }
 
-impl Pool {
+impl ConnectionPool {
     pub fn new(address: SocketAddr, host: &str, retry_limit: Duration) -> Result<Self> {
-        Ok(Pool {
+        Ok(ConnectionPool {
             address,
             host: HeaderValue::from_str(host).with_context(|| host.to_owned())?,
             retry_limit,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use hyper::{Response, StatusCode, Uri};
 use serde_json::Value;
 
-use crate::record::Outcome;
+use crate::record::CallOutcome;
 
 pub fn path(function: &str) -> Result<Uri> {
     let path = format!("/2015-03-31/functions/{function}/invocations");
@@ -20,7 +20,7 @@ pub fn payload(bytes: usize) -> Bytes {
     Bytes::from(format!("{head}{data}{tail}"))
 }
 
-pub fn outcome(answer: &Response<Bytes>) -> Outcome {
+pub fn outcome(answer: &Response<Bytes>) -> CallOutcome {
     let header = |name| {
         let value = answer.headers().get(name);
         value.and_then(|value| value.to_str().ok())
@@ -31,20 +31,20 @@ pub fn outcome(answer: &Response<Bytes>) -> Outcome {
         text.unwrap_or_default().to_owned()
     };
     if answer.status() != StatusCode::OK {
-        return Outcome::Error {
+        return CallOutcome::Error {
             kind: header("x-amzn-errortype").unwrap_or("untyped").to_owned(),
             // The field's case depends on the kind of error.
             message: field("message") + &field("Message"),
         };
     }
     if header("x-amz-function-error").is_some() {
-        return Outcome::FunctionError {
+        return CallOutcome::FunctionError {
             kind: field("errorType"),
             message: field("errorMessage"),
         };
     }
     let text = json.as_str().map(str::to_owned);
-    Outcome::Success {
+    CallOutcome::Success {
         answer: text.unwrap_or_else(|| String::from_utf8_lossy(answer.body()).into_owned()),
     }
 }
@@ -74,14 +74,14 @@ mod tests {
         let json = ("content-type", "application/json");
         assert_eq!(
             answer(200, json, "\"a-7\""),
-            Outcome::Success {
+            CallOutcome::Success {
                 answer: "a-7".to_owned()
             }
         );
         let body = r#"{"errorType":"KeyError","errorMessage":"no id"}"#;
         assert_eq!(
             answer(200, ("x-amz-function-error", "Unhandled"), body),
-            Outcome::FunctionError {
+            CallOutcome::FunctionError {
                 kind: "KeyError".to_owned(),
                 message: "no id".to_owned()
             }
@@ -89,7 +89,7 @@ mod tests {
         let throttled = ("x-amzn-errortype", "TooManyRequestsException");
         assert_eq!(
             answer(429, throttled, r#"{"message":"busy"}"#),
-            Outcome::Error {
+            CallOutcome::Error {
                 kind: "TooManyRequestsException".to_owned(),
                 message: "busy".to_owned()
             }

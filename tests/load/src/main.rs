@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use pilotlight_load::account::{Account, Patience};
+use pilotlight_load::account::{Account, GraceTimes};
 use pilotlight_load::journal::JournalGone;
 use pilotlight_load::{accounted, journal, records, timing};
 
@@ -92,7 +92,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
 }
 
 fn judge(folder: &Path, args: &CheckArgs) -> Result<pilotlight_load::account::Verdict> {
-    let mut account = Account::with(Patience {
+    let mut account = Account::with(GraceTimes {
         instances: args.grace * 1_000_000,
         revisions: args.lag * 1_000_000,
     });

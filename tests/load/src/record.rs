@@ -23,7 +23,7 @@ pub enum Record {
         at: At,
         id: String,
         #[serde(flatten)]
-        outcome: Outcome,
+        outcome: CallOutcome,
     },
     /// A handler begins with an event.
     Began {
@@ -72,7 +72,7 @@ pub enum Record {
 /// What a caller learns about its invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "camelCase")]
-pub enum Outcome {
+pub enum CallOutcome {
     Success {
         answer: String,
     },
@@ -102,32 +102,32 @@ const MAY_HAVE_RUN: &str = "ServiceException";
 pub(crate) const BROKEN: &str = "broken";
 pub(crate) const NOT_SENT: &str = "notSent";
 
-impl Outcome {
+impl CallOutcome {
     /// Its name in the `allows` of a fault.
     pub fn kind(&self) -> &str {
         match self {
-            Outcome::Success { .. } => "success",
-            Outcome::FunctionError { kind, .. } | Outcome::Error { kind, .. } => kind,
-            Outcome::Broken { .. } => BROKEN,
-            Outcome::NotSent { .. } => NOT_SENT,
+            CallOutcome::Success { .. } => "success",
+            CallOutcome::FunctionError { kind, .. } | CallOutcome::Error { kind, .. } => kind,
+            CallOutcome::Broken { .. } => BROKEN,
+            CallOutcome::NotSent { .. } => NOT_SENT,
         }
     }
 
     pub fn message(&self) -> &str {
         match self {
-            Outcome::Success { .. } => "",
-            Outcome::FunctionError { message, .. }
-            | Outcome::Error { message, .. }
-            | Outcome::Broken { message }
-            | Outcome::NotSent { message } => message,
+            CallOutcome::Success { .. } => "",
+            CallOutcome::FunctionError { message, .. }
+            | CallOutcome::Error { message, .. }
+            | CallOutcome::Broken { message }
+            | CallOutcome::NotSent { message } => message,
         }
     }
 
     /// It promises that the handler never began.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Outcome::Error { kind, .. } => kind != MAY_HAVE_RUN,
-            Outcome::NotSent { .. } => true,
+            CallOutcome::Error { kind, .. } => kind != MAY_HAVE_RUN,
+            CallOutcome::NotSent { .. } => true,
             _ => false,
         }
     }

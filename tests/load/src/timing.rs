@@ -16,7 +16,7 @@ use hyper::{StatusCode, Uri};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::{self, Load};
-use crate::connection::Pool;
+use crate::connection::ConnectionPool;
 use crate::invocation;
 
 /// The slowest call that a histogram holds, in nanoseconds.
@@ -171,12 +171,12 @@ impl Found {
 
 struct Client {
     call: Call,
-    pool: Pool,
+    pool: ConnectionPool,
 }
 
 impl Client {
     async fn connect(call: &Call, connections: usize) -> Result<Self> {
-        let pool = Pool::new(call.address, &call.address.to_string(), RETRY_LIMIT)?;
+        let pool = ConnectionPool::new(call.address, &call.address.to_string(), RETRY_LIMIT)?;
         pool.open(connections).await?;
         let call = call.clone();
         Ok(Client { call, pool })

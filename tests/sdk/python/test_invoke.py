@@ -158,7 +158,7 @@ def status_of(refused):
 
 
 def raw_invoke(server, name, payload):
-    """What is on the wire, before botocore smooths over the casing of keys."""
+    """The bytes on the wire, before botocore changes the casing of keys."""
     request = urllib.request.Request(
         f"{server.endpoint}/2015-03-31/functions/{name}/invocations", payload, method="POST"
     )

@@ -1,4 +1,4 @@
-"""What a handler finds around it, and what it leaves in the log (contract §2, §3)."""
+"""What a handler finds in its environment, and what it writes into the log (contract §2, §3)."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-//! Warnings of likely mistakes in code that is run all the same.
+//! Warnings about likely mistakes in code that still runs.
 //!
 //! Fed by `prepare` with a function's code; each warning is printed once. Never refuses anything, as the
 //! original platform would accept the code.
@@ -11,16 +11,16 @@ use pilotlight_core::function::Handler;
 
 use super::tree::is_executable;
 
-/// The longest first line of a script.
+/// How much of a script is read to find its first line, in bytes.
 const LINE: usize = 256;
 
-/// Warns of an archive that has everything in one folder, as file managers pack one: nothing is at the top.
+/// Warns about an archive with everything in one folder, as file managers pack it.
 pub(crate) fn on_layout(code: &Path, handler: &Handler) -> Option<String> {
     let entries = fs::read_dir(code).ok()?.flatten();
     let mut entries = entries.filter(|entry| entry.file_name() != "__MACOSX");
     let only = entries.next().filter(|_| entries.next().is_none())?;
     let name = only.file_name().to_string_lossy().into_owned();
-    // Folders of libraries, and a folder that the handler names.
+    // Exceptions: folders of libraries, and a folder that the handler names.
     let is_known = ["lib", "bin", "node_modules", "vendor"].contains(&&*name);
     let begins = handler.as_str().trim_start_matches("./");
     let is_named = begins
@@ -35,7 +35,7 @@ pub(crate) fn on_layout(code: &Path, handler: &Handler) -> Option<String> {
     })
 }
 
-/// Warns of programs at the top whose first line ends in CRLF: the kernel takes the `\r` as a part of the
+/// Warns about programs at the top whose first line ends in CRLF: for the kernel the `\r` is a part of the
 /// interpreter's name.
 pub(crate) fn on_scripts(code: &Path) -> Vec<String> {
     let entries = fs::read_dir(code).into_iter().flatten().flatten();
@@ -47,7 +47,7 @@ pub(crate) fn on_scripts(code: &Path) -> Vec<String> {
 }
 
 fn on_script(path: &Path) -> Option<String> {
-    // A module's first line is not used when a runtime loads it.
+    // A runtime that loads a module does not use its first line.
     let is_program = path.extension().is_none_or(|end| end == "sh");
     let is_file = fs::metadata(path).is_ok_and(|file| is_executable(&file));
     let file = File::open(path).ok().filter(|_| is_program && is_file)?;

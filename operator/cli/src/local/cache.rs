@@ -1,8 +1,8 @@
 //! The cache: environments, libraries and unpacked code, each made once.
 //!
 //! An entry is built beside its place and renamed into it, under a lock that other processes
-//! respect; so an entry that exists is whole, and an interrupted build is swept by the next. What
-//! an entry holds is its builder's business (`python`, `code`). Entries are never changed.
+//! respect. So an existing entry is complete, and the next build removes what an interrupted one has left. The
+//! builder decides what an entry holds (`make`, `runtime`, `code`). Entries are never changed.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// How often a lock that another process holds is tried.
+/// The interval at which a lock that another process holds is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 /// The directory that holds the entries, by kind.
@@ -22,7 +22,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// # Errors
-    /// If the directory cannot be made.
+    /// If the directory cannot be created.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let open = || {
             fs::create_dir_all(root)?;
@@ -37,14 +37,14 @@ impl Cache {
         Ok(Self { root })
     }
 
-    /// A directory whose content may go at any time.
+    /// A directory for temporary content, which may be removed at any time.
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// The directory `kind/key`, made by `build` unless it is there.
+    /// The directory `kind/key`. If it does not exist, `build` makes it.
     ///
-    /// `build` is given a directory that is empty, and that is removed if it fails or is dropped.
+    /// `build` gets an empty directory, which is removed if the build fails or is dropped.
     pub(crate) async fn entry(
         &self,
         kind: &str,
@@ -60,7 +60,7 @@ impl Cache {
             .await
             .with_context(|| self.unusable())?;
         if place.exists() {
-            // Whoever held the lock has made it.
+            // The process that held the lock has made the entry.
             return Ok(place);
         }
         let partial = Partial(self.root.join(kind).join(format!(".{key}.partial")));
@@ -71,7 +71,7 @@ impl Cache {
         Ok(place)
     }
 
-    /// Takes away an entry that turned out not to work.
+    /// Removes an entry that does not work.
     pub(crate) async fn discard(&self, kind: &str, key: &str) -> Result<()> {
         let _lock = self
             .lock(kind, key)
@@ -85,7 +85,7 @@ impl Cache {
         fs::create_dir_all(&directory)?;
         let file = File::create(directory.join(format!(".{key}.lock")))?;
         loop {
-            // A blocking lock would hold up the program's end.
+            // A blocking lock would delay the end of the program.
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_RETRY).await,
@@ -102,7 +102,7 @@ impl Cache {
     }
 }
 
-/// A directory under construction; gone if it was not renamed.
+/// A directory that is being built. It is removed unless it is renamed into its place.
 struct Partial(PathBuf);
 
 impl Drop for Partial {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_interrupted_build_left_is_swept_by_the_next() {
+    async fn a_build_removes_what_an_interrupted_one_has_left() {
         let root = tempfile::tempdir().expect("a directory");
         let cache = Cache::open(root.path()).expect("a cache");
         fs::create_dir_all(root.path().join("kind/.key.partial/half")).expect("made");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_discarded_entry_is_built_anew() {
+    async fn a_discarded_entry_is_built_again() {
         let root = tempfile::tempdir().expect("a directory");
         let cache = Cache::open(root.path()).expect("a cache");
         let build = async |place: &Path| Ok(fs::write(place.join("old"), "")?);

@@ -1,8 +1,8 @@
-//! A function's code as a directory: where it lies, what it hashes to.
+//! A function's code as a directory, and its hash.
 //!
 //! Fed by `prepare` with the manifest's `spec.code`; inline files and archives go through the
 //! `cache`, a path is used as it lies. The hash decides whether instances are replaced. Never
-//! writes into a person's directory.
+//! writes into a user's directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,14 +19,14 @@ use super::tree::{self, Tree};
 /// Code that is ready to run.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// Absolute, without links.
+    /// An absolute path without links.
     pub(crate) directory: PathBuf,
     pub(crate) tree: Tree,
-    /// Whether a person may change it while it runs.
+    /// Whether the user may change it while it runs.
     pub(crate) is_live: bool,
 }
 
-/// Brings the code of a manifest to a directory.
+/// Puts the code of a manifest into a directory.
 ///
 /// # Errors
 /// Name the field of the manifest.
@@ -86,7 +86,7 @@ fn existing(directory: &Path) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// The directory that holds the archive's content.
+/// The directory with the archive's content.
 pub(super) async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf> {
     let fetch = async |root: &Path| {
         let (root, archive) = (root.to_owned(), archive.clone());
@@ -114,7 +114,7 @@ async fn inline(files: &SourceFiles, cache: &Cache) -> Result<PathBuf> {
             let path = root.join(name.as_str());
             fs::create_dir_all(path.parent().expect("a file in a directory has a parent"))?;
             fs::write(&path, text)?;
-            // A script among the sources is one that is run, such as `bootstrap`.
+            // A script with a shebang line, such as `bootstrap`, is executed, so it must be executable.
             let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         }

@@ -1,14 +1,14 @@
 //! Custom runtimes: the `bootstrap` that a function brings (contract §1).
 //!
-//! Looks where the platform looks, the code first. Never builds anything. A function whose program cannot
-//! be run is served all the same: its calls fail as on the platform, and the advice from here is printed.
+//! Searches the same folders as the platform, the code first. It never builds anything. A function whose program
+//! cannot be run is still served: its calls fail as on the platform, and the advice from here is printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tree::is_executable;
 
-/// Where layers and the runtime's image would bring one, after the code.
+/// The other folders in which the platform looks for one, after the code.
 const LAYERS: &str = "/opt";
 const RUNTIME: &str = "/var/runtime";
 
@@ -16,7 +16,7 @@ const RUNTIME: &str = "/var/runtime";
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     pub(crate) path: PathBuf,
-    /// How to make it run, if it cannot.
+    /// If it cannot run: how to change that.
     pub(crate) advice: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Hashes that name what was made of something.
+//! Hashes over several parts.
 //!
 //! Used by everything that puts an entry into the `cache` or decides whether code has changed.
 

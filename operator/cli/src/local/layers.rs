@@ -1,6 +1,6 @@
 //! A function's layers as one directory, which stands in for `/opt`.
 //!
-//! `code` fetches and unpacks each; here they are laid over each other, as the platform does.
+//! `code` fetches and unpacks each layer; here they are copied over each other, as the platform does.
 //! The descriptions' search paths lead there. Never runs anything from a layer.
 
 use std::fs;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::cache::Cache;
 use super::{code, hash};
 
-/// The directory; `None` without layers.
+/// The directory; `None` for a function without layers.
 ///
 /// # Errors
 /// Name the field of the manifest.

@@ -1,4 +1,4 @@
-//! What is made of a function's code before it can run: its libraries, then its build.
+//! Makes a function's code runnable: installs its libraries, then builds it.
 //!
 //! Does what a description's `local.libraries` and `local.build` say; each result is an entry of the `cache`,
 //! named for everything that it was made of. Fed by `prepare` with a runtime that is set up (`runtime`);
@@ -28,7 +28,7 @@ pub(crate) const WARNINGS: &str = ".warnings";
 /// Digits of a hash in the name of a mirror: enough to tell two apart.
 const DIGITS: usize = 12;
 
-/// What one function brings.
+/// The inputs of one function.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
     pub(crate) function: &'a str,
@@ -36,20 +36,20 @@ pub(crate) struct Parts<'a> {
     pub(crate) code: &'a Path,
     pub(crate) sha256: &'a str,
     pub(crate) handler: &'a Handler,
-    /// Where its layers lie, if it has any.
+    /// The folder of its layers, if it has any.
     pub(crate) opt: Option<&'a Path>,
 }
 
-/// A function that can run.
+/// A function whose code can run.
 #[derive(Debug)]
 pub(crate) struct Made {
-    /// What was built of the code, or the code itself.
+    /// The result of the build, or the code itself without one.
     pub(crate) task_root: PathBuf,
     pub(crate) is_built: bool,
     pub(crate) libraries: Option<PathBuf>,
-    /// How to make the function's program run, if it cannot.
+    /// If the function's program cannot run: how to change that.
     pub(crate) advice: Option<String>,
-    /// What went wrong with the libraries without stopping them.
+    /// Problems with the libraries that did not stop the installation.
     pub(crate) warnings: Vec<String>,
     values: Values,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Started {
 }
 
 impl Made {
-    /// How what was made is started on this machine.
+    /// How the function is started on this machine.
     ///
     /// # Errors
     /// If the description leaves a placeholder without a value.
@@ -76,8 +76,8 @@ impl Made {
 }
 
 impl Ready {
-    /// Installs the function's libraries and builds its code. `watched` gets the directories outside of
-    /// the code where a change is a change of them, before anything can fail.
+    /// Installs the function's libraries and builds its code. `watched` gets the directories outside the code whose
+    /// changes concern the libraries, before anything can fail.
     ///
     /// # Errors
     /// If the code is not what the runtime runs, or cannot be built.
@@ -90,7 +90,7 @@ impl Ready {
     ) -> Result<Made> {
         let Parts { code, opt, .. } = parts;
         if code.as_os_str().as_encoded_bytes().contains(&b':') {
-            bail!("spec.code.path: the directory's name must not hold a `:`");
+            bail!("spec.code.path: the directory's name must not contain a `:`");
         }
         let mut values = steps::with(&self.values, [("code", code)])?;
         values.insert("opt".to_owned(), opt.map(text).transpose()?);
@@ -133,7 +133,7 @@ impl Ready {
         let Some(libraries) = &self.description.local.libraries else {
             return Ok(None);
         };
-        // A link too that leads to nothing here, as one to a layer's packages.
+        // A dangling link counts too: it may lead to a layer's packages.
         let is_there = |name: &String| parts.code.join(name).symlink_metadata().is_ok();
         if libraries.unless.iter().any(is_there) {
             return Ok(None);
@@ -159,7 +159,7 @@ impl Ready {
         let install = async |place: &Path| {
             self.say(parts.function, &libraries.say, progress)?;
             let values = steps::with(values, [("out", place)])?;
-            // The code's directory is where the paths in the files begin.
+            // Paths in the files are relative to the code's directory.
             steps::run(&libraries.run, &values, parts.code).await
         };
         let made = cache.entry(LIBRARIES, &hash::hex(hash), install).await;
@@ -167,7 +167,7 @@ impl Ready {
         Ok(Some(made))
     }
 
-    /// Installs what a list names, from copies of all that it refers to.
+    /// Installs the libraries of a list, from copies of everything that it refers to.
     async fn installed(
         &self,
         libraries: &Libraries,
@@ -193,9 +193,9 @@ impl Ready {
         let install = async |place: &Path| {
             let said = fill(say, &values)?;
             progress.say(&format!("{}: {said}", parts.function));
-            // By the same name each time: pip notes where a library came from.
+            // The same name each time, since pip records where a library came from.
             let (root, name) = (cache.scratch(""), format!(".mirror-{}", &key[..DIGITS]));
-            // Left by one that was killed; the entry's lock is held.
+            // A killed process may have left it. No other process uses it, since we hold the entry's lock.
             let _ = fs::remove_dir_all(root.join(&name));
             let mut mirror = tempfile::Builder::new();
             let mirror = mirror.prefix(&name).rand_bytes(0).tempdir_in(&root)?;
@@ -230,7 +230,7 @@ impl Ready {
         for part in [&self.key, parts.sha256, &libraries.unwrap_or_default()] {
             hash::update(&mut hash, part.as_bytes());
         }
-        // The same wherever it will lie, and for the handler that it is built for.
+        // The key must not depend on where the result will be, but on the handler that it is built for.
         let anywhere = steps::with(values, [("out", Path::new(""))])?;
         for word in build.run.iter().flatten() {
             hash::update(&mut hash, fill(word, &anywhere)?.as_bytes());
@@ -246,7 +246,7 @@ impl Ready {
     }
 }
 
-/// The names in a directory; none if it is not there.
+/// The names in a directory; none if it does not exist.
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -261,7 +261,7 @@ mod tests {
     use super::super::runtime::ready;
     use super::*;
 
-    /// A language whose set-up, libraries and builds note how often each was made.
+    /// A language whose set-up, libraries and builds record how often each was made.
     const TINY: &str = r#"
 handler = "main"
 [runtime.tiny]
@@ -326,7 +326,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
     }
 
     #[tokio::test]
-    async fn each_step_is_done_when_what_it_depends_on_has_changed() {
+    async fn each_step_is_repeated_only_when_its_inputs_have_changed() {
         let fixture = Fixture::new();
         fixture.write("libs", "lib\n");
         let (tiny, plain) = fixture.made().await.expect("made");
@@ -360,7 +360,7 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
     }
 
     #[tokio::test]
-    async fn a_build_that_fails_says_so_with_the_field() {
+    async fn a_failed_build_is_reported_with_the_field() {
         let fixture = Fixture::new();
         fixture.write("a.src", "one");
         let error = fixture.made().await.expect_err("no libraries to read");
@@ -369,11 +369,14 @@ build = { when = ["*.src"], unless = ["done"], say = "build", run = [["sh", "-c"
     }
 
     #[tokio::test]
-    async fn a_directory_that_no_search_path_can_hold_is_refused() {
+    async fn a_directory_with_a_colon_is_refused() {
         let mut fixture = Fixture::new();
         fixture.code = fixture.root.path().join("a:b");
         fs::create_dir(&fixture.code).expect("made");
         let error = fixture.made().await.expect_err("a colon");
-        assert!(error.to_string().contains("must not hold a `:`"), "{error}");
+        assert!(
+            error.to_string().contains("must not contain a `:`"),
+            "{error}"
+        );
     }
 }

@@ -1,9 +1,7 @@
 //! Finds and reads the manifests of local mode.
 //!
-//! A path is a manifest, or a directory in which every YAML file that speaks of `pilotlight.dev`
-//! is one. Fed by the command line and, through `watch`, by each change; `prepare` takes the
-//! functions. What a manifest means is `pilotlight-api`'s; a directory that cannot hold
-//! manifests is not entered.
+//! A path is a manifest, or a directory in which every YAML file that mentions `pilotlight.dev` is one. Fed by the command line and, through `watch`, by each change; `prepare` takes the
+//! functions. `pilotlight-api` reads the manifests; directories of other tools are not searched.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,14 +11,14 @@ use std::path::{Path, PathBuf};
 use pilotlight_api::{self as api, Manifest, ManifestError};
 use pilotlight_runtimes::Runtimes;
 
-/// What the paths hold.
+/// What was found at the paths.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     /// Valid functions, in the order of the paths, then of the files' names.
     pub(crate) manifests: Vec<Manifest>,
-    /// One line each, with its place.
+    /// Errors, one line each, with the place.
     pub(crate) errors: Vec<String>,
-    /// Where a change may change what is found.
+    /// Directories in which a change may change what is found.
     pub(crate) directories: BTreeSet<PathBuf>,
 }
 
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_searched_for_manifests_and_other_yaml_is_left_alone() {
+    fn a_directory_is_searched_for_manifests_and_other_yaml_is_ignored() {
         let root = tempfile::tempdir().expect("a directory");
         for (file, name) in [
             ("b.yml", "b"),
@@ -200,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn all_errors_of_all_files_are_told() {
+    fn all_errors_of_all_files_are_reported() {
         let root = tempfile::tempdir().expect("a directory");
         write(root.path(), "one.yaml", &manifest("Bad_Name"));
         write(

@@ -1,7 +1,7 @@
 //! Where functions are prepared: the cache, further runtimes, the machine's programs.
 //!
-//! Arguments that `local` and `package` share, so that both find what the other has made. Alone
-//! reads the environment for them; what is done there is `prepare`'s.
+//! Arguments that `local` and `package` share, so that both use the same cache. Only this module reads the
+//! environment for them; `prepare` does the work.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(crate) struct Places {
     machine: Machine,
 }
 
-/// What the machine's environment says; arguments, so that nothing else reads it.
+/// Variables of the machine's environment. They are arguments, so that nothing else reads them.
 #[derive(Debug, clap::Args)]
 struct Machine {
     #[arg(

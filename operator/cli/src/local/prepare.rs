@@ -1,9 +1,8 @@
 //! From manifests to deployments: code, runtime and environment of each function.
 //!
-//! Fed by `manifests`, at the start and after each change; the gateway takes the deployments, and
-//! `package` what was made of a function's code. A function that cannot be prepared does not hold up
-//! the others. What lasts longer than a run is
-//! in the `cache`; what a function may do is the gateway's.
+//! Fed by `manifests`, at the start and after each change. The gateway takes the deployments, and `package` takes
+//! the results for each function's code. A function that cannot be prepared does not stop the others. Everything
+//! that outlives a run is in the `cache`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -33,13 +32,13 @@ use super::runtime::{self, Ready};
 use super::tree;
 use super::utf8::text;
 
-/// What came of a set of manifests.
+/// The result of preparing a set of manifests.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) deployments: Vec<Deployment>,
-    /// The functions that have none, each with its place and reason.
+    /// The functions that could not be prepared, each with the reason.
     pub(crate) failures: Vec<(Manifest, anyhow::Error)>,
-    /// Where a change may change a function's code.
+    /// Directories in which a change may change a function's code.
     pub(crate) directories: BTreeSet<PathBuf>,
 }
 
@@ -51,9 +50,9 @@ pub(crate) struct Preparer {
     /// The machine's `PATH`.
     search_path: OsString,
     ready: HashMap<Runtime, Ready>,
-    /// Advice that was given, by function: once is enough.
+    /// Advice that was printed, by function: each sentence is printed once.
     advised: BTreeSet<(String, String)>,
-    /// Those that failed, and why: each is tried once for all its functions, as pip may take its time.
+    /// Runtimes that failed, and why. Each is tried once for all its functions, since a failure may take long.
     broken: HashMap<Runtime, String>,
 }
 
@@ -64,7 +63,7 @@ pub(crate) struct Prepared {
     pub(crate) ready: Ready,
     pub(crate) made: Made,
     handler: Handler,
-    /// Where its layers lie, if it has any.
+    /// The folder of its layers, if it has any.
     opt: Option<PathBuf>,
 }
 
@@ -158,8 +157,8 @@ impl Preparer {
         })
     }
 
-    /// Fetches the function's code, installs its libraries and builds it. `directories` gets those where a
-    /// change may change any of it, also if something fails.
+    /// Fetches the function's code, installs its libraries and builds it. `directories` gets the directories in which a
+    /// change may change any of this, also if something fails.
     ///
     /// # Errors
     /// Name the field of the manifest.
@@ -211,7 +210,7 @@ impl Preparer {
         self.warn(name, sentences.into_iter().chain(layout));
     }
 
-    /// Once each, however often the code is prepared.
+    /// Prints each sentence once, however often the code is prepared.
     fn warn(&mut self, name: &str, sentences: impl IntoIterator<Item = String>) {
         for sentence in sentences {
             if self.advised.insert((name.to_owned(), sentence.clone())) {
@@ -244,7 +243,7 @@ impl Preparer {
         }
     }
 
-    /// The command with its program's whole path: the function's `PATH` may not lead to it.
+    /// The command with the absolute path of its program, since the function's `PATH` may not contain it.
     fn absolute(&self, mut command: Vec<String>) -> Vec<String> {
         if let Some(program) = command.first_mut()
             && !program.contains('/')
@@ -261,7 +260,7 @@ impl Preparer {
         command
     }
 
-    /// What every runtime finds (contract §2), with the machine's own paths for the image's.
+    /// The variables of every runtime (contract §2), with this machine's paths instead of the image's.
     fn shared(
         &self,
         code: &Path,
@@ -276,12 +275,12 @@ impl Preparer {
             .into_iter()
             .chain(layers);
         let libraries = libraries.filter(|directory| directory.is_dir());
-        // A name with a `:` cannot be on a search path; few functions load from there.
+        // A path with a `:` cannot be in a search path. Few functions load libraries from there, so none is set then.
         let libraries = std::env::join_paths(libraries).unwrap_or_default();
         let programs = programs.filter(|directory| directory.is_dir());
         let machine: Vec<_> = std::env::split_paths(&self.search_path).collect();
         let languages = ready.languages().map(Path::to_owned);
-        // Where the machine finds it anyway, all keeps the machine's order.
+        // If the machine's PATH already has the language, its order stays.
         let languages: Vec<_> = languages.filter(|one| !machine.contains(one)).collect();
         let programs = languages.into_iter().chain(machine).chain(programs);
         let path = std::env::join_paths(programs).unwrap_or_else(|_| self.search_path.clone());
@@ -296,7 +295,7 @@ impl Preparer {
     }
 }
 
-/// Changes whenever an instance of before would behave differently from one of now.
+/// A hash that changes whenever a new instance would behave differently from an old one.
 fn revision(
     manifest: &Manifest,
     code_sha256: &str,

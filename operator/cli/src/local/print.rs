@@ -1,8 +1,8 @@
 //! What `pilotlight local` shows: progress, the functions it serves, their log.
 //!
 //! Fed by `prepare`, `local` and the gateway's log store. Colours, columns and the spinner are
-//! for terminals; elsewhere each line is plain and whole, for `grep` and for tests. Standard
-//! output holds what the functions say and where they are; all else goes to standard error.
+//! for terminals; elsewhere each line is plain and complete, for `grep` and for tests. The functions' log and their
+//! address go to standard output, everything else to standard error.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::DEFAULT_LISTEN;
 
-/// Told apart on dark and light terminals; red is for errors.
+/// Colours that can be distinguished on dark and light terminals. Red is for errors.
 const COLOURS: [AnsiColor; 5] = [
     AnsiColor::Cyan,
     AnsiColor::Green,
@@ -33,13 +33,13 @@ const COLOURS: [AnsiColor; 5] = [
     AnsiColor::Yellow,
 ];
 const DIM: Style = Style::new().dimmed();
-/// Of the log, written at once, in bytes.
+/// How much of the log is written at once, in bytes.
 const BATCH_SIZE: usize = 16 * 1024;
-/// Of ids, in characters: enough to tell a laptop's instances and calls apart.
+/// How many characters of an id are shown: enough to distinguish the instances and calls of one machine.
 const SHORT: usize = 8;
 const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The preparation's state, for a person who waits.
+/// The progress of the preparation, shown to a waiting user.
 #[derive(Debug)]
 pub(crate) struct Progress {
     spinner: Option<ProgressBar>,
@@ -57,14 +57,14 @@ impl Progress {
         Self { spinner }
     }
 
-    /// The function that is looked at: worth a line only where lines are replaced.
+    /// The function that is being prepared. It is shown only where a line can be replaced.
     pub(crate) fn at(&self, function: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.set_message(format!("preparing {function}"));
         }
     }
 
-    /// Something that takes a while.
+    /// Shows a step that takes some time.
     pub(crate) fn say(&self, text: &str) {
         match &self.spinner {
             Some(spinner) => spinner.set_message(text.to_owned()),
@@ -79,19 +79,19 @@ impl Progress {
     }
 }
 
-/// A line about the program itself.
+/// Prints a line about the program itself.
 pub(crate) fn note(text: &str) {
     anstream::eprintln!("{text}");
 }
 
-/// Something that a person has to do something about.
+/// Prints an error that the user has to fix.
 pub(crate) fn error(text: &str) {
     let red = AnsiColor::Red.on_default().bold();
     anstream::eprintln!("{red}error:{red:#} {text}");
 }
 
-/// Says where the functions are and how to call one. The line that begins with `ready` comes after the address
-/// of the status listener, so that whoever waits for it knows both.
+/// Prints the address of the functions, and how to call one. The line that begins with `ready` comes after the address
+/// of the status listener, so a program that waits for this line knows both.
 pub(crate) fn ready(
     address: SocketAddr,
     status: Option<SocketAddr>,
@@ -127,7 +127,7 @@ pub(crate) fn ready(
             true => String::new(),
             false => format!(" --endpoint http://{address}"),
         };
-        // As it was called: it need not be on the PATH.
+        // The program's name as it was started, since it may not be on the PATH.
         let program = std::env::args_os().next();
         let program = program.as_deref().unwrap_or(OsStr::new("pilotlight"));
         writeln!(
@@ -158,7 +158,7 @@ fn summary(spec: &FunctionSpec) -> String {
     }
 }
 
-/// Prints the log until `end`, and then what is left of it.
+/// Prints the log until `end`, and then the rest of it.
 pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: CancellationToken) {
     let is_terminal = io::stdout().is_terminal();
     let mut batch = Vec::new();
@@ -174,14 +174,14 @@ pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: Cancellation
             )),
             Err(RecvError::Closed) => return,
         }
-        // What is there goes out in one write.
+        // Everything that has arrived is written at once.
         while batch.len() < BATCH_SIZE
             && let Ok(entry) = entries.try_recv()
         {
             add(&mut batch, &entry, is_terminal);
         }
         if anstream::stdout().write_all(&batch).is_err() {
-            // Nobody reads; the functions go on.
+            // Nobody reads the output. The functions keep running.
             return;
         }
         batch.clear();
@@ -228,7 +228,7 @@ fn short(id: &str) -> &str {
         .map_or(id, |(end, _)| &id[..end])
 }
 
-/// A function keeps its colour from run to run.
+/// The colour of a function, which is the same in each run.
 fn style(function: &str) -> Style {
     let mut hasher = DefaultHasher::new();
     function.hash(&mut hasher);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_line_holds_name_short_ids_and_the_whole_text() {
+    fn a_plain_line_has_the_name_short_ids_and_the_whole_text() {
         assert_eq!(
             printed(false),
             "2026-01-31T10:00:00.123Z hello 3f2a0000 8c1d1111 a  b \n"

@@ -1,8 +1,8 @@
-//! Keeps the gateway's functions as the manifests and the code say they are.
+//! Updates the gateway's functions after changes of the manifests and the code.
 //!
-//! Woken by `watch`, reads everything again (`manifests`, `prepare`) and hands the gateway the
-//! full set; equal revisions keep their instances. A mistake never takes a function away: the one
-//! of before goes on, and the mistake is told once.
+//! Woken by `watch`, it reads everything again (`manifests`, `prepare`) and passes the gateway the full set;
+//! unchanged revisions keep their instances. A mistake never removes a function: its last good version stays,
+//! and the mistake is printed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -23,9 +23,9 @@ pub(crate) struct Served {
     paths: Vec<PathBuf>,
     preparer: Preparer,
     current: BTreeMap<FunctionName, Deployment>,
-    /// Of the functions' code, as it was read last.
+    /// The directories of the functions' code, as of the last read.
     code: BTreeSet<PathBuf>,
-    /// What was last told to be wrong.
+    /// The mistakes that were printed last.
     complaints: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl Served {
         self.current.values().cloned().collect()
     }
 
-    /// Takes up each change, until dropped.
+    /// Applies each change, until dropped.
     pub(crate) async fn keep_up(&mut self, gateway: &Gateway) -> Infallible {
         let mut watch = match Watch::start() {
             Ok(watch) => watch,
@@ -62,7 +62,7 @@ impl Served {
             }
         };
         loop {
-            // At first, too: much may have changed while runtimes were prepared.
+            // Once before the first change as well: files may have changed while the runtimes were prepared.
             self.reload(&mut watch, gateway).await;
             watch.changed().await;
         }
@@ -91,7 +91,7 @@ impl Served {
         }
     }
 
-    /// Makes the outcome the current set; says what differs, if anything does.
+    /// Makes the outcome the current set, and prints the differences, if there are any.
     fn take(&mut self, outcome: Outcome) -> Option<String> {
         let mut before = std::mem::take(&mut self.current);
         let (mut added, mut changed) = (Vec::new(), Vec::new());
@@ -123,7 +123,7 @@ impl Served {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// Tells what is wrong, unless it was told already.
+    /// Prints the mistakes, unless they are those that were printed last.
     fn complain(&mut self, complaints: Vec<String>) {
         if complaints == self.complaints {
             return;
@@ -138,7 +138,7 @@ impl Served {
     }
 }
 
-/// A function that could not be prepared: the place of its name, and why.
+/// Why a function could not be prepared, with the place of its name.
 pub(crate) fn worded((manifest, error): &(Manifest, anyhow::Error)) -> String {
     let Manifest {
         file,
@@ -163,7 +163,7 @@ mod tests {
     use super::super::cache::Cache;
     use super::*;
 
-    /// A served set without a runtime to prepare: every function is a script.
+    /// Functions without a runtime to prepare: each is a script.
     struct Fixture {
         root: tempfile::TempDir,
         served: Served,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_differs_is_told() {
+    async fn only_differences_are_printed() {
         let mut fixture = Fixture::new();
         let said = fixture.take(&[("a", "1"), ("b", "1")]).await;
         assert_eq!(said.as_deref(), Some("added: a, b"));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_function_that_can_no_longer_be_prepared_goes_on_as_it_was() {
+    async fn a_function_that_can_no_longer_be_prepared_keeps_its_last_version() {
         let mut fixture = Fixture::new();
         fixture.take(&[("a", "1"), ("b", "1")]).await;
         let mut outcome = fixture.outcome(&[("a", "2"), ("b", "1")]).await;
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn code_lies_outside_the_persons_directory() {
+    async fn unpacked_code_is_outside_the_users_directory() {
         let mut fixture = Fixture::new();
         let outcome = fixture.outcome(&[("a", "1")]).await;
         let Source::Local(launch) = &outcome.deployments[0].source else {

@@ -1,8 +1,8 @@
 //! Rewrites paths below `/var/task` and `/opt` in a function's variables to this machine's paths.
 //!
 //! Fed by `prepare`. Only variables by which a runtime, its loader or a shell finds files are changed, such
-//! as the one of a wrapper script, and only paths that exist here. The meaning of other variables is the
-//! function's own.
+//! as the one of a wrapper script, and only paths that exist here. Only the function knows what other
+//! variables mean.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn moved(value: &str, places: &[(&str, String)]) -> String {
     let words = value.split_inclusive(is_between).map(|word| {
         let end = word.find(is_between).unwrap_or(word.len());
         let (path, after) = word.split_at(end);
-        // Of a `file:///opt/a.js` this is `///opt/a.js`.
+        // In `file:///opt/a.js` this is `///opt/a.js`.
         let (before, path) = match path.strip_prefix("//") {
             Some(path) if path.starts_with('/') => ("//", path),
             _ => ("", path),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_an_image_is_where_its_files_lie_here() {
+    fn a_path_of_an_image_becomes_the_path_on_this_machine() {
         let (_layers, opt) = folder();
         let (_code, task) = folder();
         let places = [("/opt", opt.clone()), ("/var/task", task.clone())];
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_runtime_reads_is_changed() {
+    fn only_variables_that_a_runtime_reads_are_changed() {
         let (_layers, opt) = folder();
         let variables = [
             ("MINE", "/opt/lib"),

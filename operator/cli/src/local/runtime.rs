@@ -25,16 +25,16 @@ const SET_UP: &str = "runtimes";
 /// Digits of a hash in the name of a set-up: enough to tell two of one runtime apart.
 const DIGITS: usize = 12;
 
-/// A runtime whose tools are there and which is set up.
+/// A runtime with its tools found and its set-up done.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
     pub(super) description: Arc<RuntimeDescription>,
     pub(super) values: Values,
-    /// Names the tools and the set-up. What is made with them has it in its hash, and is made again for others.
+    /// Names the tools and the set-up. Everything that is made with them has this key in its hash.
     pub(super) key: String,
 }
 
-/// Finds the tools and sets up what is not in the cache yet.
+/// Finds the tools, and sets up the runtime unless it is in the cache.
 ///
 /// # Errors
 /// If a tool is missing or fails.
@@ -60,7 +60,7 @@ pub(crate) async fn ready(
         hash::update(&mut hash, content);
     }
     let setup = description.local.setup.as_ref();
-    // The same wherever it will lie.
+    // The key must not depend on where the result will be.
     let anywhere = steps::with(&values, [("out", Path::new(""))])?;
     for word in setup.iter().flat_map(|setup| setup.run.iter().flatten()) {
         hash::update(&mut hash, fill(word, &anywhere)?.as_bytes());
@@ -77,7 +77,7 @@ pub(crate) async fn ready(
 }
 
 impl Ready {
-    /// Makes the runtime's own directory, if it has one, or finds it in the cache.
+    /// The runtime's own directory, if it has one: from the cache, or made now.
     async fn set_up(
         &self,
         setup: Option<&Setup>,
@@ -110,7 +110,7 @@ impl Ready {
         if let Some(check) = setup.map(|setup| &setup.check)
             && !self.works(check, &place).await?
         {
-            // A tool was upgraded or moved since.
+            // A tool was upgraded or moved since then.
             cache.discard(SET_UP, &self.key).await?;
             place = cache.entry(SET_UP, &self.key, build).await?;
         }
@@ -127,15 +127,15 @@ impl Ready {
         Ok(answer.is_ok_and(|answer| answer.status.success()))
     }
 
-    /// Where the runtime's own language lies: on the original platform the search path begins there, so that
-    /// a program that a function starts by name is of the same version.
+    /// The folders of the runtime's own language. On the original platform the search path begins there, so that a
+    /// program that a function starts by name has the same version.
     pub(crate) fn languages(&self) -> impl Iterator<Item = &Path> {
         let tools = self.description.local.tools.iter();
         let versioned = tools.filter(|tool| tool.version.is_some());
         versioned.filter_map(|tool| Path::new(self.values.get(&tool.name)?.as_ref()?).parent())
     }
 
-    /// The variables that bound its heap.
+    /// The variables that limit its heap.
     pub(crate) fn heap(&self) -> &BTreeMap<String, HeapLimit> {
         &self.description.heap
     }
@@ -151,7 +151,7 @@ impl Ready {
     }
 }
 
-/// As npm's packages name it.
+/// The architecture, as npm's packages name it.
 fn arch() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "arm64"

@@ -1,7 +1,7 @@
-//! The signals that end the program: SIGINT, SIGTERM and SIGHUP, all alike.
+//! The signals that end the program: SIGINT, SIGTERM and SIGHUP have the same effect.
 //!
-//! Listened for from the first moment, so that an interrupted preparation cleans up as well. What
-//! a first and a second one mean is `local`'s to say.
+//! The program listens for them from its start, so that an interrupted preparation cleans up as well. `local` decides
+//! what a first and a second signal mean.
 
 use std::io;
 
@@ -16,7 +16,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on these signals no longer end the program by themselves.
+    /// From now on the kernel no longer ends the program for these signals.
     pub(crate) fn listen() -> Result<Self> {
         let listen = || -> io::Result<Self> {
             Ok(Self {
@@ -28,7 +28,7 @@ impl Signals {
         listen().context("signals cannot be listened for")
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -1,7 +1,7 @@
 //! Runs the commands of a description, with its placeholders filled in.
 //!
-//! Fed by `tools` and `runtime`, which own when and where; `tool` runs each one. What a command
-//! makes goes into `{out}`.
+//! Fed by `tools`, `runtime` and `make`, which decide when and where; `tool` runs each command. A command
+//! writes its result into `{out}`.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::tool;
 use super::utf8::text;
 
-/// The values, and these places.
+/// The values, with these paths added.
 pub(crate) fn with<'a>(
     values: &Values,
     places: impl IntoIterator<Item = (&'a str, &'a Path)>,
@@ -24,13 +24,13 @@ pub(crate) fn with<'a>(
     Ok(values)
 }
 
-/// A command as it is run.
+/// A command with its placeholders replaced.
 pub(crate) fn filled(words: &[String], values: &Values) -> Result<Vec<String>> {
     let words = words.iter().map(|word| fill(word, values));
     Ok(words.collect::<Result<_, _>>()?)
 }
 
-/// Runs the commands one after the other, up to the first that fails.
+/// Runs the commands one after another, and stops at the first that fails.
 pub(crate) async fn run(commands: &[Vec<String>], values: &Values, directory: &Path) -> Result<()> {
     for words in commands {
         let words = filled(words, values)?;

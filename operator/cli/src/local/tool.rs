@@ -1,7 +1,7 @@
 //! Runs the tools that preparation needs: an interpreter, `venv`, `pip`.
 //!
-//! Each runs in a process group of its own that ends with the caller's interest in it, so an
-//! interrupted preparation leaves nothing behind. What a tool prints is shown only if it fails.
+//! Each runs in a process group of its own, which is killed when the caller drops the future. So an interrupted
+//! preparation leaves no process behind. The output of a tool is shown only if it fails.
 
 use std::process::{Output, Stdio};
 
@@ -9,14 +9,14 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-/// How many of a failed tool's lines are shown: the cause is at the end, or at the beginning before advice.
+/// How many lines of a failed tool are shown. The cause is at the end, or at the beginning, before advice.
 const SHOWN_LINES: usize = 15;
 const SHOWN_FIRST: usize = 5;
 
 /// Runs a tool to its end.
 ///
 /// # Errors
-/// If it cannot be started or does not succeed; then with the last lines it printed.
+/// If it cannot be started or does not succeed; the error has the last lines of its output.
 pub(crate) async fn run(command: &mut Command) -> Result<()> {
     let Output {
         status,
@@ -44,7 +44,7 @@ pub(crate) async fn run(command: &mut Command) -> Result<()> {
     bail!("`{}` failed ({status}):{indented}", shown(command))
 }
 
-/// Runs a tool for what it prints, whether it succeeds or not.
+/// Runs a tool and returns its output, whether it succeeds or not.
 pub(crate) async fn output(command: &mut Command) -> Result<Output> {
     let child = command
         .stdin(Stdio::null())
@@ -64,7 +64,7 @@ pub(crate) async fn output(command: &mut Command) -> Result<Output> {
 fn shown(command: &Command) -> String {
     let command = command.as_std();
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    // Of a script its beginning.
+    // Only the beginning of a script.
     let brief = words.map(|word| {
         let word = word.to_string_lossy();
         let mut lines = word.lines().filter(|line| !line.trim().is_empty());
@@ -77,13 +77,13 @@ fn shown(command: &Command) -> String {
     brief.collect::<Vec<_>>().join(" ")
 }
 
-/// A tool's process group, ended when dropped: `pip` and `venv` start processes of their own.
+/// A tool's process group, which is killed when dropped: `pip` and `venv` start processes of their own.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // An empty group is what a tool that has ended leaves.
+            // A tool that has ended leaves an empty group, which is no error.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_script_the_beginning_is_shown() {
+    async fn the_beginning_of_a_script_is_shown() {
         let mut command = Command::new("sh");
         let failed = run(command.args(["-c", "\nexit 1\nmore", "x"])).await;
         let text = failed.expect_err("it fails").to_string();

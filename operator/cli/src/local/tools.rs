@@ -21,10 +21,10 @@ use super::{hash, tree};
 
 const FETCHED: &str = "tools";
 
-/// The program: the first on the search path that is of the version asked for, or a fetched one.
+/// The path of the program: the first on the search path that has the wanted version, or a fetched one.
 ///
 /// # Errors
-/// Say what was looked for, what was found, and what to do.
+/// The error says what was searched for, what was found, and what to do.
 pub(crate) async fn find(
     tool: &Tool,
     values: &Values,
@@ -52,13 +52,13 @@ pub(crate) async fn find(
             };
             let mut answer = ask(&candidate, &tool.ask, &[]).await;
             if answer.is_none() && !select.is_empty() {
-                // A shim for a version that is not switched on.
+                // A version manager's shim for a version that is not selected.
                 answer = ask(&candidate, &tool.ask, &select).await;
             }
             match answer {
                 Some((its, program)) if is_version(&its, wanted) => return Ok(program),
                 Some((its, _)) => found.insert(format!("{its} ({})", candidate.display())),
-                // A shim for a version that is not there, or something else of this name.
+                // A shim for a version that is not installed, or another program of this name.
                 None => found.insert(format!("{}, which does not run", candidate.display())),
             };
         }
@@ -78,7 +78,7 @@ pub(crate) async fn find(
     )
 }
 
-/// What it says of itself, and where it really is.
+/// The version that the program prints, and its real path.
 async fn ask(
     candidate: &Path,
     question: &[String],
@@ -112,7 +112,7 @@ async fn fetched(
     progress: &Progress,
 ) -> Result<PathBuf> {
     let mut hash = Sha256::new();
-    // The same wherever it will lie.
+    // The key must not depend on where the result will be.
     let anywhere = steps::with(values, [("out", Path::new(""))])?;
     for word in fetch.run.iter().flatten() {
         hash::update(&mut hash, fill(word, &anywhere)?.as_bytes());
@@ -148,7 +148,7 @@ mod tests {
         std::env::join_paths(directories.iter().map(|directory| directory.path())).expect("a path")
     }
 
-    /// As the description of that Python asks for it.
+    /// Finds Python as its description asks for it.
     async fn python(version: &str, search_path: &OsStr) -> Result<PathBuf> {
         let runtimes = Runtimes::built_in();
         let name = format!("python{version}").parse().expect("a name");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shim_that_does_not_run_is_passed_over() {
+    async fn a_shim_that_does_not_run_is_skipped() {
         let (shims, real) = (tempfile::tempdir(), tempfile::tempdir());
         let (shims, real) = (shims.expect("a directory"), real.expect("a directory"));
         program(
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shim_is_asked_for_the_version() {
+    async fn a_shim_is_asked_with_the_version_selected() {
         let shims = tempfile::tempdir().expect("a directory");
         let script = "[ \"$PYENV_VERSION\" = 3.13 ] && echo 3.13 && echo /opt/python";
         program(shims.path(), "python3.13", script);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_version_is_told_what_was_found_and_what_to_do() {
+    async fn a_missing_version_is_reported_with_what_was_found_and_what_to_do() {
         let real = tempfile::tempdir().expect("a directory");
         program(real.path(), "python3", "echo 3.9; echo /opt/python");
         let error = python("3.14", &search_path(&[&real])).await;
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_a_whole_number_at_each_place() {
+    fn a_version_matches_by_whole_numbers() {
         for (line, wanted) in [
             ("3.11", "3.11"),
             ("v22.23.3", "22"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_machine_lacks_is_fetched_once() {
+    async fn a_missing_tool_is_fetched_once() {
         let root = tempfile::tempdir().expect("a directory");
         let cache = Cache::open(root.path()).expect("a cache");
         let run = "echo made >>{out}/tool; echo made >>$0";

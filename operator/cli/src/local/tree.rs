@@ -1,8 +1,8 @@
 //! A directory's hash and size, and the directories to watch for a change of it.
 //!
-//! Fed by `code` and `libraries` with a directory. In a person's code a link that leads out counts as its
-//! target, such as a package that is linked into `node_modules`. In an unpacked archive a link counts as
-//! its text, as it may lead anywhere. Only reads, except [`relink`].
+//! Fed by `code` and `libraries` with a directory. In a user's code a link that leads outside counts as its
+//! target, such as a package that is linked into `node_modules`. In an unpacked archive only the text of a link
+//! counts, since it may lead anywhere. Only reads, except [`relink`].
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,23 +16,23 @@ use sha2::{Digest, Sha256};
 
 use super::hash::{hex, update};
 
-/// The most entries of linked directories that are read, in case a link leads to a large tree.
+/// The most entries of linked directories that are read: a bound in case a link leads to a large tree.
 const LINKED_LIMIT: usize = 20_000;
 
 /// The state of a directory.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Tree {
-    /// Over names, permissions and content, in hex.
+    /// A hash of names, permissions and content, in hexadecimal.
     pub(crate) sha256: String,
     /// The size of all files, in bytes.
     pub(crate) size: u64,
     /// The newest file's time.
     pub(crate) modified: SystemTime,
-    /// The directory, all below it, and all linked ones.
+    /// The directory, all directories below it, and all linked ones.
     pub(crate) directories: BTreeSet<PathBuf>,
 }
 
-/// Reads a person's code. Links to files count as the file, links to directories outside as the directory.
+/// Reads a user's code. A link to a file counts as the file, a link to a directory outside as the directory.
 pub(crate) fn of(root: &Path) -> io::Result<Tree> {
     Walk::new(root, true).whole()
 }
@@ -52,7 +52,7 @@ pub(crate) fn of_linked(root: &Path) -> io::Result<Tree> {
 struct Walk<'a> {
     root: &'a Path,
     follows: bool,
-    /// Below a directory that the code only refers to.
+    /// Whether this is below a directory that the code only refers to.
     is_linked: bool,
     linked_left: usize,
     /// Linked directories, each of which counts once.
@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
         Ok(self.tree)
     }
 
-    /// `name`: where it lies, or is linked, below the root.
+    /// `name`: its path below the root, or that of the link to it.
     fn directory(&mut self, directory: &Path, name: &Path) -> io::Result<()> {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -142,14 +142,14 @@ impl<'a> Walk<'a> {
         let walked = self.directory(real, name);
         self.is_linked = before;
         match walked {
-            // Not the person's own.
+            // Not the user's own.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             walked => walked,
         }
     }
 }
 
-/// Rewrites the relative links in a copy of a directory that lead out of the original, to the same targets.
+/// Rewrites relative links in a copy of a directory, so that those that lead outside keep their targets.
 pub(crate) fn relink(root: &Path, copy: &Path) -> io::Result<()> {
     let mut open = vec![PathBuf::new()];
     while let Some(inside) = open.pop() {
@@ -179,7 +179,7 @@ pub(crate) fn is_executable(file: &Metadata) -> bool {
     file.is_file() && file.permissions().mode() & 0o111 != 0
 }
 
-/// Files that come and go without being code: byte code, version control, editors' leftovers.
+/// Whether a file is no code: byte code, version control, temporary files of editors.
 pub(crate) fn is_noise(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     matches!(&*name, "__pycache__" | ".git" | "4913" | ".DS_Store")
@@ -191,7 +191,7 @@ pub(crate) fn is_noise(name: &OsStr) -> bool {
                 .any(|end| name.ends_with(end)))
 }
 
-/// Whether tools made it in the directory of a library that they install or test.
+/// Whether tools have made it in the directory of a library while they installed or tested it.
 pub(crate) fn is_made(folder: &Path, name: &OsStr) -> bool {
     const MADE: [&str; 6] = [
         "node_modules",
@@ -205,7 +205,7 @@ pub(crate) fn is_made(folder: &Path, name: &OsStr) -> bool {
     MADE.contains(&&*text) || text.ends_with(".egg-info") || is_of_setuptools(folder, name)
 }
 
-/// A folder `build` of setuptools keeps modules that were removed since.
+/// Whether it is a folder `build` of setuptools, which keeps modules that were removed since.
 fn is_of_setuptools(folder: &Path, name: &OsStr) -> bool {
     let is_python = ["pyproject.toml", "setup.py", "setup.cfg"];
     name == "build"
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_code_and_editor_files_are_no_code() {
+    fn byte_code_and_editor_files_do_not_count() {
         let clean = root(&[("app.py", "1")]);
         let noisy = root(&[
             ("app.py", "1"),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_back_ends_the_walk() {
+    fn a_link_to_a_directory_above_ends_the_walk() {
         let files = root(&[("lib/a.py", "12345")]);
         symlink("..", files.path().join("lib/back")).expect("linked");
         symlink("../..", files.path().join("lib/above")).expect("linked");
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_out_lead_to_the_same_from_a_copy() {
+    fn links_that_lead_outside_keep_their_targets_in_a_copy() {
         let around = root(&[
             ("code/a.js", ""),
             ("shared/index.js", "1"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_linked_counts_with_what_it_holds() {
+    fn a_linked_directory_counts_with_its_content() {
         let shared = root(&[
             ("shared/index.js", "1"),
             ("shared/node_modules/x/y.js", "2"),

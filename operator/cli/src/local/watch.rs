@@ -1,8 +1,8 @@
-//! Tells when a manifest or a function's code has changed.
+//! Notices when a manifest or a function's code has changed.
 //!
-//! Watches exactly the directories that were read, so packages and build results cost nothing,
-//! and a new directory joins when its parent's change is taken up. Collects the changes of a
-//! moment, since editors write a file in several steps; what changed is for `local` to find out.
+//! Watches exactly the directories that were read, so packages and build results cost nothing; a new directory is
+//! added when the change of its parent is handled. Waits until changes stop for a moment, since editors write a
+//! file in several steps. `reload` finds out what has changed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::tree::is_noise;
 
-/// How long a directory must be quiet before a change is taken up.
+/// How long a directory must be unchanged before a change is handled.
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Watches directories for changes.
@@ -30,13 +30,13 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 struct Changes {
     happened: Notify,
-    /// Gone or renamed: the system's watch on them is gone as well.
+    /// Directories that were removed or renamed, and whose watch is gone with them.
     lost: Mutex<Vec<PathBuf>>,
 }
 
 impl Watch {
     /// # Errors
-    /// If the system has no watch to give.
+    /// If the system has no watch left.
     pub(crate) fn start() -> Result<Self> {
         let changes = Arc::new(Changes::default());
         let watcher = notify::recommended_watcher({
@@ -54,8 +54,8 @@ impl Watch {
         })
     }
 
-    /// Watches these directories and no others. Says whether any is new: then it may have
-    /// changed between being read and being watched.
+    /// Watches these directories and no others. Returns whether any is new: a new one may have changed after it was
+    /// read and before it was watched.
     pub(crate) fn set(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
         let lost = std::mem::take(&mut *self.changes.lost());
         for directory in lost {
@@ -99,7 +99,7 @@ impl Watch {
 
     fn forget(&mut self, directory: &Path) {
         if self.watched.remove(directory) {
-            // The system has dropped the watch of a directory that is gone.
+            // The system has removed the watch of a directory that is gone.
             let _ = self.watcher.unwatch(directory);
         }
     }
@@ -108,7 +108,7 @@ impl Watch {
 impl Changes {
     fn take(&self, event: &Event) {
         let is_change = match event.kind {
-            // Reading the code is no change; else the reader would wake itself.
+            // Reading is no change; otherwise the reader would wake itself.
             EventKind::Access(_) => false,
             EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Any | EventKind::Other => true,
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) => true,
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    /// A bound that only a broken system meets.
+    /// A bound that only a broken system reaches.
     const PATIENCE: Duration = Duration::from_secs(300);
 
     async fn change(watch: &Watch) {
@@ -171,14 +171,14 @@ mod tests {
             (made, "app.py", true),
         ] {
             changes.take(&event(kind, path));
-            // A change that has been taken leaves its permit: nothing is waited for.
+            // A change that was already noticed left its permit, so this does not wait.
             let notified = tokio::time::timeout(Duration::ZERO, changes.happened.notified()).await;
             assert_eq!(notified.is_ok(), is_change, "{kind:?} of {path}");
         }
     }
 
     #[tokio::test]
-    async fn a_directory_that_was_removed_and_made_again_is_watched_again() {
+    async fn a_directory_that_was_removed_and_created_again_is_watched_again() {
         let root = tempfile::tempdir().expect("a directory");
         let inner = root.path().join("inner");
         fs::create_dir(&inner).expect("made");

@@ -1,8 +1,8 @@
-//! Whether compiled code can be loaded in an instance: by the version of the C library it asks for.
+//! Whether compiled code can be loaded in an instance, judged by the version of the C library that it needs.
 //!
 //! Fed by `package` with what goes into an archive. The images are Debian bookworm
-//! (runtime-image/images.toml); programs and libraries that were built on something newer fail
-//! there, with words that nobody understands.
+//! (runtime-image/images.toml). Programs and libraries that were built on a newer system fail there with
+//! messages that are hard to understand.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ const NEWEST: u32 = 36;
 const ELF: &[u8] = b"\x7fELF";
 const SYMBOL_VERSION: &[u8] = b"GLIBC_2.";
 
-/// Each file that asks for more than the images have, and for what.
+/// Each file that needs a newer version than the images have, with that version.
 pub(super) fn too_new(package: &Package) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for (name, file) in package.files() {

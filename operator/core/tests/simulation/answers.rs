@@ -1,7 +1,7 @@
 //! The answers of simulated instances, and the outcomes that callers get, by the names of the Invoke API.
 
 use pilotlight_core::invoke::pool::Rejection;
-use pilotlight_load::record::Outcome;
+use pilotlight_load::record::CallOutcome;
 
 /// The answer of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,9 +13,9 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    pub(crate) fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> CallOutcome {
         match self {
-            Answer::Success(answer) => Outcome::Success {
+            Answer::Success(answer) => CallOutcome::Success {
                 answer: answer.to_string(),
             },
             Answer::FunctionError => failed("by its handler"),
@@ -49,27 +49,27 @@ pub(crate) fn kind(rejection: &Rejection) -> &'static str {
     }
 }
 
-fn error(kind: &str, message: String) -> Outcome {
+fn error(kind: &str, message: String) -> CallOutcome {
     let kind = kind.to_owned();
-    Outcome::Error { kind, message }
+    CallOutcome::Error { kind, message }
 }
 
-pub(crate) fn rejected(rejection: &Rejection) -> Outcome {
+pub(crate) fn rejected(rejection: &Rejection) -> CallOutcome {
     error(kind(rejection), format!("{rejection:?}"))
 }
 
 /// The outcome of a lease of another gateway that the instance refused or released.
-pub(crate) fn busy() -> Outcome {
+pub(crate) fn busy() -> CallOutcome {
     error(BUSY, String::new())
 }
 
 /// The outcome of an invocation whose instance ended while it ran.
-pub(crate) fn may_have_run() -> Outcome {
+pub(crate) fn may_have_run() -> CallOutcome {
     error(MAY_HAVE_RUN, "the instance is gone".to_owned())
 }
 
-fn failed(message: &str) -> Outcome {
-    Outcome::FunctionError {
+fn failed(message: &str) -> CallOutcome {
+    CallOutcome::FunctionError {
         kind: FAILED.to_owned(),
         message: message.to_owned(),
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pilotlight_core::invoke::pool::{InstanceId, Pool, Rejection, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 use pilotlight_load::account::{Account, Violation};
-use pilotlight_load::record::{At, Outcome, Record};
+use pilotlight_load::record::{At, CallOutcome, Record};
 
 use crate::answers::{ALWAYS, MAY_HAVE_RUN, kind};
 
@@ -158,7 +158,7 @@ impl Oracle {
         });
     }
 
-    pub(crate) fn answered(&mut self, invocation: InvocationId, outcome: Outcome) {
+    pub(crate) fn answered(&mut self, invocation: InvocationId, outcome: CallOutcome) {
         self.waiting.remove(&invocation);
         self.account.add(Record::Answered {
             at: self.at(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// One call that went well.
+/// One successful call.
 const WELL: [&str; 4] = [
     r#"{"record":"sent","at":10,"id":"a","function":"f"}"#,
     r#"{"record":"began","at":20,"id":"a","instance":"i"}"#,
@@ -25,11 +25,11 @@ const BURST: &str = r#"{"record":"fault","at":5,"fault":"burst",
     "allows":["TooManyRequestsException","ServiceException"]}"#;
 
 fn of(lines: &[&str]) -> Verdict {
-    with(Patience::default(), lines)
+    with(GraceTimes::default(), lines)
 }
 
-fn with(patience: Patience, lines: &[&str]) -> Verdict {
-    let mut account = Account::with(patience);
+fn with(grace: GraceTimes, lines: &[&str]) -> Verdict {
+    let mut account = Account::with(grace);
     for line in lines {
         account.add(serde_json::from_str(line).expect(line));
     }
@@ -66,26 +66,26 @@ fn all_is_well_and_counted() {
 }
 
 #[test]
-fn what_is_never_answered_is_lost() {
+fn an_invocation_without_an_answer_is_lost() {
     assert_eq!(found(&[SENT_B]), [Violation::Lost { id: b() }]);
 }
 
 #[test]
-fn a_second_answer_is_one_too_many() {
+fn a_second_answer_is_a_violation() {
     let later = SUCCESS_B.replace("70", "80");
     let lines = [SENT_B, BEGAN_B, ENDED_B, SUCCESS_B, &later];
     assert_eq!(found(&lines), [Violation::AnsweredTwice { id: b() }]);
 }
 
 #[test]
-fn what_nobody_sent_neither_runs_nor_is_answered() {
+fn an_invocation_that_was_not_sent_neither_runs_nor_is_answered() {
     let expected = [Violation::NeverSent { id: b() }];
     assert_eq!(found(&[SUCCESS_B]), expected);
     assert_eq!(found(&[BEGAN_B, ENDED_B]), expected);
 }
 
 #[test]
-fn a_second_run_is_one_too_many_wherever_it_is() {
+fn a_second_run_is_a_violation_in_any_instance() {
     let elsewhere = BEGAN_B.replace(r#""i""#, r#""j""#);
     let lines = [SENT_B, BEGAN_B, ENDED_B, &elsewhere, SUCCESS_B];
     let instances = vec!["i".to_owned(), "j".to_owned()];
@@ -108,7 +108,7 @@ fn overlapped(first: &str, second: &str) -> [Violation; 1] {
 }
 
 #[test]
-fn two_at_once_in_an_instance_are_seen_whichever_ends_first() {
+fn two_at_once_in_an_instance_are_found_whichever_ends_first() {
     for moment in ["21", "29"] {
         let began = BEGAN_B.replace("50", moment);
         let lines = [SENT_B, &began, ENDED_B, SUCCESS_B];
@@ -123,7 +123,7 @@ fn two_at_once_in_an_instance_are_seen_whichever_ends_first() {
 }
 
 #[test]
-fn what_has_no_end_is_inside_until_its_process_goes_or_its_failure_is_told() {
+fn an_execution_without_an_end_lasts_until_its_process_is_gone_or_its_failure_is_reported() {
     let began = BEGAN_B.replace("50", "15");
     let gone = |at: &str| r#"{"record":"gone","at":AT,"instance":"i"}"#.replace("AT", at);
     let lines = [SENT_B, &began, FAILED_B, BURST];
@@ -144,7 +144,7 @@ fn what_has_no_end_is_inside_until_its_process_goes_or_its_failure_is_told() {
 }
 
 #[test]
-fn what_was_refused_has_not_begun_and_what_may_have_run_may_have_begun() {
+fn a_refused_call_has_not_begun_and_one_that_may_have_run_may_have_begun() {
     let kind = "TooManyRequestsException".to_owned();
     let expected = [Violation::RefusedButExecuted { id: b(), kind }];
     assert_eq!(found(&[SENT_B, BEGAN_B, REFUSED_B, BURST]), expected);
@@ -169,7 +169,7 @@ fn a_call_that_was_not_sent_is_a_refusal_and_one_that_broke_is_none() {
 }
 
 #[test]
-fn where_a_connection_may_break_there_may_be_none() {
+fn a_fault_that_may_break_connections_may_also_prevent_them() {
     let unsent = r#"{"record":"answered","at":70,"id":"b","outcome":"notSent","message":""}"#;
     let cut = r#"{"record":"fault","at":5,"fault":"cut","allows":["broken"]}"#;
     assert_eq!(found(&[SENT_B, unsent, cut]), []);
@@ -194,7 +194,7 @@ fn a_success_comes_after_the_end() {
 }
 
 #[test]
-fn an_answer_is_ones_own() {
+fn an_answer_belongs_to_its_call() {
     let anothers = SUCCESS_B.replace(r#""answer":"b""#, r#""answer":"a""#);
     let lines = [SENT_B, BEGAN_B, ENDED_B, &anothers];
     let answer = "a".to_owned();
@@ -202,7 +202,7 @@ fn an_answer_is_ones_own() {
 }
 
 #[test]
-fn an_error_is_one_that_a_fault_of_its_time_allows() {
+fn an_error_must_be_allowed_by_a_fault_at_its_time() {
     let expected = [Violation::Unexplained {
         id: b(),
         kind: "TooManyRequestsException".to_owned(),
@@ -238,7 +238,7 @@ fn a_functions_own_error_needs_a_reason_too() {
 }
 
 #[test]
-fn instances_beyond_the_limit_are_too_many() {
+fn instances_above_the_limit_are_a_violation() {
     let count = |at: &str, live: &str| {
         let line = r#"{"record":"instances","at":AT,"function":"f","live":LIVE,"limit":2}"#;
         line.replace("AT", at).replace("LIVE", live)
@@ -259,7 +259,7 @@ fn instances_beyond_the_limit_are_too_many() {
 const ONE_ALLOWED: &str = r#"{"record":"instances","at":1,"function":"f","live":1,"limit":1}"#;
 
 #[test]
-fn a_refusal_is_explained_by_as_many_others_as_there_may_be_instances() {
+fn a_refusal_needs_as_many_other_calls_as_there_may_be_instances() {
     // `a` is there from 10 to 40.
     assert_eq!(found(&[SENT_B, REFUSED_B, ONE_ALLOWED]), []);
     let later = SENT_B.replace("11", "41");
@@ -284,7 +284,7 @@ fn a_refusal_is_explained_by_as_many_others_as_there_may_be_instances() {
 }
 
 #[test]
-fn more_at_work_than_allowed_are_seen_in_whatever_instances() {
+fn more_handlers_at_work_than_allowed_are_found_in_any_instances() {
     let began = r#"{"record":"began","at":25,"id":"b","instance":"j"}"#;
     let ended = ENDED_B.replace(r#""i""#, r#""j""#);
     let expected = [Violation::TooManyAtOnce {
@@ -302,17 +302,17 @@ fn more_at_work_than_allowed_are_seen_in_whatever_instances() {
 }
 
 #[test]
-fn instances_on_their_way_out_have_some_time() {
+fn stopping_instances_have_some_time() {
     let count = |at: &str, live: &str| {
         let line = r#"{"record":"instances","at":AT,"function":"f","live":LIVE,"limit":2}"#;
         line.replace("AT", at).replace("LIVE", live)
     };
     let with_grace = |lines: [&str; 2]| {
-        let patience = Patience {
+        let grace = GraceTimes {
             instances: 10,
             revisions: 0,
         };
-        with(patience, &lines).violations.len()
+        with(grace, &lines).violations.len()
     };
     assert_eq!(with_grace([&count("5", "3"), &count("15", "2")]), 0);
     assert_eq!(with_grace([&count("5", "3"), &count("16", "2")]), 1);
@@ -324,7 +324,7 @@ fn instances_on_their_way_out_have_some_time() {
 }
 
 #[test]
-fn once_a_revision_has_answered_no_call_comes_to_one_before_it() {
+fn no_call_reaches_a_revision_older_than_one_that_has_answered() {
     let in_revision = |line: &str, revision: &str| {
         line.replace(
             "}",
@@ -335,13 +335,13 @@ fn once_a_revision_has_answered_no_call_comes_to_one_before_it() {
     let (begun, old) = (in_revision(WELL[1], "2"), in_revision(BEGAN_B, "1"));
     let found = |sent: &str, began: &str, revisions: At| {
         let sent = SENT_B.replace("11", sent);
-        let patience = Patience {
+        let grace = GraceTimes {
             instances: 0,
             revisions,
         };
         let first = [WELL[0], &begun, WELL[2], WELL[3]];
         let second = [&sent, began, ENDED_B, SUCCESS_B];
-        with(patience, &[first, second].concat()).violations
+        with(grace, &[first, second].concat()).violations
     };
     let outdated = [Violation::Outdated {
         id: b(),
@@ -357,14 +357,14 @@ fn once_a_revision_has_answered_no_call_comes_to_one_before_it() {
 }
 
 #[test]
-fn what_is_left_is_named() {
+fn leftovers_are_named() {
     let what = "the lease of b".to_owned();
     let left = r#"{"record":"left","at":90,"what":"the lease of b"}"#;
     assert_eq!(found(&[left]), [Violation::LeftBehind { what }]);
 }
 
 #[test]
-fn each_violation_says_which_rule_it_is_and_of_whom() {
+fn each_violation_names_its_rule_and_its_subject() {
     let lines = [
         SENT_B,
         r#"{"record":"left","at":90,"what":"pod b"}"#,

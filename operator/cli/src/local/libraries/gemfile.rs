@@ -1,6 +1,6 @@
 //! `Gemfile`, its lock, and the gems in folders that it names.
 //!
-//! Fed by `libraries`. A Gemfile is a program; read here are the strings that name a folder or a file
+//! Fed by `libraries`. A Gemfile is a program. This module reads only the strings that name a folder or a file
 //! beside it: `path: "../x"`, `path "../x" do`, `eval_gemfile "x"`, `gemspec`.
 
 use std::path::Path;

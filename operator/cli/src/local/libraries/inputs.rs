@@ -16,7 +16,7 @@ use super::paths::{is_absent, relative};
 use crate::local::hash;
 use crate::local::tree::{self, Tree};
 
-/// All that decides what is installed.
+/// Everything that decides what is installed.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     /// The file that lists the libraries, for messages.
@@ -26,11 +26,11 @@ pub(crate) struct Inputs {
     /// The directory where the tool runs: the code's, or the root of its workspace.
     pub(super) root: PathBuf,
     pub(super) code: PathBuf,
-    /// By place, as the tool gets them.
+    /// The files by their original path, with the content that the tool gets.
     pub(super) files: BTreeMap<PathBuf, Vec<u8>>,
-    /// Libraries in folders: all that they hold counts.
+    /// Libraries in folders, whose whole content counts.
     pub(super) folders: BTreeSet<PathBuf>,
-    /// The state of each of these folders, read once, as it takes a read of all files.
+    /// The state of each of these folders. It is read only once, since that reads all their files.
     states: Vec<(PathBuf, io::Result<Tree>)>,
 }
 
@@ -89,7 +89,7 @@ impl Inputs {
         directories
     }
 
-    /// Copies everything into `place`; says where the root and the code's directory are there.
+    /// Copies everything below `place`, and returns the copies of the root and of the code's directory.
     ///
     /// # Errors
     /// If something cannot be read or written.
@@ -115,7 +115,7 @@ impl Inputs {
         self.files.insert(path, content);
     }
 
-    /// Adds a file as it is, if it is there.
+    /// Adds a file with its content; false if it does not exist.
     pub(super) fn file_if_there(&mut self, path: &Path) -> Result<bool> {
         let content = match fs::read(path) {
             Ok(content) => content,
@@ -126,7 +126,7 @@ impl Inputs {
         Ok(true)
     }
 
-    /// Adds what lies there, a file or a folder; whether anything does.
+    /// Adds the file or folder with this path; false if there is none.
     pub(super) fn path(&mut self, path: &Path) -> Result<bool> {
         if path.is_dir() {
             self.folders.insert(path.to_owned());

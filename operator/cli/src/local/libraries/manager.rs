@@ -1,4 +1,4 @@
-//! Chooses the package manager that installs a project's packages: the one whose lock lies there.
+//! Chooses the package manager that installs a project's packages: the one whose lock the project has.
 //!
 //! Fed by `package_json` with the project's root. A lock is never ignored, as another package manager
 //! would install other versions.
@@ -11,7 +11,7 @@ use super::inputs::Inputs;
 use super::package_manifest::{MANIFEST, Manifest, manifest};
 use super::paths::text;
 
-/// By the files that are its own, the best first.
+/// Each lock with its package manager, in order of preference.
 const LOCKS: [(&str, &str); 7] = [
     ("npm-shrinkwrap.json", "npm"),
     ("package-lock.json", "npm"),
@@ -22,7 +22,7 @@ const LOCKS: [(&str, &str); 7] = [
     ("deno.lock", "deno"),
 ];
 
-/// `npm`, `npm-ci` if there is a lock of npm's, or the npm package of another manager with its version.
+/// `npm`; `npm-ci` if the project has a lock of npm; or the npm package of another manager with its version.
 pub(super) fn of(root: &Path, own: &Manifest, inputs: &mut Inputs) -> Result<String> {
     let top = manifest(root)?.unwrap_or_default();
     let named = [&top, own]
@@ -73,7 +73,7 @@ pub(super) fn locks(folder: &Path) -> impl Iterator<Item = (&'static str, &'stat
         .filter(|(name, _)| folder.join(name).is_file())
 }
 
-/// The newest that writes a lock of this form.
+/// The newest version of pnpm that writes locks of this format.
 fn pnpm_for(lock: &str) -> &'static str {
     let version = lock
         .lines()
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_decides_who_installs() {
+    fn the_lock_decides_which_package_manager_installs() {
         for (name, lock, field, manager) in [
             ("package-lock.json", "{}", "", "npm-ci"),
             ("npm-shrinkwrap.json", "{}", "", "npm-ci"),

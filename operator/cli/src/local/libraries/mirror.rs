@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 
 use super::super::tree::{is_made, is_noise};
 
-/// The place of an absolute path below another root.
+/// An absolute path, moved below another root.
 pub(super) fn within(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 pub(super) fn file(content: &[u8], to: &Path) -> io::Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
-    // Perhaps a copy of a folder brought it, as it was.
+    // A copied folder may already contain the original of this file.
     let _ = fs::remove_file(to);
     fs::write(to, content)
 }
 
-/// Links to files and folders outside become what they lead to.
+/// Copies a folder. A link that leads outside is replaced by its target.
 pub(super) fn folder(from: &Path, to: &Path, cache: &Path) -> io::Result<()> {
     let real = from.canonicalize()?;
     copy(&real, to, &[cache.to_owned()])
@@ -38,7 +38,7 @@ fn copy(from: &Path, to: &Path, above: &[PathBuf]) -> io::Result<()> {
         }
         let (path, to) = (from.join(&name), to.join(&name));
         let Ok(real) = path.canonicalize() else {
-            // It leads to nothing.
+            // A dangling link.
             continue;
         };
         if real.is_dir() {

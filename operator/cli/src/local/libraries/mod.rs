@@ -6,9 +6,9 @@
 //! package_json ─┘                                                          └─ modules
 //! ```
 //!
-//! Fed by `runtime` with a function's code. A file that a list names, a library in a folder, a lock: a
-//! change of any is a change of the libraries. Tools get copies that lie to each other as the originals
-//! do, so nothing is written beside a person's sources. Runs no tool itself.
+//! Fed by `make` with a function's code. When a file that a list names, a library in a folder or a lock changes, the
+//! libraries change. Tools get copies with the same relative paths as the originals, so nothing is written beside
+//! a user's sources. Runs no tool itself.
 
 mod gemfile;
 mod globs;

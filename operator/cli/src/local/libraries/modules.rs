@@ -1,9 +1,9 @@
 //! Collects installed packages of Node.js in one `node_modules` folder that can be moved.
 //!
-//! Fed by `runtime` after a package manager has installed into a mirror. Linked packages, such as members of
+//! Fed by `make` after a package manager has installed into a mirror. Linked packages, such as members of
 //! a workspace, become copies. The packages of a workspace's root lie beside those of the function's folder.
 //! If both have a package in different versions, each package that needs the root's version gets a copy in
-//! its own `node_modules`, so that every package finds the versions that it found before.
+//! its own `node_modules`, so every package finds the versions that it found before.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ const THEIRS: [&str; 4] = [PROGRAMS, ".cache", ".ignored", ".pnpm"];
 /// The real folders of packages, by name.
 type Packages = BTreeMap<String, PathBuf>;
 
-/// From the folders `node_modules` of `code` and of all above it up to `root` into `out`'s.
+/// Copies packages from the folders `node_modules` of `code` and of the folders above it, up to `root`, into that of `out`.
 ///
 /// # Errors
 /// If something cannot be read or written.
@@ -47,7 +47,7 @@ pub(crate) fn collect(root: &Path, code: &Path, out: &Path) -> io::Result<()> {
                 is_hidden |= other != real;
                 continue;
             }
-            // A workspace's member may be linked for others' sake: the function itself.
+            // The function itself may be linked as a member of its workspace.
             if real != code {
                 copy(real, &out.join(name), &[])?;
             }
@@ -107,7 +107,7 @@ fn packages(modules: &Path) -> io::Result<Packages> {
             continue;
         }
         let Ok(real) = entry.path().canonicalize() else {
-            // A member that was not needed is not in the mirror.
+            // A workspace's member that is not needed is not in the mirror.
             continue;
         };
         if !real.is_dir() {
@@ -123,7 +123,7 @@ fn packages(modules: &Path) -> io::Result<Packages> {
     Ok(found)
 }
 
-/// The names of all that a package may load.
+/// The names of all packages that a package may load.
 fn needs(package: &Path) -> Vec<String> {
     let manifest = fs::read(package.join("package.json")).unwrap_or_default();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
@@ -144,7 +144,7 @@ fn programs(from: &Path, to: &Path) -> io::Result<()> {
         let entry = entry?;
         let to = to.join(entry.file_name());
         let Ok(link) = fs::read_link(entry.path()) else {
-            // Shell scripts with paths of the mirror.
+            // These are shell scripts with paths of the mirror, so they cannot be moved.
             continue;
         };
         if !to.is_symlink() {

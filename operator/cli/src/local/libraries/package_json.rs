@@ -1,9 +1,9 @@
 //! `package.json` and what it refers to: packages in folders, a workspace, a lock and its tool.
 //!
-//! Fed by `libraries` with the code's directory; `workspace` finds the root above it, `modules` brings
-//! what was installed into one folder. The copies of manifests have no development scripts (`prepare`),
-//! whose tools are not installed, and the function's own install scripts under other names: these run
-//! afterwards and may fail.
+//! Fed by `libraries` with the code's directory; `workspace` finds the root above it, `modules` collects
+//! the installed packages in one folder. The copies of manifests have no development scripts (`prepare`), since
+//! their tools are not installed. They have the function's own install scripts under other names: these run
+//! afterwards, and may fail.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
         .filter(|name| has_script(&own, name))
         .collect();
     if !scripts.is_empty() {
-        // They may read any of it.
+        // The scripts may read any file of the code.
         inputs.folders.insert(code.to_owned());
     }
     let members = match above {
@@ -106,7 +106,7 @@ pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
 
 struct Reader {
     is_npm: bool,
-    /// Yarn's lock has a hash of what a folder holds, its manifest as well.
+    /// Yarn's lock has a hash of a folder's content, and that includes its manifest.
     hashes_folders: bool,
     members: Option<Workspace>,
     seen: BTreeSet<PathBuf>,
@@ -114,7 +114,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// A package whose dependencies are installed, and those of its that lie in folders.
+    /// Adds a package whose dependencies are installed, and those of its dependencies that lie in folders.
     fn package(&mut self, folder: &Path, manifest: Manifest) -> Result<()> {
         if !self.seen.insert(folder.to_owned()) {
             return Ok(());
@@ -124,7 +124,7 @@ impl Reader {
             self.inputs.folders.insert(folder.to_owned());
         }
         for field in FIELDS {
-            // The tools of another package's development are not installed, nor looked at.
+            // The development dependencies of another package are not installed.
             if field == "devDependencies" && !is_own {
                 continue;
             }
@@ -171,7 +171,7 @@ impl Reader {
         }
     }
 
-    /// The manifests of the root and of all members: a lock is of all.
+    /// Adds the manifests of the root and of all members, since one lock covers all of them.
     fn workspace(&mut self) -> Result<()> {
         let Some(workspace) = self.members.take() else {
             return Ok(());
@@ -186,7 +186,7 @@ impl Reader {
                 continue;
             }
             match manifest(&folder)? {
-                // A root finds all of its members by their names.
+                // The root of a workspace finds all members by name.
                 Some(manifest) if is_root => {
                     self.seen.remove(&folder);
                     self.package(&folder, manifest)?;
@@ -198,7 +198,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A root whose members are in a file of pnpm's alone names them for npm as well.
+    /// If only pnpm's own file names the members, the copy of the root's manifest names them for npm as well.
     fn root_for_npm(&mut self, workspace: &Workspace) -> Result<()> {
         let root = &workspace.root;
         let mut manifest = manifest(root)?.unwrap_or_default();
@@ -215,7 +215,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Packages in folders outside of the root, whose own dependencies npm leaves to them.
+    /// Lists the packages in folders outside the root: npm does not install their own dependencies.
     fn linked(&mut self) {
         let needs = |folder: &&PathBuf| {
             let manifest = manifest(folder).ok().flatten().unwrap_or_default();
@@ -236,7 +236,7 @@ impl Reader {
         self.inputs.values.insert("linked", ways.join("\n"));
     }
 
-    /// Adds a manifest without the scripts that must not run; the file itself if nothing changes.
+    /// Adds a manifest without the scripts that must not run. If nothing has to change, adds the file itself.
     fn keep(&mut self, folder: &Path, mut manifest: Manifest, is_of_project: bool) -> Result<()> {
         let path = folder.join(MANIFEST);
         let mut is_changed = false;
@@ -249,7 +249,7 @@ impl Reader {
                 is_changed |= scripts.remove(name).is_some();
             }
             for name in INSTALL.into_iter().filter(|_| is_of_project) {
-                // By another name the package manager does not run it.
+                // Under another name the package manager does not run it.
                 if let Some(script) = scripts.remove(name) {
                     scripts.insert(format!("{LATER}{name}"), script);
                     is_changed = true;

@@ -32,7 +32,7 @@ pub(super) fn has_script(manifest: &Manifest, name: &str) -> bool {
         .is_some_and(|scripts| scripts[name].is_string())
 }
 
-/// The form that npm reads, for a dependency in another package manager's form.
+/// The form that npm reads, of a dependency that is written for another package manager.
 pub(super) fn for_npm(spec: &str) -> Option<String> {
     let path = spec
         .strip_prefix("link:")
@@ -43,7 +43,7 @@ pub(super) fn for_npm(spec: &str) -> Option<String> {
     }
 }
 
-/// The path of a dependency in a folder or an archive beside.
+/// The path of a dependency that is a folder or an archive on this machine.
 pub(super) fn path_of(spec: &str) -> Option<String> {
     let forms = ["file:", "link:", "portal:"];
     let form = forms.iter().find_map(|form| spec.strip_prefix(form));
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn specs_of_folders_are_told_from_others() {
+    fn specs_with_a_path_are_distinguished_from_others() {
         for (spec, path) in [
             ("file:../a", Some("../a")),
             ("link:./a", Some("./a")),

@@ -1,7 +1,6 @@
-//! Files that may be absent, and ways between folders.
+//! Files that may be absent, and relative paths.
 //!
-//! Used by every reader of a list of libraries. Finds ways by the text of paths alone, so that a link counts as the
-//! folder that it lies in.
+//! Used by every reader of a list of libraries. Computes paths from their text alone, without following links.
 
 use std::fs;
 use std::io;
@@ -14,7 +13,7 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory)
 }
 
-/// The text of a file; `None` if it is not there.
+/// The text of a file; `None` if it does not exist.
 pub(super) fn text(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -23,7 +22,7 @@ pub(super) fn text(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// A path from a directory, by its text alone: `..` takes a name away.
+/// A path relative to a directory, computed from the text alone: `..` removes a name.
 pub(super) fn lexical(base: &Path, path: &str) -> PathBuf {
     let mut result = PathBuf::new();
     for part in base.join(path).components() {
@@ -38,7 +37,7 @@ pub(super) fn lexical(base: &Path, path: &str) -> PathBuf {
     result
 }
 
-/// The way from one directory to a path, both absolute.
+/// The relative path from a directory to another path; both are absolute.
 pub(super) fn relative(from: &Path, to: &Path) -> PathBuf {
     let (mut from, mut to) = (from.components().peekable(), to.components().peekable());
     while from.peek().is_some() && from.peek() == to.peek() {
@@ -53,7 +52,7 @@ pub(super) fn relative(from: &Path, to: &Path) -> PathBuf {
     }
 }
 
-/// The path in a `file:` URL or its like, `%20` and such decoded.
+/// The path in a `file:` URL or similar, with `%20` and the like decoded.
 pub(super) fn of_url(url: &str) -> String {
     let path = url.split(['#', '?']).next().unwrap_or(url);
     let path = path.strip_prefix("//localhost").unwrap_or(path);
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_between_directories_are_found_by_their_text() {
+    fn paths_are_computed_from_their_text() {
         for (base, path, expected) in [
             ("/a/b", "../c/./d", "/a/c/d"),
             ("/a", "/x", "/x"),

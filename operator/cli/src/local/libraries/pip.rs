@@ -1,6 +1,6 @@
 //! A list that pip installs from, line by line, and the forms of requirements.
 //!
-//! Written by `pyproject` and `poetry` from a lock; `pyproject` makes the files of it.
+//! `pyproject` and `poetry` write the lines from a lock; `pyproject` writes the files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::paths::{lexical, relative};
 pub(super) struct Lines {
     pub(super) requirements: Vec<String>,
     pub(super) constraints: Vec<String>,
-    /// Folders and files that they name, relative to the code's directory.
+    /// The folders and files that the lines name.
     pub(super) paths: BTreeSet<PathBuf>,
 }
 
 impl Lines {
-    /// A library by its path, which is relative to `folder`.
+    /// Adds a library by its path, which is relative to `folder`.
     pub(super) fn path(&mut self, code: &Path, folder: &Path, path: &str, rest: &str) {
         let whole = lexical(folder, path);
         let way = relative(code, &whole);
@@ -27,7 +27,7 @@ impl Lines {
         self.requirements.push(format!("./{}{rest}", way.display()));
     }
 
-    /// Another index than Python's own.
+    /// Adds an index other than Python's own.
     pub(super) fn index(&mut self, url: &str, code: &Path, folder: &Path) {
         if url.is_empty() || url.trim_end_matches('/') == "https://pypi.org/simple" {
             return;
@@ -89,7 +89,7 @@ pub(super) fn name_of(requirement: &str) -> &str {
     &requirement[..end.unwrap_or(requirement.len())]
 }
 
-/// `[a,b]` of a requirement, or nothing.
+/// The extras `[a,b]` of a requirement; empty without any.
 pub(super) fn extras_of(requirement: &str) -> String {
     let rest = requirement.trim_start()[name_of(requirement).len()..].trim_start();
     let end = rest.find(']').filter(|_| rest.starts_with('['));

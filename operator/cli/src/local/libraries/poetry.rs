@@ -13,7 +13,7 @@ use super::pip::{
     Lines, after_semicolon, bracketed, extras_of, from_git, list, name_of, normal, strings,
 };
 
-/// Packages by name, each in all its versions.
+/// All versions of each package, by name.
 type Locked<'a> = BTreeMap<String, Vec<&'a Value>>;
 
 pub(super) fn read(code: &Path, project: &Value, lock: &Value) -> Result<Lines> {
@@ -60,7 +60,7 @@ fn needed(project: &Value) -> Vec<(String, String, Option<&str>)> {
     needed
 }
 
-/// Lists indirect requirements that come from no index, as pip would look for them there.
+/// Lists indirect requirements that come from no index, since pip would look for them in an index.
 fn follow(lines: &mut Lines, code: &Path, locked: &Locked, mut open: Vec<String>) {
     let mut at = 0;
     while let Some(name) = open.get(at).cloned() {

@@ -1,9 +1,9 @@
-//! Python's lists of libraries: `requirements.txt`, else the lock of uv, Poetry or Pipenv, else the
+//! Python's lists of libraries: `requirements.txt`; without one the lock of uv, Poetry or Pipenv; without one the
 //! dependencies in `pyproject.toml`.
 //!
 //! Fed by `libraries`; `requirements` reads the first, and the others become such a file, so that pip
-//! installs all. A lock's versions become constraints: pip may leave a package out, as on another system,
-//! but takes no other version of it.
+//! installs all of them. A lock's versions become constraints: pip may leave out a package, for example one for
+//! another system, but installs no other version of it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::{poetry, requirements};
 
 const LIST: &str = "requirements.txt";
 const PROJECT: &str = "pyproject.toml";
-/// Beside the list that is written for pip.
+/// The file of constraints, beside the list for pip.
 const CONSTRAINTS: &str = ".locked.txt";
 
 pub(super) fn read(code: &Path) -> Result<Option<Inputs>> {
@@ -84,7 +84,7 @@ fn of_project(code: &Path, project: &Value) -> Result<Option<(&'static str, Line
     Ok(Some((PROJECT, lines)))
 }
 
-/// The lock beside the code, or above it the one that has the code as a member of its workspace.
+/// The lock beside the code, or a lock above it whose workspace has the code as a member.
 fn uv_lock(code: &Path) -> Result<Option<(PathBuf, Value)>> {
     for folder in code.ancestors() {
         let Some(lock) = table(&folder.join("uv.lock"))? else {
@@ -236,7 +236,7 @@ fn pipenv(code: &Path) -> Result<Option<Lines>> {
     Ok(Some(lines))
 }
 
-/// A TOML file, as JSON has it: absent fields are null.
+/// A TOML file as a JSON value, in which absent fields are null.
 fn table(path: &Path) -> Result<Option<Value>> {
     let Some(content) = text(path)? else {
         return Ok(None);

@@ -1,9 +1,9 @@
-//! `requirements.txt` and what it names: other lists, constraints, folders, wheels.
+//! `requirements.txt` and the files that it names: other lists, constraints, folders, wheels.
 //!
 //! Fed by `pyproject` with the path of a list. Read as pip reads it: lines continue after a `\`, `#`
 //! begins a comment, a list in a list is relative to that one and a library's path to the working
 //! directory, which is the code's. An editable library (`-e`) is installed as a copy, since an archive
-//! holds copies. Errors that pip reports itself are left to pip.
+//! holds copies. pip reports its own errors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,7 +33,7 @@ struct Line {
     text: String,
 }
 
-/// Adds a list, and all that it refers to.
+/// Adds a list and everything that it refers to.
 pub(super) fn add(inputs: &mut Inputs, list: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
     if !seen.insert(list.to_owned()) {
         return Ok(());
@@ -129,7 +129,7 @@ fn lines(text: &str) -> Vec<Line> {
     lines
 }
 
-/// A `#` inside of a word belongs to a URL.
+/// The line without its comment. A `#` inside a word belongs to a URL.
 fn without_comment(text: &str) -> &str {
     let mut before = ' ';
     for (at, letter) in text.char_indices() {
@@ -175,7 +175,7 @@ fn references(line: &str) -> Vec<Reference> {
     found
 }
 
-/// The words of a line of options, quotes taken away.
+/// The words of a line of options, without quotes.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in line.chars() {
@@ -203,7 +203,7 @@ fn local(value: &str) -> Option<String> {
     (!path.is_empty() && !path.contains("${")).then_some(path)
 }
 
-/// The path of a requirement that is a folder or an archive of this machine.
+/// The path of a requirement that is a folder or an archive on this machine.
 fn library(requirement: &str) -> Option<String> {
     let named = requirement
         .split_once(" @ ")
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_by_path_are_found_and_others_left() {
+    fn libraries_with_a_path_are_found_and_others_are_ignored() {
         for (line, path) in [
             ("./lib", "./lib"),
             ("-e ./lib", "./lib"),
@@ -354,14 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn a_library_in_place_becomes_a_copied_one() {
+    fn an_editable_library_becomes_a_copy() {
         let text = "-e ./a\n  --editable=./b\r\n--editable ./c\nsix\n--extra-index-url x\n";
         let expected = "./a\n./b\r\n./c\nsix\n--extra-index-url x\n";
         assert_eq!(without_editable(text), expected);
     }
 
     #[test]
-    fn lists_that_name_each_other_are_read_once_and_what_is_missing_has_its_line() {
+    fn lists_that_name_each_other_are_read_once_and_a_missing_file_is_named_with_its_line() {
         let root = tempfile::tempdir().expect("a directory");
         let code = root.path().join("code");
         fs::create_dir_all(code.join("lists")).expect("made");

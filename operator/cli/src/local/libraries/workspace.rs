@@ -15,7 +15,7 @@ use super::globs;
 use super::package_manifest::{Manifest, manifest};
 use super::paths::text;
 
-/// Folders that are looked through for members; a bound for a pattern such as `**`.
+/// The most folders that are searched for members: a bound for a pattern such as `**`.
 const LOOKED_AT: usize = 10_000;
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Workspace {
 /// The workspace that a folder is a member of.
 pub(super) fn above(folder: &Path) -> Result<Option<Workspace>> {
     for root in folder.ancestors().skip(1) {
-        // A file above that is not the project's own is no reason to fail.
+        // A broken file above may belong to another project, so it is no error.
         let own = manifest(root).ok().flatten().unwrap_or_default();
         let patterns = patterns(root, &own)?;
         let inside = folder.strip_prefix(root).unwrap_or(folder);
@@ -65,7 +65,7 @@ fn patterns(root: &Path, own: &Manifest) -> Result<Vec<String>> {
     Ok(patterns)
 }
 
-/// The list `packages` of a `pnpm-workspace.yaml`, in either of the forms that it is written in.
+/// The list `packages` of a `pnpm-workspace.yaml`, in either of its two forms.
 fn of_pnpm(yaml: &str) -> Vec<String> {
     let plain = |text: &str| {
         let text = text.split(" #").next().unwrap_or(text);
@@ -108,7 +108,7 @@ fn members(root: &Path, patterns: &[String]) -> Result<Workspace> {
             false => None,
         };
         if let Some(manifest) = manifest {
-            // One without a name has its folder's.
+            // A package without a name has the name of its folder.
             let name = manifest
                 .get("name")
                 .and_then(Value::as_str)

@@ -1,4 +1,4 @@
-//! Which files and folders a `package.json` makes inputs.
+//! Which files and folders become inputs because of a `package.json`.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn inputs(code: &Path) -> Inputs {
 }
 
 #[test]
-fn packages_in_folders_are_inputs_and_so_are_theirs() {
+fn packages_in_folders_and_their_own_packages_in_folders_are_inputs() {
     let (_root, root) = project(&[
         (
             "code/package.json",
@@ -43,7 +43,7 @@ fn packages_in_folders_are_inputs_and_so_are_theirs() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_its_field() {
+fn a_missing_folder_is_named_with_its_field() {
     let (_root, root) = project(&[
         (
             "code/package.json",

@@ -1,4 +1,4 @@
-//! Locks as uv, Poetry and Pipenv write them, and what pip gets of them.
+//! Locks as uv, Poetry and Pipenv write them, and the lines for pip that are made of them.
 
 use std::fs;
 
@@ -130,7 +130,7 @@ fn uvs_lock_pins_what_the_project_needs() {
 }
 
 #[test]
-fn a_member_of_uvs_workspace_has_its_lock_above() {
+fn the_lock_of_a_uv_workspace_is_above_its_member() {
     let lock = r#"
 version = 1
 [[package]]
