@@ -1,7 +1,7 @@
 # The project's commands. Each does its own set-up; `make help` lists them.
 #
 # Tests come in three tiers (CONTRIBUTING.md): `make check` while you work, `make test` as CI runs it, and
-# `make show-...` for what takes long and writes its result into docs.
+# `make show-...` for long measurements, which write their results into docs.
 
 VENV := target/venv
 PYTHON ?= python3
@@ -32,15 +32,15 @@ check: ## formatting, lints, docs, unit and simulation tests: no root, no cluste
 	@$(PYTHON) -m tests.tiers check
 
 .PHONY: test
-test: ## what CI runs: `check`, every SDK and runtime, and a cluster; needs root
+test: ## all that CI runs: `check`, every SDK and runtime, and a cluster; needs root
 	@$(PYTHON) -m tests.tiers test
 
 .PHONY: show-bench
-show-bench: build examples ## overhead and throughput beside bare proxies; writes docs/benchmarks.*
+show-bench: build examples ## overhead and throughput compared with bare proxies; writes docs/benchmarks.*
 	cargo run --locked --release -p pilotlight-bench
 
 .PHONY: show-bench-builds
-show-bench-builds: build examples ## warm calls of this build beside those of the programs in BEFORE=DIR, by turns
+show-bench-builds: build examples ## compare warm calls of this build and of the programs in BEFORE=DIR
 	$(VENV)/bin/python -m tests.bench.builds $(BEFORE)
 
 .PHONY: show-bench-counts
@@ -57,7 +57,7 @@ show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bur
 	$(MODULE) tests.bench.pool
 
 .PHONY: show-chaos
-show-chaos: cluster-ready load-tool ## every fault by itself and mixed, under account, for an hour; writes docs/reliability.*
+show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call accounted for, for an hour; writes docs/reliability.*
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
 	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
@@ -65,7 +65,7 @@ show-chaos: cluster-ready load-tool ## every fault by itself and mixed, under ac
 	$(MODULE) tests.chaos.run $(CHAOS)
 
 .PHONY: show-chaos-seeds
-show-chaos-seeds: cluster-ready load-tool ## runs of the chaos that are killed, and short ones with 20 seeds; writes docs/chaos-seeds.md
+show-chaos-seeds: cluster-ready load-tool ## killed chaos runs, and short ones with 20 seeds; writes docs/chaos-seeds.md
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
 	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
@@ -93,18 +93,18 @@ show-runtimes-cluster: cluster-ready ## the conformance table in pods, for every
 	test -z "$$failed"
 
 .PHONY: show-load
-show-load: build load-tool $(VENV)/ready ## calls of all kinds of arrivals on local mode, under account; writes docs/load.md
+show-load: build load-tool $(VENV)/ready ## all kinds of arrivals on local mode, each call accounted for; writes docs/load.md
 	$(VENV)/bin/python -m tests.load.show
 
 .PHONY: show-mutants
-show-mutants: ## each in-process test of the gateway fails when its mechanism is taken out
+show-mutants: ## check that each in-process test of the gateway fails without its mechanism
 	$(PYTHON) -m tests.mutants
 
 .PHONY: show-fuzz
-show-fuzz: ## every fuzz target for SECONDS=600 each, keeping what is learnt in fuzz/grown
+show-fuzz: ## every fuzz target for SECONDS=600 each; the inputs that it finds stay in fuzz/grown
 	fuzz/run long $(or $(SECONDS),600)
 
-# --- what the tiers are made of
+# --- the parts of the tiers
 
 .PHONY: build
 build: ## the programs, optimised
@@ -115,7 +115,7 @@ build-dev: ## the programs and test tools, not optimised
 	cargo build --locked --workspace --bins
 
 .PHONY: load-tool
-load-tool: ## the load, the journal and the checker of an account, optimised
+load-tool: ## the load tool: load, journal and checker, optimised
 	cargo build --locked --release -p pilotlight-load
 
 .PHONY: examples
@@ -124,10 +124,10 @@ examples: ## the examples that are compiled
 	install -D -m 755 target/release/bootstrap $(RUST_ECHO)
 
 .PHONY: debian-packages
-debian-packages: ## what the tests need of the machine and it lacks (Debian, root)
+debian-packages: ## install the packages that the tests need (Debian, root)
 	@$(CLUSTER) setup --tests
 
-# A cluster can be brought up: everything that it and its suites need is built.
+# Builds everything that a cluster and its suites need.
 .PHONY: cluster-ready
 cluster-ready: debian-packages build $(VENV)/ready
 	$(CLUSTER) build
@@ -142,7 +142,7 @@ $(NODE_SDK)/.package-lock.json: tests/sdk/node/package-lock.json
 	cd tests/sdk/node && npm ci --no-audit --no-fund
 	touch $@
 
-# --- what is committed and made from a source
+# --- generated files that are committed
 
 .PHONY: format
 format: $(VENV)/ready ## format all Rust and Python
@@ -168,12 +168,12 @@ deny: ## advisories, licences and sources of all crates (CHECKS="bans licenses s
 	cargo deny --manifest-path fuzz/Cargo.toml --config deny.toml check $(CHECKS)
 
 .PHONY: clean
-clean: ## remove all that was built
+clean: ## remove everything that was built
 	cargo clean
 	cargo clean --manifest-path fuzz/Cargo.toml
 	rm -rf $(NODE_SDK) $(dir $(RUST_ECHO))
 
-# Short names of two that are asked for often.
+# Short names of two frequent commands.
 .PHONY: bench bench-cluster
 bench: show-bench
 bench-cluster: show-bench-cluster
