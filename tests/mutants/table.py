@@ -445,11 +445,27 @@ MUTANTS = [
     ),
     Mutant(
         "apis::metrics_count_what_callers_were_told_and_what_lives",
-        "the metrics of peers are left out",
-        f"{GATEWAY}/http/status.rs",
-        "texts.extend(peers.metrics().await);",
-        "drop(peers.metrics().await);",
+        "how invocations ended is not counted",
+        f"{GATEWAY}/invoker/mod.rs",
+        "entry.metrics.ended(outcome::label(outcome), took);",
+        "let _ = (outcome, took);",
     ),
+    # state
+    Mutant(
+        "state::the_state_has_instances_limits_and_totals_of_each_function",
+        "errors of functions count as successes",
+        f"{GATEWAY}/metrics.rs",
+        "errors: of(OutcomeLabel::function_error),",
+        "errors: of(OutcomeLabel::lost),",
+    ),
+    Mutant(
+        "state::any_gateway_has_the_state_of_all_and_names_those_that_do_not_answer",
+        "the states of peers are left out",
+        f"{GATEWAY}/http/state.rs",
+        "Some(state) => all.merge(state),",
+        "Some(_) => {}",
+    ),
+    # apis
     Mutant(
         "logs::a_functions_log_is_chosen_by_text_by_request_and_by_time",
         "the filter knows request ids only",

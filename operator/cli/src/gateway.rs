@@ -103,6 +103,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             status: bind("--status", &args.status).await?,
         };
         let config = Config {
+            namespace: args.namespace.parse().context("--namespace")?,
             region: args.region,
             account: args.account,
             concurrency: args.concurrency.into(),

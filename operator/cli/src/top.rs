@@ -1,29 +1,31 @@
 //! `pilotlight top`: what the functions do now, as a table that renews itself.
 //!
-//! Asks a gateway for the metrics of all gateways once a second (`samples` reads them) and shows
-//! what lies within the last ten. Where the output is no terminal it prints one table, of all that
-//! was counted, and ends.
+//! Asks a gateway for the state of all gateways once a second (`wire::state`) and shows what lies within the
+//! last ten seconds (`looks`). If the output is not a terminal, it prints one table of all that was counted, and
+//! ends.
 
-mod samples;
+mod looks;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use pilotlight_wire::state::{FunctionState, STATE_PATH, State};
 use rustix::termios::tcgetwinsize;
 
-use self::samples::{Function, Samples};
+use self::looks::{quantile, since};
 use crate::endpoint::{self, Endpoint};
 use crate::exit::Exit;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Looks that a figure of the present is taken over.
+/// How many looks a figure of the present covers.
 const WINDOW: usize = 10;
-/// Lines that are no function's: heads, phases, the rest.
-const OTHER_LINES: usize = 4;
-/// For a terminal that does not tell its height.
+/// Lines that are not those of a function: the head, the number of further functions, the phases, the gateways
+/// that do not answer, and one line for the cursor.
+const OTHER_LINES: usize = 5;
+/// The height of a terminal that does not report one.
 const LINES: usize = 40;
 
 /// Watch the functions: instances, queues, calls, cold starts.
@@ -39,8 +41,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut out = io::stdout().lock();
     let shown = if args.once || !out.is_terminal() {
-        let samples = look(&args.endpoint)?;
-        out.write_all(table(&samples, None, usize::MAX).as_bytes())
+        let state = look(&args.endpoint)?;
+        out.write_all(table(&state, None, usize::MAX).as_bytes())
     } else {
         watch(&args.endpoint, &mut out)?
     };
@@ -65,7 +67,7 @@ fn watch(endpoint: &Endpoint, out: &mut impl Write) -> Result<io::Result<()>> {
         let lines = size.map(|size| size.ws_row.into());
         let lines = lines.filter(|lines| *lines > 0).unwrap_or(LINES);
         let table = table(
-            &last.since(first),
+            &since(last, first),
             Some(seconds),
             lines.saturating_sub(OTHER_LINES),
         );
@@ -79,36 +81,35 @@ fn watch(endpoint: &Endpoint, out: &mut impl Write) -> Result<io::Result<()>> {
     }
 }
 
-fn look(endpoint: &Endpoint) -> Result<Samples> {
+fn look(endpoint: &Endpoint) -> Result<State> {
     let answer = endpoint::client()
-        .get(endpoint.url("/pilotlight/v1/metrics"))
+        .get(endpoint.url(STATE_PATH))
         .call()
         .map_err(|error| endpoint.unanswered(error))?;
     let status = answer.status();
     ensure!(
         status.is_success(),
-        "the gateway has no metrics to show ({status}); is it older than this program?"
+        "the gateway has no state to show ({status}); is it older than this program?"
     );
-    let text = answer.into_body().read_to_string();
-    Ok(Samples::read(
-        &text.context("the gateway's answer broke off")?,
-    ))
+    let state = answer.into_body().into_reader();
+    serde_json::from_reader(state).context("the gateway's state cannot be read")
 }
 
 /// `seconds`: what lies within so many; `None`: since the beginning.
-fn table(samples: &Samples, seconds: Option<f64>, rows: usize) -> String {
-    let mut functions: Vec<(&String, &Function)> = samples.functions.iter().collect();
+fn table(state: &State, seconds: Option<f64>, rows: usize) -> String {
+    let mut functions: Vec<&FunctionState> = state.functions.iter().collect();
     // Those that work first, so that nothing that matters is cut off.
-    functions.sort_by(|(_, one), (_, other)| {
-        let load = |function: &Function| (function.busy + function.queued, function.calls);
-        load(other).partial_cmp(&load(one)).expect("numbers")
+    functions.sort_by_key(|function| {
+        let load = function.instances.busy + function.queued;
+        std::cmp::Reverse((load, function.totals.invocations))
     });
-    let name_width = functions
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or(0)
-        .max("FUNCTION".len());
+    let namespaces: BTreeSet<_> = functions.iter().map(|one| &one.namespace).collect();
+    let name = |function: &FunctionState| match namespaces.len() {
+        0 | 1 => function.name.to_string(),
+        _ => format!("{}/{}", function.namespace, function.name),
+    };
+    let widths = functions.iter().map(|function| name(function).len());
+    let name_width = widths.max().unwrap_or(0).max("FUNCTION".len());
     let calls = if seconds.is_some() {
         "CALLS/S"
     } else {
@@ -118,21 +119,25 @@ fn table(samples: &Samples, seconds: Option<f64>, rows: usize) -> String {
         "{:<name_width$}  {:>5} {:>5} {:>8} {:>6} {calls:>8} {:>7} {:>5} {:>9} {:>9}\n",
         "FUNCTION", "WARM", "BUSY", "STARTING", "QUEUED", "FAILED", "COLD", "P50", "P99"
     );
-    for (name, function) in functions.iter().take(rows) {
+    for function in functions.iter().take(rows) {
+        let (instances, totals) = (function.instances, function.totals);
         let rate = match seconds {
-            Some(seconds) if seconds > 0.0 => format!("{:.1}", function.calls / seconds),
+            Some(seconds) if seconds > 0.0 => {
+                format!("{:.1}", totals.invocations as f64 / seconds)
+            }
             Some(_) => "-".to_owned(),
-            None => format!("{}", function.calls),
+            None => totals.invocations.to_string(),
         };
-        let quantile = |share| milliseconds(function.durations.quantile(share));
+        let quantile = |share| milliseconds(quantile(&function.durations, share));
         text.push_str(&format!(
-            "{name:<name_width$}  {:>5} {:>5} {:>8} {:>6} {rate:>8} {:>7} {:>5} {:>9} {:>9}\n",
-            function.idle,
-            function.busy,
-            function.starting,
+            "{:<name_width$}  {:>5} {:>5} {:>8} {:>6} {rate:>8} {:>7} {:>5} {:>9} {:>9}\n",
+            name(function),
+            instances.idle,
+            instances.busy,
+            instances.starting,
             function.queued,
-            function.failed,
-            function.cold_starts,
+            totals.failed,
+            totals.cold_starts,
             quantile(0.5),
             quantile(0.99),
         ));
@@ -140,13 +145,19 @@ fn table(samples: &Samples, seconds: Option<f64>, rows: usize) -> String {
     if functions.len() > rows {
         text.push_str(&format!("and {} more\n", functions.len() - rows));
     }
-    let phases = samples.phases.iter().filter_map(|(name, durations)| {
-        let median = durations.quantile(0.5)?;
+    let phases = state.phases.iter().filter_map(|(name, durations)| {
+        let median = quantile(durations, 0.5)?;
         Some(format!("{name} {}", milliseconds(Some(median))))
     });
     let phases: Vec<String> = phases.collect();
     if !phases.is_empty() {
         text.push_str(&format!("cold starts, medians: {}\n", phases.join(", ")));
+    }
+    if !state.unanswered.is_empty() {
+        let gateways = state.unanswered.join(", ");
+        text.push_str(&format!(
+            "without gateways that do not answer: {gateways}\n"
+        ));
     }
     text
 }
@@ -164,21 +175,25 @@ mod tests {
 
     #[test]
     fn the_busiest_come_first_and_the_rest_is_counted() {
-        let text = r#"
-pilotlight_instances{function="idle",state="idle"} 3
-pilotlight_instances{function="busy",state="busy"} 1
-pilotlight_invocations_total{function="busy",outcome="success"} 20
-pilotlight_invocation_duration_seconds_bucket{le="0.001",function="busy"} 20
-pilotlight_invocation_duration_seconds_bucket{le="+Inf",function="busy"} 20
-pilotlight_cold_start_phase_seconds_bucket{le="0.01",phase="init"} 4
-pilotlight_cold_start_phase_seconds_bucket{le="+Inf",phase="init"} 4
-"#;
-        let shown = table(&Samples::read(text), Some(10.0), 1);
+        let json = r#"{
+            "functions": [
+                {"namespace": "local", "name": "idle", "qualifier": "$LATEST", "revision": "r",
+                 "instances": {"idle": 3}},
+                {"namespace": "local", "name": "busy", "qualifier": "$LATEST", "revision": "r",
+                 "instances": {"busy": 1}, "totals": {"invocations": 20},
+                 "durations": {"bounds": [0.001], "counts": [20, 0]}}
+            ],
+            "phases": {"init": {"bounds": [0.01], "counts": [4, 0]}},
+            "unanswered": ["10.0.0.7:8082"]
+        }"#;
+        let state: State = serde_json::from_str(json).expect("a state");
+        let shown = table(&state, Some(10.0), 1);
         let expected = "\
 FUNCTION   WARM  BUSY STARTING QUEUED  CALLS/S  FAILED  COLD       P50       P99
 busy          0     1        0      0      2.0       0     0    0.5 ms    1.0 ms
 and 1 more
 cold starts, medians: init 5.0 ms
+without gateways that do not answer: 10.0.0.7:8082
 ";
         assert_eq!(shown, expected);
     }

@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
+use pilotlight_core::ids::Namespace;
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
 
 /// The settings that a gateway gets at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The namespace of all functions.
+    pub namespace: Namespace,
     /// The region in ARNs and in the variable `AWS_REGION`.
     pub region: String,
     /// The account number in ARNs.
@@ -26,6 +29,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            namespace: Namespace::local(),
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             concurrency: 1000,

@@ -11,6 +11,7 @@ use std::sync::mpsc as std_mpsc;
 use axum::Router;
 use bytes::Bytes;
 use http::HeaderValue;
+use pilotlight_core::ids::Namespace;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::App;
@@ -51,6 +52,9 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     tokio::spawn(answer_all(inbox, tell));
     let catalog = watch::channel(Arc::new(catalog)).1;
     let app = App {
+        namespace: Namespace::local(),
+        address: "local".to_owned(),
+        concurrency: 1,
         scope: Config::default().scope(),
         catalog: catalog.clone(),
         invoker: Invoker::new(catalog, driver, None, metrics.clone()),

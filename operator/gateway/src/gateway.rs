@@ -58,7 +58,11 @@ impl Gateway {
             peers.clone(),
             metrics.clone(),
         );
+        let address = peers.as_ref().map(|peers| peers.own_address());
         let app = App {
+            namespace: config.namespace.clone(),
+            address: address.unwrap_or_else(|| "local".to_owned()),
+            concurrency: config.concurrency,
             scope: config.scope(),
             catalog,
             invoker,

@@ -27,6 +27,7 @@ mod driver;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gateway;
+mod histogram;
 mod http;
 mod instance;
 mod invoker;

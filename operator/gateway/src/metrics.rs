@@ -1,25 +1,24 @@
-//! What the gateway counts, in Prometheus' text format at `/metrics`.
+//! What the gateway counts: in Prometheus' text format at `/metrics`, and for the state API.
 //!
 //! `driver`, `invoker` and `http::invoke` count through handles that each function gets once, so that an
 //! invocation looks up no label. Labels come from fixed sets, but for the function's name, which
 //! goes with the function.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pilotlight_core::function::FunctionName;
-use pilotlight_core::instance::phases::Phases;
+use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::Counts;
+use pilotlight_wire::state::{Durations, InstanceCounts, Totals};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Upper bounds of the duration histogram, in seconds.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 900.0,
-];
+use crate::histogram::DurationHistogram;
 
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -86,12 +85,12 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
     invocations: Family<OfOutcome, Counter>,
     cold_starts: Family<OfFunction, Counter>,
-    phases: Family<OfPhase, Histogram, fn() -> Histogram>,
+    phases: Family<OfPhase, DurationHistogram>,
     forwarded: Counter,
     queued: Family<OfFunction, Gauge>,
     in_flight: Family<OfFunction, Gauge>,
     instances: Family<OfState, Gauge>,
-    duration: Family<OfFunction, Histogram, fn() -> Histogram>,
+    duration: Family<OfFunction, DurationHistogram>,
 }
 
 /// One function's handles, which the driver and the handlers share.
@@ -102,7 +101,7 @@ pub(crate) struct FunctionMetrics {
     queued: Gauge,
     in_flight: Gauge,
     instances: [Gauge; 4],
-    duration: Histogram,
+    duration: DurationHistogram,
 }
 
 impl Metrics {
@@ -120,8 +119,7 @@ impl Metrics {
             "Calls that waited for an instance to come up",
             cold_starts.clone(),
         );
-        let phases: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let phases = Family::default();
         registry.register_with_unit(
             "cold_start_phase",
             "What cold starts took, by phase",
@@ -144,8 +142,7 @@ impl Metrics {
         registry.register("in_flight", "Invocations in an instance", in_flight.clone());
         let instances = Family::default();
         registry.register("instances", "Instances, by state", instances.clone());
-        let duration: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let duration = Family::default();
         registry.register_with_unit(
             "invocation_duration",
             "From the request's arrival to its answer, waiting included",
@@ -193,8 +190,18 @@ impl Metrics {
         for (phase, duration) in phases.iter() {
             let phase = phase.as_str();
             let histogram = self.phases.get_or_create(&OfPhase { phase });
-            histogram.observe(duration.as_secs_f64());
+            histogram.observe(duration);
         }
+    }
+
+    /// How long cold starts took, by phase.
+    pub(crate) fn phases(&self) -> BTreeMap<String, Durations> {
+        let phases = Phase::ALL.into_iter().filter_map(|phase| {
+            let phase = phase.as_str();
+            let histogram = self.phases.get(&OfPhase { phase })?;
+            Some((phase.to_owned(), histogram.durations()))
+        });
+        phases.collect()
     }
 
     pub(crate) fn forwarded(&self) {
@@ -243,12 +250,47 @@ impl FunctionMetrics {
         self.cold_starts.inc();
     }
 
-    pub(crate) fn ended(&self, outcome: OutcomeLabel, seconds: f64) {
+    pub(crate) fn ended(&self, outcome: OutcomeLabel, took: Duration) {
         self.invocations[outcome as usize].inc();
-        self.duration.observe(seconds);
+        self.duration.observe(took);
     }
 
     pub(crate) fn refused(&self) {
         self.invocations[OutcomeLabel::refused as usize].inc();
     }
+
+    pub(crate) fn instances(&self) -> InstanceCounts {
+        let [starting, idle, busy, stopping] = self.instances.each_ref().map(count);
+        InstanceCounts {
+            starting,
+            idle,
+            busy,
+            stopping,
+        }
+    }
+
+    pub(crate) fn queued(&self) -> u64 {
+        count(&self.queued)
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let of = |outcome: OutcomeLabel| self.invocations[outcome as usize].get();
+        let invocations = OUTCOMES.map(of).iter().sum();
+        Totals {
+            invocations,
+            // The counters are read one after the other, while others count.
+            failed: invocations.saturating_sub(of(OutcomeLabel::success)),
+            errors: of(OutcomeLabel::function_error),
+            throttles: of(OutcomeLabel::throttled),
+            cold_starts: self.cold_starts.get(),
+        }
+    }
+
+    pub(crate) fn durations(&self) -> Durations {
+        self.duration.durations()
+    }
+}
+
+fn count(gauge: &Gauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
 }

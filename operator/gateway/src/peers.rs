@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
+use pilotlight_wire::state::State;
 
 use crate::backend::Promise;
 
@@ -13,8 +14,11 @@ pub(crate) trait Peers: Debug + Send + Sync {
     /// Sends an invocation to the gateway that owns the function.
     fn forward(&self, request: InvokeRequest) -> Promise<'_, Forwarded>;
 
-    /// The texts of the other gateways' metrics. Gateways that do not answer are left out.
-    fn metrics(&self) -> Promise<'_, Vec<String>>;
+    /// Where the other gateways reach this one.
+    fn own_address(&self) -> String;
+
+    /// The state of each other gateway, by its address; `None` if it does not answer.
+    fn states(&self) -> Promise<'_, Vec<(String, Option<State>)>>;
 }
 
 /// What became of an invocation that was sent to a peer.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! gateway ──► supervisor   lease, status, drain, mark, claim   instance's own HTTP/1.1 server
-//! gateway ──► gateway      invoke                              the listener for parts
+//! gateway ──► gateway      invoke, state                              the listener for parts
 //! gateway ──► controller   demand                              the controller connects
 //! process ──► supervisor   config, prestart                    environment, standard input
 //! supervisor ──► gateway   log_record, caller                  standard output, the loopback door
@@ -22,4 +22,5 @@ pub mod log_record;
 pub mod mark;
 mod phases;
 pub mod prestart;
+pub mod state;
 pub mod status;

@@ -23,6 +23,7 @@ use pilotlight_core::gateways::ownership;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_watch::Gateways;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
+use pilotlight_wire::state::{STATE_PATH, State};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -31,6 +32,10 @@ use crate::peers::{Forwarded, Peers};
 
 /// A peer that does not take a connection within this is as good as gone.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// A peer whose state does not come within this is named as one that did not answer.
+const STATE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The greatest state of a peer that is read, in bytes: a thousand functions take about 1 MB.
+const STATE_LIMIT: usize = 64 * 1024 * 1024;
 /// Between two looks at whether an unreachable peer is back.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// A connection on which nothing is acknowledged for interval × retries after this is broken:
@@ -58,12 +63,10 @@ impl Members {
         ownership::owner(function, reachable).unwrap_or(self.me)
     }
 
+    /// Those that cannot be reached included.
     fn others(&self) -> BTreeSet<SocketAddr> {
-        let reachable = self.listed.difference(&self.unreachable);
-        reachable
-            .filter(|peer| **peer != self.me)
-            .copied()
-            .collect()
+        let others = self.listed.iter().filter(|peer| **peer != self.me);
+        others.copied().collect()
     }
 
     pub(crate) fn is_mine(&self, function: &FunctionName) -> bool {
@@ -171,16 +174,17 @@ impl ClusterPeers {
         }
     }
 
-    async fn metrics_of(&self, peer: SocketAddr) -> Option<String> {
-        let request = Request::get(at(peer, Uri::from_static("/metrics")));
+    async fn state_of(&self, peer: SocketAddr) -> Option<State> {
+        let request = Request::get(at(peer, Uri::from_static(STATE_PATH)));
         let request = request.body(Full::default()).ok()?;
-        let text = async {
+        let state = async {
             let answer = self.client.request(request).await.ok()?;
-            let body = answer.into_body().collect().await.ok()?.to_bytes();
-            String::from_utf8(body.into()).ok()
+            let body = Limited::new(answer.into_body(), STATE_LIMIT);
+            let body = body.collect().await.ok()?.to_bytes();
+            serde_json::from_slice(&body).ok()
         };
-        let text = tokio::time::timeout(CONNECT_LIMIT, text).await;
-        text.ok().flatten()
+        let state = tokio::time::timeout(STATE_TIMEOUT, state).await;
+        state.ok().flatten()
     }
 
     async fn send(&self, request: InvokeRequest) -> Forwarded {
@@ -233,11 +237,17 @@ impl Peers for ClusterPeers {
         Box::pin(self.send(request))
     }
 
-    fn metrics(&self) -> Promise<'_, Vec<String>> {
+    fn own_address(&self) -> String {
+        self.me.to_string()
+    }
+
+    fn states(&self) -> Promise<'_, Vec<(String, Option<State>)>> {
         let others = self.members.borrow().others();
-        let texts = others.into_iter().map(|peer| self.metrics_of(peer));
-        let texts = future::join_all(texts);
-        Box::pin(async { texts.await.into_iter().flatten().collect() })
+        let states = others.into_iter().map(async |peer| {
+            let state = self.state_of(peer).await;
+            (peer.to_string(), state)
+        });
+        Box::pin(future::join_all(states))
     }
 }
 

@@ -12,4 +12,5 @@ pub(crate) mod management;
 pub(crate) mod parts;
 pub(crate) mod routes;
 pub(crate) mod server;
+pub(crate) mod state;
 pub(crate) mod status;

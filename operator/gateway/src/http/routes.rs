@@ -1,8 +1,9 @@
 //! Which handler answers which path, for each of the three listeners.
 //!
 //! ```text
-//! api      callers: the Invoke API, management, logs
-//! parts    other gateways and the controller: invocations that are passed on; `cluster` adds the demand
+//! api      callers: the Invoke API, management, logs, the state of all gateways
+//! parts    other gateways and the controller: invocations that are passed on, state; `cluster` adds
+//!          the demand
 //! status   probes and metrics
 //! ```
 //!
@@ -16,9 +17,10 @@ use axum::body::Body;
 use axum::routing::{get, post};
 use http::Uri;
 use pilotlight_wire::invoke::INVOKE_PATH;
+use pilotlight_wire::state::STATE_PATH;
 
 use super::errors::ApiError;
-use super::{invoke, logs, management, parts, status};
+use super::{invoke, logs, management, parts, state, status};
 use crate::app::App;
 
 pub(crate) fn api(app: Arc<App>) -> Router {
@@ -35,12 +37,14 @@ pub(crate) fn api(app: Arc<App>) -> Router {
             post(invoke::invoke),
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))
-        .route("/pilotlight/v1/metrics", get(status::all_metrics));
+        .route(STATE_PATH, get(state::of_all));
     complete(routes, app)
 }
 
 pub(crate) fn parts(app: Arc<App>) -> Router {
-    let routes = Router::new().route(INVOKE_PATH, post(parts::invoke));
+    let routes = Router::new()
+        .route(INVOKE_PATH, post(parts::invoke))
+        .route(STATE_PATH, get(state::own));
     complete(routes, app)
 }
 

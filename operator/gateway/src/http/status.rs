@@ -1,4 +1,4 @@
-//! Probes and metrics: `/healthz`, `/readyz`, `/metrics`, and the metrics of all gateways for `pilotlight top`.
+//! Probes and metrics: `/healthz`, `/readyz`, `/metrics`.
 //!
 //! Reads `metrics`, which the driver and the handlers fill; changes nothing.
 
@@ -22,16 +22,6 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
         false => "ok\n".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     }
-}
-
-/// The metrics of this gateway and all its peers, as `pilotlight top` reads them.
-pub(crate) async fn all_metrics(State(app): State<Arc<App>>) -> Result<String, ApiError> {
-    let own = app.metrics.encode();
-    let mut texts = own.map_err(|error| ApiError::service(error.to_string()))?;
-    if let Some(peers) = &app.peers {
-        texts.extend(peers.metrics().await);
-    }
-    Ok(texts)
 }
 
 /// The metrics of this gateway, in the OpenMetrics text format.

@@ -130,8 +130,8 @@ impl Invoker {
         };
         let placement = waiting.on(placed).await;
         if let Placement::Ended(outcome) = &placement {
-            let seconds = clock::since(arrived).as_secs_f64();
-            entry.metrics.ended(outcome::label(outcome), seconds);
+            let took = clock::since(arrived);
+            entry.metrics.ended(outcome::label(outcome), took);
             if let Outcome::Answered(answer) = outcome
                 && let Some(phases) = &answer.phases
             {

@@ -24,3 +24,4 @@ mod logs;
 mod lost;
 mod not_started;
 mod shutdown;
+mod state;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
+use http::Request;
 use http_body_util::BodyExt;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
+use pilotlight_wire::state::{STATE_PATH, State};
 use tower::ServiceExt;
 
 use super::stage::{Stage, function, shared};
@@ -80,7 +82,22 @@ impl Peers for Other {
         })
     }
 
-    fn metrics(&self) -> Promise<'_, Vec<String>> {
-        Box::pin(async { vec!["# of the other\n".to_owned()] })
+    fn own_address(&self) -> String {
+        "this".to_owned()
+    }
+
+    fn states(&self) -> Promise<'_, Vec<(String, Option<State>)>> {
+        let way = self.way.lock().expect("one thread").clone();
+        Box::pin(async move {
+            let Way::Leads(routes) = way else {
+                return vec![("the other".to_owned(), None)];
+            };
+            let request = Request::get(STATE_PATH).body(Body::empty());
+            let answered = routes.oneshot(request.expect("a request")).await;
+            let body = answered.expect("routes do not fail").into_body();
+            let body = body.collect().await.expect("a whole answer").to_bytes();
+            let state = serde_json::from_slice(&body).expect("a state");
+            vec![("the other".to_owned(), Some(state))]
+        })
     }
 }

@@ -1,0 +1,58 @@
+//! `GET /pilotlight/v1/state`: the functions of this gateway, and on the public API of all gateways.
+//!
+//! Reads `catalog` and the counts of `metrics`; `peers` brings the states of the other gateways. It asks no
+//! driver, so a busy one does not delay it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State as Shared;
+use pilotlight_core::ids::Qualifier;
+use pilotlight_wire::state::{FunctionState, State};
+
+use crate::app::App;
+use crate::catalog::Entry;
+
+/// This gateway's own state, for its peers.
+pub(crate) async fn own(Shared(app): Shared<Arc<App>>) -> Json<State> {
+    Json(state(&app))
+}
+
+/// The state of all gateways. Those that do not answer are named in it.
+pub(crate) async fn of_all(Shared(app): Shared<Arc<App>>) -> Json<State> {
+    let mut all = state(&app);
+    if let Some(peers) = &app.peers {
+        for (address, state) in peers.states().await {
+            match state {
+                Some(state) => all.merge(state),
+                None => all.unanswered.push(address),
+            }
+        }
+    }
+    Json(all)
+}
+
+fn state(app: &App) -> State {
+    let catalog = app.catalog.borrow().clone();
+    State {
+        functions: catalog.values().map(|entry| function(app, entry)).collect(),
+        phases: app.metrics.phases(),
+        unanswered: Vec::new(),
+    }
+}
+
+fn function(app: &App, entry: &Entry) -> FunctionState {
+    let (deployment, metrics) = (&entry.deployment, &entry.metrics);
+    FunctionState {
+        namespace: app.namespace.clone(),
+        name: deployment.name.clone(),
+        qualifier: Qualifier::Latest.to_string(),
+        revision: deployment.revision.as_str().into(),
+        owner: entry.is_owned.then(|| app.address.clone()),
+        instances: metrics.instances(),
+        queued: metrics.queued(),
+        limits: app.limits(deployment),
+        totals: metrics.totals(),
+        durations: metrics.durations(),
+    }
+}
