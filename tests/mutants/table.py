@@ -252,6 +252,13 @@ MUTANTS = [
     ),
     # shutdown
     Mutant(
+        "shutdown::a_gateway_whose_driver_panics_ends_with_an_error",
+        "a gateway lives on without its driver",
+        f"{GATEWAY}/gateway.rs",
+        "failed.cancel();",
+        "drop(failed);",
+    ),
+    Mutant(
         "shutdown::a_gateway_that_ends_lets_the_running_call_finish_and_refuses_the_others",
         "calls that an ending gateway refuses are told that the function is deleted",
         f"{GATEWAY}/driver.rs",

@@ -50,7 +50,7 @@ use self::functions::Functions;
 use self::peers::ClusterPeers;
 use self::pods::Pods;
 use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::gateway::{DRIVER_FAILED, Gateway};
 use crate::http::server;
 use crate::peers::Peers;
 
@@ -93,6 +93,8 @@ pub enum ServeError {
     Client(#[source] Box<kube::Error>),
     #[error("the watch of {0} ended")]
     Watch(&'static str),
+    #[error("{DRIVER_FAILED}")]
+    Driver,
     #[error("the server broke: {0}")]
     Server(#[from] io::Error),
 }
@@ -195,6 +197,7 @@ pub async fn serve(
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
         () = following_peers => Err(ServeError::Watch("gateways")),
+        () = gateway.driver_failed() => Err(ServeError::Driver),
     }
 }
 

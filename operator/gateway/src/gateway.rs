@@ -11,6 +11,7 @@ use axum::Router;
 use pilotlight_core::function::FunctionName;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -29,11 +30,16 @@ use crate::peers::Peers;
 /// How long running invocations may take to finish when the gateway ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Why a gateway ends whose driver has panicked. The log has the driver's own message.
+pub(crate) const DRIVER_FAILED: &str = "the driver of the functions failed";
+
 /// A running gateway. Cheap to clone; all clones are one gateway.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     app: Arc<App>,
     driver: mpsc::Sender<Message>,
+    /// Cancelled when the driver has panicked.
+    driver_failed: CancellationToken,
 }
 
 impl Gateway {
@@ -72,10 +78,15 @@ impl Gateway {
         };
         let inbox = (driver.clone(), inbox);
         let running = Driver::new(config, backend, metrics, inbox, publish).run();
+        let driver_failed = CancellationToken::new();
         // Joined by `shutdown`, which waits until the driver confirms its end.
-        tokio::spawn(running);
+        tokio::spawn(watch_over(tokio::spawn(running), driver_failed.clone()));
         let app = Arc::new(app);
-        Gateway { app, driver }
+        Gateway {
+            app,
+            driver,
+            driver_failed,
+        }
     }
 
     /// Makes `all` the full set of functions: new ones are added, those with another revision
@@ -108,9 +119,17 @@ impl Gateway {
     /// Serves the public API until `stop`, then lets the current calls finish.
     ///
     /// # Errors
-    /// If the listener breaks.
+    /// If the listener breaks, or the driver panics: no invocation can start any more.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        serve(self.api(), listener, stop).await
+        tokio::select! {
+            served = serve(self.api(), listener, stop) => served,
+            () = self.driver_failed() => Err(io::Error::other(DRIVER_FAILED)),
+        }
+    }
+
+    /// Returns when the driver has panicked. The gateway must end then, since nothing owns its instances.
+    pub(crate) async fn driver_failed(&self) {
+        self.driver_failed.cancelled().await;
     }
 
     /// Serves probes and metrics until `stop`.
@@ -142,5 +161,15 @@ impl Gateway {
     pub async fn shutdown(&self) {
         let grace = DRAIN_LIMIT;
         self.request(|done| Message::Shutdown { grace, done }).await;
+    }
+}
+
+/// Says when the driver has panicked. A driver that was told to end, or that ends with the runtime, has not.
+async fn watch_over(driver: JoinHandle<()>, failed: CancellationToken) {
+    if let Err(error) = driver.await
+        && error.is_panic()
+    {
+        tracing::error!(%error, "{DRIVER_FAILED}");
+        failed.cancel();
     }
 }

@@ -1,9 +1,21 @@
 //! The end of a gateway: what runs may finish, within the grace period; nothing is left behind.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
 use tokio::task;
+use tokio_util::sync::CancellationToken;
 
 use super::instance::Instance;
 use super::stage::{Stage, function, on_stage, settled};
+use crate::backend::{Backend, Promise, Reservation, Running};
+use crate::catalog::Deployment;
+use crate::config::Config;
+use crate::gateway::{DRIVER_FAILED, Gateway};
+
+/// A bound that only a broken gateway meets.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Begins the gateway's end, in a task of its own.
 fn ends(stage: &Stage) -> task::JoinHandle<()> {
@@ -94,4 +106,45 @@ async fn an_instance_on_its_way_up_is_given_up_as_its_gateway_ends() {
         assert_eq!(caller.answer().await.error(), (500, "ServiceException"));
     })
     .await;
+}
+
+/// A backend that breaks the driver, which tells it each change of a function's load.
+#[derive(Debug)]
+struct Broken;
+
+impl Backend for Broken {
+    fn reserve(&self, _: &Deployment, _: &str) -> Reservation {
+        Box::new(())
+    }
+
+    fn start<'a>(
+        &'a self,
+        _: &'a Deployment,
+        _: &'a str,
+    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn observe(&self, _: &Deployment, _: usize, _: usize) {
+        panic!("a defect");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_whose_driver_panics_ends_with_an_error() {
+    let gateway = Gateway::start(Config::default(), Arc::new(Broken), None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.serve(listener, stop).await }
+    });
+    task::yield_now().await;
+    assert!(!serving.is_finished());
+    gateway.deploy(vec![function("")]).await;
+    let ended = tokio::time::timeout(PATIENCE, serving).await;
+    let error = ended.expect("it ends").unwrap().unwrap_err();
+    assert_eq!(error.to_string(), DRIVER_FAILED);
+    // Its end waits for nothing.
+    gateway.shutdown().await;
 }
