@@ -19,7 +19,7 @@ from tests.harness.local_server import LocalServer
 from tests.harness.manifests import as_yaml, resource
 from tests.harness.paths import EXAMPLES, LOAD, REPOSITORY
 
-# Each answers 7, but the program of `custom`, which answers its event.
+# Each function answers 7, except the program of `custom`, which answers its event.
 CODE = {
     "custom": {"path": str(EXAMPLES / "rust-echo/build")},
     "python3.11": {"inline": {"lambda_function.py": "def lambda_handler(event, context): return 7\n"}},

@@ -18,11 +18,11 @@ from tests.harness.kubectl import get, kubectl
 from tests.harness.processes import SUPERVISOR, running
 from tests.harness.release import RELEASE, SYSTEM, VERSION, all_parts, install
 
-# In the environment of all processes that a run starts: its process and when that started.
+# A variable of all processes that a run starts: the run's process id and its start time.
 MARK = "PILOTLIGHT_CHAOS_RUN"
 GATEWAYS = 2  # as the chart has it
 PROBES = "probe-"  # names of pods that `await_kubelets` makes in the namespace `default`
-# Beyond what Pilotlight deletes by itself after its Functions.
+# Objects that Pilotlight does not delete by itself with the Functions.
 OWNED = "--selector=app.kubernetes.io/managed-by=pilotlight"
 # The states of a helm release whose change was begun and not finished. helm refuses every other change then.
 UNFINISHED = "status in (pending-install,pending-upgrade,pending-rollback)"

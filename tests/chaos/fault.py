@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from tests.chaos.plan import Claim
 
-# Errors that a fault may allow, as the account has them. A connection that broke under a call:
+# Errors that a fault may allow, as the account names them. A connection broke during a call:
 BROKEN = "broken"
-# It may have taken effect: the platform lost sight of it.
+# The event may have taken effect: the platform lost its instance.
 UNKNOWN = "ServiceException"
 NOT_READY = "ResourceNotReadyException"
 NOT_FOUND = "ResourceNotFoundException"
@@ -22,12 +22,12 @@ EXITED = "Runtime.ExitError"
 # each a target of its own.
 # Whether the API server answers, which everything that runs kubectl during the fault depends on.
 API_SERVER = "the API server"
-# They take pods: a rollout completes only then.
+# Whether the nodes accept pods: a rollout completes only then.
 NODES = "the nodes"
-# The number and the kind of the pods: one rollout at a time.
+# The number and the version of its pods: one rollout at a time.
 GATEWAYS = "the gateways' Deployment"
 CONTROLLERS = "the controllers' Deployment"
-# There is one, so it cannot be a target of two.
+# There is only one, so two faults cannot have it as their target.
 LEADING = "the leading controller"
 
 

@@ -50,7 +50,7 @@ from tests.harness.state import POOL
 __all__ = ["FAULTS"]
 
 PARTS_PORT = 8082  # where the controller follows a gateway's demand
-# Made by `make previous`.
+# The earlier version, built by `make previous`.
 PREVIOUS = REPOSITORY / "target/previous/source"
 GOES = "2"  # the number of the node that is lost
 
@@ -166,7 +166,7 @@ def node_lost(world):
         cluster("node-start", GOES)
 
 
-# Both wait in the end until each node takes a pod.
+# Both wait at the end until each node accepts a pod.
 @fault(seconds=15, allows=[NOT_READY], takes=[API_SERVER], shares=[NODES])
 def api_server_stopped(world):
     """the API server is away"""
@@ -258,7 +258,7 @@ def network_slow(world, pod):
         yield
 
 
-# Whether the pod was evicted is asked of the API server.
+# The API server says whether the pod was evicted.
 @fault(seconds=10, target=INSTANCE, allows=[UNKNOWN], shares=[API_SERVER])
 def disk_full(world, pod):
     """an instance's /tmp is filled past its bound"""

@@ -17,7 +17,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.trial import STRIKES
 from tests.harness.paths import REPOSITORY
 
-# Those that leave something behind if nobody mends it.
+# Faults that leave something behind if a run is killed.
 LASTING = [
     name
     for name in (

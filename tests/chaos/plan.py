@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
-# Share of strikes that are two faults at once.
+# The share of times at which two faults occur at once.
 TOGETHER = 0.3
 
 

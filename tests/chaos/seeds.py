@@ -25,7 +25,7 @@ from tests.harness.commit import commit
 from tests.harness.paths import REPOSITORY
 
 VERDICTS = {WELL: "well", RULE_BROKEN: "a rule is broken", HARNESS_FAILED: "the harness failed"}
-# The seed with which two faults once broke a run: they deleted the same pods.
+# With this seed two faults once broke a run: they deleted the same pods.
 FIRST = 20261128
 
 

@@ -7,7 +7,7 @@ from tests.chaos.trial import Trial, verdict
 from tests.harness import release
 from tests.harness.paths import REPOSITORY
 
-# Those of one group at once.
+# The faults of one group occur at once.
 GROUPS = [
     ["pod-deleted", "gateway-killed"],
     ["controller-killed", "supervisor-killed"],

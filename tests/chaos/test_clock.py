@@ -17,9 +17,9 @@ from tests.harness.patience import LONGER, PATIENCE, until
 
 [FAKETIME] = Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketimeMT.so.1")
 HOUR, LIMIT = 3_600_000, LONGER * 1000
-# What remains of the limit, in milliseconds, at each offset of the clock in seconds.
+# The remaining time of the limit, in milliseconds, for each offset of the clock, in seconds.
 STEPS = {"+3600": range(HOUR, HOUR + LIMIT + 1), "-3600": range(1), "+0": range(1, LIMIT + 1)}
-# Reads its deadline, which a supervisor gives as a time of day, by the machine's own clock.
+# Compares its deadline, which the supervisor gives as a time of day, with the machine's own clock.
 REMAINING = "def lambda_handler(event, context):\n    return context.get_remaining_time_in_millis()\n"
 
 

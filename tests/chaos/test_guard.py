@@ -20,7 +20,7 @@ from tests.chaos.trial import Trial
 from tests.chaos.world import GATEWAY, INSTANCE, LEADER, World
 from tests.harness.patience import until
 
-# Their strike and their mending ask nobody but the pod's own processes.
+# Faults that start and end with the pod's own processes alone, without the API server.
 LOCAL = [
     name
     for name in FAULTS
@@ -69,7 +69,7 @@ def test_a_process_that_ends_ends_every_wait(guard, process, tmp_path):
         guard.until(lambda: True, "never asked")
 
 
-def test_a_process_that_is_let_go_may_end(guard, process, tmp_path):
+def test_a_process_that_is_no_longer_watched_may_end(guard, process, tmp_path):
     guard.depend_on("journal", process, tmp_path / "none")
     guard.let_go()
     process.kill()
@@ -127,7 +127,7 @@ def test_a_target_that_is_gone_is_no_error(name, guard, capsys):
 
 
 @pytest.mark.parametrize("name", ["packets-lost", "network-slow"])
-def test_a_target_may_vanish_while_the_fault_lasts(name, guard, monkeypatch):
+def test_a_target_may_disappear_while_the_fault_lasts(name, guard, monkeypatch):
     """The pod is a process with a network of its own."""
     with running("unshare", "--net", "sleep", "1000") as pod:
         network = f"/proc/{pod.pid}/ns/net"
@@ -175,7 +175,7 @@ def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process, own_m
         assert process.poll() is None and own.poll() is None
 
 
-def test_a_mark_of_a_number_that_another_process_has_now_is_an_old_one(guard, own_mark):
+def test_a_mark_with_a_process_id_that_was_reused_is_an_old_one(guard, own_mark):
     """The number of a run that was killed may be given to somebody else: it is that one's start that counts."""
     earlier = {**os.environ, own_mark: f"{os.getpid()}:{start_time(os.getpid()) - 1}"}
     with running("sleep", "1000", env=earlier) as orphan:

@@ -15,7 +15,7 @@ from tests.chaos.world import GATEWAY, LEADER
 CLAIMS = {name: fault.claim for name, fault in FAULTS.items()}
 SECONDS = {name: fault.seconds for name, fault in FAULTS.items()}
 PLANS, STRIKES = 10_000, 30
-# Pairs that broke a run, or would have, by what they share.
+# Pairs that broke a run, or would have, with the thing that they share.
 CONFLICTS = [
     ("api-server-slow", "api-server-stopped"),
     # A node that comes back holds the cluster's lock until the API server has registered it.
@@ -40,7 +40,7 @@ CONFLICTS = [
     ("controller-killed", "controller-cut-off"),
     ("controller-stopped", "controller-cut-off"),
 ]
-# Pairs that strike different pods or functions, or bear each other: chaos is poorer without them.
+# Pairs with different pods or functions, or without influence on each other: the chaos needs them.
 COMPANIONS = [
     ("gateway-killed", "packets-lost"),
     ("gateway-killed", "gateways-scaled"),
@@ -70,14 +70,14 @@ def test_a_thing_is_exclusive_or_shared():
     assert not alone.excludes(apart) and not apart.excludes(together)
 
 
-def test_faults_of_one_strike_never_exclude_each_other(plans):
+def test_faults_that_occur_together_never_exclude_each_other(plans):
     for seed, strikes in enumerate(plans):
         for strike in strikes:
             assert not plan.conflict(CLAIMS, strike.faults), (seed, strike)
             assert len(set(strike.faults)) == len(strike.faults) <= 2, (seed, strike)
 
 
-def test_every_fault_strikes_before_any_strikes_again(plans):
+def test_every_fault_occurs_before_any_occurs_again(plans):
     for seed, strikes in enumerate(plans):
         order = [name for strike in strikes for name in strike.faults]
         # More strikes than there are faults: a plan does not run dry.
@@ -85,7 +85,7 @@ def test_every_fault_strikes_before_any_strikes_again(plans):
         assert set(order[: len(FAULTS)]) == set(FAULTS), seed
 
 
-def test_every_pair_that_may_strike_together_does_so(plans):
+def test_every_pair_that_may_occur_together_does_so(plans):
     drawn = Counter(frozenset(strike.faults) for strikes in plans for strike in strikes)
     allowed = {frozenset(pair) for pair in combinations(FAULTS, 2) if not plan.conflict(CLAIMS, list(pair))}
     assert {pair for pair in drawn if len(pair) == 2} == allowed
@@ -108,23 +108,23 @@ def test_these_exclude_each_other(pair):
 
 
 @pytest.mark.parametrize("pair", COMPANIONS, ids=" and ".join)
-def test_these_may_strike_together(pair):
+def test_these_may_occur_together(pair):
     assert not plan.conflict(CLAIMS, pair)
 
 
-def test_the_groups_of_the_short_run_may_strike_together():
+def test_the_groups_of_the_short_run_may_occur_together():
     for group in GROUPS:
         assert not plan.conflict(CLAIMS, group), group
 
 
-def test_claims_are_of_known_things():
+def test_claims_name_known_things():
     known = {API_SERVER, NODES, GATEWAYS, CONTROLLERS, LEADING}
     for fault in FAULTS.values():
         assert fault.claim.exclusive | fault.claim.shared <= known, fault.name
         assert not fault.claim.exclusive & fault.claim.shared, fault.name
 
 
-def test_what_there_is_one_of_is_claimed():
+def test_a_thing_that_exists_once_is_claimed():
     """Targets of one strike are different ones: of pods and functions there are enough, but one leads."""
     for fault in FAULTS.values():
         assert (fault.target == LEADER) == (LEADING in fault.claim.exclusive), fault.name

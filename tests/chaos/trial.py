@@ -29,7 +29,7 @@ from tests.harness.patience import PATIENCE
 from tests.harness.release import HOST, await_known
 
 POOL = "chaos"
-# Calls a second at random moments, or so many at once with so many seconds between; reserved instances.
+# Calls a second at random moments, or bursts with a pause in seconds; then reserved instances.
 LOADS = {
     "chaos-steady": ("{rate}", {"concurrency": {"reserved": 8}}),
     "chaos-bursty": ("4x3", {"concurrency": {"reserved": 10}, "keepAlive": 5}),
@@ -42,8 +42,8 @@ STRIKES = "now"  # ends the line that a run prints when faults strike
 QUEUE = 200  # calls of a function that may wait: some seconds of all, as cold starts take the processors
 SLOW = 1  # seconds: a call that takes longer is not back to normal
 CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
-# Seconds for each function to answer when all is up again: starts are tried every 30. The account says what it
-# means if one does not.
+# How long, in seconds, each function may take to answer once everything is up again: starts are retried every 30 s.
+# The account judges a function that does not answer.
 ANSWERING_LIMIT = 300
 WARM_UP = 25  # seconds, at most, from the first answers of all until no call is slow
 LAST_ANSWER = 150  # seconds: a client gives each call up after 90

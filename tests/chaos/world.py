@@ -19,7 +19,7 @@ from tests.harness.release import RELEASE, SYSTEM, leading, parts
 from tests.harness.state import is_ready, living
 
 API_SERVER_PORT = 6443
-# Marks rules of the packet filter as this harness's.
+# The comment of this harness's rules in the packet filter.
 COMMENT = "pilotlight-chaos"
 
 # The targets of faults.

@@ -99,7 +99,7 @@ def region(namespaces):
         ],
     ],
 )
-def test_a_real_api_server_takes_every_object(namespaces, options):
+def test_a_real_api_server_accepts_every_object(namespaces, options):
     system, functions = namespaces
     # What a dry run makes is not there for the WarmPools that come after it.
     good("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
@@ -167,7 +167,7 @@ def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
     assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
 
 
-def test_helm_test_tells_a_gateway_that_answers_from_one_that_does_not(namespaces):
+def test_helm_test_fails_only_for_a_gateway_that_does_not_answer(namespaces):
     images = {name: f"{IMAGES}/{name}:{VERSION}" for name in ("pilotlight", "custom")}
     if not all(is_on_the_nodes(image, namespaces[0]) for image in images.values()):
         pytest.skip("no images on the nodes: `runtime-image/build archives`, `cluster load`")

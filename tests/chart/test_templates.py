@@ -50,7 +50,7 @@ REFUSED = [
 ]
 
 
-def test_lint_has_no_complaint():
+def test_lint_finds_nothing():
     linted = alone("lint", "--strict", CHART)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
@@ -90,13 +90,13 @@ def test_the_crd_is_the_projects():
         assert (CHART / "crds" / name).read_text() == (REPOSITORY / "crds" / name).read_text(), "make crds"
 
 
-def test_the_schema_takes_the_names_that_the_crd_takes():
+def test_the_schema_accepts_the_names_that_the_crd_accepts():
     schema = json.loads((CHART / "values.schema.json").read_text())
     (pattern,) = schema["properties"]["runtimeImages"]["patternProperties"]
     assert f"self.matches('{pattern}')" in (CHART / "crds/function.yaml").read_text()
 
 
-def test_a_runtime_of_ones_own_reaches_the_controller():
+def test_a_users_own_runtime_reaches_the_controller():
     made = template("--set", "runtimes.mine=handler = 1")
     assert made.returncode == 0, made.stderr
     assert 'mine.toml: "handler = 1"' in made.stdout

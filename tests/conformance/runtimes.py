@@ -13,7 +13,7 @@ from tests.harness.patience import LONGER
 FUNCTIONS = REPOSITORY / "tests/conformance/functions"
 # The archives that `package` makes and `serve` serves: a folder for each runtime.
 PACKAGES = REPOSITORY / "target/conformance"
-# Examples with libraries that come with the code. Those of .NET and Ruby are the machine's own.
+# Examples whose libraries come with the code. Those of .NET and Ruby use the machine's.
 EXAMPLES = {"python3.11": ["thumbnail"], "nodejs22": ["nodejs-qr"], "java17": ["java-csv"], "go": ["go-ids"]}
 
 

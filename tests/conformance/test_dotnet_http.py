@@ -93,7 +93,7 @@ def test_a_body_in_chunks(runtime):
     assert runtime.connections == 1
 
 
-def test_a_connection_that_ends_as_it_says(runtime):
+def test_an_announced_end_of_the_connection(runtime):
     assert runtime.asked()[0] == "next"
     runtime.event(b"content-length: %d" % len(EVENT), b"Connection: Close", body=EVENT)
     assert runtime.asked()[0] == "response"
@@ -102,7 +102,7 @@ def test_a_connection_that_ends_as_it_says(runtime):
     runtime.invoke()
 
 
-def test_a_refusal_is_no_end(runtime):
+def test_a_refusal_keeps_the_connection(runtime):
     assert runtime.asked()[0] == "next"
     runtime.event(b"content-length: %d" % len(EVENT), body=EVENT)
     assert runtime.asked()[0] == "response"

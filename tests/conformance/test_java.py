@@ -36,7 +36,7 @@ public class Probe {
     }
 }
 """
-# A function's own of a class that the client has.
+# A function's own version of a class that the client has.
 CONTEXT = "package com.amazonaws.services.lambda.runtime.api.client;\n\npublic class HandlerInfo {\n}\n"
 FUNCTIONS = {
     "small": {"memory": 128},
@@ -86,7 +86,7 @@ def invoke(log, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, mebibytes", [("small", 64), ("middle", 192), ("large", 870)])
-def test_the_heap_is_of_the_functions_memory(invoke, name, mebibytes):
+def test_the_heap_follows_the_functions_memory(invoke, name, mebibytes):
     assert invoke(name, do="heap") == mebibytes
 
 
@@ -110,7 +110,7 @@ def test_the_clients_classes_are_not_replaced_by_the_functions(invoke):
     assert list(loaders.values()) == ["CustomerClassLoader", "AppClassLoader", "AppClassLoader"]
 
 
-def test_the_class_path_is_the_clients(invoke):
+def test_the_class_path_is_that_of_the_client(invoke):
     paths = invoke("middle", do="property", name="java.class.path").split(":")
     assert len(paths) == 5 and all(path.endswith(".jar") for path in paths)
     assert invoke("middle", do="resource") == "the function's"

@@ -52,7 +52,7 @@ def test_variables_that_the_function_sets_are_those_of_its_process(start):
     ],
     ids=["wrapper", "libraries"],
 )
-def test_what_a_process_cannot_take_up_any_more_takes_a_fresh_one(start, own):
+def test_settings_that_a_running_process_cannot_change_get_a_fresh_one(start, own):
     """a wrapper script or another path of libraries needs a process of its own"""
     compared = both(start, {"do": "find"}, variables=own)
     assert not compared.same_process and "errorType" not in compared.waited, compared
@@ -73,7 +73,7 @@ def without_address(found):
     return cleaned(found)
 
 
-def test_what_is_drawn_by_lot_differs(start):
+def test_random_values_differ_between_processes(start):
     """no two processes draw the same lots"""
     drawn = []
     for waits in (True, True, False):
@@ -84,7 +84,7 @@ def test_what_is_drawn_by_lot_differs(start):
         assert len({str(one[key]) for one in drawn}) == 3, drawn
 
 
-def test_what_is_not_the_same_is_known(start, runtime_that_waits):
+def test_all_differences_are_documented(start, runtime_that_waits):
     """the kernel's view of the process's start is that of the waiting"""
     compared = both(start, {"do": "kernel"})
     fresh, waited = compared.fresh, compared.waited
@@ -126,7 +126,7 @@ def test_a_process_that_waits_does_nothing(start, runtime_that_waits):
     assert idle.switches() > before
 
 
-def test_a_waiting_process_that_is_told_nothing_ends(runtime_that_waits, tmp_path):
+def test_a_waiting_process_without_a_claim_ends(runtime_that_waits, tmp_path):
     """without a function the process ends quietly"""
     runtime_that_waits.lay_out(tmp_path)
     (tmp_path / "var/task").mkdir()

@@ -31,7 +31,7 @@ def test_an_assembly_by_the_name_of_one_that_is_loaded_gets_a_fresh_process(star
 
 
 @pytest.mark.parametrize("variable", ["HOME", "TMPDIR", "LC_ALL", "LANG", "MONO_IOMAP"])
-def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, variable):
+def test_other_values_of_variables_that_are_read_once_get_a_fresh_process(start, variable):
     """a function with options for Mono's start gets a process that was started with them"""
     compared = both(start, {"do": "places"}, variables={variable: "de_DE.UTF-8"})
     assert f"another {variable}" in next(line for line in compared.logs[1] if "is not used" in line)
@@ -40,7 +40,7 @@ def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, va
 
 
 @pytest.mark.parametrize("variable", ["TERM", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TZ", "NO_COLOR", "EMPTY"])
-def test_all_other_variables_are_the_functions(start, variable):
+def test_all_other_variables_have_the_functions_values(start, variable):
     """variables that are read later are the function's"""
     value = "" if variable == "EMPTY" else "Asia/Tokyo"
     compared = both(start, {"do": "places"}, variables={variable: value})

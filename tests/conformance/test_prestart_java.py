@@ -23,7 +23,7 @@ def test_files_that_came_with_the_claim_are_found(start, folder):
     assert compared.same == "found" and compared.same_process
 
 
-def test_a_class_of_the_clients_is_the_clients(start, runtime_that_waits):
+def test_classes_of_the_client_take_precedence(start, runtime_that_waits):
     """a function's own of a class that the client has is hidden by it, as in a fresh process"""
     package, _, name = CONTEXT.replace("/", ".").rpartition(".")
     own = classes(name, f"package {package}; public class {name} {{ }}\n", runtime_that_waits.made)
@@ -49,7 +49,7 @@ def test_a_library_that_came_with_the_claim_is_found(start):
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
     ],
 )
-def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, variable, value):
+def test_other_values_of_variables_that_are_read_once_get_a_fresh_process(start, variable, value):
     """a function with options for Java's start gets a process that was started with them"""
     compared = both(start, {"do": "start"}, variables={variable: value})
     assert f"another {variable}" in next(line for line in compared.logs[1] if "is not used" in line)
@@ -71,7 +71,7 @@ def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, va
     ],
     ids=lambda variables: next(iter(variables)),
 )
-def test_all_other_variables_are_the_functions(start, variables):
+def test_all_other_variables_have_the_functions_values(start, variables):
     """variables that are read later are the function's"""
     compared = both(start, {"do": "start"}, variables=variables)
     assert compared.same_process

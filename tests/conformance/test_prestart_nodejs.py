@@ -27,7 +27,7 @@ def test_modules_that_came_with_the_claim_are_found(start, tmp_path, folder):
     assert compared.same_process and compared.same == folder
 
 
-def test_a_name_of_the_clients_is_the_functions(start):
+def test_a_functions_module_may_have_the_name_of_one_of_the_clients(start):
     """what lies in the client's folder hides nothing of the function's"""
     files = {"opt/nodejs/node_modules/aws-lambda-ric/index.js": "exports.whose = 'layer';\n"}
     compared = both(start, {"do": "whose", "module": "aws-lambda-ric"}, files=files)
@@ -42,7 +42,7 @@ def test_a_name_of_the_clients_is_the_functions(start):
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256", {"do": "options"}),
     ],
 )
-def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start, name, value, event):
+def test_other_values_of_variables_that_are_read_once_get_a_fresh_process(start, name, value, event):
     """a function with options for Node.js's start gets a process that was started with them"""
     compared = both(start, event, variables={name: value})
     assert f"another {name}" in next(line for line in compared.logs[1] if "is not used" in line)

@@ -68,7 +68,7 @@ def test_a_layers_sitecustomize_is_run_if_the_functions_own_path_leads_there(sta
     assert both(start, {"do": "builtin"}, files=files, variables=variables).same == "layer"
 
 
-def test_a_home_with_modules_is_looked_in(start, tmp_path):
+def test_modules_in_home_are_found(start, tmp_path):
     """modules below HOME are found"""
     site = "var/task/.local/lib/python3.11/site-packages"
     files, variables = {f"{site}/late.py": "whose = 'home'\n"}, {"HOME": f"{tmp_path}/root/var/task"}
@@ -76,7 +76,7 @@ def test_a_home_with_modules_is_looked_in(start, tmp_path):
     assert site in json.dumps(compared.same)
 
 
-def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start):
+def test_other_values_of_variables_that_are_read_once_get_a_fresh_process(start):
     """a function with options for Python's start gets a process that was started with them"""
     compared = both(start, {"do": "draw"}, variables={"PYTHONHASHSEED": "1"})
     assert "PYTHONHASHSEED" in next(line for line in compared.logs[1] if "is not used" in line)

@@ -40,14 +40,14 @@ def test_gems_that_came_with_the_claim_are_found(start, folder):
 
 
 @pytest.mark.parametrize("folder", ["var/task", "opt/ruby/lib"])
-def test_a_file_of_the_functions_own_wins_over_what_is_loaded(start, folder):
+def test_a_functions_own_file_takes_precedence_over_a_loaded_one(start, folder):
     """code and layers that hide a file of Ruby's do so"""
     files = {f"{folder}/logger.rb": f"def whose = '{folder}'\nclass Logger; end\n"}
     compared = both(start, {"do": "whose", "module": "logger"}, files=files)
     assert compared.same == folder and not compared.same_process
 
 
-def test_a_newer_gem_wins_over_what_is_loaded(start):
+def test_a_newer_gem_takes_precedence_over_a_loaded_one(start):
     """a newer version of one of Ruby's own gems is the one that is loaded"""
     files = gem(CODES_GEMS, "logger", "99.0", "def whose = 'gem'\nclass Logger; end\n")
     compared = both(start, {"do": "version", "gem": "logger"}, files=files)
@@ -60,14 +60,14 @@ def test_an_older_gem_does_not_matter(start):
     assert compared.same_process and "logger-0.1" not in compared.same
 
 
-def test_other_values_of_what_is_read_once_have_a_process_of_their_own(start):
+def test_other_values_of_variables_that_are_read_once_get_a_fresh_process(start):
     """a function with options for Ruby's start gets a process that was started with them"""
     compared = both(start, {"do": "draw"}, variables={"RUBYOPT": "-W0"})
     assert "another RUBYOPT" in next(line for line in compared.logs[1] if "is not used" in line)
     assert not compared.same_process
 
 
-def test_a_home_of_the_functions_own_is_rubygems(start, tmp_path):
+def test_rubygems_uses_the_functions_own_home(start, tmp_path):
     """RubyGems knows the function's HOME"""
     variables = {"HOME": f"{tmp_path}/root/var/task"}
     compared = both(start, {"do": "homes"}, variables=variables)

@@ -83,7 +83,7 @@ done
     assert invoke(name, {})["Body"] == "from a tar"
 
 
-def test_layers_lie_under_opt_a_later_one_over_an_earlier_one(web, function, invoke):
+def test_layers_are_in_opt_and_a_later_one_replaces_files_of_an_earlier_one(web, function, invoke):
     source = "import deep, shop\ndef lambda_handler(event, context): return shop.WORD + deep.WORD"
     below = {
         "python/shop.py": "WORD = 'covered'",
@@ -105,13 +105,13 @@ def test_layers_lie_under_opt_a_later_one_over_an_earlier_one(web, function, inv
     assert all(1 <= count <= 2 for count in by_path.values()), by_path
 
 
-def test_a_layer_that_is_not_there_fails_the_call_and_is_named(web, function, client):
+def test_a_missing_layer_fails_the_call_and_is_named(web, function, client):
     layer = {"url": f"{web.at}/none.zip", "sha256": "0" * 64}
     name = function("e2e-layerless", "def lambda_handler(event, context): return 1", layers=[layer])
     refusal(client, name, "spec.layers[0]")
 
 
-def test_an_archive_that_is_not_what_the_manifest_says_fails_the_call(web, function, client):
+def test_an_archive_with_another_hash_fails_the_call(web, function, client):
     code = web.archive("/code.zip", zipped({"lambda_function.py": HANDLER}))
     expected, code["archive"]["sha256"] = code["archive"]["sha256"], "0" * 64
     name = function("e2e-wrong", "", code=code)

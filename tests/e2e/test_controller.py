@@ -69,7 +69,7 @@ def config_maps(name):
     return kubectl("get", "configmaps", selector, "--output=name").split()
 
 
-def test_one_of_two_controllers_leads_and_both_tell_metrics(function, invoke, two_controllers):
+def test_one_of_two_controllers_leads_and_both_serve_metrics(function, invoke, two_controllers):
     invoke(function("ctl-metrics", ECHO))
     told = {name: metrics(pod) for name, pod in controllers().items()}
     leads = {name: one["pilotlight_controller_leader"] for name, one in told.items()}
@@ -153,7 +153,7 @@ def test_secrets_and_config_maps_are_variables_below_those_of_the_manifest(funct
     kubectl("delete", "secret/ctl-login", "configmap/ctl-defaults")
 
 
-def test_a_missing_secret_fails_the_call_and_the_status_says_so_until_it_is_there(function, invoke, client):
+def test_a_missing_secret_fails_the_call_and_the_status_says_so_until_it_exists(function, invoke, client):
     name = function("ctl-missing", ECHO, environmentFrom=[{"secretRef": {"name": "ctl-absent"}}])
     refusal(client, name, "CreateContainerConfigError", "ctl-absent")
     until(
@@ -184,7 +184,7 @@ def test_a_function_that_can_have_no_pods_fails_its_calls(function, client, chan
     assert ready_condition(name)["reason"] == reason
 
 
-def test_old_code_goes_with_its_last_pod(function, invoke, room):
+def test_old_code_is_deleted_with_its_last_pod(function, invoke, room):
     name = function("ctl-code", ECHO)
     assert invoke(name, 1)["Body"] == 1
     first = config_maps(name)

@@ -50,7 +50,7 @@ def lambda_handler(event, context):
 """
 
 
-def test_an_applied_function_answers_and_get_tells_how_it_does(function, invoke):
+def test_an_applied_function_answers_and_kubectl_get_shows_its_state(function, invoke):
     name = function("e2e-first", COUNTS)
     assert invoke(name, {})["Body"]["calls"] == 1
     assert invoke(name, {})["Body"]["calls"] == 2
@@ -77,7 +77,7 @@ def test_a_pod_is_confined_and_the_handler_sees_its_surroundings(function, invok
     }
 
 
-def test_each_of_five_events_at_once_has_a_pod_which_goes_when_idle(function, invoke, room):
+def test_each_of_five_events_at_once_has_a_pod_which_ends_when_idle(function, invoke, room):
     name, together = function("e2e-five", COUNTS, keepAlive=2), room()
     with ThreadPoolExecutor(5) as pool:
         calls = [pool.submit(invoke, name, {"room": together.address}) for _ in range(5)]
@@ -129,7 +129,7 @@ def test_new_code_answers_and_no_call_fails_during_the_change(function, client, 
     assert invoke(name)["Body"] == "new"
 
 
-def test_a_deleted_function_is_not_found_and_its_pods_go(function, invoke, client):
+def test_a_deleted_function_is_not_found_and_its_pods_are_deleted(function, invoke, client):
     name = function("e2e-deleted", COUNTS)
     invoke(name, {})
     kubectl("delete", "function", name)

@@ -95,7 +95,7 @@ def test_reserved_concurrency_is_exact_over_two_gateways(two, function, room):
         assert first.result()["count"] == 2
 
 
-def test_a_killed_gateways_functions_are_anothers_with_their_instances(two, function):
+def test_another_gateway_takes_over_the_functions_and_instances_of_a_killed_one(two, function):
     names = [function(f"left-{n}", WHO) for n in range(4)]
     before = {name: two[0](name)["instance"] for name in names}
     victim, address = sorted(gateways().items())[0]

@@ -43,7 +43,7 @@ def two_nodes():
             wait("delete", f"pod/{pod['metadata']['name']}", namespace=SYSTEM)
 
 
-def test_a_lost_node_costs_the_calls_on_it_and_no_more(two_nodes, function, client, invoke, journal):
+def test_a_lost_node_fails_the_calls_on_it_and_no_others(two_nodes, function, client, invoke, journal):
     name = function("e2e-node", HANDLER, concurrency={"reserved": 4})
     cold = function("e2e-node-cold", "def lambda_handler(event, context):\n    return event\n")
 
@@ -95,7 +95,7 @@ def failure(invoke, name, event):
     return failed.value.response["Error"]
 
 
-def test_warm_calls_go_on_while_the_api_server_is_away(function, warm_pool, client, invoke, journal):
+def test_warm_calls_succeed_while_the_api_server_is_down(function, warm_pool, client, invoke, journal):
     pool = warm_pool("e2e-away", size=1)
     # Both are too large for the pool.
     concurrency = {"reserved": 8, "queue": 10_000}

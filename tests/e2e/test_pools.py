@@ -65,7 +65,7 @@ def test_a_cold_start_claims_a_pod_that_waits_and_the_pool_is_filled_again(warm_
     assert "server-timing" not in again["ResponseMetadata"]["HTTPHeaders"]
 
 
-def test_a_deleted_function_takes_its_claimed_pod_along(warm_pool, function, invoke):
+def test_the_claimed_pod_of_a_deleted_function_is_deleted(warm_pool, function, invoke):
     pool = warm_pool("e2e-leaves", size=1)
     [before] = names(waiting(pool))
     name = function("e2e-leaving", HANDLER)
@@ -95,7 +95,7 @@ def test_a_function_with_needs_of_its_own_gets_its_own_pod_and_its_status_says_w
     until(lambda: status(plain).get("warmPool") == pool, lambda: status(plain))
 
 
-def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke):
+def test_a_memory_limit_below_that_of_the_pool_is_enforced(warm_pool, function, client, invoke):
     warm_pool("e2e-roomy", size=1, memory=512)
     name = function("e2e-small", HANDLER, memory=128)
     assert invoke(name, {})["Body"]["memory"] == "128"
@@ -111,7 +111,7 @@ def test_memory_below_the_class_is_enforced(warm_pool, function, client, invoke)
     assert "signal: killed" in json.loads(answer["Payload"].read())["errorMessage"]
 
 
-def test_a_burst_past_the_pool_takes_what_waits_and_makes_no_pod_too_many(
+def test_a_burst_larger_than_the_pool_uses_all_waiting_pods_and_creates_no_surplus(
     warm_pool, function, invoke, created, room
 ):
     pool = warm_pool("e2e-burst", size=2)
@@ -144,7 +144,7 @@ def test_many_functions_at_once_through_two_gateways_share_a_pool(warm_pool, fun
     assert before <= set(used)
 
 
-def test_a_pool_replaces_what_is_lost_and_rolls_when_it_changes(warm_pool):
+def test_a_pool_replaces_lost_pods_and_rolls_when_it_changes(warm_pool):
     pool = warm_pool("e2e-kept", size=2)
     [lost, kept] = sorted(names(waiting(pool)))
     kubectl("delete", "pod", lost)
@@ -178,7 +178,7 @@ def test_a_pool_whose_pods_are_refused_says_so():
         kubectl("delete", "warmpool", "e2e-refused")
 
 
-def test_provisioned_instances_are_up_without_a_call_and_come_back(function, invoke):
+def test_provisioned_instances_start_without_a_call_and_are_replaced(function, invoke):
     name = function("e2e-provisioned", HANDLER, concurrency={"provisioned": 2}, keepAlive=1)
 
     def ready():

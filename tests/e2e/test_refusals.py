@@ -40,7 +40,7 @@ def await_reason(name, reason):
     return condition["message"]
 
 
-def test_a_quota_fails_the_call_and_the_status_tells_it(function, client, invoke):
+def test_a_quota_fails_the_call_and_the_status_says_so(function, client, invoke):
     name = function("e2e-quota", ANSWERS)
     enforce(no_pods("none"))
     try:
@@ -60,7 +60,7 @@ def test_a_missing_image_fails_the_call(function, client):
     until(lambda: not pods(name), lambda: f"pods that nobody waits for: {len(pods(name))}")
 
 
-def test_a_missing_image_is_told_by_the_status(function, client):
+def test_the_status_reports_a_missing_image(function, client):
     name = function("e2e-no-image", ANSWERS, code={"image": "pilotlight.test/absent:1"})
     refusal(client, name)
     assert "pilotlight.test/absent:1" in await_reason(name, "ErrImagePull")

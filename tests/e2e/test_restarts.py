@@ -7,7 +7,7 @@ from tests.harness.load import HANDLER, Load, assert_no_rule_is_broken
 from tests.harness.patience import until
 from tests.harness.release import HOST, SYSTEM, all_parts, leading, parts, roll
 
-# The load does not wait for answers: calls of a moment without a gateway all wait, and none is refused.
+# The load does not wait for answers: while there is no gateway all calls wait, and none is refused.
 CONCURRENCY = {"reserved": 8, "queue": 10_000}
 
 

@@ -127,16 +127,16 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("form", ["zip", "tar"])
-def test_links_are_what_they_were_wherever_they_lead(served, form):
+def test_links_are_kept_wherever_they_lead(served, form):
     found = served.answer(f"links-{form}")
     assert {name: found[name] for name in LINKS} == {name: f"-> {to}" for name, to in LINKS.items()}
 
 
-def test_a_hard_link_of_a_tar_is_the_file_again(served):
+def test_a_hard_link_in_a_tar_becomes_a_copy_of_the_file(served):
     assert served.answer("links-tar")["lib/copy.py"] == "0o755"
 
 
-def test_of_a_file_and_a_link_by_one_name_the_later_is_there(served):
+def test_a_later_entry_replaces_a_file_or_link_of_the_same_name(served):
     assert served.answer("link-replaced")["same"] == "-> absent"
 
 
@@ -159,7 +159,7 @@ def test_names_of_dos_are_decoded(served):
 
 
 @only_local("the advice is printed by the local server")
-def test_a_packed_folder_is_told_with_what_to_do(served):
+def test_an_archive_that_is_one_folder_is_reported_with_what_to_do(served):
     assert "FunctionError" in served.invoke("folder-packed")
     served.server.wait_for_line(r"warning: folder-packed: .*folder shop.* pack what the folder holds")
 
@@ -192,7 +192,7 @@ def deflate64():
         (b"Rar!\x1a\x07\x01\x00", "neither a zip nor a tar.gz"),
     ],
 )
-def test_what_cannot_be_unpacked_comes_with_advice(tmp_path, content, said):
+def test_an_archive_that_cannot_be_unpacked_is_reported_with_advice(tmp_path, content, said):
     web = Web("127.0.0.1")
     spec = {"runtime": "python3.11", "code": web.archive("/code.zip", content)}
     manifest = tmp_path / "function.yaml"

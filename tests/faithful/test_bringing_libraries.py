@@ -236,11 +236,11 @@ def test_a_lock_of_python_decides_the_version(served, tool):
     assert served.answer(tool, ["pl_direct", "pl_pinned"]) == ["direct", "1.0"]
 
 
-def test_packages_in_folders_bring_theirs_and_need_no_tools_of_development(served):
+def test_packages_in_folders_bring_their_own_packages_and_need_no_development_tools(served):
     assert served.answer("linked", ["shared"]) == [7]
 
 
-def test_a_member_of_a_workspace_finds_its_neighbour_and_each_its_own_version(served):
+def test_members_of_a_workspace_find_each_other_and_their_own_versions(served):
     assert served.answer("mono", ["@x/shared", "ms/package.json"])[0] == "2.1.3"
     assert served.answer("mono", ["ms/package.json"])[0]["version"] == "2.1.2"
     assert served.answer("pnpm", ["neighbour"]) == [5]
@@ -276,11 +276,11 @@ def edited(served, root, file, text, name, event, answer):
         ("base/index.js", "module.exports = 'live'", "by-hand", ["shared"], ["live"]),
     ],
 )
-def test_an_edit_of_what_is_referred_to_is_taken_up(served, root, file, text, name, event, answer):
+def test_an_edit_of_a_referenced_file_is_noticed(served, root, file, text, name, event, answer):
     edited(served, root, file, text, name, event, answer)
 
 
-def test_what_is_missing_is_named_with_its_place_and_taken_up_when_it_is_there(served, root):
+def test_a_missing_file_is_named_with_its_place_and_noticed_when_it_appears(served, root):
     file = root / "nested/lists/base.txt"
     before = file.read_text(encoding="utf-8")
     file.write_text("./own/one\n\n-r absent.txt\n", encoding="utf-8")
@@ -299,7 +299,7 @@ def packaged(functions, folder):
     return pilotlight("package", str(manifest), "--output", str(folder / "out"))
 
 
-def test_archives_hold_copies_of_everything_that_is_linked(root, tmp_path):
+def test_archives_contain_copies_of_everything_that_is_linked(root, tmp_path):
     done = packaged(functions(root), tmp_path)
     assert done.returncode == 0, done.stderr
     for name, files in {
@@ -379,7 +379,7 @@ def test_one_jar_is_the_package(served_java, layout):
     assert served_java.answer(layout, 21) == 42
 
 
-def test_a_jar_that_cannot_be_chosen_or_was_not_made_comes_with_advice(java, tmp_path):
+def test_a_jar_that_is_ambiguous_or_missing_is_reported_with_advice(java, tmp_path):
     done = packaged(java_functions(java, "several", "unbuilt"), tmp_path)
     assert done.returncode == 1
     assert re.search(r"several: .*several jars \(app.jar, other.jar\)", done.stderr, re.DOTALL), done.stderr

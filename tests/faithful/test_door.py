@@ -60,7 +60,7 @@ def lambda_handler(event, context):
     return found
 """
 
-# Calls itself, of which there is one instance that has its event already.
+# Calls itself, although its only instance already has an event.
 ITSELF = (
     CALLER
     + """
@@ -118,7 +118,7 @@ def test_an_sdk_without_settings_calls_another_function(served):
     assert "Function not found" in found[3]
 
 
-def test_answers_come_with_their_status_and_headers(served):
+def test_answers_keep_their_status_and_headers(served):
     """what the gateway answers, the function gets"""
     found = served.answer("caller", {"call": "echo", "payload": {"n": 1}})
     assert found["status"] == 200 and found["body"] == {"n": 1}
@@ -129,7 +129,7 @@ def test_answers_come_with_their_status_and_headers(served):
     assert served.answer("caller", dry)["status"] == 204
 
 
-def test_errors_of_the_other_function_are_the_callers_to_see(served):
+def test_the_caller_sees_errors_of_the_other_function(served):
     """a function error is no error of the call; a missing function is one"""
     failed = served.answer("caller", {"call": "echo", "payload": {"fail": True}})
     assert failed["status"] == 200 and failed["headers"]["x-amz-function-error"] == "Unhandled"
@@ -143,7 +143,7 @@ def test_bodies_of_megabytes_pass_both_ways(served):
     assert served.answer("caller", {"size": 5_000_000}) == [200, 5_000_000]
 
 
-def test_many_calls_at_a_time_pass(served):
+def test_many_calls_at_the_same_time_pass(served):
     """each has a connection of its own"""
     assert served.answer("caller", {"times": 8}) == list(range(8))
 
@@ -168,7 +168,7 @@ def test_the_javascript_sdk_without_settings_calls_another_function(served):
     assert found == [200, {"n": 3}]
 
 
-def test_the_door_is_on_the_loopback_interface_alone(served):
+def test_the_door_is_only_on_the_loopback_interface(served):
     """nobody else reaches it, and AWS_ENDPOINT_URL stays unset"""
     found = served.answer(
         "caller", {"environment": ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL", *CREDENTIALS]}
@@ -178,7 +178,7 @@ def test_the_door_is_on_the_loopback_interface_alone(served):
     assert all(found.values()), "an SDK signs with them"
 
 
-def test_endpoints_and_credentials_of_the_function_win(served):
+def test_endpoints_and_credentials_of_the_function_take_precedence(served):
     """a function that looks elsewhere is not led to the door"""
     names = {"environment": ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL", *CREDENTIALS]}
     assert served.answer("elsewhere", names)["AWS_ENDPOINT_URL_LAMBDA"] == "http://127.0.0.1:9"
@@ -187,13 +187,13 @@ def test_endpoints_and_credentials_of_the_function_win(served):
     assert [own[name] for name in CREDENTIALS] == [None, None, None]
 
 
-def test_a_proxy_of_the_function_is_not_asked_for_the_door(served):
+def test_a_proxy_of_the_function_is_not_used_for_the_door(served):
     found = served.answer("proxied", {"call": "echo", "payload": {"say": "past the proxy"}})
     assert "past the proxy" in str(found)
 
 
 @only_local("its logs are asked for by the name of one server")
-def test_a_call_through_the_door_is_logged_as_any_other(served):
+def test_a_call_through_the_door_is_logged_like_any_other(served):
     """the other function's log has its lines"""
     served.answer("caller", {"call": "echo", "payload": {"say": "through the door"}})
     done = pilotlight("logs", "echo", "--endpoint", served.endpoint)

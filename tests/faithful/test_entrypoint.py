@@ -110,7 +110,7 @@ def test_a_program_that_cannot_be_executed_fails_each_call_with_the_reason(serve
 
 
 @pytest.mark.parametrize("name", ABSENT)
-def test_code_without_a_bootstrap_fails_each_call_and_names_where_it_was_looked_for(served, name):
+def test_code_without_a_bootstrap_fails_each_call_and_names_the_paths_that_were_tried(served, name):
     for _ in range(2):
         reason = failed_to_start(served.invoke(f"entry-{name}", LogType="Tail"))
         assert re.fullmatch(r"Couldn't find valid bootstrap\(s\): \[/\S*/bootstrap.*\]", reason)

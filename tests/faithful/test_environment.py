@@ -41,7 +41,7 @@ OWN = {
     "PYTHONUNBUFFERED": "1",
 }
 
-# The PATH leads to no program at all: the runtime starts all the same.
+# The PATH contains no program at all, and the runtime still starts.
 NOWHERE = {"PATH": "/nowhere", "LD_LIBRARY_PATH": "/nowhere"}
 
 NODE = (
@@ -105,7 +105,7 @@ def served(tmp_path_factory):
     web.close()
 
 
-def test_the_functions_own_values_win(served):
+def test_the_functions_own_values_take_precedence(served):
     """TZ, LANG, PATH and all other names outside the fixed list are the function's"""
     found = served.answer("own", {"names": [*OWN, "AWS_DEFAULT_REGION", "AWS_LAMBDA_FUNCTION_NAME"]})
     assert {name: found[name] for name in OWN} == OWN
@@ -115,7 +115,7 @@ def test_the_functions_own_values_win(served):
     assert served.answer("default-region-alone", {"names": ["AWS_REGION"]})["AWS_REGION"] == "eu-north-1"
 
 
-def test_what_a_function_does_not_set_is_the_platforms(served):
+def test_variables_that_a_function_does_not_set_have_the_platforms_values(served):
     """without values of its own a function finds the platform's, and nothing of the machine's"""
     found = served.answer("plain")
     assert found["TZ"] == ":UTC" and found["LANG"] == "en_US.UTF-8" and found["hour"] == "22"
@@ -135,14 +135,14 @@ def test_what_a_function_does_not_set_is_the_platforms(served):
         assert leaked not in found, leaked
 
 
-def test_a_path_that_leads_nowhere_does_not_keep_the_runtime_from_starting(served):
+def test_a_path_without_programs_does_not_prevent_the_runtime_from_starting(served):
     """the runtime is started by its whole path"""
     found = served.answer("nowhere", {"names": ["PATH", "LD_LIBRARY_PATH"]})
     assert (found["PATH"], found["LD_LIBRARY_PATH"]) == ("/nowhere", "/nowhere")
     assert served.answer("nowhere-node") == ["/nowhere", "Asia/Tokyo", 7]
 
 
-def test_a_program_of_its_own_finds_its_values_too(served):
+def test_a_custom_runtime_finds_its_own_values_too(served):
     """a `bootstrap` has no AWS_EXECUTION_ENV, and its own TZ and heap limit"""
     path, zone, execution_environment, heap = served.answer("script").rsplit(" ", 3)
     if IN_CLUSTER:
@@ -151,12 +151,12 @@ def test_a_program_of_its_own_finds_its_values_too(served):
 
 
 @pytest.mark.parametrize("name", ["starts-node", "starts-node-24"])
-def test_a_runtime_that_is_started_by_its_name_is_of_the_functions_version(served, name):
+def test_a_runtime_that_is_started_by_name_has_the_functions_version(served, name):
     started, own = served.answer(name)
     assert started == own
 
 
-def test_an_interpreter_that_is_started_by_its_name_is_of_the_functions_version(served):
+def test_an_interpreter_that_is_started_by_name_has_the_functions_version(served):
     said = served.answer("plain", {"run": "python3 -c 'import sys; print(sys.version_info[:2])'"})["said"]
     assert said == "(3, 11)"
 
@@ -169,12 +169,12 @@ def test_programs_of_layers_are_on_the_path(served):
     assert served.answer("later-programs", {"names": ["PATH"], "run": "shop-convert"})["said"] == "later"
 
 
-def test_a_path_of_ones_own_may_name_the_layers(served):
+def test_a_functions_own_path_may_name_the_layers(served):
     """/opt/bin in the function's own PATH is the layers', wherever they lie"""
     assert served.answer("names-the-layer", {"names": ["PATH"], "run": "shop-convert"})["said"] == "converted"
 
 
-def test_a_path_of_ones_own_may_name_the_code(served):
+def test_a_functions_own_path_may_name_the_code(served):
     """/var/task/bin in the function's own PATH is a folder of its code"""
     found = served.answer("programs-of-its-own", {"names": ["PATH"], "run": "shop-convert"})
     assert found["said"] == "from the code"
@@ -212,7 +212,7 @@ def test_a_name_that_would_change_the_clients_mode_is_refused_with_the_reason(tm
 
 
 @pytest.mark.skipif(not IN_CLUSTER, reason="local mode has no secrets")
-def test_values_of_secrets_and_config_maps_win_as_well(served):
+def test_values_of_secrets_and_config_maps_take_precedence_as_well(served):
     """a secret's value wins over the platform's, a config map's under it, the manifest's over both"""
     given = [{"configMapRef": {"name": "given-map"}}, {"secretRef": {"name": "given-secret"}}]
     spec = python(ENVIRONMENT, environment={"TABLE": "own"}, environmentFrom=given)

@@ -12,7 +12,7 @@ public class Heap {
 }
 """
 
-# Garbage first, which must not count; then as much as there is room for.
+# Creates garbage first, which must not count; then keeps as much as fits.
 MONO = """\
 using System;
 using System.Collections.Generic;
@@ -115,12 +115,12 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [("java-256", 150, 200), ("java-1024", 750, 880)])
-def test_java_has_most_of_the_memory_as_its_heap(served, name, least, most):
+def test_java_gets_most_of_the_memory_as_its_heap(served, name, least, most):
     """-Xmx is a share of the memory, and leaves room for Java itself"""
     assert least <= served.answer(name) <= most
 
 
-def test_java_takes_what_the_function_says(served):
+def test_java_uses_the_functions_own_options(served):
     """JAVA_TOOL_OPTIONS wins over the heap and the collector that the runtime would choose"""
     assert 130 <= served.answer("java-own-heap") <= 150
     assert served.answer("java-own-share") > 435, "it is a share of the machine's"
@@ -134,7 +134,7 @@ def test_mono_collects_its_garbage_and_ends_at_its_memory(served, name, least, m
 
 
 @pytest.mark.parametrize(("name", "limit"), [("go-128", 115), ("go-512", 460), ("go-own", 200)])
-def test_go_is_told_its_memory(served, name, limit):
+def test_go_gets_its_memory_limit(served, name, limit):
     """the runtime of Go sees GOMEMLIMIT, the function's own if it has one"""
     assert served.answer(name) == limit
 
@@ -147,6 +147,6 @@ def test_go_is_told_its_memory(served, name, limit):
         ("script-own", ["off", "6000000"]),
     ],
 )
-def test_programs_of_ones_own_are_told_too(served, name, limits):
+def test_custom_runtimes_get_their_memory_limit_too(served, name, limits):
     """a `bootstrap` may be in Go or in .NET: both limits follow the memory"""
     assert served.answer(name) == limits

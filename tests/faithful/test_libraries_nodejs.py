@@ -111,7 +111,7 @@ def test_powertools_logs_counts_and_traces(served, name):
 
 
 @POWERTOOLS
-def test_powertools_hands_on_an_error(served, name):
+def test_powertools_passes_an_error_on(served, name):
     answered, records = traced(served, name, {"amount": 4, "fails": True})
     assert answered["FunctionError"] == "Unhandled"
     assert (

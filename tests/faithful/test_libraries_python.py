@@ -167,7 +167,7 @@ def test_powertools_logs_an_exception_as_one_record(served):
     assert "a broken order" in record["exception"]
 
 
-def test_nothing_warns_from_the_first_start_on(served):
+def test_no_start_prints_a_warning(served):
     for name in FUNCTIONS:
         served.invoke(name, http_event("GET", "/orders/1") | {"order": "third"})
         lines = served.logs(name).splitlines()

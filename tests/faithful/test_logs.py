@@ -81,7 +81,7 @@ export const handler = async (event) => {
 };
 """
 
-# Standard output that was used once does not wait any more: records must all the same.
+# Standard output no longer blocks once it was used, and records must still block.
 TORN_NODE = """
 export const handler = async ({ size }) => {
   for (let n = 0; n < 3; n++) {
@@ -125,7 +125,7 @@ namespace Example {
 }
 """
 
-# A client of one's own that knows the descriptor, and prints beside it.
+# A custom client that knows the descriptor, and also prints.
 OWN_CLIENT = """#!/usr/bin/python3
 import http.client, json, os, struct
 records = int(os.environ["_LAMBDA_TELEMETRY_LOG_FD"])
@@ -262,7 +262,7 @@ def test_a_stack_trace_has_a_line_for_each_frame(served):
         ("records-dotnet", "written"),
     ],
 )
-def test_what_is_printed_and_what_is_logged_keep_their_order(served, name, second):
+def test_printed_and_logged_lines_keep_their_order(served, name, second):
     answer = served.invoke(name, {"do": "order"} if name == "records" else {}, LogType="Tail")
     # The tail has the last of them.
     lines = answer["Log"].split("\n")
@@ -276,7 +276,7 @@ def test_what_is_printed_and_what_is_logged_keep_their_order(served, name, secon
 
 @only_local(IN_PODS)
 @pytest.mark.parametrize("name", ["records-ruby", "records-dotnet"])
-def test_what_one_call_of_a_logger_says_is_one_record(served, name):
+def test_one_call_of_a_logger_is_one_record(served, name):
     answer = served.invoke(name, {})
     texts = entries(served, name, answer["RequestId"])
     assert [text for text in texts if text.endswith("first\nsecond")], texts
@@ -298,7 +298,7 @@ def test_a_record_is_kept_as_it_was_logged(served):
 
 
 @only_local(IN_PODS)
-def test_json_records_are_as_the_clients_write_them(served):
+def test_json_records_are_kept_as_the_clients_write_them(served):
     answer = served.invoke("records-json", {"do": "log"})
     texts = [json.loads(text) for text in entries(served, "records-json", answer["RequestId"])]
     warning = next(text for text in texts if text.get("level") == "WARNING")
@@ -333,7 +333,7 @@ def test_json_records_are_as_the_clients_write_them(served):
         ("levels-node-json", ["info", "warn"]),
     ],
 )
-def test_what_logs_json_logs_from_info_on(served, name, expected):
+def test_functions_with_json_logs_log_from_info_on(served, name, expected):
     answer = served.invoke(name, {})
     logged = entries(served, name, answer["RequestId"])
     messages = [
@@ -343,7 +343,7 @@ def test_what_logs_json_logs_from_info_on(served, name, expected):
 
 
 @only_local(IN_PODS)
-def test_records_are_whole_beside_output_that_waits_for_room(served):
+def test_records_are_complete_beside_output_that_waits_for_space_in_the_pipe(served):
     answer = served.invoke("torn-node", {"size": 400_000})
     text = "".join(entries(served, "torn-node", answer["RequestId"])[1:-2])
     # What was written to standard output comes as Node.js has the pipe's room for it, records before they return.
@@ -368,7 +368,7 @@ def test_the_tail_of_a_cold_call_begins_with_init(served):
 
 
 @pytest.mark.parametrize("call", ["first", "second"])
-def test_the_tail_after_a_failed_init_shows_what_init_said(served, call):
+def test_the_tail_after_a_failed_init_shows_the_output_of_init(served, call):
     answer = served.invoke("broken", {}, LogType="Tail")
     assert answer["Body"]["errorType"] == "RuntimeError"
     lines = answer["Log"].split("\n")
@@ -436,7 +436,7 @@ def test_frames_of_all_kinds_are_read(served, do, expected):
 
 
 @only_local(IN_PODS)
-def test_a_frame_that_has_no_end_does_not_hide_what_follows(served):
+def test_a_frame_without_an_end_does_not_hide_later_output(served):
     request_ids = [
         served.invoke("own-client", {"do": do})["RequestId"] for do in ["half", "", "old", "", "old"]
     ]
@@ -461,7 +461,7 @@ def test_the_log_right_after_an_answer_has_all_of_the_call(served):
 
 @only_local(IN_PODS)
 @pytest.mark.parametrize("do", ["exit", "wait", "answer"])
-def test_the_log_right_after_the_end_of_a_process_has_its_last_words(served, do):
+def test_the_log_right_after_the_end_of_a_process_has_its_last_output(served, do):
     # A slow machine takes longer than the timeout for any of them.
     statuses = {"exit": {"error", "timeout"}, "wait": {"timeout"}, "answer": {"", "timeout"}}
     for _ in range(3):
@@ -482,7 +482,7 @@ def test_the_log_right_after_calls_of_several_instances_has_all_of_them(served):
 
 
 @only_local(IN_PODS)
-def test_the_log_right_after_an_answer_waits_for_what_the_runtime_does_behind_it(served):
+def test_the_log_right_after_an_answer_waits_for_work_of_the_runtime_after_it(served):
     for _ in range(3):
         answer = served.invoke("late-end", {})
         texts = entries(served, "late-end", answer["RequestId"])
@@ -490,7 +490,7 @@ def test_the_log_right_after_an_answer_waits_for_what_the_runtime_does_behind_it
 
 
 @only_local(IN_PODS)
-def test_the_terminal_has_a_record_of_several_lines_as_lines(served):
+def test_the_terminal_shows_a_record_of_several_lines_as_lines(served):
     served.invoke("records", {"do": "log"})
 
     def shown():

@@ -138,22 +138,22 @@ def test_a_file_may_be_mapped_that_is_larger_than_the_functions_memory(served):
     assert served.answer("memory-files", {"mebibytes": 512}) == 0
 
 
-def test_forked_workers_that_only_read_share_what_they_read(served):
+def test_memory_that_forked_workers_only_read_counts_once(served):
     answer = served.invoke("memory-workers", {"children": 4}, LogType="Tail")
     assert answer["Body"] == [0] * 4
     assert 110 <= max_used(answer) < 220
 
 
-def test_a_child_that_takes_too_much_is_killed_and_the_handler_goes_on(served):
+def test_a_child_that_uses_too_much_is_killed_and_the_handler_continues(served):
     assert served.answer("memory-children", {"children": 1, "each": 600}) == 9
     assert served.answer("memory-children", {"children": 1, "each": 600}) == 9
 
 
-def test_children_that_take_too_much_together_lose_one(served):
+def test_one_of_several_children_that_use_too_much_together_is_killed(served):
     assert served.answer("memory-children", {"children": 5, "each": 80}) == 9
 
 
-def test_a_function_that_takes_too_much_is_killed_and_the_next_event_meets_a_fresh_one(served):
+def test_a_function_that_uses_too_much_is_killed_and_the_next_event_gets_a_fresh_process(served):
     answer = served.invoke("memory-shared", {"own": 700}, LogType="Tail")
     assert answer["Body"] == {
         "errorType": "Runtime.ExitError",
@@ -164,7 +164,7 @@ def test_a_function_that_takes_too_much_is_killed_and_the_next_event_meets_a_fre
     assert served.answer("memory-shared", {"own": 1}) == 1
 
 
-def test_the_report_counts_what_a_function_holds_and_shares_once_and_no_files(served):
+def test_the_report_counts_private_and_shared_memory_once_and_no_files(served):
     small = max_used(served.invoke("memory-figures", {}, LogType="Tail"))
     assert 0 < small < 60
     own = max_used(served.invoke("memory-figures", {"own": 100}, LogType="Tail"))

@@ -6,7 +6,7 @@ import pytest
 
 from tests.faithful.served import code, nodejs
 
-# Named for what they do with the callback or the context; `event.do` chooses.
+# Named for what they do with the callback or the context; `event.do` selects one.
 CALLBACKS = """
 let calls = 0, left;
 const handlers = {
@@ -201,16 +201,16 @@ def test_a_handler_may_call_back_long_after_it_returned(served):
         ("throws later", ("RangeError", "later")),
     ],
 )
-def test_a_handler_with_a_callback_fails_by_any_way_out(served, do, error):
+def test_a_handler_with_a_callback_can_fail_in_every_way(served, do, error):
     assert failed(served, "callbacks", {"do": do}) == error
 
 
-def test_what_is_thrown_outside_of_the_handler_ends_the_process(served):
+def test_an_exception_outside_the_handler_ends_the_process(served):
     failed(served, "callbacks", {"do": "throws later"})
     assert served.answer("callbacks", {"do": "count"}) == 1
 
 
-def test_a_handler_need_not_wait_and_the_rest_is_done_with_the_next_call(served):
+def test_a_handler_need_not_wait_and_its_remaining_work_runs_with_the_next_call(served):
     assert served.answer("callbacks", {"do": "does not wait"})["now"] == {"finished": False}
     served.answer("callbacks", {"do": "later"})
     assert served.answer("callbacks", {"do": "does not wait"})["before"] == {"finished": True}
@@ -231,12 +231,12 @@ def test_an_unhandled_rejection_as_the_code_loads_fails_init(served):
 
 
 @pytest.mark.parametrize("do", ["never", "never by callback"])
-def test_a_promise_that_never_settles_is_null_once_nothing_is_left_to_do(served, do):
+def test_a_promise_that_never_settles_answers_null_once_no_work_is_left(served, do):
     assert served.answer("promises", {"do": do}) is None
     assert served.answer("promises") > 1, "the process goes on"
 
 
-def test_handlers_lie_in_folders_of_either_kind_of_module(served):
+def test_handlers_may_be_in_folders_of_either_kind_of_module(served):
     assert served.answer("several-files") == "late"
     assert served.answer("older-files") == "function"
 
@@ -247,7 +247,7 @@ def test_an_es_module_cannot_be_required(served, name):
     assert kind == "Error" and "require() of ES Module" in message
 
 
-def test_an_es_module_is_required_if_node_options_say_so(served):
+def test_an_es_module_can_be_required_with_node_options(served):
     assert served.answer("may-require") == 7
 
 
@@ -270,19 +270,19 @@ def test_the_heap_follows_the_functions_memory(served, name, least, most):
     assert answer["gc"] == "function"
 
 
-def test_the_heap_is_as_node_options_say(served):
+def test_node_options_set_the_heap(served):
     assert served.answer("own-heap")["limit"] < 200
 
 
 @STREAMING
-def test_a_streamed_answer_comes_whole(served, streams):
+def test_a_streamed_answer_arrives_whole(served, streams):
     answered = served.invoke(streams, {})
     assert answered["Body"] == {"a": answered["RequestId"]}
     assert served.answer(streams, {"do": "pipeline"}) == [1, 2]
 
 
 @STREAMING
-def test_a_stream_for_http_comes_with_its_prelude(served, streams):
+def test_a_stream_for_http_arrives_with_its_prelude(served, streams):
     served.answer(streams, {})
     answer = served.client.invoke(FunctionName=streams, Payload=json.dumps({"do": "http"}))
     prelude, body = answer["Payload"].read().split(b"\0" * 8)
@@ -299,7 +299,7 @@ def test_a_stream_that_fails_is_an_error(served, streams, do, message):
     assert "a" in served.answer(streams, {})
 
 
-def test_a_streamed_answer_has_the_limit_of_any_other(served):
+def test_a_streamed_answer_has_the_same_limit_as_any_other(served):
     assert failed(served, "streams", {"do": "large"})[0] == "Function.ResponseSizeTooLarge"
     assert "a" in served.answer("streams", {})
 
@@ -313,10 +313,10 @@ def test_the_aws_sdk_is_required_without_a_manifest(served):
     assert served.answer("requires-sdk") == ["function", "function", {"a": {"N": "1"}}]
 
 
-def test_a_functions_own_version_of_the_sdk_wins(served):
+def test_a_functions_own_version_of_the_sdk_takes_precedence(served):
     assert served.answer("own-sdk") == "own"
 
 
-def test_a_package_that_is_nowhere_is_named_with_the_file_that_imports_it(served):
+def test_a_missing_package_is_named_with_the_file_that_imports_it(served):
     kind, message = failed(served, "imports-nothing")
     assert kind == "Error" and "no-such-package" in message and "index.mjs" in message

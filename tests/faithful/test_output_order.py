@@ -56,6 +56,6 @@ def test_standard_output_and_standard_error_keep_their_order(served, name):
     assert lines == [str(number) for number in range(22)]
 
 
-def test_a_traceback_stands_where_it_was_printed(served):
+def test_a_traceback_is_where_it_was_printed(served):
     log = served.invoke("both-python", LogType="Tail")["Log"]
     assert log.index("line 20\n") < log.index("ZeroDivisionError: ") < log.index("line 21\n")

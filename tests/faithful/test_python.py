@@ -17,7 +17,7 @@ def lambda_handler(event, context):
     return event
 """
 
-# The modules that it is asked for: what a marker in each says, or that it has none.
+# Answers for each requested module what its marker says, or that it has none.
 WHOSE = """
 import importlib
 def lambda_handler(event, context):
@@ -156,13 +156,13 @@ def served(tmp_path_factory):
     [b'{"preview": "so happy \\ud83d"}', b'["\\udc00", {"\\ud800 as a key": "\\udfff\\ud83d"}]'],
     ids=["cut in the middle", "in lists and keys"],
 )
-def test_half_of_a_surrogate_pair_comes_back_escaped(served, event):
+def test_half_of_a_surrogate_pair_is_returned_escaped(served, event):
     answered = served.client.invoke(FunctionName="echo", Payload=event)
     assert "FunctionError" not in answered
     assert answered["Payload"].read() == event
 
 
-def test_text_that_is_not_ascii_comes_back_escaped(served):
+def test_text_that_is_not_ascii_is_returned_escaped(served):
     answered = served.invoke("echo", {"greeting": "grüße 😀"})
     assert answered["Bytes"] == b'{"greeting": "gr\\u00fc\\u00dfe \\ud83d\\ude00"}'
     assert answered["Body"] == {"greeting": "grüße 😀"}
@@ -210,7 +210,7 @@ def test_path_files_of_layers_count(served):
     assert served.answer("layered", {"modules": ["from_path_file", "deeper"]}) == ["layer", "layer"]
 
 
-def test_the_functions_own_search_path_takes_the_layers_place(served):
+def test_the_functions_own_search_path_replaces_that_of_the_layers(served):
     """It names places of an image, wherever these lie."""
     assert served.answer("own-path", {"modules": ["shared", "plain", "late"]}) == [
         "python",
@@ -234,7 +234,7 @@ def test_a_trace_begins_in_the_functions_code(served):
     ]
 
 
-def test_a_module_that_is_missing_is_named(served):
+def test_a_missing_module_is_named(served):
     body = served.invoke("lacks")["Body"]
     assert body["errorType"] == "Runtime.ImportModuleError"
     assert (
@@ -243,17 +243,17 @@ def test_a_module_that_is_missing_is_named(served):
     assert "bootstrap.py" not in json.dumps(body["stackTrace"])
 
 
-def test_boto3_is_there_without_being_brought(served):
+def test_boto3_can_be_imported_without_a_manifest(served):
     answer = served.answer("boto3")
     assert answer["operations"] > 60
     assert {**answer, "operations": 0} == {"region": "us-east-1", "operations": 0, "same in a child": True}
 
 
-def test_a_boto3_of_the_functions_own_wins(served):
+def test_a_functions_own_boto3_takes_precedence(served):
     assert served.answer("own-boto3", {"modules": ["boto3"]}) == ["own"]
 
 
 @only_local("the fixture ends the server, and sees whether it leaves a process")
-def test_an_instance_that_handles_the_end_itself_ends(served):
+def test_an_instance_with_its_own_signal_handler_ends(served):
     """Up to Python 3.11 the client waits in the main thread, so the handler cannot run."""
     assert served.answer("waits") == "waits"

@@ -13,7 +13,7 @@ ROOT = "1-5759e988-bd862e3fe1be46a994272793"
 PARENT = "53995c3f42cd8ad8"
 TRACE = re.compile(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0")
 
-# Speaks HTTP by itself, and answers with what came over the wire.
+# Speaks HTTP itself, and answers with the bytes that it received.
 OWN_HTTP = """#!/usr/bin/python3
 import json, os, socket
 host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
@@ -37,7 +37,7 @@ while True:
 CHUNKED = "Transfer-Encoding: chunked"
 CHUNKS = "b'%x\\r\\n' % len(answer) + answer + b'\\r\\n0\\r\\n\\r\\n'"
 
-# As the tutorials have it: bash and curl, headers looked up in any case or in the documented one.
+# As in tutorials: bash and curl, with headers found in any case or in the documented one.
 BASH = """#!/bin/bash
 set -euo pipefail
 api="http://${AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation"
@@ -131,7 +131,7 @@ def test_headers_have_the_documented_spelling(served, name):
 
 
 @scripts_in_python
-def test_a_client_context_comes_under_its_documented_name(served):
+def test_a_client_context_arrives_under_its_documented_name(served):
     # {"custom":{"a":1}}
     answer = served.invoke("own-http", {}, ClientContext="eyJjdXN0b20iOnsiYSI6MX19")
     context = answer["Body"]["headers"]["Lambda-Runtime-Client-Context"]
@@ -139,7 +139,7 @@ def test_a_client_context_comes_under_its_documented_name(served):
 
 
 @scripts_in_python
-def test_a_client_of_http_1_0_gets_an_answer_of_it(served):
+def test_a_client_of_http_1_0_gets_an_answer_in_http_1_0(served):
     assert served.answer("old-http", {})["status"].startswith("HTTP/1.0 200")
 
 
@@ -150,7 +150,7 @@ def test_a_bootstrap_of_bash_and_curl_answers(served):
 
 
 @scripts_in_python
-def test_an_answer_that_waits_to_be_asked_for_is_asked_for(served):
+def test_a_response_that_expects_100_continue_gets_it(served):
     for _ in range(2):
         assert len(served.answer("expects", {})) == 2_000_000
 
@@ -165,13 +165,13 @@ def test_every_call_has_a_trace_of_its_own_that_the_answer_names(served, name):
 
 
 @pytest.mark.parametrize("sampled", ["0", "1"])
-def test_a_callers_trace_goes_on(served, sampled):
+def test_a_callers_trace_is_continued(served, sampled):
     sent = f"Root={ROOT};Parent={PARENT};Sampled={sampled};Lineage=1:38a5ab94:0"
     (own, child), answered = traced(served, "traces", sent)
     assert own == child == answered == sent
 
 
-def test_what_a_callers_trace_lacks_is_added(served):
+def test_missing_parts_of_a_callers_trace_are_added(served):
     (own, _), answered = traced(served, "traces", f"Root={ROOT}")
     assert re.fullmatch(f"Root={ROOT};Parent=[0-9a-f]{{16}};Sampled=0", own) and answered == own
 
@@ -184,6 +184,6 @@ def test_the_order_and_the_case_of_a_traces_fields_do_not_count(served):
 @pytest.mark.parametrize(
     "sent", ["", "Root=1-5759e988", "Parent=" + PARENT, "x" * 5000, "Root=2-" + ROOT[2:]]
 )
-def test_what_is_no_trace_begins_a_new_one(served, sent):
+def test_an_invalid_trace_is_replaced_by_a_new_one(served, sent):
     (own, _), answered = traced(served, "traces", sent)
     assert TRACE.fullmatch(own) and answered == own

@@ -77,7 +77,7 @@ def local(folder, runtime, path=None, files=None):
         ("cobol", "must be one of custom, "),
     ],
 )
-def test_a_name_that_is_none_is_refused_with_the_nearest(runtime, said, tmp_path):
+def test_an_unknown_name_is_refused_with_the_nearest_one(runtime, said, tmp_path):
     """a slip is shown with its place and what was meant"""
     status, output = local(tmp_path, runtime)
     assert status == 2 and "spec.runtime" in output and said in output, output

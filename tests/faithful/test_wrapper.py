@@ -16,10 +16,10 @@ def lambda_handler(event, context):
 """
 
 EXPORTS = '#!/bin/bash\nexport ADDED="by $(basename "$0")" WORDS=$#\nexec "$@"\n'
-# Without a line that says by which program: the shell runs it.
+# Without a shebang line: the shell runs it.
 BARE = 'ADDED=bare\nexport ADDED\nexec "$@"\n'
 CHANGES = '#!/bin/sh\nexport TZ=Asia/Tokyo\nunset WORDS\nexec env ADDED="through env" "$@"\n'
-# A program that stays, and starts the runtime as its child.
+# A program that keeps running, and starts the runtime as its child.
 STAYS = """\
 #!/usr/bin/env python3
 import os, subprocess, sys
@@ -27,7 +27,7 @@ sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, "ADDED": "by its parent
 """
 ENDS = "#!/bin/sh\necho 'no licence was found' >&2\nexit 3\n"
 
-# As wrappers do that add options to those of the runtime: before the last word, the program's script.
+# Adds an option to those of the runtime, as many wrappers do: before the last word, the program's script.
 NODE_WRAPPER = """\
 #!/bin/bash
 export ADDED="by $(basename "$0") of $(basename "$1")"
@@ -35,7 +35,7 @@ exec "${@:1:$#-1}" --title=wrapped "${@: -1}"
 """
 NODE = "exports.handler = async () => [process.env.ADDED, process.title, process.env.PILOTLIGHT_STARTS_WRAPPER];\n"
 
-# As the vendor's examples for Java: the first argument is the program, the others are its own.
+# As in the vendor's examples for Java: the first argument is the program, the others are its arguments.
 JAVA_WRAPPER = """\
 #!/bin/sh
 program=$1
@@ -149,7 +149,7 @@ def test_a_wrapper_starts_the_runtime(served, name, added):
     assert served.answer(name)["ADDED"] == added
 
 
-def test_a_wrapper_is_given_the_whole_command_of_the_runtime(served):
+def test_a_wrapper_gets_the_whole_command_of_the_runtime(served):
     """its arguments are a program and what that needs"""
     assert int(served.answer("relative")["WORDS"]) > 1
 
@@ -166,12 +166,12 @@ def test_every_managed_runtime_has_wrappers(served):
     assert served.answer("java") == "by.options, by java, null"
 
 
-def test_a_runtime_that_is_a_program_of_the_functions_has_none(served):
+def test_a_runtime_whose_process_is_the_functions_own_program_has_no_wrapper(served):
     """as on the original platform, a `bootstrap` starts without"""
     assert served.answer("program") == "nothing"
 
 
-def test_an_empty_name_is_no_wrapper(served):
+def test_an_empty_value_means_no_wrapper(served):
     """the variable without a value changes nothing"""
     assert served.answer("empty")["ADDED"] is None
 

@@ -11,7 +11,7 @@ from tests.harness.manifests import function
 from tests.harness.paths import LOAD, REPOSITORY
 from tests.harness.patience import PATIENCE, until
 
-# Reports to the journal of its event, as the load's handlers must.
+# Reports to the journal that its event names, as the load's handlers must.
 HANDLER = (REPOSITORY / "tests/load/handler.py").read_text()
 
 

@@ -19,7 +19,7 @@ from tests.harness.patience import PATIENCE, until
 
 STATUS = re.compile(r"probes and metrics: (http://\S+)")
 READY = re.compile(r"ready: (http://\S+) \((\d+) functions?\)")
-# Seconds. The first start on a machine downloads, installs and compiles the clients of the runtimes.
+# In seconds. The first start on a machine downloads, installs and compiles the clients of the runtimes.
 READY_WITHIN = 4 * PATIENCE
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -12,9 +12,9 @@ from tests.harness.paths import IMAGE_BUILD, REPOSITORY
 INSTANCES = ["custom", "python3.11"]
 IMAGES = [*INSTANCES, "pilotlight"]
 DESCRIPTION = tomllib.loads((REPOSITORY / "runtime-image/images.toml").read_text())
-# Megabytes uncompressed, programs included: room for updates, not for a package manager. 30 of Python's
-# are boto3, which describes each service; code for the original platform does not bring it. Pilotlight has the
-# descriptions of all runtimes within, and Node.js's lists the AWS SDK's packages with their hashes.
+# The largest size in megabytes, uncompressed, programs included: room for updates, not for a package manager. 30 of
+# Python's are boto3, which describes each service; code for the original platform does not bring it. `pilotlight`
+# contains the descriptions of all runtimes, and that of Node.js lists the AWS SDK's packages with their hashes.
 LIMITS = {"custom": 48, "pilotlight": 32, "python3.11": 105}
 
 
@@ -22,7 +22,7 @@ def dockerfile(name):
     return (REPOSITORY / f"runtime-image/dockerfiles/{name}.Dockerfile").read_text()
 
 
-def test_the_dockerfiles_are_what_the_description_makes():
+def test_the_dockerfiles_match_the_description():
     done = subprocess.run(
         [sys.executable, IMAGE_BUILD, "dockerfiles", "--check"], capture_output=True, text=True
     )
@@ -62,7 +62,7 @@ def test_packages_are_recorded_for_scanners(name, archives):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_root_owns_all_and_nothing_gives_rights(name, archives):
+def test_root_owns_everything_and_no_file_grants_rights(name, archives):
     for path, entry in archives[name].entries.items():
         assert (entry.uid, entry.gid, entry.mtime) == (0, 0, 0), path
         assert not entry.mode & 0o6000, path
@@ -86,7 +86,7 @@ def test_nothing_of_the_building_machine_or_of_apt_is_left(name, archives):
 
 
 @pytest.mark.parametrize("name", INSTANCES)
-def test_the_layout_is_the_models(name, archives):
+def test_the_layout_is_that_of_the_original_platform(name, archives):
     entries = archives[name].entries
     for folder in ("/var/task", "/var/runtime", "/opt"):
         assert entries[folder].isdir() and entries[folder].mode == 0o755, folder
@@ -104,13 +104,13 @@ def test_python_modules_come_with_byte_code(archives):
         assert f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-311.pyc" in entries, path
 
 
-def test_python_has_what_waits_in_unclaimed_instances_in_a_folder_of_its_own(archives):
+def test_python_has_its_waiting_program_in_a_folder_of_its_own(archives):
     entries = archives["python3.11"].entries
     assert entries["/var/runtime/prestart/sitecustomize.py"].mode == 0o644
     assert "/var/runtime/prestart.py" not in entries
 
 
-def test_python_has_what_starts_the_client_and_the_sdk(archives):
+def test_python_has_the_client_its_start_and_the_sdk(archives):
     entries = archives["python3.11"].entries
     for file in ("bootstrap.py", "boto3/__init__.py", "botocore/data/lambda/2015-03-31/service-2.json.gz"):
         assert entries[f"/var/runtime/{file}"].mode == 0o644, file

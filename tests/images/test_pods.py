@@ -44,7 +44,7 @@ def make_python(namespace, archives, name, **settings):
     )
 
 
-def test_a_python_function_has_the_models_surroundings(python, archives):
+def test_a_python_function_has_the_environment_of_the_original_platform(python, archives):
     outcome, told = python.invoke({})
     assert outcome == "success"
     assert told["python"] == [3, 11]
@@ -81,7 +81,7 @@ def test_the_pods_log_has_the_invocations_lines(name, request):
         assert part in log, log
 
 
-def test_memory_over_the_functions_ends_the_invocation_not_the_instance(python):
+def test_too_much_memory_ends_the_invocation_and_not_the_instance(python):
     # The kernel grants the container 32 MiB more, of which the supervisor takes about 5.
     outcome, told = python.invoke({"do": "fill", "mib": 192})
     assert outcome == "function-error" and told["errorType"] == "Runtime.ExitError", told

@@ -33,6 +33,6 @@ def test_a_bad_field_is_refused_with_its_name_and_the_reason(dry_run, case):
 
 
 @pytest.mark.parametrize("case", TABLE["accepted"], ids=named)
-def test_a_good_one_is_taken(dry_run, case):
+def test_a_valid_one_is_accepted(dry_run, case):
     applied = dry_run(manifest(case["field"], case["value"]))
     assert applied.returncode == 0, applied.stderr

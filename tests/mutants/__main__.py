@@ -26,7 +26,7 @@ COPY = ROOT / "target/mutants"
 CARGO = (
     "cargo test --quiet --locked --package=pilotlight-gateway --features=cluster --lib --target-dir=target"
 )
-# A test takes a second, a build minutes on a machine that is busy with others; both in seconds.
+# The limits of a test and of a build, in seconds: a build takes minutes on a busy machine.
 TEST_LIMIT = 600
 BUILD_LIMIT = 3600
 

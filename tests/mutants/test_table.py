@@ -12,7 +12,7 @@ TEST = re.compile(r"#\[tokio::test\(start_paused = true\)\]\s+async fn (\w+)")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
-def test_the_text_is_there_exactly_once(mutant: Mutant):
+def test_the_text_of_each_mutant_exists_exactly_once(mutant: Mutant):
     assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
 
 

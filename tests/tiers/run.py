@@ -22,9 +22,9 @@ from tests.tiers.stage import Stage, State, check, skipped, startable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDS = REPOSITORY / "target/tiers"
-# Lines that are shown of a stage that passed and is no test.
+# How many lines are shown of a stage that passed and is no test.
 TAIL = 3
-# Seconds that an interrupted stage has to clean up before it is killed.
+# How long, in seconds, an interrupted stage may clean up before it is killed.
 GRACE = 60
 # Runs its arguments at the lowest priority. Where the kernel groups processes by session, the niceness of a
 # process counts within its session alone, and the session has one of its own.

@@ -122,14 +122,14 @@ SUITES = [
     suite("images in pods", f"{PYTEST} tests/images"),
     suite("manifests", f"{PYTEST} tests/manifests"),
 ]
-# By itself, as it takes a node and the API server away from everybody.
+# Runs alone, since it takes a node and the API server away from all others.
 OUTAGES = suite(
     "outages",
     f"{release('e2e')} {PYTEST} tests/e2e/test_outages.py",
     after=tuple(one.name for one in SUITES),
 )
 
-# The longest path stands first: Kubernetes, images, the cluster, and what runs in it.
+# The longest path comes first: Kubernetes, images, the cluster, and the suites in it.
 TEST = [
     Stage("Debian packages", f"{CLUSTER} setup --tests", uses=APT, limit=20),
     Stage("Kubernetes", f"{CLUSTER} build kubernetes", needs=("Debian packages",), uses=GO, limit=60),

@@ -38,7 +38,7 @@ def test_a_stage_in_the_background_runs_at_the_lowest_priority(run):
     assert run(Stage("a", 'test "$(nice)" = 19', background=True), Stage("b", 'test "$(nice)" != 19')).all()
 
 
-def test_a_stage_that_does_not_end_is_stopped_with_all_that_it_started(run, tmp_path, capsys):
+def test_a_stage_that_does_not_end_is_stopped_with_all_its_processes(run, tmp_path, capsys):
     hangs = Stage("hangs", f"sleep 1000 & echo $! > {tmp_path}/pid; wait", limit=1 / 60)
     assert not run(hangs, Stage("next", "true", needs=("hangs",))).all()
     assert "within its limit" in capsys.readouterr().out

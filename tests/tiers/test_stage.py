@@ -16,7 +16,7 @@ def names(stages):
     return [stage.name for stage in stages]
 
 
-def test_a_stage_waits_for_all_that_it_needs():
+def test_a_stage_waits_for_everything_that_it_needs():
     stages = [Stage("a", ""), Stage("b", ""), Stage("c", "", needs=("a", "b"))]
     assert names(startable(stages, states(stages, a=State.PASSED), 4)) == ["b"]
     assert names(startable(stages, states(stages, a=State.PASSED, b=State.RUNNING), 4)) == []
@@ -49,7 +49,7 @@ def test_a_stage_in_the_background_takes_no_slot():
     assert names(startable(stages, states(stages, behind=State.RUNNING), 1)) == ["a"]
 
 
-def test_a_failure_skips_what_needs_it_and_not_what_only_follows_it():
+def test_a_failure_skips_stages_that_need_it_and_no_others():
     stages = [
         Stage("up", ""),
         Stage("suite", "", needs=("up",)),

@@ -16,7 +16,7 @@ LOGS = RUN / "logs"
 KUBECONFIG = RUN / "kubeconfig"
 CLIENT_KUBECONFIG = RUN / "client.kubeconfig"
 
-# HOME as a machine sees it, wherever the checkout is.
+# HOME within a machine, wherever the checkout is.
 INSIDE = Path("/run/pilotlight")
 
 CONTROL = "control"

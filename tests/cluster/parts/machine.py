@@ -14,7 +14,7 @@ from .progress import Failed, wait_until
 
 ALL_NAMESPACES = ("mount", "uts", "ipc", "net", "pid")
 INIT = "init"
-# Not the caller's environment: a proxy set there would take the cluster's own traffic.
+# Not the caller's environment, since a proxy in it would get the cluster's own traffic.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from .layout import HOME
 
 TAIL_LINES = 25
-# Seconds: a bound that only a broken cluster meets, however busy the machine is.
+# In seconds: a bound that only a broken cluster reaches, however busy the machine is.
 PATIENCE = 300
 
 

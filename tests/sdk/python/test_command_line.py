@@ -12,7 +12,7 @@ from tests.harness.lambda_client import lambda_client
 from tests.harness.local_server import LocalServer, pilotlight
 from tests.harness.patience import PATIENCE, until
 
-# Its limit is longer than a test waits: an event that hangs does not end by it.
+# A timeout longer than a test waits, so a hanging event does not end by it.
 MANIFEST = """\
 apiVersion: pilotlight.dev/v1alpha1
 kind: Function
@@ -90,7 +90,7 @@ def test_logs_finds_a_printed_line_under_its_request_id(server, invoke):
 
 
 @only_local("nothing prints there")
-def test_the_output_of_local_holds_the_lines_of_its_functions(server, invoke):
+def test_the_output_of_local_has_the_lines_of_its_functions(server, invoke):
     token = uuid.uuid4().hex
     invoke("sdk-prints", {"lines": [token]})
     line = server.wait_for_line(token).string

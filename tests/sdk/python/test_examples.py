@@ -45,7 +45,7 @@ def test_thumbnail_uses_its_installed_library(answer):
 
 
 @only_local("its library needs an image of its own")
-def test_thumbnail_names_the_field_at_fault(answer):
+def test_thumbnail_names_the_wrong_field(answer):
     failed = answer("thumbnail", {"image": "@"})
     assert failed["FunctionError"] == "Unhandled"
     assert failed["Body"]["errorType"] == "InvalidRequest"

@@ -54,7 +54,7 @@ def test_an_answer_that_is_not_json_is_a_marshal_error(invoke):
     }
 
 
-def test_a_timeout_ends_the_call_and_the_next_one_meets_a_fresh_process(invoke):
+def test_a_timeout_ends_the_call_and_the_next_one_gets_a_fresh_process(invoke):
     before = in_time(invoke)("sdk-hangs", {})["Body"]
     assert before["calls"] == 1
 
@@ -100,7 +100,7 @@ def test_an_exception_at_init_is_the_runtimes_own_body_each_time(invoke):
         assert any("lambda_function.py" in frame for frame in trace)
 
 
-def test_a_handler_that_is_missing_is_named(invoke):
+def test_a_missing_handler_is_named(invoke):
     assert failed(invoke("sdk-missing-handler", {})) == {
         "errorType": "Runtime.HandlerNotFound",
         "errorMessage": "Handler 'nope' missing on module 'lambda_function'",

@@ -23,7 +23,7 @@ def test_init_runs_once_and_globals_stay_between_events(invoke):
     assert len({answer["instance"] for answer in answers}) == 1
 
 
-def test_ten_events_at_once_run_in_ten_instances_which_go_when_idle(invoke, server, room):
+def test_ten_events_at_once_run_in_ten_instances_which_end_when_idle(invoke, server, room):
     together = room()
     with ThreadPoolExecutor(10) as callers:
         calls = [callers.submit(invoke, "sdk-meets", {"room": together.address}) for _ in range(10)]

@@ -5,7 +5,7 @@ import pytest
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 
 
-def test_pages_of_the_list_hold_every_function_once(client, server):
+def test_the_pages_of_the_list_have_every_function_once(client, server):
     pages = list(client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 7}))
     assert all(len(page["Functions"]) == 7 for page in pages[:-1])
     names = [function["FunctionName"] for page in pages for function in page["Functions"]]

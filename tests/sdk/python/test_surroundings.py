@@ -37,7 +37,7 @@ def test_a_client_context_reaches_the_handler(invoke):
     assert context == {"custom": {"tenant": "grün"}, "env": {"locale": "de"}, "app_title": "shop"}
 
 
-def test_the_environment_is_the_platforms_and_the_manifests(invoke):
+def test_the_environment_has_the_variables_of_the_platform_and_the_manifest(invoke):
     answer = invoke("sdk-environment", {})["Body"]
     variables = answer["variables"]
     expected = {
