@@ -156,7 +156,7 @@ crds: ## write the custom resource definitions from their source
 	for kind in function warmpool; do \
 		cargo run --locked -p pilotlight -- crd $$kind >target/$$kind.yaml && \
 		install -m 644 target/$$kind.yaml crds/ && \
-		install -m 644 target/$$kind.yaml charts/pilotlight/crds/ || exit 1; \
+		install -m 644 target/$$kind.yaml charts/pilotlight/files/crds/ || exit 1; \
 	done
 
 # --- upkeep

@@ -14,6 +14,8 @@ from tests.harness.paths import CHART, REPOSITORY
 from tests.harness.patience import until
 from tests.harness.release import IMAGES, VERSION
 
+DEFINITIONS = ("functions.pilotlight.dev", "warmpools.pilotlight.dev")
+OWNERSHIP = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
 KINDS = "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
 MADE = {
     "system": {
@@ -60,7 +62,7 @@ RIGHTS = {
             "leases.coordination.k8s.io": "create",
             "leases.coordination.k8s.io [pilotlight-controller]": "get list watch patch",
         },
-        {"endpointslices.discovery.k8s.io": "list watch"},
+        {"endpointslices.discovery.k8s.io": "list watch", "pods": "get"},
     ),
 }
 
@@ -71,8 +73,22 @@ def helm(word, namespaces, *options, release="pilotlight"):
 
 
 def install(namespaces, *options, word="install", release="pilotlight"):
-    functions = f"--set=functionNamespace={namespaces[1]}"
-    return helm(word, namespaces, CHART, functions, *options, release=release)
+    """Without the definitions, which other suites on the cluster need as well."""
+    settings = (f"--set=functionNamespace={namespaces[1]}", "--set=crds.install=false")
+    return helm(word, namespaces, CHART, *settings, *options, release=release)
+
+
+def apply_definitions():
+    """As an installation of the time before definitions were templates has them: nobody owns them."""
+    good("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={REPOSITORY}/crds")
+    for name in DEFINITIONS:
+        marks = [f"{mark}-" for mark in OWNERSHIP]
+        good("kubectl", "annotate", "crd", name, *marks)
+        good("kubectl", "label", "crd", name, "app.kubernetes.io/managed-by-")
+
+
+def definition(name):
+    return json.loads(good("kubectl", "get", "crd", name, "--output=json"))
 
 
 def objects(namespace):
@@ -102,8 +118,8 @@ def region(namespaces):
 def test_a_real_api_server_accepts_every_object(namespaces, options):
     system, functions = namespaces
     # What a dry run makes is not there for the WarmPools that come after it.
-    good("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
-    made = template("--include-crds", *options, f"--set=functionNamespace={functions}", namespace=system)
+    apply_definitions()
+    made = template(*options, f"--set=functionNamespace={functions}", namespace=system)
     assert made.returncode == 0, made.stderr
     told = good("kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=made.stdout)
     assert len(told.splitlines()) == made.stdout.count("\nkind: "), told
@@ -134,6 +150,44 @@ def test_installed_upgraded_rolled_back_and_removed(namespaces):
     assert done.returncode == 0, done.stderr
     assert made() == {"system": set(), "functions": set()}
     good("kubectl", "get", "crd", "functions.pilotlight.dev", "warmpools.pilotlight.dev")
+
+
+def test_definitions_without_an_owner_are_adopted_upgraded_and_kept(namespaces):
+    """An upgrade from a chart whose definitions lay in its folder crds: one option, once."""
+    apply_definitions()
+    done = install(namespaces)
+    assert done.returncode == 0, done.stderr
+    # An older definition lacks a field, which the API server would drop from every Function.
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/layers"
+    removal = json.dumps([{"op": "remove", "path": path}])
+    good("kubectl", "patch", "crd", DEFINITIONS[0], "--type=json", f"--patch={removal}")
+    upgrade = ("--set=crds.install=true",)
+    refused = install(namespaces, *upgrade, word="upgrade")
+    assert refused.returncode != 0 and "invalid ownership metadata" in refused.stderr, refused.stderr
+    done = install(namespaces, *upgrade, "--take-ownership", word="upgrade")
+    assert done.returncode == 0, done.stderr
+    for name in DEFINITIONS:
+        metadata = definition(name)["metadata"]
+        assert metadata["annotations"]["meta.helm.sh/release-namespace"] == namespaces[0]
+    spec = definition(DEFINITIONS[0])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][
+        "spec"
+    ]
+    assert "layers" in spec["properties"]
+    # From then on no option.
+    done = install(namespaces, *upgrade, "--set=region=eu-west-1", word="upgrade")
+    assert done.returncode == 0, done.stderr
+
+    second = install([f"{namespaces[0]}-b", namespaces[1]], *upgrade, "--create-namespace", release="second")
+    assert second.returncode != 0, second.stdout
+    assert f"belongs to release pilotlight in namespace {namespaces[0]}" in second.stderr, second.stderr
+    assert "crds.install=false" in second.stderr
+
+    uids = [definition(name)["metadata"]["uid"] for name in DEFINITIONS]
+    done = run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}")
+    assert done.returncode == 0, done.stderr
+    assert [definition(name)["metadata"]["uid"] for name in DEFINITIONS] == uids
+    run("kubectl", "delete", "namespace", f"{namespaces[0]}-b", "--wait=false")
+    apply_definitions()
 
 
 def test_a_namespace_of_functions_belongs_to_one_release(namespaces):

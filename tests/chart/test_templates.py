@@ -5,14 +5,18 @@ import os
 import re
 
 import pytest
+import yaml
 
 from tests.chart.helm import alone, template
 from tests.harness.paths import CHART, REPOSITORY
 
 HERE = REPOSITORY / "tests/chart"
+WARM_POOL = "pilotlight.dev/v1alpha1/WarmPool"
+# The definitions have a test of their own.
 RENDERED = {
-    "default": [],
-    "all": [f"--values={HERE}/all.values.yaml"],
+    "default": ["--set=crds.install=false"],
+    # On a cluster that knows WarmPools, as on every upgrade.
+    "all": [f"--values={HERE}/all.values.yaml", f"--api-versions={WARM_POOL}", "--set=crds.install=false"],
 }
 
 REFUSED = [
@@ -28,6 +32,8 @@ REFUSED = [
     ("controller.replicas=-1", "controller.replicas", "minimum: got -1"),
     ("controller.replicas=6", "controller.replicas", "maximum: got 6, want 5"),
     ("controller.leases=true", "controller", "'leases' not allowed"),
+    ("crds.install=maybe", "crds.install", "want boolean"),
+    ("crds.keep=true", "crds", "'keep' not allowed"),
     ("functionNamespace=My_Functions", "functionNamespace", "not match"),
     ("account=123456789012", "account", "want string"),
     ("region=Frankfurt", "region", "not match"),
@@ -81,19 +87,62 @@ def test_the_test_needs_an_image_with_curl():
     assert template("--set", "runtimeImages.custom=null", "--set", "test.image=a:1").returncode == 0
 
 
+def definitions(*options):
+    made = template("--show-only=templates/crds.yaml", *options)
+    assert made.returncode == 0, made.stderr
+    return {one["metadata"]["name"]: one for one in yaml.safe_load_all(made.stdout) if one}
+
+
+def test_the_definitions_are_objects_of_the_release_that_helm_never_deletes():
+    made = definitions()
+    for file in (REPOSITORY / "crds").iterdir():
+        definition = yaml.safe_load(file.read_text())
+        rendered = made.pop(definition["metadata"]["name"])
+        assert rendered["spec"] == definition["spec"], file
+        assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        assert rendered["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+    assert made == {}
+
+
+def test_a_release_that_does_not_own_the_definitions_leaves_them_out():
+    made = template("--set=crds.install=false")
+    assert made.returncode == 0 and "kind: CustomResourceDefinition" not in made.stdout, made.stderr
+
+
+def test_pools_of_a_release_that_brings_their_definition_come_in_a_hook_and_can_be_taken_over():
+    pool = '--set-json=warmPools.python={"runtime": "python3.11", "size": 1}'
+    rendered = [
+        yaml.safe_load(template("--show-only=templates/warmpools.yaml", pool, *options).stdout)
+        for options in ([], [f"--api-versions={WARM_POOL}"])
+    ]
+    fresh, later = (one["metadata"] for one in rendered)
+    assert "annotations" not in later
+    assert fresh["annotations"] == {
+        "helm.sh/hook": "post-install,post-rollback",
+        # Helm's condition for an object that a release takes over.
+        "meta.helm.sh/release-name": "pilotlight",
+        "meta.helm.sh/release-namespace": "system",
+    }
+    assert fresh["labels"] == later["labels"]
+    assert fresh["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+
+
 def test_the_crd_is_the_projects():
     files = [
-        sorted(file.name for file in folder.iterdir()) for folder in (CHART / "crds", REPOSITORY / "crds")
+        sorted(file.name for file in folder.iterdir())
+        for folder in (CHART / "files/crds", REPOSITORY / "crds")
     ]
     assert files[0] == files[1]
     for name in files[0]:
-        assert (CHART / "crds" / name).read_text() == (REPOSITORY / "crds" / name).read_text(), "make crds"
+        assert (CHART / "files/crds" / name).read_text() == (REPOSITORY / "crds" / name).read_text(), (
+            "make crds"
+        )
 
 
 def test_the_schema_accepts_the_names_that_the_crd_accepts():
     schema = json.loads((CHART / "values.schema.json").read_text())
     (pattern,) = schema["properties"]["runtimeImages"]["patternProperties"]
-    assert f"self.matches('{pattern}')" in (CHART / "crds/function.yaml").read_text()
+    assert f"self.matches('{pattern}')" in (CHART / "files/crds/function.yaml").read_text()
 
 
 def test_a_users_own_runtime_reaches_the_controller():
@@ -125,7 +174,7 @@ def test_instances_are_selected_and_reached_as_the_code_says():
 
 @pytest.mark.parametrize("release", ["pilotlight", "pilotlight-functions", "functions", "r" * 53])
 def test_no_two_objects_of_a_release_have_one_name(release):
-    made = template(namespace="system", release=release)
+    made = template("--set=crds.install=false", namespace="system", release=release)
     assert made.returncode == 0, made.stderr
     named = re.findall(r"^kind: (\w+)\nmetadata:\n  name: (.*)$", made.stdout, re.MULTILINE)
     assert len(named) == len(set(named)) == made.stdout.count("\nkind: "), named

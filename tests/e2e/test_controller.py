@@ -11,7 +11,7 @@ from tests.harness.kubectl import apply, enforce, get, kubectl
 from tests.harness.manifests import config_map, no_pods, secret
 from tests.harness.metrics import read_metrics
 from tests.harness.patience import until
-from tests.harness.release import SYSTEM, parts
+from tests.harness.release import SYSTEM, parts, pod_of
 from tests.harness.state import is_ready, pods, ready_condition
 from tests.harness.watch import Watch
 
@@ -46,7 +46,7 @@ def lease():
 
 def leader():
     """The controller that leads, if it is one that lives."""
-    holder = lease().get("holderIdentity")
+    holder = pod_of(lease().get("holderIdentity"))
     return holder if holder in controllers() else None
 
 
@@ -84,12 +84,12 @@ def test_a_leader_that_ends_hands_over(function, invoke, two_controllers):
     invoke(warm)
     with Watch("lease", "pilotlight-controller", form="{.spec.holderIdentity}") as holders:
         old = leader()
-        holders.until(lambda seen: seen and seen[-1] == old)
+        holders.until(lambda seen: seen and pod_of(seen[-1]) == old)
         kubectl("delete", "pod", old, "--wait=false", namespace=SYSTEM)
         assert invoke(name, 1)["Body"] == 1, "a cold start needs a leader"
         assert invoke(warm, 2)["Body"] == 2
-        holders.until(lambda seen: seen[-1] not in ("", old))
-        changes = [holder for holder, _ in groupby(holders.seen)]
+        holders.until(lambda seen: pod_of(seen[-1]) not in ("", old))
+        changes = [pod_of(holder) for holder, _ in groupby(holders.seen)]
     # It gave the Lease back: one that had to be waited out goes from one holder to the next.
     assert changes[changes.index(old) + 1] == "", changes
     assert leader() not in (None, old)

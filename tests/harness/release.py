@@ -33,7 +33,8 @@ LEASE_PORT = int(
 
 def install(*settings, chart=CHART, version=VERSION):
     apply(namespace(FUNCTIONS))
-    run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={CHART}/crds")
+    # The definitions belong to the whole cluster, and suites run side by side, each with a release.
+    run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={definitions(CHART)}")
     run(
         "helm",
         "upgrade",
@@ -47,8 +48,18 @@ def install(*settings, chart=CHART, version=VERSION):
         f"--set=functionNamespace={FUNCTIONS}",
         f"--set=image={IMAGES}/pilotlight:{version}",
         *(image_of(runtime, version) for runtime in RUNTIMES),
+        *([] if has_own_definitions(chart) else ["--set=crds.install=false"]),
         *settings,
     )
+
+
+def has_own_definitions(chart):
+    """Whether the chart is of the time before definitions were templates."""
+    return (Path(chart) / "crds").exists()
+
+
+def definitions(chart):
+    return Path(chart) / ("crds" if has_own_definitions(chart) else "files/crds")
 
 
 def image_of(runtime, version=VERSION):
@@ -82,8 +93,13 @@ def parts(component):
 
 def leading(component):
     """The pod that holds the lease, if it is there."""
-    holder = get("lease", f"pilotlight-{component}")["spec"].get("holderIdentity")
+    holder = pod_of(get("lease", f"pilotlight-{component}")["spec"].get("holderIdentity"))
     return next((pod for pod in parts(component) if pod["metadata"]["name"] == holder), None)
+
+
+def pod_of(holder):
+    """The name of the pod that holds a lease: its identity is NAMESPACE/NAME/UID."""
+    return (holder or "").rpartition("/")[0].rpartition("/")[2]
 
 
 def await_rollout(component):

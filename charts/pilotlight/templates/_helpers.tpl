@@ -55,3 +55,24 @@ affinity: {{- $values.affinity | default $affinity | toYaml | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/*
+Fails if another release that is still installed owns the definition: two releases would overwrite each
+other's. A definition without an owner, or of a release that is gone, is left to Helm's own check, which
+`--take-ownership` passes. Takes (list $ NAME-OF-THE-DEFINITION).
+*/}}
+{{- define "pilotlight.refuseForeignDefinition" -}}
+{{- $root := index . 0 }}
+{{- $live := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (index . 1) }}
+{{- $annotations := dig "metadata" "annotations" (dict) $live }}
+{{- $owner := get $annotations "meta.helm.sh/release-name" }}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" }}
+{{- if and $owner (ne (printf "%s/%s" $namespace $owner) (printf "%s/%s" $root.Release.Namespace $root.Release.Name)) }}
+{{- range (lookup "apps/v1" "Deployment" $namespace "").items }}
+{{- $labels := .metadata.labels | default dict }}
+{{- if and (eq (get $labels "app.kubernetes.io/name") "pilotlight") (eq (get $labels "app.kubernetes.io/instance") $owner) }}
+{{- fail (printf "crds.install: the definition %s belongs to release %s in namespace %s: upgrade that release first, and set crds.install=false for this one" (index $ 1) $owner $namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
