@@ -1,8 +1,8 @@
 //! Where a function's code comes from: exactly one of five forms.
 //!
-//! Owns the forms and what can be refused from their text alone. The controller or local mode
-//! fetches or unpacks the code; it may trust that inline files stay below `/var/task`. Never
-//! looks at a disk or a network.
+//! Owns the forms and refuses what is wrong from the text alone, such as inline files outside of
+//! `/var/task`. Gateways, the controller and local mode fetch or unpack the code. Never accesses a disk or
+//! a network.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,8 +27,8 @@ pub enum Code {
     Image(ImageRef),
 }
 
-/// The five forms as they are written. A struct instead of serde's tagged enum, since that
-/// cannot say which two forms collide, and places its errors on the wrong line.
+/// The five forms as they are written. This is a struct because serde's tagged enum cannot say which two
+/// forms collide, and places its errors on the wrong line.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct CodeFields {
@@ -107,7 +107,7 @@ pub struct Archive {
 pub struct Layers(Vec<Archive>);
 
 impl Layers {
-    /// As many as the original platform takes.
+    /// The same limit as on the original platform.
     pub const LIMIT: usize = 5;
 
     pub fn iter(&self) -> impl Iterator<Item = &Archive> {
@@ -136,7 +136,7 @@ impl From<Layers> for Vec<Archive> {
     }
 }
 
-/// A text that cannot be the place of a function's code.
+/// Why a text cannot be the place of a function's code.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidCode {
     #[error("must have one of inline, path, archive, configMap, image")]
@@ -175,7 +175,7 @@ checked_text! {
     CodePath, InvalidCode, |text| !text.is_empty() && !text.contains('\0'), |_| InvalidCode::NoPath
 }
 checked_text! {
-    /// The address of an archive; its hash, not its scheme, vouches for the content.
+    /// The address of an archive. The hash protects the content, whatever the scheme of the address.
     ArchiveUrl, InvalidCode, is_web_address, InvalidCode::Url
 }
 checked_text! {
@@ -240,7 +240,7 @@ impl From<SourceFiles> for BTreeMap<SourceName, String> {
     }
 }
 
-/// Backslashes are refused too: they are separators to the archives' other platforms.
+/// Backslashes are refused as well, because other platforms read them as separators.
 fn is_source_name(text: &str) -> bool {
     let odd = |c: char| c.is_control() || c == '\\';
     !text.contains(odd) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))

@@ -1,8 +1,8 @@
 //! The `Function` resource: group `pilotlight.dev`, version `v1alpha1`.
 //!
-//! Owns the fields, their defaults and their spelling; `manifest` reads it from YAML, and the
-//! CRD is made from it. The values' ranges are in `pilotlight-core::function`, the code's forms
-//! in `code`, what pods are given in `pod`. Never resolves a path, an image or a config map.
+//! Owns the fields, their defaults and their spelling; `manifest` reads it from YAML, and the CRD is
+//! generated from it. `pilotlight-core::function` has the ranges of the values, `code` the forms of the
+//! code, `pod` the settings of pods. Never resolves a path, an image or a config map.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::code::{Code, Layers};
+use crate::defaults::{is_default, is_on};
 use crate::pod::{EnvironmentSource, PodSettings};
 
 /// A function: what runs, and within which limits.
@@ -30,25 +31,25 @@ pub struct Function {
     pub spec: FunctionSpec,
 }
 
-/// The version of the resource; there is one.
+/// The version of the resource. There is only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ApiVersion {
     #[serde(rename = "pilotlight.dev/v1alpha1")]
     V1Alpha1,
 }
 
-/// The kind of the resource; manifests hold functions only.
+/// The kind of the resource. Manifests hold functions only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     Function,
 }
 
-/// What names a function and marks it.
+/// The name of a function, and what marks it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     pub name: FunctionName,
-    /// Absent: the namespace it is applied to. Local mode has none and ignores it.
+    /// Absent: the namespace to which it is applied. Local mode has no namespaces and ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -59,8 +60,8 @@ pub struct Metadata {
 
 /// How a function runs.
 ///
-/// The resource has no `scale` subresource: instances follow load, so there is no number of them
-/// that `kubectl scale` or an autoscaler could set.
+/// The resource has no `scale` subresource: instances follow load, so `kubectl scale` and autoscalers have
+/// no number to set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cluster", derive(kube_derive::CustomResource))]
 #[cfg_attr(
@@ -72,7 +73,7 @@ pub struct Metadata {
         kind = "Function",
         root = "FunctionResource",
         namespaced,
-        status = "crate::resource::FunctionStatus",
+        status = "crate::status::FunctionStatus",
         shortname = "fn",
         category = "all",
         category = "pilotlight",
@@ -92,18 +93,18 @@ pub struct Metadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FunctionSpec {
     pub runtime: Runtime,
-    /// Absent: the runtime's default, which its description in `pilotlight-runtimes` says.
+    /// Absent: the default in the runtime's description (`pilotlight-runtimes`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<Handler>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
     /// Memory of one instance, in MiB: 128 (default) to 10240.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory: MemoryMiB,
     /// How long one invocation may run, in seconds: 1 to 900, default 3.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Timeout,
-    /// Variables of the runtime process, besides the platform's own.
+    /// Variables of the runtime process, in addition to the platform's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<EnvName, EnvValue>,
     /// More variables, from secrets and config maps of a cluster; a later entry wins.
@@ -114,18 +115,18 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Layers::is_empty")]
     pub layers: Layers,
     /// Size of one instance's `/tmp`, in MiB: 512 (default) to 10240.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ephemeral_storage: EphemeralStorageMiB,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub concurrency: ConcurrencySpec,
     /// How long an idle instance stays warm, in seconds: 0 to 3600, default 600.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub keep_alive: KeepAlive,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub logging: Logging,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub errors: ErrorDetail,
-    /// Where the pods of a cluster run and as whom.
+    /// Where the function's pods run and under which account. Local mode ignores it.
     #[serde(default, skip_serializing_if = "PodSettings::is_empty")]
     pub pod: PodSettings,
 }
@@ -134,13 +135,13 @@ pub struct FunctionSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "ConcurrencyFields")]
 pub struct ConcurrencySpec {
-    /// Floor and cap of the function's instances, 0 to 10000; 0 throttles every event. Absent:
-    /// the function shares what the others leave.
+    /// Instances that are set aside for the function, which are also its limit: 0 to 10000; 0 throttles
+    /// every event. Absent: the function shares what the others leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Concurrency>,
     /// How many events may wait while all instances are busy: 0 to 10000, default 100; 0 refuses
     /// at once with 429.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub queue: QueueLimit,
     /// Instances that are kept initialised, 0 to 10000, whether they are called or not; at most
     /// `reserved`, where that is given.
@@ -148,7 +149,7 @@ pub struct ConcurrencySpec {
     pub provisioned: Option<Concurrency>,
 }
 
-/// Concurrency as it is written.
+/// Concurrency as it is written, before its fields are checked against each other.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConcurrencyFields {
@@ -160,7 +161,7 @@ struct ConcurrencyFields {
     provisioned: Option<Concurrency>,
 }
 
-/// More instances are kept initialised than there may be.
+/// More instances would be kept initialised than the function may have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "has `provisioned` {provisioned} above `reserved` {reserved}: lower one or raise the other"
@@ -195,13 +196,14 @@ impl TryFrom<ConcurrencyFields> for ConcurrencySpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Logging {
+    #[serde(skip_serializing_if = "is_default")]
     pub format: LogFormat,
     /// False drops the function's output; the answers stay the same.
-    #[serde(deserialize_with = "unquoted")]
+    #[serde(deserialize_with = "unquoted", skip_serializing_if = "is_on")]
     pub enabled: bool,
 }
 
-/// YAML's own reading takes `"no"` in quotes for false; the API server does not.
+/// Refuses text. The YAML parser would accept `"no"` in quotes as false, and the API server does not.
 fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct Unquoted;
 
@@ -217,7 +219,7 @@ fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
         }
     }
 
-    // Made anew, since serde's own error is placed at the mapping.
+    // Serde places its own error at the mapping; a new error is placed at the value.
     let value = deserializer.deserialize_any(Unquoted);
     value.map_err(|_| de::Error::custom("must be true or false"))
 }
@@ -231,22 +233,22 @@ impl Default for Logging {
     }
 }
 
-/// How much of a failure its caller is told.
+/// How much of a failure the caller sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorDetail {
-    /// Type, message and stack trace, as the runtime posted them.
+    /// Type, message and stack trace, as the runtime reported them.
     #[default]
     Full,
-    /// The type only; the rest stays in the log.
+    /// Only the type. The rest stays in the log.
     Sanitized,
 }
 
-/// A line for people, of 256 characters at most.
+/// A line for people, of at most 256 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Description(String);
 
-/// A description past 256 characters.
+/// A description of more than 256 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("must have at most 256 characters, got {0}")]
 pub struct DescriptionTooLong(usize);

@@ -1,4 +1,4 @@
-//! What an instance is told at its start: limits, log names, command and environment.
+//! The configuration of an instance: limits, log names, command and environment.
 //!
 //! Composes the environment of contract §2: the function's own variables override the defaults of
 //! platform and runtime, and the reserved variables override both. Local mode passes the result to a

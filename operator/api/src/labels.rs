@@ -1,42 +1,43 @@
-//! What marks a pod as an instance, for those who make it and those who look for it.
+//! The labels, names and the port that mark a pod as an instance.
 //!
-//! Owns labels, names and the port; the controller sets them, gateways select by them. A pod of a
-//! warm pool has that pool's labels until it is claimed, then a function's.
+//! The controller sets them, and gateways select pods by them. A pod of a warm pool has the pool's labels
+//! until it is claimed, and its function's labels afterwards.
 
-/// On all that the controller makes, instances' pods and pods of warm pools among it.
+/// The label of everything that the controller makes: pods of functions and warm pools, and config maps.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "pilotlight";
 
-/// The function's name.
+/// The name of the function.
 pub const FUNCTION: &str = "pilotlight.dev/function";
-/// The instance's name, as the gateway that wants it made it up.
+/// The name of the instance, which the gateway that wants it has chosen.
 pub const INSTANCE: &str = "pilotlight.dev/instance";
-/// What the instance was made from.
+/// The revision that the instance was made from.
 pub const REVISION: &str = "pilotlight.dev/revision";
 
-/// The name of the warm pool that an unclaimed pod is of. It goes when the pod is claimed.
+/// The name of the warm pool of an unclaimed pod. It is removed when the pod is claimed.
 pub const WARM_POOL: &str = "pilotlight.dev/warm-pool";
-/// Of a pod of a warm pool: what a function must fit that claims it. Memory and storage in MiB.
+/// The runtime of a warm pool's pod. A function that claims the pod must fit this, [`MEMORY`] and
+/// [`EPHEMERAL_STORAGE`], both in MiB.
 ///
-/// The name of this label changes when a runtime is started in another way than in images of the release
-/// before (files moved in `/var/runtime`, say). So during an upgrade a gateway never claims a pod whose image
-/// lacks what the gateway's descriptions start.
+/// The name of this label changes when images start a runtime in another way than those of the release before,
+/// for example after files moved in `/var/runtime`. So during an upgrade a gateway never claims a pod whose
+/// image lacks what the gateway's descriptions start.
 pub const RUNTIME: &str = "pilotlight.dev/runtime-v2";
 pub const MEMORY: &str = "pilotlight.dev/memory";
 pub const EPHEMERAL_STORAGE: &str = "pilotlight.dev/ephemeral-storage";
 
-/// Where a supervisor takes leases in its pod.
+/// The port on which a supervisor accepts leases in its pod.
 pub const CONTROL_PORT: u16 = 9001;
 
-/// The same, as a supervisor is told it.
+/// The same as `HOST:PORT`, for the configuration of a supervisor.
 pub fn listen() -> String {
     format!("0.0.0.0:{CONTROL_PORT}")
 }
 
-/// Digits of an instance's name that its pod bears.
+/// Digits of an instance's name that are part of its pod's name.
 const POD_DIGITS: usize = 10;
 
-/// The one name that an instance's pod can have: a pod is never made twice.
+/// The only name that an instance's pod can have, so that the pod is never created twice.
 pub fn pod_name(function: &str, instance: &str) -> String {
     let digits = instance.get(..POD_DIGITS).unwrap_or(instance);
     format!("{function}-{digits}")

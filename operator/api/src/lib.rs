@@ -1,23 +1,31 @@
-//! What people write: the `Function` manifest, and what is wrong with one and where.
+//! The manifests that people write and the resources of the API server, and what is wrong with one and where.
 //!
 //! ```text
-//! file ─ document ─► YAML ─ function, code, pod ─► Function ─► controller, or local mode
-//!                      └──── error ──────────────► file:line:column: field: what to do
+//! file ─ manifest/document ─► YAML ─ function, code, pod ─► Function ─► local mode
+//!                               └──── manifest/error ─────► file:line:column: field: what to do
+//! API server ─ resource (function, warm_pool, status) ─► controller, gateways: pod_state, revision
 //! ```
 //!
-//! A `Function` is valid once parsed: its values are the newtypes of `pilotlight-core`. No
-//! behaviour, no kube, and no file is opened here: callers bring the text.
+//! A `Function` is valid once parsed: its values are the newtypes of `pilotlight-core`. This crate has no
+//! client and opens no file: callers bring the text or the object.
 
 mod code;
+mod defaults;
 mod function;
 pub mod instance_config;
 pub mod labels;
 mod manifest;
 mod pod;
 #[cfg(feature = "cluster")]
+pub mod pod_state;
+#[cfg(feature = "cluster")]
 pub mod resource;
 #[cfg(feature = "cluster")]
+pub mod revision;
+#[cfg(feature = "cluster")]
 mod schema;
+#[cfg(feature = "cluster")]
+pub mod status;
 mod text;
 mod warm_pool;
 #[cfg(feature = "cluster")]

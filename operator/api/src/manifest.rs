@@ -1,8 +1,8 @@
 //! Reads manifests: YAML text to functions, or to every document's error with its place.
 //!
-//! `document` cuts the stream, serde-saphyr and the types of `function` parse each document,
-//! `error` words what went wrong. Local mode feeds it files it has read and runs what it
-//! returns; nothing is opened or looked up here.
+//! `document` cuts the stream, serde-saphyr and the types of `function` parse each document, and `error`
+//! describes what went wrong. Local mode passes the text of its files and runs the functions that this
+//! returns. Nothing is opened or looked up here.
 
 mod document;
 mod error;
@@ -18,7 +18,7 @@ use self::document::Document;
 pub use self::error::ManifestError;
 use crate::function::{ApiVersion, Function, Kind};
 
-/// Of all that aliases stand for: more than a manifest repeats, and too little to take long.
+/// The limit of what aliases expand to, in parser events: more than a manifest needs, and quick to parse.
 const ALIAS_LIMIT: usize = 10_000;
 
 /// A valid function and the place of its name.
@@ -31,11 +31,42 @@ pub struct Manifest {
     pub line: u64,
     /// Column of `metadata.name`, in characters from 1.
     pub column: u64,
-    /// Line and column of `spec.runtime`: which runtimes there are, only the caller knows.
+    /// Line and column of `spec.runtime`, for the caller, who knows which runtimes exist.
     pub runtime_at: (u64, u64),
 }
 
-/// What is read first: a document of another kind is told so, not that its fields are unknown.
+impl Manifest {
+    /// The error for a runtime that does not exist; `why`: the reason and what to do.
+    pub fn unknown_runtime(&self, why: String) -> ManifestError {
+        let (line, column) = self.runtime_at;
+        ManifestError {
+            file: self.file.clone(),
+            line,
+            column,
+            field: "spec.runtime".to_owned(),
+            message: why,
+        }
+    }
+
+    fn taken_name(&self, first: &Manifest) -> ManifestError {
+        let name = &self.function.metadata.name;
+        let Manifest {
+            file, line, column, ..
+        } = first;
+        ManifestError {
+            file: self.file.clone(),
+            line: self.line,
+            column: self.column,
+            field: "metadata.name".to_owned(),
+            message: format!(
+                "`{name}` is already the function at {}:{line}:{column}: rename one of them",
+                file.display()
+            ),
+        }
+    }
+}
+
+/// What is read first, so that the error for a document of another kind names the kind and not its fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Header {
@@ -51,7 +82,7 @@ struct HeaderMetadata {
     name: Option<Spanned<IgnoredAny>>,
 }
 
-/// Where the runtime is named; read once the function is known to be valid.
+/// The place of the runtime. It is read after the function was found valid.
 #[derive(Deserialize)]
 struct RuntimePlace {
     spec: RuntimeField,
@@ -62,7 +93,7 @@ struct RuntimeField {
     runtime: Spanned<IgnoredAny>,
 }
 
-/// Reads the functions of one file, in their order; empty documents are skipped.
+/// Reads the functions of one file in their order, and skips empty documents.
 ///
 /// `file` only names the text in errors and results; it is not opened.
 ///
@@ -84,9 +115,9 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Manifest>, Vec<ManifestError>
     }
 }
 
-/// The functions whose name another one took before, across files.
+/// The functions whose name an earlier one already has, across files.
 ///
-/// Namespaces do not keep them apart: an invocation's address holds the name only.
+/// Different namespaces do not help, because the address of an invocation holds only the name.
 pub fn duplicates(manifests: &[Manifest]) -> Vec<ManifestError> {
     let mut firsts = BTreeMap::new();
     let mut errors = Vec::new();
@@ -94,7 +125,7 @@ pub fn duplicates(manifests: &[Manifest]) -> Vec<ManifestError> {
         let name = &manifest.function.metadata.name;
         let first = *firsts.entry(name).or_insert(manifest);
         if !std::ptr::eq(first, manifest) {
-            errors.push(ManifestError::taken_name(manifest, first));
+            errors.push(manifest.taken_name(first));
         }
     }
     errors
@@ -116,7 +147,7 @@ fn read_document(file: &Path, document: &Document<'_>) -> Result<Manifest, Manif
     })
 }
 
-/// `no_schema` refuses `A: 5` and `A: no` where text is due, as the API server would.
+/// `no_schema` refuses `A: 5` and `A: no` where text is expected, as the API server does.
 fn parse<T: DeserializeOwned>(file: &Path, document: &Document<'_>) -> Result<T, ManifestError> {
     let options = serde_saphyr::options! {
         no_schema: true,

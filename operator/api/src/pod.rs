@@ -1,8 +1,8 @@
-//! What a function passes through to the pods of its instances, in the words of a pod's own spec.
+//! The settings that a function passes on to the pods of its instances, spelled as in a pod's own spec.
 //!
-//! Owns the fields and what can be refused from their text alone; nodes, secrets and accounts are
-//! looked up by Kubernetes. Only a cluster has pods: local mode ignores `pod` and refuses
-//! `environmentFrom`. The controller's `build` copies them.
+//! Owns the fields and refuses what is wrong from the text alone; Kubernetes looks up nodes, secrets and
+//! accounts. Only a cluster has pods: local mode ignores `pod` and refuses `environmentFrom`. The
+//! controller's `build` copies the settings into pods.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,14 @@ use pilotlight_core::function::TolerationSeconds;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::defaults::is_default;
 use crate::text::{checked_text, is_label_key, is_label_value, is_subdomain};
 
-/// Where the pods run and as whom.
+/// Where the pods run and under which account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodSettings {
-    /// Absent: no account, and no token in the pod.
+    /// Absent: the pods have no account and no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ObjectName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -40,8 +41,8 @@ pub struct ObjectRef {
     pub name: ObjectName,
 }
 
-/// An object each of whose keys becomes a variable; the function's own win over them, the
-/// platform's over all.
+/// An object each of whose keys becomes a variable. The function's own variables take precedence over
+/// these, and the platform's over both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SourceFields", into = "SourceFields")]
 pub enum EnvironmentSource {
@@ -49,7 +50,7 @@ pub enum EnvironmentSource {
     ConfigMap(ObjectRef),
 }
 
-/// As it is written; a struct for the reason that `code` has.
+/// A source as it is written. It is a struct for the reason given at `CodeFields`.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct SourceFields {
@@ -87,7 +88,7 @@ impl From<EnvironmentSource> for SourceFields {
     }
 }
 
-/// A taint that does not keep the pods away; its fields fit together.
+/// A taint that the pods tolerate. Its fields have been checked against each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "TolerationFields", into = "TolerationFields")]
 pub struct Toleration(TolerationFields);
@@ -96,17 +97,17 @@ pub struct Toleration(TolerationFields);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TolerationFields {
-    /// Absent: every taint; only with `Exists`.
+    /// Absent: every taint, which is allowed only with `Exists`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<LabelKey>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub operator: TolerationOperator,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<LabelValue>,
     /// Absent: every effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
-    /// Absent: for ever.
+    /// Absent: forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toleration_seconds: Option<TolerationSeconds>,
 }
@@ -159,7 +160,7 @@ impl From<Toleration> for TolerationFields {
     }
 }
 
-/// What a pod cannot be made from.
+/// A setting that no pod can have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidPod {
     #[error("must be 1 to 253 characters: a-z, 0-9, `-` and `.`, got `{0}`")]
@@ -176,7 +177,9 @@ pub enum InvalidPod {
     NoTaintKey,
     #[error("has a `value` with `operator: Exists`: remove one of them")]
     ValueOfExists,
-    #[error("has `tolerationSeconds`, which only `effect: NoExecute` heeds: add that or remove it")]
+    #[error(
+        "has `tolerationSeconds`, which works only with `effect: NoExecute`: add that or remove it"
+    )]
     SecondsOfEffect,
 }
 

@@ -1,9 +1,9 @@
-//! The schema of a Function's spec, with the rules that the API server keeps.
+//! The schema of a Function's spec, with the rules that the API server enforces.
 //!
-//! Says for `kubectl apply` what the types of `function`, `code` and `pod` say for a file: whatever those
-//! refuse is refused here, with field and remedy, so that no bad Function is ever stored. Ranges
-//! and words are native to the schema; what needs a sentence is a CEL rule. Every text, list and
-//! map is bounded, or the rules would cost too much.
+//! States for `kubectl apply` the same rules as the types of `function`, `code` and `pod` for a file: it
+//! refuses whatever those refuse, with the field and the remedy, so that no bad Function is ever stored.
+//! Ranges and enumerations are native to the schema; everything else is a CEL rule with a message. Every text,
+//! list and map is bounded, because the API server limits the cost of rules.
 
 use std::borrow::Cow;
 
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use crate::code::Layers;
 use crate::function::FunctionSpec;
 
-/// Characters of a function's or a pool's name.
+/// The rule for the name of a function or a warm pool.
 pub(crate) const NAME_RULE: &str = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') \
                                     && size(self.metadata.name) <= 63";
 pub(crate) const NAME_MESSAGE: &str = "metadata.name must be 1 to 63 characters: a-z, 0-9 and `-`, \
                                        with a letter or digit at both ends";
 
-/// One word: the spaces and the control characters that Rust's `char` tells, in RE2's classes.
+/// One character of a word: neither a space nor a control character, as Rust's `char` defines them.
 const WORD: &str = r"[^\\p{Z}\\p{Cc}]";
 /// A DNS-1123 subdomain.
 const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
@@ -45,7 +45,7 @@ fn spec() -> Value {
         "type": "object",
         "required": ["code", "runtime"],
         "properties": {
-            // Which there are is data that the controller has: another one shows in the status.
+            // Which runtimes exist is data of the controller: the status reports an unknown one.
             "runtime": runtime(),
             "handler": text(128, "The entry point; absent: the runtime's default.", &[rule(
                 &format!("self.matches('^{WORD}+$')"),
@@ -226,7 +226,7 @@ fn toleration() -> Value {
             ),
             rule(
                 "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-                "has `tolerationSeconds`, which only `effect: NoExecute` heeds: add that or remove it",
+                "has `tolerationSeconds`, which works only with `effect: NoExecute`: add that or remove it",
             ),
         ],
         "properties": {
@@ -330,8 +330,8 @@ fn object_ref(description: &str) -> Value {
     })
 }
 
-/// That the expression `key` is a label's key: the two patterns bound what they match, the
-/// domain to 253 characters and the word to 63.
+/// The rule that the expression `key` is the key of a label: a domain of at most 253 characters and a word of
+/// at most 63.
 fn is_label_key(key: &str) -> String {
     format!(
         "{key}.matches('^({SUBDOMAIN}/)?{LABEL}$') && {key}.matches('^([^/]{{1,253}}/)?[^/]{{1,63}}$')"

@@ -1,9 +1,9 @@
 //! Newtypes over text that is checked once, when it is read.
 //!
-//! Owns the checks of Kubernetes' own names, which more than one field has.
-//! `code` and `pod` own the types and say what is wrong with a text.
+//! Owns the checks of Kubernetes' own names, which several fields share. `code` and `pod` own the types and
+//! describe what is wrong with a text.
 
-/// Core's newtype, for a text that is valid or is not.
+/// Core's newtype macro, for a check that only says yes or no.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $error:ty, $valid:expr, $refused:expr) => {
         pilotlight_core::checked_text! {
@@ -29,7 +29,7 @@ pub(crate) fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// The key of a label or a taint: a word, and before it a domain and a `/` or nothing.
+/// The key of a label or a taint: a word, optionally after a domain and a `/`.
 pub(crate) fn is_label_key(text: &str) -> bool {
     let (domain, word) = match text.split_once('/') {
         Some((domain, word)) => (Some(domain), word),
@@ -38,7 +38,7 @@ pub(crate) fn is_label_key(text: &str) -> bool {
     domain.is_none_or(is_subdomain) && !word.is_empty() && is_label_value(word)
 }
 
-/// The value of a label or a taint; may be empty.
+/// The value of a label or a taint. It may be empty.
 pub(crate) fn is_label_value(text: &str) -> bool {
     let bytes = text.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -1,8 +1,8 @@
 //! The `WarmPool` resource: unclaimed instances of one runtime that wait for functions.
 //!
-//! Owns the fields, and which functions a pool can serve. The controller keeps a pool full; gateways
-//! know a pool by the labels of its pods alone (`labels`). `warm_pool_schema` says for the API server
-//! what the types here say, `resource` has the status.
+//! Owns the fields and decides which functions a pool can serve. The controller keeps a pool full; gateways
+//! know a pool only by the labels of its pods (`labels`). `warm_pool_schema` states the same rules for the
+//! API server, and `status` has the status.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::code::Code;
+use crate::defaults::is_default;
 use crate::function::FunctionSpec;
 use crate::labels;
 use crate::pod::{LabelKey, LabelValue, ObjectRef, PodSettings, Toleration};
@@ -27,7 +28,7 @@ use crate::pod::{LabelKey, LabelValue, ObjectRef, PodSettings, Toleration};
         kind = "WarmPool",
         root = "WarmPoolResource",
         namespaced,
-        status = "crate::resource::WarmPoolStatus",
+        status = "crate::status::WarmPoolStatus",
         shortname = "wp",
         category = "all",
         category = "pilotlight",
@@ -46,13 +47,15 @@ use crate::pod::{LabelKey, LabelValue, ObjectRef, PodSettings, Toleration};
 #[serde(rename_all = "camelCase", try_from = "WarmPoolFields")]
 pub struct WarmPoolSpec {
     pub runtime: Runtime,
-    /// Of each instance, in MiB: 128 (default) to 10240.
+    /// Memory of each instance, in MiB: 128 (default) to 10240.
+    #[serde(skip_serializing_if = "is_default")]
     pub memory: MemoryMiB,
     /// Size of each instance's `/tmp`, in MiB: 512 (default) to 10240.
+    #[serde(skip_serializing_if = "is_default")]
     pub ephemeral_storage: EphemeralStorageMiB,
     /// Instances that wait, 0 to 1000.
     pub size: PoolSize,
-    /// How many may wait while many are claimed: at least `size`, which it is if it is absent.
+    /// The most instances that wait while many are claimed, at least `size`. Absent: the same as `size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<PoolSize>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -63,7 +66,7 @@ pub struct WarmPoolSpec {
     pub image_pull_secrets: Vec<ObjectRef>,
 }
 
-/// A pool as it is written.
+/// A pool as it is written, before its fields are checked against each other.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WarmPoolFields {
@@ -83,7 +86,7 @@ struct WarmPoolFields {
     image_pull_secrets: Vec<ObjectRef>,
 }
 
-/// Fewer instances may wait than there shall.
+/// Fewer instances may wait than have to.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("has `max` {max} below `size` {size}: raise `max`, or remove it")]
 struct MaxBelowSize {
@@ -121,7 +124,7 @@ impl WarmPoolSpec {
         }
     }
 
-    /// What its pods are given; they have no account.
+    /// The settings of its pods. They have no account.
     pub fn pod(&self) -> PodSettings {
         PodSettings {
             service_account: None,
@@ -132,10 +135,10 @@ impl WarmPoolSpec {
     }
 }
 
-/// What the instances of a pool are: a function of this runtime fits if it asks for no more.
+/// The size and runtime of a pool's instances. A function of this runtime fits if it asks for no more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// First, so that the smallest class that fits is the least.
+    /// The first field, so that the smallest class that fits is the least one.
     pub memory: MemoryMiB,
     pub ephemeral_storage: EphemeralStorageMiB,
     /// Under its canonical name.
@@ -143,7 +146,7 @@ pub struct Class {
 }
 
 impl Class {
-    /// As the labels of a pool's pod say; `None` if they do not.
+    /// The class that the labels of a pool's pod state; `None` if they are incomplete.
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
         let text = |label: &str| labels.get(label).map(String::as_str);
         Some(Class {
@@ -174,8 +177,8 @@ impl Class {
 }
 
 impl FunctionSpec {
-    /// The field for which the function's instances are pods made for it alone, never of a warm
-    /// pool: what it asks for is decided when a pod is made.
+    /// The field that requires pods of the function's own, because it is decided when a pod is created;
+    /// `None` if the function can use pods of warm pools.
     pub fn needs_own_pods(&self) -> Option<&'static str> {
         let pod = &self.pod;
         let needs = [

@@ -1,7 +1,7 @@
-//! The schema of a WarmPool's spec, with the rules that the API server keeps.
+//! The schema of a WarmPool's spec, with the rules that the API server enforces.
 //!
-//! Says for `kubectl apply` what the types of `warm_pool` say to the controller, so that no bad
-//! WarmPool is ever stored. `schema` has what a Function's spec has as well.
+//! States for `kubectl apply` the same rules as the types of `warm_pool` for the controller, so that no bad
+//! WarmPool is ever stored. `schema` has the parts that a Function's spec shares.
 
 use std::borrow::Cow;
 

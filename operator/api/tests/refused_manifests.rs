@@ -329,8 +329,8 @@ const POD: &[(&str, &str)] = &[
     ),
     (
         "  pod:\n    tolerations: [{key: a, tolerationSeconds: 5}]",
-        "10:19: spec.pod.tolerations[0]: has `tolerationSeconds`, which only `effect: NoExecute` \
-         heeds: add that or remove it",
+        "10:19: spec.pod.tolerations[0]: has `tolerationSeconds`, which works only with \
+         `effect: NoExecute`: add that or remove it",
     ),
 ];
 

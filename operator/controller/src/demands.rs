@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 
-use crate::gateways::Told;
+use crate::gateways::GatewayEvent;
 
 /// How long the last word of a gateway that cannot be reached counts.
 const GRACE: Duration = Duration::from_secs(15);
@@ -66,13 +66,13 @@ impl Demands {
     }
 
     /// Takes in what a gateway told; returns the function that it concerns.
-    pub(crate) fn take(&mut self, told: Told, now: Instant) -> Option<String> {
+    pub(crate) fn take(&mut self, told: GatewayEvent, now: Instant) -> Option<String> {
         match told {
-            Told::Found(address) => {
+            GatewayEvent::Found(address) => {
                 let gateway = || Gateway::new(Some(now));
                 self.gateways.entry(address).or_insert_with(gateway);
             }
-            Told::Connected(address) => {
+            GatewayEvent::Connected(address) => {
                 let gateway = self.gateways.entry(address);
                 let gateway = gateway.or_insert_with(|| Gateway::new(None));
                 gateway.lost_at = None;
@@ -80,7 +80,7 @@ impl Demands {
                 gateway.unrepeated = Some((now + FIRST_WORDS, spoken_for));
                 gateway.told_all_at.get_or_insert(now + FIRST_WORDS);
             }
-            Told::Demand(address, demand) => {
+            GatewayEvent::Demand(address, demand) => {
                 let name = demand.function.to_string();
                 let gateway = self.gateways.get_mut(&address)?;
                 if let Some((_, functions)) = &mut gateway.unrepeated {
@@ -95,7 +95,7 @@ impl Demands {
                 self.claims_changed |= before.unwrap_or_default() != claimed;
                 return Some(name);
             }
-            Told::Lost(address) => {
+            GatewayEvent::Lost(address) => {
                 let gateway = self.gateways.get_mut(&address)?;
                 gateway.lost_at.get_or_insert(now);
                 gateway.told_all_at = gateway.told_all_at.filter(|at| *at <= now);
@@ -194,14 +194,14 @@ mod tests {
     fn all_are_heard_when_the_last_one_that_is_known_has_spoken() {
         let (mut demands, now) = (Demands::new(), Instant::now());
         for port in [1, 2] {
-            demands.take(Told::Found(address(port)), now);
+            demands.take(GatewayEvent::Found(address(port)), now);
         }
-        demands.take(Told::Connected(address(1)), now);
-        let spoken = demands.take(Told::Demand(address(1), demand()), now);
+        demands.take(GatewayEvent::Connected(address(1)), now);
+        let spoken = demands.take(GatewayEvent::Demand(address(1), demand()), now);
         assert_eq!(spoken.as_deref(), Some("hello"));
         let mut later = now + FIRST_WORDS;
         assert!(!demands.wake(later) && !demands.all_heard());
-        demands.take(Told::Connected(address(2)), later);
+        demands.take(GatewayEvent::Connected(address(2)), later);
         later += FIRST_WORDS;
         assert_eq!(demands.next_wakeup(), Some(later));
         assert!(demands.wake(later) && demands.all_heard());
@@ -212,12 +212,12 @@ mod tests {
     #[test]
     fn a_gateway_that_is_never_reached_is_not_waited_for_for_ever() {
         let (mut demands, now) = (Demands::new(), Instant::now());
-        demands.take(Told::Found(address(1)), now);
-        demands.take(Told::Lost(address(1)), now + PART);
+        demands.take(GatewayEvent::Found(address(1)), now);
+        demands.take(GatewayEvent::Lost(address(1)), now + PART);
         assert!(!demands.all_heard());
         assert_eq!(demands.next_wakeup(), Some(now + GRACE));
         assert!(demands.wake(now + GRACE) && demands.all_heard());
-        demands.take(Told::Lost(address(1)), now + GRACE);
+        demands.take(GatewayEvent::Lost(address(1)), now + GRACE);
         assert!(demands.all_heard());
     }
 
@@ -226,17 +226,17 @@ mod tests {
     #[test]
     fn the_last_word_of_a_lost_gateway_counts_a_while_and_again_when_it_is_back() {
         let (mut demands, now) = (Demands::new(), Instant::now());
-        demands.take(Told::Connected(address(1)), now);
-        demands.take(Told::Demand(address(1), demand()), now);
+        demands.take(GatewayEvent::Connected(address(1)), now);
+        demands.take(GatewayEvent::Demand(address(1), demand()), now);
         let lost = now + PART;
         demands.wake(lost);
-        demands.take(Told::Lost(address(1)), lost);
-        demands.take(Told::Connected(address(1)), lost + PART);
-        demands.take(Told::Demand(address(1), demand()), lost + PART);
+        demands.take(GatewayEvent::Lost(address(1)), lost);
+        demands.take(GatewayEvent::Connected(address(1)), lost + PART);
+        demands.take(GatewayEvent::Demand(address(1), demand()), lost + PART);
         demands.wake(lost + GRACE);
         assert_eq!(demands.of("hello").len(), 1);
         assert!(demands.all_heard(), "what it wants was known all the time");
-        demands.take(Told::Lost(address(1)), lost + GRACE);
+        demands.take(GatewayEvent::Lost(address(1)), lost + GRACE);
         assert!(demands.wake(lost + GRACE + GRACE));
         assert_eq!(demands.of("hello").len(), 0);
     }
@@ -245,14 +245,14 @@ mod tests {
     fn a_gateway_that_is_back_speaks_only_for_what_it_repeats() {
         let (mut demands, now) = (Demands::new(), Instant::now());
         for _ in 0..2 {
-            demands.take(Told::Connected(address(1)), now);
-            demands.take(Told::Demand(address(1), demand()), now);
+            demands.take(GatewayEvent::Connected(address(1)), now);
+            demands.take(GatewayEvent::Demand(address(1), demand()), now);
         }
         let later = now + FIRST_WORDS;
         assert!(demands.wake(later), "all are heard");
         assert_eq!(demands.of("hello").len(), 1);
-        demands.take(Told::Lost(address(1)), later);
-        demands.take(Told::Connected(address(1)), later);
+        demands.take(GatewayEvent::Lost(address(1)), later);
+        demands.take(GatewayEvent::Connected(address(1)), later);
         assert_eq!(demands.next_wakeup(), Some(later + FIRST_WORDS));
         assert!(demands.wake(later + FIRST_WORDS));
         assert_eq!(demands.of("hello").len(), 0);
@@ -261,13 +261,13 @@ mod tests {
     #[test]
     fn a_gateway_that_releases_a_function_speaks_for_it_no_longer() {
         let (mut demands, now) = (Demands::new(), Instant::now());
-        demands.take(Told::Connected(address(1)), now);
-        demands.take(Told::Demand(address(1), demand()), now);
+        demands.take(GatewayEvent::Connected(address(1)), now);
+        demands.take(GatewayEvent::Demand(address(1), demand()), now);
         let released = Demand {
             released: true,
             ..demand()
         };
-        demands.take(Told::Demand(address(1), released), now);
+        demands.take(GatewayEvent::Demand(address(1), released), now);
         assert_eq!(demands.of("hello").len(), 0);
     }
 }

@@ -22,8 +22,8 @@ use pilotlight_wire::demand::DEMAND_PATH;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::Options;
 use crate::metrics::{Metrics, Operation};
+use crate::options::Options;
 
 /// A gateway says something each second; one that does not is gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -32,10 +32,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Of one line: a name and an id for each of thousands of instances.
 const LINE_LIMIT: usize = 4 * 1024 * 1024;
 
-/// What the worker is told.
+/// An event about one gateway, for the worker.
 #[derive(Debug)]
-pub(crate) enum Told {
-    /// It is to be reached.
+pub(crate) enum GatewayEvent {
+    /// It exists and was not reached yet.
     Found(SocketAddr),
     Connected(SocketAddr),
     Demand(SocketAddr, Demand),
@@ -46,7 +46,7 @@ pub(crate) enum Told {
 pub(crate) async fn follow(
     client: Client,
     options: &Options,
-    worker: mpsc::Sender<Told>,
+    worker: mpsc::Sender<GatewayEvent>,
     metrics: Metrics,
 ) {
     let (namespace, service) = (&options.gateway_namespace, &options.parts_service);
@@ -65,11 +65,11 @@ pub(crate) async fn follow(
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {
             task.abort();
             // Without a worker there is nobody left to tell.
-            let _ = worker.send(Told::Lost(address)).await;
+            let _ = worker.send(GatewayEvent::Lost(address)).await;
         }
         // All are told of before the first one can speak.
         for address in present.difference(&followed.keys().copied().collect()) {
-            let _ = worker.send(Told::Found(*address)).await;
+            let _ = worker.send(GatewayEvent::Found(*address)).await;
         }
         for address in present {
             followed.entry(address).or_insert_with(|| {
@@ -80,12 +80,12 @@ pub(crate) async fn follow(
     }
 }
 
-async fn keep_open(address: SocketAddr, worker: mpsc::Sender<Told>) {
+async fn keep_open(address: SocketAddr, worker: mpsc::Sender<GatewayEvent>) {
     loop {
         if let Err(reason) = listen(address, &worker).await {
             tracing::debug!(%address, %reason, "a gateway's demand is interrupted");
         }
-        if worker.send(Told::Lost(address)).await.is_err() {
+        if worker.send(GatewayEvent::Lost(address)).await.is_err() {
             return;
         }
         tokio::time::sleep(PAUSE).await;
@@ -94,7 +94,7 @@ async fn keep_open(address: SocketAddr, worker: mpsc::Sender<Told>) {
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<Told>) -> Result<(), Broken> {
+async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<GatewayEvent>) -> Result<(), Broken> {
     let stream = tokio::time::timeout(SILENCE, address::connect(gateway)).await??;
     let mut client = HttpClient::over(stream).await?;
     let request = Request::builder()
@@ -105,14 +105,14 @@ async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<Told>) -> Result<(), 
     if response.status() != StatusCode::OK {
         return Err(format!("{} instead of demand", response.status()).into());
     }
-    worker.send(Told::Connected(gateway)).await?;
+    worker.send(GatewayEvent::Connected(gateway)).await?;
     let mut lines = Lines::new(response.into_body(), LINE_LIMIT).with_idle_timeout(SILENCE);
     let read = async {
         while let Some(line) = lines.next().await? {
             // An empty line shows that the gateway is alive.
             if !line.is_empty() {
                 let demand = serde_json::from_slice(&line)?;
-                worker.send(Told::Demand(gateway, demand)).await?;
+                worker.send(GatewayEvent::Demand(gateway, demand)).await?;
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ fn routes(metrics: Metrics, ready: watch::Receiver<bool>) -> Router {
             true => (StatusCode::OK, "ready\n"),
             false => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the watches have not told all yet\n",
+                "the watches are not complete yet\n",
             ),
         }
     };
@@ -58,7 +58,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::metrics::{Operation, PodState};
+    use crate::metrics::{Operation, PodPhase};
 
     async fn asked(routes: &Router, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).expect("a request");
@@ -80,8 +80,8 @@ mod tests {
         assert_eq!(asked(&routes, "/readyz").await.0, StatusCode::OK);
 
         metrics.leads(true);
-        metrics.pod(None, Some(PodState::starting));
-        metrics.pod(Some(PodState::starting), Some(PodState::ready));
+        metrics.pod(None, Some(PodPhase::starting));
+        metrics.pod(Some(PodPhase::starting), Some(PodPhase::ready));
         let count = Count {
             wanted: 3,
             ready: 2,

@@ -1,39 +1,64 @@
-//! The Lease that controllers share: its holder acts, the others stand by.
+//! The Lease that controllers share: its holder leads, the others stand by.
 //!
-//! Carries `core::election`'s attempts to the API server and tells the rest until when this one
-//! leads. Every write names the version that it replaces, so that of two only one succeeds. The
-//! Lease lies with the Functions, which it guards.
+//! Carries out the attempts of `core::election` at the API server, and publishes until when this controller
+//! leads. Every write names the version that it replaces, so only one of two concurrent writes succeeds. The
+//! Lease is in the namespace of the Functions, because it protects them.
 
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use pilotlight_core::election::{self, Attempt, Election, Loss, Outcome, Timing};
-use pilotlight_watch::Patience;
+use pilotlight_watch::Backoff;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::Options;
 use crate::metrics::{Metrics, Operation};
+use crate::options::Options;
 
-/// One for all controllers of a namespace, of whichever release.
+/// The name of the Lease. All controllers of a namespace share it, whatever their release.
 pub(crate) const LEASE: &str = "pilotlight-controller";
 
-/// Until when this controller leads; `None`: it stands by.
+/// Until when this controller leads. `None`: it stands by.
 pub(crate) type Term = Option<Instant>;
 
-/// How long giving the Lease back may take; after that it expires.
-const GIVING_BACK: Duration = Duration::from_secs(3);
+/// How long the release of the Lease may take. After that it has to expire.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 type Attempting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
+/// The pod of a controller, as its identity names it: `NAMESPACE/NAME/UID`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PodIdentity<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    uid: &'a str,
+}
+
+impl<'a> PodIdentity<'a> {
+    /// `None`: the identity is not a pod's, such as one of an earlier release.
+    fn parse(identity: &'a str) -> Option<Self> {
+        let mut parts = identity.split('/');
+        let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_complete = ![namespace, name, uid].contains(&"") && parts.next().is_none();
+        is_complete.then_some(PodIdentity {
+            namespace,
+            name,
+            uid,
+        })
+    }
+}
+
 pub(crate) struct Contender {
+    client: Client,
     leases: Api<Lease>,
     identity: String,
     timing: Timing,
@@ -52,7 +77,8 @@ impl Contender {
         metrics: Metrics,
     ) -> Self {
         Contender {
-            leases: Api::namespaced(client, &options.namespace),
+            leases: Api::namespaced(client.clone(), &options.namespace),
+            client,
             identity: options.identity.clone(),
             timing,
             election: Election::new(options.identity.clone(), timing),
@@ -62,10 +88,10 @@ impl Contender {
         }
     }
 
-    /// Contends until a term of this controller has ended; says why. It cannot have another: what
-    /// it has begun may still be under way, and ends with the process.
+    /// Contends until this controller has led and leads no longer, and returns why. It cannot lead again:
+    /// operations that it has begun may still be under way, and end with the process.
     pub(crate) async fn contend(&mut self) -> Loss {
-        let shown = watcher::watch_object(self.leases.clone(), LEASE).backoff(Patience::default());
+        let shown = watcher::watch_object(self.leases.clone(), LEASE).backoff(Backoff::default());
         let mut shown = pin!(shown);
         loop {
             let now = Instant::now();
@@ -106,7 +132,7 @@ impl Contender {
         }
     }
 
-    /// Ends this controller's term, if it has one: another may begin at once.
+    /// Releases the Lease if this controller leads, so that another can take it at once.
     pub(crate) async fn give_back(&mut self) {
         let giving = async {
             if let Some(attempting) = &mut self.attempting {
@@ -117,11 +143,11 @@ impl Contender {
             self.term.send_replace(None);
             let spec = json!({ "holderIdentity": null, "renewTime": MicroTime(Timestamp::now()) });
             let given = patch(&self.leases, &version, spec).await;
-            tracing::info!(is_given_back = given.is_ok(), "leads no more");
+            tracing::info!(is_released = given.is_ok(), "leads no more");
             Some(())
         };
-        if tokio::time::timeout(GIVING_BACK, giving).await.is_err() {
-            tracing::warn!("the Lease was not given back in time: it will expire");
+        if tokio::time::timeout(RELEASE_TIMEOUT, giving).await.is_err() {
+            tracing::warn!("the Lease was not released in time: it will expire");
         }
     }
 
@@ -141,21 +167,22 @@ impl Contender {
 
     fn attempt(&self, attempt: Attempt) -> Attempting {
         let (leases, identity) = (self.leases.clone(), self.identity.clone());
+        let client = self.client.clone();
         let (duration, patience) = (self.timing.lease.as_secs(), self.timing.renew_deadline / 2);
         let metrics = self.metrics.clone();
         Box::pin(async move {
-            let tried = perform(attempt, &leases, identity, duration);
+            let tried = perform(attempt, &client, &leases, identity, duration);
             let (is_error, outcome) = match tokio::time::timeout(patience, tried).await {
                 Ok(Ok(outcome)) => (false, outcome),
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
                     (false, Outcome::Conflict)
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the Lease is out of reach");
+                    tracing::warn!(%error, "an attempt at the Lease failed");
                     (true, Outcome::Unanswered)
                 }
                 Err(_) => {
-                    tracing::warn!("the API server says nothing of the Lease");
+                    tracing::warn!("the API server does not answer about the Lease");
                     (true, Outcome::Unanswered)
                 }
             };
@@ -169,6 +196,7 @@ impl Contender {
 
 async fn perform(
     attempt: Attempt,
+    client: &Client,
     leases: &Api<Lease>,
     identity: String,
     duration: u64,
@@ -178,6 +206,10 @@ async fn perform(
         Attempt::Read => {
             let found = leases.get_opt(LEASE).await?;
             Ok(Outcome::Found(found.as_ref().map(seen)))
+        }
+        Attempt::CheckHolder { holder } => {
+            let exists = exists(client, &holder, &identity).await?;
+            Ok(Outcome::HolderExists(exists))
         }
         Attempt::Create => {
             let lease = Lease {
@@ -212,6 +244,31 @@ async fn perform(
             Ok(Outcome::Written(patch(leases, &version, spec).await?))
         }
     }
+}
+
+/// Whether the process of this identity may still exist.
+///
+/// The object of a pod goes away only after the kubelet has confirmed that the containers have ended, unless
+/// somebody deletes it by force. StatefulSets rely on the same. A pod of another release in another namespace
+/// counts as existing, because this controller may not read it.
+async fn exists(client: &Client, holder: &str, own: &str) -> Result<bool, kube::Error> {
+    let (Some(holder), Some(own)) = (PodIdentity::parse(holder), PodIdentity::parse(own)) else {
+        return Ok(true);
+    };
+    if holder.namespace != own.namespace {
+        return Ok(true);
+    }
+    // Without a resource version, so the answer is not from a cache.
+    let pods = Api::<PartialObjectMeta<Pod>>::namespaced(client.clone(), holder.namespace);
+    let found = pods.get_opt(holder.name).await?;
+    let exists = found.is_some_and(|pod| pod.uid().as_deref() == Some(holder.uid));
+    if !exists {
+        tracing::info!(
+            pod = holder.name,
+            "the pod that holds the Lease no longer exists"
+        );
+    }
+    Ok(exists)
 }
 
 /// Writes these fields if the Lease is of this version.

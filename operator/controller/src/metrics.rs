@@ -1,7 +1,7 @@
-//! What the controller counts, in Prometheus' text format at `/metrics`.
+//! The controller's metrics, in Prometheus' text format at `/metrics`.
 //!
 //! Fed by `worker`, `leadership` and `reconcile::apply`; `health` serves it. Labels come from
-//! fixed sets: neither functions nor pods have series of their own.
+//! fixed sets; functions and pods have no series of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const BUCKETS: [f64; 11] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
 
-/// What the API server is asked for.
+/// The operations at the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "label values are in snake case")]
 pub(crate) enum Operation {
@@ -36,13 +36,13 @@ pub(crate) enum Operation {
 /// A pod as the watch shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "label values are in snake case")]
-pub(crate) enum PodState {
+pub(crate) enum PodPhase {
     starting,
     ready,
     ending,
 }
 
-const STATES: [PodState; 3] = [PodState::starting, PodState::ready, PodState::ending];
+const STATES: [PodPhase; 3] = [PodPhase::starting, PodPhase::ready, PodPhase::ending];
 
 /// A pod of a warm pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -73,7 +73,7 @@ struct OfOperation {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
-    state: PodState,
+    state: PodPhase,
 }
 
 /// All metrics of this controller. Cheap to clone.
@@ -82,6 +82,7 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
     leader: Gauge,
     functions: Gauge,
+    unreadable: Gauge,
     pods: [Gauge; 3],
     warm_pools: Gauge,
     warm_pods: [Gauge; 4],
@@ -98,15 +99,25 @@ impl Metrics {
         let leader = Gauge::default();
         registry.register(
             "leader",
-            "1: this one acts; 0: it stands by",
+            "1: this controller leads; 0: it stands by",
             leader.clone(),
         );
         let functions = Gauge::default();
-        registry.register("functions", "Functions that are known", functions.clone());
+        registry.register("functions", "Functions that exist", functions.clone());
+        let unreadable = Gauge::default();
+        registry.register(
+            "unreadable_resources",
+            "Functions and WarmPools with a spec that this version cannot read",
+            unreadable.clone(),
+        );
         let pods = Family::<OfState, Gauge>::default();
         registry.register("pods", "Pods of functions, by state", pods.clone());
         let warm_pools = Gauge::default();
-        registry.register("warm_pools", "WarmPools that are known", warm_pools.clone());
+        registry.register(
+            "warm_pools",
+            "WarmPools that exist and can have pods",
+            warm_pools.clone(),
+        );
         let warm_pods = Family::<OfWarmState, Gauge>::default();
         registry.register(
             "warm_pods",
@@ -114,8 +125,8 @@ impl Metrics {
             warm_pods.clone(),
         );
         let [pods_created, pods_deleted, pods_not_created] = [
-            ("pods_created", "Pods that the API server took"),
-            ("pods_deleted", "Pods that were told to end"),
+            ("pods_created", "Pods that the API server accepted"),
+            ("pods_deleted", "Pods whose deletion was requested"),
             (
                 "pods_create_failures",
                 "Pods that the API server refused or gave no answer for",
@@ -129,14 +140,14 @@ impl Metrics {
         let errors = Family::<OfOperation, Counter>::default();
         registry.register(
             "api_errors",
-            "Calls of the API server that failed, by what was asked",
+            "Failed calls of the API server, by operation",
             errors.clone(),
         );
         let durations: Family<_, _, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register_with_unit(
             "reconcile_step_duration",
-            "From the decision for a step to its end, waiting for its turn included",
+            "Time from the decision for a step to its end, including the wait for its turn",
             Unit::Seconds,
             durations.clone(),
         );
@@ -144,6 +155,7 @@ impl Metrics {
             registry: Arc::new(registry),
             leader,
             functions,
+            unreadable,
             pods: STATES.map(|state| pods.get_or_create_owned(&OfState { state })),
             warm_pools,
             warm_pods: WARM_STATES
@@ -164,7 +176,11 @@ impl Metrics {
         self.functions.set(count as i64);
     }
 
-    /// So many pools there are, and so their pods are.
+    pub(crate) fn unreadable(&self, count: usize) {
+        self.unreadable.set(count as i64);
+    }
+
+    /// `pools`: their number; `counts`: of the pods of each.
     pub(crate) fn warm_pools(&self, pools: usize, counts: &[Count]) {
         self.warm_pools.set(pools as i64);
         let of: [fn(&Count) -> usize; 4] = [
@@ -178,8 +194,8 @@ impl Metrics {
         }
     }
 
-    /// A pod goes from one state to another; `None`: it was or is not there.
-    pub(crate) fn pod(&self, from: Option<PodState>, to: Option<PodState>) {
+    /// A pod changes from one phase to another; `None`: it did not or does not exist.
+    pub(crate) fn pod(&self, from: Option<PodPhase>, to: Option<PodPhase>) {
         if let Some(from) = from {
             self.pods[from as usize].dec();
         }
@@ -188,7 +204,7 @@ impl Metrics {
         }
     }
 
-    /// A step came to its end.
+    /// A step has ended.
     pub(crate) fn stepped(&self, operation: Operation, took: Duration, succeeded: bool) {
         self.durations
             .get_or_create(&OfOperation { operation })

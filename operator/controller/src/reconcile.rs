@@ -1,6 +1,9 @@
-//! One function's way to its pods, a step a file: `build` makes the objects, `apply` hands them
-//! to the API server, `status` tells how the function does.
+//! The way from a resource to its pods, one file for each step.
+//!
+//! `dereference` reads the objects that the watches show, `build` makes complete objects and never sees a
+//! client, `apply` is the only one that writes, and `status` describes the result.
 
 pub(crate) mod apply;
 pub(crate) mod build;
+pub(crate) mod dereference;
 pub(crate) mod status;

@@ -1,13 +1,9 @@
-//! The one owner of what the controller knows: Functions, warm pools, pods, demand.
+//! The one owner of the controller's state: Functions, warm pools, their pods and the demand.
 //!
-//! Takes what the watches and the gateways tell and what became of earlier steps, and has each
-//! `function` and `pool` that it concerns settle what follows, in tasks of its own, so that a slow API
-//! server holds up nothing. Until all watches have told all and this controller leads, nothing is
-//! done. `worker/pools` has what concerns warm pools.
+//! Fed by the watches, by the gateways' reports and by completed operations. It has each resource that a
+//! change concerns settle what follows (`tracked`), in tasks of their own, so that a slow API server delays
+//! nothing else. It starts no operation until all watches are complete and this controller leads.
 
-mod pools;
-
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use futures_util::StreamExt;
@@ -15,67 +11,55 @@ use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
-use pilotlight_api::labels;
 use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
+use pilotlight_api::{Class, labels};
+use pilotlight_core::fleet::stock::Count;
+use pilotlight_watch::{Change, Decoded, Fold};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 
-use crate::Options;
+use crate::collection::{Collection, Concerned};
 use crate::demands::Demands;
 use crate::function::code::Shown;
-use crate::function::{Context, Function};
-use crate::gateways::Told;
+use crate::function::{self, Function};
+use crate::gateways::GatewayEvent;
 use crate::leadership::Term;
 use crate::metrics::{Metrics, Operation};
-use crate::pool::Pool;
+use crate::options::Options;
 use crate::reconcile::apply::Writer;
 use crate::reconcile::status;
-use crate::steps::{Done, Steps};
+use crate::tracked::{Completed, Context};
+use crate::warm_pool::WarmPool;
 
-/// One kind of objects as a watch tells of them.
+/// The events of one watch.
 type Watched<T> = BoxStream<'static, Result<Event<T>, watcher::Error>>;
 
-/// All that the API server tells.
+/// All watches of the API server.
 pub(crate) struct Streams {
-    pub(crate) functions: Watched<FunctionResource>,
-    pub(crate) pools: Watched<WarmPoolResource>,
-    /// Of both.
+    pub(crate) functions: Watched<Decoded<FunctionResource>>,
+    pub(crate) pools: Watched<Decoded<WarmPoolResource>>,
+    /// The pods of functions and of warm pools.
     pub(crate) pods: Watched<Pod>,
-    /// Config maps of functions' code.
+    /// The config maps of inline code.
     pub(crate) code: Watched<Shown>,
 }
 
-/// Whose a pod is.
+/// The resource that a pod belongs to.
 enum Owner {
     Function(String),
-    Pool(String),
-}
-
-/// What a list has told so far: what it does not name was deleted while nobody watched.
-#[derive(Default)]
-struct Listing {
-    names: BTreeSet<String>,
-    is_known: bool,
-}
-
-impl Listing {
-    /// The list is complete.
-    fn end(&mut self) -> BTreeSet<String> {
-        self.is_known = true;
-        std::mem::take(&mut self.names)
-    }
+    WarmPool(String),
 }
 
 pub(crate) struct Worker {
     options: Options,
     writer: Writer,
-    functions: BTreeMap<String, Function>,
-    pools: BTreeMap<String, Pool>,
+    functions: Collection<Function>,
+    pools: Collection<WarmPool>,
+    /// Keeps the name of the function that a pod belongs to; empty for an unclaimed pod.
+    shown_pods: Fold<Pod, String>,
+    /// Keeps the name of the function that the code belongs to.
+    shown_code: Fold<Shown, String>,
     demands: Demands,
-    steps: Steps,
-    listed_functions: Listing,
-    listed_pools: Listing,
-    listed_pods: Listing,
-    listed_code: Listing,
     term: watch::Receiver<Term>,
     leads: bool,
     ready: watch::Sender<bool>,
@@ -94,14 +78,11 @@ impl Worker {
         Worker {
             writer: Writer::new(&client, namespace, term.clone(), metrics.clone()),
             options: options.clone(),
-            functions: BTreeMap::new(),
-            pools: BTreeMap::new(),
+            functions: Collection::new(),
+            pools: Collection::new(),
+            shown_pods: Fold::new(function_of),
+            shown_code: Fold::new(function_of),
             demands: Demands::new(),
-            steps: Steps::new(),
-            listed_functions: Listing::default(),
-            listed_pools: Listing::default(),
-            listed_pods: Listing::default(),
-            listed_code: Listing::default(),
             term,
             leads: false,
             ready,
@@ -109,11 +90,11 @@ impl Worker {
         }
     }
 
-    /// Runs until one of the watches ends; says which.
+    /// Runs until one of the watches ends, and returns its name.
     pub(crate) async fn run(
         &mut self,
         mut streams: Streams,
-        mut demands: mpsc::Receiver<Told>,
+        mut demands: mpsc::Receiver<GatewayEvent>,
     ) -> &'static str {
         loop {
             let alarm = self.next_wakeup();
@@ -145,11 +126,13 @@ impl Worker {
                     None => return "code",
                 },
                 Ok(()) = self.term.changed() => self.on_term(),
-                Some(told) = demands.recv() => self.on_told(told),
-                Some(done) = self.steps.join_next() => match done {
-                    Ok(done) => self.on_done(done),
-                    Err(error) => tracing::error!(%error, "a step broke"),
-                },
+                Some(event) = demands.recv() => self.on_gateway(event),
+                Some(completed) = self.functions.operations.join_next() => {
+                    self.on_function_completed(completed);
+                }
+                Some(completed) = self.pools.operations.join_next() => {
+                    self.on_pool_completed(completed);
+                }
                 () = alarm => self.on_alarm(),
             }
         }
@@ -167,254 +150,270 @@ impl Worker {
         }
     }
 
-    fn on_function(&mut self, event: Event<FunctionResource>) {
-        match event {
-            Event::Init => self.listed_functions.names.clear(),
-            Event::InitApply(resource) => {
-                self.listed_functions.names.insert(resource.name_any());
-                self.set(resource);
+    fn on_function(&mut self, event: Event<Decoded<FunctionResource>>) {
+        for concerned in self.functions.take(event, &self.options) {
+            match concerned {
+                Concerned::One(name) => self.settle_function(&name),
+                Concerned::All => self.settle_all(),
             }
-            Event::InitDone => {
-                let listed = self.listed_functions.end();
-                let names: Vec<String> = self.functions.keys().cloned().collect();
-                for name in names.iter().filter(|name| !listed.contains(*name)) {
-                    self.remove(name);
-                }
-                self.settle_all();
-            }
-            Event::Apply(resource) => {
-                let name = self.set(resource);
-                self.settle(&name);
-            }
-            Event::Delete(resource) => self.remove(&resource.name_any()),
         }
-        let functions = self.functions.values();
-        let exist = functions.filter(|function| function.exists());
-        self.metrics.functions(exist.count());
+        self.metrics.functions(self.functions.existing());
+        self.metrics
+            .unreadable(self.functions.unreadable() + self.pools.unreadable());
     }
 
-    fn set(&mut self, resource: FunctionResource) -> String {
-        let name = resource.name_any();
-        let function = self.functions.entry(name.clone()).or_default();
-        function.set(resource, &self.options);
-        name
+    fn on_pool(&mut self, event: Event<Decoded<WarmPoolResource>>) {
+        let classes = self.classes();
+        for concerned in self.pools.take(event, &self.options) {
+            match concerned {
+                Concerned::One(name) => self.settle_pool(&name),
+                Concerned::All => self.settle_all(),
+            }
+        }
+        // Statuses of functions name the pool that their instances may come from.
+        if self.classes() != classes {
+            self.settle_all();
+        }
+        self.count_pools();
+        self.metrics
+            .unreadable(self.functions.unreadable() + self.pools.unreadable());
     }
 
-    fn remove(&mut self, name: &str) {
-        if let Some(function) = self.functions.get_mut(name) {
-            function.remove();
-            self.forget_if_over(name);
-        }
-    }
-
-    fn forget_if_over(&mut self, name: &str) {
-        if self.functions.get(name).is_some_and(Function::is_over) {
-            self.functions.remove(name);
-        }
+    /// The pools that functions may fit.
+    fn classes(&self) -> Vec<(Class, String)> {
+        let pools = self.pools.iter();
+        pools
+            .filter_map(|(name, pool)| Some((pool.class()?, name.clone())))
+            .collect()
     }
 
     fn on_pod(&mut self, event: Event<Pod>) {
-        match event {
-            Event::Init => {
-                self.listed_pods.names.clear();
-                self.pools.values_mut().for_each(Pool::list_begins);
-            }
-            Event::InitApply(pod) => {
-                self.listed_pods.names.insert(pod.name_any());
-                self.note(pod);
-            }
-            Event::InitDone => {
-                let listed = self.listed_pods.end();
-                for function in self.functions.values_mut() {
-                    let gone = function
-                        .pods
-                        .extract_if(.., |name, _| !listed.contains(name));
-                    for (_, pod) in gone {
-                        self.metrics.pod(Some(status::state(&pod)), None);
+        for change in self.shown_pods.take(event) {
+            match change {
+                Change::ListStarted => {
+                    self.pools
+                        .iter_mut()
+                        .for_each(|(_, pool)| pool.list_starts());
+                }
+                Change::Applied(pod) => {
+                    let owners = self.note(pod);
+                    if !self.shown_pods.is_listing() {
+                        owners.iter().for_each(|owner| self.settle_owner(owner));
                     }
                 }
-                for pool in self.pools.values_mut() {
-                    pool.list_ends(|name| listed.contains(name));
+                Change::Deleted { name, kept } => self.forget_pod(&name, &kept),
+                Change::ListCompleted => {
+                    let shown = &self.shown_pods;
+                    for (_, pool) in self.pools.iter_mut() {
+                        pool.list_completes(|name| shown.contains(name));
+                    }
+                    self.settle_all();
                 }
-                self.settle_all();
-            }
-            Event::Apply(pod) => {
-                for owner in self.note(pod) {
-                    self.settle_owner(&owner);
-                }
-            }
-            Event::Delete(pod) => {
-                if let Some(pool) = self.leave_pool(&pod.name_any()) {
-                    self.settle_pool(&pool);
-                }
-                let name = function_of(&pod);
-                if let Some(function) = self.functions.get_mut(&name)
-                    && let Some(pod) = function.pods.remove(&pod.name_any())
-                {
-                    self.metrics.pod(Some(status::state(&pod)), None);
-                }
-                self.settle(&name);
             }
         }
     }
 
-    /// Puts a pod to its owner, and says whom that concerns.
+    /// Assigns a pod to its owner, and returns the resources that this concerns.
+    ///
+    /// A pod belongs to the function that its labels name, or else to the warm pool. So a claimed pod moves
+    /// from the pool to the function once it is labelled.
     fn note(&mut self, pod: Pod) -> Vec<Owner> {
-        if let Some(pool) = pools::pool_of(&pod).cloned() {
-            self.note_unclaimed(pool.clone(), pod);
-            return vec![Owner::Pool(pool)];
+        if let Some(pool) = pool_of(&pod).cloned() {
+            let tracked = self.pools.entry(&pool);
+            tracked.pods.insert(pod.name_any(), pod);
+            return vec![Owner::WarmPool(pool)];
         }
         let left = self.leave_pool(&pod.name_any());
         let name = function_of(&pod);
         if name.is_empty() {
             return Vec::new();
         }
-        let function = self.functions.entry(name.clone()).or_default();
-        let now = status::state(&pod);
+        let now = status::phase(&pod);
+        let function = self.functions.entry(&name);
         let before = function.pods.insert(pod.name_any(), pod);
         self.metrics
-            .pod(before.as_ref().map(status::state), Some(now));
-        let left = left.map(Owner::Pool);
+            .pod(before.as_ref().map(status::phase), Some(now));
+        let left = left.map(Owner::WarmPool);
         left.into_iter().chain([Owner::Function(name)]).collect()
+    }
+
+    /// The pod is gone. `function`: the one that it belonged to, or nothing.
+    fn forget_pod(&mut self, pod: &str, function: &str) {
+        if let Some(pool) = self.leave_pool(pod) {
+            self.settle_pool(&pool);
+        }
+        if let Some(tracked) = self.functions.get_mut(function)
+            && let Some(pod) = tracked.pods.remove(pod)
+        {
+            self.metrics.pod(Some(status::phase(&pod)), None);
+        }
+        self.settle_function(function);
+    }
+
+    /// The pod is a function's now, or gone. Returns the pool that it belonged to.
+    fn leave_pool(&mut self, pod: &str) -> Option<String> {
+        let mut pools = self.pools.iter_mut();
+        pools.find_map(|(name, pool)| pool.pods.remove(pod).map(|_| name.clone()))
     }
 
     fn settle_owner(&mut self, owner: &Owner) {
         match owner {
-            Owner::Function(name) => self.settle(name),
-            Owner::Pool(name) => self.settle_pool(name),
+            Owner::Function(name) => self.settle_function(name),
+            Owner::WarmPool(name) => self.settle_pool(name),
         }
     }
 
     fn on_code(&mut self, event: Event<Shown>) {
-        match event {
-            Event::Init => self.listed_code.names.clear(),
-            Event::InitApply(map) => {
-                self.listed_code.names.insert(map.name_any());
-                self.note_code(&map);
-            }
-            Event::InitDone => {
-                let listed = self.listed_code.end();
-                for (name, function) in &mut self.functions {
-                    function.code.listed(name, &listed);
+        for change in self.shown_code.take(event) {
+            match change {
+                Change::ListStarted => {}
+                Change::Applied(map) => {
+                    let function = function_of(&map);
+                    self.functions.entry(&function).own.code.shown(&map);
+                    if !self.shown_code.is_listing() {
+                        self.settle_function(&function);
+                    }
                 }
-                self.settle_all();
-            }
-            Event::Apply(map) => {
-                let name = self.note_code(&map);
-                self.settle(&name);
-            }
-            Event::Delete(map) => {
-                let name = function_of(&map);
-                if let Some(function) = self.functions.get_mut(&name) {
-                    function.code.gone(&name, &map.name_any());
+                Change::Deleted { name, kept } => {
+                    if let Some(function) = self.functions.get_mut(&kept) {
+                        function.own.code.gone(&kept, &name);
+                    }
+                    self.settle_function(&kept);
                 }
-                self.settle(&name);
+                Change::ListCompleted => self.settle_all(),
             }
         }
     }
 
-    fn note_code(&mut self, map: &Shown) -> String {
-        let name = function_of(map);
-        let function = self.functions.entry(name.clone()).or_default();
-        function.code.shown(map);
-        name
-    }
-
-    fn on_told(&mut self, told: Told) {
-        let concerned = self.demands.take(told, Instant::now());
+    fn on_gateway(&mut self, event: GatewayEvent) {
+        let concerned = self.demands.take(event, Instant::now());
         if self.demands.take_claims_changed() {
             self.settle_pools();
         }
         if let Some(name) = concerned {
-            self.settle(&name);
+            self.settle_function(&name);
         }
     }
 
-    fn on_done(&mut self, done: Done) {
-        let now = Instant::now();
-        match done {
-            Done::Function(done) => {
-                let name = done.function.clone();
-                if let Some(function) = self.functions.get_mut(&name) {
-                    function.done(done, now);
-                    self.settle(&name);
-                }
+    fn on_function_completed(&mut self, completed: Result<Completed<Function>, JoinError>) {
+        match completed {
+            Ok(completed) => {
+                let concerned = self.functions.completed(completed, Instant::now());
+                concerned.iter().for_each(|name| self.settle_function(name));
             }
-            Done::Pool(done) => {
-                let name = done.pool.clone();
-                if let Some(pool) = self.pools.get_mut(&name) {
-                    pool.done(done, now);
-                    self.settle_pool(&name);
-                }
+            Err(error) => tracing::error!(%error, "an operation for a Function panicked"),
+        }
+    }
+
+    fn on_pool_completed(&mut self, completed: Result<Completed<WarmPool>, JoinError>) {
+        match completed {
+            Ok(completed) => {
+                let concerned = self.pools.completed(completed, Instant::now());
+                concerned.iter().for_each(|name| self.settle_pool(name));
             }
+            Err(error) => tracing::error!(%error, "an operation for a WarmPool panicked"),
         }
     }
 
     fn on_alarm(&mut self) {
         let now = Instant::now();
         let concerns_all = self.demands.wake(now);
-        let mut due = Vec::new();
-        for (name, function) in &mut self.functions {
-            if concerns_all || function.next_wakeup().is_some_and(|at| at <= now) {
-                function.wake(now);
-                due.push(name.clone());
-            }
+        for name in self.functions.wake(now, concerns_all) {
+            self.settle_function(&name);
         }
-        due.iter().for_each(|name| self.settle(name));
-        self.wake_pools(now, concerns_all);
+        for name in self.pools.wake(now, concerns_all) {
+            self.settle_pool(&name);
+        }
     }
 
     fn next_wakeup(&self) -> Option<Instant> {
-        let functions = self.functions.values().filter_map(Function::next_wakeup);
-        let pools = self.pools.values().filter_map(Pool::next_wakeup);
-        let all = functions.chain(pools);
-        all.chain(self.demands.next_wakeup()).min()
+        let all = [
+            self.functions.next_wakeup(),
+            self.pools.next_wakeup(),
+            self.demands.next_wakeup(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     fn settle_all(&mut self) {
-        let lists = [
-            &self.listed_functions,
-            &self.listed_pools,
-            &self.listed_pods,
-            &self.listed_code,
-        ];
-        self.ready
-            .send_replace(lists.into_iter().all(|list| list.is_known));
-        let names: Vec<String> = self.functions.keys().cloned().collect();
-        names.iter().for_each(|name| self.settle(name));
+        let is_complete = self.functions.is_complete()
+            && self.pools.is_complete()
+            && self.shown_pods.is_complete()
+            && self.shown_code.is_complete();
+        self.ready.send_replace(is_complete);
+        for name in self.functions.names() {
+            self.settle_function(&name);
+        }
         self.settle_pools();
     }
 
-    fn settle(&mut self, name: &str) {
+    fn settle_pools(&mut self) {
+        for name in self.pools.names() {
+            self.settle_pool(&name);
+        }
+    }
+
+    fn settle_function(&mut self, name: &str) {
         if !*self.ready.borrow() {
             return;
         }
-        self.forget_if_over(name);
+        self.functions.forget_if_over(name);
         if !self.leads {
             return;
         }
-        let pools = self.classes();
-        let Some(function) = self.functions.get_mut(name) else {
-            return;
+        let input = function::Input {
+            demands: &self.demands.of(name),
+            pools: &self.classes(),
         };
-        let context = Context {
+        self.functions.settle(&Context {
             name,
             writer: &self.writer,
             options: &self.options,
-            demands: &self.demands.of(name),
-            all_heard: self.demands.all_heard(),
-            pools: &pools,
-        };
-        function.settle(&context, &mut self.steps);
+            all_reported: self.demands.all_heard(),
+            input,
+        });
+    }
+
+    fn settle_pool(&mut self, name: &str) {
+        if !*self.ready.borrow() {
+            return;
+        }
+        self.pools.forget_if_over(name);
+        if !self.leads {
+            return;
+        }
+        self.pools.settle(&Context {
+            name,
+            writer: &self.writer,
+            options: &self.options,
+            all_reported: self.demands.all_heard(),
+            input: &self.demands.claims(),
+        });
+        self.count_pools();
+    }
+
+    fn count_pools(&self) {
+        let pools = self.pools.iter();
+        let counts: Vec<Count> = pools.map(|(_, pool)| pool.count()).collect();
+        self.metrics.warm_pools(self.classes().len(), &counts);
     }
 }
 
+/// The function that an object belongs to, by its label; empty if it has none.
 fn function_of(object: &impl ResourceExt) -> String {
     object
         .labels()
         .get(labels::FUNCTION)
         .cloned()
         .unwrap_or_default()
+}
+
+/// The warm pool that an unclaimed pod belongs to.
+fn pool_of(pod: &Pod) -> Option<&String> {
+    match pod.labels().contains_key(labels::FUNCTION) {
+        true => None,
+        false => pod.labels().get(labels::WARM_POOL),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@
 //! contender's clock: a lease has expired when this contender itself has seen no change of it for its
 //! whole duration. The leader measures from the start of its write, the others from the time they saw the
 //! change, so the leader always stops first.
+//!
+//! A process that is uninstalled cannot release its lease: its rights are deleted before it ends. So a
+//! candidate asks whether the holder still exists once the lease has not been renewed for two intervals, and
+//! takes it without waiting for its expiry if the holder does not. The caller may only answer so if the
+//! process has certainly ended.
 
 use std::time::{Duration, Instant};
 
@@ -53,6 +58,8 @@ pub enum Attempt {
     Take { version: String, transitions: u32 },
     /// Renew exactly this version of the lease, as its holder.
     Renew { version: String },
+    /// Find out whether the process with this identity still exists.
+    CheckHolder { holder: String },
 }
 
 /// The outcome of an attempt.
@@ -62,6 +69,8 @@ pub enum Outcome {
     Found(Option<Lease>),
     /// The attempt has written this lease.
     Written(Lease),
+    /// The result of a `CheckHolder`. `false` only if the process has certainly ended.
+    HolderExists(bool),
     /// Another contender wrote in the meantime.
     Conflict,
     /// There was no clear answer: whether the lease was written is unknown.
@@ -110,6 +119,10 @@ pub struct Election {
     trying: Option<Instant>,
     /// No attempt begins before this.
     next_attempt: Option<Instant>,
+    /// Whether the attempt in flight is a check, which writes nothing.
+    is_checking: bool,
+    /// The version of the lease whose holder has ended without releasing it.
+    abandoned: Option<String>,
 }
 
 impl Election {
@@ -122,6 +135,8 @@ impl Election {
             observed: Observed::Unknown,
             trying: None,
             next_attempt: None,
+            is_checking: false,
+            abandoned: None,
         }
     }
 
@@ -143,6 +158,7 @@ impl Election {
         if self.trying.is_some() || is_early {
             return None;
         }
+        let mut next_attempt = now + self.timing.retry;
         let attempt = match (&self.role, &self.observed) {
             (Role::Lost(_), _) => return None,
             (_, Observed::Unknown) => Attempt::Read,
@@ -151,17 +167,26 @@ impl Election {
                 version: lease.version.clone(),
             },
             (Role::Candidate, Observed::Lease(Some(lease), since)) => {
-                if self.free_at(lease, *since).is_some_and(|at| at > now) {
-                    return None;
-                }
-                Attempt::Take {
-                    version: lease.version.clone(),
-                    transitions: lease.transitions + 1,
+                match (&lease.holder, self.free_at(lease, *since)) {
+                    (Some(holder), Some(free_at)) if free_at > now => {
+                        if self.check_at(*since) > now {
+                            return None;
+                        }
+                        // A check does not postpone the attempt to take an expired lease.
+                        next_attempt = next_attempt.min(free_at);
+                        let holder = holder.clone();
+                        Attempt::CheckHolder { holder }
+                    }
+                    _ => Attempt::Take {
+                        version: lease.version.clone(),
+                        transitions: lease.transitions + 1,
+                    },
                 }
             }
         };
+        self.is_checking = matches!(attempt, Attempt::CheckHolder { .. });
         self.trying = Some(now);
-        self.next_attempt = Some(now + self.timing.retry);
+        self.next_attempt = Some(next_attempt);
         Some(attempt)
     }
 
@@ -176,6 +201,17 @@ impl Election {
                 self.observed = Observed::Lease(Some(lease), now);
                 self.role = Role::Leader { renewed_at: began };
                 self.expire(now);
+            }
+            Outcome::HolderExists(true) => {}
+            // What is known of the lease stays valid, and so does the time of its expiry.
+            Outcome::Unanswered if self.is_checking => {}
+            Outcome::HolderExists(false) => {
+                // A watch is ignored while an attempt is in flight, so this is the lease that was checked.
+                // The write names its version, and fails if the holder renewed it before it ended.
+                if let Observed::Lease(Some(lease), _) = &self.observed {
+                    self.abandoned = Some(lease.version.clone());
+                    self.next_attempt = None;
+                }
             }
             Outcome::Conflict => {
                 self.observed = Observed::Unknown;
@@ -242,7 +278,8 @@ impl Election {
                 (Some(*renewed_at + self.timing.renew_deadline), None)
             }
             (Role::Candidate, Observed::Lease(Some(lease), since)) => {
-                (None, self.free_at(lease, *since))
+                let check_at = self.check_at(*since);
+                (None, self.free_at(lease, *since).map(|at| at.min(check_at)))
             }
             (Role::Candidate, _) => (None, None),
         };
@@ -267,9 +304,16 @@ impl Election {
         match &lease.holder {
             // The process that had this identity before has ended: only one process lives under an identity.
             Some(holder) if *holder == self.identity => None,
+            Some(_) if self.abandoned.as_ref() == Some(&lease.version) => None,
             Some(_) => Some(since + lease.duration.unwrap_or(self.timing.lease)),
             None => None,
         }
+    }
+
+    /// When the holder of a lease that has not been renewed since then is checked first. A living holder
+    /// renews at each interval, so it is hardly ever checked.
+    fn check_at(&self, since: Instant) -> Instant {
+        since + 2 * self.timing.retry
     }
 
     fn expire(&mut self, now: Instant) {

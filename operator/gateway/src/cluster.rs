@@ -36,7 +36,7 @@ use kube::{Api, Client};
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_runtimes::Runtimes;
-use pilotlight_watch::Patience;
+use pilotlight_watch::{Backoff, Decoded, Fold};
 use pilotlight_wire::demand::DEMAND_PATH;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -48,7 +48,7 @@ use self::demand::Ledger;
 use self::door::{Door, pass};
 use self::functions::Functions;
 use self::peers::ClusterPeers;
-use self::pods::Pods;
+use self::pods::{Identity, Pods};
 use crate::config::Config;
 use crate::gateway::{DRIVER_FAILED, Gateway};
 use crate::http::server;
@@ -136,11 +136,11 @@ pub async fn serve(
     let selected = watcher::Config::default().labels(&ours);
     let pod_events = watch_resource(Api::<Pod>::namespaced(client.clone(), namespace), selected);
     let following_pods = follow_pods(
-        pod_events.backoff(Patience::default()),
+        pod_events.backoff(Backoff::default()),
         pods.clone(),
         pods_known,
     );
-    let functions = Api::<FunctionResource>::namespaced(client.clone(), namespace);
+    let functions = Api::<Decoded<FunctionResource>>::namespaced(client.clone(), namespace);
     let function_events = watch_resource(functions, watcher::Config::default());
     let mut functions = Functions {
         gateway: gateway.clone(),
@@ -149,6 +149,7 @@ pub async fn serve(
         codes,
         refused,
         known: BTreeMap::new(),
+        unreadable: BTreeMap::new(),
         owned: HashSet::new(),
         members: cluster.as_ref().map(ClusterPeers::members),
     };
@@ -157,7 +158,7 @@ pub async fn serve(
         // An error means that the watch has ended; that is told below.
         let _ = pods_are_known.await;
         functions
-            .follow(function_events.backoff(Patience::default()), deployed)
+            .follow(function_events.backoff(Backoff::default()), deployed)
             .await;
     };
     let following_peers = async {
@@ -206,14 +207,15 @@ async fn follow_pods(
     pods: Pods,
     known: oneshot::Sender<()>,
 ) {
-    let (mut known, mut seen) = (Some(known), HashSet::new());
+    let (mut known, mut fold) = (Some(known), Fold::new(Identity::of));
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                let is_all = matches!(event, Event::InitDone);
-                pods.take(event, &mut seen);
-                if let (true, Some(known)) = (is_all, known.take_if(|_| is_all)) {
+                fold.take(event)
+                    .into_iter()
+                    .for_each(|change| pods.take(change));
+                if let Some(known) = known.take_if(|_| fold.is_complete()) {
                     // Whoever waited may have been stopped.
                     let _ = known.send(());
                 }
@@ -226,10 +228,10 @@ async fn follow_pods(
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
+    use pilotlight_api::pod_state::PodState;
     use serde_json::json;
     use tokio::sync::mpsc;
 
-    use super::pods::PodState;
     use super::*;
 
     fn pod(instance: &str) -> Pod {
@@ -268,7 +270,7 @@ mod tests {
         for event in [Event::Init, Event::InitApply(pod("b")), Event::InitDone] {
             tell.send(Ok(event)).unwrap();
         }
-        let gone = a.wait_for(|state| matches!(state, PodState::Gone(_)));
+        let gone = a.wait_for(|state| matches!(state, PodState::Ended(_)));
         gone.await.unwrap();
         assert!(pods.has("b") && !pods.has("a"));
         drop(tell);

@@ -107,6 +107,12 @@ impl Gateway {
             .await;
     }
 
+    /// How many Functions exist that this version cannot read.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn unreadable(&self, functions: usize) {
+        self.app.metrics.unreadable(functions);
+    }
+
     /// Sends a message to the driver, and returns when the driver has carried it out.
     async fn request(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message) {
         let (done, is_done) = oneshot::channel();

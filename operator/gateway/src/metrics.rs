@@ -91,6 +91,8 @@ pub(crate) struct Metrics {
     in_flight: Family<OfFunction, Gauge>,
     instances: Family<OfState, Gauge>,
     duration: Family<OfFunction, DurationHistogram>,
+    #[cfg(feature = "cluster")]
+    unreadable: Gauge,
 }
 
 /// One function's handles, which the driver and the handlers share.
@@ -149,6 +151,14 @@ impl Metrics {
             Unit::Seconds,
             duration.clone(),
         );
+        #[cfg(feature = "cluster")]
+        let unreadable = Gauge::default();
+        #[cfg(feature = "cluster")]
+        registry.register(
+            "unreadable_functions",
+            "Functions with a spec that this version cannot read",
+            unreadable.clone(),
+        );
         let registry = Arc::new(registry);
         Metrics {
             registry,
@@ -160,7 +170,14 @@ impl Metrics {
             in_flight,
             instances,
             duration,
+            #[cfg(feature = "cluster")]
+            unreadable,
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn unreadable(&self, functions: usize) {
+        self.unreadable.set(functions as i64);
     }
 
     pub(crate) fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {

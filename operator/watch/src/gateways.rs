@@ -1,23 +1,24 @@
-//! The gateways of a cluster, as the endpoints of their Service show them.
+//! The gateways of a cluster, as the endpoints of their Service list them.
 //!
-//! Read by the controller, which asks each for its demand, and by the gateways, which share the
-//! functions out among themselves.
+//! The controller connects to each of them for its demand; the gateways distribute the functions among
+//! themselves. Both feed [`Gateways`] with the events of [`gateways`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use futures_util::Stream;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
-use crate::Patience;
+use crate::backoff::Backoff;
+use crate::fold::Fold;
 
 /// The name of the port where a gateway listens for the controller and the other gateways.
 const PARTS_PORT: &str = "parts";
 
-/// The watch of the endpoints of a Service that has [`PARTS_PORT`]; [`Gateways`] takes in what it tells.
+/// The watch of the endpoints of a Service that has [`PARTS_PORT`].
 pub fn gateways(
     client: Client,
     namespace: &str,
@@ -25,43 +26,36 @@ pub fn gateways(
 ) -> impl Stream<Item = Result<Event<EndpointSlice>, watcher::Error>> + Send + use<> {
     let slices = Api::namespaced(client, namespace);
     let service = format!("kubernetes.io/service-name={service}");
-    watcher(slices, watcher::Config::default().labels(&service)).backoff(Patience::default())
+    watcher(slices, watcher::Config::default().labels(&service)).backoff(Backoff::default())
 }
 
-/// Where the ready gateways listen.
-#[derive(Debug, Default)]
+/// The addresses of the ready gateways.
+#[derive(Debug)]
 pub struct Gateways {
-    slices: BTreeMap<String, BTreeSet<SocketAddr>>,
-    /// Of a list that is not complete yet.
-    listed: BTreeMap<String, BTreeSet<SocketAddr>>,
+    slices: Fold<EndpointSlice, BTreeSet<SocketAddr>>,
+}
+
+impl Default for Gateways {
+    fn default() -> Self {
+        Gateways {
+            slices: Fold::new(ready_addresses),
+        }
+    }
 }
 
 impl Gateways {
     pub fn take(&mut self, event: Event<EndpointSlice>) {
-        match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(slice) => {
-                self.listed
-                    .insert(slice.name_any(), ready_addresses(&slice));
-            }
-            Event::InitDone => self.slices = std::mem::take(&mut self.listed),
-            Event::Apply(slice) => {
-                self.slices
-                    .insert(slice.name_any(), ready_addresses(&slice));
-            }
-            Event::Delete(slice) => {
-                self.slices.remove(&slice.name_any());
-            }
-        }
+        // The fold keeps the addresses; its changes say nothing more.
+        self.slices.take(event);
     }
 
     pub fn ready(&self) -> BTreeSet<SocketAddr> {
-        self.slices.values().flatten().copied().collect()
+        self.slices.kept().flatten().copied().collect()
     }
 }
 
-/// Where the ready ones of a slice listen for other parts. None in a slice without such a port: it has gateways
-/// of a release that had one port for everything.
+/// The addresses at which the ready gateways of a slice listen for other parts. Empty for a slice without such a
+/// port: its gateways are of a release that had one port for everything.
 fn ready_addresses(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
     let mut ports = slice.ports.iter().flatten();
     let port = ports.find(|port| port.name.as_deref() == Some(PARTS_PORT));

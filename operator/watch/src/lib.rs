@@ -1,10 +1,19 @@
-//! What controller and gateways of a cluster watch alike, though neither knows the other.
+//! Watches of the API server, for the controller and the gateways.
 //!
-//! Owns how a watch rests between two attempts, and who the gateways are. What follows from either
-//! is theirs.
+//! ```text
+//! API server ─ kube's watcher ─ backoff ─► events ─ decoded ─► fold ─► changes ─► controller, gateways
+//!                                                               └────► gateways: who the gateways are
+//! ```
+//!
+//! Owns how a watch pauses between attempts, what happens to objects that this version cannot read, and how
+//! lists and events become changes. It decides nothing and writes nothing.
 
+mod backoff;
+mod decoded;
+mod fold;
 mod gateways;
-mod patience;
 
+pub use backoff::Backoff;
+pub use decoded::{Decoded, Unreadable};
+pub use fold::{Change, Fold};
 pub use gateways::{Gateways, gateways};
-pub use patience::Patience;

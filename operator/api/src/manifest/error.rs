@@ -1,15 +1,13 @@
-//! Words what is wrong with a manifest for the person who wrote it.
+//! Explains what is wrong with a manifest to the person who wrote it.
 //!
-//! Fed by serde-saphyr's errors and the path serde was on; the newtypes bring their own texts.
-//! Owns the form `file:line:column: field: what to do`. Never shows a parser's or a Rust type's
-//! own words where a known case can be said plainly.
+//! Fed with serde-saphyr's errors and the path of the field; the newtypes bring their own messages. Owns the
+//! form `file:line:column: field: what to do`. Never shows the words of a parser or of a Rust type for an error
+//! that it knows.
 
 use std::path::PathBuf;
 
 use serde_path_to_error::{Path, Segment};
 use serde_saphyr::{DefaultMessageFormatter, Error, MessageFormatter};
-
-use super::Manifest;
 
 /// One thing wrong in one document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,44 +25,13 @@ pub struct ManifestError {
     pub message: String,
 }
 
-impl ManifestError {
-    /// No runtime has the name in the manifest; `why`: the reason and what to do.
-    pub fn unknown_runtime(manifest: &Manifest, why: String) -> Self {
-        let (line, column) = manifest.runtime_at;
-        Self {
-            file: manifest.file.clone(),
-            line,
-            column,
-            field: "spec.runtime".to_owned(),
-            message: why,
-        }
-    }
-
-    pub(super) fn taken_name(manifest: &Manifest, first: &Manifest) -> Self {
-        let name = &manifest.function.metadata.name;
-        let Manifest {
-            file, line, column, ..
-        } = first;
-        Self {
-            file: manifest.file.clone(),
-            line: manifest.line,
-            column: manifest.column,
-            field: "metadata.name".to_owned(),
-            message: format!(
-                "`{name}` is already the function at {}:{line}:{column}: rename one of them",
-                file.display()
-            ),
-        }
-    }
-}
-
-/// The field at fault, and what to tell about it; one line that a terminal can be given.
+/// The field at fault, and the message about it, without control characters.
 pub(super) fn explain(error: &Error, path: &Path) -> (String, String) {
     let (field, message) = word(error, path);
     (visible(&field), visible(&message))
 }
 
-/// Values and keys are quoted in errors, whatever they hold.
+/// Escapes control characters, because errors quote values and keys.
 fn visible(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -102,7 +69,7 @@ fn word(error: &Error, path: &Path) -> (String, String) {
             field,
             format!("must be {}, got `{variant}`", expected.join(" or ")),
         ),
-        // Of what is no text itself, a key is not.
+        // The error is about a key, because values have a field.
         Error::QuotingRequired { .. }
         | Error::NullIntoString { .. }
         | Error::Unexpected {
@@ -127,7 +94,7 @@ fn word(error: &Error, path: &Path) -> (String, String) {
 fn explain_value(error: &Error) -> Option<String> {
     let message = match error {
         Error::Message { msg, .. } => msg,
-        // A null where a word is due arrives as a `~` to be quoted.
+        // The parser reports a null instead of a word as a `~` without quotes.
         Error::QuotingRequired { value, .. } if value == "~" => {
             "has no value: give it one or remove it"
         }
@@ -165,7 +132,7 @@ fn prefix(field: &str) -> String {
     }
 }
 
-/// The known fields, the likeliest first if one is near.
+/// The known fields, after the most similar one if there is one.
 fn offer(unknown: &str, known: &[&str]) -> String {
     let unknown = unknown.to_lowercase();
     let distance = |name: &&&str| strsim::damerau_levenshtein(&name.to_lowercase(), &unknown);
@@ -180,7 +147,7 @@ fn offer(unknown: &str, known: &[&str]) -> String {
     }
 }
 
-/// The path without what serde could not name and without the document itself.
+/// The path without unnamed segments and without the document itself.
 fn dotted(path: &Path) -> String {
     path.iter()
         .fold(String::new(), |field, segment| match segment {

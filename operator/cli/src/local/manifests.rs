@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pilotlight_api::{self as api, Manifest, ManifestError};
+use pilotlight_api::{self as api, Manifest};
 use pilotlight_runtimes::Runtimes;
 
 /// What was found at the paths.
@@ -61,7 +61,7 @@ pub(crate) fn find(paths: &[PathBuf], runtimes: &Runtimes) -> Found {
     let unknown = found.manifests.iter().filter(is_unknown);
     let unknown = unknown.map(|one| {
         let why = runtimes.lacking(&one.function.spec.runtime);
-        ManifestError::unknown_runtime(one, why)
+        one.unknown_runtime(why)
     });
     let unknown: Vec<_> = unknown.map(|error| error.to_string()).collect();
     found.errors.extend(unknown);

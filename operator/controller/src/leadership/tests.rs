@@ -1,5 +1,6 @@
 //! Contenders and an API server that keeps one Lease by its version, as the real one does.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response, StatusCode};
@@ -13,6 +14,8 @@ use super::*;
 struct Stored {
     lease: Option<Value>,
     version: u64,
+    /// The UIDs of the pods that exist, by path.
+    pods: BTreeMap<String, &'static str>,
 }
 
 impl Stored {
@@ -35,6 +38,20 @@ impl Stored {
             }
             (&Method::POST, Some(_)) => failure(StatusCode::CONFLICT, "Conflict"),
             _ => failure(StatusCode::NOT_FOUND, "NotFound"),
+        }
+    }
+
+    fn pod(&self, path: &str) -> (StatusCode, Value) {
+        match self.pods.get(path) {
+            Some(uid) => {
+                let name = path.rsplit('/').next();
+                let pod = json!({
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": { "name": name, "uid": uid },
+                });
+                (StatusCode::OK, pod)
+            }
+            None => failure(StatusCode::NOT_FOUND, "NotFound"),
         }
     }
 
@@ -66,10 +83,11 @@ fn client(stored: &Arc<Mutex<Stored>>) -> Client {
             }
             let body = body.collect().await.expect("a body").to_bytes();
             let body = serde_json::from_slice(&body).unwrap_or_default();
-            let (code, answer) = stored
-                .lock()
-                .expect("not poisoned")
-                .answer(&head.method, body);
+            let mut stored = stored.lock().expect("not poisoned");
+            let (code, answer) = match head.uri.path() {
+                path if path.contains("/pods/") => stored.pod(path),
+                _ => stored.answer(&head.method, body),
+            };
             let answer = Response::builder()
                 .status(code)
                 .body(Body::from(answer.to_string().into_bytes()));
@@ -153,4 +171,45 @@ async fn a_leader_whose_lease_was_written_by_another_leads_no_more() {
         "other",
         "not its own to give"
     );
+}
+
+/// Releases nothing: its rights were deleted with its release before it could.
+async fn a_leader_that_was_uninstalled(stored: &Arc<Mutex<Stored>>, identity: &str) {
+    let (mut one, mut leads) = contender(stored, identity);
+    until_it_leads(&mut one, &mut leads).await;
+}
+
+#[tokio::test]
+async fn the_lease_of_a_pod_that_is_gone_is_taken_before_it_expires() {
+    let stored = Arc::default();
+    a_leader_that_was_uninstalled(&stored, "system/old/u1").await;
+    // The Lease would expire after an hour.
+    let (mut new, mut leads) = contender(&stored, "system/new/u2");
+    until_it_leads(&mut new, &mut leads).await;
+    assert_eq!(spec(&stored)["holderIdentity"], "system/new/u2");
+}
+
+#[tokio::test]
+async fn a_holder_counts_as_ended_only_if_its_own_pod_is_certainly_gone() {
+    let stored: Arc<Mutex<Stored>> = Arc::default();
+    let existing = ("/api/v1/namespaces/system/pods/old".to_owned(), "u1");
+    stored.lock().expect("not poisoned").pods.extend([existing]);
+    let client = client(&stored);
+    for (holder, exists_) in [
+        ("system/old/u1", true),
+        // Another pod has the name by now.
+        ("system/old/u0", false),
+        ("system/gone/u3", false),
+        // This controller may not read pods there.
+        ("elsewhere/gone/u3", true),
+        // An earlier release, or a person.
+        ("gone", true),
+        ("system/gone/", true),
+        ("system/gone/u3/more", true),
+    ] {
+        let found = exists(&client, holder, "system/new/u2").await;
+        assert_eq!(found.expect("an answer"), exists_, "{holder}");
+    }
+    let found = exists(&client, "system/gone/u3", "new").await;
+    assert!(found.expect("an answer"), "its own namespace is unknown");
 }

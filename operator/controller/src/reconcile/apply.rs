@@ -1,18 +1,19 @@
-//! Writes to the API server, one call a function; the only place where pods come and go.
+//! Writes to the API server, one function for each call. Pods are created and deleted only here.
 //!
-//! Only the leader's writes are made (`leadership`). Fed with complete objects and names. A pod that
-//! is there already under its one name counts as made; one that is gone already counts as deleted.
+//! Only the leader writes (`leadership`). Fed with complete objects and names by `function`, `warm_pool` and
+//! `tracked`. A pod that already exists under its unique name counts as created; one that is already gone
+//! counts as deleted.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
-use pilotlight_api::resource::{
-    FunctionResource, FunctionStatus, WarmPoolResource, WarmPoolStatus,
-};
+use pilotlight_watch::Decoded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -21,17 +22,17 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use crate::leadership::Term;
 use crate::metrics::{Metrics, Operation};
 
-/// Who the API server is told has set a field.
+/// The field manager of everything that the controller writes.
 const MANAGER: &str = "pilotlight-controller";
 
-/// Calls at a time; the others wait, so that a burst of pods is no burst at the API server.
-const AT_A_TIME: usize = 32;
+/// Concurrent calls. The others wait, so that a burst of pods does not become a burst of calls.
+const CONCURRENT_CALLS: usize = 32;
 
 /// The API server as one controller uses it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    functions: Api<FunctionResource>,
-    warm_pools: Api<WarmPoolResource>,
+    client: Client,
+    namespace: String,
     pods: Api<Pod>,
     config_maps: Api<ConfigMap>,
     events: Recorder,
@@ -40,19 +41,18 @@ pub(crate) struct Writer {
     metrics: Metrics,
 }
 
-/// What is left with an object after a change of its status, for `kubectl describe`. One that is lost
-/// is no loss.
+/// An event about an object after a change of its status, for `kubectl describe`. Losing one is harmless.
 pub(crate) struct Note {
     pub(crate) about: ObjectReference,
     pub(crate) event: Event,
 }
 
-/// Why a pod was not made.
+/// Why a pod was not created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotCreated {
-    /// The API server says no, in these words; it would say so again.
+    /// The API server refuses it with this message, and would refuse it again.
     Refused(String),
-    /// It did not answer, or not now.
+    /// The API server did not answer, or is overloaded. The pod may exist.
     Unanswered(String),
 }
 
@@ -64,25 +64,25 @@ impl Writer {
         metrics: Metrics,
     ) -> Self {
         Writer {
-            functions: Api::namespaced(client.clone(), namespace),
-            warm_pools: Api::namespaced(client.clone(), namespace),
+            client: client.clone(),
+            namespace: namespace.to_owned(),
             pods: Api::namespaced(client.clone(), namespace),
             config_maps: Api::namespaced(client.clone(), namespace),
             events: Recorder::new(client.clone(), MANAGER.into()),
-            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            turns: Arc::new(Semaphore::new(CONCURRENT_CALLS)),
             term,
             metrics,
         }
     }
 
-    /// Waits for its turn, and for ever if this controller leads no more: it is about to end, and
-    /// another may act by now.
+    /// Waits for a turn, and forever if this controller does not lead any more: it is about to end, and
+    /// another one may act already.
     async fn turn(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await;
         let turn = turn.expect("the semaphore is never closed");
         let leads = |term: &Term| term.is_some_and(|until| until > Instant::now());
         if !leads(&self.term.borrow()) {
-            tracing::warn!("a write is not made: another may lead by now");
+            tracing::warn!("a write is suppressed because another controller may lead by now");
             std::future::pending::<()>().await;
         }
         turn
@@ -146,7 +146,7 @@ impl Writer {
         self.step(Operation::delete_pod, deleted).await
     }
 
-    /// Changes the metadata of a pod, and returns it; `None` if it is gone, or another bears the name.
+    /// Changes the metadata of a pod and returns the pod; `None` if it is gone or another one has the name.
     pub(crate) async fn take_over(
         &self,
         pod: &str,
@@ -163,8 +163,8 @@ impl Writer {
         self.step(Operation::take_pod, patched).await
     }
 
-    /// Gives a pod other resources while it runs. Not every API server can, nor every node: the pod
-    /// has enough as it is.
+    /// Changes the resources of a running pod. Not every API server and node supports this, and a failure is
+    /// harmless: a pod of a warm pool has at least what the function asks for.
     pub(crate) async fn resize(&self, pod: &str, resources: &Value) {
         let _turn = self.turn().await;
         let patch = Patch::Strategic(resources);
@@ -181,54 +181,39 @@ impl Writer {
         }
     }
 
-    pub(crate) async fn tell(
+    /// Writes the status of a resource of kind `R`, and then the events about the change.
+    pub(crate) async fn write_status<R>(
         &self,
-        function: &str,
-        status: &FunctionStatus,
-        note: Option<Note>,
-    ) -> Result<(), kube::Error> {
-        self.write_status(&self.functions, function, status, note)
-            .await
-    }
-
-    pub(crate) async fn tell_pool(
-        &self,
-        pool: &str,
-        status: &WarmPoolStatus,
-        note: Option<Note>,
-    ) -> Result<(), kube::Error> {
-        self.write_status(&self.warm_pools, pool, status, note)
-            .await
-    }
-
-    async fn write_status<K>(
-        &self,
-        api: &Api<K>,
         name: &str,
         status: &impl Serialize,
-        note: Option<Note>,
+        notes: &[Note],
     ) -> Result<(), kube::Error>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        R: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
+        // The answer is the resource, which this version may be unable to read.
+        let api = Api::<Decoded<R>>::namespaced(self.client.clone(), &self.namespace);
         let patch = Patch::Apply(json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
+            "apiVersion": R::api_version(&()),
+            "kind": R::kind(&()),
             "metadata": { "name": name },
             "status": status,
         }));
         let parameters = PatchParams::apply(MANAGER).force();
-        let told = async {
+        let written = async {
             match api.patch_status(name, &parameters, &patch).await {
                 Ok(_) => Ok(()),
-                // Deleted meanwhile.
+                // Deleted in the meantime.
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
                 Err(error) => Err(error),
             }
         };
-        self.step(Operation::write_status, told).await?;
-        if let Some(note) = note {
-            self.note(&note).await;
+        self.step(Operation::write_status, written).await?;
+        for note in notes {
+            self.note(note).await;
         }
         Ok(())
     }
@@ -241,7 +226,7 @@ impl Writer {
     }
 }
 
-/// Of the object with this UID, never of one that bears its name later.
+/// Deletes only the object with this UID, never another one that has its name later.
 fn only(uid: &str) -> DeleteParams {
     DeleteParams {
         preconditions: Some(Preconditions {
@@ -252,7 +237,7 @@ fn only(uid: &str) -> DeleteParams {
     }
 }
 
-/// Gone, or another one bears the name by now: as good as deleted.
+/// An object that is gone, or whose name another one has by now, counts as deleted.
 fn unless_gone<T>(deleted: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match deleted {
         Ok(_) => Ok(()),

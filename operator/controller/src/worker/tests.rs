@@ -1,10 +1,12 @@
-//! The worker against an API server that notes each call and refuses what it is told to.
+//! The worker against an API server that records each call and refuses what a test says.
 //!
-//! Watches and gateways are played by the tests. Each call is answered in turn, so no test waits.
-//! `pools` has the tests of warm pools.
+//! The tests play the watches and the gateways. Each call is answered in turn, so no test waits. `pools` has
+//! the tests of warm pools, `unreadable` those of resources that this version cannot read.
 
 mod pools;
+mod unreadable;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response, StatusCode};
@@ -77,7 +79,7 @@ impl Fixture {
     async fn started(function: &FunctionResource) -> Self {
         let mut fixture = Fixture::new();
         fixture.leads();
-        for event in [Event::Init, Event::InitApply(function.clone())] {
+        for event in [Event::Init, Event::InitApply(function.clone().into())] {
             fixture.worker.on_function(event);
         }
         fixture.worker.on_function(Event::InitDone);
@@ -99,7 +101,7 @@ impl Fixture {
 
     fn wanted(&mut self, function: &FunctionResource, instances: &[&str]) {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        self.worker.on_told(Told::Connected(address));
+        self.worker.on_gateway(GatewayEvent::Connected(address));
         let demand = Demand {
             function: "hello".parse().expect("a name"),
             uid: function.uid().expect("a UID"),
@@ -110,13 +112,25 @@ impl Fixture {
             queued: 0,
             released: false,
         };
-        self.worker.on_told(Told::Demand(address, demand));
+        self.worker
+            .on_gateway(GatewayEvent::Demand(address, demand));
     }
 
     /// All steps come to their end.
     async fn finish(&mut self) {
-        while let Some(done) = self.worker.steps.join_next().await {
-            self.worker.on_done(done.expect("a step that ends"));
+        let worker = &mut self.worker;
+        loop {
+            tokio::select! {
+                Some(completed) = worker.functions.operations.join_next() => {
+                    assert!(completed.is_ok(), "an operation that ends");
+                    worker.on_function_completed(completed);
+                }
+                Some(completed) = worker.pools.operations.join_next() => {
+                    assert!(completed.is_ok(), "an operation that ends");
+                    worker.on_pool_completed(completed);
+                }
+                else => break,
+            }
         }
     }
 
@@ -209,14 +223,12 @@ async fn code_is_stored_before_the_pod_and_the_pod_made_once_though_the_watch_la
     let function = function("u1");
     let mut fixture = Fixture::new();
     fixture.leads();
-    fixture.worker.on_function(Event::Apply(function.clone()));
+    fixture
+        .worker
+        .on_function(Event::Apply(function.clone().into()));
     fixture.wanted(&function, &["a"]);
     fixture.finish().await;
-    assert_eq!(
-        fixture.calls(),
-        [""; 0],
-        "the watches have not told all yet"
-    );
+    assert_eq!(fixture.calls(), [""; 0], "the watches are not complete yet");
 
     let mut fixture = Fixture::started(&function).await;
     assert!(fixture.calls()[0].starts_with(&format!("PATCH {CODE}")));
@@ -243,7 +255,7 @@ async fn a_refusal_names_all_pods_that_wait_and_stays_though_the_watch_shows_the
         .get_mut("hello")
         .expect("known")
         .wake(Instant::now() + std::time::Duration::from_secs(1));
-    fixture.worker.on_function(Event::Apply(function));
+    fixture.worker.on_function(Event::Apply(function.into()));
     fixture.finish().await;
     let told = fixture.told();
     let (reason, message) = told.last().expect("a status");
@@ -264,12 +276,12 @@ async fn a_function_made_anew_has_its_code_stored_anew_while_an_old_pod_ends() {
     let old = function("u1");
     let mut fixture = Fixture::started(&old).await;
     fixture.worker.on_pod(Event::Apply(pod("a")));
-    fixture.worker.on_function(Event::Delete(old));
+    fixture.worker.on_function(Event::Delete(old.into()));
     fixture.finish().await;
     fixture.calls();
 
     let new = function("u2");
-    fixture.worker.on_function(Event::Apply(new.clone()));
+    fixture.worker.on_function(Event::Apply(new.clone().into()));
     fixture.wanted(&new, &["b"]);
     fixture.finish().await;
     let calls = fixture.calls();
@@ -289,7 +301,7 @@ async fn a_pod_that_nobody_wants_goes_when_all_gateways_were_heard() {
     assert!(!fixture.calls().iter().any(is_deletion));
     let later = Instant::now() + std::time::Duration::from_secs(3);
     assert!(fixture.worker.demands.wake(later));
-    fixture.worker.settle("hello");
+    fixture.worker.settle_function("hello");
     fixture.finish().await;
     assert!(fixture.calls().iter().any(is_deletion));
 }
@@ -298,7 +310,7 @@ async fn a_pod_that_nobody_wants_goes_when_all_gateways_were_heard() {
 async fn one_that_stands_by_is_ready_does_nothing_and_knows_all_when_it_takes_over() {
     let function = function("u1");
     let mut fixture = Fixture::new();
-    for event in [Event::Init, Event::InitApply(function.clone())] {
+    for event in [Event::Init, Event::InitApply(function.clone().into())] {
         fixture.worker.on_function(event);
     }
     fixture.worker.on_function(Event::InitDone);
@@ -330,7 +342,7 @@ async fn a_write_that_waits_while_the_term_ends_is_not_made() {
     fixture.wanted(&function, &["a"]);
     let ended = tokio::time::timeout(
         std::time::Duration::from_secs(60),
-        fixture.worker.steps.join_next(),
+        fixture.worker.functions.operations.join_next(),
     );
     assert!(ended.await.is_err(), "it waits for the process to end");
     assert_eq!(fixture.calls(), [""; 0]);

@@ -30,6 +30,23 @@ fn contender(name: &str) -> Election {
     Election::new(name.to_owned(), Timing::default())
 }
 
+fn check(holder: &str) -> Option<Attempt> {
+    let holder = holder.to_owned();
+    Some(Attempt::CheckHolder { holder })
+}
+
+/// Lets the candidate check the holder, which exists, whenever it wants to, and returns the time at which it
+/// attempts something else.
+fn other_attempt(election: &mut Election) -> (Instant, Option<Attempt>) {
+    loop {
+        let now = election.next_wakeup().expect("a candidate wakes");
+        match election.poll_attempt(now) {
+            Some(Attempt::CheckHolder { .. }) => election.tried(now, Outcome::HolderExists(true)),
+            other => return (now, other),
+        }
+    }
+}
+
 /// A candidate that has read this lease.
 fn candidate(now: Instant, found: Option<Lease>) -> Election {
     let mut election = contender("a");
@@ -88,9 +105,51 @@ fn a_lease_expires_when_this_contender_has_seen_no_renewal_for_its_duration() {
     // The same version again is no renewal.
     election.watched(now + 9 * SECOND, Some(lease(2, Some("b"))));
     let expiry = now + 15 * SECOND;
-    assert_eq!(election.next_wakeup(), Some(expiry));
-    assert_eq!(election.poll_attempt(expiry - SECOND), None);
-    assert_eq!(election.poll_attempt(expiry), take(2));
+    assert_eq!(other_attempt(&mut election), (expiry, take(2)));
+}
+
+#[test]
+fn the_holder_of_a_lease_that_is_not_renewed_is_checked_at_each_interval() {
+    let now = Instant::now();
+    let mut election = candidate(now, Some(lease(1, Some("b"))));
+    for seconds in [4, 6, 8] {
+        let at = now + seconds * SECOND;
+        assert_eq!(election.next_wakeup(), Some(at));
+        assert_eq!(election.poll_attempt(at), check("b"));
+        election.tried(at, Outcome::HolderExists(true));
+    }
+    // A renewal: all is well.
+    let renewed = now + 9 * SECOND;
+    election.watched(renewed, Some(lease(2, Some("b"))));
+    assert_eq!(election.next_wakeup(), Some(renewed + 4 * SECOND));
+}
+
+#[test]
+fn a_check_without_an_answer_does_not_postpone_the_expiry() {
+    let begin = Instant::now();
+    let mut election = candidate(begin, Some(lease(1, Some("b"))));
+    for seconds in [4, 8, 12] {
+        let at = begin + seconds * SECOND;
+        assert_eq!(election.poll_attempt(at), check("b"));
+        election.tried(at + SECOND, Outcome::Unanswered);
+    }
+    assert_eq!(other_attempt(&mut election), (begin + 15 * SECOND, take(1)));
+}
+
+#[test]
+fn the_lease_of_a_process_that_no_longer_exists_is_taken_before_it_expires() {
+    let now = Instant::now() + 4 * SECOND;
+    let mut election = candidate(now - 4 * SECOND, Some(lease(1, Some("b"))));
+    assert_eq!(election.poll_attempt(now), check("b"));
+    // What a watch shows meanwhile was not checked.
+    election.watched(now, Some(lease(2, Some("c"))));
+    election.tried(now, Outcome::HolderExists(false));
+    assert_eq!(election.poll_attempt(now), take(1));
+    election.tried(now, Outcome::Conflict);
+    let now = now + 2 * SECOND;
+    assert_eq!(election.poll_attempt(now), Some(Attempt::Read));
+    election.tried(now, Outcome::Found(Some(lease(2, Some("c")))));
+    assert_eq!(election.poll_attempt(now), None, "another holder");
 }
 
 #[test]
@@ -100,8 +159,8 @@ fn the_duration_that_the_holder_wrote_counts() {
         duration: Some(60 * SECOND),
         ..lease(1, Some("b"))
     };
-    let election = candidate(now, Some(longer));
-    assert_eq!(election.next_wakeup(), Some(now + 60 * SECOND));
+    let mut election = candidate(now, Some(longer));
+    assert_eq!(other_attempt(&mut election), (now + 60 * SECOND, take(1)));
 }
 
 #[test]
@@ -122,7 +181,7 @@ fn a_candidate_whose_write_conflicts_reads_again_and_waits() {
     assert_eq!(election.poll_attempt(now), Some(Attempt::Read));
     election.tried(now, Outcome::Found(Some(lease(2, Some("b")))));
     assert_eq!(election.poll_attempt(now), None);
-    assert_eq!(election.next_wakeup(), Some(now + 15 * SECOND));
+    assert_eq!(other_attempt(&mut election), (now + 15 * SECOND, take(2)));
 }
 
 #[test]
@@ -138,13 +197,16 @@ fn a_leader_that_cannot_renew_ends_at_the_deadline_before_another_may_take_over(
         if election.poll_attempt(now).is_some() {
             election.tried(now, Outcome::Unanswered);
         }
-        assert_eq!(other.poll_attempt(now), None);
+        if other.poll_attempt(now) == check("a") {
+            other.tried(now, Outcome::HolderExists(true));
+        }
+        assert_eq!(other.leads_until(now), None);
     }
     assert_eq!(now, begin + 10 * SECOND);
     assert_eq!(election.leads_until(now), None);
     assert_eq!(election.poll_attempt(now), None);
     assert_eq!(election.next_wakeup(), None);
-    assert_eq!(other.next_wakeup(), Some(begin + 15 * SECOND));
+    assert_eq!(other_attempt(&mut other), (begin + 15 * SECOND, take(1)));
 }
 
 #[test]
@@ -215,13 +277,30 @@ fn a_leader_ignores_a_watch_that_lags_behind_its_own_writes() {
 /// Two contenders and one lease, with losses of every kind.
 #[test]
 fn two_contenders_never_lead_at_the_same_time_whatever_is_lost() {
+    let mut checks = 0;
     for seed in 0..2000 {
         let mut world = World::new(seed);
         for _ in 0..400 {
-            world.step();
+            assert!(world.step() <= 1, "seed {seed}: two lead");
         }
         assert!(world.terms > 0, "seed {seed}: no contender ever led");
+        checks += world.successful_checks;
     }
+    assert!(
+        checks > 1000,
+        "only {checks} leases of processes that had ended"
+    );
+}
+
+/// The world shows it if a holder that lives were reported as ended.
+#[test]
+fn two_contenders_lead_where_a_living_holder_counts_as_ended() {
+    let breaks = |seed: &u64| {
+        let mut world = World::new(*seed);
+        world.believes_living_holders_ended = true;
+        (0..400).any(|_| world.step() > 1)
+    };
+    assert!((0..200).any(|seed| breaks(&seed)));
 }
 
 struct World {
@@ -233,6 +312,9 @@ struct World {
     /// How many contenders have existed.
     started: u32,
     terms: usize,
+    /// Checks that found that the holder had ended.
+    successful_checks: usize,
+    believes_living_holders_ended: bool,
 }
 
 impl World {
@@ -245,6 +327,8 @@ impl World {
             contenders: vec![(contender("c0"), None), (contender("c1"), None)],
             started: 2,
             terms: 0,
+            successful_checks: 0,
+            believes_living_holders_ended: false,
         }
     }
 
@@ -255,7 +339,8 @@ impl World {
         self.random % bound
     }
 
-    fn step(&mut self) {
+    /// Returns how many contenders lead.
+    fn step(&mut self) -> usize {
         let passed = Duration::from_millis(self.below(1500));
         self.now += passed;
         let which = self.below(2) as usize;
@@ -272,11 +357,11 @@ impl World {
             election.leads_until(self.now)
         });
         let leaders = leaders.count();
-        assert!(leaders <= 1, "two lead");
         self.terms += leaders;
         if self.contenders[which].0.loss().is_some() {
             self.restart(which);
         }
+        leaders
     }
 
     /// The process is killed, and a new one starts under another identity.
@@ -289,6 +374,10 @@ impl World {
     fn attempt(&mut self, which: usize) {
         let (is_lost_before, is_lost_after) = (self.below(4) == 0, self.below(4) == 0);
         let (now, stored) = (self.now, self.stored.clone());
+        // The object of a process that has ended may still be there for a while.
+        let (lies, is_late) = (self.believes_living_holders_ended, self.below(3) == 0);
+        let living = self.contenders.iter().map(|(one, _)| one.identity.clone());
+        let living: Vec<String> = living.collect();
         let (election, trying) = &mut self.contenders[which];
         let Some((attempt, began)) = trying.take() else {
             *trying = election.poll_attempt(now).map(|attempt| (attempt, now));
@@ -296,7 +385,7 @@ impl World {
         };
         let is_overdue = now - began > 5 * SECOND;
         let writes = match (&attempt, &stored) {
-            (Attempt::Read, _) => None,
+            (Attempt::Read | Attempt::CheckHolder { .. }, _) => None,
             (Attempt::Create, stored) => Some(stored.is_none()),
             (Attempt::Take { version, .. } | Attempt::Renew { version }, stored) => Some(
                 stored
@@ -304,11 +393,16 @@ impl World {
                     .is_some_and(|lease| lease.version == *version),
             ),
         };
-        let outcome = match writes {
+        let outcome = match (writes, attempt) {
             _ if is_lost_before => Outcome::Unanswered,
-            None => Outcome::Found(stored),
-            Some(false) => Outcome::Conflict,
-            Some(true) => {
+            (None, Attempt::CheckHolder { holder }) => {
+                let exists = is_late || (living.contains(&holder) && !lies);
+                self.successful_checks += usize::from(!exists);
+                Outcome::HolderExists(exists)
+            }
+            (None, _) => Outcome::Found(stored),
+            (Some(false), _) => Outcome::Conflict,
+            (Some(true), _) => {
                 self.version += 1;
                 let lease = lease(self.version, Some(&election.identity));
                 self.stored = Some(lease.clone());

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotlight_api::instance_config::{Place, compose};
-use pilotlight_api::resource::Refusal;
+use pilotlight_api::pod_state::PodState;
+use pilotlight_api::status::PodRefusal;
 use pilotlight_api::{FunctionSpec, labels};
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::gateways::demand::ClaimedPod;
@@ -26,7 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::claim::{self, NotClaimed};
 use super::codes::{self, Codes};
 use super::demand::{Ledger, WishId};
-use super::pods::{PodState, Pods};
+use super::pods::Pods;
 use super::stock::{Stock, Unclaimed};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
@@ -37,43 +38,17 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// A claimed pod is named for so long at least: the controller hears of it then.
 const MENTION: Duration = Duration::from_secs(2);
 
-/// A node that says nothing of a new pod for so long is lost, whatever the API server thinks of it.
-const UNHEEDED: Duration = Duration::from_secs(10);
+/// A node that does not acknowledge a new pod within this time is lost, whatever the API server thinks of it.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A container runs before its supervisor listens; no supervisor that is well takes so long.
 const DEAF: Duration = Duration::from_secs(10);
 /// Between two tries to reach it.
 const DEAF_PAUSE: Duration = Duration::from_millis(5);
 
-/// Why pods of functions are not made, as their statuses say.
-pub(crate) type Refusals = HashMap<FunctionName, Refused>;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    of_all_pods: bool,
-    message: Arc<str>,
-}
-
-impl Refused {
-    /// Why this pod is not made. A refusal that names others is an older one.
-    fn of(&self, pod: &str) -> Option<Arc<str>> {
-        let concerns_it = self.of_all_pods || self.message.contains(pod);
-        concerns_it.then(|| self.message.clone())
-    }
-}
-
-impl From<Refusal<'_>> for Refused {
-    fn from(refusal: Refusal<'_>) -> Self {
-        let (of_all_pods, message) = match refusal {
-            Refusal::Pods(message) => (false, message),
-            Refusal::Function(message) => (true, message),
-        };
-        Refused {
-            of_all_pods,
-            message: Arc::from(message),
-        }
-    }
-}
+/// Why pods of functions are not made, as the controller reports in their statuses. A function without
+/// refusals is not in it.
+pub(crate) type Refusals = HashMap<FunctionName, Arc<[PodRefusal]>>;
 
 #[derive(Debug)]
 pub(crate) struct PodBackend {
@@ -261,13 +236,14 @@ impl PodBackend {
         let pod = labels::pod_name(deployment.name.as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
-            let unheeded = match &now {
-                PodState::Unheeded(node) => Some(node.clone()),
+            let silent = match &now {
+                PodState::Unacknowledged { node } => Some(node.clone()),
                 _ => None,
             };
             match now {
-                PodState::Starting | PodState::Unheeded(_) => {}
-                PodState::Ready(ip) => {
+                // A pod that is being deleted ends soon, and says so then.
+                PodState::Starting | PodState::Unacknowledged { .. } | PodState::Terminating => {}
+                PodState::Ready { ip } => {
                     let address = SocketAddr::new(ip, labels::CONTROL_PORT);
                     tokio::select! {
                         biased;
@@ -276,16 +252,19 @@ impl PodBackend {
                     }
                     continue;
                 }
-                PodState::Hopeless(reason) | PodState::Gone(reason) => return Err(reason),
+                PodState::Stuck(cause) | PodState::Ended(cause) => {
+                    return Err(Arc::from(cause.to_string()));
+                }
             }
             let refused = refusals.borrow_and_update().get(&deployment.name).cloned();
-            if let Some(reason) = refused.and_then(|refused| refused.of(&pod)) {
-                return Err(reason);
+            let mut refused = refused.iter().flat_map(|refused| refused.iter());
+            if let Some(refusal) = refused.find(|refusal| refusal.concerns(&pod)) {
+                return Err(Arc::from(refusal.message.as_str()));
             }
             tokio::select! {
                 changed = changed(&mut state) => changed?,
                 Ok(()) = refusals.changed() => {}
-                Some(node) = silence(unheeded) => {
+                Some(node) = silence(silent) => {
                     let reason = format!("node {node} does not take its pod");
                     return Err(Arc::from(reason));
                 }
@@ -333,9 +312,9 @@ async fn changed(state: &mut watch::Receiver<PodState>) -> Result<(), Arc<str>> 
 }
 
 /// The node, when it has been silent for too long.
-async fn silence(node: Option<Arc<str>>) -> Option<Arc<str>> {
+async fn silence(node: Option<String>) -> Option<String> {
     let node = node?;
-    tokio::time::sleep(UNHEEDED).await;
+    tokio::time::sleep(ACKNOWLEDGEMENT_TIMEOUT).await;
     Some(node)
 }
 
@@ -419,8 +398,8 @@ impl Running for PodInstance {
     fn wait(&mut self) -> Promise<'_, Arc<str>> {
         Box::pin(async {
             loop {
-                if let PodState::Gone(reason) = &*self.state.borrow_and_update() {
-                    return reason.clone();
+                if let PodState::Ended(cause) = &*self.state.borrow_and_update() {
+                    return Arc::from(cause.to_string());
                 }
                 if let Err(reason) = changed(&mut self.state).await {
                     return reason;
@@ -441,15 +420,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn a_refusal_fails_the_pods_that_it_names_and_one_of_the_function_all() {
-        let named = Refused::from(Refusal::Pods("hello-a, hello-b: exceeded quota"));
-        assert!(named.of("hello-b").is_some());
-        assert_eq!(named.of("hello-c"), None);
-        let all = Refused::from(Refusal::Function("no image"));
-        assert_eq!(all.of("hello-c").as_deref(), Some("no image"));
-    }
 
     #[tokio::test]
     async fn a_supervisor_that_does_not_listen_yet_is_waited_for() {

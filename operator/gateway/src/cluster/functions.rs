@@ -1,9 +1,9 @@
-//! The Functions of the namespace: which there are, and which of them are this gateway's.
+//! The Functions of the namespace: which exist, and which of them this gateway owns.
 //!
-//! Fed by the watch of Functions and by the members of `peers`; tells the driver what changed, and
-//! keeps the `demand` in step: an instance is made from the revision that stands beside its name
-//! there, so a new revision is told before the driver wants instances of it. Never writes to the API
-//! server.
+//! Fed by the watch of Functions and by the members of `peers`. It passes changes on to the driver and keeps
+//! the `demand` consistent with them: the controller makes an instance from the revision that the demand
+//! names, so the demand names a new revision before the driver wants instances of it. A Function that this
+//! version cannot read keeps its last readable spec (docs/upgrading.md). Never writes to the API server.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
 use pilotlight_api::FunctionSpec;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::status::PodRefusal;
 use pilotlight_core::function::FunctionName;
+use pilotlight_watch::{Change, Decoded, Fold, Unreadable};
 use tokio::sync::watch;
 
-use super::backend::{Refusals, Refused};
+use super::backend::Refusals;
 use super::codes::Codes;
 use super::demand::Ledger;
 use super::peers::Members;
@@ -33,6 +35,8 @@ pub(super) struct Functions {
     pub(super) codes: Codes,
     pub(super) refused: watch::Sender<Arc<Refusals>>,
     pub(super) known: BTreeMap<FunctionName, Deployment>,
+    /// Functions that this version cannot read, with the generation that was logged.
+    pub(super) unreadable: BTreeMap<FunctionName, Option<i64>>,
     /// Those of them that are this gateway's.
     pub(super) owned: HashSet<FunctionName>,
     /// None where this is the only gateway.
@@ -43,9 +47,10 @@ impl Functions {
     /// Follows the watch to its end; tells `deployed` once all Functions are known.
     pub(super) async fn follow(
         &mut self,
-        events: impl Stream<Item = Result<Event<FunctionResource>, watcher::Error>>,
+        events: impl Stream<Item = Result<Event<Decoded<FunctionResource>>, watcher::Error>>,
         deployed: watch::Sender<bool>,
     ) {
+        let mut fold = Fold::new(|_: &Decoded<FunctionResource>| ());
         let mut listed = BTreeMap::new();
         let mut events = std::pin::pin!(events);
         let mut members = self.members.clone();
@@ -64,35 +69,80 @@ impl Functions {
                 }
             };
             let Some(event) = event else { return };
-            match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(function)) => {
-                    self.note_refusal(&function);
-                    let name = name_of(&function);
-                    listed.extend(name.map(|name| (name.clone(), deployment(name, &function))));
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(%error, "the watch of Functions is interrupted");
+                    continue;
                 }
-                Ok(Event::InitDone) => {
-                    self.deploy(std::mem::take(&mut listed)).await;
-                    deployed.send_replace(true);
-                }
-                Ok(Event::Apply(function)) => {
-                    self.note_refusal(&function);
-                    let Some(name) = name_of(&function) else {
-                        continue;
-                    };
-                    let known = self.known.get(&name);
-                    if known.is_none_or(|known| !is_same(known, &function)) {
-                        self.set(deployment(name, &function)).await;
+            };
+            for change in fold.take(event) {
+                match change {
+                    Change::ListStarted => listed.clear(),
+                    Change::Applied(function) if fold.is_listing() => {
+                        let deployment = self.read(function);
+                        listed.extend(deployment.map(|one| (one.name.clone(), one)));
+                    }
+                    Change::Applied(function) => self.apply(function).await,
+                    Change::Deleted { name, .. } => self.remove(&name).await,
+                    // All at once, so that the driver sees no state between two lists.
+                    Change::ListCompleted => {
+                        self.deploy(std::mem::take(&mut listed)).await;
+                        deployed.send_replace(true);
                     }
                 }
-                Ok(Event::Delete(function)) => {
-                    if let Some(name) = name_of(&function) {
-                        self.remove(name).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the watch of Functions is interrupted"),
             }
         }
+    }
+
+    async fn apply(&mut self, function: Decoded<FunctionResource>) {
+        let (name, uid_now) = (function.name_any(), function.uid().unwrap_or_default());
+        let Some(one) = self.read(function) else {
+            return self.remove(&name).await;
+        };
+        let known = self.known.get(&one.name);
+        if known.is_none_or(|known| uid(known) != uid_now || known.spec != one.spec) {
+            self.set(one).await;
+        }
+    }
+
+    /// The function as it is served from now on; `None`: it cannot be served.
+    fn read(&mut self, function: Decoded<FunctionResource>) -> Option<Deployment> {
+        // The controller reports a bad name in the status. To callers the function does not exist.
+        let name = FunctionName::try_from(function.name_any()).ok()?;
+        let known = self.known.get(&name);
+        let known = known.filter(|known| Some(uid(known)) == function.metadata.uid.as_deref());
+        let deployment = match &function.content {
+            // A change of the status alone comes often, and no revision is computed for it.
+            Ok(function) => match known.filter(|known| known.spec == served(function)) {
+                Some(known) => Some(known.clone()),
+                None => Some(deployment(name.clone(), function)),
+            },
+            Err(_) => known.cloned(),
+        };
+        match &function.content {
+            Ok(function) => self.note_refusals(&name, function.refusals()),
+            // Its refusals concern a spec that this gateway does not serve.
+            Err(_) => self.note_refusals(&name, &[]),
+        }
+        self.note_readability(&name, &function);
+        deployment
+    }
+
+    /// Logs once for each generation of a Function that it cannot be read, and counts such Functions.
+    fn note_readability(&mut self, name: &FunctionName, function: &Decoded<FunctionResource>) {
+        match &function.content {
+            Ok(_) => {
+                self.unreadable.remove(name);
+            }
+            Err(Unreadable { field, message, .. }) => {
+                let generation = function.metadata.generation;
+                if self.unreadable.insert(name.clone(), generation) != Some(generation) {
+                    tracing::warn!(function = %name, field, message, "this version cannot read a Function");
+                }
+            }
+        }
+        self.gateway.unreadable(self.unreadable.len());
     }
 
     async fn deploy(&mut self, all: BTreeMap<FunctionName, Deployment>) {
@@ -115,9 +165,16 @@ impl Functions {
         self.settle_ownership(&[name]).await;
     }
 
-    async fn remove(&mut self, name: FunctionName) {
-        self.known.remove(&name);
-        self.change(Vec::new(), vec![name]).await;
+    async fn remove(&mut self, name: &str) {
+        let Ok(name) = FunctionName::try_from(name.to_owned()) else {
+            return;
+        };
+        self.unreadable.remove(&name);
+        self.gateway.unreadable(self.unreadable.len());
+        self.note_refusals(&name, &[]);
+        if self.known.remove(&name).is_some() {
+            self.change(Vec::new(), vec![name]).await;
+        }
     }
 
     /// Tells what has become known: `gone` are no more, and one of `set` by such a name is another.
@@ -193,29 +250,21 @@ impl Functions {
         }
     }
 
-    /// Lets a start that waits know that the API server refuses its pod.
-    fn note_refusal(&self, function: &FunctionResource) {
-        let Some(name) = name_of(function) else {
-            return;
-        };
-        let refusal = function.refusal().map(Refused::from);
+    /// Passes the controller's refusals to starts that wait for a pod.
+    fn note_refusals(&self, name: &FunctionName, current: &[PodRefusal]) {
         self.refused.send_if_modified(|refusals| {
-            if refusals.get(&name) == refusal.as_ref() {
+            let known = refusals.get(name).map_or(&[][..], |known| known);
+            if known == current {
                 return false;
             }
             let refusals = Arc::make_mut(refusals);
-            match refusal {
-                Some(refusal) => refusals.insert(name, refusal),
-                None => refusals.remove(&name),
+            match current.is_empty() {
+                true => refusals.remove(name),
+                false => refusals.insert(name.clone(), Arc::from(current)),
             };
             true
         });
     }
-}
-
-/// `None`: the controller says what is wrong with it; to callers it does not exist.
-fn name_of(function: &FunctionResource) -> Option<FunctionName> {
-    FunctionName::try_from(function.name_any()).ok()
 }
 
 fn deployment(name: FunctionName, function: &FunctionResource) -> Deployment {
@@ -244,11 +293,6 @@ fn served(function: &FunctionResource) -> FunctionSpec {
         .map(|status| status.handler.parse());
     spec.handler = spec.handler.or_else(|| told?.ok());
     spec
-}
-
-/// A change of the status alone changes nothing here, and comes often: no revision is made for it.
-fn is_same(known: &Deployment, function: &FunctionResource) -> bool {
-    known.spec == served(function) && uid(known) == function.uid().unwrap_or_default()
 }
 
 fn uid(deployment: &Deployment) -> &str {
@@ -321,16 +365,23 @@ mod tests {
         function
     }
 
-    fn list(function: &FunctionResource) -> [Event<FunctionResource>; 3] {
-        [
-            Event::Init,
-            Event::InitApply(function.clone()),
-            Event::InitDone,
-        ]
+    type Shown = Event<Decoded<FunctionResource>>;
+
+    fn list(function: &FunctionResource) -> [Shown; 3] {
+        list_of([function.clone().into()])
     }
 
-    /// What became of it when these events came to the only gateway.
-    async fn after(events: &[Event<FunctionResource>]) -> Witness {
+    fn list_of([function]: [Decoded<FunctionResource>; 1]) -> [Shown; 3] {
+        [Event::Init, Event::InitApply(function), Event::InitDone]
+    }
+
+    /// The only gateway after these events.
+    async fn after(events: &[Shown]) -> Witness {
+        served_after(events).await.0
+    }
+
+    /// Besides, the specs that it serves.
+    async fn served_after(events: &[Shown]) -> (Witness, BTreeMap<FunctionName, Deployment>) {
         let witness = Witness {
             ledger: Ledger::new(),
             wanted: Arc::default(),
@@ -342,18 +393,26 @@ mod tests {
             codes: Codes::new("unused".into()),
             refused: watch::Sender::new(Arc::default()),
             known: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             owned: HashSet::new(),
             members: None,
         };
         let events = stream::iter(events.iter().cloned().map(Ok));
         functions.follow(events, watch::Sender::new(false)).await;
-        witness
+        (witness, functions.known)
+    }
+
+    /// The function as a later version has changed it.
+    fn newer(function: &FunctionResource) -> Decoded<FunctionResource> {
+        let mut newer = serde_json::to_value(function).unwrap();
+        newer["spec"]["tracing"] = json!("Active");
+        serde_json::from_value(newer).unwrap()
     }
 
     #[tokio::test]
     async fn an_instance_of_a_new_revision_is_never_wanted_under_the_old_one() {
         let (old, new) = (function("u", "old"), function("u", "new"));
-        let told = [&list(&old)[..], &[Event::Apply(new.clone())]].concat();
+        let told = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
         let listed = [list(&old), list(&new)].concat();
         let (old, new) = (old.spec.revision(), new.spec.revision());
         for events in [told, listed] {
@@ -367,11 +426,36 @@ mod tests {
     #[tokio::test]
     async fn what_is_wanted_of_one_made_anew_is_not_forgotten_with_the_old_one() {
         let (old, new) = (function("u", "old"), function("v", "new"));
-        let told = [&list(&old)[..], &[Event::Apply(new.clone())]].concat();
+        let told = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
         let listed = [list(&old), list(&new)].concat();
         for events in [told, listed] {
             let heard = after(&events).await.heard().expect("a demand");
             assert_eq!((heard.uid.as_str(), heard.instances.len()), ("v", 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_function_that_cannot_be_read_any_more_keeps_its_last_readable_spec() {
+        let old = function("u", "old");
+        let changed = [&list(&old)[..], &[Event::Apply(newer(&old))]].concat();
+        let listed = [list(&old), list_of([newer(&old)])].concat();
+        for events in [changed, listed] {
+            let (witness, served) = served_after(&events).await;
+            let revisions = served.values().map(|one| one.revision.clone());
+            assert_eq!(Vec::from_iter(revisions), [old.spec.revision()]);
+            assert_eq!(witness.wanted.lock().unwrap().len(), 1, "no other instance");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_function_that_never_could_be_read_is_not_served_in_the_place_of_another() {
+        let old = function("u", "old");
+        let mut anew = newer(&old);
+        anew.metadata.uid = Some("v".to_owned());
+        let changed = [&list(&old)[..], &[Event::Apply(anew.clone())]].concat();
+        let listed = [list(&old), list_of([anew.clone()])].concat();
+        for events in [changed, listed, list_of([anew]).to_vec()] {
+            assert_eq!(served_after(&events).await.1.len(), 0);
         }
     }
 }

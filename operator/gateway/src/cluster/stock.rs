@@ -104,12 +104,6 @@ impl Stock {
         }
     }
 
-    /// The UIDs of all pods that are known.
-    pub(crate) fn uids(&self) -> Vec<String> {
-        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.pods.keys().cloned().collect()
-    }
-
     /// Takes the pod of the smallest class that such a function fits. Of several alike each gateway
     /// prefers another one, so that two seldom meet at one pod.
     pub(crate) fn take(&self, spec: &FunctionSpec, instance: &str) -> Option<Unclaimed> {

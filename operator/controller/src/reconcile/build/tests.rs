@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use kube::ResourceExt;
+use pilotlight_api::labels;
+use pilotlight_api::resource::FunctionResource;
+use pilotlight_core::function::MemoryMiB;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::config::{DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
 use serde_json::json;
 
 use super::*;
+use crate::options::Options;
 
 fn options() -> Options {
     let images = [("python3.11", "python:1"), ("custom", "custom:1")];
@@ -272,7 +277,7 @@ fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
     assert_eq!(pod["volumes"][1]["emptyDir"]["sizeLimit"], "300Mi");
 }
 
-fn warm(spec: serde_json::Value, options: &Options) -> Result<warm::Template, Unbuildable> {
+fn warm(spec: serde_json::Value, options: &Options) -> Result<Template, Unbuildable> {
     let text = json!({
         "apiVersion": "pilotlight.dev/v1alpha1",
         "kind": "WarmPool",
@@ -280,7 +285,7 @@ fn warm(spec: serde_json::Value, options: &Options) -> Result<warm::Template, Un
         "spec": spec,
     });
     let pool = serde_json::from_value(text).expect("a WarmPool");
-    warm::Template::of(&pool, options)
+    Template::of(&pool, options)
 }
 
 fn of_512() -> serde_json::Value {

@@ -1,7 +1,7 @@
 //! The environment of an instance's container: the supervisor's configuration, secrets and config maps.
 //!
-//! Pure, like its parent. A supervisor in an image of an earlier release refuses an unknown field of the
-//! configuration and ignores an unknown variable, so additions are variables of their own.
+//! Pure, like its parent. A supervisor in an image of an earlier release refuses unknown fields of the
+//! configuration and ignores unknown variables, so each addition is a variable of its own.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,13 @@ use pilotlight_wire::config::{
     UNCLAIMED_VARIABLE, Unclaimed,
 };
 
-use super::*;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{ConfigMapEnvSource, EnvFromSource, EnvVar, SecretEnvSource};
+use pilotlight_api::{EnvironmentSource, labels};
+use serde::Serialize;
+
+use crate::options::Options;
 
 /// The instance's configuration.
 pub(super) fn config(config: &InstanceConfig) -> EnvVar {
@@ -41,7 +47,7 @@ pub(super) fn gateways(options: &Options) -> EnvVar {
     variable(GATEWAYS_VARIABLE, &text_of(&gateways))
 }
 
-/// The names of the defaults, which secrets and config maps may override.
+/// The names of the variables that secrets and config maps may override.
 pub(super) fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> EnvVar {
     let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
     let names = config.environment.keys().map(String::as_str);
@@ -53,7 +59,7 @@ fn text_of(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("it is plain data with string keys")
 }
 
-/// Kubernetes reads `$(NAME)` and `$$` in a variable's value; this is how it reads a plain `$`.
+/// Escapes `$`, because Kubernetes expands `$(NAME)` and `$$` in the values of variables.
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
@@ -62,20 +68,20 @@ fn variable(name: &str, value: &str) -> EnvVar {
     }
 }
 
-/// Variables of the container from a secret or config map. Their prefix keeps them apart from what
-/// is the supervisor's own; it takes the prefix off and hands them to the runtime process.
+/// Variables of the container from a secret or config map. The prefix separates them from the supervisor's
+/// own variables; the supervisor removes it and passes the variables on to the runtime process.
 pub(super) fn given(source: &EnvironmentSource) -> EnvFromSource {
     let (mut secret_ref, mut config_map_ref) = (None, None);
     match source {
         EnvironmentSource::Secret(secret) => {
             secret_ref = Some(SecretEnvSource {
-                name: text(&secret.name),
+                name: secret.name.as_str().to_owned(),
                 optional: None,
             });
         }
         EnvironmentSource::ConfigMap(map) => {
             config_map_ref = Some(ConfigMapEnvSource {
-                name: text(&map.name),
+                name: map.name.as_str().to_owned(),
                 optional: None,
             });
         }

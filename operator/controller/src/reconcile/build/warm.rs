@@ -1,18 +1,32 @@
-//! The pod of a warm pool: an instance of no function yet.
+//! The pod of a warm pool: an instance that belongs to no function yet.
 //!
-//! Pure, as its parent, whose parts it takes. Whatever shapes the pod is in its template's revision,
-//! a label of it: where that changes, with the spec, the image or the controller, pods are replaced.
+//! Pure, like its parent, whose parts it uses. The revision of the template is a label of the pod and covers
+//! everything that shapes it: when spec, image or controller change the revision, the pods are replaced.
 
-use pilotlight_api::resource::{WarmPoolResource, revision_of};
+use pilotlight_api::resource::WarmPoolResource;
+use pilotlight_api::revision::revision_of;
 
-use super::*;
+use std::collections::BTreeMap;
 
-/// The longest that an event of any function may run, in seconds.
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use pilotlight_api::labels;
+use pilotlight_runtimes::IMAGE_TASK_ROOT;
+
+use super::instance::{
+    UNPACKED_MIB, Unbuildable, empty, instance_spec, mount, owner, resources, runtime,
+    runtime_image,
+};
+use super::variables::{gateways, unclaimed};
+use crate::options::Options;
+
+/// The longest time that an event of any function may run, in seconds.
 const LONGEST: u32 = 900;
 
 const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
-/// What the pods of one pool are made from.
+/// The template of the pods of one pool.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Template {
     pod: Pod,
@@ -25,7 +39,7 @@ impl Template {
         let description = runtime(&spec.runtime, options)?;
         let mut prestart = description.prestart(spec.memory);
         if let Some(prestart) = &mut prestart {
-            // Of all functions that may come the same, and what a heap is made by.
+            // The same for all functions that fit the pool, and the size of the heap depends on it.
             let variable = (MEMORY_VARIABLE.to_owned(), spec.memory.get().to_string());
             prestart.environment.extend([variable]);
         }

@@ -63,7 +63,7 @@ impl Pools {
             made: Vec::new(),
             claimed: Vec::new(),
         };
-        pools.fixture.worker.on_pool(Event::Apply(pool));
+        pools.fixture.worker.on_pool(Event::Apply(pool.into()));
         pools.settle().await;
         pools
     }
@@ -94,7 +94,10 @@ impl Pools {
 
     fn show(&mut self, at: usize) {
         let mut pod = self.made[at].clone();
-        let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+        let ready = json!({
+            "phase": "Running", "podIP": "10.0.0.7",
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        });
         pod.status = Some(serde_json::from_value(ready).expect("a status"));
         self.fixture.worker.on_pod(Event::Apply(pod));
     }
@@ -128,8 +131,8 @@ impl Pools {
             released: false,
         };
         let worker = &mut self.fixture.worker;
-        worker.on_told(Told::Connected(address));
-        worker.on_told(Told::Demand(address, demand));
+        worker.on_gateway(GatewayEvent::Connected(address));
+        worker.on_gateway(GatewayEvent::Demand(address, demand));
     }
 
     fn all_are_heard(&mut self) {
@@ -155,7 +158,7 @@ async fn a_pool_is_filled_and_refilled_and_never_above_its_size_though_the_watch
     for at in 0..3 {
         for _ in 0..10 {
             pools.fixture.worker.on_alarm();
-            let again = Event::Apply(of_size(3));
+            let again = Event::Apply(of_size(3).into());
             pools.fixture.worker.on_pool(again);
             pools.settle().await;
         }
@@ -251,7 +254,7 @@ async fn a_take_over_that_fails_is_tried_again_and_one_of_a_pod_that_is_gone_is_
         let function = pools.fixture.worker.functions.get_mut("hello");
         let later = Instant::now() + std::time::Duration::from_secs(1);
         function.expect("known").wake(later);
-        pools.fixture.worker.settle("hello");
+        pools.fixture.worker.settle_function("hello");
         let calls = told(&pools.settle().await);
         let patch = format!("PATCH {PODS}/{}", pools.name(0));
         assert_eq!(calls.contains(&patch), again, "{code}: {calls:?}");
@@ -270,7 +273,7 @@ async fn pods_of_an_old_template_go_one_by_one_as_new_ones_are_ready() {
     pools.all_are_heard();
     pools.settle().await;
     let bigger = warm_pool(json!({ "runtime": "python3.11", "memory": 1024, "size": 2 }));
-    pools.fixture.worker.on_pool(Event::Apply(bigger));
+    pools.fixture.worker.on_pool(Event::Apply(bigger.into()));
     pools.settle().await;
     assert_eq!(pools.made.len(), 3, "one more at first");
     for (at, old) in [(2, 0), (3, 1)] {
@@ -303,19 +306,19 @@ async fn a_function_says_from_which_pool_its_instances_may_come() {
     };
     let none = "none: no WarmPool of python3.11 with 128 MiB, and 512 MiB of storage";
     assert_eq!(said(&fixture), none);
-    fixture.worker.on_pool(Event::Apply(of_size(0)));
+    fixture.worker.on_pool(Event::Apply(of_size(0).into()));
     let later = Instant::now() + std::time::Duration::from_secs(2);
     let hello = fixture.worker.functions.get_mut("hello");
     hello.expect("known").wake(later);
-    fixture.worker.settle("hello");
+    fixture.worker.settle_function("hello");
     fixture.finish().await;
     assert_eq!(said(&fixture), "warm");
 }
 
 #[tokio::test]
 async fn a_pool_that_cannot_have_pods_says_why() {
-    let pools = Pools::started(warm_pool(json!({ "runtime": "python3.14", "size": 1 }))).await;
+    let mut pools = Pools::started(warm_pool(json!({ "runtime": "python3.14", "size": 1 }))).await;
     assert_eq!(pools.made.len(), 0);
-    let pool = &pools.fixture.worker.pools["warm"];
-    assert_eq!(pool.class(), None);
+    let pool = pools.fixture.worker.pools.get_mut("warm");
+    assert_eq!(pool.expect("it exists").class(), None);
 }

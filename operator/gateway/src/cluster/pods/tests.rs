@@ -1,5 +1,7 @@
 //! Pods as the API server shows them, and what becomes of the instances that they are.
 
+use kube::runtime::watcher::Event;
+use pilotlight_watch::Fold;
 use serde_json::{Value, json};
 
 use super::*;
@@ -27,65 +29,19 @@ fn pod(instance: &str, uid: &str, status: Value) -> Pod {
 fn running(ready: bool) -> Value {
     json!({
         "phase": "Running", "podIP": "10.0.0.7", "startTime": "2026-01-31T10:00:00Z",
-        "containerStatuses": [{
-            "name": "function", "ready": ready, "image": "i", "imageID": "i", "restartCount": 0,
-        }],
-    })
-}
-
-fn waiting(reason: &str) -> Value {
-    let state = json!({"waiting": {"reason": reason, "message": "no such image"}});
-    json!({
-        "phase": "Pending", "startTime": "2026-01-31T10:00:00Z",
-        "containerStatuses": [{
-            "name": "function", "ready": false, "image": "i", "imageID": "i",
-            "restartCount": 0, "state": state,
-        }],
+        "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
     })
 }
 
 fn apply(pods: &Pods, pod: Pod) {
-    pods.take(Event::Apply(pod), &mut HashSet::new());
+    pods.take(Change::Applied(pod));
 }
 
-#[test]
-fn an_instance_is_what_its_pods_status_says() {
-    let ready = PodState::Ready([10, 0, 0, 7].into());
-    let unschedulable = json!({
-        "phase": "Pending", "startTime": "2026-01-31T10:00:00Z",
-        "conditions": [{
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "no room",
-        }],
+fn delete(pods: &Pods, pod: &Pod) {
+    pods.take(Change::Deleted {
+        name: pod.name_any(),
+        kept: Identity::of(pod),
     });
-    let ended = json!({
-        "phase": "Failed",
-        "containerStatuses": [{
-            "name": "function", "ready": false, "image": "i", "imageID": "i",
-            "restartCount": 0, "state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
-        }],
-    });
-    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "disk"});
-    let hopeless = |text: &str| PodState::Hopeless(text.into());
-    let gone = |text: &str| PodState::Gone(text.into());
-    for (status, state) in [
-        (running(true), ready),
-        (running(false), PodState::Starting),
-        (
-            json!({"phase": "Pending"}),
-            PodState::Unheeded("node-1".into()),
-        ),
-        (waiting("ContainerCreating"), PodState::Starting),
-        (
-            waiting("ImagePullBackOff"),
-            hopeless("ImagePullBackOff: no such image"),
-        ),
-        (unschedulable, hopeless("Unschedulable: no room")),
-        (ended, gone("its pod ended: OOMKilled, exit code 137")),
-        (evicted, gone("Evicted: disk")),
-    ] {
-        assert_eq!(state_of(&pod("a", "1", status.clone())), state, "{status}");
-    }
 }
 
 #[test]
@@ -94,12 +50,9 @@ fn who_follows_an_instance_hears_of_it_before_and_after_its_pod_is_there() {
     let mut state = pods.follow("a");
     assert_eq!(*state.borrow_and_update(), PodState::Starting);
     apply(&pods, pod("a", "1", running(true)));
-    assert!(matches!(*state.borrow_and_update(), PodState::Ready(_)));
-    pods.take(
-        Event::Delete(pod("a", "1", running(true))),
-        &mut HashSet::new(),
-    );
-    assert!(matches!(*state.borrow_and_update(), PodState::Gone(_)));
+    assert!(matches!(*state.borrow_and_update(), PodState::Ready { .. }));
+    delete(&pods, &pod("a", "1", running(true)));
+    assert!(matches!(*state.borrow_and_update(), PodState::Ended(_)));
     assert!(!pods.has("a"));
 }
 
@@ -109,31 +62,29 @@ fn another_pod_by_the_name_of_one_that_was_followed_is_not_taken_for_it() {
     apply(&pods, pod("a", "1", running(true)));
     let state = pods.follow("a");
     apply(&pods, pod("a", "2", running(true)));
-    assert_eq!(
-        *state.borrow(),
-        PodState::Gone("its pod was replaced".into())
-    );
+    assert_eq!(*state.borrow(), gone("its pod was replaced"));
     // An end is final, and a deletion of the other one is no news.
-    pods.take(
-        Event::Delete(pod("a", "2", running(true))),
-        &mut HashSet::new(),
-    );
+    delete(&pods, &pod("a", "2", running(true)));
     assert!(pods.has("a"));
 }
 
 #[test]
 fn what_a_list_lacks_was_deleted_while_nobody_watched() {
-    let pods = Pods::default();
+    let (pods, mut fold) = (Pods::default(), Fold::new(Identity::of));
+    let mut show = |event| {
+        fold.take(event)
+            .into_iter()
+            .for_each(|change| pods.take(change))
+    };
     for name in ["a", "b"] {
-        apply(&pods, pod(name, name, running(true)));
+        show(Event::Apply(pod(name, name, running(true))));
     }
     let (kept, lost, wanted) = (pods.follow("a"), pods.follow("b"), pods.follow("c"));
-    let mut seen = HashSet::new();
-    pods.take(Event::Init, &mut seen);
-    pods.take(Event::InitApply(pod("a", "a", running(true))), &mut seen);
-    pods.take(Event::InitDone, &mut seen);
-    assert!(matches!(*kept.borrow(), PodState::Ready(_)));
-    assert!(matches!(*lost.borrow(), PodState::Gone(_)));
+    show(Event::Init);
+    show(Event::InitApply(pod("a", "a", running(true))));
+    show(Event::InitDone);
+    assert!(matches!(*kept.borrow(), PodState::Ready { .. }));
+    assert!(matches!(*lost.borrow(), PodState::Ended(_)));
     // It has no pod yet.
     assert_eq!(*wanted.borrow(), PodState::Starting);
 }
