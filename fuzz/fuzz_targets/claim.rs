@@ -40,7 +40,10 @@ fn claim(sandbox: &mut Sandbox, thread: &Thread, data: &[u8]) {
         Some(accepted) => {
             assert_eq!(status, StatusCode::OK);
             let claim: Claim = serde_json::from_slice(line).expect("its first line");
-            assert_eq!(accepted, (claim.instance, claim.config.expect("it is needed")));
+            assert_eq!(
+                accepted,
+                (claim.instance, claim.config.expect("it is needed"))
+            );
         }
         None => {
             assert_eq!(status, StatusCode::BAD_REQUEST);

@@ -13,12 +13,14 @@ use libfuzzer_sys::fuzz_target;
 use pilotlight_core::gateways::demand::Demand;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::prestart::Prestart;
+use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::claim::{Claim, ClaimAnswer};
 use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
-use pilotlight_wire::lease::{LeaseAnswer, LeaseHead, LeaseRequest};
+use pilotlight_wire::lease::{LeaseHead, LeaseRequest};
 use pilotlight_wire::log_record::{LogRecord, LogSource};
 use pilotlight_wire::prestart::Begin;
 use pilotlight_wire::status;
+use pilotlight_wire::stream::StreamEnd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,11 +43,16 @@ fn written_headers(text: &str) {
         };
         assert_eq!(unphased(read), unphased(lease));
     }
+    if let Some(end) = StreamEnd::read(&headers) {
+        let read = StreamEnd::read(&end.clone().into_trailers());
+        assert_eq!(read, Some(end));
+    }
     for status in [StatusCode::OK, StatusCode::CONFLICT] {
         let mut head = Response::new(()).into_parts().0;
         (head.status, head.headers) = (status, headers.clone());
         let written = match LeaseHead::read(&head) {
             LeaseHead::Answered(answer) => answer.into_response(),
+            LeaseHead::Streamed(stream) => stream.into_response(Bytes::new()),
             LeaseHead::Refused(refusal) => refusal.into_response(),
             LeaseHead::Unreadable => continue,
         };
@@ -57,6 +64,9 @@ fn written_headers(text: &str) {
                     phases: phases.clone(),
                     ..one
                 } == LeaseAnswer { phases, ..other }
+            }
+            (LeaseHead::Streamed(one), LeaseHead::Streamed(other)) => {
+                one.content_type == other.content_type
             }
             (one, other) => one == other,
         };

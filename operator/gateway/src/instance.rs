@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use pilotlight_core::instance::Status;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::InstanceId;
@@ -18,9 +20,11 @@ use pilotlight_net::address::{Opening, Stream};
 use pilotlight_net::body::{self, Whole};
 use pilotlight_net::client::{ExchangeError, HttpClient};
 use pilotlight_net::lines::Lines;
+use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LeaseHead, LeaseRefusal, LeaseRequest};
 use pilotlight_wire::status;
+use pilotlight_wire::stream::StreamEnd;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -228,35 +232,61 @@ async fn lease(
             return Lease::Lost;
         }
     };
-    let (head, body) = response.into_parts();
-    let answer = match LeaseHead::read(&head) {
-        LeaseHead::Answered(answer) => answer,
-        LeaseHead::Refused(LeaseRefusal { status, .. }) => {
+    let answer = match read_answer(client, response).await {
+        LeaseOutcome::Answered(answer) => answer,
+        LeaseOutcome::NotStarted(status) => {
             link.report(Report::NotStarted { pending, status }).await;
             return Lease::Over;
         }
-        LeaseHead::Unreadable => {
+        LeaseOutcome::Lost => {
             pending.end(Outcome::Lost);
             return Lease::Lost;
         }
-    };
-    // The supervisor enforces PAYLOAD_LIMIT, so a larger body cannot be a valid answer.
-    let body = client.during(body::read(body, PAYLOAD_LIMIT, 0)).await;
-    let Whole::Complete(body) = body else {
-        pending.end(Outcome::Lost);
-        return Lease::Lost;
     };
     let inside = answer.phases;
     let answered = Answer {
         is_error: answer.is_error,
         content_type: answer.content_type,
-        body,
+        body: answer.body,
         log_tail: answer.log_tail,
         phases: cold.map(|cold| Phases::of(cold.iter().chain(inside.iter()))),
     };
     pending.end(Outcome::Answered(answered));
     link.report(Report::Finished(answer.status)).await;
     Lease::Over
+}
+
+/// What a response to a lease says, with its whole body.
+enum LeaseOutcome {
+    Answered(LeaseAnswer),
+    NotStarted(Option<Status>),
+    Lost,
+}
+
+/// Reads the response to its end. A stream is collected, because the Invoke API answers with a whole body.
+async fn read_answer(client: &mut LeaseClient, response: Response<Incoming>) -> LeaseOutcome {
+    let (head, body) = response.into_parts();
+    // The supervisor enforces PAYLOAD_LIMIT, so a larger body cannot be a valid answer.
+    match LeaseHead::read(&head) {
+        LeaseHead::Refused(LeaseRefusal { status, .. }) => LeaseOutcome::NotStarted(status),
+        LeaseHead::Answered(answer) => {
+            match client.during(body::read(body, PAYLOAD_LIMIT, 0)).await {
+                Whole::Complete(body) => LeaseOutcome::Answered(LeaseAnswer { body, ..answer }),
+                Whole::TooLarge | Whole::Broken(_) => LeaseOutcome::Lost,
+            }
+        }
+        LeaseHead::Streamed(head) => {
+            let read = body::read_with_trailers(body, PAYLOAD_LIMIT, 0);
+            let (body, trailers) = client.during(read).await;
+            match (body, StreamEnd::read(&trailers)) {
+                (Whole::Complete(body), Some(end)) => {
+                    LeaseOutcome::Answered(head.into_answer(body, end))
+                }
+                _ => LeaseOutcome::Lost,
+            }
+        }
+        LeaseHead::Unreadable => LeaseOutcome::Lost,
+    }
 }
 
 fn lease_of(invocation: &Invocation, phases: Option<Phases>) -> LeaseRequest {
@@ -267,6 +297,7 @@ fn lease_of(invocation: &Invocation, phases: Option<Phases>) -> LeaseRequest {
         trace_id: Some(invocation.trace.clone()),
         client_context: invocation.client_context.clone(),
         wants_log_tail: invocation.log_tail,
+        accepts_stream: true,
         phases,
     }
 }

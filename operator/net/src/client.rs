@@ -12,8 +12,12 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The longest head, and the longest trailers, of a response. An error in trailers may have a stack trace.
-const HEAD_LIMIT: usize = 4 * 1024 * 1024;
+/// The longest head, and the longest trailers, of a response. The largest error of a function, 6 MiB, fits into
+/// trailers in base64.
+const HEAD_LIMIT: usize = 9 * 1024 * 1024;
+
+/// `None` once it has ended.
+type Connection<S, B> = Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>;
 
 /// A connection. It makes progress only while one of its methods is awaited.
 #[derive(Debug)]
@@ -23,8 +27,7 @@ where
     B: Body + 'static,
 {
     sender: SendRequest<B>,
-    /// `None` once it has ended.
-    connection: Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>,
+    connection: Connection<S, B>,
 }
 
 /// What is known of a request that has got no response.
@@ -83,8 +86,6 @@ where
         driven(&mut self.connection, reading).await
     }
 }
-
-type Connection<S, B> = Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>;
 
 async fn driven<S, B, F>(connection: &mut Connection<S, B>, waiting: F) -> F::Output
 where

@@ -1,30 +1,30 @@
 //! `POST /lease`: an event goes in, the answer comes out; 409 with a refusal if it never started.
 //!
 //! The gateway's `instance` writes requests and reads responses, the supervisor's `control_api` does the
-//! opposite. Nothing here decides whether a lease is granted: that is `core::instance`. Supervisors of an
+//! opposite. Nothing here decides whether a lease is granted: that is `core::instance`. An answer is whole,
+//! with its outcome in the head, or a stream, with its outcome in the trailers (`stream`). Supervisors of an
 //! earlier release are still running after an upgrade, so names and values stay as they are; the tests
 //! have them as texts.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue, TE};
 use http::{Method, Request, Response, StatusCode, Uri, response};
 use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::instance::{Refusal, RequestId, Status};
 
+use crate::answer::{LOG_TAIL, LeaseAnswer};
+use crate::stream::StreamHead;
 use crate::{phases, status};
 
 pub const LEASE_PATH: &str = "/lease";
 
 /// On a request: the invocation's request id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("pilotlight-request-id");
-/// On a request: `1` if the answer must carry the end of the log. On the answer: that, in base64.
-const LOG_TAIL: HeaderName = HeaderName::from_static("pilotlight-log-tail");
-/// On an answer: [`SUCCESS`] or [`FUNCTION_ERROR`].
-const OUTCOME: HeaderName = HeaderName::from_static("pilotlight-outcome");
-const SUCCESS: HeaderValue = HeaderValue::from_static("success");
-const FUNCTION_ERROR: HeaderValue = HeaderValue::from_static("function-error");
 /// On a refusal: why the lease never started.
 pub(crate) const REFUSAL: HeaderName = HeaderName::from_static("pilotlight-refusal");
+
+/// On a request, as `TE`: the gateway reads streams and their trailers. One of an earlier release does not.
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Headers that the runtime's `next` gets as the lease has them (contract §1).
 pub const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
@@ -42,6 +42,8 @@ pub struct LeaseRequest {
     pub client_context: Option<HeaderValue>,
     /// The answer must carry the end of the log.
     pub wants_log_tail: bool,
+    /// The answer may be a stream.
+    pub accepts_stream: bool,
     /// Set on an instance's first lease: how long the cold start took before the instance was up.
     pub phases: Option<Phases>,
 }
@@ -74,6 +76,9 @@ impl LeaseRequest {
         if self.wants_log_tail {
             headers.insert(LOG_TAIL, HeaderValue::from_static("1"));
         }
+        if self.accepts_stream {
+            headers.insert(TE, TRAILERS);
+        }
         request
     }
 
@@ -89,6 +94,7 @@ impl LeaseRequest {
             trace_id: headers.get(TRACE_ID).cloned(),
             client_context: headers.get(CLIENT_CONTEXT).cloned(),
             wants_log_tail: headers.contains_key(LOG_TAIL),
+            accepts_stream: headers.get(TE) == Some(&TRAILERS),
             phases: headers
                 .contains_key(phases::PHASES)
                 .then(|| phases::read(headers)),
@@ -100,43 +106,6 @@ impl LeaseRequest {
 pub fn is_request_id(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=64).contains(&text.len()) && text != "-" && text.bytes().all(is_allowed)
-}
-
-/// The answer to an invocation that ran, or may have run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseAnswer {
-    pub is_error: bool,
-    pub body: Bytes,
-    pub content_type: Option<HeaderValue>,
-    /// The end of the log, in base64, if the lease wants it.
-    pub log_tail: Option<HeaderValue>,
-    /// How long the cold start took in the instance, on the first answer after it.
-    pub phases: Phases,
-    /// The instance's status after the invocation.
-    pub status: Status,
-}
-
-impl LeaseAnswer {
-    pub fn into_response(self) -> Response<Bytes> {
-        let mut response = Response::new(self.body);
-        let headers = response.headers_mut();
-        if let Some(content_type) = self.content_type {
-            headers.insert(CONTENT_TYPE, content_type);
-        }
-        let outcome = match self.is_error {
-            false => SUCCESS,
-            true => FUNCTION_ERROR,
-        };
-        headers.insert(OUTCOME, outcome);
-        headers.insert(status::STATUS, status::to_value(self.status));
-        if !self.phases.is_empty() {
-            headers.insert(phases::PHASES, phases::write(&self.phases));
-        }
-        if let Some(tail) = self.log_tail {
-            headers.insert(LOG_TAIL, tail);
-        }
-        response
-    }
 }
 
 /// The answer to a lease that provably never started.
@@ -179,6 +148,8 @@ impl LeaseRefusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseHead {
     Answered(LeaseAnswer),
+    /// The body follows as it comes, and then its outcome in trailers.
+    Streamed(StreamHead),
     Refused(LeaseRefusal),
     /// A supervisor of any release sends no such response: whether the event has run is unknown.
     Unreadable,
@@ -197,17 +168,13 @@ impl LeaseHead {
                 status,
             });
         }
-        let (StatusCode::OK, Some(status)) = (head.status, status) else {
-            return LeaseHead::Unreadable;
-        };
-        LeaseHead::Answered(LeaseAnswer {
-            is_error: headers.get(OUTCOME) != Some(&SUCCESS),
-            body: Bytes::new(),
-            content_type: headers.get(CONTENT_TYPE).cloned(),
-            log_tail: headers.get(LOG_TAIL).cloned(),
-            phases: phases::read(headers),
-            status,
-        })
+        if let Some(stream) = StreamHead::read(head) {
+            return LeaseHead::Streamed(stream);
+        }
+        match LeaseAnswer::read(head) {
+            Some(answer) => LeaseHead::Answered(answer),
+            None => LeaseHead::Unreadable,
+        }
     }
 }
 
@@ -219,6 +186,7 @@ mod tests {
     use pilotlight_core::instance::phases::Phase;
 
     use super::*;
+    use crate::answer::OUTCOME;
 
     /// Every header as a line, in the order of names.
     fn lines(headers: &HeaderMap) -> Vec<String> {
@@ -239,6 +207,7 @@ mod tests {
             trace_id: Some(HeaderValue::from_static("Root=1-5e0f-1;Sampled=0")),
             client_context: Some(HeaderValue::from_static(r#"{"custom":{}}"#)),
             wants_log_tail: true,
+            accepts_stream: true,
             phases: Some(Phases::of([queued])),
         }
     }
@@ -271,6 +240,7 @@ mod tests {
             "pilotlight-log-tail: 1",
             "pilotlight-phases: queue;dur=0.21",
             "pilotlight-request-id: 8f3c4a1e-0000-4000-8000-000000000000",
+            "te: trailers",
         ];
         assert_eq!(lines(request.headers()), golden);
         let read = LeaseRequest::read(request.headers(), request.body().clone());

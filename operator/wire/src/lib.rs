@@ -4,13 +4,15 @@
 //! says how it is written. `docs/design.md` shows the calls in full.
 //!
 //! ```text
-//! gateway ──► supervisor   lease, status, drain, mark, claim   instance's own HTTP/1.1 server
+//! gateway ──► supervisor   lease, answer, stream, claim       the instance's own HTTP/1.1 server
+//!                          status, drain, mark
 //! gateway ──► gateway      invoke, state                              the listener for parts
 //! gateway ──► controller   demand                              the controller connects
 //! process ──► supervisor   config, prestart                    environment, standard input
 //! supervisor ──► gateway   log_record, caller                  standard output, the loopback door
 //! ```
 
+pub mod answer;
 pub mod caller;
 pub mod claim;
 pub mod config;
@@ -24,3 +26,4 @@ mod phases;
 pub mod prestart;
 pub mod state;
 pub mod status;
+pub mod stream;

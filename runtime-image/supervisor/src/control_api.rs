@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::claim;
 use crate::connection::{Gateways, Listener};
+use crate::invocation::{AnswerStream, Answered};
 use crate::response::{ControlResponse, control, text};
 use crate::worker::{Shared, WeakShared};
 
@@ -75,7 +76,7 @@ pub(crate) async fn lease(
     worker: &Shared,
     request: Request<impl Body<Data = Bytes> + Unpin>,
 ) -> ControlResponse {
-    let _open = OpenRequest::of(worker);
+    let open = OpenRequest::of(worker);
     let (head, body) = request.into_parts();
     let event = match body::read(body, PAYLOAD_LIMIT, usize::MAX).await {
         Whole::Complete(event) => event,
@@ -99,7 +100,8 @@ pub(crate) async fn lease(
         Err(refusal) => Ok(Err(refusal)),
     };
     match answered {
-        Ok(Ok(answer)) => control(answer.into_response()),
+        Ok(Ok(Answered::Whole(answer))) => control(answer.into_response()),
+        Ok(Ok(Answered::Stream(answer))) => streamed(answer, open),
         Ok(Err(reason)) => {
             let refusal = LeaseRefusal::new(reason, worker.borrow().status());
             control(refusal.into_response())
@@ -131,6 +133,30 @@ async fn mark(
             "a mark has 1 to 64 letters, digits and hyphens\n",
         ),
     }
+}
+
+/// Passes a streamed response on while it comes. If the instance ends before the outcome is known, the stream
+/// ends without trailers.
+fn streamed(answer: AnswerStream, open: OpenRequest) -> ControlResponse {
+    let AnswerStream { head, pieces, end } = answer;
+    let frames = stream::unfold(
+        (pieces, Some(end), open),
+        |(mut pieces, end, open)| async move {
+            let mut end = end?;
+            tokio::select! {
+                // First: the end of a complete stream comes after its last piece.
+                biased;
+                Some(piece) = pieces.recv() => {
+                    Some((Ok(Frame::data(piece)), (pieces, Some(end), open)))
+                }
+                ended = &mut end => {
+                    let trailers = ended.ok()?.into_trailers();
+                    Some((Ok(Frame::trailers(trailers)), (pieces, None, open)))
+                }
+            }
+        },
+    );
+    head.into_response(Box::pin(StreamBody::new(frames)))
 }
 
 /// Counts a gateway's request as open until it is dropped, which happens when the connection breaks as well.

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::{Request, Response};
 use pilotlight_wire::config::InstanceConfig;
+use pilotlight_wire::stream::{StreamEnd, StreamHead};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::{self, LocalSet};
@@ -104,8 +105,17 @@ impl Thread {
                 let (worker, lease_response) = (worker.clone(), lease_response.clone());
                 task::spawn_local(async move {
                     let (head, body) = control_api::lease(&worker, lease).await.into_parts();
-                    let body = body.collect().await.expect("an answer").to_bytes();
-                    *lease_response.borrow_mut() = Some(Response::from_parts(head, body));
+                    let body = body.collect().await.expect("an answer");
+                    let trailers = body.trailers().cloned().unwrap_or_default();
+                    let (stream, end) = (StreamHead::read(&head), StreamEnd::read(&trailers));
+                    let response = match (stream, end) {
+                        // As a gateway collects it.
+                        (Some(stream), Some(end)) => {
+                            stream.into_answer(body.to_bytes(), end).into_response()
+                        }
+                        _ => Response::from_parts(head, body.to_bytes()),
+                    };
+                    *lease_response.borrow_mut() = Some(response);
                 })
             };
             let mut tasks = Vec::new();

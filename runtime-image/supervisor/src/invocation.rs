@@ -11,8 +11,10 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use pilotlight_core::instance::{Outcome, Refusal};
-use pilotlight_wire::lease::{LeaseAnswer, LeaseRequest};
-use tokio::sync::oneshot;
+use pilotlight_wire::answer::LeaseAnswer;
+use pilotlight_wire::lease::LeaseRequest;
+use pilotlight_wire::stream::{StreamEnd, StreamHead};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::response::{FunctionError, JSON};
 
@@ -38,8 +40,36 @@ pub(crate) struct Posted {
     pub(crate) error_type: Option<String>,
 }
 
+/// What the gateway's request gets.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    Whole(LeaseAnswer),
+    Stream(AnswerStream),
+}
+
+/// A response of the runtime that goes to the gateway while it comes.
+#[derive(Debug)]
+pub(crate) struct AnswerStream {
+    pub(crate) head: StreamHead,
+    /// At most [`PIECES`] wait here; then the runtime's connection is not read further.
+    pub(crate) pieces: mpsc::Receiver<Bytes>,
+    pub(crate) end: oneshot::Receiver<StreamEnd>,
+}
+
+/// Pieces of a streamed response that wait for the gateway to take them.
+const PIECES: usize = 2;
+
 /// Where the gateway's request waits for its answer.
-pub(crate) type AnswerSender = oneshot::Sender<Result<LeaseAnswer, Refusal>>;
+pub(crate) type AnswerSender = oneshot::Sender<Result<Answered, Refusal>>;
+
+/// Where an answer goes.
+#[derive(Debug)]
+enum Gateway {
+    Waiting(AnswerSender),
+    /// It reads the stream, and waits for its end.
+    Streaming(oneshot::Sender<StreamEnd>),
+    Answered,
+}
 
 /// An invocation from its lease until it is answered and closed.
 #[derive(Debug)]
@@ -51,8 +81,9 @@ pub(crate) struct Invocation {
     tail: Tail,
     /// An answer that waits for REPORT, because the caller wants the log's tail.
     held: Option<LeaseAnswer>,
-    /// `None` once the answer is sent.
-    waiting: Option<AnswerSender>,
+    gateway: Gateway,
+    /// For the task that reads the runtime's streamed response, once that has begun.
+    pieces: Option<mpsc::Sender<Bytes>>,
 }
 
 /// The last [`TAIL_LIMIT`] bytes of a log.
@@ -86,18 +117,19 @@ impl Invocation {
             closed: false,
             tail: before,
             held: None,
-            waiting: Some(waiting),
+            gateway: Gateway::Waiting(waiting),
+            pieces: None,
         }
     }
 
     /// Whether the answer is sent while the last record is not logged yet.
     pub(crate) fn is_answered(&self) -> bool {
-        self.waiting.is_none() && !self.closed
+        matches!(self.gateway, Gateway::Answered) && !self.closed
     }
 
     /// Whether it is answered and closed, so that nothing refers to it any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.closed && self.waiting.is_none()
+        self.closed && matches!(self.gateway, Gateway::Answered)
     }
 
     pub(crate) fn add_to_tail(&mut self, text: &str) {
@@ -124,7 +156,7 @@ impl Invocation {
 
     /// Gives the lease back: the event was not handed to the runtime process.
     pub(crate) fn release(mut self, refusal: Refusal) {
-        if let Some(waiting) = self.waiting.take() {
+        if let Gateway::Waiting(waiting) = self.answered() {
             // It fails if the gateway has closed its connection, and needs no answer.
             let _ = waiting.send(Err(refusal));
         }
@@ -135,10 +167,42 @@ impl Invocation {
             let tail = BASE64_STANDARD.encode(self.tail.take());
             answer.log_tail = Some(HeaderValue::try_from(tail).expect("base64 is ASCII"));
         }
-        if let Some(waiting) = self.waiting.take() {
-            // It fails if the gateway has closed its connection. An invocation runs to its end all the same.
-            let _ = waiting.send(Ok(answer));
+        // Both fail if the gateway has closed its connection. An invocation runs to its end all the same.
+        match self.answered() {
+            Gateway::Waiting(waiting) => {
+                let _ = waiting.send(Ok(Answered::Whole(answer)));
+            }
+            Gateway::Streaming(end) => {
+                let _ = end.send(StreamEnd {
+                    error: answer.is_error.then_some(answer.body),
+                    log_tail: answer.log_tail,
+                    status: answer.status,
+                });
+            }
+            Gateway::Answered => {}
         }
+    }
+
+    fn answered(&mut self) -> Gateway {
+        std::mem::replace(&mut self.gateway, Gateway::Answered)
+    }
+
+    /// Has the gateway read the runtime's response while it comes; [`Invocation::answer`] ends it.
+    pub(crate) fn begin_answer(&mut self, head: StreamHead) {
+        let (pieces, coming) = mpsc::channel(PIECES);
+        let (tell_end, end) = oneshot::channel();
+        if let Gateway::Waiting(waiting) =
+            std::mem::replace(&mut self.gateway, Gateway::Streaming(tell_end))
+        {
+            self.pieces = Some(pieces);
+            let pieces = coming;
+            // It fails if the gateway has closed its connection. An invocation runs to its end all the same.
+            let _ = waiting.send(Ok(Answered::Stream(AnswerStream { head, pieces, end })));
+        }
+    }
+
+    pub(crate) fn take_pieces(&mut self) -> Option<mpsc::Sender<Bytes>> {
+        self.pieces.take()
     }
 }
 
@@ -214,6 +278,7 @@ mod tests {
             trace_id: None,
             client_context: None,
             wants_log_tail: false,
+            accepts_stream: false,
             phases: None,
         };
         let long = "secret ".repeat(100);

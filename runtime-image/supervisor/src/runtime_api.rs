@@ -6,8 +6,8 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -89,6 +89,12 @@ pub(crate) async fn answer(
     if let Some(RuntimeRequest::Next) = kind {
         return next(worker).await;
     }
+    if let Some(RuntimeRequest::Response(id)) = kind
+        && streamed::is_streaming(&head.headers)
+        && worker.borrow_mut().accepts_stream(id)
+    {
+        return stream(worker, id, &head.headers, body).await;
+    }
     // Reads the body in any case: a client that is answered while it still writes may never read the answer.
     let (payload, trailers) = body::read_with_trailers(body, PAYLOAD_LIMIT, usize::MAX).await;
     let headers = head.headers;
@@ -143,6 +149,56 @@ pub(crate) async fn answer(
             );
             response::error(StatusCode::NOT_FOUND, "ResourceNotFound", &message)
         }
+    }
+}
+
+/// A streamed response, of which each piece goes to the gateway as it comes.
+async fn stream(
+    worker: &Shared,
+    id: &str,
+    headers: &HeaderMap,
+    mut body: impl Body<Data = Bytes> + Unpin,
+) -> Response<Full<Bytes>> {
+    let begun = worker
+        .borrow_mut()
+        .begin_response(id, content_type(headers));
+    let mut gateway = match begun {
+        Ok(gateway) => gateway,
+        Err(refusal) => {
+            body::discard(body, usize::MAX).await;
+            return refused(refusal);
+        }
+    };
+    let (mut bytes, mut trailers) = (0_usize, HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        let piece = match frame.map(Frame::into_data) {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(frame)) => {
+                trailers = frame.into_trailers().unwrap_or_default();
+                continue;
+            }
+            Err(_) => {
+                worker.borrow_mut().abort_response(id);
+                return truncated();
+            }
+        };
+        bytes = bytes.saturating_add(piece.len());
+        // What exceeds the limit is discarded, as is everything once the gateway has gone.
+        if bytes <= PAYLOAD_LIMIT
+            && let Some(pieces) = &gateway
+            && pieces.send(piece).await.is_err()
+        {
+            gateway = None;
+        }
+    }
+    // Before the outcome, so that the gateway has every piece by then.
+    drop(gateway);
+    match streamed::error(&trailers) {
+        Some(body) => {
+            let posted = error(&trailers, body, "Function.Unknown");
+            accepted(worker.borrow_mut().fail(id, posted))
+        }
+        None => accepted(worker.borrow_mut().end_response(id, bytes)),
     }
 }
 

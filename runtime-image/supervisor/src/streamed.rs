@@ -1,7 +1,8 @@
 //! Streamed responses of a runtime process (contract §1): their mode, and an error in their trailers.
 //!
-//! `runtime_api` reads such a response to its end, because a buffered Invoke returns it whole. If the handler
-//! fails after the first chunk, its client reports that in trailers, and the error replaces the response.
+//! `runtime_api` passes such a response on while it comes, if the gateway accepts that, or else reads it to its
+//! end. If the handler fails after the first chunk, its client reports that in trailers, and the error replaces
+//! the response.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,12 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 pub(crate) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 /// Its value is JSON in base64.
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
+
+/// Whether the runtime streams its response.
+pub(crate) fn is_streaming(headers: &HeaderMap) -> bool {
+    let mode = headers.get(RESPONSE_MODE);
+    mode.is_some_and(|mode| mode == "streaming")
+}
 
 /// Whether this supervisor supports the response mode that the headers name, if they name one.
 pub(crate) fn is_supported_mode(headers: &HeaderMap) -> bool {

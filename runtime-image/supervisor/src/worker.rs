@@ -11,19 +11,21 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use hyper::header::HeaderValue;
 use pilotlight_core::instance::failure::{Exit, PAYLOAD_LIMIT};
 use pilotlight_core::instance::following::Following;
 use pilotlight_core::instance::phases::Phase;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
 use pilotlight_wire::config::InstanceConfig;
-use pilotlight_wire::lease::{LeaseAnswer, LeaseRequest};
+use pilotlight_wire::lease::LeaseRequest;
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::invocation::{Delivery, Invocation, Posted, Tail};
+use crate::invocation::{Answered, Delivery, Invocation, Posted, Tail};
 use crate::log::Log;
 use crate::memory::{Measured, Memory};
 use crate::output::{Drained, Output};
@@ -189,7 +191,7 @@ impl Worker {
     pub(crate) fn lease(
         &mut self,
         mut request: LeaseRequest,
-    ) -> Result<oneshot::Receiver<Result<LeaseAnswer, Refusal>>, Refusal> {
+    ) -> Result<oneshot::Receiver<Result<Answered, Refusal>>, Refusal> {
         self.read_output();
         let request_id = request.request_id.clone();
         let leased = self.handle(Event::Lease { request_id });
@@ -243,6 +245,46 @@ impl Worker {
     pub(crate) fn respond_too_large(&mut self, id: &str) -> Result<(), Refusal> {
         let (request_id, bytes) = (id.into(), PAYLOAD_LIMIT + 1);
         self.post(id, Event::Response { request_id, bytes }, None)
+    }
+
+    /// Whether the gateway that waits for this answer reads streams.
+    pub(crate) fn accepts_stream(&mut self, id: &str) -> bool {
+        let invocation = self.invocation(id);
+        invocation.is_some_and(|invocation| invocation.request.accepts_stream)
+    }
+
+    /// The head of the runtime's streamed response. What follows goes to the receiver's end.
+    pub(crate) fn begin_response(
+        &mut self,
+        id: &str,
+        content_type: Option<HeaderValue>,
+    ) -> Result<Option<mpsc::Sender<Bytes>>, Refusal> {
+        let request_id = id.into();
+        let posted = Posted {
+            body: Bytes::new(),
+            content_type,
+            error_type: None,
+        };
+        self.post(id, Event::Began { request_id }, Some(posted))?;
+        Ok(self.invocation(id).and_then(Invocation::take_pieces))
+    }
+
+    /// The streamed response is complete. `bytes`: its size, of which at most the limit was passed on.
+    pub(crate) fn end_response(&mut self, id: &str, bytes: usize) -> Result<(), Refusal> {
+        let request_id = id.into();
+        let passed_on = Posted {
+            body: Bytes::new(),
+            content_type: None,
+            error_type: None,
+        };
+        self.post(id, Event::Ended { request_id, bytes }, Some(passed_on))
+    }
+
+    /// The runtime's connection broke within its streamed response.
+    pub(crate) fn abort_response(&mut self, id: &str) {
+        let request_id = id.into();
+        // It is refused if the invocation has ended meanwhile.
+        let _ = self.post(id, Event::Aborted { request_id }, None);
     }
 
     /// The runtime's error.

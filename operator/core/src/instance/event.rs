@@ -47,7 +47,14 @@ pub enum Event {
     Next,
     /// `POST /runtime/invocation/{id}/response`, complete.
     Response { request_id: RequestId, bytes: usize },
-    /// `POST /runtime/invocation/{id}/error`.
+    /// `POST /runtime/invocation/{id}/response`: the head of a streamed response has come.
+    Began { request_id: RequestId },
+    /// The streamed response that began is complete.
+    Ended { request_id: RequestId, bytes: usize },
+    /// The connection broke within the streamed response. What follows decides the outcome: an error that the
+    /// runtime posts, the exit of its process, or the timeout.
+    Aborted { request_id: RequestId },
+    /// `POST /runtime/invocation/{id}/error`, or the error in the trailers of a streamed response.
     Error { request_id: RequestId },
     /// `POST /runtime/init/error`.
     InitError,
@@ -89,7 +96,14 @@ pub enum Action {
         request_id: RequestId,
         deadline: Instant,
     },
-    /// Answer the gateway with the runtime's body, or with that of a failure.
+    /// Pass a streamed response on to the gateway while it comes. [`Action::Answer`] follows at its end.
+    BeginAnswer {
+        request_id: RequestId,
+        /// The duration of the init, on the first answer after it.
+        init: Option<Duration>,
+    },
+    /// Answer the gateway with the runtime's body, or with that of a failure. After
+    /// [`Action::BeginAnswer`], the body has been passed on, and only the outcome follows.
     Answer {
         request_id: RequestId,
         outcome: Outcome,

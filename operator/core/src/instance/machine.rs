@@ -35,6 +35,17 @@ struct Lease {
     request_id: RequestId,
     started: Instant,
     delivered: bool,
+    stream: Stream,
+}
+
+/// How far the runtime's streamed response has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    /// No streamed response has begun.
+    None,
+    Open,
+    /// It broke off. No other response can take its place, because the gateway has its first part.
+    Broken,
 }
 
 /// An answered invocation whose runtime has not called `next` yet.
@@ -100,6 +111,9 @@ impl Machine {
             Event::Lease { request_id } => self.on_lease(now, request_id),
             Event::Next => self.on_next(now),
             Event::Response { request_id, bytes } => self.on_response(request_id, bytes),
+            Event::Began { request_id } => self.on_began(request_id),
+            Event::Ended { request_id, bytes } => self.on_ended(request_id, bytes),
+            Event::Aborted { request_id } => self.on_aborted(&request_id),
             Event::Error { request_id } => self.on_error(request_id),
             Event::InitError => self.on_init_error(now),
             Event::Exited(exit) => {
@@ -188,6 +202,7 @@ impl Machine {
                     request_id,
                     started: now,
                     delivered: false,
+                    stream: Stream::None,
                 });
             }
             Process::Down => match self.failed_init.take() {
@@ -231,8 +246,48 @@ impl Machine {
         Ok(())
     }
 
+    fn on_began(&mut self, request_id: RequestId) -> Result<(), Refusal> {
+        self.check_stream(&request_id, Stream::None)?;
+        self.set_stream(Stream::Open);
+        let init = self.init;
+        self.actions
+            .push_back(Action::BeginAnswer { request_id, init });
+        Ok(())
+    }
+
+    fn on_ended(&mut self, request_id: RequestId, bytes: usize) -> Result<(), Refusal> {
+        self.check_stream(&request_id, Stream::Open)?;
+        self.answer_within_limit(bytes)
+    }
+
+    fn on_aborted(&mut self, request_id: &str) -> Result<(), Refusal> {
+        self.check_stream(request_id, Stream::Open)?;
+        self.set_stream(Stream::Broken);
+        Ok(())
+    }
+
+    /// Checks that the runtime works on the invocation and that its streamed response is `expected`.
+    fn check_stream(&self, request_id: &str, expected: Stream) -> Result<(), Refusal> {
+        self.check_running(request_id)?;
+        let stream = self.lease.as_ref().map(|lease| lease.stream);
+        match stream == Some(expected) {
+            true => Ok(()),
+            false => Err(Refusal::InvalidState),
+        }
+    }
+
+    fn set_stream(&mut self, stream: Stream) {
+        if let Some(lease) = &mut self.lease {
+            lease.stream = stream;
+        }
+    }
+
     fn on_response(&mut self, request_id: RequestId, bytes: usize) -> Result<(), Refusal> {
-        self.check_running(&request_id)?;
+        self.check_stream(&request_id, Stream::None)?;
+        self.answer_within_limit(bytes)
+    }
+
+    fn answer_within_limit(&mut self, bytes: usize) -> Result<(), Refusal> {
         if bytes > PAYLOAD_LIMIT {
             self.answer(Outcome::Failed(Failure::ResponseTooLarge));
             return Err(Refusal::ResponseTooLarge);
@@ -402,6 +457,7 @@ impl Machine {
             request_id,
             started: now,
             delivered: false,
+            stream: Stream::None,
         });
     }
 

@@ -48,13 +48,14 @@ pub(crate) enum Broken {
     DeliveredTwice,
     FailedInitTakenForSuccess,
     CrashTakenForSuccess,
+    CutStreamTakenForWhole,
     ShutdownForgotten,
     // The creator of instances.
     MadeOutdated,
 }
 
 impl Broken {
-    const ALL: [Broken; 26] = [
+    const ALL: [Broken; 27] = [
         Broken::Limit,
         Broken::Queue,
         Broken::KeepAlive,
@@ -79,6 +80,7 @@ impl Broken {
         Broken::DeliveredTwice,
         Broken::FailedInitTakenForSuccess,
         Broken::CrashTakenForSuccess,
+        Broken::CutStreamTakenForWhole,
         Broken::ShutdownForgotten,
         Broken::MadeOutdated,
     ];
@@ -114,6 +116,7 @@ impl Broken {
             Broken::DeliveredTwice => ("ExecutedTwice", &["Overlapped"]),
             Broken::FailedInitTakenForSuccess => ("SucceededButNotExecuted", &[]),
             Broken::CrashTakenForSuccess => ("SuccessWithoutEnd", &[]),
+            Broken::CutStreamTakenForWhole => ("SuccessWithoutEnd", &[]),
             Broken::ShutdownForgotten => ("LeftBehind", &[]),
             Broken::MadeOutdated => ("Outdated", &[]),
         }
@@ -370,6 +373,11 @@ fn a_success_of_an_invocation_that_never_began_is_found() {
 #[test]
 fn a_success_of_an_invocation_that_never_ended_is_found() {
     assert_found(Broken::CrashTakenForSuccess);
+}
+
+#[test]
+fn a_success_of_a_stream_that_broke_is_found() {
+    assert_found(Broken::CutStreamTakenForWhole);
 }
 
 #[test]

@@ -22,6 +22,12 @@ pub(crate) enum Step {
     InitError,
     Response,
     HugeResponse,
+    /// The head of a streamed response.
+    Begin,
+    /// The end of a streamed response.
+    End,
+    /// The connection breaks within a streamed response.
+    Abort,
     Error,
     Exit(i32),
     Signalled(i32),
@@ -170,6 +176,18 @@ impl World {
                 request_id: request_id(),
                 bytes: PAYLOAD_LIMIT + 1,
             },
+            Step::Begin => Event::Began {
+                request_id: request_id(),
+            },
+            Step::Abort if !self.tampering.strikes(Broken::CutStreamTakenForWhole) => {
+                Event::Aborted {
+                    request_id: request_id(),
+                }
+            }
+            Step::End | Step::Abort => Event::Ended {
+                request_id: request_id(),
+                bytes: 10,
+            },
             Step::Error => Event::Error {
                 request_id: request_id(),
             },
@@ -185,7 +203,8 @@ impl World {
                 instance.running = None;
                 self.oracle.gone(id);
             }
-            Step::Response | Step::HugeResponse | Step::Error => {
+            Step::Begin | Step::Abort => instance.response = running,
+            Step::Response | Step::HugeResponse | Step::End | Step::Error => {
                 instance.running = None;
                 instance.response = running;
                 if let Some(invocation) = running {
@@ -197,7 +216,11 @@ impl World {
         // A runtime may call in the wrong state at any time; the machine then refuses the call.
         let _refused = instance.machine.handle(self.now, event);
         match step {
-            Step::Response | Step::HugeResponse | Step::Error => self.after_answering(id, process),
+            Step::Response | Step::HugeResponse | Step::End | Step::Error => {
+                self.after_answering(id, process);
+            }
+            Step::Begin => self.after_beginning(id, process),
+            Step::Abort => self.after_aborting(id, process),
             Step::InitError => self.step_later(id, process, Step::Exit(1), 0..2_000),
             _ => {}
         }
@@ -209,6 +232,28 @@ impl World {
             0..230 => self.step_later(id, process, Step::Next, 0..3),
             230..240 => self.step_later(id, process, Step::Exit(1), 0..20),
             240..250 => self.step_later(id, process, Step::Next, 0..3_000),
+            _ => {}
+        }
+    }
+
+    fn after_beginning(&mut self, id: InstanceId, process: u32) {
+        let quick = 0..200;
+        match self.rng.u8(..) {
+            0..180 => self.step_later(id, process, Step::End, quick),
+            180..200 => self.step_later(id, process, Step::Error, quick),
+            200..230 => self.step_later(id, process, Step::Abort, quick),
+            230..240 => self.step_later(id, process, Step::Exit(1), quick),
+            240..245 => self.step_later(id, process, Step::ExceedMemory, quick),
+            // It writes on until the timeout.
+            _ => {}
+        }
+    }
+
+    fn after_aborting(&mut self, id: InstanceId, process: u32) {
+        match self.rng.u8(..) {
+            0..120 => self.step_later(id, process, Step::Exit(1), 0..20),
+            120..200 => self.step_later(id, process, Step::Error, 0..20),
+            200..220 => self.step_later(id, process, Step::End, 0..20),
             _ => {}
         }
     }
@@ -225,6 +270,7 @@ impl World {
             match action {
                 Action::StartRuntime => self.start_runtime(id),
                 Action::Deliver { request_id, .. } => self.deliver(id, &request_id),
+                Action::BeginAnswer { .. } => self.summary.streamed += 1,
                 Action::Answer {
                     request_id,
                     outcome,
@@ -310,7 +356,8 @@ impl World {
         let process = instance.process;
         let quick = 0..200;
         match self.rng.u8(..) {
-            0..190 => self.step_later(id, process, Step::Response, quick),
+            0..130 => self.step_later(id, process, Step::Response, quick),
+            130..190 => self.step_later(id, process, Step::Begin, quick),
             190..205 => self.step_later(id, process, Step::Response, 200..20_000),
             205..220 => self.step_later(id, process, Step::Error, quick),
             220..225 => self.step_later(id, process, Step::HugeResponse, quick),

@@ -20,10 +20,11 @@ pub(crate) struct Summary {
     pub(crate) handed_over: usize,
     pub(crate) adopted: usize,
     pub(crate) kept: usize,
+    pub(crate) streamed: usize,
 }
 
 impl Summary {
-    fn fields(&mut self) -> [&mut usize; 18] {
+    fn fields(&mut self) -> [&mut usize; 19] {
         let Summary {
             events,
             arrivals,
@@ -43,6 +44,7 @@ impl Summary {
             handed_over,
             adopted,
             kept,
+            streamed,
         } = self;
         [
             events,
@@ -63,6 +65,7 @@ impl Summary {
             handed_over,
             adopted,
             kept,
+            streamed,
         ]
     }
 

@@ -17,6 +17,7 @@ use pilotlight_net::client::HttpClient;
 use pilotlight_supervisor::in_process::{self, Connector};
 use pilotlight_wire::lease;
 use pilotlight_wire::log_record::LogSource;
+use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -172,6 +173,16 @@ impl Instance {
         let request = Request::post(path).body(Full::from(body.to_owned()));
         let answer = send(self.supervisor.runtime().clone(), request);
         answer.await.expect("the supervisor lives").status()
+    }
+
+    /// A connection of the runtime process to the Runtime API.
+    pub(super) fn runtime(&self) -> io::Result<DuplexStream> {
+        self.supervisor.runtime().connect()
+    }
+
+    /// A connection of another gateway.
+    pub(super) fn control(&self) -> io::Result<DuplexStream> {
+        self.supervisor.control().connect()
     }
 
     /// The handler prints a line.

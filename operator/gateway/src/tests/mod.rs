@@ -25,3 +25,4 @@ mod lost;
 mod not_started;
 mod shutdown;
 mod state;
+mod streams;

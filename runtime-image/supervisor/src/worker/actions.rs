@@ -5,11 +5,13 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hyper::header::HeaderValue;
 use pilotlight_core::instance::failure::{self, Failure};
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::{Action, Event, LogLine, Outcome, Refusal};
-use pilotlight_wire::lease::LeaseAnswer;
+use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::log_record::LogSource;
+use pilotlight_wire::stream::StreamHead;
 use rustix::process::Pid;
 use tokio::task::JoinSet;
 
@@ -19,6 +21,7 @@ use crate::invocation::{Delivery, Invocation, Posted, answer_body};
 use crate::output::Output;
 use crate::prestart::Prestarted;
 use crate::process::{self, Program};
+use crate::response::JSON;
 
 impl Worker {
     pub(super) fn act(&mut self) {
@@ -29,6 +32,7 @@ impl Worker {
                     request_id,
                     deadline,
                 } => self.deliver(&request_id, deadline),
+                Action::BeginAnswer { request_id, init } => self.begin_answer(&request_id, init),
                 Action::Answer {
                     request_id,
                     outcome,
@@ -136,11 +140,31 @@ impl Worker {
     }
 
     /// `init`: the duration of the init, for the first answer after it.
-    fn answer(&mut self, id: &str, outcome: Outcome, init: Option<Duration>) {
-        let status = self.machine.status();
+    fn begin_answer(&mut self, id: &str, init: Option<Duration>) {
+        let phases = self.phases_of(init);
+        let Some(invocation) = self.invocation(id) else {
+            return;
+        };
+        let posted = invocation.posted.take();
+        let content_type = posted.and_then(|posted| posted.content_type);
+        invocation.begin_answer(StreamHead {
+            content_type: Some(content_type.unwrap_or(HeaderValue::from_static(JSON))),
+            phases,
+        });
+    }
+
+    /// The phases of the cold start in this instance, for the first answer after it.
+    fn phases_of(&mut self, init: Option<Duration>) -> Phases {
         let mut phases = Phases::default();
         phases.add(Phase::Unpack, self.unpack.take());
         phases.add(Phase::Init, init);
+        phases
+    }
+
+    /// `init`: the duration of the init, for the first answer after it.
+    fn answer(&mut self, id: &str, outcome: Outcome, init: Option<Duration>) {
+        let status = self.machine.status();
+        let phases = self.phases_of(init);
         let sanitize = self.config.sanitize_errors;
         let init_error = match outcome {
             Outcome::Failed(Failure::Init) => self.init_error.take(),

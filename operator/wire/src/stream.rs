@@ -1,0 +1,176 @@
+//! An answer to a lease that is a stream: its head, the body as it comes, and the outcome in the trailers.
+//!
+//! The supervisor's `control_api` writes it if the runtime streams its response and the gateway accepts that;
+//! the gateway's `instance` reads it. A stream without its trailers has broken off, and nobody knows its outcome.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
+use http::{Response, StatusCode, response};
+use pilotlight_core::instance::Status;
+use pilotlight_core::instance::phases::Phases;
+
+use crate::answer::{FUNCTION_ERROR, LOG_TAIL, LeaseAnswer, OUTCOME, SUCCESS};
+use crate::{phases, status};
+
+/// The names of the trailers. HTTP/1.1 sends only those that the head lists.
+const TRAILERS: HeaderValue = HeaderValue::from_static(
+    "pilotlight-outcome, pilotlight-status, pilotlight-log-tail, pilotlight-error",
+);
+/// In the trailers: the body of an error that replaces the stream, in base64.
+const ERROR: HeaderName = HeaderName::from_static("pilotlight-error");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What is known when a streamed answer begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamHead {
+    pub content_type: Option<HeaderValue>,
+    /// How long the cold start took in the instance, on the first answer after it.
+    pub phases: Phases,
+}
+
+/// What is known when a streamed answer ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The JSON of an error that happened after the stream began. It replaces what was streamed.
+    pub error: Option<Bytes>,
+    /// The end of the log, in base64, if the lease wants it.
+    pub log_tail: Option<HeaderValue>,
+    /// The instance's status after the invocation.
+    pub status: Status,
+}
+
+impl StreamHead {
+    /// `body` carries the stream, and [`StreamEnd::into_trailers`] after it.
+    pub fn into_response<B>(self, body: B) -> Response<B> {
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        if let Some(content_type) = self.content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(TRAILER, TRAILERS);
+        if !self.phases.is_empty() {
+            headers.insert(phases::PHASES, phases::write(&self.phases));
+        }
+        response
+    }
+
+    /// `None` if the response is not a stream.
+    pub fn read(head: &response::Parts) -> Option<Self> {
+        let is_stream = head.status == StatusCode::OK && head.headers.contains_key(TRAILER);
+        is_stream.then(|| StreamHead {
+            content_type: head.headers.get(CONTENT_TYPE).cloned(),
+            phases: phases::read(&head.headers),
+        })
+    }
+
+    /// The same answer as a whole. `body`: all that was streamed.
+    pub fn into_answer(self, body: Bytes, end: StreamEnd) -> LeaseAnswer {
+        let is_error = end.error.is_some();
+        LeaseAnswer {
+            is_error,
+            body: end.error.unwrap_or(body),
+            content_type: match is_error {
+                true => Some(JSON),
+                false => self.content_type,
+            },
+            log_tail: end.log_tail,
+            phases: self.phases,
+            status: end.status,
+        }
+    }
+}
+
+impl StreamEnd {
+    pub fn into_trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        let outcome = match &self.error {
+            None => SUCCESS,
+            Some(_) => FUNCTION_ERROR,
+        };
+        trailers.insert(OUTCOME, outcome);
+        trailers.insert(status::STATUS, status::to_value(self.status));
+        if let Some(tail) = self.log_tail {
+            trailers.insert(LOG_TAIL, tail);
+        }
+        if let Some(error) = self.error {
+            let error = HeaderValue::try_from(BASE64_STANDARD.encode(error));
+            trailers.insert(ERROR, error.expect("base64 is ASCII"));
+        }
+        trailers
+    }
+
+    /// `None` if the trailers do not say how the stream ended.
+    pub fn read(trailers: &HeaderMap) -> Option<Self> {
+        let is_error = trailers.get(OUTCOME)? != SUCCESS;
+        let error = trailers.get(ERROR);
+        let error = error.and_then(|error| BASE64_STANDARD.decode(error).ok());
+        Some(StreamEnd {
+            error: is_error.then(|| error.unwrap_or_default().into()),
+            log_tail: trailers.get(LOG_TAIL).cloned(),
+            status: status::of_headers(trailers)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pilotlight_core::instance::Condition;
+    use pilotlight_core::instance::phases::Phase;
+
+    use super::*;
+    use crate::lease::LeaseHead;
+
+    fn head() -> StreamHead {
+        StreamHead {
+            content_type: Some(HeaderValue::from_static("text/plain")),
+            phases: Phases::of([(Phase::Init, Duration::from_micros(8400))]),
+        }
+    }
+
+    fn end(error: Option<&'static str>) -> StreamEnd {
+        StreamEnd {
+            error: error.map(Bytes::from),
+            log_tail: Some(HeaderValue::from_static("TE9H")),
+            status: Status {
+                epoch: 3,
+                condition: Condition::Ready,
+            },
+        }
+    }
+
+    #[test]
+    fn a_stream_reads_back_as_written() {
+        let (parts, ()) = head().into_response(()).into_parts();
+        assert_eq!(LeaseHead::read(&parts), LeaseHead::Streamed(head()));
+        let listed = parts.headers[TRAILER].to_str().expect("ASCII");
+        for error in [None, Some(r#"{"errorType":"E"}"#)] {
+            let trailers = end(error).into_trailers();
+            assert!(trailers.keys().all(|name| listed.contains(name.as_str())));
+            assert_eq!(StreamEnd::read(&trailers), Some(end(error)));
+        }
+    }
+
+    #[test]
+    fn a_stream_without_its_outcome_or_its_status_has_not_ended() {
+        for missing in [OUTCOME, status::STATUS] {
+            let mut trailers = end(None).into_trailers();
+            trailers.remove(missing);
+            assert_eq!(StreamEnd::read(&trailers), None);
+        }
+    }
+
+    #[test]
+    fn an_error_replaces_what_was_streamed() {
+        let body = Bytes::from_static(b"half");
+        let answer = head().into_answer(body.clone(), end(None));
+        assert_eq!((answer.is_error, &answer.body), (false, &body));
+        assert_eq!(answer.content_type, head().content_type);
+        let failed = head().into_answer(body, end(Some("{}")));
+        assert_eq!((failed.is_error, &failed.body[..]), (true, &b"{}"[..]));
+        assert_eq!(failed.content_type, Some(JSON));
+    }
+}
