@@ -245,7 +245,7 @@ impl Tracked<Function> {
         let is_buildable = !matches!(self.trouble, Some(Trouble::Unbuildable(_)));
         let uid = self.uid().to_owned();
         let own = &mut self.own;
-        let known = fleet::FunctionState {
+        let known = fleet::ObservedFunction {
             uid: &uid,
             revision: &own.revision,
             may_create: is_buildable && own.code.is_stored(&own.revision),

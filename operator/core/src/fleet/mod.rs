@@ -8,4 +8,4 @@ mod creations;
 mod pods;
 pub mod stock;
 
-pub use pods::{Fleet, FunctionState, Pod, Step};
+pub use pods::{Fleet, ObservedFunction, Pod, Step};

@@ -45,7 +45,7 @@ pub enum Step {
 
 /// The function as the controller knows it, and which steps it is ready for.
 #[derive(Clone, Copy, Debug)]
-pub struct FunctionState<'a> {
+pub struct ObservedFunction<'a> {
     pub uid: &'a str,
     pub revision: &'a str,
     /// Whether the pods can start: their image and code exist.
@@ -84,7 +84,7 @@ impl Fleet {
     pub fn plan(
         &mut self,
         now: Instant,
-        function: FunctionState<'_>,
+        function: ObservedFunction<'_>,
         demands: &[&Demand],
         pods: &[Pod],
     ) -> Vec<Step> {
@@ -241,7 +241,7 @@ impl Fleet {
     }
 
     /// Whether a pod may still need the code of this revision. A creation in flight may need any revision.
-    pub fn needs(&self, revision: &str, function: FunctionState<'_>, pods: &[Pod]) -> bool {
+    pub fn needs(&self, revision: &str, function: ObservedFunction<'_>, pods: &[Pod]) -> bool {
         let is_of_it = |pod: &Pod| pod.revision == revision;
         let is_in_flight = self.creations.in_flight() > 0;
         revision == function.revision || is_in_flight || pods.iter().any(is_of_it)

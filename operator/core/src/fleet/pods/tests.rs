@@ -3,7 +3,7 @@
 use super::*;
 use crate::fleet::creations::{BACKOFF_FIRST, EXPECTATION_TIMEOUT};
 
-const FUNCTION: FunctionState<'static> = FunctionState {
+const FUNCTION: ObservedFunction<'static> = ObservedFunction {
     uid: "uid",
     revision: "r1",
     may_create: true,
@@ -92,7 +92,7 @@ fn a_revision_that_only_one_side_knows_leads_to_no_creation_and_no_deletion() {
     assert_eq!(
         fleet.plan(
             now,
-            FunctionState {
+            ObservedFunction {
                 revision: "r2",
                 ..FUNCTION
             },
@@ -110,7 +110,7 @@ fn the_demand_for_an_earlier_function_of_the_same_name_is_ignored() {
     assert_eq!(
         fleet.plan(
             now,
-            FunctionState {
+            ObservedFunction {
                 uid: "another",
                 ..FUNCTION
             },
@@ -167,7 +167,7 @@ fn an_instance_whose_pod_is_gone_gets_no_second_one() {
 fn an_unnamed_pod_stays_until_all_gateways_have_reported() {
     let (mut fleet, now) = (Fleet::default(), Instant::now());
     let (one, pods) = (demand("r1", &["a"]), [pod("a"), pod("b")]);
-    let early = FunctionState {
+    let early = ObservedFunction {
         may_delete: false,
         ..FUNCTION
     };
@@ -224,7 +224,7 @@ fn an_instance_wanted_after_a_refusal_is_not_held_back_but_tried_next() {
 #[test]
 fn code_is_needed_while_a_pod_of_its_revision_exists_or_may_be_in_flight() {
     let (mut fleet, now) = (Fleet::default(), Instant::now());
-    let newer = FunctionState {
+    let newer = ObservedFunction {
         revision: "r2",
         ..FUNCTION
     };
