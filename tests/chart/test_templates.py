@@ -109,22 +109,16 @@ def test_a_release_that_does_not_own_the_definitions_leaves_them_out():
     assert made.returncode == 0 and "kind: CustomResourceDefinition" not in made.stdout, made.stderr
 
 
-def test_pools_of_a_release_that_brings_their_definition_come_in_a_hook_and_can_be_taken_over():
+def test_pools_wait_for_their_definition_unless_the_cluster_or_somebody_else_has_it():
     pool = '--set-json=warmPools.python={"runtime": "python3.11", "size": 1}'
-    rendered = [
-        yaml.safe_load(template("--show-only=templates/warmpools.yaml", pool, *options).stdout)
-        for options in ([], [f"--api-versions={WARM_POOL}"])
-    ]
-    fresh, later = (one["metadata"] for one in rendered)
-    assert "annotations" not in later
-    assert fresh["annotations"] == {
-        "helm.sh/hook": "post-install,post-rollback",
-        # Helm's condition for an object that a release takes over.
-        "meta.helm.sh/release-name": "pilotlight",
-        "meta.helm.sh/release-namespace": "system",
-    }
-    assert fresh["labels"] == later["labels"]
-    assert fresh["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+    for options, has_pool in [
+        ([], False),
+        ([f"--api-versions={WARM_POOL}"], True),
+        (["--set=crds.install=false"], True),
+    ]:
+        made = template(pool, *options)
+        assert made.returncode == 0, made.stderr
+        assert ("\nkind: WarmPool\n" in made.stdout) == has_pool, options
 
 
 def test_the_crd_is_the_projects():

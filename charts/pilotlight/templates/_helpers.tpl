@@ -56,6 +56,11 @@ affinity: {{- $values.affinity | default $affinity | toYaml | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* Not empty if this release brings the definition of WarmPool to a cluster that does not know it yet. */}}
+{{- define "pilotlight.poolsAreLate" -}}
+{{- if and .Values.crds.install (not (.Capabilities.APIVersions.Has "pilotlight.dev/v1alpha1/WarmPool")) }}late{{ end }}
+{{- end }}
+
 {{/*
 Fails if another release that is still installed owns the definition: two releases would overwrite each
 other's. A definition without an owner, or of a release that is gone, is left to Helm's own check, which
