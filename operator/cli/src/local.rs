@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pilotlight_gateway::process::ProcessBackend;
-use pilotlight_gateway::{Config, Gateway, LogStore};
+use pilotlight_gateway::{Config, Gateway, MemoryLog};
 use pilotlight_wire::config::Gateways;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -212,7 +212,7 @@ async fn serve(
     // A short path, since the path of a socket is limited. It is removed when this function returns.
     let scratch = tempfile::Builder::new().prefix("pilotlight-").tempdir();
     let scratch = scratch.context("no temporary directory for the instances")?;
-    let logs = LogStore::new(LOG_BYTES);
+    let logs = MemoryLog::new(LOG_BYTES);
     let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
     let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
     let address = listener.local_addr()?;
@@ -224,7 +224,7 @@ async fn serve(
         &config,
         gateways(address),
     );
-    let gateway = Gateway::start(config, Arc::new(backend), Some(logs));
+    let gateway = Gateway::start(config, Arc::new(backend), Some(Arc::new(logs)));
     gateway.deploy(served.deployments()).await;
     let mut serving = tokio::spawn({
         let (gateway, stop) = (gateway.clone(), stop.clone());

@@ -1,21 +1,20 @@
 //! The state that all request handlers share.
 //!
-//! `gateway` fills it in once; the handlers in `http` read the catalog and the logs, and pass invocations to
+//! `gateway` fills it in once; the handlers in `http` read the functions and the logs, and pass invocations to
 //! the invoker. It holds no mutable state of its own.
 
 use std::sync::Arc;
 
-use pilotlight_core::function::FunctionName;
 use pilotlight_core::ids::Namespace;
 use pilotlight_wire::state::Limits;
-use tokio::sync::watch;
 
-use crate::catalog::{Catalog, Deployment, Entry};
+use crate::catalog::Deployment;
 use crate::config::Scope;
 use crate::invoker::Invoker;
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::registry::Registry;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,20 +25,17 @@ pub(crate) struct App {
     /// The maximum number of instances of a function that has no reserved concurrency.
     pub(crate) concurrency: usize,
     pub(crate) scope: Scope,
-    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) functions: Arc<dyn Registry>,
     pub(crate) invoker: Invoker,
     /// `None` where logs are kept elsewhere.
-    pub(crate) logs: Option<LogStore>,
+    pub(crate) logs: Option<Arc<dyn LogStore>>,
     /// `None` where this is the only gateway.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) metrics: Metrics,
 }
 
 impl App {
-    pub(crate) fn has(&self, function: &FunctionName) -> bool {
-        self.catalog.borrow().contains_key(function)
-    }
-
+    /// The limits of a function.
     pub(crate) fn limits(&self, deployment: &Deployment) -> Limits {
         let concurrency = &deployment.spec.concurrency;
         let reserved = concurrency.reserved.map(|n| u64::from(n.get()));
@@ -48,9 +44,5 @@ impl App {
             queue: concurrency.queue.get().into(),
             provisioned: concurrency.provisioned.map_or(0, |n| n.get().into()),
         }
-    }
-
-    pub(crate) fn find(&self, function: &FunctionName) -> Option<Entry> {
-        self.catalog.borrow().get(function).cloned()
     }
 }

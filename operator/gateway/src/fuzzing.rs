@@ -20,8 +20,10 @@ use crate::config::Config;
 use crate::http::routes;
 use crate::invoker::Invoker;
 use crate::log_store::{LogEntry, LogStore};
+use crate::memory_log::MemoryLog;
 use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
 use crate::metrics::Metrics;
+use crate::registry::{Deployed, Registry};
 
 /// A call that would have gone to an instance.
 #[derive(Debug)]
@@ -36,9 +38,9 @@ pub struct Invocation {
 /// A gateway's routes, and what it would have run. Needs a tokio runtime.
 pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation>) {
     let metrics = Metrics::new();
-    let logs = LogStore::new(1024 * 1024);
+    let logs = MemoryLog::new(1024 * 1024);
     let line = "2026-01-31T10:00:00Z stdout 8f3c4a1e hello";
-    logs.add(LogEntry::from_line(&deployment.name, "i", line));
+    logs.append(LogEntry::from_line(&deployment.name, "i", line));
     let entry = Entry {
         pool: PoolKey(0),
         metrics: metrics.function(&deployment.name),
@@ -50,15 +52,15 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     let (tell, told) = std_mpsc::channel();
     // Ends with the routes; nobody else sends.
     tokio::spawn(answer_all(inbox, tell));
-    let catalog = watch::channel(Arc::new(catalog)).1;
+    let functions: Arc<dyn Registry> = Arc::new(Deployed(watch::channel(Arc::new(catalog)).1));
     let app = App {
         namespace: Namespace::local(),
         address: "local".to_owned(),
         concurrency: 1,
         scope: Config::default().scope(),
-        catalog: catalog.clone(),
-        invoker: Invoker::new(catalog, driver, None, metrics.clone()),
-        logs: Some(logs),
+        functions: functions.clone(),
+        invoker: Invoker::new(functions, driver, None, metrics.clone()),
+        logs: Some(Arc::new(logs)),
         peers: None,
         metrics,
     };

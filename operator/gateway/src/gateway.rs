@@ -26,6 +26,7 @@ use crate::log_store::LogStore;
 use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::registry::{Deployed, Registry};
 
 /// How long running invocations may take to finish when the gateway ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -44,7 +45,11 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts a gateway without functions and without a port. It must be called in a tokio runtime.
-    pub fn start(config: Config, backend: Arc<dyn Backend>, logs: Option<LogStore>) -> Gateway {
+    pub fn start(
+        config: Config,
+        backend: Arc<dyn Backend>,
+        logs: Option<Arc<dyn LogStore>>,
+    ) -> Gateway {
         Self::start_among(None, config, backend, logs)
     }
 
@@ -53,13 +58,14 @@ impl Gateway {
         peers: Option<Arc<dyn Peers>>,
         config: Config,
         backend: Arc<dyn Backend>,
-        logs: Option<LogStore>,
+        logs: Option<Arc<dyn LogStore>>,
     ) -> Gateway {
         let metrics = Metrics::new();
         let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
         let (publish, catalog) = watch::channel(Arc::default());
+        let functions: Arc<dyn Registry> = Arc::new(Deployed(catalog));
         let invoker = Invoker::new(
-            catalog.clone(),
+            functions.clone(),
             driver.clone(),
             peers.clone(),
             metrics.clone(),
@@ -70,7 +76,7 @@ impl Gateway {
             address: address.unwrap_or_else(|| "local".to_owned()),
             concurrency: config.concurrency,
             scope: config.scope(),
-            catalog,
+            functions,
             invoker,
             logs,
             peers,

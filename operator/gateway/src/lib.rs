@@ -7,8 +7,8 @@
 //!    │                    ▲         │ │         │ core::invoke decides   │
 //!    │                    └─────────┘ │ ◄───────┴──── outcome ◄──────────┘
 //!    │                                └─► peers ─► (wire) http::parts of the gateway that owns the function
-//!    ├─► http::management ─► catalog          backend, process: instances as local processes
-//!    └─► http::logs ─► log_store ◄──────────────┘
+//!    ├─► http::management ─► registry         backend, process: instances as local processes
+//!    └─► http::logs ─► log_store (memory_log) ◄─┘
 //! ```
 //!
 //! `gateway` starts all of it; `message` has the messages between handlers, driver and instances.
@@ -33,10 +33,12 @@ mod instance;
 mod invoker;
 mod log_marks;
 mod log_store;
+mod memory_log;
 mod message;
 mod metrics;
 mod peers;
 pub mod process;
+mod registry;
 #[cfg(test)]
 mod tests;
 
@@ -45,3 +47,4 @@ pub use catalog::{Deployment, Source};
 pub use config::Config;
 pub use gateway::Gateway;
 pub use log_store::{LogEntry, LogStore};
+pub use memory_log::MemoryLog;

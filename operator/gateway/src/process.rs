@@ -1,6 +1,6 @@
 //! Instances as local processes: a supervisor each, in a process group of its own.
 //!
-//! Starts and ends them for `instance`, and puts what they log into `log_store`. The supervisor
+//! Starts and ends them for `instance`, and puts what they log into `memory_log`. The supervisor
 //! ends with this process (its standard input is ours), and its runtime with it. Decides nothing.
 
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ use crate::catalog::{Deployment, Source};
 use crate::config::Config;
 use crate::log_marks::Way;
 use crate::log_store::{LogEntry, LogStore};
+use crate::memory_log::MemoryLog;
 
 /// A supervisor that has not said where it listens by then will not.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ pub(crate) enum StartError {
 pub struct ProcessBackend {
     supervisor: PathBuf,
     root: PathBuf,
-    logs: LogStore,
+    logs: MemoryLog,
     region: String,
     gateways: String,
 }
@@ -69,7 +70,7 @@ impl ProcessBackend {
     pub fn new(
         supervisor: PathBuf,
         root: PathBuf,
-        logs: LogStore,
+        logs: MemoryLog,
         config: &Config,
         gateways: Gateways,
     ) -> Self {
@@ -245,7 +246,7 @@ impl Running for InstanceProcess {
 
 /// Puts what a supervisor writes into the log store.
 pub(crate) struct LogReader {
-    pub(crate) logs: LogStore,
+    pub(crate) logs: MemoryLog,
     pub(crate) function: FunctionName,
     pub(crate) instance: String,
 }
@@ -285,7 +286,7 @@ impl LogReader {
 
     fn add(&self, line: &str) {
         let entry = LogEntry::from_line(&self.function, &self.instance, line);
-        self.logs.add(entry);
+        self.logs.append(entry);
     }
 
     /// What the supervisor itself has to say; normally nothing.
@@ -334,12 +335,12 @@ mod tests {
     }
 
     /// A backend whose supervisor is this script.
-    fn backend(root: &Path, script: &str) -> (ProcessBackend, LogStore) {
+    fn backend(root: &Path, script: &str) -> (ProcessBackend, MemoryLog) {
         let supervisor = root.join("supervisor");
         std::fs::write(&supervisor, format!("#!/bin/sh\n{script}\n")).unwrap();
         let executable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&supervisor, executable).unwrap();
-        let logs = LogStore::new(1024 * 1024);
+        let logs = MemoryLog::new(1024 * 1024);
         let root = root.join("instances");
         let config = Config::default();
         let gateways = Gateways {
@@ -387,7 +388,7 @@ mod tests {
         assert!(scratch.is_dir());
         Box::new(instance).end().await;
         assert!(!scratch.exists());
-        let (entries, _) = logs.read(&deployment().name);
+        let entries = logs.read(&deployment().name);
         let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_str()).collect();
         assert_eq!(texts, ["hello", "the end"]);
         assert_eq!(entries[0].request_id.as_deref(), Some("8f3c"));

@@ -52,7 +52,7 @@ impl FunctionRef {
 
     /// The deployed function that is meant, if there is one.
     pub(crate) fn find(&self, app: &App) -> Option<Entry> {
-        app.find(&self.deployable_name()?)
+        app.functions.get(&self.deployable_name()?)
     }
 
     /// The name, if a function of this gateway can have it.

@@ -115,12 +115,12 @@ struct Request {
 impl Request {
     async fn answer(self, app: &App, body: Body) -> Result<Response, ApiError> {
         let name = self.function.deployable_name();
-        let Some(name) = name.filter(|name| app.has(name)) else {
+        let Some(name) = name.filter(|name| app.functions.has(name)) else {
             drain(body).await;
             return Err(self.function.not_found(&app.scope));
         };
         let payload = read_payload(body).await.inspect_err(|_| {
-            if let Some(entry) = app.find(&name) {
+            if let Some(entry) = app.functions.get(&name) {
                 entry.metrics.refused();
             }
         })?;

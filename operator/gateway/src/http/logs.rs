@@ -82,11 +82,16 @@ async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiErro
              --prefix"
         )));
     };
-    if !choice.follow {
-        logs.catch_up(&filter.function).await;
-    }
-    let (kept, news) = logs.read(&filter.function);
-    let news = choice.follow.then_some(news);
+    let (kept, news) = match choice.follow {
+        true => {
+            let (kept, news) = logs.follow(&filter.function);
+            (kept, Some(news))
+        }
+        false => {
+            logs.catch_up(&filter.function).await;
+            (logs.read(&filter.function), None)
+        }
+    };
     let body = Body::from_stream(stream::unfold((kept, news, filter), next_chunk));
     let ndjson = HeaderValue::from_static("application/x-ndjson");
     Ok(([(header::CONTENT_TYPE, ndjson)], body).into_response())

@@ -66,7 +66,7 @@ fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
         .marker
         .map(|marker| decode_marker(&marker))
         .transpose()?;
-    let catalog = app.catalog.borrow().clone();
+    let catalog = app.functions.list();
     let mut rest = catalog
         .values()
         .map(|entry| &entry.deployment)

@@ -1,6 +1,6 @@
 //! `GET /pilotlight/v1/state`: the functions of this gateway, and on the public API of all gateways.
 //!
-//! Reads `catalog` and the counts of `metrics`; `peers` brings the states of the other gateways. It asks no
+//! Reads the functions and the counts of `metrics`; `peers` brings the states of the other gateways. It asks no
 //! driver, so a busy one does not delay it.
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) async fn of_all(Shared(app): Shared<Arc<App>>) -> Json<State> {
 }
 
 fn state(app: &App) -> State {
-    let catalog = app.catalog.borrow().clone();
+    let catalog = app.functions.list();
     State {
         functions: catalog.values().map(|entry| function(app, entry)).collect(),
         phases: app.metrics.phases(),

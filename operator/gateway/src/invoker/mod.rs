@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pilotlight_core::function::FunctionName;
 use pilotlight_core::invoke::queue::InvocationId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use self::forward::forward;
-use crate::catalog::{Catalog, Entry, PoolKey};
+use crate::catalog::{Entry, PoolKey};
 use crate::clock;
 use crate::message::{Invocation, Message, Outcome, Pending, Placement};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::registry::Registry;
 
 /// How long an invocation waits for an owner while the function's owner changes or cannot be reached.
 const OWNER_WAIT_LIMIT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ const HOP_LIMIT: u16 = 3;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Invoker {
-    catalog: watch::Receiver<Arc<Catalog>>,
+    functions: Arc<dyn Registry>,
     driver: mpsc::Sender<Message>,
     next_id: AtomicU64,
     /// `None` where this is the only gateway.
@@ -45,13 +45,13 @@ pub(crate) struct Invoker {
 
 impl Invoker {
     pub(crate) fn new(
-        catalog: watch::Receiver<Arc<Catalog>>,
+        functions: Arc<dyn Registry>,
         driver: mpsc::Sender<Message>,
         peers: Option<Arc<dyn Peers>>,
         metrics: Metrics,
     ) -> Self {
         Invoker {
-            catalog,
+            functions,
             driver,
             next_id: AtomicU64::new(0),
             peers,
@@ -66,11 +66,11 @@ impl Invoker {
 
     /// Has the function's owner run the invocation: this gateway, or a peer. The owner may change meanwhile.
     pub(crate) async fn call(&self, mut invocation: Invocation) -> Outcome {
-        let mut catalog = self.catalog.clone();
+        let mut catalog = self.functions.watch();
         loop {
             // Before the look-up, so that a change that comes after it ends the wait below.
             catalog.mark_unchanged();
-            let Some(entry) = find(&catalog, &invocation.function) else {
+            let Some(entry) = self.functions.get(&invocation.function) else {
                 return Outcome::NotFound;
             };
             let (arrived, waited) = (invocation.arrived, clock::since(invocation.arrived));
@@ -140,10 +140,6 @@ impl Invoker {
         }
         placement
     }
-}
-
-fn find(catalog: &watch::Receiver<Arc<Catalog>>, function: &FunctionName) -> Option<Entry> {
-    catalog.borrow().get(function).cloned()
 }
 
 /// Tells the driver when the caller goes before the invocation has ended.

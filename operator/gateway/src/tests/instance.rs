@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{Promise, Running};
 use crate::catalog::{Deployment, Source};
 use crate::log_marks::Way;
-use crate::log_store::LogStore;
+use crate::memory_log::MemoryLog;
 use crate::process::LogReader;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";
@@ -53,7 +53,7 @@ pub(super) struct Event {
 }
 
 impl Instance {
-    pub(super) fn start(deployment: &Deployment, name: &str, logs: &LogStore) -> (Self, Line) {
+    pub(super) fn start(deployment: &Deployment, name: &str, logs: &MemoryLog) -> (Self, Line) {
         let launch = match &deployment.source {
             Source::Local(launch) => launch.clone(),
             Source::Cluster { .. } => Launch {

@@ -24,7 +24,7 @@ use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::log_store::LogStore;
+use crate::memory_log::MemoryLog;
 use crate::message::OwnershipChange;
 use crate::peers::Peers;
 
@@ -87,7 +87,7 @@ pub(super) fn shared(mut deployment: Deployment) -> Deployment {
 /// A gateway and who asks it.
 pub(super) struct Stage {
     pub(super) gateway: Gateway,
-    pub(super) logs: LogStore,
+    pub(super) logs: MemoryLog,
     pub(super) backend: Arc<Asking>,
     starts: mpsc::UnboundedReceiver<Start>,
 }
@@ -101,14 +101,15 @@ impl Stage {
     }
 
     pub(super) fn new(config: Config, peers: Option<Arc<dyn Peers>>) -> Stage {
-        let logs = LogStore::new(LOGS);
+        let logs = MemoryLog::new(LOGS);
         let (ask, starts) = mpsc::unbounded_channel();
         let backend = Arc::new(Asking {
             ask,
             refuses: AtomicBool::new(false),
             loads: Mutex::default(),
         });
-        let gateway = Gateway::start_among(peers, config, backend.clone(), Some(logs.clone()));
+        let gateway =
+            Gateway::start_among(peers, config, backend.clone(), Some(Arc::new(logs.clone())));
         Stage {
             gateway,
             logs,
@@ -284,7 +285,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn up(self, logs: &LogStore) -> Instance {
+    pub(super) fn up(self, logs: &MemoryLog) -> Instance {
         let (instance, line) = Instance::start(&self.deployment, &self.name, logs);
         self.found(line);
         instance
