@@ -521,6 +521,21 @@ MUTANTS = [
         "entry.metrics.ended(outcome::label(outcome), took);",
         "let _ = (outcome, took);",
     ),
+    # spans
+    Mutant(
+        "spans::each_call_has_a_line_with_its_function_request_owner_and_instance",
+        "a span does not learn its instance",
+        f"{GATEWAY}/driver.rs",
+        'pending.span.record("instance", display(&handle.name));',
+        "let _ = display(&handle.name);",
+    ),
+    Mutant(
+        "spans::a_forwarded_call_has_one_line_at_the_gateway_that_was_called",
+        "the owner of a forwarded call logs it too",
+        f"{GATEWAY}/http/parts.rs",
+        "let outcome = outcome.instrument(span).await;",
+        "let outcome = outcome.instrument(span).await;\n    span::log_access(http::StatusCode::OK, clock::since(arrived));",
+    ),
     # state
     Mutant(
         "state::the_state_has_instances_limits_and_totals_of_each_function",

@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// Account number of the functions' ARNs.
     #[arg(long, env = "PILOTLIGHT_ACCOUNT", default_value = "000000000000")]
     account: String,
+    /// Write a line about each call to standard error.
+    #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
+    pub(crate) access_log: bool,
     /// The most instances of a function without a reserved concurrency.
     #[arg(
         long,

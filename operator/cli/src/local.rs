@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// Where to listen for probes and metrics; port 0 picks a free one [default: nowhere].
     #[arg(long, env = "PILOTLIGHT_STATUS", value_name = "HOST:PORT")]
     status: Option<String>,
+    /// Write a line about each call to standard error.
+    #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
+    pub(crate) access_log: bool,
     /// The most instances of a function without a reserved concurrency.
     #[arg(
         long,

@@ -28,6 +28,7 @@ mod top;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pilotlight_gateway::{ACCESS_TARGET, SPAN_TARGET};
 use tracing_subscriber::EnvFilter;
 
 use self::exit::Exit;
@@ -64,10 +65,32 @@ enum Command {
     Top(top::Args),
 }
 
+impl Command {
+    fn has_access_log(&self) -> bool {
+        match self {
+            Command::Local(args) => args.access_log,
+            #[cfg(feature = "cluster")]
+            Command::Gateway(args) => args.access_log,
+            _ => false,
+        }
+    }
+}
+
+/// What is written of a level. A line of the access log is within the span of its call.
+fn filter(level: &str, has_access_log: bool) -> String {
+    match has_access_log {
+        true => format!("{level},{ACCESS_TARGET}=info,{SPAN_TARGET}=debug"),
+        false => format!("{level},{ACCESS_TARGET}=off"),
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&cli.log))
+        .with_env_filter(EnvFilter::new(filter(
+            &cli.log,
+            cli.command.has_access_log(),
+        )))
         .with_writer(std::io::stderr)
         .init();
     let exit = match cli.command {

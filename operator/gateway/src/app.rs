@@ -21,7 +21,7 @@ use crate::registry::Registry;
 pub(crate) struct App {
     pub(crate) namespace: Namespace,
     /// By which callers and peers tell gateways apart: where the others reach this one, or `local`.
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     /// The maximum number of instances of a function that has no reserved concurrency.
     pub(crate) concurrency: usize,
     pub(crate) scope: Scope,

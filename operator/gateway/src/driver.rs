@@ -17,6 +17,7 @@ use pilotlight_core::invoke::queue::InvocationId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
@@ -546,6 +547,7 @@ impl Function {
         let Some(handle) = self.instances.get_mut(&instance) else {
             return;
         };
+        pending.span.record("instance", display(&handle.name));
         let fresh = handle.fresh.take();
         // One that was up before is no cold start: it was provisioned, or begun for another call.
         if let Some(Fresh { begun, ready }) = fresh

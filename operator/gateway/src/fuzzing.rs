@@ -55,11 +55,11 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     let functions: Arc<dyn Registry> = Arc::new(Deployed(watch::channel(Arc::new(catalog)).1));
     let app = App {
         namespace: Namespace::local(),
-        address: "local".to_owned(),
+        address: "local".into(),
         concurrency: 1,
         scope: Config::default().scope(),
         functions: functions.clone(),
-        invoker: Invoker::new(functions, driver, None, metrics.clone()),
+        invoker: Invoker::new(functions, driver, None, metrics.clone(), "local".into()),
         logs: Some(Arc::new(logs)),
         peers: None,
         metrics,

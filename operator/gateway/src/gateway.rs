@@ -64,16 +64,18 @@ impl Gateway {
         let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
         let (publish, catalog) = watch::channel(Arc::default());
         let functions: Arc<dyn Registry> = Arc::new(Deployed(catalog));
+        let address = peers.as_ref().map(|peers| peers.own_address());
+        let address: Arc<str> = address.map_or_else(|| Arc::from("local"), Arc::from);
         let invoker = Invoker::new(
             functions.clone(),
             driver.clone(),
             peers.clone(),
             metrics.clone(),
+            address.clone(),
         );
-        let address = peers.as_ref().map(|peers| peers.own_address());
         let app = App {
             namespace: config.namespace.clone(),
-            address: address.unwrap_or_else(|| "local".to_owned()),
+            address,
             concurrency: config.concurrency,
             scope: config.scope(),
             functions,

@@ -39,6 +39,7 @@ mod metrics;
 mod peers;
 pub mod process;
 mod registry;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -48,3 +49,4 @@ pub use config::Config;
 pub use gateway::Gateway;
 pub use log_store::{LogEntry, LogStore};
 pub use memory_log::MemoryLog;
+pub use span::{ACCESS_TARGET, SPAN_TARGET};

@@ -14,6 +14,7 @@ use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_core::invoke::queue::InvocationId;
 pub(crate) use pilotlight_wire::invoke::{Answer, Outcome};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::catalog::{Deployment, PoolKey};
 
@@ -49,6 +50,7 @@ pub(crate) struct Pending {
     /// `Some` for a cold start: the invocation goes to an instance that was started while it waited. The
     /// value is the time that it had waited before that start.
     pub(crate) cold: Option<Duration>,
+    pub(crate) span: Span,
     pub(crate) placement: oneshot::Sender<Placement>,
 }
 

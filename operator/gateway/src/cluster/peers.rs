@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::backend::Promise;
 use crate::peers::{Forwarded, Peers};
+use crate::span;
 
 /// A peer that does not take a connection within this is as good as gone.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -193,6 +194,7 @@ impl ClusterPeers {
             // This gateway is about to take the function over.
             return Forwarded::NeverSent;
         }
+        span::record("owner", owner);
         let (function, request_id) = (request.function.clone(), request.request_id.clone());
         let (mut head, payload) = request.into_request().into_parts();
         head.uri = at(owner, head.uri);

@@ -20,12 +20,14 @@ use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::invoke::trace;
 use pilotlight_net::body::{self, Whole};
 use serde::Deserialize;
+use tracing::Instrument;
 
 use super::errors::{self, ApiError, Readable};
 use super::function_ref::{FunctionRef, LATEST};
 use crate::app::App;
 use crate::clock;
 use crate::message::{Answer, Invocation, Outcome};
+use crate::span;
 
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
@@ -71,36 +73,70 @@ pub(crate) async fn invoke(
 ) -> Response {
     let arrived = clock::now();
     let request_id: RequestId = Arc::from(uuid::Uuid::new_v4().to_string());
+    let span = span::open(&request_id);
+    let parts = Parts {
+        name,
+        parameters,
+        headers,
+        body,
+    };
+    let answered = async {
+        let result = read_and_answer(&app, parts, &request_id, arrived);
+        let mut response = result.await.unwrap_or_else(|error| {
+            tracing::debug!(error = error.kind(), "refused");
+            error.into_response()
+        });
+        let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
+        let headers = response.headers_mut();
+        headers.insert(errors::REQUEST_ID, request_id);
+        span::log_access(response.status(), clock::since(arrived));
+        response
+    };
+    answered.instrument(span).await
+}
+
+/// What comes with a call, as far as it can be read.
+struct Parts {
+    name: Result<Readable<Path<String>>, ApiError>,
+    parameters: Result<Readable<Query<Parameters>>, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+}
+
+async fn read_and_answer(
+    app: &App,
+    parts: Parts,
+    request_id: &RequestId,
+    arrived: Instant,
+) -> Result<Response, ApiError> {
+    let Parts {
+        name,
+        parameters,
+        headers,
+        body,
+    } = parts;
     let read = || {
         let (Readable(Path(name)), Readable(Query(parameters))) = (name?, parameters?);
         let function = FunctionRef::parse(&name, parameters.qualifier.as_deref())?;
         Ok((function, read_wishes(&headers)?))
     };
-    let result = match read() {
+    match read() {
         Ok((function, wishes)) => {
+            span::record("function", &function.name);
             let request = Request {
                 function,
                 wishes,
-                trace: trace_of(&headers, &request_id),
+                trace: trace_of(&headers, request_id),
                 id: request_id.clone(),
                 arrived,
             };
-            request.answer(&app, body).await
+            request.answer(app, body).await
         }
         Err(error) => {
             drain(body).await;
             Err(error)
         }
-    };
-    let mut response = result.unwrap_or_else(|error| {
-        tracing::debug!(%request_id, error = error.kind(), "refused");
-        error.into_response()
-    });
-    let request_id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
-    response
-        .headers_mut()
-        .insert(errors::REQUEST_ID, request_id);
-    response
+    }
 }
 
 /// A call as it was made.

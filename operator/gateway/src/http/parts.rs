@@ -12,11 +12,14 @@ use http::HeaderMap;
 use http_body_util::{BodyExt, Limited};
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_wire::invoke::InvokeRequest;
+use tracing::Instrument;
+use tracing::field::display;
 
 use super::errors::ApiError;
 use crate::app::App;
 use crate::clock;
 use crate::message::Invocation;
+use crate::span;
 
 pub(crate) async fn invoke(
     State(app): State<Arc<App>>,
@@ -32,6 +35,8 @@ pub(crate) async fn invoke(
         Ok(request) => request,
         Err(error) => return ApiError::invalid_parameter(error.to_string()).into_response(),
     };
+    let span = span::open(&request.request_id);
+    span.record("function", display(&request.function));
     let outcome = app.invoker.call(Invocation {
         function: request.function,
         request_id: request.request_id,
@@ -43,5 +48,6 @@ pub(crate) async fn invoke(
         arrived,
         hops: request.hops,
     });
-    outcome.await.into_response().map(Body::from)
+    let outcome = outcome.instrument(span).await;
+    outcome.into_response().map(Body::from)
 }

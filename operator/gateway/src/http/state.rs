@@ -48,7 +48,7 @@ fn function(app: &App, entry: &Entry) -> FunctionState {
         name: deployment.name.clone(),
         qualifier: Qualifier::Latest.to_string(),
         revision: deployment.revision.as_str().into(),
-        owner: entry.is_owned.then(|| app.address.clone()),
+        owner: entry.is_owned.then(|| app.address.to_string()),
         instances: metrics.instances(),
         queued: metrics.queued(),
         limits: app.limits(deployment),

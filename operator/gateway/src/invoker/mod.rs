@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use pilotlight_core::invoke::queue::InvocationId;
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use self::forward::forward;
 use crate::catalog::{Entry, PoolKey};
@@ -22,6 +23,7 @@ use crate::message::{Invocation, Message, Outcome, Pending, Placement};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::registry::Registry;
+use crate::span;
 
 /// How long an invocation waits for an owner while the function's owner changes or cannot be reached.
 const OWNER_WAIT_LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ pub(crate) struct Invoker {
     /// `None` where this is the only gateway.
     peers: Option<Arc<dyn Peers>>,
     metrics: Metrics,
+    /// Of this gateway, for spans.
+    address: Arc<str>,
 }
 
 impl Invoker {
@@ -49,6 +53,7 @@ impl Invoker {
         driver: mpsc::Sender<Message>,
         peers: Option<Arc<dyn Peers>>,
         metrics: Metrics,
+        address: Arc<str>,
     ) -> Self {
         Invoker {
             functions,
@@ -56,6 +61,7 @@ impl Invoker {
             next_id: AtomicU64::new(0),
             peers,
             metrics,
+            address,
         }
     }
 
@@ -109,12 +115,14 @@ impl Invoker {
     /// Has this gateway's driver run it, and counts how it ended.
     async fn run(&self, entry: &Entry, invocation: Invocation) -> Placement {
         let arrived = invocation.arrived;
+        span::record("owner", &self.address);
         let id = InvocationId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (placement, placed) = oneshot::channel();
         let pending = Pending {
             id,
             invocation,
             cold: None,
+            span: Span::current(),
             placement,
         };
         let pool = entry.pool;

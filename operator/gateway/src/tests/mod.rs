@@ -24,5 +24,6 @@ mod logs;
 mod lost;
 mod not_started;
 mod shutdown;
+mod spans;
 mod state;
 mod streams;
