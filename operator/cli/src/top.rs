@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pilotlight_wire::state::{FunctionState, STATE_PATH, State};
+use pilotlight_wire::state::{FunctionSummary, STATE_PATH, State};
 use rustix::termios::tcgetwinsize;
 
 use self::looks::{quantile, since};
@@ -97,14 +97,14 @@ fn look(endpoint: &Endpoint) -> Result<State> {
 
 /// `seconds`: what lies within so many; `None`: since the beginning.
 fn table(state: &State, seconds: Option<f64>, rows: usize) -> String {
-    let mut functions: Vec<&FunctionState> = state.functions.iter().collect();
+    let mut functions: Vec<&FunctionSummary> = state.functions.iter().collect();
     // Those that work first, so that nothing that matters is cut off.
     functions.sort_by_key(|function| {
         let load = function.instances.busy + function.queued;
         std::cmp::Reverse((load, function.totals.invocations))
     });
     let namespaces: BTreeSet<_> = functions.iter().map(|one| &one.namespace).collect();
-    let name = |function: &FunctionState| match namespaces.len() {
+    let name = |function: &FunctionSummary| match namespaces.len() {
         0 | 1 => function.name.to_string(),
         _ => format!("{}/{}", function.namespace, function.name),
     };

@@ -17,7 +17,7 @@ pub const STATE_PATH: &str = "/pilotlight/v1/state";
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
     /// In the order of namespaces, names and qualifiers.
-    pub functions: Vec<FunctionState>,
+    pub functions: Vec<FunctionSummary>,
     /// How long cold starts took, by phase.
     pub phases: BTreeMap<String, Durations>,
     /// The addresses of the gateways that did not answer; what they know is missing here.
@@ -27,7 +27,7 @@ pub struct State {
 /// One function, or one of its versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FunctionState {
+pub struct FunctionSummary {
     pub namespace: Namespace,
     pub name: FunctionName,
     /// A text, since a newer gateway may have qualifiers of another form.
@@ -118,14 +118,14 @@ impl State {
     }
 }
 
-impl FunctionState {
+impl FunctionSummary {
     /// What the functions of a [`State`] are sorted by.
     pub fn key(&self) -> (&Namespace, &FunctionName, &str) {
         (&self.namespace, &self.name, &self.qualifier)
     }
 
     /// The owner's settings win; gateways learn of a change one after the other.
-    fn merge(&mut self, other: FunctionState) {
+    fn merge(&mut self, other: FunctionSummary) {
         if other.owner.is_some() {
             self.owner = other.owner;
             self.revision = other.revision;
@@ -163,8 +163,8 @@ impl Durations {
 mod tests {
     use super::*;
 
-    fn function(name: &str, owner: Option<&str>, calls: u64) -> FunctionState {
-        FunctionState {
+    fn function(name: &str, owner: Option<&str>, calls: u64) -> FunctionSummary {
+        FunctionSummary {
             namespace: Namespace::local(),
             name: name.parse().expect("a name"),
             qualifier: "$LATEST".to_owned(),
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    fn state(functions: impl IntoIterator<Item = FunctionState>) -> State {
+    fn state(functions: impl IntoIterator<Item = FunctionSummary>) -> State {
         State {
             functions: functions.into_iter().collect(),
             ..State::default()

@@ -2,7 +2,7 @@
 //!
 //! `top` reads the state (`pilotlight_wire::state`); it counts from the start of each gateway. Pure.
 
-use pilotlight_wire::state::{Durations, FunctionState, State};
+use pilotlight_wire::state::{Durations, FunctionSummary, State};
 
 /// What has been counted since an earlier look; instances and queues as they are now. A gateway that was
 /// restarted counts from zero: what it had counted before is left out.
@@ -22,7 +22,7 @@ pub(super) fn since(now: &State, earlier: &State) -> State {
     between
 }
 
-fn subtract(function: &mut FunctionState, earlier: &FunctionState) {
+fn subtract(function: &mut FunctionSummary, earlier: &FunctionSummary) {
     let (totals, before) = (&mut function.totals, &earlier.totals);
     for (count, before) in [
         (&mut totals.invocations, before.invocations),

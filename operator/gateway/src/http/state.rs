@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State as Shared;
 use pilotlight_core::ids::Qualifier;
-use pilotlight_wire::state::{FunctionState, State};
+use pilotlight_wire::state::{FunctionSummary, State};
 
 use crate::app::App;
 use crate::catalog::Entry;
@@ -41,9 +41,9 @@ fn state(app: &App) -> State {
     }
 }
 
-fn function(app: &App, entry: &Entry) -> FunctionState {
+fn function(app: &App, entry: &Entry) -> FunctionSummary {
     let (deployment, metrics) = (&entry.deployment, &entry.metrics);
-    FunctionState {
+    FunctionSummary {
         namespace: app.namespace.clone(),
         name: deployment.name.clone(),
         qualifier: Qualifier::Latest.to_string(),
