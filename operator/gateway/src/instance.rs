@@ -1,8 +1,8 @@
-//! One instance as the gateway holds it: its process, its lease connection, its status stream.
+//! One instance on the gateway's side: its process, its lease connection and its status stream.
 //!
-//! A task per instance. Takes orders from `driver`, hands the event over the wire, gives the
-//! answer straight to the caller and tells the driver what became of the lease. Sends an event
-//! once: what may have reached the supervisor is never sent again (rule 2).
+//! Each instance has a task. It takes orders from `driver`, sends the event to the supervisor (`wire::lease`),
+//! gives the answer directly to the caller, and reports the end of the lease to the driver. It sends an event
+//! once: an event that may have reached the supervisor is never sent again (rule 2).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,10 +35,10 @@ use crate::message::{Answer, Invocation, Message, Order, Outcome, Pending, Repor
 
 /// The longest line of a status stream, in bytes. A status has at most 30.
 const STATUS_LINE_LIMIT: usize = 1024;
-/// For a broken connection's reason: the end of the instance, if that is it, is heard of by then.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the task waits, after a connection broke, for the instance's end, which then is the reason.
+const END_WAIT: Duration = Duration::from_secs(2);
 
-/// Where an instance's task reports to, and as whom.
+/// Where an instance's task sends its reports, and the ids that they carry.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) pool: PoolKey,
@@ -49,7 +49,7 @@ pub(crate) struct Link {
 impl Link {
     async fn report(&self, report: Report) {
         let (pool, instance) = (self.pool, self.instance);
-        // Without a driver there is nobody left to tell.
+        // It fails only after the driver has ended.
         let _ = self
             .driver
             .send(Message::Report {
@@ -64,7 +64,7 @@ impl Link {
 /// The connection that carries leases.
 type LeaseClient = HttpClient<Stream, Full<Bytes>>;
 
-/// Has the instance of this name up and runs it to its end; returns why it ended.
+/// Starts or finds the instance of this name and serves its orders until it ends. Returns why it ended.
 pub(crate) async fn run(
     link: Link,
     (name, _reservation): (String, Reservation),
@@ -101,7 +101,7 @@ pub(crate) async fn run(
     reason
 }
 
-/// An order that came too late: its call never started.
+/// Returns an invocation that came after the end of the instance. It never started.
 async fn hand_back(link: &Link, order: Order) {
     if let Order::Run(pending) = order {
         let status = None;
@@ -119,7 +119,7 @@ async fn serve(
         Ok(client) => client,
         Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
     };
-    let mut told = pin!(follow_status(link, process.connect()));
+    let mut statuses = pin!(follow_status(link, process.connect()));
     loop {
         tokio::select! {
             biased;
@@ -127,7 +127,7 @@ async fn serve(
                 Some(Order::Run(pending)) => {
                     match lease(link, &mut client, pending, up).await {
                         Lease::Over => {}
-                        // Its handler may run on, and no second event may come beside it.
+                        // The handler may still be running, and no second event may run beside it.
                         Lease::Lost => break,
                     }
                 }
@@ -137,32 +137,32 @@ async fn serve(
                     if client.send(request).await.is_err() {
                         return Arc::from("its supervisor cannot be reached");
                     }
-                    // Not by `wait` alone: a lost machine's pod may be there for long.
-                    told.as_mut().await;
+                    // `wait` alone is not enough: the pod of a lost machine may exist for a long time.
+                    statuses.as_mut().await;
                     break;
                 }
                 Some(Order::Release) => return Arc::from("another gateway has it"),
             },
-            () = &mut told => break,
+            () = &mut statuses => break,
             reason = process.wait() => return reason,
         }
     }
-    // The supervisor stays until this is closed, and answers what is put on it.
+    // The supervisor answers on this connection until the gateway closes it.
     drop(client);
     lost(link, process, orders).await
 }
 
-/// Its supervisor does not answer any more: says why, if that is heard of soon.
+/// The supervisor does not answer any more. Returns the reason, if the end of the instance follows soon.
 async fn lost(
     link: &Link,
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Arc<str> {
-    let mut farewell = pin!(tokio::time::timeout(FAREWELL, process.wait()));
+    let mut end = pin!(tokio::time::timeout(END_WAIT, process.wait()));
     loop {
         tokio::select! {
             Some(order) = orders.recv() => hand_back(link, order).await,
-            reason = &mut farewell => {
+            reason = &mut end => {
                 return reason.unwrap_or_else(|_| Arc::from("its supervisor cannot be reached"));
             }
         }
@@ -201,13 +201,13 @@ async fn follow_status(link: &Link, opening: Opening) {
 
 /// How a lease ends.
 enum Lease {
-    /// The driver knows what became of it.
+    /// The driver has a report of it.
     Over,
-    /// The supervisor gave no answer that can be read. The handler may run on, out of sight.
+    /// The supervisor sent no valid answer. The handler may still be running.
     Lost,
 }
 
-/// One lease, to its end: the caller has its outcome, or the driver has the invocation back.
+/// Runs one lease to its end: the caller gets its outcome, or the driver gets the invocation back.
 async fn lease(
     link: &Link,
     client: &mut LeaseClient,

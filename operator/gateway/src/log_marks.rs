@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 /// not answer.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Opens connections to a supervisor.
+/// Opens a connection to a supervisor at each call.
 pub(crate) type Way = Box<dyn Fn() -> Opening + Send + Sync>;
 
 /// The instances whose logs are being read. Clones share one state.

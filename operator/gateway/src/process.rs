@@ -1,7 +1,7 @@
-//! Instances as local processes: a supervisor each, in a process group of its own.
+//! Instances as local processes: each is a supervisor in a process group of its own.
 //!
-//! Starts and ends them for `instance`, and puts what they log into `memory_log`. The supervisor
-//! ends with this process (its standard input is ours), and its runtime with it. Decides nothing.
+//! Starts and ends them for `instance`, and puts what they log into `memory_log`. This process holds the other
+//! end of a supervisor's standard input, so the supervisor and its runtime end with this process. Decides nothing.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -26,10 +26,10 @@ use crate::log_marks::Way;
 use crate::log_store::{LogEntry, LogStore};
 use crate::memory_log::MemoryLog;
 
-/// A supervisor that has not said where it listens by then will not.
+/// How long a supervisor may take until it reports the address that it listens on.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// Digits of an instance's name in that of its socket.
-const SOCKET_NAME: usize = 16;
+/// Digits of an instance's name in its socket's name.
+const SOCKET_NAME_DIGITS: usize = 16;
 /// How long a supervisor may take to end its runtime before it is killed.
 const END_LIMIT: Duration = Duration::from_secs(3);
 
@@ -93,7 +93,9 @@ impl ProcessBackend {
             return Err(StartError::NotLocal);
         };
         // Short, as paths of sockets have to be; the name is told apart by less than all of it.
-        let socket = self.root.join(format!("{}.sock", &instance[..SOCKET_NAME]));
+        let socket = self
+            .root
+            .join(format!("{}.sock", &instance[..SOCKET_NAME_DIGITS]));
         let place = Place {
             instance,
             date: &Timestamp::now().strftime("%Y/%m/%d").to_string(),
@@ -139,9 +141,9 @@ impl ProcessBackend {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let lifeline = child.stdin.take();
         let logs = tokio::spawn(async move {
-            let complaints = async {
+            let errors = async {
                 match stderr {
-                    Some(stderr) => reader.complaints(stderr).await,
+                    Some(stderr) => reader.errors(stderr).await,
                     None => String::new(),
                 }
             };
@@ -150,7 +152,7 @@ impl ProcessBackend {
                     reader.records(stdout, tell, None).await;
                 }
             };
-            tokio::join!(complaints, records).0
+            tokio::join!(errors, records).0
         });
         match tokio::time::timeout(START_LIMIT, listening).await {
             Ok(Ok(address)) => Ok(InstanceProcess {
@@ -167,7 +169,7 @@ impl ProcessBackend {
 }
 
 impl Backend for ProcessBackend {
-    /// Nobody else has to know: the process itself is what is wanted.
+    /// A local process needs no reservation.
     fn reserve(&self, _: &Deployment, _: &str) -> Reservation {
         Box::new(())
     }
@@ -188,7 +190,7 @@ impl Backend for ProcessBackend {
     fn observe(&self, _: &Deployment, _: usize, _: usize) {}
 }
 
-/// An instance's directory for temporary files, and its socket; gone with it.
+/// An instance's directory for temporary files, and its socket. Both are removed on drop.
 #[derive(Debug)]
 struct Scratch {
     directory: PathBuf,
@@ -197,7 +199,7 @@ struct Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // It is not there if the supervisor never came to listen.
+        // It fails if the supervisor has not listened yet.
         let _ = std::fs::remove_file(&self.socket);
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
             tracing::warn!(path = %self.directory.display(), %error, "a scratch directory is left");
@@ -209,7 +211,7 @@ impl Drop for Scratch {
 #[derive(Debug)]
 pub(crate) struct InstanceProcess {
     child: Child,
-    /// Held open while the supervisor shall run.
+    /// The supervisor runs while this is open.
     lifeline: Option<ChildStdin>,
     address: Address,
     logs: JoinHandle<String>,
@@ -273,7 +275,7 @@ impl LogReader {
                     let known = address.clone();
                     let way = Box::new(move || known.connect());
                     source = Some(self.logs.begin(&self.function, way));
-                    // Nobody waits any more if the start was given up.
+                    // It fails if the start was given up.
                     let _ = tell.take().map(|tell| tell.send(address));
                 }
                 (_, Some(source)) if said.starts_with(MARK) => {
@@ -289,8 +291,8 @@ impl LogReader {
         self.logs.append(entry);
     }
 
-    /// What the supervisor itself has to say; normally nothing.
-    async fn complaints(&self, from: impl AsyncRead + Unpin) -> String {
+    /// Logs the standard error of the supervisor itself, and returns its last line.
+    async fn errors(&self, from: impl AsyncRead + Unpin) -> String {
         let mut lines = BufReader::new(from).lines();
         let mut last = String::new();
         while let Ok(Some(line)) = lines.next_line().await {

@@ -1,4 +1,7 @@
-//! What an instance's loopback door says to a gateway about the function that calls.
+//! The headers of a call that a function makes: which function it is.
+//!
+//! The supervisor's `door` sets them on calls that it forwards to a gateway, and removes those that the function
+//! has set. Gateways do not read them yet.
 
 /// On a call that comes through an instance's loopback door: `namespace/function`.
 pub const CALLER: &str = "pilotlight-caller";

@@ -25,27 +25,27 @@ pub struct Unclaimed {
     pub ends_with_parent: bool,
     /// Names in a claim's tar are below this: `/` in an image.
     pub root: PathBuf,
-    /// A runtime process that is to wait for the claim with it.
+    /// A runtime process that waits for the claim together with the supervisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prestart: Option<Prestart>,
-    /// Milliseconds: in the place of `following::ORPHANED_AFTER`.
+    /// Replaces `following::ORPHANED_AFTER`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphaned_after_ms: Option<u64>,
 }
 
-/// Begins the name of each variable of a supervisor that comes from a secret or config map: without
-/// it, it is the runtime process's.
+/// The prefix of a supervisor's variables that come from a secret or a config map. The runtime process gets
+/// them without the prefix.
 pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
 
-/// The environment variable that lists, separated by commas, the defaults in the configuration: variables
-/// with [`GIVEN_PREFIX`] override these, but not the manifest's or the platform's.
+/// The environment variable that lists the names of defaults in the configuration, separated by commas.
+/// Variables with [`GIVEN_PREFIX`] override these, but not those of the manifest or of the platform.
 pub const DEFAULTS_VARIABLE: &str = "PILOTLIGHT_DEFAULTS";
 
 /// The environment variable that holds [`Gateways`] as JSON. It is no field of the configuration, because a
 /// supervisor of an earlier release refuses a field that it does not know, and ignores a variable.
 pub const GATEWAYS_VARIABLE: &str = "PILOTLIGHT_GATEWAYS";
 
-/// The address for an instance's calls of other functions, and part of its identity there.
+/// Where an instance calls other functions, and the namespace that its calls name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateways {
@@ -55,12 +55,12 @@ pub struct Gateways {
     pub namespace: String,
 }
 
-/// All that a supervisor needs to know to run one function.
+/// What a supervisor needs to run one function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceConfig {
-    /// Where to listen for leases: `host:port`, where port 0 picks one, told by the first log line;
-    /// or `unix:` and the path of a socket.
+    /// The address for leases: `host:port`, or `unix:` and the path of a socket. With port 0 the kernel chooses
+    /// a port, which the first log record reports.
     pub listen: String,
     /// End when standard input ends: the parent process holds the other end.
     pub ends_with_parent: bool,
@@ -80,8 +80,8 @@ pub struct InstanceConfig {
     pub command: Vec<String>,
     /// Its working directory, `LAMBDA_TASK_ROOT`.
     pub task_root: PathBuf,
-    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, what it was given under
-    /// [`GIVEN_PREFIX`], and how other functions are called.
+    /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, the variables with [`GIVEN_PREFIX`], and
+    /// the address for calls of other functions.
     pub environment: BTreeMap<String, String>,
 }
 

@@ -29,8 +29,8 @@ pub struct LogRecord<'a> {
     pub text: Cow<'a, str>,
 }
 
-/// Follows the source of a record whose text is escaped. A gateway of an earlier release takes such a line
-/// for a text of the platform's.
+/// Follows the source of a record whose text is escaped. A gateway of an earlier release takes the whole line
+/// for a text of the platform.
 const ESCAPED: char = '+';
 
 impl LogSource {
@@ -108,11 +108,11 @@ impl<'a> LogRecord<'a> {
     }
 }
 
-/// The supervisor's first record: its text is this, then the address it listens on.
+/// The supervisor's first record has this text, followed by the address that it listens on.
 pub const LISTENING: &str = "LISTENING ";
 
-/// The text of a platform record that a [`MARK_PATH`](crate::mark::MARK_PATH) call asks for is this, then the call's body. The record
-/// follows everything logged before, and the last record of an invocation that is answered but not over.
+/// A mark (`wire::mark`) is a platform record with this text, followed by the body of the request. It comes after
+/// everything logged before, and after the last record of an invocation that is answered but not closed.
 pub const MARK: &str = "MARK ";
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::lease::is_request_id;
 
 pub const MARK_PATH: &str = "/mark";
 
-/// The text of a mark in the body of a request: a word, as a request id is. `None` if it is malformed.
+/// The mark in the body of a request: a word like a request id. `None` if it is malformed.
 pub fn read(body: &[u8]) -> Option<&str> {
     let mark = std::str::from_utf8(body).ok()?;
     is_request_id(mark).then_some(mark)

@@ -1,7 +1,7 @@
-//! What a process that was started before its function was known reads from its standard input.
+//! The message that a prestarted runtime process reads from its standard input when its instance is claimed.
 //!
 //! The supervisor's `prestart` writes it, each runtime's own `prestart` reads it.
-//! `core::prestart` decides whether such a process is used.
+//! `core::instance::prestart` decides whether such a process is used.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::InstanceConfig;
 
-/// What a prestarted process becomes.
+/// The program that a prestarted process runs from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Begin {
@@ -21,7 +21,7 @@ pub struct Begin {
 }
 
 impl Begin {
-    /// `config`: with its environment complete.
+    /// `config` has the complete environment.
     pub fn of(config: &InstanceConfig) -> Self {
         let environment = config.environment.iter();
         Begin {

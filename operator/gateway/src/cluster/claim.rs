@@ -1,7 +1,8 @@
-//! Makes a pod that waits for its claim an instance: says what it is, and brings its code.
+//! Claims a pod of a warm pool: sends its supervisor the configuration of an instance and the code.
 //!
-//! The other end is the supervisor's `claim` (`pilotlight_wire`). A claim that was heard
-//! already is as good as one that is taken now: gateways that adopt an instance need not know.
+//! `cluster::backend` decides which pod. The other end is the supervisor's `claim`; the message is
+//! `wire::claim`. A claim that an earlier attempt has made for the same instance counts as successful, so a
+//! gateway that adopts an instance need not know whether it is claimed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,18 +22,18 @@ use tokio_util::io::ReaderStream;
 
 use super::codes::Tar;
 
-/// For a connection: whoever waits for its claim has nothing else to do.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long connecting to a supervisor may take. One that waits for its claim has nothing else to do.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Of code that is sent: each piece is a way to another thread and back.
-const PIECE: usize = 256 * 1024;
+/// Bytes of code that are read from a file at a time. Each read is done by another thread.
+const READ_SIZE: usize = 256 * 1024;
 
-/// Of the reason for a refusal, in bytes.
+/// The longest reason for a refusal, in bytes.
 const REFUSAL_LIMIT: usize = 64 * 1024;
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-/// Whether an instance has been claimed, by whomever.
+/// Whether any gateway has claimed the pod.
 pub(crate) async fn is_claimed(address: SocketAddr) -> Result<bool, Arc<str>> {
     let ask = async {
         let request = Request::builder()
@@ -55,7 +56,7 @@ pub(crate) enum NotClaimed {
     Unreachable(Arc<str>),
 }
 
-/// Claims an instance, with its code, tar after tar; returns how long that took to unpack.
+/// Claims a pod and sends the code, one tar after the other. Returns how long the pod took to unpack it.
 pub(crate) async fn claim(
     address: SocketAddr,
     claim: &Claim,
@@ -94,7 +95,8 @@ async fn send(
             Tar::File(path) => {
                 let file = tokio::fs::File::open(path).await?;
                 length += file.metadata().await?.len();
-                body.chain(ReaderStream::with_capacity(file, PIECE)).boxed()
+                body.chain(ReaderStream::with_capacity(file, READ_SIZE))
+                    .boxed()
             }
         };
     }
@@ -111,7 +113,7 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let stream = tokio::time::timeout(PATIENCE, address::connect(address)).await??;
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, address::connect(address)).await??;
     let mut client = HttpClient::over(stream).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);
