@@ -1,7 +1,7 @@
-"""Reads what an image holds, with what all images and all of its kind hold.
+"""Reads the content of an image: its own, that of its kind, and that of all images.
 
-From images.toml, and for most runtimes from the `image.contents` of their own description in
-../runtimes. Decides nothing: `root`, `archive` and `dockerfile` take an `Image` each.
+The sources are images.toml and, for most runtimes, the `image.contents` of their description in ../runtimes. Decides
+nothing: `root`, `archive` and `dockerfile` receive an `Image` each.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent
 DESCRIPTION = SOURCE / "images.toml"
 RUNTIMES = SOURCE.parent / "runtimes"
-# As npm's packages name them.
+# The names in npm's packages.
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
@@ -33,15 +33,15 @@ class Image:
     name: str
     suite: str
     left_out: list[str]
-    # Those of every image, and all of this one.
+    # The packages of every image, and all packages of this one.
     common: list[str]
     packages: list[str]
     links: dict[str, str]
     folders: list[str]
     python: str | None
     requirements: str | None
-    # The runtime's folder, whose files are in /var/runtime before these commands run on the building
-    # machine; then the files that are listed have these hashes.
+    # The runtime's folder, whose files are copied to /var/runtime. Then the commands run on the building machine.
+    # After that, the listed files must have these hashes.
     runtime: str | None
     make: list[list[str]]
     needs: list[str]
@@ -58,7 +58,7 @@ class Image:
         return f"{self.program_folder}/{self.program}"
 
     def as_text(self) -> str:
-        """The same for the same image, whatever the order in the file."""
+        """A text that is equal for equal images, whatever the order in the file."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -86,13 +86,13 @@ def images() -> dict[str, dict]:
 
 
 def variables(runtime: dict) -> dict[str, str]:
-    """What its description says of an image's environment."""
-    said = {**runtime.get("environment", {}), **runtime["image"].get("environment", {})}
-    return {name: ":".join(value) if isinstance(value, list) else value for name, value in said.items()}
+    """The variables of an image's environment in the description of its runtime."""
+    own = {**runtime.get("environment", {}), **runtime["image"].get("environment", {})}
+    return {name: ":".join(value) if isinstance(value, list) else value for name, value in own.items()}
 
 
 def filled(value, values: dict[str, str]):
-    """With placeholders as operator/runtimes/src/template.rs has them; `root` knows the rest."""
+    """Replaces placeholders, as operator/runtimes/src/template.rs does. `root` replaces the rest."""
     match value:
         case str():
             return re.sub(r"(?<!\$)\{([a-z_]+)\}", lambda found: values.get(found[1], found[0]), value)

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use pilotlight_core::instance::shebang::Shebang;
 use rustix::fs::{Access, access};
 
 const BOOTSTRAP: &str = "bootstrap";
@@ -99,11 +100,14 @@ fn exists(path: &String) -> bool {
 /// arguments before the script's name. Under the name `sh`, bash behaves as on the original platform.
 fn by_bash(program: &str) -> Option<(String, Vec<String>)> {
     let head = head(program)?;
-    let (interpreter, option) = interpreter(&head)?;
-    let as_sh = match (interpreter, option) {
+    let Shebang {
+        interpreter,
+        argument,
+    } = Shebang::read(&head)?;
+    let as_sh = match (interpreter, argument) {
         ("/bin/sh" | "/usr/bin/sh", None) => vec![interpreter.to_owned()],
-        ("/bin/sh" | "/usr/bin/sh", Some(option)) => {
-            vec![interpreter.to_owned(), option.to_owned()]
+        ("/bin/sh" | "/usr/bin/sh", Some(argument)) => {
+            vec![interpreter.to_owned(), argument.to_owned()]
         }
         ("/bin/env" | "/usr/bin/env", Some("sh")) => vec!["sh".to_owned()],
         _ => return None,
@@ -127,17 +131,6 @@ fn head(program: &str) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// The interpreter and its argument in a script's first line, as the kernel parses it.
-fn interpreter(head: &[u8]) -> Option<(&str, Option<&str>)> {
-    let line = head.strip_prefix(b"#!")?;
-    let line = line.split(|byte| *byte == b'\n').next()?;
-    let line = std::str::from_utf8(line).ok()?.trim_matches([' ', '\t']);
-    Some(match line.split_once([' ', '\t']) {
-        Some((interpreter, option)) => (interpreter, Some(option.trim_matches([' ', '\t']))),
-        None => (line, None),
-    })
-}
-
 impl StartError {
     pub(crate) fn program(program: &str) -> impl Fn(io::Error) -> Self {
         move |source| StartError::Program {
@@ -157,15 +150,18 @@ impl StartError {
                 let is_executable = access(program.as_str(), Access::EXEC_OK).is_ok();
                 (!is_executable).then(|| format!("run `chmod +x {program}`"))
             }
-            io::ErrorKind::NotFound => Some(match interpreter(&head) {
-                Some((interpreter, _)) if interpreter.ends_with('\r') => {
+            io::ErrorKind::NotFound => Some(match Shebang::read(&head) {
+                Some(line) if line.interpreter.ends_with('\r') => {
                     "its lines end as on Windows: save it with LF instead of CR LF".to_owned()
                 }
-                Some((interpreter, _)) => {
-                    format!("its first line names {interpreter}, which is not there")
+                Some(line) => {
+                    format!(
+                        "its first line names {}, which does not exist",
+                        line.interpreter
+                    )
                 }
                 None => {
-                    "the loader that it was linked for is not there: link it statically, or for \
+                    "the loader that it was linked for does not exist: link it statically, or for \
                          this system's C library"
                         .to_owned()
                 }

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use pilotlight_core::function::Handler;
+use pilotlight_core::instance::shebang::Shebang;
 
 use super::tree::is_executable;
 
@@ -53,13 +54,12 @@ fn on_script(path: &Path) -> Option<String> {
     let file = File::open(path).ok().filter(|_| is_program && is_file)?;
     let mut begin = Vec::new();
     file.take(LINE as u64).read_to_end(&mut begin).ok()?;
-    let line = begin.split(|byte| *byte == b'\n').next()?;
-    let line = line.strip_prefix(b"#!")?.strip_suffix(b"\r")?;
-    let (name, line) = (path.file_name()?.display(), String::from_utf8_lossy(line));
+    let line = Shebang::read(&begin)?.without_carriage_return()?;
+    let name = path.file_name()?.display();
     Some(format!(
         "{name} has line ends of Windows (CRLF), so that its interpreter would be `{}\\r`: save it with LF, \
          as `dos2unix {name}` does",
-        line.trim()
+        line
     ))
 }
 

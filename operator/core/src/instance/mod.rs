@@ -3,8 +3,8 @@
 //! `event` has the events that the supervisor reports and the actions that it carries out; `machine`
 //! decides what follows from an event. `failure` has the error types and messages, `launch` how the runtime
 //! process is started, `memory` who enforces its memory limit, `phases` the parts of a cold start,
-//! `prestart` and `following` the life of an instance of a warm pool. Nothing here sees a payload. The
-//! gateway's side of the same lease is `crate::invoke::pool`.
+//! `prestart` and `following` the life of an instance of a warm pool, `shebang` the first line of a script.
+//! Nothing here sees a payload. The gateway's side of the same lease is `crate::invoke::pool`.
 
 mod event;
 pub mod failure;
@@ -14,6 +14,7 @@ mod machine;
 pub mod memory;
 pub mod phases;
 pub mod prestart;
+pub mod shebang;
 
 pub use event::{
     Action, Condition, Event, INIT_LIMIT, LogLine, Outcome, Refusal, RequestId, SHUTDOWN_GRACE,
