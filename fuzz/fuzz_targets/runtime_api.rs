@@ -117,7 +117,7 @@ fn is_delivered(lease: &Request<Pieces>, id: &str, answer: &Response<Bytes>) {
     let deadline = given["lambda-runtime-deadline-ms"].to_str().expect("ASCII");
     assert!(deadline.parse::<u64>().is_ok(), "{deadline}");
     for name in [lease::FUNCTION_ARN, lease::TRACE_ID, lease::CLIENT_CONTEXT] {
-        assert_eq!(given.get(name), lease.headers().get(name), "{name}");
+        assert_eq!(given.get(&name), lease.headers().get(&name), "{name}");
     }
 }
 
