@@ -15,7 +15,7 @@ use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::claim::{Claim, ClaimAnswer};
-use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
+use pilotlight_wire::config::{DoorConfig, InstanceConfig, Unclaimed};
 use pilotlight_wire::lease::{LeaseHead, LeaseRequest};
 use pilotlight_wire::log_record::{LogRecord, LogSource};
 use pilotlight_wire::prestart::Begin;
@@ -83,7 +83,7 @@ fuzz_target!(|data: &[u8]| {
     json::<Unclaimed>(data);
     json::<Prestart>(data);
     json::<Begin>(data);
-    json::<Gateways>(data);
+    json::<DoorConfig>(data);
     written_phases(data);
     let Ok(text) = std::str::from_utf8(data) else {
         return;

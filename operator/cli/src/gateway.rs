@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pilotlight_gateway::Config;
-use pilotlight_gateway::cluster::{self, Among, Listeners, Place};
+use pilotlight_gateway::cluster::{self, Among, ClusterConfig, Listeners};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -125,7 +125,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             .cache
             .unwrap_or_else(|| std::env::temp_dir().join("pilotlight"));
         let runtimes = Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?;
-        let place = Place {
+        let place = ClusterConfig {
             namespace: args.namespace,
             cache,
             runtimes,

@@ -41,7 +41,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, MemoryLog};
-use pilotlight_wire::config::Gateways;
+use pilotlight_wire::config::DoorConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -192,14 +192,14 @@ async fn local(args: Args) -> Result<Exit> {
 }
 
 /// The address at which functions call other functions. An unspecified address becomes the loopback address.
-fn gateways(mut address: SocketAddr) -> Gateways {
+fn gateways(mut address: SocketAddr) -> DoorConfig {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    Gateways {
+    DoorConfig {
         address: address.to_string(),
         namespace: NAMESPACE.to_owned(),
     }

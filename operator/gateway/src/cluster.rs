@@ -65,9 +65,9 @@ pub struct Listeners {
     pub status: TcpListener,
 }
 
-/// What a gateway of a cluster is told at its start, besides its [`Config`].
+/// The settings of a gateway in a cluster, besides its [`Config`].
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ClusterConfig {
     /// Where the Functions are.
     pub namespace: String,
     /// A directory for code from archives.
@@ -78,7 +78,7 @@ pub struct Place {
     pub among: Option<Among>,
 }
 
-/// See [`Place::among`].
+/// See [`ClusterConfig::among`].
 #[derive(Clone, Debug)]
 pub struct Among {
     pub namespace: String,
@@ -102,7 +102,7 @@ pub enum ServeError {
 /// Serves the Functions of one namespace until `stop` and nobody calls any more, then lets the calls
 /// at hand finish. The instances live on for the next gateway.
 pub async fn serve(
-    place: Place,
+    place: ClusterConfig,
     config: Config,
     listeners: Listeners,
     stop: CancellationToken,

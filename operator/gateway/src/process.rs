@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
 use pilotlight_net::address::{Address, Opening, UNIX};
-use pilotlight_wire::config::{CONFIG_VARIABLE, GATEWAYS_VARIABLE, Gateways};
+use pilotlight_wire::config::{CONFIG_VARIABLE, DoorConfig, GATEWAYS_VARIABLE};
 use pilotlight_wire::log_record::{LISTENING, LogRecord, LogSource, MARK};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -72,7 +72,7 @@ impl ProcessBackend {
         root: PathBuf,
         logs: MemoryLog,
         config: &Config,
-        gateways: Gateways,
+        gateways: DoorConfig,
     ) -> Self {
         ProcessBackend {
             supervisor,
@@ -345,7 +345,7 @@ mod tests {
         let logs = MemoryLog::new(1024 * 1024);
         let root = root.join("instances");
         let config = Config::default();
-        let gateways = Gateways {
+        let gateways = DoorConfig {
             address: "127.0.0.1:1".to_owned(),
             namespace: "local".to_owned(),
         };

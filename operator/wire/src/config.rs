@@ -41,14 +41,14 @@ pub const GIVEN_PREFIX: &str = "PILOTLIGHT_ENV_";
 /// Variables with [`GIVEN_PREFIX`] override these, but not those of the manifest or of the platform.
 pub const DEFAULTS_VARIABLE: &str = "PILOTLIGHT_DEFAULTS";
 
-/// The environment variable that holds [`Gateways`] as JSON. It is no field of the configuration, because a
+/// The environment variable that holds [`DoorConfig`] as JSON. It is no field of the configuration, because a
 /// supervisor of an earlier release refuses a field that it does not know, and ignores a variable.
 pub const GATEWAYS_VARIABLE: &str = "PILOTLIGHT_GATEWAYS";
 
 /// Where an instance calls other functions, and the namespace that its calls name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Gateways {
+pub struct DoorConfig {
     /// `host:port` of any gateway.
     pub address: String,
     /// The function's namespace, for [`CALLER`](crate::caller::CALLER).

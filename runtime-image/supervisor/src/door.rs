@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use pilotlight_core::function::FunctionName;
 use pilotlight_net::keepalive;
 use pilotlight_wire::caller::{CALLER, HEADER_PREFIX};
-use pilotlight_wire::config::Gateways;
+use pilotlight_wire::config::DoorConfig;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -70,7 +70,7 @@ type Answer = Response<Either<Incoming, Full<Bytes>>>;
 
 impl Door {
     /// `None` if the address is not valid in a `Host` header. Then the instance has no door.
-    pub(crate) fn new(gateways: &Gateways, function: &FunctionName) -> Option<Self> {
+    pub(crate) fn new(gateways: &DoorConfig, function: &FunctionName) -> Option<Self> {
         let caller = format!("{}/{function}", gateways.namespace);
         Some(Door {
             address: gateways.address.as_str().into(),
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     fn door(address: &str) -> Door {
-        let gateways = Gateways {
+        let gateways = DoorConfig {
             address: address.to_owned(),
             namespace: "shop".to_owned(),
         };

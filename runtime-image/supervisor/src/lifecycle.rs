@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pilotlight_core::instance::following::ORPHANED_AFTER;
 use pilotlight_core::instance::launch;
-use pilotlight_wire::config::{Gateways, InstanceConfig, Unclaimed};
+use pilotlight_wire::config::{DoorConfig, InstanceConfig, Unclaimed};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,7 +46,7 @@ pub enum Purpose {
 ///
 /// # Errors
 /// If a port, a signal handler or standard output is not available, or the claim's code cannot be unpacked.
-pub async fn run(purpose: Purpose, gateways: Option<Gateways>) -> anyhow::Result<()> {
+pub async fn run(purpose: Purpose, gateways: Option<DoorConfig>) -> anyhow::Result<()> {
     let (listen, ends_with_parent) = match &purpose {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
         Purpose::WaitForClaim(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),

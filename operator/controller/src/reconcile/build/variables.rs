@@ -9,8 +9,8 @@ use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::{EnvName, is_reserved_variable};
 use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::config::{
-    CONFIG_VARIABLE, DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, GIVEN_PREFIX, Gateways, InstanceConfig,
-    UNCLAIMED_VARIABLE, Unclaimed,
+    CONFIG_VARIABLE, DEFAULTS_VARIABLE, DoorConfig, GATEWAYS_VARIABLE, GIVEN_PREFIX,
+    InstanceConfig, UNCLAIMED_VARIABLE, Unclaimed,
 };
 
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(super) fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
 
 /// The address of the gateways, for calls of other functions.
 pub(super) fn gateways(options: &Options) -> EnvVar {
-    let gateways = Gateways {
+    let gateways = DoorConfig {
         address: options.gateways(),
         namespace: options.namespace.clone(),
     };
