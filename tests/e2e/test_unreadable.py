@@ -56,7 +56,10 @@ def test_a_function_with_a_field_of_a_later_version_keeps_its_last_readable_spec
     message = condition(name, "Readable")["message"]
     assert message.startswith("spec.tracing: ") and "upgrade Pilotlight" in message
     assert ready_condition(name)["status"] == "True", "its last readable spec is served"
-    until(lambda: "NotReadable" in kubectl("describe", "function", name))
+    until(
+        lambda: "NotReadable" in kubectl("describe", "function", name),
+        lambda: kubectl("describe", "function", name),
+    )
     assert invoke(name, 2)["Body"] == 2
 
     # Processes that never could read it do without it.
