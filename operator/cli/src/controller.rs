@@ -1,6 +1,6 @@
 //! `pilotlight controller`: the controller of a cluster, in a pod of its own.
 //!
-//! Owns the arguments and the end; the rest is `pilotlight_controller`'s.
+//! Owns the arguments and the shutdown; `pilotlight_controller` does the rest.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,13 +18,14 @@ use crate::gateway::cancel_at_the_end;
 /// Make and delete the pods of a namespace's Functions.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the Functions are.
+    /// The namespace of the Functions.
     #[arg(long, env = "PILOTLIGHT_NAMESPACE")]
     namespace: String,
-    /// Its name among the controllers of the namespace, of which one acts: its pod's.
-    #[arg(long, env = "PILOTLIGHT_IDENTITY", value_name = "NAME")]
+    /// The identity of this controller in the Lease, as NAMESPACE/POD/UID. The other controllers look up whether the
+    /// pod still exists.
+    #[arg(long, env = "PILOTLIGHT_IDENTITY", value_name = "NAMESPACE/POD/UID")]
     identity: String,
-    /// Where to answer probes and tell metrics.
+    /// The address that serves probes and metrics.
     #[arg(
         long,
         env = "PILOTLIGHT_HEALTH_LISTEN",
@@ -49,7 +50,7 @@ pub(crate) struct Args {
         value_name = "PORT"
     )]
     gateway_port: u16,
-    /// The image of a runtime; once for each.
+    /// The image of a runtime. Repeat the option for each runtime.
     #[arg(
         long = "image",
         env = "PILOTLIGHT_IMAGES",
@@ -70,7 +71,7 @@ fn image(text: &str) -> Result<(String, String), String> {
     let (runtime, image) = text
         .split_once('=')
         .ok_or("must be RUNTIME=IMAGE, such as python3.11=pilotlight/python3.11:1")?;
-    // Under whichever of its names.
+    // The runtime may be given by any of its names.
     let runtime = runtime.parse::<Runtime>();
     let runtime = runtime.map_err(|error| error.to_string())?.canonical();
     Ok((runtime.into(), image.to_owned()))

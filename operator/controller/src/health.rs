@@ -1,7 +1,7 @@
 //! The port for probes and metrics: `/healthz`, `/readyz`, `/metrics`.
 //!
-//! Healthy while the process answers; ready once the watches have told what there is, whether this
-//! controller leads or stands by. Says nothing about functions: their status does.
+//! The controller is healthy while the process answers, and ready once its watches are complete, whether it leads or
+//! stands by. It says nothing about functions: their status does.
 
 use std::io;
 

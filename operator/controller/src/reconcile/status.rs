@@ -180,11 +180,13 @@ impl Problems<'_> {
     }
 }
 
-/// What is wrong with the field and what to do.
+/// What is wrong with the field and what to do. The list of all fields that this version knows is left out,
+/// because it would push the remedy out of an event's note.
 fn explain(Unreadable { field, message, .. }: &Unreadable) -> String {
+    let wrong = message.split(", expected").next().unwrap_or(message);
     format!(
-        "{field}: {message}. The controller's version cannot read this: upgrade Pilotlight, or change the \
-         field. Until then the last spec that it could read stays in force"
+        "{field}: {wrong}. The controller's version cannot read this: upgrade Pilotlight, or change the field. \
+         Until then the last spec that it could read stays in force"
     )
 }
 
