@@ -16,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// trailers in base64.
 const HEAD_LIMIT: usize = 9 * 1024 * 1024;
 
+/// Boxed, as it must not move while it makes progress.
+type Driven<S, B> = Pin<Box<http1::Connection<TokioIo<S>, B>>>;
 /// `None` once it has ended.
-type Connection<S, B> = Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>;
+type Connection<S, B> = Option<Driven<S, B>>;
 
 /// A connection. It makes progress only while one of its methods is awaited.
 #[derive(Debug)]

@@ -55,12 +55,11 @@ impl Fixture {
 
 /// The last status among the calls, and the reasons of all events, which are created or repeated.
 fn reported(calls: &[(Method, String, Value)]) -> (Value, Vec<String>) {
-    let status = calls
+    let mut status = calls
         .iter()
         .filter(|(_, path, _)| path.ends_with("/status"));
     let status = status
-        .rev()
-        .next()
+        .next_back()
         .map(|(_, _, body)| body["status"].clone());
     let events = calls.iter().filter(|(_, path, _)| path.contains("/events"));
     let reasons = events.map(|(_, _, body)| body["reason"].to_string().replace('"', ""));
