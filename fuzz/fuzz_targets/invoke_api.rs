@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
+use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::instance::launch::Launch;
 use pilotlight_fuzz::request::{self, Pieces};
 use pilotlight_gateway::fuzzing::{self, Invocation};
@@ -75,9 +76,9 @@ impl Gateway {
             relocated: Default::default(),
         };
         let deployment = Deployment {
-            name: function.metadata.name,
+            pool: PoolId::latest(Namespace::local(), function.metadata.name),
             spec: function.spec,
-            revision: "r".to_owned(),
+            revision: "r".into(),
             code_sha256: "0".to_owned(),
             code_size: 1,
             modified: Default::default(),

@@ -7,17 +7,17 @@
 use std::collections::BTreeMap;
 
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::Qualifier;
 use pilotlight_core::instance::launch::Launch;
 use pilotlight_wire::config::{InstanceConfig, LogFormat};
 
 use crate::function::{ErrorDetail, FunctionSpec};
 
-/// The only version that exists until functions have published ones.
-pub const LATEST: &str = "$LATEST";
-
 /// What one instance has for itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
+    /// The pool that it belongs to.
+    pub qualifier: Qualifier,
     /// Its name, 32 hexadecimal digits.
     pub instance: &'a str,
     /// The day of its start, `2026/01/31`.
@@ -36,10 +36,10 @@ pub fn compose(
     place: Place<'_>,
 ) -> InstanceConfig {
     let log_group = format!("/aws/lambda/{name}");
-    let log_stream = format!("{}/[{LATEST}]{}", place.date, place.instance);
+    let log_stream = format!("{}/[{}]{}", place.date, place.qualifier, place.instance);
     let platform = [
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_string()),
-        ("AWS_LAMBDA_FUNCTION_VERSION", LATEST.to_owned()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", place.qualifier.to_string()),
         (
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
             spec.memory.get().to_string(),
@@ -126,6 +126,7 @@ mod tests {
         let read = crate::read("f.yaml".as_ref(), &manifest).expect("a manifest");
         let function = &read[0].function;
         let place = Place {
+            qualifier: Qualifier::Latest,
             instance: "0123",
             date: "2026/01/31",
             region: "us-east-1",

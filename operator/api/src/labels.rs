@@ -3,12 +3,19 @@
 //! The controller sets them, and gateways select pods by them. A pod of a warm pool has the pool's labels
 //! until it is claimed, and its function's labels afterwards.
 
+use std::collections::BTreeMap;
+
+use pilotlight_core::ids::{PoolId, Qualifier};
+
 /// The label of everything that the controller makes: pods of functions and warm pools, and config maps.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "pilotlight";
 
-/// The name of the function.
+/// The name of the function. The function's namespace is that of the pod.
 pub const FUNCTION: &str = "pilotlight.dev/function";
+/// The qualifier of the pool that the instance belongs to, as [`qualifier_value`] encodes it. Pods that an
+/// earlier release created lack this label and belong to `$LATEST`.
+pub const QUALIFIER: &str = "pilotlight.dev/qualifier";
 /// The name of the instance, which the gateway that wants it has chosen.
 pub const INSTANCE: &str = "pilotlight.dev/instance";
 /// The revision that the instance was made from.
@@ -26,6 +33,24 @@ pub const RUNTIME: &str = "pilotlight.dev/runtime-v2";
 pub const MEMORY: &str = "pilotlight.dev/memory";
 pub const EPHEMERAL_STORAGE: &str = "pilotlight.dev/ephemeral-storage";
 
+/// The qualifier as a label's value, which may not contain `$`: `$LATEST` is `latest`.
+pub fn qualifier_value(qualifier: Qualifier) -> &'static str {
+    match qualifier {
+        Qualifier::Latest => "latest",
+    }
+}
+
+/// The pool that the labels of an object in this namespace name; `None` if they name none that exists.
+pub fn pool_of(namespace: &str, labels: &BTreeMap<String, String>) -> Option<PoolId> {
+    let latest = qualifier_value(Qualifier::Latest);
+    let qualifier = labels.get(QUALIFIER).map_or(latest, String::as_str);
+    if qualifier != latest {
+        return None;
+    }
+    let name = labels.get(FUNCTION)?.parse().ok()?;
+    Some(PoolId::latest(namespace.parse().ok()?, name))
+}
+
 /// The port on which a supervisor accepts leases in its pod.
 pub const CONTROL_PORT: u16 = 9001;
 
@@ -41,4 +66,32 @@ const POD_DIGITS: usize = 10;
 pub fn pod_name(function: &str, instance: &str) -> String {
     let digits = instance.get(..POD_DIGITS).unwrap_or(instance);
     format!("{function}-{digits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_without_a_qualifier_belongs_to_the_newest_version() {
+        let labels = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let function = (FUNCTION, "hello");
+        for labels in [
+            labels(&[function]),
+            labels(&[function, (QUALIFIER, "latest")]),
+        ] {
+            let pool = pool_of("shop", &labels).expect("a pool");
+            assert_eq!(pool.to_string(), "shop/hello:$LATEST");
+        }
+        assert_eq!(
+            pool_of("shop", &labels(&[function, (QUALIFIER, "7")])),
+            None
+        );
+        assert_eq!(pool_of("shop", &labels(&[])), None);
+    }
 }

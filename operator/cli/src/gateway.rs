@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use pilotlight_core::ids::Namespace;
 use pilotlight_gateway::Config;
 use pilotlight_gateway::cluster::{self, Among, ClusterConfig, Listeners};
 use pilotlight_runtimes::Runtimes;
@@ -21,7 +22,7 @@ use crate::exit::Exit;
 pub(crate) struct Args {
     /// Where the Functions are.
     #[arg(long, env = "PILOTLIGHT_NAMESPACE")]
-    namespace: String,
+    namespace: Namespace,
     /// Where to listen for callers of the public API.
     #[arg(
         long,
@@ -106,7 +107,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             status: bind("--status", &args.status).await?,
         };
         let config = Config {
-            namespace: args.namespace.parse().context("--namespace")?,
+            namespace: args.namespace.clone(),
             region: args.region,
             account: args.account,
             concurrency: args.concurrency.into(),
@@ -117,7 +118,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         let among = among.map(|(service, ip)| Among {
             namespace: args
                 .service_namespace
-                .unwrap_or_else(|| args.namespace.clone()),
+                .unwrap_or_else(|| args.namespace.to_string()),
             service,
             address: SocketAddr::new(ip, port),
         });

@@ -17,6 +17,7 @@ use pilotlight_api::{Class, labels};
 use pilotlight_core::fleet::{self, Fleet, Step};
 use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
+use pilotlight_core::ids::{InstanceName, Uid};
 use serde_json::Value;
 
 use self::code::Code;
@@ -36,16 +37,16 @@ const CODE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// What became of an operation for a function.
 pub(crate) enum Completion {
     PodCreated {
-        instance: String,
+        instance: InstanceName,
         pod: String,
         result: Result<(), NotCreated>,
     },
     PodTakenOver {
-        instance: String,
+        instance: InstanceName,
         failed: bool,
     },
     PodDeleted {
-        uid: String,
+        uid: Uid,
         failed: bool,
     },
     CodeStored {
@@ -172,7 +173,7 @@ impl Tracked<Function> {
     fn on_created(
         &mut self,
         now: Instant,
-        instance: &str,
+        instance: &InstanceName,
         pod: String,
         result: Result<(), NotCreated>,
     ) {
@@ -246,17 +247,17 @@ impl Tracked<Function> {
         let uid = self.uid().to_owned();
         let own = &mut self.own;
         let known = fleet::ObservedFunction {
-            uid: &uid,
-            revision: &own.revision,
+            uid: uid.as_str().into(),
+            revision: own.revision.as_str().into(),
             may_create: is_buildable && own.code.is_stored(&own.revision),
             may_delete: context.all_reported,
         };
         let pods: Vec<fleet::Pod> = self.pods.values().map(dereference::function_pod).collect();
         let demands = context.input.demands;
-        let planned = own.fleet.plan(Instant::now(), known, demands, &pods);
+        let planned = own.fleet.plan(Instant::now(), &known, demands, &pods);
         let unneeded = match own.retry_code_at {
             None => own.code.take_unneeded(context.name, &uid, |revision| {
-                own.fleet.needs(revision, known, &pods)
+                own.fleet.needs(&revision.into(), &known, &pods)
             }),
             Some(_) => Vec::new(),
         };
@@ -266,7 +267,7 @@ impl Tracked<Function> {
                 Step::Delete { pod, uid } => {
                     let writer = context.writer.clone();
                     self.begin(context.name, operations, async move {
-                        let failed = writer.delete(&pod, &uid).await.is_err();
+                        let failed = writer.delete(pod.as_str(), uid.as_str()).await.is_err();
                         Completion::PodDeleted { uid, failed }
                     });
                 }
@@ -281,15 +282,20 @@ impl Tracked<Function> {
     fn create(
         &mut self,
         resource: &FunctionResource,
-        instance: String,
+        instance: InstanceName,
         context: &Context<'_, Function>,
         operations: &mut Operations<Function>,
     ) {
         let date = Timestamp::now().strftime("%Y/%m/%d").to_string();
-        let Some(name) = context.input.demands.first().map(|demand| &demand.function) else {
+        let Some(name) = context
+            .input
+            .demands
+            .first()
+            .map(|demand| demand.pool.name())
+        else {
             return;
         };
-        match build::pod(resource, name, &instance, &date, context.options) {
+        match build::pod(resource, name, instance.as_str(), &date, context.options) {
             Ok(pod) => {
                 let writer = context.writer.clone();
                 self.begin(context.name, operations, async move {
@@ -310,14 +316,19 @@ impl Tracked<Function> {
     fn take_over(
         &self,
         resource: &FunctionResource,
-        instance: String,
+        instance: InstanceName,
         pod: ClaimedPod,
         context: &Context<'_, Function>,
         operations: &mut Operations<Function>,
     ) {
-        let metadata = build::taken_over(resource, &instance, &pod.revision, &pod.uid);
+        let metadata = build::taken_over(
+            resource,
+            instance.as_str(),
+            pod.revision.as_str(),
+            pod.uid.as_str(),
+        );
         // The pod of another revision keeps the memory that it was claimed with.
-        let memory = (pod.revision == self.own.revision).then_some(resource.spec.memory);
+        let memory = (pod.revision.as_str() == self.own.revision).then_some(resource.spec.memory);
         let taken_over = take_over(context.writer.clone(), pod, metadata, memory);
         self.begin(context.name, operations, async move {
             let failed = !taken_over.await;
@@ -349,7 +360,7 @@ impl Tracked<Function> {
         };
         let held_back = self.own.fleet.held_back().take(NAMED_PODS);
         let names: Vec<String> = held_back
-            .map(|instance| labels::pod_name(name, instance))
+            .map(|instance| labels::pod_name(name, instance.as_str()))
             .collect();
         if !names.is_empty() {
             *pods = names;
@@ -376,17 +387,17 @@ async fn take_over(
     metadata: Value,
     memory: Option<MemoryMiB>,
 ) -> bool {
-    let taken = match writer.take_over(&pod.name, &metadata).await {
+    let taken = match writer.take_over(pod.name.as_str(), &metadata).await {
         Ok(taken) => taken,
         Err(error) => {
-            tracing::warn!(pod = pod.name, %error, "a claimed pod was not labelled");
+            tracing::warn!(pod = %pod.name, %error, "a claimed pod was not labelled");
             return false;
         }
     };
     let resized = taken.zip(memory);
     let resized = resized.and_then(|(pod, memory)| build::resized(memory, &pod));
     if let Some(resources) = resized {
-        writer.resize(&pod.name, &resources).await;
+        writer.resize(pod.name.as_str(), &resources).await;
     }
     true
 }

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use http_body_util::Empty;
 use hyper::{Request, StatusCode, header};
 use kube::Client;
-use pilotlight_core::gateways::demand::Demand;
+use pilotlight_core::fleet::demands::GatewayEvent;
 use pilotlight_net::address;
 use pilotlight_net::client::HttpClient;
 use pilotlight_net::lines::Lines;
@@ -31,16 +31,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Of one line: a name and an id for each of thousands of instances.
 const LINE_LIMIT: usize = 4 * 1024 * 1024;
-
-/// An event about one gateway, for the worker.
-#[derive(Debug)]
-pub(crate) enum GatewayEvent {
-    /// It exists and was not reached yet.
-    Found(SocketAddr),
-    Connected(SocketAddr),
-    Demand(SocketAddr, Demand),
-    Lost(SocketAddr),
-}
 
 /// Follows the endpoints for ever.
 pub(crate) async fn follow(
@@ -65,11 +55,11 @@ pub(crate) async fn follow(
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {
             task.abort();
             // Without a worker there is nobody left to tell.
-            let _ = worker.send(GatewayEvent::Lost(address)).await;
+            let _ = worker.send(GatewayEvent::Disconnected(address)).await;
         }
-        // All are told of before the first one can speak.
+        // Report all of them before the first one can report a demand: see `Demands::all_reported`.
         for address in present.difference(&followed.keys().copied().collect()) {
-            let _ = worker.send(GatewayEvent::Found(*address)).await;
+            let _ = worker.send(GatewayEvent::Discovered(*address)).await;
         }
         for address in present {
             followed.entry(address).or_insert_with(|| {
@@ -85,7 +75,11 @@ async fn keep_open(address: SocketAddr, worker: mpsc::Sender<GatewayEvent>) {
         if let Err(reason) = listen(address, &worker).await {
             tracing::debug!(%address, %reason, "a gateway's demand is interrupted");
         }
-        if worker.send(GatewayEvent::Lost(address)).await.is_err() {
+        if worker
+            .send(GatewayEvent::Disconnected(address))
+            .await
+            .is_err()
+        {
             return;
         }
         tokio::time::sleep(PAUSE).await;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! API server ─ watch ─► resources, pods, code ─┐           ┌► function ── core::fleet decides ─┐
-//! gateways ─ gateways.rs ─► demands.rs ─────────┴► worker ─┴► warm_pool ─ core::stock decides ──┴►
+//! gateways ─ gateways.rs ──────────────────────┴► worker ─┴► warm_pool ─ core::stock decides ──┴►
 //!                  leadership ─ may it act? ──────┘   reconcile: dereference ─► build ─► apply, status
 //! ```
 //!
@@ -12,7 +12,6 @@
 //! never used twice, and none of the other's pods is deleted, because deletions name the UID.
 
 mod collection;
-mod demands;
 mod function;
 mod gateways;
 mod health;

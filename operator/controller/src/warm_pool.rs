@@ -11,6 +11,7 @@ use pilotlight_api::status::WarmPoolStatus;
 use pilotlight_api::{Class, labels};
 use pilotlight_core::fleet::stock::{self, Count, Step, Stock};
 use pilotlight_core::gateways::demand::ClaimedPod;
+use pilotlight_core::ids::{PodName, Uid};
 
 use crate::options::Options;
 use crate::reconcile::apply::NotCreated;
@@ -22,11 +23,11 @@ use crate::tracked::{Context, Kind, Operations, Tracked};
 /// What became of an operation for a warm pool.
 pub(crate) enum Completion {
     PodCreated {
-        pod: String,
+        pod: PodName,
         result: Result<(), NotCreated>,
     },
     PodDeleted {
-        uid: String,
+        uid: Uid,
         failed: bool,
     },
 }
@@ -124,17 +125,17 @@ impl Tracked<WarmPool> {
 
     /// The list of pods is complete.
     pub(crate) fn list_completes(&mut self, is_listed: impl Fn(&str) -> bool) {
-        self.own.stock.list_ends(is_listed);
+        self.own.stock.list_ends(|name| is_listed(name.as_str()));
     }
 
-    fn on_created(&mut self, now: Instant, pod: &str, result: Result<(), NotCreated>) {
+    fn on_created(&mut self, now: Instant, pod: &PodName, result: Result<(), NotCreated>) {
         let stock = &mut self.own.stock;
         match result {
             Ok(()) => stock.created(pod),
             Err(NotCreated::Refused(message)) => {
                 tracing::warn!(%pod, %message, "a pod of a warm pool was refused");
                 stock.refused(now, pod);
-                let pods = vec![pod.to_owned()];
+                let pods = vec![pod.to_string()];
                 self.trouble = Some(Trouble::Refused { pods, message });
             }
             Err(NotCreated::Unanswered(message)) => {
@@ -162,7 +163,10 @@ impl Tracked<WarmPool> {
         };
         let pods: Vec<stock::Pod> = self.pods.values().map(dereference::warm_pool_pod).collect();
         let claims = context.input.iter().copied();
-        let name = || labels::pod_name(context.name, &uuid::Uuid::new_v4().simple().to_string());
+        let name = || {
+            let instance = uuid::Uuid::new_v4().simple().to_string();
+            labels::pod_name(context.name, &instance).into()
+        };
         let stock = &mut self.own.stock;
         let planned = stock.plan(Instant::now(), known, claims, &pods, name);
         for step in planned {
@@ -170,12 +174,12 @@ impl Tracked<WarmPool> {
             match (step, &template) {
                 (Step::Delete { pod, uid }, _) => {
                     self.begin(context.name, operations, async move {
-                        let failed = writer.delete(&pod, &uid).await.is_err();
+                        let failed = writer.delete(pod.as_str(), uid.as_str()).await.is_err();
                         Completion::PodDeleted { uid, failed }
                     });
                 }
                 (Step::Create { name }, Some(template)) => {
-                    let new = template.pod(name.clone());
+                    let new = template.pod(name.to_string());
                     self.begin(context.name, operations, async move {
                         let result = writer.create(&new).await;
                         Completion::PodCreated { pod: name, result }

@@ -13,16 +13,16 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
 use pilotlight_api::{Class, labels};
+use pilotlight_core::fleet::demands::{Demands, GatewayEvent};
 use pilotlight_core::fleet::stock::Count;
+use pilotlight_core::ids::PoolId;
 use pilotlight_watch::{Change, Decoded, Fold};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
 use crate::collection::{Collection, Concerned};
-use crate::demands::Demands;
 use crate::function::code::Shown;
 use crate::function::{self, Function};
-use crate::gateways::GatewayEvent;
 use crate::leadership::Term;
 use crate::metrics::{Metrics, Operation};
 use crate::options::Options;
@@ -82,7 +82,7 @@ impl Worker {
             pools: Collection::new(),
             shown_pods: Fold::new(function_of),
             shown_code: Fold::new(function_of),
-            demands: Demands::new(),
+            demands: Demands::default(),
             term,
             leads: false,
             ready,
@@ -286,12 +286,13 @@ impl Worker {
     }
 
     fn on_gateway(&mut self, event: GatewayEvent) {
-        let concerned = self.demands.take(event, Instant::now());
+        let concerned = self.demands.handle(Instant::now(), event);
         if self.demands.take_claims_changed() {
             self.settle_pools();
         }
-        if let Some(name) = concerned {
-            self.settle_function(&name);
+        // Of this namespace: the name is enough.
+        if let Some(pool) = concerned {
+            self.settle_function(pool.name().as_str());
         }
     }
 
@@ -361,17 +362,24 @@ impl Worker {
         if !self.leads {
             return;
         }
+        let pool = self.pool(name);
         let input = function::Input {
-            demands: &self.demands.of(name),
+            demands: &pool.map_or_else(Vec::new, |pool| self.demands.of(&pool)),
             pools: &self.classes(),
         };
         self.functions.settle(&Context {
             name,
             writer: &self.writer,
             options: &self.options,
-            all_reported: self.demands.all_heard(),
+            all_reported: self.demands.all_reported(),
             input,
         });
+    }
+
+    /// The pool of a function of this namespace; `None` if no function can have this name.
+    fn pool(&self, function: &str) -> Option<PoolId> {
+        let namespace = self.options.namespace.parse().ok()?;
+        Some(PoolId::latest(namespace, function.parse().ok()?))
     }
 
     fn settle_pool(&mut self, name: &str) {
@@ -386,7 +394,7 @@ impl Worker {
             name,
             writer: &self.writer,
             options: &self.options,
-            all_reported: self.demands.all_heard(),
+            all_reported: self.demands.all_reported(),
             input: &self.demands.claims(),
         });
         self.count_pools();

@@ -47,6 +47,9 @@ pub enum Qualifier {
 }
 
 impl Qualifier {
+    /// The first in their order.
+    pub const FIRST: Qualifier = Qualifier::Latest;
+
     /// The qualifier in the Invoke API, in ARNs and in messages.
     pub fn as_str(self) -> &'static str {
         match self {

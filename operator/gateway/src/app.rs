@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use pilotlight_core::ids::Namespace;
 use pilotlight_wire::state::Limits;
 
 use crate::catalog::Deployment;
@@ -19,7 +18,6 @@ use crate::registry::Registry;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) namespace: Namespace,
     /// By which callers and peers tell gateways apart: where the others reach this one, or `local`.
     pub(crate) address: Arc<str>,
     /// The maximum number of instances of a function that has no reserved concurrency.

@@ -1,13 +1,14 @@
 //! The functions that this gateway serves, as the request handlers read them.
 //!
-//! Written by `driver` when functions are deployed, read by the APIs without asking it. Holds no
-//! counts and no instances: those are the driver's.
+//! The driver writes it when functions are deployed; the APIs read it without a message to the driver. It
+//! has no counts and no instances: those belong to the driver.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::{PoolId, Revision, Uid};
 use pilotlight_core::instance::launch::Launch;
 
 use crate::metrics::FunctionMetrics;
@@ -15,29 +16,36 @@ use crate::metrics::FunctionMetrics;
 /// A function that is ready to be run: its manifest, and how its runtime is started.
 #[derive(Clone, Debug)]
 pub struct Deployment {
-    pub name: FunctionName,
-    /// With its handler, where a default is known.
+    pub pool: PoolId,
+    /// The manifest, with the runtime's default handler if it names none and the default is known.
     pub spec: FunctionSpec,
-    /// Changes with manifest, code or runtime; then all instances are replaced.
-    pub revision: String,
-    /// Of the code, in hex.
+    /// Changes with manifest, code or runtime; the pool then replaces all instances.
+    pub revision: Revision,
+    /// The digest of the code, in hex.
     pub code_sha256: String,
-    /// Of the code, in bytes.
+    /// The size of the code, in bytes.
     pub code_size: u64,
     pub modified: jiff::Timestamp,
     pub source: Source,
 }
 
-/// Where its instances come from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// Processes of this machine.
-    Local(Launch),
-    /// Pods, of the Function resource with this UID.
-    Cluster { uid: String },
+impl Deployment {
+    pub fn name(&self) -> &FunctionName {
+        self.pool.name()
+    }
 }
 
-/// Names one pool; a function that is deleted and made anew gets a new one.
+/// Where the instances of a function come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Processes on this machine.
+    Local(Launch),
+    /// Pods of the Function resource with this UID.
+    Cluster { uid: Uid },
+}
+
+/// A pool within this gateway: a small key for the maps on the way of an invocation. A function that is
+/// deleted and created again gets a new key and the same [`PoolId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PoolKey(pub(crate) u64);
 
@@ -47,9 +55,9 @@ pub(crate) struct Entry {
     pub(crate) pool: PoolKey,
     pub(crate) deployment: Arc<Deployment>,
     pub(crate) metrics: Arc<FunctionMetrics>,
-    /// Calls are this gateway's to place; otherwise those of one of its peers.
+    /// Whether this gateway owns the function. Otherwise one of its peers does.
     pub(crate) is_owned: bool,
 }
 
-/// All deployed functions by name.
-pub(crate) type Catalog = BTreeMap<FunctionName, Entry>;
+/// All deployed functions.
+pub(crate) type Catalog = BTreeMap<PoolId, Entry>;

@@ -20,7 +20,7 @@ mod peers;
 mod pods;
 mod stock;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +35,8 @@ use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client};
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_core::gateways::handover::Handover;
+use pilotlight_core::ids::Namespace;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::{Backoff, Decoded, Fold};
 use pilotlight_wire::demand::DEMAND_PATH;
@@ -68,8 +70,8 @@ pub struct Listeners {
 /// The settings of a gateway in a cluster, besides its [`Config`].
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// Where the Functions are.
-    pub namespace: String,
+    /// The namespace of the Functions.
+    pub namespace: Namespace,
     /// A directory for code from archives.
     pub cache: PathBuf,
     pub runtimes: Runtimes,
@@ -148,9 +150,10 @@ pub async fn serve(
         ledger: ledger.clone(),
         codes,
         refused,
+        namespace: place.namespace.clone(),
         known: BTreeMap::new(),
+        handover: Handover::default(),
         unreadable: BTreeMap::new(),
-        owned: HashSet::new(),
         members: cluster.as_ref().map(ClusterPeers::members),
     };
     let (deployed, are_deployed) = watch::channel(false);

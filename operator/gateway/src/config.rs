@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use pilotlight_core::ids::Namespace;
+use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
 
 /// The settings that a gateway gets at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The namespace of all functions.
+    /// The namespace of the functions that callers name without one.
     pub namespace: Namespace,
     /// The region in ARNs and in the variable `AWS_REGION`.
     pub region: String,
@@ -43,6 +44,7 @@ impl Default for Config {
 impl Config {
     pub(crate) fn scope(&self) -> Scope {
         Scope {
+            namespace: self.namespace.clone(),
             region: self.region.clone(),
             account: self.account.clone(),
         }
@@ -57,14 +59,20 @@ impl Config {
     }
 }
 
-/// The region and account in the ARNs of this gateway's functions.
+/// What a caller's function name is completed with: the namespace, and the region and account in ARNs.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
+    pub(crate) namespace: Namespace,
     pub(crate) region: String,
     pub(crate) account: String,
 }
 
 impl Scope {
+    /// The newest version of the function that a caller names without a namespace.
+    pub(crate) fn latest(&self, name: FunctionName) -> PoolId {
+        PoolId::latest(self.namespace.clone(), name)
+    }
+
     /// The ARN of a function. `name` may end in `:` and a qualifier.
     pub(crate) fn arn(&self, name: &str) -> String {
         format!(

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::{InstanceName, PoolId, Qualifier};
 use pilotlight_core::instance::{Condition, Status};
 use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Settings};
@@ -31,6 +31,7 @@ use crate::metrics::{FunctionMetrics, Metrics};
 struct Function {
     deployment: Arc<Deployment>,
     pool: Pool,
+    budget: Budget,
     pending: HashMap<InvocationId, Pending>,
     instances: HashMap<InstanceId, Handle>,
     metrics: Arc<FunctionMetrics>,
@@ -39,13 +40,13 @@ struct Function {
 }
 
 struct Handle {
-    name: String,
+    name: InstanceName,
     orders: mpsc::Sender<Order>,
-    /// Until it has served.
+    /// Present until the instance has served.
     fresh: Option<Fresh>,
 }
 
-/// An instance that was started here and has served nothing yet.
+/// An instance that this gateway started and that has served nothing yet.
 struct Fresh {
     begun: Instant,
     ready: Option<Instant>,
@@ -64,19 +65,19 @@ pub(crate) struct Driver {
     is_stopping: bool,
 }
 
-/// The instances' tasks; each ends with the reason why its instance did.
+/// The tasks of the instances. Each returns the reason why its instance ended.
 #[derive(Default)]
 struct Tasks {
     running: JoinSet<Arc<str>>,
     names: HashMap<task::Id, (PoolKey, InstanceId)>,
 }
 
-/// What the instances' tasks share.
+/// What the tasks of the instances share.
 struct Surroundings {
     backend: Arc<dyn Backend>,
-    /// For their reports.
+    /// The driver's inbox, for their reports.
     sender: mpsc::Sender<Message>,
-    /// Ends them without further waiting.
+    /// Ends all tasks without waiting for their instances.
     force: CancellationToken,
 }
 
@@ -106,7 +107,7 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to shut down.
+    /// Runs until the shutdown message.
     pub(crate) async fn run(mut self) {
         loop {
             if let Some(Message::Shutdown { grace, done }) = self.next_message().await {
@@ -117,7 +118,7 @@ impl Driver {
         }
     }
 
-    /// Waits for what comes first, and handles it unless it is the end.
+    /// Waits for the next message, task or timer, and handles it; returns the shutdown message.
     async fn next_message(&mut self) -> Option<Message> {
         let next_timer = self.timers.first().copied();
         let timer = async {
@@ -192,7 +193,7 @@ impl Driver {
                 changed.push((entry.pool, Some(instances)));
             }
         }
-        // First, so that a call that a pool refuses as moved finds where to.
+        // Publish first, so that a call that a pool rejects as moved finds the new owner.
         self.catalog.send_replace(Arc::new(catalog));
         for (key, instances) in changed {
             match (instances, self.functions.get_mut(&key)) {
@@ -259,7 +260,7 @@ impl Driver {
         };
         let backend = self.surroundings.backend.clone();
         self.with(key, |function| {
-            tracing::debug!(function = %function.deployment.name, ?instance, %reason, "instance gone");
+            tracing::debug!(function = %function.deployment.pool, ?instance, %reason, "instance gone");
             function.instances.remove(&instance);
             let event = match backend.refuses(&function.deployment) {
                 true => pool::Event::Refused { instance, reason },
@@ -270,27 +271,27 @@ impl Driver {
     }
 
     fn deploy(&mut self, all: Vec<Deployment>) {
-        let names: BTreeSet<_> = all.iter().map(|deployment| &deployment.name).collect();
+        let pools: BTreeSet<_> = all.iter().map(|deployment| &deployment.pool).collect();
         let catalog = self.catalog.borrow();
-        let missing = catalog.keys().filter(|name| !names.contains(name));
+        let missing = catalog.keys().filter(|pool| !pools.contains(pool));
         let missing = missing.cloned().collect();
         drop(catalog);
         self.change(all, missing);
     }
 
-    fn change(&mut self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
+    fn change(&mut self, set: Vec<Deployment>, removed: Vec<PoolId>) {
         let now = clock::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
         let gone = removed.iter().filter_map(|name| catalog.remove(name));
         let gone: Vec<_> = gone.map(|entry| entry.pool).collect();
         for deployment in set {
-            let name = deployment.name.clone();
-            let entry = match catalog.remove(&name) {
+            let pool = deployment.pool.clone();
+            let entry = match catalog.remove(&pool) {
                 Some(entry) if is_same(&entry.deployment, &deployment) => entry,
                 Some(entry) => self.renew(entry, deployment, now),
-                None => self.add(deployment),
+                None => self.add(deployment, self.budget(&pool, &catalog)),
             };
-            catalog.insert(name, entry);
+            catalog.insert(pool, entry);
         }
         self.catalog.send_replace(Arc::new(catalog));
         for key in gone {
@@ -314,22 +315,35 @@ impl Driver {
         Entry { deployment, ..old }
     }
 
-    fn add(&mut self, deployment: Deployment) -> Entry {
+    /// The budget of the function: that of its other pools, if there are any.
+    fn budget(&self, pool: &PoolId, catalog: &Catalog) -> Budget {
+        let first = PoolId {
+            function: pool.function.clone(),
+            qualifier: Qualifier::FIRST,
+        };
+        let siblings = catalog.range(first..);
+        let mut siblings = siblings.take_while(|(other, _)| other.function == pool.function);
+        let sibling = siblings.find_map(|(_, entry)| self.functions.get(&entry.pool));
+        sibling.map_or_else(Budget::default, |sibling| sibling.budget.clone())
+    }
+
+    fn add(&mut self, deployment: Deployment, budget: Budget) -> Entry {
         let settings = self.settings(&deployment);
         let key = PoolKey(self.next_key);
         self.next_key += 1;
         let deployment = Arc::new(deployment);
-        let metrics = self.metrics.function(&deployment.name);
+        let metrics = self.metrics.function(&deployment.pool);
         let is_owned = matches!(deployment.source, Source::Local(_));
-        let share = Budget::default().share(ShareId(key.0));
+        let share = budget.share(ShareId(key.0));
         let mut pool = Pool::new(settings, self.config.bounds(), share);
         if !is_owned {
-            // Until it is known whose it is.
+            // Until this gateway knows that it owns the function.
             pool.handle(clock::now(), pool::Event::HandedOver);
         }
         let function = Function {
             deployment: deployment.clone(),
             pool,
+            budget,
             pending: HashMap::new(),
             instances: HashMap::new(),
             metrics: metrics.clone(),
@@ -337,7 +351,7 @@ impl Driver {
         };
         self.functions.insert(key, function);
         if is_owned {
-            // What is provisioned comes up before the first call.
+            // Provisioned instances start before the first call.
             self.with(key, |function| function.pool.wake(clock::now()));
         }
         Entry {
@@ -360,7 +374,7 @@ impl Driver {
         }
     }
 
-    /// Changes one function's state, and does what follows from it.
+    /// Changes one function's state, and carries out the actions that follow.
     fn with(&mut self, key: PoolKey, change: impl FnOnce(&mut Function)) {
         let Some(function) = self.functions.get_mut(&key) else {
             return;
@@ -369,7 +383,7 @@ impl Driver {
         while let Some(action) = function.pool.poll_action() {
             match action {
                 pool::Action::Start { instance } => {
-                    let name = uuid::Uuid::new_v4().simple().to_string();
+                    let name = uuid::Uuid::new_v4().simple().to_string().into();
                     let fresh = Fresh {
                         begun: clock::now(),
                         ready: None,
@@ -411,14 +425,23 @@ impl Driver {
         self.surroundings
             .backend
             .observe(deployment, counts.busy, queued);
+        let budget = function.budget.clone();
         self.after_change(key);
+        self.wake_siblings(&budget);
+    }
+
+    /// Wakes the pools of the function that can act because this one has changed.
+    fn wake_siblings(&mut self, budget: &Budget) {
+        while let Some(ShareId(key)) = budget.poll_wakeup() {
+            self.with(PoolKey(key), |function| function.pool.wake(clock::now()));
+        }
     }
 
     fn after_change(&mut self, key: PoolKey) {
         let Some(function) = self.functions.get_mut(&key) else {
             return;
         };
-        // A timer that is too early is left: it costs one look, not a change at each call.
+        // A timer that is too early stays: it costs one wake-up, instead of a change at each call.
         let wake = function.pool.next_wakeup();
         if wake.is_some_and(|at| function.timer.is_none_or(|timer| at < timer)) {
             if let Some(timer) = function.timer {
@@ -428,25 +451,25 @@ impl Driver {
             self.timers.extend(wake.map(|at| (at, key)));
         }
         if function.pool.is_over() {
-            let name = function.deployment.name.clone();
+            let pool = function.deployment.pool.clone();
             if let Some(timer) = function.timer {
                 self.timers.remove(&(timer, key));
             }
             self.functions.remove(&key);
-            self.forget_metrics(&name);
+            self.forget_metrics(&pool);
         }
     }
 
-    /// A deleted function's metrics go, unless one of the same name has come.
-    fn forget_metrics(&self, name: &FunctionName) {
-        if !self.catalog.borrow().contains_key(name) {
-            self.metrics.forget(name);
+    /// Drops the metrics of a deleted function, unless one of the same name was deployed.
+    fn forget_metrics(&self, pool: &PoolId) {
+        if !self.catalog.borrow().contains_key(pool) {
+            self.metrics.forget(pool);
         }
     }
 
     async fn shut_down(&mut self, grace: Duration) {
         self.is_stopping = true;
-        // Not from the catalog: a caller who comes now is answered that the gateway ends.
+        // The functions stay in the catalog: a caller who arrives now gets the answer that the gateway ends.
         let all: Vec<_> = self.functions.keys().copied().collect();
         for key in all {
             let now = clock::now();
@@ -466,18 +489,18 @@ impl Driver {
     }
 }
 
-/// Nothing follows from one after the other.
+/// Whether the second deployment changes nothing.
 fn is_same(one: &Deployment, other: &Deployment) -> bool {
     one.revision == other.revision && one.spec == other.spec
 }
 
 impl Function {
-    /// Starts the task of an instance; a backend that has one of this name finds it.
+    /// Starts the task of an instance. The backend finds an instance of this name that already lives.
     fn run(
         &mut self,
         pool: PoolKey,
         instance: InstanceId,
-        (name, fresh): (String, Option<Fresh>),
+        (name, fresh): (InstanceName, Option<Fresh>),
         surroundings: &Surroundings,
         tasks: &mut Tasks,
     ) {
@@ -489,7 +512,7 @@ impl Function {
         let (orders, inbox) = mpsc::channel(message::ORDERS_LIMIT);
         let Surroundings { backend, force, .. } = surroundings;
         let (backend, force) = (backend.clone(), force.clone());
-        let reservation = backend.reserve(&self.deployment, &name);
+        let reservation = backend.reserve(&self.deployment, name.as_str());
         let wanted = (name.clone(), reservation);
         let run = instance::run(link, wanted, self.deployment.clone(), backend, inbox, force);
         let task = tasks.running.spawn(run);
@@ -504,11 +527,11 @@ impl Function {
         );
     }
 
-    /// Takes on an instance that lives already, unless it runs one of this gateway's calls still.
+    /// Adopts an instance that already lives, unless it still runs an invocation of this gateway.
     fn adopt(
         &mut self,
         key: PoolKey,
-        name: String,
+        name: InstanceName,
         now: Instant,
         surroundings: &Surroundings,
         tasks: &mut Tasks,
@@ -535,7 +558,7 @@ impl Function {
 
     fn order(&self, instance: InstanceId, order: Order) {
         if let Some(handle) = self.instances.get(&instance) {
-            // It may have ended by itself: then it needs no order.
+            // If the instance has ended by itself, it needs no order.
             let _ = handle.orders.try_send(order);
         }
     }
@@ -549,7 +572,8 @@ impl Function {
         };
         pending.span.record("instance", display(&handle.name));
         let fresh = handle.fresh.take();
-        // One that was up before is no cold start: it was provisioned, or begun for another call.
+        // An instance that was up before the call is no cold start: it was provisioned, or started for
+        // another call.
         if let Some(Fresh { begun, ready }) = fresh
             && ready.is_none_or(|ready| pending.invocation.arrived < ready)
         {
@@ -558,7 +582,7 @@ impl Function {
             self.metrics.cold_start();
         }
         if let Err(error) = handle.orders.try_send(Order::Run(pending)) {
-            // The task has ended and its end is about to be heard: never started.
+            // The task has ended, and the driver is about to see its end: the invocation never started.
             if let Order::Run(pending) = error.into_inner() {
                 self.pending.insert(invocation, pending);
                 let event = pool::Event::NotStarted {

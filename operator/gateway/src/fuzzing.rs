@@ -11,7 +11,6 @@ use std::sync::mpsc as std_mpsc;
 use axum::Router;
 use bytes::Bytes;
 use http::HeaderValue;
-use pilotlight_core::ids::Namespace;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::App;
@@ -40,21 +39,20 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     let metrics = Metrics::new();
     let logs = MemoryLog::new(1024 * 1024);
     let line = "2026-01-31T10:00:00Z stdout 8f3c4a1e hello";
-    logs.append(LogEntry::from_line(&deployment.name, "i", line));
+    logs.append(LogEntry::from_line(deployment.name(), "i", line));
     let entry = Entry {
         pool: PoolKey(0),
-        metrics: metrics.function(&deployment.name),
+        metrics: metrics.function(&deployment.pool),
         deployment: Arc::new(deployment),
         is_owned: true,
     };
-    let catalog = BTreeMap::from([(entry.deployment.name.clone(), entry)]);
+    let catalog = BTreeMap::from([(entry.deployment.pool.clone(), entry)]);
     let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
     let (tell, told) = std_mpsc::channel();
     // Ends with the routes; nobody else sends.
     tokio::spawn(answer_all(inbox, tell));
     let functions: Arc<dyn Registry> = Arc::new(Deployed(watch::channel(Arc::new(catalog)).1));
     let app = App {
-        namespace: Namespace::local(),
         address: "local".into(),
         concurrency: 1,
         scope: Config::default().scope(),
@@ -101,6 +99,7 @@ mod tests {
     use axum::body::Body;
     use futures_util::{StreamExt, stream};
     use http::{Request, StatusCode};
+    use pilotlight_core::ids::{Namespace, PoolId, Revision};
     use pilotlight_core::instance::launch::Launch;
     use tower::ServiceExt;
 
@@ -119,7 +118,7 @@ spec: {runtime: custom, handler: a, code: {path: .}}
         let manifests = pilotlight_api::read("f.yaml".as_ref(), MANIFEST);
         let function = manifests.expect("a manifest").remove(0).function;
         gateway(Deployment {
-            name: function.metadata.name,
+            pool: PoolId::latest(Namespace::local(), function.metadata.name),
             source: Source::Local(Launch {
                 command: Vec::new(),
                 handler: function.spec.handler.clone().expect("a handler"),
@@ -129,7 +128,7 @@ spec: {runtime: custom, handler: a, code: {path: .}}
                 relocated: BTreeMap::new(),
             }),
             spec: function.spec,
-            revision: String::new(),
+            revision: Revision::default(),
             code_sha256: String::new(),
             code_size: 0,
             modified: Default::default(),

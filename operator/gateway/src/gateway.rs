@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::PoolId;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -74,7 +74,6 @@ impl Gateway {
             address.clone(),
         );
         let app = App {
-            namespace: config.namespace.clone(),
             address,
             concurrency: config.concurrency,
             scope: config.scope(),
@@ -104,7 +103,7 @@ impl Gateway {
     }
 
     /// Deletes the functions in `removed` first, then adds or updates those in `set`.
-    pub(crate) async fn change(&self, set: Vec<Deployment>, removed: Vec<FunctionName>) {
+    pub(crate) async fn change(&self, set: Vec<Deployment>, removed: Vec<PoolId>) {
         self.request(|done| Message::Change { set, removed, done })
             .await;
     }

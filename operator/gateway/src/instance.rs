@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
+use pilotlight_core::ids::InstanceName;
 use pilotlight_core::instance::Status;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::phases::{Phase, Phases};
@@ -67,7 +68,7 @@ type LeaseClient = HttpClient<Stream, Full<Bytes>>;
 /// Starts or finds the instance of this name and serves its orders until it ends. Returns why it ended.
 pub(crate) async fn run(
     link: Link,
-    (name, _reservation): (String, Reservation),
+    (name, _reservation): (InstanceName, Reservation),
     deployment: Arc<Deployment>,
     backend: Arc<dyn Backend>,
     mut orders: mpsc::Receiver<Order>,
@@ -75,7 +76,7 @@ pub(crate) async fn run(
 ) -> Arc<str> {
     let begun = clock::now();
     let process = tokio::select! {
-        started = backend.start(&deployment, &name) => started,
+        started = backend.start(&deployment, name.as_str()) => started,
         // Before it is up, the only orders are to drain and to release.
         _ = orders.recv() => return Arc::from("stopped before it was up"),
         () = force.cancelled() => return Arc::from("stopped before it was up"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderValue;
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::{InstanceName, PoolId};
 use pilotlight_core::instance::{RequestId, Status};
 use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_core::invoke::queue::InvocationId;
@@ -27,7 +27,7 @@ pub(crate) const ORDERS_LIMIT: usize = 4;
 /// One call of a function.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    pub(crate) function: FunctionName,
+    pub(crate) target: PoolId,
     pub(crate) request_id: RequestId,
     pub(crate) payload: Bytes,
     pub(crate) function_arn: HeaderValue,
@@ -94,7 +94,7 @@ pub(crate) enum Message {
     /// Deletes the functions in `removed` first, then adds or updates those in `set`.
     Change {
         set: Vec<Deployment>,
-        removed: Vec<FunctionName>,
+        removed: Vec<PoolId>,
         done: oneshot::Sender<()>,
     },
     /// Changes which functions this gateway owns (rule 3).
@@ -113,8 +113,8 @@ pub(crate) enum Message {
 #[derive(Debug, Default)]
 pub(crate) struct OwnershipChange {
     /// Functions that this gateway owns from now on, each with the names of its existing instances.
-    pub(crate) gained: Vec<(FunctionName, Vec<String>)>,
-    pub(crate) lost: Vec<FunctionName>,
+    pub(crate) gained: Vec<(PoolId, Vec<InstanceName>)>,
+    pub(crate) lost: Vec<PoolId>,
 }
 
 /// What the driver asks of an instance's task.

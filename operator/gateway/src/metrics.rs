@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::PoolId;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::Counts;
 use pilotlight_wire::state::{Durations, InstanceCounts, Totals};
@@ -57,20 +57,25 @@ const STATES: [InstanceState; 4] = [
     InstanceState::stopping,
 ];
 
+/// The labels of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfFunction {
+struct OfPool {
+    namespace: String,
     function: String,
+    qualifier: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOutcome {
-    function: String,
+    #[prometheus(flatten)]
+    pool: OfPool,
     outcome: OutcomeLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
-    function: String,
+    #[prometheus(flatten)]
+    pool: OfPool,
     state: InstanceState,
 }
 
@@ -84,13 +89,13 @@ struct OfPhase {
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     invocations: Family<OfOutcome, Counter>,
-    cold_starts: Family<OfFunction, Counter>,
+    cold_starts: Family<OfPool, Counter>,
     phases: Family<OfPhase, DurationHistogram>,
     forwarded: Counter,
-    queued: Family<OfFunction, Gauge>,
-    in_flight: Family<OfFunction, Gauge>,
+    queued: Family<OfPool, Gauge>,
+    in_flight: Family<OfPool, Gauge>,
     instances: Family<OfState, Gauge>,
-    duration: Family<OfFunction, DurationHistogram>,
+    duration: Family<OfPool, DurationHistogram>,
     #[cfg(feature = "cluster")]
     unreadable: Gauge,
 }
@@ -104,6 +109,16 @@ pub(crate) struct FunctionMetrics {
     in_flight: Gauge,
     instances: [Gauge; 4],
     duration: DurationHistogram,
+}
+
+impl OfPool {
+    fn of(pool: &PoolId) -> Self {
+        OfPool {
+            namespace: pool.namespace().to_string(),
+            function: pool.name().to_string(),
+            qualifier: pool.qualifier.as_str(),
+        }
+    }
 }
 
 impl Metrics {
@@ -180,26 +195,22 @@ impl Metrics {
         self.unreadable.set(functions as i64);
     }
 
-    pub(crate) fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {
-        let function = name.to_string();
-        let of_function = OfFunction {
-            function: function.clone(),
-        };
+    pub(crate) fn function(&self, pool: &PoolId) -> Arc<FunctionMetrics> {
+        let labels = OfPool::of(pool);
         Arc::new(FunctionMetrics {
             invocations: OUTCOMES.map(|outcome| {
-                let function = function.clone();
+                let pool = labels.clone();
                 self.invocations
-                    .get_or_create_owned(&OfOutcome { function, outcome })
+                    .get_or_create_owned(&OfOutcome { pool, outcome })
             }),
-            cold_starts: self.cold_starts.get_or_create_owned(&of_function),
-            queued: self.queued.get_or_create_owned(&of_function),
-            in_flight: self.in_flight.get_or_create_owned(&of_function),
+            cold_starts: self.cold_starts.get_or_create_owned(&labels),
+            queued: self.queued.get_or_create_owned(&labels),
+            in_flight: self.in_flight.get_or_create_owned(&labels),
             instances: STATES.map(|state| {
-                let function = function.clone();
-                self.instances
-                    .get_or_create_owned(&OfState { function, state })
+                let pool = labels.clone();
+                self.instances.get_or_create_owned(&OfState { pool, state })
             }),
-            duration: self.duration.get_or_create_owned(&of_function),
+            duration: self.duration.get_or_create_owned(&labels),
         })
     }
 
@@ -225,25 +236,24 @@ impl Metrics {
         self.forwarded.inc();
     }
 
-    pub(crate) fn forget(&self, name: &FunctionName) {
-        let function = name.to_string();
+    pub(crate) fn forget(&self, pool: &PoolId) {
+        let labels = OfPool::of(pool);
         for outcome in OUTCOMES {
             self.invocations.remove(&OfOutcome {
-                function: function.clone(),
+                pool: labels.clone(),
                 outcome,
             });
         }
         for state in STATES {
             self.instances.remove(&OfState {
-                function: function.clone(),
+                pool: labels.clone(),
                 state,
             });
         }
-        let of_function = OfFunction { function };
-        self.cold_starts.remove(&of_function);
-        self.queued.remove(&of_function);
-        self.in_flight.remove(&of_function);
-        self.duration.remove(&of_function);
+        self.cold_starts.remove(&labels);
+        self.queued.remove(&labels);
+        self.in_flight.remove(&labels);
+        self.duration.remove(&labels);
     }
 
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {

@@ -88,7 +88,7 @@ impl ProcessBackend {
         deployment: &Deployment,
         instance: &str,
     ) -> Result<InstanceProcess, StartError> {
-        let function = &deployment.name;
+        let function = deployment.name();
         let Source::Local(launch) = &deployment.source else {
             return Err(StartError::NotLocal);
         };
@@ -97,6 +97,7 @@ impl ProcessBackend {
             .root
             .join(format!("{}.sock", &instance[..SOCKET_NAME_DIGITS]));
         let place = Place {
+            qualifier: deployment.pool.qualifier,
             instance,
             date: &Timestamp::now().strftime("%Y/%m/%d").to_string(),
             region: &self.region,
@@ -308,6 +309,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
+    use pilotlight_core::ids::{Namespace, PoolId, Revision};
     use pilotlight_core::instance::launch::Launch;
 
     use super::*;
@@ -319,7 +321,7 @@ mod tests {
         let read = pilotlight_api::read("f.yaml".as_ref(), manifest);
         let function = read.expect("a manifest").remove(0).function;
         Deployment {
-            name: function.metadata.name,
+            pool: PoolId::latest(Namespace::local(), function.metadata.name),
             source: Source::Local(Launch {
                 command: vec!["/bin/true".to_owned()],
                 handler: function.spec.handler.clone().expect("a handler"),
@@ -329,7 +331,7 @@ mod tests {
                 relocated: Default::default(),
             }),
             spec: function.spec,
-            revision: String::new(),
+            revision: Revision::default(),
             code_sha256: String::new(),
             code_size: 0,
             modified: Default::default(),
@@ -390,7 +392,7 @@ mod tests {
         assert!(scratch.is_dir());
         Box::new(instance).end().await;
         assert!(!scratch.exists());
-        let entries = logs.read(&deployment().name);
+        let entries = logs.read(deployment().name());
         let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_str()).collect();
         assert_eq!(texts, ["hello", "the end"]);
         assert_eq!(entries[0].request_id.as_deref(), Some("8f3c"));

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::PoolId;
 use tokio::sync::watch;
 
 use crate::catalog::{Catalog, Entry};
@@ -16,10 +16,10 @@ pub(crate) trait Registry: Debug + Send + Sync {
     fn list(&self) -> Arc<Catalog>;
 
     /// One function, if it exists.
-    fn get(&self, function: &FunctionName) -> Option<Entry>;
+    fn get(&self, pool: &PoolId) -> Option<Entry>;
 
     /// Whether a function exists; cheaper than [`Registry::get`].
-    fn has(&self, function: &FunctionName) -> bool;
+    fn has(&self, pool: &PoolId) -> bool;
 
     /// All functions, and a notice of each change.
     fn watch(&self) -> watch::Receiver<Arc<Catalog>>;
@@ -34,12 +34,12 @@ impl Registry for Deployed {
         self.0.borrow().clone()
     }
 
-    fn get(&self, function: &FunctionName) -> Option<Entry> {
-        self.0.borrow().get(function).cloned()
+    fn get(&self, pool: &PoolId) -> Option<Entry> {
+        self.0.borrow().get(pool).cloned()
     }
 
-    fn has(&self, function: &FunctionName) -> bool {
-        self.0.borrow().contains_key(function)
+    fn has(&self, pool: &PoolId) -> bool {
+        self.0.borrow().contains_key(pool)
     }
 
     fn watch(&self) -> watch::Receiver<Arc<Catalog>> {

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, response};
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::PoolId;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::phases::Phases;
 
 pub const INVOKE_PATH: &str = "/pilotlight/v1/invoke";
 
-const FUNCTION: HeaderName = HeaderName::from_static("pilotlight-function");
+/// `namespace/name:qualifier`.
+const TARGET: HeaderName = HeaderName::from_static("pilotlight-target");
 const REQUEST_ID: HeaderName = HeaderName::from_static("pilotlight-request-id");
 const FUNCTION_ARN: HeaderName = HeaderName::from_static("pilotlight-function-arn");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("pilotlight-client-context");
@@ -43,7 +44,7 @@ const LOST: &str = "lost";
 /// One invocation on its way to another gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvokeRequest {
-    pub function: FunctionName,
+    pub target: PoolId,
     pub request_id: RequestId,
     pub payload: Bytes,
     /// The ARN as the caller named the function, with a qualifier only if the caller gave one.
@@ -69,8 +70,8 @@ impl InvokeRequest {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from_static(INVOKE_PATH);
         let headers = request.headers_mut();
-        let function = HeaderValue::from_str(self.function.as_str());
-        headers.insert(FUNCTION, function.expect("a function's name is ASCII"));
+        let target = HeaderValue::try_from(self.target.to_string());
+        headers.insert(TARGET, target.expect("the name of a pool is ASCII"));
         let request_id = HeaderValue::from_str(&self.request_id);
         headers.insert(REQUEST_ID, request_id.expect("a request id is ASCII"));
         headers.insert(FUNCTION_ARN, self.function_arn);
@@ -96,10 +97,10 @@ impl InvokeRequest {
             let value = headers.get(name).cloned();
             value.ok_or(InvalidInvoke(label))
         };
-        let function = text(&FUNCTION, "pilotlight-function")?.parse();
+        let target = text(&TARGET, "pilotlight-target")?.parse();
         let hops = text(&HOPS, "pilotlight-hops")?.parse();
         Ok(InvokeRequest {
-            function: function.map_err(|_| InvalidInvoke("pilotlight-function"))?,
+            target: target.map_err(|_| InvalidInvoke("pilotlight-target"))?,
             request_id: text(&REQUEST_ID, "pilotlight-request-id")?.into(),
             payload,
             function_arn: value(&FUNCTION_ARN, "pilotlight-function-arn")?,
@@ -259,7 +260,7 @@ mod tests {
 
     fn request() -> InvokeRequest {
         InvokeRequest {
-            function: "hello".parse().expect("a name"),
+            target: "shop/hello:$LATEST".parse().expect("a pool"),
             request_id: "8f3c4a1e-0000-4000-8000-000000000000".into(),
             payload: Bytes::from_static(b"{}"),
             function_arn: HeaderValue::from_static("arn:aws:lambda:us-east-1:0:function:hello"),
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_necessary_header_is_refused_by_its_name() {
-        for name in ["function", "request-id", "function-arn", "trace-id", "hops"] {
+        for name in ["target", "request-id", "function-arn", "trace-id", "hops"] {
             let (mut head, payload) = request().into_request().into_parts();
             let name = format!("pilotlight-{name}");
             head.headers.remove(&name);

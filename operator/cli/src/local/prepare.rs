@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use pilotlight_api::{Code, FunctionSpec, Manifest};
 use pilotlight_core::function::{Handler, Runtime};
+use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::instance::launch::Launch;
 use pilotlight_gateway::{Deployment, Source};
 use pilotlight_runtimes::{IMAGE_TASK_ROOT, RuntimeDescription, Runtimes};
@@ -137,12 +138,12 @@ impl Preparer {
 
         let revision = revision(manifest, &code.tree.sha256, &command, &environment)?;
         Ok(Deployment {
-            name: manifest.function.metadata.name.clone(),
+            pool: PoolId::latest(Namespace::local(), manifest.function.metadata.name.clone()),
             spec: FunctionSpec {
                 handler: Some(handler.clone()),
                 ..manifest.function.spec.clone()
             },
-            revision,
+            revision: revision.into(),
             code_sha256: code.tree.sha256,
             code_size: code.tree.size,
             modified: modified(&manifest.file, code.tree.modified),

@@ -109,10 +109,11 @@ pub(crate) fn ready(
     )?;
     let width = deployments
         .iter()
-        .map(|d| d.name.as_str().len())
+        .map(|d| d.name().as_str().len())
         .max()
         .unwrap_or(0);
-    for Deployment { name, spec, .. } in deployments {
+    for deployment in deployments {
+        let (name, spec) = (deployment.name(), &deployment.spec);
         let style = style(name.as_str());
         writeln!(
             out,
@@ -122,7 +123,7 @@ pub(crate) fn ready(
         )?;
     }
     if let Some(first) = deployments.first() {
-        let name = &first.name;
+        let name = first.name();
         let endpoint = match address.to_string() == DEFAULT_LISTEN {
             true => String::new(),
             false => format!(" --endpoint http://{address}"),

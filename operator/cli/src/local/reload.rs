@@ -37,7 +37,7 @@ impl Served {
     ) -> Self {
         let current = deployments
             .into_iter()
-            .map(|one| (one.name.clone(), one))
+            .map(|one| (one.name().clone(), one))
             .collect();
         Self {
             paths,
@@ -96,7 +96,7 @@ impl Served {
         let mut before = std::mem::take(&mut self.current);
         let (mut added, mut changed) = (Vec::new(), Vec::new());
         for deployment in outcome.deployments {
-            let name = deployment.name.clone();
+            let name = deployment.name().clone();
             let kept = match before.remove(&name) {
                 Some(old) if old.revision == deployment.revision => old,
                 Some(_) => {

@@ -12,10 +12,10 @@ use pilotlight_core::fleet::{self, stock};
 /// A pod of a function.
 pub(crate) fn function_pod(pod: &Pod) -> fleet::Pod {
     fleet::Pod {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        instance: label(pod, labels::INSTANCE),
-        revision: label(pod, labels::REVISION),
+        name: pod.name_any().into(),
+        uid: pod.uid().unwrap_or_default().into(),
+        instance: label(pod, labels::INSTANCE).into(),
+        revision: label(pod, labels::REVISION).into(),
         is_over: PodState::of(pod).is_ended(),
         is_being_deleted: is_being_deleted(pod),
     }
@@ -25,8 +25,8 @@ pub(crate) fn function_pod(pod: &Pod) -> fleet::Pod {
 pub(crate) fn warm_pool_pod(pod: &Pod) -> stock::Pod {
     let state = PodState::of(pod);
     stock::Pod {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
+        name: pod.name_any().into(),
+        uid: pod.uid().unwrap_or_default().into(),
         template: label(pod, labels::REVISION),
         is_ready: state.is_ready(),
         is_over: state.is_ended(),

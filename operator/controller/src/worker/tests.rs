@@ -32,6 +32,11 @@ struct Fixture {
     server: Arc<Mutex<ApiServer>>,
 }
 
+fn hello() -> PoolId {
+    let namespace = "functions".parse().expect("a namespace");
+    PoolId::latest(namespace, "hello".parse().expect("a name"))
+}
+
 impl Fixture {
     fn new() -> Self {
         let server = Arc::new(Mutex::new(ApiServer::default()));
@@ -103,10 +108,10 @@ impl Fixture {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         self.worker.on_gateway(GatewayEvent::Connected(address));
         let demand = Demand {
-            function: "hello".parse().expect("a name"),
-            uid: function.uid().expect("a UID"),
-            revision: function.spec.revision(),
-            instances: instances.iter().map(|name| (*name).to_owned()).collect(),
+            pool: hello(),
+            uid: function.uid().expect("a UID").into(),
+            revision: function.spec.revision().into(),
+            instances: instances.iter().map(|name| (*name).into()).collect(),
             claimed: Default::default(),
             in_flight: 0,
             queued: 0,

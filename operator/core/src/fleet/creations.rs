@@ -15,28 +15,39 @@ pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// pod is tried at a time.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Default)]
-pub(crate) struct Creations {
-    expected: BTreeMap<String, Instant>,
+/// `K`: the name of what is created, which stays the same when a creation is repeated.
+#[derive(Debug)]
+pub(crate) struct Creations<K> {
+    expected: BTreeMap<K, Instant>,
     refusals: u32,
     refused_until: Option<Instant>,
 }
 
-impl Creations {
-    pub(crate) fn begin(&mut self, now: Instant, name: String) {
+impl<K> Default for Creations<K> {
+    fn default() -> Self {
+        Creations {
+            expected: BTreeMap::new(),
+            refusals: 0,
+            refused_until: None,
+        }
+    }
+}
+
+impl<K: Ord> Creations<K> {
+    pub(crate) fn begin(&mut self, now: Instant, name: K) {
         self.expected.insert(name, now + EXPECTATION_TIMEOUT);
     }
 
     /// The creation is over: the pod exists, or the API server refused it.
-    pub(crate) fn end(&mut self, name: &str) {
+    pub(crate) fn end(&mut self, name: &K) {
         self.expected.remove(name);
     }
 
-    pub(crate) fn retain(&mut self, is_expected: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&mut self, is_expected: impl Fn(&K) -> bool) {
         self.expected.retain(|name, _| is_expected(name));
     }
 
-    pub(crate) fn is_expected(&self, name: &str) -> bool {
+    pub(crate) fn is_expected(&self, name: &K) -> bool {
         self.expected.contains_key(name)
     }
 
@@ -72,7 +83,7 @@ impl Creations {
         self.refusals == 0
     }
 
-    pub(crate) fn refused(&mut self, now: Instant, name: &str) {
+    pub(crate) fn refused(&mut self, now: Instant, name: &K) {
         self.end(name);
         // The refusals of one burst arrive together and count as one.
         if self.refused_until.is_none_or(|until| until <= now) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::creations::Creations;
 use crate::gateways::demand::{ClaimedPod, Demand};
+use crate::ids::{InstanceName, PodName, Revision, Uid};
 
 /// The pause before a failed adoption or deletion is retried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -16,10 +17,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// A pod as the watch shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    pub name: String,
-    pub uid: String,
-    pub instance: String,
-    pub revision: String,
+    pub name: PodName,
+    pub uid: Uid,
+    pub instance: InstanceName,
+    pub revision: Revision,
     /// Whether all containers of the pod have ended.
     pub is_over: bool,
     pub is_being_deleted: bool,
@@ -29,25 +30,25 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Create {
-        instance: String,
+        instance: InstanceName,
     },
     /// Give a claimed pod of a warm pool the function's labels and owner.
     Adopt {
-        instance: String,
+        instance: InstanceName,
         pod: ClaimedPod,
     },
     /// Delete exactly this pod, and never a later pod of the same name.
     Delete {
-        pod: String,
-        uid: String,
+        pod: PodName,
+        uid: Uid,
     },
 }
 
 /// The function as the controller knows it, and which steps it is ready for.
-#[derive(Clone, Copy, Debug)]
-pub struct ObservedFunction<'a> {
-    pub uid: &'a str,
-    pub revision: &'a str,
+#[derive(Clone, Debug)]
+pub struct ObservedFunction {
+    pub uid: Uid,
+    pub revision: Revision,
     /// Whether the pods can start: their image and code exist.
     pub may_create: bool,
     /// Whether all gateways have reported their demands, so that an instance in none of them is unwanted.
@@ -65,18 +66,18 @@ enum Adoption {
 /// The pods of one function. See the module's text.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    creations: Creations,
+    creations: Creations<InstanceName>,
     /// By instance.
-    adoptions: BTreeMap<String, Adoption>,
+    adoptions: BTreeMap<InstanceName, Adoption>,
     /// Wanted instances that have had a pod. An instance gets one pod only: when the pod is gone, its
     /// gateway may not know yet, and could not use another pod.
-    spent: BTreeSet<String>,
-    deleting: BTreeSet<String>,
+    spent: BTreeSet<InstanceName>,
+    deleting: BTreeSet<Uid>,
     /// No deletion begins before this.
     paused_until: Option<Instant>,
     /// The API server refused a pod, and `held_back` is not computed yet.
     refused_anew: bool,
-    held_back: BTreeSet<String>,
+    held_back: BTreeSet<InstanceName>,
 }
 
 impl Fleet {
@@ -84,29 +85,28 @@ impl Fleet {
     pub fn plan(
         &mut self,
         now: Instant,
-        function: ObservedFunction<'_>,
+        function: &ObservedFunction,
         demands: &[&Demand],
         pods: &[Pod],
     ) -> Vec<Step> {
         self.wake(now);
-        let there: BTreeSet<&str> = pods.iter().map(|pod| pod.instance.as_str()).collect();
-        let uids: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
+        let there: BTreeSet<&InstanceName> = pods.iter().map(|pod| &pod.instance).collect();
+        let uids: BTreeSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
         self.creations.retain(|instance| !there.contains(instance));
-        self.deleting.retain(|pod| uids.contains(pod.as_str()));
+        self.deleting.retain(|pod| uids.contains(pod));
 
         let of_this = demands.iter().filter(|demand| demand.uid == function.uid);
-        let wanted: BTreeSet<&str> = of_this
+        let wanted: BTreeSet<&InstanceName> = of_this
             .clone()
-            .flat_map(|demand| demand.instances.iter().map(String::as_str))
+            .flat_map(|demand| &demand.instances)
             .collect();
-        let had = |instance: &str| there.contains(instance) || self.spent.contains(instance);
+        let had =
+            |instance: &InstanceName| there.contains(instance) || self.spent.contains(instance);
         let has_had = wanted.iter().filter(|instance| had(instance));
-        self.spent = has_had.map(|instance| (*instance).to_owned()).collect();
+        self.spent = has_had.map(|instance| (*instance).clone()).collect();
 
         let may_delete = function.may_delete && of_this.clone().count() > 0;
-        let mut steps = self.deletions(pods, |pod| {
-            may_delete && !wanted.contains(pod.instance.as_str())
-        });
+        let mut steps = self.deletions(pods, |pod| may_delete && !wanted.contains(&pod.instance));
         let claimed = self.adopt(of_this.clone().copied(), &mut steps);
         // If the gateway names another revision, either the gateway or the controller has not seen the
         // newest spec. The controller creates pods when both have.
@@ -143,7 +143,7 @@ impl Fleet {
         &mut self,
         demands: impl Iterator<Item = &'a Demand>,
         steps: &mut Vec<Step>,
-    ) -> BTreeSet<String> {
+    ) -> BTreeSet<InstanceName> {
         let mut claimed = BTreeSet::new();
         for demand in demands {
             for (instance, pod) in &demand.claimed {
@@ -168,7 +168,7 @@ impl Fleet {
         claimed
     }
 
-    fn create(&mut self, now: Instant, missing: BTreeSet<String>, steps: &mut Vec<Step>) {
+    fn create(&mut self, now: Instant, missing: BTreeSet<InstanceName>, steps: &mut Vec<Step>) {
         if self.creations.is_paused() {
             if std::mem::take(&mut self.refused_anew) {
                 self.held_back = missing;
@@ -189,8 +189,8 @@ impl Fleet {
 
     /// Instances that have no pod because the API server refused a pod of this function after they became
     /// wanted.
-    pub fn held_back(&self) -> impl Iterator<Item = &str> {
-        self.held_back.iter().map(String::as_str)
+    pub fn held_back(&self) -> impl Iterator<Item = &InstanceName> {
+        self.held_back.iter()
     }
 
     /// Acts on deadlines that have passed.
@@ -215,36 +215,36 @@ impl Fleet {
     }
 
     /// The API server refused the pod of this instance.
-    pub fn refused(&mut self, now: Instant, instance: &str) {
+    pub fn refused(&mut self, now: Instant, instance: &InstanceName) {
         self.creations.refused(now, instance);
         self.refused_anew = true;
     }
 
     /// The claimed pod was adopted, or is gone: the instance has had its pod.
-    pub fn adopted(&mut self, instance: &str) {
+    pub fn adopted(&mut self, instance: &InstanceName) {
         if self.adoptions.remove(instance).is_some() {
-            self.spent.insert(instance.to_owned());
+            self.spent.insert(instance.clone());
         }
     }
 
     /// The adoption of a claimed pod failed; it is retried after a pause.
-    pub fn not_adopted(&mut self, now: Instant, instance: &str) {
+    pub fn not_adopted(&mut self, now: Instant, instance: &InstanceName) {
         if let Some(adoption) = self.adoptions.get_mut(instance) {
             *adoption = Adoption::PausedUntil(now + RETRY_PAUSE);
         }
     }
 
     /// A deletion failed; it is retried after a pause.
-    pub fn not_deleted(&mut self, now: Instant, uid: &str) {
+    pub fn not_deleted(&mut self, now: Instant, uid: &Uid) {
         self.deleting.remove(uid);
         self.paused_until = Some(now + RETRY_PAUSE);
     }
 
     /// Whether a pod may still need the code of this revision. A creation in flight may need any revision.
-    pub fn needs(&self, revision: &str, function: ObservedFunction<'_>, pods: &[Pod]) -> bool {
-        let is_of_it = |pod: &Pod| pod.revision == revision;
+    pub fn needs(&self, revision: &Revision, function: &ObservedFunction, pods: &[Pod]) -> bool {
+        let is_of_it = |pod: &Pod| pod.revision == *revision;
         let is_in_flight = self.creations.in_flight() > 0;
-        revision == function.revision || is_in_flight || pods.iter().any(is_of_it)
+        *revision == function.revision || is_in_flight || pods.iter().any(is_of_it)
     }
 
     /// When [`Fleet::wake`] is due, unless an event comes first.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::creations::Creations;
 use crate::gateways::demand::ClaimedPod;
+use crate::ids::{PodName, Uid};
 
 /// The target is the number of claims within this time.
 const CLAIM_WINDOW: Duration = Duration::from_secs(30);
@@ -28,8 +29,8 @@ const ENDED_WINDOW: Duration = Duration::from_secs(60);
 /// An unclaimed pod as the watch shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    pub name: String,
-    pub uid: String,
+    pub name: PodName,
+    pub uid: Uid,
     /// The template from which the pod was created.
     pub template: String,
     pub is_ready: bool,
@@ -42,9 +43,9 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Create a pod under a new name, or repeat a creation that was not answered, under its name.
-    Create { name: String },
+    Create { name: PodName },
     /// Delete exactly this pod, and never a later pod of the same name.
-    Delete { pod: String, uid: String },
+    Delete { pod: PodName, uid: Uid },
 }
 
 /// The warm pool as the controller knows it, and which steps it is ready for.
@@ -101,14 +102,14 @@ struct Deletion {
 /// The unclaimed pods of one warm pool. See the module's text.
 #[derive(Debug, Default)]
 pub struct Stock {
-    creations: Creations,
-    pending: BTreeMap<String, PendingPod>,
+    creations: Creations<PodName>,
+    pending: BTreeMap<PodName, PendingPod>,
     /// Claimed pods by UID, with the time since which no gateway has named them.
-    claimed: BTreeMap<String, Option<Instant>>,
-    deleting: BTreeMap<String, Deletion>,
+    claimed: BTreeMap<Uid, Option<Instant>>,
+    deleting: BTreeMap<Uid, Deletion>,
     claims: VecDeque<Instant>,
     /// UIDs of pods of this template that ended unclaimed.
-    ended: VecDeque<(Instant, String)>,
+    ended: VecDeque<(Instant, Uid)>,
     template: String,
     /// No deletion begins before this.
     paused_until: Option<Instant>,
@@ -136,7 +137,7 @@ impl Stock {
         pool: WarmPoolState<'_>,
         claims: impl Iterator<Item = &'a ClaimedPod>,
         pods: &[Pod],
-        name: impl FnMut() -> String,
+        name: impl FnMut() -> PodName,
     ) -> Vec<Step> {
         self.wake(now);
         if self.template != pool.template {
@@ -170,16 +171,14 @@ impl Stock {
         claims: impl Iterator<Item = &'a ClaimedPod>,
         pods: &[Pod],
     ) {
-        let claims: BTreeMap<&str, &str> = claims
-            .map(|pod| (pod.uid.as_str(), pod.name.as_str()))
-            .collect();
-        let uids: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
-        self.deleting.retain(|uid, _| uids.contains(uid.as_str()));
-        self.claimed.retain(|uid, _| uids.contains(uid.as_str()));
+        let claims: BTreeMap<&Uid, &PodName> = claims.map(|pod| (&pod.uid, &pod.name)).collect();
+        let uids: BTreeSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
+        self.deleting.retain(|uid, _| uids.contains(uid));
+        self.claimed.retain(|uid, _| uids.contains(uid));
         for pod in pods {
             let pending = self.pending.remove(&pod.name);
             let was_claimed = pending.is_some_and(|pending| pending.is_claimed);
-            let is_named = claims.contains_key(pod.uid.as_str());
+            let is_named = claims.contains_key(&pod.uid);
             let before = self.claimed.get(&pod.uid).copied();
             if is_named && before.is_none() && !was_claimed {
                 self.claim(now);
@@ -309,13 +308,13 @@ impl Stock {
         now: Instant,
         target: usize,
         unclaimed: &Unclaimed<'_>,
-        mut name: impl FnMut() -> String,
+        mut name: impl FnMut() -> PodName,
         steps: &mut Vec<Step>,
     ) {
         let unknown = self.pending.iter().filter(|(name, pending)| {
             pending.state != Creation::Accepted && !self.creations.is_expected(name)
         });
-        let unknown: Vec<String> = unknown.map(|(name, _)| name.clone()).collect();
+        let unknown: Vec<PodName> = unknown.map(|(name, _)| name.clone()).collect();
         let wanted = match self.is_halted() {
             true => 0,
             false => unclaimed.missing(target),
@@ -334,7 +333,7 @@ impl Stock {
     }
 
     /// The API server accepted the pod, or had it already.
-    pub fn created(&mut self, name: &str) {
+    pub fn created(&mut self, name: &PodName) {
         self.creations.end(name);
         self.creations.accepted();
         if let Some(pending) = self.pending.get_mut(name) {
@@ -343,7 +342,7 @@ impl Stock {
     }
 
     /// The API server refused the pod.
-    pub fn refused(&mut self, now: Instant, name: &str) {
+    pub fn refused(&mut self, now: Instant, name: &PodName) {
         self.creations.refused(now, name);
         // An earlier attempt that was not answered may have created the pod.
         let pending = self.pending.get(name);
@@ -353,7 +352,7 @@ impl Stock {
     }
 
     /// The API server did not answer: whether the pod exists is unknown.
-    pub fn unanswered(&mut self, now: Instant, name: &str) {
+    pub fn unanswered(&mut self, now: Instant, name: &PodName) {
         self.creations.refused(now, name);
         if let Some(pending) = self.pending.get_mut(name)
             && pending.state == Creation::InFlight
@@ -362,14 +361,14 @@ impl Stock {
         }
     }
 
-    pub fn deleted(&mut self, uid: &str) {
+    pub fn deleted(&mut self, uid: &Uid) {
         if let Some(deletion) = self.deleting.get_mut(uid) {
             deletion.is_certain = true;
         }
     }
 
     /// A deletion failed; it is retried after a pause.
-    pub fn not_deleted(&mut self, now: Instant, uid: &str) {
+    pub fn not_deleted(&mut self, now: Instant, uid: &Uid) {
         self.deleting.remove(uid);
         self.paused_until = Some(now + RETRY_PAUSE);
     }
@@ -382,7 +381,7 @@ impl Stock {
     }
 
     /// The list is complete. The next [`Stock::plan`] gets the pods that were on it.
-    pub fn list_ends(&mut self, is_listed: impl Fn(&str) -> bool) {
+    pub fn list_ends(&mut self, is_listed: impl Fn(&PodName) -> bool) {
         self.pending
             .retain(|name, pending| !pending.is_before_list || is_listed(name));
     }

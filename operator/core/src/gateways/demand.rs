@@ -1,46 +1,48 @@
-//! What a gateway wants of one function: which instances exist, and which of them were claimed.
+//! What a gateway wants for one pool: which instances exist, and which of them were claimed.
 //!
-//! Gateways say it for the functions they own; `fleet` makes pods of it, `stock` refills what was
-//! claimed. `pilotlight-wire` says how it is sent.
+//! Gateways report it for the pools that they own (`ledger`); `fleet` creates the pods and refills the
+//! warm pools. `pilotlight-wire` defines how it is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::function::FunctionName;
+use crate::ids::{InstanceName, PodName, PoolId, Revision, Uid};
 
-/// Which instances of one function shall live. The controller makes those that are missing and
-/// deletes all others of the function that no gateway wants.
+/// The instances that a gateway wants for one pool. The controller creates the missing ones and deletes all
+/// instances of the pool that no gateway wants.
 ///
-/// During an upgrade one side is newer than the other: unknown fields are ignored.
+/// During an upgrade one side is newer than the other, so unknown fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Demand {
-    pub function: FunctionName,
-    /// Of the Function resource: one of the same name made later is another.
-    pub uid: String,
-    /// What the instances are made from; the controller makes none of another revision.
-    pub revision: String,
-    /// Names of instances; part of their pods' names.
-    pub instances: BTreeSet<String>,
-    /// Those of the instances that this gateway has made from pods of warm pools, by claiming them.
+    #[serde(flatten)]
+    pub pool: PoolId,
+    /// The UID of the Function resource. A later resource of the same name has another one.
+    pub uid: Uid,
+    /// The revision of the instances. The controller creates none of another revision.
+    pub revision: Revision,
+    /// The names of the instances, which the names of their pods contain.
+    pub instances: BTreeSet<InstanceName>,
+    /// The instances among these whose pods this gateway claimed from warm pools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub claimed: BTreeMap<String, ClaimedPod>,
+    pub claimed: BTreeMap<InstanceName, ClaimedPod>,
     pub in_flight: usize,
     pub queued: usize,
-    /// This gateway speaks for the function no longer, and says nothing of its instances.
+    /// This gateway does not own the pool any more, and its demand no longer counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
 }
 
-/// A pod of a warm pool that has become an instance of a function. Its labels and its owner follow.
+/// A pod of a warm pool that has become an instance. The controller gives it the function's labels and owner
+/// later.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimedPod {
-    pub name: String,
-    pub uid: String,
-    /// Of the function, when it was claimed.
-    pub revision: String,
+    pub name: PodName,
+    pub uid: Uid,
+    /// The revision of the function at the time of the claim.
+    pub revision: Revision,
 }
 
 #[cfg(test)]
@@ -48,10 +50,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_demand_of_a_newer_gateway_is_understood() {
-        let text = r#"{"function":"hello","uid":"u","revision":"r","instances":["a"],
-            "inFlight":1,"queued":2,"added":{"later":true}}"#;
+    fn unknown_fields_of_a_newer_gateway_are_ignored() {
+        let text = r#"{"namespace":"shop","function":"hello","qualifier":"$LATEST","uid":"u",
+            "revision":"r","instances":["a"],"inFlight":1,"queued":2,"added":{"later":true}}"#;
         let demand: Demand = serde_json::from_str(text).expect("a demand");
+        assert_eq!(demand.pool.to_string(), "shop/hello:$LATEST");
         assert_eq!((demand.in_flight, demand.queued), (1, 2));
+        let written = serde_json::to_string(&demand).expect("plain data");
+        assert_eq!(
+            serde_json::from_str::<Demand>(&written).expect("a demand"),
+            demand
+        );
     }
 }

@@ -7,16 +7,19 @@ use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
 
-use crate::function::FunctionName;
+use crate::ids::FunctionKey;
 
 /// The owner of a function; `None` without members. Gateways of different versions agree only if this hash
-/// never changes: SHA-256 of the name, a zero byte, and the address as text.
+/// never changes: SHA-256 of `namespace/name`, a zero byte, and the address as text.
 pub fn owner(
-    function: &FunctionName,
+    function: &FunctionKey,
     members: impl IntoIterator<Item = SocketAddr>,
 ) -> Option<SocketAddr> {
     members.into_iter().max_by_key(|member| {
-        let mut hash = Sha256::new_with_prefix(function.as_str());
+        let mut hash = Sha256::new();
+        hash.update(function.namespace.as_str());
+        hash.update("/");
+        hash.update(function.name.as_str());
         hash.update([0]);
         hash.update(member.to_string());
         // Compare the address as well, so that equal hashes do not leave the choice to the order.
@@ -32,8 +35,8 @@ mod tests {
         (1..=last).map(|n| SocketAddr::from(([10, 0, 0, n], 8080)))
     }
 
-    fn functions() -> impl Iterator<Item = FunctionName> {
-        (0..1000).map(|n| format!("function-{n}").parse().expect("a name"))
+    fn functions() -> impl Iterator<Item = FunctionKey> {
+        (0..1000).map(|n| format!("shop/function-{n}").parse().expect("a function"))
     }
 
     #[test]
@@ -68,8 +71,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_same_in_every_version() {
-        let function = "hello".parse().expect("a name");
-        let expected = SocketAddr::from(([10, 0, 0, 1], 8080));
+        let function = "shop/hello".parse().expect("a function");
+        let expected = SocketAddr::from(([10, 0, 0, 3], 8080));
         assert_eq!(owner(&function, members(3)), Some(expected));
         assert_eq!(owner(&function, []), None);
     }

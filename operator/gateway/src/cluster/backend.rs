@@ -1,8 +1,9 @@
-//! Instances as pods: claimed from the `stock` of warm pools, or else asked of the controller by the
-//! `demand`; watched in `pods`.
+//! Instances as pods: claimed from the `stock` of warm pools, or else requested from the controller through
+//! the `demand`; watched in `pods`.
 //!
-//! Makes and deletes nothing itself. A pod that it claims is named in the demand. An instance that is
-//! given up leaves the demand; the controller then deletes its pod, whose supervisor drains.
+//! Creates and deletes no pod. The demand names the pods that this gateway claims, at the times that
+//! `core::gateways::naming` decides. An instance that is given up leaves the demand; the controller then
+//! deletes its pod, whose supervisor drains.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,8 +16,11 @@ use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::pod_state::PodState;
 use pilotlight_api::status::PodRefusal;
 use pilotlight_api::{FunctionSpec, labels};
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::gateways::choice::{AfterFailure, ClaimFailure, Unclaimed};
 use pilotlight_core::gateways::demand::ClaimedPod;
+use pilotlight_core::gateways::ledger::InstanceRequest;
+use pilotlight_core::gateways::naming::Naming;
+use pilotlight_core::ids::{InstanceName, PoolId};
 use pilotlight_net::address::{self, Address, Opening};
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::claim::Claim;
@@ -26,29 +30,24 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::claim::{self, NotClaimed};
 use super::codes::{self, Codes};
-use super::demand::{Ledger, WishId};
+use super::demand::Ledger;
 use super::pods::Pods;
-use super::stock::{Stock, Unclaimed};
+use super::stock::{self, Stock};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
-
-/// What follows from a claim elsewhere (labels, another pod for the pool) waits for this: the instance
-/// needs the processors itself at first.
-const HEAD_START: Duration = Duration::from_millis(250);
-/// A claimed pod is named for so long at least: the controller hears of it then.
-const MENTION: Duration = Duration::from_secs(2);
+use crate::clock;
 
 /// A node that does not acknowledge a new pod within this time is lost, whatever the API server thinks of it.
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A container runs before its supervisor listens; no supervisor that is well takes so long.
-const DEAF: Duration = Duration::from_secs(10);
-/// Between two tries to reach it.
-const DEAF_PAUSE: Duration = Duration::from_millis(5);
+/// How long the supervisor in a running container may take until it listens. A healthy one takes less.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause between two attempts to connect to a supervisor that does not listen yet.
+const LISTEN_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// Why pods of functions are not made, as the controller reports in their statuses. A function without
-/// refusals is not in it.
-pub(crate) type Refusals = HashMap<FunctionName, Arc<[PodRefusal]>>;
+/// Why the controller creates no pods for functions, as it reports in their statuses. Functions without
+/// refusals are not in it.
+pub(crate) type Refusals = HashMap<PoolId, Arc<[PodRefusal]>>;
 
 #[derive(Debug)]
 pub(crate) struct PodBackend {
@@ -60,51 +59,52 @@ pub(crate) struct PodBackend {
     pub(crate) region: String,
 }
 
-/// An instance that the demand names, until it is dropped.
+/// A request for an instance in the demand, until it is dropped.
 #[derive(Debug)]
-struct Wish {
+struct Request {
     pods: Pods,
     ledger: Ledger,
-    function: FunctionName,
-    instance: String,
-    id: WishId,
+    pool: PoolId,
+    instance: InstanceName,
+    id: InstanceRequest,
 }
 
-impl Wish {
-    /// `pod`: the one of a warm pool that has become the instance.
+impl Request {
+    /// `pod`: the pod of a warm pool that has become the instance.
     fn new(
         pods: &Pods,
         ledger: &Ledger,
-        function: &FunctionName,
-        instance: &str,
+        pool: &PoolId,
+        instance: &InstanceName,
         pod: Option<ClaimedPod>,
     ) -> Self {
-        Wish {
+        Request {
             pods: pods.clone(),
             ledger: ledger.clone(),
-            function: function.clone(),
-            instance: instance.to_owned(),
-            id: ledger.want(function, instance, pod),
+            pool: pool.clone(),
+            instance: instance.clone(),
+            id: ledger.change(|state| state.request(pool, instance, pod)),
         }
     }
 }
 
-impl Drop for Wish {
+impl Drop for Request {
     fn drop(&mut self) {
-        self.ledger.give_up(&self.function, self.id);
-        self.pods.forget(&self.instance);
+        self.ledger
+            .change(|state| state.cancel(&self.pool, self.id));
+        self.pods.forget(self.instance.as_str());
     }
 }
 
-/// An instance for which a pod was taken from the stock.
+/// A pod that was taken from the stock for an instance, until it is dropped.
 struct Taken {
     stock: Stock,
-    instance: String,
+    instance: InstanceName,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.stock.leave(&self.instance);
+        self.stock.leave(self.instance.as_str());
     }
 }
 
@@ -112,22 +112,25 @@ impl PodBackend {
     async fn start(
         &self,
         deployment: &Deployment,
-        instance: &str,
+        instance: &InstanceName,
     ) -> Result<Box<dyn Running>, Arc<str>> {
         let Source::Cluster { .. } = &deployment.source else {
             return Err(Arc::from("its code lies on a machine, not in the cluster"));
         };
         let mut missed = None;
-        if let Some(taken) = self.pods.stock.taken(instance) {
+        if let Some(taken) = self.pods.stock.taken(instance.as_str()) {
             if let Some(claimed) = self.claim(deployment, instance, taken).await? {
                 return Ok(Box::new(claimed));
             }
-            missed = Some(self.wish(&deployment.name, instance));
+            missed = Some(self.request(&deployment.pool, instance));
         }
-        let state = self.pods.follow(instance);
-        let up = self.up(deployment, instance, state.clone());
+        let state = self.pods.follow(instance.as_str());
+        let up = self.up(deployment, instance.as_str(), state.clone());
         let address = match codes::are_brought(&deployment.spec) {
-            true => self.up_with_code(up, &deployment.spec, instance).await?,
+            true => {
+                self.up_with_code(up, &deployment.spec, instance.as_str())
+                    .await?
+            }
             false => up.await?,
         };
         Ok(Box::new(PodInstance {
@@ -138,42 +141,45 @@ impl PodBackend {
         }))
     }
 
-    fn wish(&self, function: &FunctionName, instance: &str) -> Wish {
-        Wish::new(&self.pods, &self.ledger, function, instance, None)
+    fn request(&self, pool: &PoolId, instance: &InstanceName) -> Request {
+        Request::new(&self.pods, &self.ledger, pool, instance, None)
     }
 
-    /// Names a claimed pod from a moment on, until what this returns is dropped.
-    fn mention(&self, function: &FunctionName, instance: &str, pod: ClaimedPod) -> DropGuard {
+    /// Names a claimed pod in the demand, as `Naming` decides. The instance ends when the guard is dropped.
+    fn name(&self, pool: &PoolId, instance: &InstanceName, pod: ClaimedPod) -> DropGuard {
         let lives = CancellationToken::new();
         let ended = lives.clone();
         let (pods, ledger) = (self.pods.clone(), self.ledger.clone());
-        let (function, instance) = (function.clone(), instance.to_owned());
-        // Goes on after the instance, but not for long.
+        let (pool, instance) = (pool.clone(), instance.clone());
+        let mut naming = Naming::new(clock::now());
+        // Outlives the instance for a bounded time, until the naming stops.
         tokio::spawn(async move {
-            tokio::time::sleep(HEAD_START).await;
-            let heard = tokio::time::Instant::now() + MENTION;
-            let _wish = Wish::new(&pods, &ledger, &function, &instance, Some(pod));
+            tokio::time::sleep_until(naming.starts_at().into()).await;
+            let _request = Request::new(&pods, &ledger, &pool, &instance, Some(pod));
             ended.cancelled().await;
-            tokio::time::sleep_until(heard).await;
+            naming.end(clock::now());
+            if let Some(at) = naming.stops_at() {
+                tokio::time::sleep_until(at.into()).await;
+            }
         });
         lives.drop_guard()
     }
 
-    /// Claims what was taken, or another pod that fits if that is gone; `None` if there is none.
+    /// Claims the pod that was taken, or others as `Choice` decides; `None` if a request must follow.
     async fn claim(
         &self,
         deployment: &Deployment,
-        instance: &str,
+        instance: &InstanceName,
         mut taken: Unclaimed,
     ) -> Result<Option<PodInstance>, Arc<str>> {
         let code = self.codes.all_of(&deployment.spec).await?;
         let own = Claim {
-            instance: instance.to_owned(),
-            config: Some(self.config(deployment, instance)?),
+            instance: instance.to_string(),
+            config: Some(self.config(deployment, instance.as_str())?),
         };
         loop {
-            let (address, uid) = (taken.address(), &taken.uid);
-            match claim::claim(address, &own, &code).await {
+            let address = stock::address(&taken);
+            let error = match claim::claim(address, &own, &code).await {
                 Ok(unpacked) => {
                     let pod = ClaimedPod {
                         name: taken.name.clone(),
@@ -184,27 +190,29 @@ impl PodBackend {
                         address,
                         state: self.pods.claimed(instance, &taken),
                         unpacked: Some(unpacked),
-                        _wanted: Wanted::Claimed(self.mention(&deployment.name, instance, pod)),
+                        _wanted: Wanted::Claimed(self.name(&deployment.pool, instance, pod)),
                     }));
                 }
-                Err(NotClaimed::Lost) => self.pods.stock.lose(uid),
-                Err(NotClaimed::Unreachable(reason)) => {
-                    tracing::warn!(pod = taken.name, %reason, "a warm pool's pod is not claimed");
-                    self.pods.stock.avoid(uid);
+                Err(error) => error,
+            };
+            let failure = match &error {
+                NotClaimed::Lost => ClaimFailure::Lost,
+                NotClaimed::Refused(_) => ClaimFailure::Refused,
+                NotClaimed::Unreachable(reason) => {
+                    tracing::warn!(pod = %taken.name, %reason, "a warm pool's pod is not claimed");
+                    ClaimFailure::Unreachable
                 }
-                Err(refused @ NotClaimed::Refused(_)) => {
-                    self.pods.stock.lose(uid);
-                    return Err(Arc::from(refused.to_string()));
-                }
-            }
-            match self.pods.stock.take(&deployment.spec, instance) {
-                Some(next) => taken = next,
-                None => return Ok(None),
+            };
+            let claim = (&taken.uid, failure);
+            match self.pods.stock.failed(claim, &deployment.spec, instance) {
+                AfterFailure::Claim(next) => taken = next,
+                AfterFailure::Request => return Ok(None),
+                AfterFailure::Fail => return Err(Arc::from(error.to_string())),
             }
         }
     }
 
-    /// What an instance is told that is claimed: the same that the controller gives to a pod.
+    /// The configuration for a claimed instance: the same that the controller gives to a pod.
     fn config(&self, deployment: &Deployment, instance: &str) -> Result<InstanceConfig, Arc<str>> {
         let spec = &deployment.spec;
         let runtime = self.runtimes.get(&spec.runtime);
@@ -216,13 +224,14 @@ impl PodBackend {
         })?;
         let launch = runtime.launch(spec.handler.clone());
         let place = Place {
+            qualifier: deployment.pool.qualifier,
             instance,
             date: &jiff::Timestamp::now().strftime("%Y/%m/%d").to_string(),
             region: &self.region,
             listen: &labels::listen(),
             ends_with_parent: false,
         };
-        Ok(compose(&deployment.name, spec, &launch, place))
+        Ok(compose(deployment.name(), spec, &launch, place))
     }
 
     /// Waits for the instance's pod.
@@ -233,7 +242,7 @@ impl PodBackend {
         mut state: watch::Receiver<PodState>,
     ) -> Result<SocketAddr, Arc<str>> {
         let mut refusals = self.refusals.clone();
-        let pod = labels::pod_name(deployment.name.as_str(), instance);
+        let pod = labels::pod_name(deployment.name().as_str(), instance);
         loop {
             let now = state.borrow_and_update().clone();
             let silent = match &now {
@@ -256,7 +265,7 @@ impl PodBackend {
                     return Err(Arc::from(cause.to_string()));
                 }
             }
-            let refused = refusals.borrow_and_update().get(&deployment.name).cloned();
+            let refused = refusals.borrow_and_update().get(&deployment.pool).cloned();
             let mut refused = refused.iter().flat_map(|refused| refused.iter());
             if let Some(refusal) = refused.find(|refusal| refusal.concerns(&pod)) {
                 return Err(Arc::from(refusal.message.as_str()));
@@ -305,7 +314,7 @@ impl PodBackend {
     }
 }
 
-/// Returns once the pod's state is another; fails when nobody watches it any more.
+/// Returns once the pod's state has changed; fails when the watch has dropped the pod.
 async fn changed(state: &mut watch::Receiver<PodState>) -> Result<(), Arc<str>> {
     let changed = state.changed().await;
     changed.map_err(|_| Arc::from("its pod is gone"))
@@ -318,18 +327,18 @@ async fn silence(node: Option<String>) -> Option<String> {
     Some(node)
 }
 
-/// Returns once connections are not refused any more. What else is wrong, whoever connects is told.
+/// Returns once connections are not refused any more. Other errors appear when the instance connects.
 async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
-    let is_deaf = || async {
+    let refuses = || async {
         let opened = address::connect(address).await;
         opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     let listens = async {
-        while is_deaf().await {
-            tokio::time::sleep(DEAF_PAUSE).await;
+        while refuses().await {
+            tokio::time::sleep(LISTEN_RETRY_PAUSE).await;
         }
     };
-    tokio::time::timeout(DEAF, listens)
+    tokio::time::timeout(LISTEN_TIMEOUT, listens)
         .await
         .map_err(|_| Arc::from(format!("its supervisor does not listen on {address}")))
 }
@@ -337,14 +346,13 @@ async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
 impl Backend for PodBackend {
     fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
         let is_new = !self.pods.has(instance);
-        if is_new && self.pods.stock.take(&deployment.spec, instance).is_some() {
-            // Nobody is asked for a pod: `start` claims this one.
-            return Box::new(Taken {
-                stock: self.pods.stock.clone(),
-                instance: instance.to_owned(),
-            });
+        let instance = InstanceName::from(instance);
+        if is_new && self.pods.stock.take(&deployment.spec, &instance).is_some() {
+            // The demand requests no pod: `start` claims this one.
+            let stock = self.pods.stock.clone();
+            return Box::new(Taken { stock, instance });
         }
-        Box::new(self.wish(&deployment.name, instance))
+        Box::new(self.request(&deployment.pool, &instance))
     }
 
     fn start<'a>(
@@ -352,15 +360,16 @@ impl Backend for PodBackend {
         deployment: &'a Deployment,
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
-        Box::pin(self.start(deployment, instance))
+        Box::pin(async move { self.start(deployment, &instance.into()).await })
     }
 
     fn refuses(&self, deployment: &Deployment) -> bool {
-        self.refusals.borrow().contains_key(&deployment.name)
+        self.refusals.borrow().contains_key(&deployment.pool)
     }
 
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize) {
-        self.ledger.observe(&deployment.name, in_flight, queued);
+        self.ledger
+            .change(|state| state.observe(&deployment.pool, in_flight, queued));
     }
 }
 
@@ -374,15 +383,15 @@ struct PodInstance {
     _wanted: Wanted,
 }
 
-/// What keeps an instance in the demand.
+/// What keeps an instance in the demand, or names its pod there.
 #[derive(Debug)]
 #[expect(dead_code, reason = "they are held to be dropped")]
 enum Wanted {
     /// The reservation does.
     Reserved,
-    /// A pod was taken from the stock for it, and was not to be had.
-    Missed(Wish),
-    /// It is made of a pod from the stock.
+    /// All claims for it failed.
+    Missed(Request),
+    /// Its pod was claimed.
     Claimed(DropGuard),
 }
 
@@ -409,8 +418,8 @@ impl Running for PodInstance {
     }
 
     fn end(self: Box<Self>) -> Promise<'static, ()> {
-        // It leaves the demand with its reservation; the rest is the controller's to do, and its
-        // log is the container's.
+        // The instance leaves the demand with its reservation. The controller deletes the pod, and the
+        // container has its log.
         Box::pin(async {})
     }
 }
@@ -422,12 +431,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_supervisor_that_does_not_listen_yet_is_waited_for() {
+    async fn the_start_waits_for_a_supervisor_that_does_not_listen_yet() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let mut listens = pin!(listens(address));
-        let too_early = tokio::time::timeout(4 * DEAF_PAUSE, &mut listens).await;
+        let too_early = tokio::time::timeout(4 * LISTEN_RETRY_PAUSE, &mut listens).await;
         assert!(too_early.is_err());
         let _listener = TcpListener::bind(address).await.unwrap();
         assert_eq!(listens.await, Ok(()));

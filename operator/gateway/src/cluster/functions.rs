@@ -1,11 +1,11 @@
 //! The Functions of the namespace: which exist, and which of them this gateway owns.
 //!
-//! Fed by the watch of Functions and by the members of `peers`. It passes changes on to the driver and keeps
-//! the `demand` consistent with them: the controller makes an instance from the revision that the demand
-//! names, so the demand names a new revision before the driver wants instances of it. A Function that this
-//! version cannot read keeps its last readable spec (docs/upgrading.md). Never writes to the API server.
+//! Fed by the watch of Functions and by the members of `peers`. It carries out the steps of
+//! `core::gateways::handover`, which decides the order of changes in the driver and in the `demand`. A
+//! Function that this version cannot read keeps its last readable spec (docs/upgrading.md). Never writes to
+//! the API server.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
@@ -14,7 +14,8 @@ use kube::runtime::watcher::{self, Event};
 use pilotlight_api::FunctionSpec;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::status::PodRefusal;
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::gateways::handover::{Deployed, Handover, Step};
+use pilotlight_core::ids::{InstanceName, Namespace, PoolId, Uid};
 use pilotlight_watch::{Change, Decoded, Fold, Unreadable};
 use tokio::sync::watch;
 
@@ -27,24 +28,24 @@ use crate::catalog::{Deployment, Source};
 use crate::gateway::Gateway;
 use crate::message::OwnershipChange;
 
-/// The Functions of the namespace, as the driver is told them.
+/// The Functions of the namespace.
 pub(super) struct Functions {
     pub(super) gateway: Gateway,
     pub(super) pods: Pods,
     pub(super) ledger: Ledger,
     pub(super) codes: Codes,
     pub(super) refused: watch::Sender<Arc<Refusals>>,
-    pub(super) known: BTreeMap<FunctionName, Deployment>,
+    pub(super) namespace: Namespace,
+    pub(super) known: BTreeMap<PoolId, Deployment>,
+    pub(super) handover: Handover,
     /// Functions that this version cannot read, with the generation that was logged.
-    pub(super) unreadable: BTreeMap<FunctionName, Option<i64>>,
-    /// Those of them that are this gateway's.
-    pub(super) owned: HashSet<FunctionName>,
-    /// None where this is the only gateway.
+    pub(super) unreadable: BTreeMap<PoolId, Option<i64>>,
+    /// `None` if this is the only gateway.
     pub(super) members: Option<watch::Receiver<Members>>,
 }
 
 impl Functions {
-    /// Follows the watch to its end; tells `deployed` once all Functions are known.
+    /// Follows the watch to its end; sets `deployed` once all Functions are known.
     pub(super) async fn follow(
         &mut self,
         events: impl Stream<Item = Result<Event<Decoded<FunctionResource>>, watcher::Error>>,
@@ -81,7 +82,7 @@ impl Functions {
                     Change::ListStarted => listed.clear(),
                     Change::Applied(function) if fold.is_listing() => {
                         let deployment = self.read(function);
-                        listed.extend(deployment.map(|one| (one.name.clone(), one)));
+                        listed.extend(deployment.map(|one| (one.pool.clone(), one)));
                     }
                     Change::Applied(function) => self.apply(function).await,
                     Change::Deleted { name, .. } => self.remove(&name).await,
@@ -96,209 +97,209 @@ impl Functions {
     }
 
     async fn apply(&mut self, function: Decoded<FunctionResource>) {
-        let (name, uid_now) = (function.name_any(), function.uid().unwrap_or_default());
+        let name = function.name_any();
+        let uid_now = Uid::from(function.uid().unwrap_or_default());
         let Some(one) = self.read(function) else {
             return self.remove(&name).await;
         };
-        let known = self.known.get(&one.name);
+        let known = self.known.get(&one.pool);
         if known.is_none_or(|known| uid(known) != uid_now || known.spec != one.spec) {
             self.set(one).await;
         }
     }
 
+    /// The pool of a Function; `None` if its name is invalid. The controller reports that in the status, and
+    /// for callers the function does not exist.
+    fn pool(&self, name: &str) -> Option<PoolId> {
+        Some(PoolId::latest(self.namespace.clone(), name.parse().ok()?))
+    }
+
     /// The function as it is served from now on; `None`: it cannot be served.
     fn read(&mut self, function: Decoded<FunctionResource>) -> Option<Deployment> {
-        // The controller reports a bad name in the status. To callers the function does not exist.
-        let name = FunctionName::try_from(function.name_any()).ok()?;
-        let known = self.known.get(&name);
-        let known = known.filter(|known| Some(uid(known)) == function.metadata.uid.as_deref());
+        let pool = self.pool(&function.name_any())?;
+        let known = self.known.get(&pool);
+        let known =
+            known.filter(|known| Some(uid(known).as_str()) == function.metadata.uid.as_deref());
         let deployment = match &function.content {
             // A change of the status alone comes often, and no revision is computed for it.
             Ok(function) => match known.filter(|known| known.spec == served(function)) {
                 Some(known) => Some(known.clone()),
-                None => Some(deployment(name.clone(), function)),
+                None => Some(deployment(pool.clone(), function)),
             },
             Err(_) => known.cloned(),
         };
         match &function.content {
-            Ok(function) => self.note_refusals(&name, function.refusals()),
+            Ok(function) => self.note_refusals(&pool, function.refusals()),
             // Its refusals concern a spec that this gateway does not serve.
-            Err(_) => self.note_refusals(&name, &[]),
+            Err(_) => self.note_refusals(&pool, &[]),
         }
-        self.note_readability(&name, &function);
+        self.note_readability(&pool, &function);
         deployment
     }
 
     /// Logs once for each generation of a Function that it cannot be read, and counts such Functions.
-    fn note_readability(&mut self, name: &FunctionName, function: &Decoded<FunctionResource>) {
+    fn note_readability(&mut self, pool: &PoolId, function: &Decoded<FunctionResource>) {
         match &function.content {
             Ok(_) => {
-                self.unreadable.remove(name);
+                self.unreadable.remove(pool);
             }
             Err(Unreadable { field, message, .. }) => {
                 let generation = function.metadata.generation;
-                if self.unreadable.insert(name.clone(), generation) != Some(generation) {
-                    tracing::warn!(function = %name, field, message, "this version cannot read a Function");
+                if self.unreadable.insert(pool.clone(), generation) != Some(generation) {
+                    tracing::warn!(function = %pool.function, field, message, "this version cannot read a Function");
                 }
             }
         }
         self.gateway.unreadable(self.unreadable.len());
     }
 
-    async fn deploy(&mut self, all: BTreeMap<FunctionName, Deployment>) {
-        let is_there = |one: &Deployment| all.get(&one.name).map(uid) == Some(uid(one));
-        let gone = self.known.values().filter(|one| !is_there(one));
-        let gone = gone.map(|one| one.name.clone()).collect();
-        let set = all.values().cloned().collect();
+    async fn deploy(&mut self, all: BTreeMap<PoolId, Deployment>) {
+        let deployed = all.iter().map(|(pool, one)| (pool.clone(), deployed(one)));
+        let steps = self.handover.replace_all(deployed.collect());
         self.known = all;
-        self.change(set, gone).await;
+        self.carry_out(steps).await;
         self.settle_all().await;
     }
 
     async fn set(&mut self, one: Deployment) {
-        let name = one.name.clone();
-        let before = self.known.insert(name.clone(), one.clone());
-        // Made anew under the same name: nothing of the old one is this one's.
-        let is_another = before.is_some_and(|before| uid(&before) != uid(&one));
-        let gone = is_another.then(|| name.clone()).into_iter().collect();
-        self.change(vec![one], gone).await;
-        self.settle_ownership(&[name]).await;
+        let pool = one.pool.clone();
+        let steps = self.handover.set(pool.clone(), deployed(&one));
+        self.known.insert(pool.clone(), one);
+        self.carry_out(steps).await;
+        let is_mine = self.is_mine();
+        let steps = self.handover.settle([pool], is_mine);
+        self.carry_out(steps).await;
     }
 
     async fn remove(&mut self, name: &str) {
-        let Ok(name) = FunctionName::try_from(name.to_owned()) else {
+        let Some(pool) = self.pool(name) else {
             return;
         };
-        self.unreadable.remove(&name);
+        self.unreadable.remove(&pool);
         self.gateway.unreadable(self.unreadable.len());
-        self.note_refusals(&name, &[]);
-        if self.known.remove(&name).is_some() {
-            self.change(Vec::new(), vec![name]).await;
-        }
-    }
-
-    /// Tells what has become known: `gone` are no more, and one of `set` by such a name is another.
-    async fn change(&mut self, set: Vec<Deployment>, gone: Vec<FunctionName>) {
-        for name in &gone {
-            self.owned.remove(name);
-        }
-        // First, so that what the driver wants of a new revision is not made of the one before.
-        for one in set.iter().filter(|one| self.owned.contains(&one.name)) {
-            self.claim(&one.name);
-        }
-        self.gateway.change(set, gone.clone()).await;
-        for name in &gone {
-            self.ledger.forget(name);
-        }
-        self.keep_codes();
-    }
-
-    fn keep_codes(&self) {
-        self.codes.keep(self.known.values().map(|one| &one.spec));
+        self.note_refusals(&pool, &[]);
+        self.known.remove(&pool);
+        let steps = self.handover.remove(&pool);
+        self.carry_out(steps).await;
     }
 
     async fn settle_all(&mut self) {
-        let all: Vec<_> = self.known.keys().cloned().collect();
-        self.settle_ownership(&all).await;
+        let is_mine = self.is_mine();
+        let steps = self.handover.settle_all(is_mine);
+        self.carry_out(steps).await;
     }
 
-    /// Takes over what of these is this gateway's by now, and hands on what is not any more.
-    async fn settle_ownership(&mut self, names: &[FunctionName]) {
+    /// Whether this gateway owns a pool, with the members as they are now.
+    fn is_mine(&self) -> impl Fn(&PoolId) -> bool + use<> {
         let members = self.members.as_ref();
         let members = members.map(|members| members.borrow().clone());
-        let is_mine = |name: &FunctionName| members.as_ref().is_none_or(|all| all.is_mine(name));
-        let mut change = OwnershipChange::default();
-        let known = names
-            .iter()
-            .filter_map(|name| self.known.get_key_value(name));
-        for (name, one) in known {
-            match (self.owned.contains(name), is_mine(name)) {
-                (false, true) => {
-                    let found = self.pods.found(name.as_str()).into_iter();
-                    let found = found
-                        .filter(|found| found.revision == one.revision && found.owner == uid(one));
-                    let instances = found.map(|found| found.instance).collect();
-                    change.gained.push((name.clone(), instances));
-                }
-                (true, false) => change.lost.push(name.clone()),
-                (true, true) | (false, false) => {}
-            }
-        }
-        if change.gained.is_empty() && change.lost.is_empty() {
-            return;
-        }
-        let (gained, lost) = (change.gained.len(), change.lost.len());
-        tracing::info!(gained, lost, "functions change their owner");
-        // First: what a released function's instances are wanted for is another's to say.
-        for name in &change.lost {
-            self.ledger.release(name);
-            self.owned.remove(name);
-        }
-        let gained: Vec<_> = change.gained.iter().map(|(name, _)| name.clone()).collect();
-        self.gateway.change_ownership(change).await;
-        // Only now, when all that lives is wanted.
-        for name in gained {
-            self.claim(&name);
-            self.owned.insert(name);
+        move |pool| {
+            members
+                .as_ref()
+                .is_none_or(|members| members.is_mine(&pool.function))
         }
     }
 
-    /// Speaks for the function, from now on of its present revision.
-    fn claim(&self, name: &FunctionName) {
-        if let Some(one) = self.known.get(name) {
-            self.ledger.claim(name, uid(one), &one.revision);
+    /// Completes each step before the next one: the order is what matters.
+    async fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Claim { pool, deployed } => self
+                    .ledger
+                    .change(|state| state.claim(&pool, deployed.uid, deployed.revision)),
+                Step::Release { pool } => self.ledger.change(|state| state.release(&pool)),
+                Step::Forget { pool } => self.ledger.change(|state| state.forget(&pool)),
+                Step::Deploy { set, removed } => {
+                    let set = set.iter().filter_map(|pool| self.known.get(pool).cloned());
+                    self.gateway.change(set.collect(), removed).await;
+                    self.codes.keep(self.known.values().map(|one| &one.spec));
+                }
+                Step::ChangeOwnership { gained, lost } => {
+                    tracing::info!(
+                        gained = gained.len(),
+                        lost = lost.len(),
+                        "functions change their owner"
+                    );
+                    let gained = gained.into_iter().map(|pool| {
+                        let instances = self.living(&pool);
+                        (pool, instances)
+                    });
+                    let gained = gained.collect();
+                    let change = OwnershipChange { gained, lost };
+                    self.gateway.change_ownership(change).await;
+                }
+            }
         }
+    }
+
+    /// The living instances of the pool's deployed revision.
+    fn living(&self, pool: &PoolId) -> Vec<InstanceName> {
+        let Some(deployed) = self.handover.deployed().get(pool) else {
+            return Vec::new();
+        };
+        let found = self.pods.found(pool).into_iter();
+        found
+            .filter(|found| found.revision == deployed.revision && found.owner == deployed.uid)
+            .map(|found| found.instance)
+            .collect()
     }
 
     /// Passes the controller's refusals to starts that wait for a pod.
-    fn note_refusals(&self, name: &FunctionName, current: &[PodRefusal]) {
+    fn note_refusals(&self, pool: &PoolId, current: &[PodRefusal]) {
         self.refused.send_if_modified(|refusals| {
-            let known = refusals.get(name).map_or(&[][..], |known| known);
+            let known = refusals.get(pool).map_or(&[][..], |known| known);
             if known == current {
                 return false;
             }
             let refusals = Arc::make_mut(refusals);
             match current.is_empty() {
-                true => refusals.remove(name),
-                false => refusals.insert(name.clone(), Arc::from(current)),
+                true => refusals.remove(pool),
+                false => refusals.insert(pool.clone(), Arc::from(current)),
             };
             true
         });
     }
 }
 
-fn deployment(name: FunctionName, function: &FunctionResource) -> Deployment {
+fn deployed(deployment: &Deployment) -> Deployed {
+    Deployed {
+        uid: uid(deployment),
+        revision: deployment.revision.clone(),
+    }
+}
+
+fn deployment(pool: PoolId, function: &FunctionResource) -> Deployment {
     let modified = function.creation_timestamp();
     let modified = modified.and_then(|at| jiff::Timestamp::from_second(at.0.as_second()).ok());
     Deployment {
-        name,
-        revision: function.spec.revision(),
-        // The code's own digest and size are known where it is fetched, which is not here.
+        pool,
+        revision: function.spec.revision().into(),
+        // Only the gateway that fetches the code knows its digest and size.
         code_sha256: String::new(),
         code_size: 0,
         modified: modified.unwrap_or_default(),
         source: Source::Cluster {
-            uid: function.uid().unwrap_or_default(),
+            uid: function.uid().unwrap_or_default().into(),
         },
         spec: served(function),
     }
 }
 
-/// With the handler: the controller knows the runtimes, and writes their default.
+/// The spec with a handler: the controller knows the runtimes, and writes their defaults to the status.
 fn served(function: &FunctionResource) -> FunctionSpec {
     let mut spec = function.spec.clone();
-    let told = function
+    let default = function
         .status
         .as_ref()
         .map(|status| status.handler.parse());
-    spec.handler = spec.handler.or_else(|| told?.ok());
+    spec.handler = spec.handler.or_else(|| default?.ok());
     spec
 }
 
-fn uid(deployment: &Deployment) -> &str {
+fn uid(deployment: &Deployment) -> Uid {
     match &deployment.source {
-        Source::Cluster { uid } => uid,
-        Source::Local(_) => "",
+        Source::Cluster { uid } => uid.clone(),
+        Source::Local(_) => Uid::default(),
     }
 }
 
@@ -309,25 +310,26 @@ mod tests {
 
     use futures_util::stream;
     use pilotlight_core::gateways::demand::Demand;
+    use pilotlight_core::ids::Revision;
     use serde_json::json;
 
     use super::*;
     use crate::backend::{Backend, Promise, Reservation, Running};
     use crate::config::Config;
 
-    /// Notes what a controller would hear as each instance begins to be wanted; none comes up.
+    /// Records what a controller would read as each instance is requested; no instance comes up.
     #[derive(Clone, Debug)]
     struct Witness {
         ledger: Ledger,
         wanted: Arc<Mutex<Vec<Wanted>>>,
     }
 
-    /// The revision that the driver means, and the one that the demand names.
-    type Wanted = (String, Option<String>);
+    /// The revision for which the driver wants an instance, and the one that the demand names.
+    type Wanted = (Revision, Option<Revision>);
 
     impl Witness {
-        fn heard(&self) -> Option<Demand> {
-            let (lines, _) = self.ledger.since(None, true);
+        fn demand(&self) -> Option<Demand> {
+            let (lines, _) = self.ledger.lines(None, true);
             let line = lines.lines().find(|line| !line.is_empty())?;
             Some(serde_json::from_str(line).expect("a demand"))
         }
@@ -335,8 +337,9 @@ mod tests {
 
     impl Backend for Witness {
         fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
-            self.ledger.want(&deployment.name, instance, None);
-            let named = self.heard().map(|demand| demand.revision);
+            self.ledger
+                .change(|state| state.request(&deployment.pool, &instance.into(), None));
+            let named = self.demand().map(|demand| demand.revision);
             let wanted = (deployment.revision.clone(), named);
             self.wanted.lock().unwrap().push(wanted);
             Box::new(())
@@ -353,7 +356,7 @@ mod tests {
         fn observe(&self, _: &Deployment, _: usize, _: usize) {}
     }
 
-    /// One instance of it is wanted at any time.
+    /// A function with one provisioned instance.
     fn function(uid: &str, bootstrap: &str) -> FunctionResource {
         let spec = json!({
             "runtime": "custom",
@@ -381,7 +384,7 @@ mod tests {
     }
 
     /// Besides, the specs that it serves.
-    async fn served_after(events: &[Shown]) -> (Witness, BTreeMap<FunctionName, Deployment>) {
+    async fn served_after(events: &[Shown]) -> (Witness, BTreeMap<PoolId, Deployment>) {
         let witness = Witness {
             ledger: Ledger::new(),
             wanted: Arc::default(),
@@ -392,9 +395,10 @@ mod tests {
             ledger: witness.ledger.clone(),
             codes: Codes::new("unused".into()),
             refused: watch::Sender::new(Arc::default()),
+            namespace: Namespace::local(),
             known: BTreeMap::new(),
+            handover: Handover::default(),
             unreadable: BTreeMap::new(),
-            owned: HashSet::new(),
             members: None,
         };
         let events = stream::iter(events.iter().cloned().map(Ok));
@@ -410,27 +414,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_instance_of_a_new_revision_is_never_wanted_under_the_old_one() {
+    async fn an_instance_of_a_new_revision_is_never_requested_under_the_old_one() {
         let (old, new) = (function("u", "old"), function("u", "new"));
         let told = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
         let listed = [list(&old), list(&new)].concat();
-        let (old, new) = (old.spec.revision(), new.spec.revision());
+        let [old, new] = [old, new].map(|one| Revision::from(one.spec.revision()));
         for events in [told, listed] {
             let wanted = after(&events).await.wanted;
-            // Of the first nobody hears before the function is claimed.
+            // The first instance is requested before the function is claimed.
             let right = [(old.clone(), None), (new.clone(), Some(new.clone()))];
             assert_eq!(*wanted.lock().unwrap(), right);
         }
     }
 
     #[tokio::test]
-    async fn what_is_wanted_of_one_made_anew_is_not_forgotten_with_the_old_one() {
+    async fn the_instances_of_a_function_created_again_are_not_forgotten_with_the_old_function() {
         let (old, new) = (function("u", "old"), function("v", "new"));
         let told = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
         let listed = [list(&old), list(&new)].concat();
         for events in [told, listed] {
-            let heard = after(&events).await.heard().expect("a demand");
-            assert_eq!((heard.uid.as_str(), heard.instances.len()), ("v", 1));
+            let demand = after(&events).await.demand().expect("a demand");
+            assert_eq!((demand.uid.as_str(), demand.instances.len()), ("v", 1));
         }
     }
 
@@ -442,7 +446,7 @@ mod tests {
         for events in [changed, listed] {
             let (witness, served) = served_after(&events).await;
             let revisions = served.values().map(|one| one.revision.clone());
-            assert_eq!(Vec::from_iter(revisions), [old.spec.revision()]);
+            assert_eq!(Vec::from_iter(revisions), [old.spec.revision().into()]);
             assert_eq!(witness.wanted.lock().unwrap().len(), 1, "no other instance");
         }
     }

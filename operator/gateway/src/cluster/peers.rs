@@ -18,8 +18,8 @@ use hyper_util::client::legacy::{self as client, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
-use pilotlight_core::function::FunctionName;
 use pilotlight_core::gateways::ownership;
+use pilotlight_core::ids::FunctionKey;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_watch::Gateways;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
@@ -59,7 +59,7 @@ pub(crate) struct Members {
 
 impl Members {
     /// Without any other the functions are this gateway's.
-    fn owner(&self, function: &FunctionName) -> SocketAddr {
+    fn owner(&self, function: &FunctionKey) -> SocketAddr {
         let reachable = self.listed.difference(&self.unreachable).copied();
         ownership::owner(function, reachable).unwrap_or(self.me)
     }
@@ -70,7 +70,7 @@ impl Members {
         others.copied().collect()
     }
 
-    pub(crate) fn is_mine(&self, function: &FunctionName) -> bool {
+    pub(crate) fn is_mine(&self, function: &FunctionKey) -> bool {
         self.are_known && self.owner(function) == self.me
     }
 
@@ -189,13 +189,13 @@ impl ClusterPeers {
     }
 
     async fn send(&self, request: InvokeRequest) -> Forwarded {
-        let owner = self.members.borrow().owner(&request.function);
+        let owner = self.members.borrow().owner(&request.target.function);
         if owner == self.me {
             // This gateway is about to take the function over.
             return Forwarded::NeverSent;
         }
         span::record("owner", owner);
-        let (function, request_id) = (request.function.clone(), request.request_id.clone());
+        let (function, request_id) = (request.target.clone(), request.request_id.clone());
         let (mut head, payload) = request.into_request().into_parts();
         head.uri = at(owner, head.uri);
         let request = Request::from_parts(head, Full::new(payload));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn mine(members: &Members) -> Vec<u32> {
-        let is_mine = |n: &u32| members.is_mine(&format!("f{n}").parse().expect("a name"));
+        let is_mine = |n: &u32| members.is_mine(&format!("shop/f{n}").parse().expect("a function"));
         (0..100).filter(is_mine).collect()
     }
 

@@ -1,4 +1,4 @@
-//! What the API server says of the instances' pods.
+//! The pods of instances, as the watch shows them.
 //!
 //! Fed by a watch of the pods of one namespace; `pilotlight_api::pod_state` reads each of them, and `backend`
 //! waits here for an instance to be ready, to be given up as stuck, or to have ended. Pods are told apart by their UID: one that was
@@ -12,43 +12,45 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_api::pod_state::{Cause, PodState, is_being_deleted};
 use pilotlight_api::{Class, labels};
+use pilotlight_core::gateways::choice::Unclaimed;
+use pilotlight_core::ids::{InstanceName, PoolId, Revision, Uid};
 use pilotlight_watch::Change;
 use tokio::sync::watch;
 
-use super::stock::{Stock, Unclaimed};
+use super::stock::Stock;
 
-/// A pod that may be taken on by a gateway that starts.
+/// A pod that the new owner of a function may adopt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) function: String,
+    pub(crate) pool: Option<PoolId>,
     /// The UID of its Function.
-    pub(crate) owner: String,
-    pub(crate) instance: String,
-    pub(crate) revision: String,
+    pub(crate) owner: Uid,
+    pub(crate) instance: InstanceName,
+    pub(crate) revision: Revision,
 }
 
 /// What the watch of pods keeps of a pod, to recognise it when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Absent while the pod is unclaimed.
-    instance: Option<String>,
-    uid: String,
+    instance: Option<InstanceName>,
+    uid: Uid,
 }
 
 impl Identity {
     pub(crate) fn of(pod: &Pod) -> Self {
         Identity {
             instance: instance_of(pod),
-            uid: pod.uid().unwrap_or_default(),
+            uid: pod.uid().unwrap_or_default().into(),
         }
     }
 }
 
 #[derive(Debug)]
-struct Known {
-    uid: String,
+struct Followed {
+    uid: Uid,
     found: Option<Found>,
-    /// Somebody has deleted it; it ends when what it runs has ended.
+    /// Its deletion was requested; it ends when the work in it has ended.
     is_deleted: bool,
     state: watch::Sender<PodState>,
 }
@@ -57,15 +59,15 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pods {
     pub(crate) stock: Stock,
-    known: Arc<Mutex<HashMap<String, Known>>>,
+    known: Arc<Mutex<HashMap<InstanceName, Followed>>>,
 }
 
 impl Pods {
     /// The instance's state, whether or not its pod is there yet.
     pub(crate) fn follow(&self, instance: &str) -> watch::Receiver<PodState> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.entry(instance.to_owned()).or_insert_with(|| Known {
-            uid: String::new(),
+        let entry = known.entry(instance.into()).or_insert_with(|| Followed {
+            uid: Uid::default(),
             found: None,
             is_deleted: false,
             state: watch::Sender::new(PodState::Starting),
@@ -73,15 +75,15 @@ impl Pods {
         entry.state.subscribe()
     }
 
-    /// A pod of a warm pool has become the instance; the watch shows so later.
+    /// A pod of a warm pool has become the instance. The watch shows it later.
     pub(crate) fn claimed(
         &self,
-        instance: &str,
+        instance: &InstanceName,
         unclaimed: &Unclaimed,
     ) -> watch::Receiver<PodState> {
         self.stock.claimed(&unclaimed.uid, instance);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.entry(instance.to_owned()).or_insert_with(|| Known {
+        let entry = known.entry(instance.clone()).or_insert_with(|| Followed {
             uid: unclaimed.uid.clone(),
             found: None,
             is_deleted: false,
@@ -96,7 +98,7 @@ impl Pods {
         known.contains_key(instance)
     }
 
-    /// Nobody follows the instance any more.
+    /// The backend follows the instance no longer.
     pub(crate) fn forget(&self, instance: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known
@@ -107,8 +109,8 @@ impl Pods {
         }
     }
 
-    /// The living pods of a function.
-    pub(crate) fn found(&self, function: &str) -> Vec<Found> {
+    /// The living pods of a pool.
+    pub(crate) fn found(&self, pool: &PoolId) -> Vec<Found> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let living = known.values().filter(|known| {
             let is_up = matches!(
@@ -118,47 +120,47 @@ impl Pods {
             is_up && !known.is_deleted
         });
         let found = living.filter_map(|known| known.found.clone());
-        found.filter(|found| found.function == function).collect()
+        found
+            .filter(|found| found.pool.as_ref() == Some(pool))
+            .collect()
     }
 
-    /// Takes in a change that the watch of pods shows.
+    /// Handles a change that the watch of pods shows.
     pub(crate) fn take(&self, change: Change<Pod, Identity>) {
         match change {
             Change::Applied(pod) => self.apply(&pod),
             Change::Deleted { kept, .. } => match kept.instance {
-                Some(instance) => self.delete(&instance, &kept.uid),
-                None => self.lose(&kept.uid),
+                Some(instance) => self.delete(instance.as_str(), kept.uid.as_str()),
+                None => self.lose(kept.uid.as_str()),
             },
             Change::ListStarted | Change::ListCompleted => {}
         }
     }
 
     fn apply(&self, pod: &Pod) {
-        let uid = pod.uid().unwrap_or_default();
+        let uid = Uid::from(pod.uid().unwrap_or_default());
         let Some(instance) = instance_of(pod) else {
             return self.apply_unclaimed(pod, uid);
         };
-        self.stock.remove(&uid);
-        let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
+        self.stock.remove(uid.as_str());
+        let revision = pod.labels().get(labels::REVISION);
+        let owner = pod.owner_references().first();
         let found = Found {
-            function: label(labels::FUNCTION),
-            owner: pod
-                .owner_references()
-                .first()
-                .map_or_else(String::new, |owner| owner.uid.clone()),
+            pool: labels::pool_of(&pod.namespace().unwrap_or_default(), pod.labels()),
+            owner: owner.map_or_else(Uid::default, |owner| owner.uid.as_str().into()),
             instance: instance.clone(),
-            revision: label(labels::REVISION),
+            revision: revision.map_or_else(Revision::default, |text| text.as_str().into()),
         };
         let state = PodState::of(pod);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.entry(instance).or_insert_with(|| Known {
+        let entry = known.entry(instance).or_insert_with(|| Followed {
             uid: uid.clone(),
             found: None,
             is_deleted: false,
             state: watch::Sender::new(PodState::Starting),
         });
         if entry.found.is_some() && entry.uid != uid {
-            // The one that was followed is gone, whatever bears its name now.
+            // The pod that was followed is gone; this is another pod for the same name.
             entry.state.send_replace(gone("its pod was replaced"));
             return;
         }
@@ -174,30 +176,30 @@ impl Pods {
         });
     }
 
-    /// A pod that is no function's yet, as far as the API server knows.
-    fn apply_unclaimed(&self, pod: &Pod, uid: String) {
+    /// The watch shows a pod that belongs to no function yet.
+    fn apply_unclaimed(&self, pod: &Pod, uid: Uid) {
         let Some(class) = Class::of_labels(pod.labels()) else {
             return;
         };
         let ip = match PodState::of(pod) {
             PodState::Ready { ip } => Some(ip),
-            PodState::Ended(_) => return self.lose(&uid),
+            PodState::Ended(_) => return self.lose(uid.as_str()),
             _ => None,
         };
-        self.stock.put(pod.name_any(), uid, class, ip);
+        self.stock.put(pod.name_any().into(), uid, class, ip);
     }
 
-    /// An unclaimed pod is no more, and an instance with it if it was claimed meanwhile.
+    /// An unclaimed pod is gone, and with it the instance for which it was claimed meanwhile.
     fn lose(&self, uid: &str) {
         if let Some(instance) = self.stock.remove(uid) {
-            self.delete(&instance, uid);
+            self.delete(instance.as_str(), uid);
         }
     }
 
     fn delete(&self, instance: &str, uid: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = known.get(instance)
-            && entry.uid == uid
+            && entry.uid.as_str() == uid
         {
             entry.state.send_if_modified(|old| {
                 let is_news = !old.is_ended();
@@ -211,8 +213,9 @@ impl Pods {
     }
 }
 
-fn instance_of(pod: &Pod) -> Option<String> {
-    pod.labels().get(labels::INSTANCE).cloned()
+fn instance_of(pod: &Pod) -> Option<InstanceName> {
+    let instance = pod.labels().get(labels::INSTANCE)?;
+    Some(instance.as_str().into())
 }
 
 /// The end of a pod that the API server no longer has.

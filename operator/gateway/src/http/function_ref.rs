@@ -3,8 +3,7 @@
 //! Parses what the path's `{FunctionName}` and `?Qualifier=` hold, and writes ARNs. Whether the
 //! function exists is the catalog's knowledge.
 
-pub(crate) use pilotlight_api::instance_config::LATEST;
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::{PoolId, Qualifier};
 
 use super::errors::ApiError;
 use crate::app::App;
@@ -52,19 +51,24 @@ impl FunctionRef {
 
     /// The deployed function that is meant, if there is one.
     pub(crate) fn find(&self, app: &App) -> Option<Entry> {
-        app.functions.get(&self.deployable_name()?)
+        app.functions.get(&self.target(&app.scope)?)
     }
 
-    /// The name, if a function of this gateway can have it.
-    pub(crate) fn deployable_name(&self) -> Option<FunctionName> {
-        let version = self.qualifier.as_deref().unwrap_or(LATEST);
-        FunctionName::try_from(self.name.clone())
-            .ok()
-            .filter(|_| version == LATEST)
+    /// The pool that is meant, if a function can have this name and a qualifier.
+    pub(crate) fn target(&self, scope: &Scope) -> Option<PoolId> {
+        let latest = scope.latest(self.name.parse().ok()?);
+        Some(match &self.qualifier {
+            Some(qualifier) => PoolId {
+                qualifier: qualifier.parse().ok()?,
+                ..latest
+            },
+            None => latest,
+        })
     }
 
     pub(crate) fn not_found(&self, scope: &Scope) -> ApiError {
-        let qualifier = self.qualifier.as_deref().unwrap_or(LATEST);
+        let latest = Qualifier::Latest.as_str();
+        let qualifier = self.qualifier.as_deref().unwrap_or(latest);
         ApiError::function_not_found(&format!("{}:{qualifier}", scope.arn(&self.name)))
     }
 }
@@ -84,7 +88,7 @@ fn is_name(name: &str) -> bool {
 }
 
 fn is_qualifier(qualifier: &str) -> bool {
-    qualifier == LATEST || is_name(qualifier)
+    qualifier.parse::<Qualifier>().is_ok() || is_name(qualifier)
 }
 
 #[cfg(test)]
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_documented_form_names_the_function() {
-        let latest = Some(LATEST.to_owned());
+        let latest = Some("$LATEST".to_owned());
         let cases = [
             ("hello", None),
             ("hello:$LATEST", latest.clone()),

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pilotlight_core::ids::Qualifier;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::invoke::trace;
@@ -23,7 +24,7 @@ use serde::Deserialize;
 use tracing::Instrument;
 
 use super::errors::{self, ApiError, Readable};
-use super::function_ref::{FunctionRef, LATEST};
+use super::function_ref::FunctionRef;
 use crate::app::App;
 use crate::clock;
 use crate::message::{Answer, Invocation, Outcome};
@@ -150,18 +151,20 @@ struct Request {
 
 impl Request {
     async fn answer(self, app: &App, body: Body) -> Result<Response, ApiError> {
-        let name = self.function.deployable_name();
-        let Some(name) = name.filter(|name| app.functions.has(name)) else {
+        let target = self.function.target(&app.scope);
+        let Some(target) = target.filter(|target| app.functions.has(target)) else {
             drain(body).await;
             return Err(self.function.not_found(&app.scope));
         };
         let payload = read_payload(body).await.inspect_err(|_| {
-            if let Some(entry) = app.functions.get(&name) {
+            if let Some(entry) = app.functions.get(&target) {
                 entry.metrics.refused();
             }
         })?;
+        let qualifier = target.qualifier;
         if self.wishes.kind == InvocationType::DryRun {
-            let version = [(EXECUTED_VERSION, HeaderValue::from_static(LATEST))];
+            let version = HeaderValue::from_static(qualifier.as_str());
+            let version = [(EXECUTED_VERSION, version)];
             return Ok((StatusCode::NO_CONTENT, version).into_response());
         }
         let arn = match &self.function.qualifier {
@@ -171,7 +174,7 @@ impl Request {
             None => app.scope.arn(&self.function.name),
         };
         let outcome = app.invoker.call(Invocation {
-            function: name,
+            target,
             request_id: self.id.clone(),
             payload,
             function_arn: HeaderValue::from_maybe_shared(Bytes::from(arn))
@@ -183,7 +186,7 @@ impl Request {
             hops: 0,
         });
         match outcome.await {
-            Outcome::Answered(answer) => Ok(answered(answer, self.trace)),
+            Outcome::Answered(answer) => Ok(answered(answer, qualifier, self.trace)),
             Outcome::Throttled(reason) => Err(ApiError::throttled(reason)),
             Outcome::NotReady(reason) => Err(ApiError::not_ready(&reason)),
             Outcome::NotFound => Err(self.function.not_found(&app.scope)),
@@ -206,12 +209,15 @@ fn lost(request_id: &RequestId) -> ApiError {
     ))
 }
 
-fn answered(answer: Answer, trace: HeaderValue) -> Response {
+fn answered(answer: Answer, qualifier: Qualifier, trace: HeaderValue) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, answer.content_type.unwrap_or(json));
-    headers.insert(EXECUTED_VERSION, HeaderValue::from_static(LATEST));
+    headers.insert(
+        EXECUTED_VERSION,
+        HeaderValue::from_static(qualifier.as_str()),
+    );
     headers.insert(TRACE, trace);
     if answer.is_error {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));

@@ -70,7 +70,7 @@ async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiErro
         .map_err(|e| {
             ApiError::invalid_parameter(format!("since must be a time as RFC 3339 writes it: {e}"))
         })?;
-    let function = entry.deployment.name.clone();
+    let function = entry.deployment.name().clone();
     let filter = Filter {
         function,
         since,

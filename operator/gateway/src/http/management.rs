@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::errors::{ApiError, Readable};
-use super::function_ref::{FunctionRef, LATEST};
+use super::function_ref::FunctionRef;
 use crate::app::App;
 use crate::catalog::Deployment;
 
@@ -70,10 +70,11 @@ fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
     let mut rest = catalog
         .values()
         .map(|entry| &entry.deployment)
+        .filter(|one| *one.pool.namespace() == app.scope.namespace)
         .filter(|one| {
             after
                 .as_deref()
-                .is_none_or(|after| one.name.as_str() > after)
+                .is_none_or(|after| one.name().as_str() > after)
         })
         .peekable();
     let functions: Vec<_> = rest.by_ref().take(size).collect();
@@ -82,7 +83,7 @@ fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
     if let Some(last) = functions.last().filter(|_| more) {
         body.insert(
             "NextMarker".to_owned(),
-            json!(BASE64_STANDARD.encode(last.name.as_str())),
+            json!(BASE64_STANDARD.encode(last.name().as_str())),
         );
     }
     let functions = functions
@@ -151,8 +152,8 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         named => named.to_owned(),
     };
     json!({
-        "FunctionName": deployment.name.as_str(),
-        "FunctionArn": app.scope.arn(deployment.name.as_str()),
+        "FunctionName": deployment.name().as_str(),
+        "FunctionArn": app.scope.arn(deployment.name().as_str()),
         "Runtime": runtime,
         "Handler": spec.handler.as_ref().map_or("", Handler::as_str),
         "Description": spec.description.as_ref().map_or("", |text| text.as_str()),
@@ -163,8 +164,8 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         "LastModified": deployment.modified.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string(),
         "CodeSha256": deployment.code_sha256,
         "CodeSize": deployment.code_size,
-        "RevisionId": deployment.revision,
-        "Version": LATEST,
+        "RevisionId": deployment.revision.as_str(),
+        "Version": deployment.pool.qualifier.as_str(),
         "State": "Active",
         "LastUpdateStatus": "Successful",
         "PackageType": "Zip",
@@ -172,7 +173,7 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         "TracingConfig": { "Mode": "PassThrough" },
         "LoggingConfig": {
             "LogFormat": spec.logging.format.as_str(),
-            "LogGroup": format!("/aws/lambda/{}", deployment.name),
+            "LogGroup": format!("/aws/lambda/{}", deployment.name()),
         },
     })
 }

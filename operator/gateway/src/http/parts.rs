@@ -36,9 +36,9 @@ pub(crate) async fn invoke(
         Err(error) => return ApiError::invalid_parameter(error.to_string()).into_response(),
     };
     let span = span::open(&request.request_id);
-    span.record("function", display(&request.function));
+    span.record("function", display(request.target.name()));
     let outcome = app.invoker.call(Invocation {
-        function: request.function,
+        target: request.target,
         request_id: request.request_id,
         payload: request.payload,
         function_arn: request.function_arn,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State as Shared;
-use pilotlight_core::ids::Qualifier;
 use pilotlight_wire::state::{FunctionSummary, State};
 
 use crate::app::App;
@@ -44,9 +43,9 @@ fn state(app: &App) -> State {
 fn function(app: &App, entry: &Entry) -> FunctionSummary {
     let (deployment, metrics) = (&entry.deployment, &entry.metrics);
     FunctionSummary {
-        namespace: app.namespace.clone(),
-        name: deployment.name.clone(),
-        qualifier: Qualifier::Latest.to_string(),
+        namespace: deployment.pool.namespace().clone(),
+        name: deployment.name().clone(),
+        qualifier: deployment.pool.qualifier.to_string(),
         revision: deployment.revision.as_str().into(),
         owner: entry.is_owned.then(|| app.address.to_string()),
         instances: metrics.instances(),

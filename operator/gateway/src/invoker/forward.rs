@@ -10,7 +10,7 @@ use crate::peers::{Forwarded, Peers};
 
 pub(super) async fn forward(peers: &dyn Peers, invocation: Invocation) -> Placement {
     let request = InvokeRequest {
-        function: invocation.function.clone(),
+        target: invocation.target.clone(),
         request_id: invocation.request_id.clone(),
         payload: invocation.payload.clone(),
         function_arn: invocation.function_arn.clone(),

@@ -76,7 +76,7 @@ impl Invoker {
         loop {
             // Before the look-up, so that a change that comes after it ends the wait below.
             catalog.mark_unchanged();
-            let Some(entry) = self.functions.get(&invocation.function) else {
+            let Some(entry) = self.functions.get(&invocation.target) else {
                 return Outcome::NotFound;
             };
             let (arrived, waited) = (invocation.arrived, clock::since(invocation.arrived));

@@ -38,7 +38,7 @@ async fn a_running_call_whose_caller_has_gone_keeps_its_instance_to_its_end() {
         assert!(!second.has_answer() && stage.starts().await.is_empty());
         assert_eq!(
             stage
-                .metric("pilotlight_in_flight{function=\"hello\"}")
+                .metric("pilotlight_in_flight{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\"}")
                 .await,
             1.0
         );

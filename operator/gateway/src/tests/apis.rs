@@ -210,9 +210,9 @@ async fn metrics_count_what_callers_were_told_and_what_lives() {
         let callers = [stage.call("1"), stage.call("2")];
         let mut instance = stage.instance().await;
         let event = instance.event().await;
-        let value = |name: &str| format!("pilotlight_{name}{{function=\"hello\"}}");
+        let value = |name: &str| format!("pilotlight_{name}{{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\"}}");
         let state =
-            |state: &str| format!("pilotlight_instances{{function=\"hello\",state=\"{state}\"}}");
+            |state: &str| format!("pilotlight_instances{{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",state=\"{state}\"}}");
         assert_eq!(stage.metric(&value("queued")).await, 1.0);
         assert_eq!(stage.metric(&value("in_flight")).await, 1.0);
         assert_eq!(stage.metric(&state("busy")).await, 1.0);
@@ -226,7 +226,7 @@ async fn metrics_count_what_callers_were_told_and_what_lives() {
             caller.answer().await;
         }
         let ended = |outcome: &str| {
-            format!("pilotlight_invocations_total{{function=\"hello\",outcome=\"{outcome}\"}}")
+            format!("pilotlight_invocations_total{{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",outcome=\"{outcome}\"}}")
         };
         assert_eq!(stage.metric(&ended("success")).await, 1.0);
         assert_eq!(stage.metric(&ended("function_error")).await, 1.0);

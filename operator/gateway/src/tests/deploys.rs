@@ -5,7 +5,7 @@ use crate::catalog::Deployment;
 
 fn second(spec: &str) -> Deployment {
     Deployment {
-        revision: "second".to_owned(),
+        revision: "second".into(),
         ..function(spec)
     }
 }

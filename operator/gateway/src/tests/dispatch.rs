@@ -127,7 +127,7 @@ async fn a_cold_start_is_told_phase_by_phase_and_a_warm_call_has_none() {
         instance.answers(&event, "2").await;
         assert_eq!(caller.answer().await.header("server-timing"), "");
         let cold = stage
-            .metric("pilotlight_cold_starts_total{function=\"hello\"}")
+            .metric("pilotlight_cold_starts_total{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\"}")
             .await;
         assert_eq!(cold, 1.0);
     })

@@ -65,7 +65,7 @@ async fn an_error_of_the_function_is_passed_back_as_the_owner_has_it() {
         );
         assert_eq!(answer.header("x-amz-function-error"), "Unhandled");
         assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
-        let counted = "pilotlight_invocations_total{function=\"hello\",outcome=\"function_error\"}";
+        let counted = "pilotlight_invocations_total{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",outcome=\"function_error\"}";
         assert_eq!(first.metric(counted).await, 1.0);
         assert_eq!(second.metric(counted).await, 0.0);
     })

@@ -40,7 +40,7 @@ async fn queued_calls_move_to_the_new_owner_and_the_running_one_ends_where_it_is
         }
         assert_eq!(to_second.count(), 2);
         assert!(first.starts().await.is_empty() && second.starts().await.is_empty());
-        let live = first.metric("pilotlight_instances{function=\"hello\",state=\"idle\"}");
+        let live = first.metric("pilotlight_instances{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",state=\"idle\"}");
         assert_eq!(live.await, 0.0);
     })
     .await;

@@ -66,13 +66,14 @@ impl Instance {
             },
         };
         let place = Place {
+            qualifier: deployment.pool.qualifier,
             instance: name,
             date: "2026/01/31",
             region: "us-east-1",
             listen: "memory",
             ends_with_parent: true,
         };
-        let config = compose(&deployment.name, &deployment.spec, &launch, place);
+        let config = compose(deployment.name(), &deployment.spec, &launch, place);
         let (supervisor, log) = in_process::Instance::start(config);
         let control = supervisor.control().clone();
         let way: Way = Box::new(move || -> Opening {
@@ -81,7 +82,7 @@ impl Instance {
         });
         let reader = LogReader {
             logs: logs.clone(),
-            function: deployment.name.clone(),
+            function: deployment.name().clone(),
             instance: name.to_owned(),
         };
         // Nothing listens on an address.

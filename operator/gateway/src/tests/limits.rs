@@ -26,7 +26,7 @@ async fn a_call_beyond_limit_and_queue_is_refused_at_once() {
             assert_eq!(instance.serves("0").await, n);
             assert_eq!(caller.answer().await.status.as_u16(), 200);
         }
-        let throttled = "pilotlight_invocations_total{function=\"hello\",outcome=\"throttled\"}";
+        let throttled = "pilotlight_invocations_total{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",outcome=\"throttled\"}";
         assert_eq!(stage.metric(throttled).await, 1.0);
     })
     .await;
@@ -177,7 +177,7 @@ async fn an_event_beyond_the_limit_is_refused_before_an_instance_is_started() {
         let answer = stage.call(&payload).answer().await;
         assert_eq!(answer.error(), (413, "RequestTooLargeException"));
         assert!(stage.starts().await.is_empty());
-        let refused = "pilotlight_invocations_total{function=\"hello\",outcome=\"refused\"}";
+        let refused = "pilotlight_invocations_total{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",outcome=\"refused\"}";
         assert_eq!(stage.metric(refused).await, 1.0);
     })
     .await;

@@ -23,7 +23,7 @@ async fn a_call_whose_machine_is_lost_is_told_so_and_never_sent_again() {
         let answer = caller.answer().await;
         assert_lost(&answer, &event.request_id);
         assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
-        let lost = "pilotlight_invocations_total{function=\"hello\",outcome=\"lost\"}";
+        let lost = "pilotlight_invocations_total{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\",outcome=\"lost\"}";
         assert_eq!(stage.metric(lost).await, 1.0);
         assert!(stage.starts().await.is_empty());
 

@@ -77,7 +77,7 @@ async fn a_call_that_waits_in_an_instance_whose_process_ends_is_run_by_the_next_
         settled().await;
         assert_eq!(
             stage
-                .metric("pilotlight_in_flight{function=\"hello\"}")
+                .metric("pilotlight_in_flight{namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\"}")
                 .await,
             1.0
         );

@@ -12,6 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
+use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::instance::launch::Launch;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -60,7 +61,7 @@ pub(super) fn named(name: &str, spec: &str) -> Deployment {
     let function = pilotlight_api::read("f.yaml".as_ref(), &manifest);
     let function = function.expect("a manifest").remove(0).function;
     Deployment {
-        name: function.metadata.name,
+        pool: PoolId::latest(Namespace::local(), function.metadata.name),
         source: Source::Local(Launch {
             command: vec!["/var/task/main".to_owned()],
             handler: function.spec.handler.clone().expect("a handler"),
@@ -70,7 +71,7 @@ pub(super) fn named(name: &str, spec: &str) -> Deployment {
             relocated: Default::default(),
         }),
         spec: function.spec,
-        revision: "first".to_owned(),
+        revision: "first".into(),
         code_sha256: "00".repeat(32),
         code_size: 4711,
         modified: jiff::Timestamp::UNIX_EPOCH,
@@ -79,7 +80,7 @@ pub(super) fn named(name: &str, spec: &str) -> Deployment {
 
 /// The same, which is no gateway's until one is told that it owns it.
 pub(super) fn shared(mut deployment: Deployment) -> Deployment {
-    let uid = "8f3c4a1e".to_owned();
+    let uid = "8f3c4a1e".into();
     deployment.source = Source::Cluster { uid };
     deployment
 }
@@ -187,8 +188,8 @@ impl Stage {
 
     /// Makes the function this gateway's, with what lives of it.
     pub(super) async fn gains(&self, instances: &[&str]) {
-        let instances = instances.iter().map(|name| (*name).to_owned()).collect();
-        let gained = vec![("hello".parse().expect("a name"), instances)];
+        let instances = instances.iter().map(|name| (*name).into()).collect();
+        let gained = vec![("local/hello:$LATEST".parse().expect("a name"), instances)];
         let lost = Vec::new();
         self.gateway
             .change_ownership(OwnershipChange { gained, lost })
@@ -197,7 +198,7 @@ impl Stage {
 
     /// Makes the function another gateway's.
     pub(super) async fn loses(&self) {
-        let lost = vec!["hello".parse().expect("a name")];
+        let lost = vec!["local/hello:$LATEST".parse().expect("a name")];
         let gained = Vec::new();
         self.gateway
             .change_ownership(OwnershipChange { gained, lost })
@@ -308,7 +309,7 @@ impl Start {
     }
 
     pub(super) fn revision(&self) -> &str {
-        &self.deployment.revision
+        self.deployment.revision.as_str()
     }
 }
 

@@ -14,6 +14,7 @@ use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{Code, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB};
+use pilotlight_core::ids::Qualifier;
 use pilotlight_runtimes::IMAGE_TASK_ROOT;
 use serde_json::{Value, json};
 
@@ -23,6 +24,10 @@ use super::instance::{
 };
 use super::variables::{self, gateways, given, suggested, unclaimed};
 use crate::options::Options;
+
+/// The qualifier of a Function resource itself. Published versions are resources of another kind.
+const QUALIFIER: Qualifier = Qualifier::Latest;
+
 /// Between the names of function and revision in the name of a config map.
 const CODE_INFIX: &str = "-code-";
 
@@ -71,6 +76,7 @@ pub(crate) fn pod(
     check(function, options)?;
     let spec = &function.spec;
     let place = Place {
+        qualifier: QUALIFIER,
         instance,
         date,
         region: &options.region,
@@ -115,6 +121,7 @@ pub(crate) fn pod(
         ..Container::default()
     };
     let own = [
+        (labels::QUALIFIER, labels::qualifier_value(QUALIFIER)),
         (labels::INSTANCE, instance),
         (labels::REVISION, revision.as_str()),
     ];
@@ -143,7 +150,11 @@ pub(crate) fn taken_over(
     revision: &str,
     uid: &str,
 ) -> Value {
-    let own = [(labels::INSTANCE, instance), (labels::REVISION, revision)];
+    let own = [
+        (labels::QUALIFIER, labels::qualifier_value(QUALIFIER)),
+        (labels::INSTANCE, instance),
+        (labels::REVISION, revision),
+    ];
     let mut labels = json!(labelled(function, &own));
     labels[labels::WARM_POOL] = Value::Null;
     json!({

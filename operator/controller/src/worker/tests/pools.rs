@@ -2,6 +2,7 @@
 
 use pilotlight_api::resource::WarmPoolResource;
 use pilotlight_core::gateways::demand::ClaimedPod;
+use pilotlight_core::ids::InstanceName;
 
 use super::*;
 
@@ -50,7 +51,7 @@ struct Pools {
     function: FunctionResource,
     /// As the API server has them, though the watch may not show them.
     made: Vec<Pod>,
-    claimed: Vec<(String, ClaimedPod)>,
+    claimed: Vec<(InstanceName, ClaimedPod)>,
 }
 
 impl Pools {
@@ -107,11 +108,11 @@ impl Pools {
         let name = self.name(at);
         let uid = format!("uid-{name}");
         self.claimed.push((
-            instance.to_owned(),
+            instance.into(),
             ClaimedPod {
-                name,
-                uid,
-                revision: self.function.spec.revision(),
+                name: name.into(),
+                uid: uid.into(),
+                revision: self.function.spec.revision().into(),
             },
         ));
         self.tell();
@@ -121,9 +122,9 @@ impl Pools {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let names = self.claimed.iter().map(|(instance, _)| instance.clone());
         let demand = Demand {
-            function: "hello".parse().expect("a name"),
-            uid: self.function.uid().expect("a UID"),
-            revision: self.function.spec.revision(),
+            pool: super::hello(),
+            uid: self.function.uid().expect("a UID").into(),
+            revision: self.function.spec.revision().into(),
             instances: names.collect(),
             claimed: self.claimed.iter().cloned().collect(),
             in_flight: 0,

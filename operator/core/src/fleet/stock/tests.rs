@@ -12,8 +12,8 @@ const POOL: WarmPoolState<'static> = WarmPoolState {
 
 fn pod(name: &str) -> Pod {
     Pod {
-        name: name.to_owned(),
-        uid: format!("uid-{name}"),
+        name: name.into(),
+        uid: format!("uid-{name}").into(),
         template: "t1".to_owned(),
         is_ready: true,
         is_over: false,
@@ -23,21 +23,21 @@ fn pod(name: &str) -> Pod {
 
 fn claim(name: &str) -> ClaimedPod {
     ClaimedPod {
-        name: name.to_owned(),
-        uid: format!("uid-{name}"),
-        revision: "r1".to_owned(),
+        name: name.into(),
+        uid: format!("uid-{name}").into(),
+        revision: "r1".into(),
     }
 }
 
 fn create(name: &str) -> Step {
-    Step::Create {
-        name: name.to_owned(),
-    }
+    Step::Create { name: name.into() }
 }
 
 fn delete(name: &str) -> Step {
-    let (pod, uid) = (name.to_owned(), format!("uid-{name}"));
-    Step::Delete { pod, uid }
+    Step::Delete {
+        pod: name.into(),
+        uid: format!("uid-{name}").into(),
+    }
 }
 
 /// A stock, its clock, and generated names: `1`, `2` and so on.
@@ -60,7 +60,7 @@ impl Scenario {
         let claims: Vec<ClaimedPod> = claims.iter().map(|name| claim(name)).collect();
         let name = || {
             self.names += 1;
-            self.names.to_string()
+            self.names.to_string().into()
         };
         self.stock.plan(self.now, known, claims.iter(), pods, name)
     }
@@ -70,8 +70,8 @@ impl Scenario {
 fn a_pool_is_filled_once_even_if_the_watch_lags() {
     let mut scenario = Scenario::new();
     assert_eq!(scenario.plan(POOL, &[], &[]), [create("1"), create("2")]);
-    scenario.stock.created("1");
-    scenario.stock.created("2");
+    scenario.stock.created(&"1".into());
+    scenario.stock.created(&"2".into());
     scenario.now += Duration::from_secs(3600);
     assert_eq!(scenario.plan(POOL, &[], &[]), []);
     assert_eq!(scenario.plan(POOL, &[], &[pod("1")]), []);
@@ -88,8 +88,8 @@ fn a_pool_is_filled_once_even_if_the_watch_lags() {
 fn a_claimed_pod_is_replaced_at_once_whether_the_watch_has_shown_it_or_not() {
     let mut scenario = Scenario::new();
     scenario.plan(POOL, &[], &[]);
-    scenario.stock.created("1");
-    scenario.stock.created("2");
+    scenario.stock.created(&"1".into());
+    scenario.stock.created(&"2".into());
     assert_eq!(scenario.plan(POOL, &["2"], &[pod("1")]), [create("3")]);
     assert_eq!(scenario.plan(POOL, &["1", "2"], &[pod("1")]), [create("4")]);
     assert_eq!(scenario.stock.claims(), 2);
@@ -163,12 +163,12 @@ fn pods_of_an_old_template_are_replaced_as_new_ones_become_ready() {
     };
     let pods = [a.clone(), b.clone()];
     assert_eq!(scenario.plan(newer, &[], &pods), [create("1")]);
-    scenario.stock.created("1");
+    scenario.stock.created(&"1".into());
     let pods = [a.clone(), b.clone(), of_newer("1", false)];
     assert_eq!(scenario.plan(newer, &[], &pods), []);
     let pods = [a, b.clone(), of_newer("1", true)];
     assert_eq!(scenario.plan(newer, &[], &pods), [delete("a")]);
-    scenario.stock.deleted("uid-a");
+    scenario.stock.deleted(&"uid-a".into());
     assert_eq!(scenario.plan(newer, &[], &pods), [create("2")]);
     let pods = [b, starting, of_newer("1", true), of_newer("2", true)];
     assert_eq!(scenario.plan(newer, &[], &pods), [delete("b"), delete("c")]);
@@ -188,7 +188,7 @@ fn surplus_pods_are_deleted_unready_ones_first_but_not_before_all_gateways_have_
     };
     assert_eq!(scenario.plan(unreported, &[], &pods), []);
     assert_eq!(scenario.plan(POOL, &[], &pods), [delete("b")]);
-    scenario.stock.not_deleted(scenario.now, "uid-b");
+    scenario.stock.not_deleted(scenario.now, &"uid-b".into());
     assert_eq!(
         scenario.plan(POOL, &[], &pods),
         [],
@@ -207,11 +207,11 @@ fn a_creation_without_an_answer_is_repeated_under_its_name() {
         ..POOL
     };
     assert_eq!(scenario.plan(one, &[], &[]), [create("1")]);
-    scenario.stock.unanswered(scenario.now, "1");
+    scenario.stock.unanswered(scenario.now, &"1".into());
     assert_eq!(scenario.plan(one, &[], &[]), []);
     scenario.now += Duration::from_secs(1);
     assert_eq!(scenario.plan(one, &[], &[]), [create("1")]);
-    scenario.stock.refused(scenario.now, "1");
+    scenario.stock.refused(scenario.now, &"1".into());
     scenario.now += Duration::from_secs(2);
     assert_eq!(
         scenario.plan(one, &[], &[]),
@@ -224,12 +224,12 @@ fn a_creation_without_an_answer_is_repeated_under_its_name() {
 fn a_refused_creation_is_retried_at_a_bounded_pace_one_at_a_time() {
     let mut scenario = Scenario::new();
     scenario.plan(POOL, &[], &[]);
-    scenario.stock.refused(scenario.now, "1");
-    scenario.stock.refused(scenario.now, "2");
+    scenario.stock.refused(scenario.now, &"1".into());
+    scenario.stock.refused(scenario.now, &"2".into());
     assert_eq!(scenario.plan(POOL, &[], &[]), []);
     scenario.now = scenario.stock.next_wakeup().expect("a pause");
     assert_eq!(scenario.plan(POOL, &[], &[]), [create("3")]);
-    scenario.stock.created("3");
+    scenario.stock.created(&"3".into());
     assert_eq!(scenario.plan(POOL, &[], &[]), [create("4")]);
 }
 
@@ -237,9 +237,9 @@ fn a_refused_creation_is_retried_at_a_bounded_pace_one_at_a_time() {
 fn an_accepted_pod_that_is_missing_from_a_later_list_is_gone() {
     let mut scenario = Scenario::new();
     scenario.plan(POOL, &[], &[]);
-    scenario.stock.created("1");
+    scenario.stock.created(&"1".into());
     scenario.stock.list_begins();
-    scenario.stock.created("2");
+    scenario.stock.created(&"2".into());
     scenario.stock.list_ends(|_| false);
     assert_eq!(scenario.plan(POOL, &[], &[]), [create("3")]);
 }
@@ -247,9 +247,9 @@ fn an_accepted_pod_that_is_missing_from_a_later_list_is_gone() {
 #[test]
 fn creations_stop_when_too_many_pods_end_unclaimed() {
     let mut scenario = Scenario::new();
-    let over = |name: String| Pod {
+    let over = |name: &PodName| Pod {
         is_over: true,
-        ..pod(&name)
+        ..pod(name.as_str())
     };
     for _ in 0..ENDED_LIMIT {
         let steps = scenario.plan(
@@ -271,7 +271,7 @@ fn creations_stop_when_too_many_pods_end_unclaimed() {
             may_create: false,
             ..POOL
         };
-        scenario.plan(known, &[], &[over(name.clone())]);
+        scenario.plan(known, &[], &[over(name)]);
     }
     assert!(scenario.stock.is_halted());
     assert_eq!(scenario.plan(POOL, &[], &[]), []);
@@ -289,7 +289,7 @@ fn the_number_of_creations_in_flight_is_bounded() {
     };
     assert_eq!(scenario.plan(many, &[], &[]).len(), CREATIONS_IN_FLIGHT_MAX);
     assert_eq!(scenario.plan(many, &[], &[]).len(), 0);
-    scenario.stock.created("1");
+    scenario.stock.created(&"1".into());
     assert_eq!(scenario.plan(many, &[], &[]).len(), 1);
 }
 
@@ -303,8 +303,8 @@ struct Real {
 }
 
 enum Request {
-    Create { name: String, template: String },
-    Delete { name: String, uid: String },
+    Create { name: PodName, template: String },
+    Delete { name: PodName, uid: Uid },
 }
 
 /// An API server, a watch of it that lags, gateways that claim, and a controller.
@@ -314,13 +314,13 @@ struct World {
     random: fastrand::Rng,
     now: Instant,
     stock: Stock,
-    server: BTreeMap<String, Real>,
-    names_made: BTreeSet<String>,
-    shown: BTreeMap<String, Pod>,
+    server: BTreeMap<PodName, Real>,
+    names_made: BTreeSet<PodName>,
+    shown: BTreeMap<PodName, Pod>,
     /// Changes that the watch has not shown; `None`: the pod is gone, or adopted.
-    events: VecDeque<(String, Option<Pod>)>,
+    events: VecDeque<(PodName, Option<Pod>)>,
     requests: Vec<Request>,
-    demand: BTreeMap<String, ClaimedPod>,
+    demand: BTreeMap<Uid, ClaimedPod>,
     size: usize,
     max: usize,
     template: usize,
@@ -363,7 +363,7 @@ impl World {
         let pods: Vec<Pod> = self.shown.values().cloned().collect();
         let name = || {
             self.names += 1;
-            self.names.to_string()
+            self.names.to_string().into()
         };
         let claims = self.demand.values();
         for step in self.stock.plan(self.now, known, claims, &pods, name) {
@@ -424,27 +424,27 @@ impl World {
         self.settle();
     }
 
-    fn make(&mut self, name: &str, template: String) {
+    fn make(&mut self, name: &PodName, template: String) {
         if self.server.contains_key(name) {
             return;
         }
         let seed = self.seed;
         assert!(
-            self.names_made.insert(name.to_owned()),
+            self.names_made.insert(name.clone()),
             "SEED={seed}: {name} twice"
         );
         let new = Pod {
             template,
             is_ready: false,
-            ..pod(name)
+            ..pod(name.as_str())
         };
-        self.events.push_back((name.to_owned(), Some(new.clone())));
+        self.events.push_back((name.clone(), Some(new.clone())));
         let real = Real {
             pod: new,
             is_claimed: false,
             is_taken: false,
         };
-        self.server.insert(name.to_owned(), real);
+        self.server.insert(name.clone(), real);
         let surge = if self.template > 0 {
             surge(self.max)
         } else {
@@ -480,7 +480,7 @@ impl World {
         let claimed = self.some(|real| real.pod.is_ready && !real.is_claimed && !real.pod.is_over);
         if let Some(real) = claimed {
             real.is_claimed = true;
-            let pod = claim(&real.pod.name);
+            let pod = claim(real.pod.name.as_str());
             self.demand.insert(pod.uid.clone(), pod);
             self.settle();
         }
@@ -488,7 +488,7 @@ impl World {
 
     /// A claimed pod is adopted, or its gateway gives it up before that.
     fn end_claim(&mut self, is_taken: bool) {
-        let uids: Vec<String> = self.demand.keys().cloned().collect();
+        let uids: Vec<Uid> = self.demand.keys().cloned().collect();
         if uids.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
-//! Pods as the API server shows them, and what becomes of the instances that they are.
+//! Tests of `Pods`: pods as the API server shows them, and the states of their instances.
 
 use kube::runtime::watcher::Event;
+use pilotlight_core::ids::Namespace;
 use pilotlight_watch::Fold;
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ fn pod(instance: &str, uid: &str, status: Value) -> Pod {
     let pod = json!({
         "metadata": {
             "name": format!("hello-{instance}"),
+            "namespace": "local",
             "uid": uid,
             "labels": {
                 labels::FUNCTION: "hello",
@@ -24,6 +26,10 @@ fn pod(instance: &str, uid: &str, status: Value) -> Pod {
         "status": status,
     });
     serde_json::from_value(pod).expect("a pod")
+}
+
+fn hello() -> PoolId {
+    PoolId::latest(Namespace::local(), "hello".parse().expect("a name"))
 }
 
 fn running(ready: bool) -> Value {
@@ -45,7 +51,7 @@ fn delete(pods: &Pods, pod: &Pod) {
 }
 
 #[test]
-fn who_follows_an_instance_hears_of_it_before_and_after_its_pod_is_there() {
+fn the_state_of_an_instance_can_be_followed_before_and_after_its_pod_exists() {
     let pods = Pods::default();
     let mut state = pods.follow("a");
     assert_eq!(*state.borrow_and_update(), PodState::Starting);
@@ -57,19 +63,19 @@ fn who_follows_an_instance_hears_of_it_before_and_after_its_pod_is_there() {
 }
 
 #[test]
-fn another_pod_by_the_name_of_one_that_was_followed_is_not_taken_for_it() {
+fn another_pod_of_the_same_name_does_not_replace_the_one_that_is_followed() {
     let pods = Pods::default();
     apply(&pods, pod("a", "1", running(true)));
     let state = pods.follow("a");
     apply(&pods, pod("a", "2", running(true)));
     assert_eq!(*state.borrow(), gone("its pod was replaced"));
-    // An end is final, and a deletion of the other one is no news.
+    // An end is final, and the deletion of the other pod changes nothing.
     delete(&pods, &pod("a", "2", running(true)));
     assert!(pods.has("a"));
 }
 
 #[test]
-fn what_a_list_lacks_was_deleted_while_nobody_watched() {
+fn a_pod_that_a_list_lacks_was_deleted() {
     let (pods, mut fold) = (Pods::default(), Fold::new(Identity::of));
     let mut show = |event| {
         fold.take(event)
@@ -106,12 +112,12 @@ fn only_living_pods_of_the_function_are_found() {
     ] {
         apply(&pods, pod);
     }
-    let found = pods.found("hello");
+    let found = pods.found(&hello());
     let expected = Found {
-        function: "hello".to_owned(),
-        owner: "f".to_owned(),
-        instance: "a".to_owned(),
-        revision: "first".to_owned(),
+        pool: Some(hello()),
+        owner: "f".into(),
+        instance: "a".into(),
+        revision: "first".into(),
     };
     assert_eq!(found, [expected]);
 }
