@@ -18,7 +18,7 @@ use crate::fold::Fold;
 /// The name of the port where a gateway listens for the controller and the other gateways.
 const PARTS_PORT: &str = "parts";
 
-/// The watch of the endpoints of a Service that has [`PARTS_PORT`].
+/// The watch of the endpoints of a Service that has the port `parts`.
 pub fn gateways(
     client: Client,
     namespace: &str,

@@ -36,7 +36,7 @@ pub(crate) fn of_headers(headers: &HeaderMap) -> Option<Status> {
 #[error("{0:?} is not an instance's status `<epoch> starting|ready|draining`")]
 pub struct NotAStatus(String);
 
-/// Reads what [`write`] has written.
+/// Reads what [`write()`] has written.
 pub fn read(text: &str) -> Result<Status, NotAStatus> {
     let parse = || {
         let (epoch, condition) = text.split_once(' ')?;

@@ -119,7 +119,7 @@ pub struct Stock {
 }
 
 /// The living unclaimed pods that the watch shows and that are not being deleted.
-struct Unclaimed<'a> {
+struct UnclaimedPods<'a> {
     current: Vec<&'a Pod>,
     old: Vec<&'a Pod>,
     /// Pods whose creation has begun and which the watch has not shown.
@@ -211,7 +211,7 @@ impl Stock {
         !is_used && !pod.is_over && !pod.is_being_deleted && !self.deleting.contains_key(&pod.uid)
     }
 
-    fn unclaimed<'a>(&self, pool: WarmPoolState<'_>, pods: &'a [Pod]) -> Unclaimed<'a> {
+    fn unclaimed<'a>(&self, pool: WarmPoolState<'_>, pods: &'a [Pod]) -> UnclaimedPods<'a> {
         let stock = pods.iter().filter(|pod| self.is_stock(pod));
         let (current, old) = stock.partition(|pod| pod.template == pool.template);
         let going = pods.iter().filter(|pod| {
@@ -222,7 +222,7 @@ impl Stock {
         });
         let going = going.count();
         let coming = self.pending.values().filter(|pending| !pending.is_claimed);
-        Unclaimed {
+        UnclaimedPods {
             current,
             old,
             coming: coming.count(),
@@ -307,7 +307,7 @@ impl Stock {
         &mut self,
         now: Instant,
         target: usize,
-        unclaimed: &Unclaimed<'_>,
+        unclaimed: &UnclaimedPods<'_>,
         mut name: impl FnMut() -> PodName,
         steps: &mut Vec<Step>,
     ) {
@@ -440,7 +440,7 @@ impl Stock {
     }
 }
 
-impl Unclaimed<'_> {
+impl UnclaimedPods<'_> {
     fn ready(&self) -> usize {
         self.current.iter().filter(|pod| pod.is_ready).count()
     }

@@ -16,7 +16,7 @@ const AVOIDANCE: Duration = Duration::from_secs(10);
 
 /// A pod that can be claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unclaimed {
+pub struct UnclaimedPod {
     pub name: PodName,
     pub uid: Uid,
     pub ip: IpAddr,
@@ -37,7 +37,7 @@ pub enum ClaimFailure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterFailure {
     /// Claim this pod instead.
-    Claim(Unclaimed),
+    Claim(UnclaimedPod),
     /// No pod is left: request one from the controller.
     Request,
     /// The instance cannot start.
@@ -75,8 +75,8 @@ impl<C> Candidate<C> {
         is_free && self.ip.is_some()
     }
 
-    fn unclaimed(&self, uid: &Uid) -> Option<Unclaimed> {
-        Some(Unclaimed {
+    fn unclaimed(&self, uid: &Uid) -> Option<UnclaimedPod> {
+        Some(UnclaimedPod {
             name: self.name.clone(),
             uid: uid.clone(),
             ip: self.ip?,
@@ -127,7 +127,7 @@ impl<C> Choice<C> {
         instance: &InstanceName,
         rank: impl Fn(&C) -> Option<R>,
         order: impl Fn(&Uid) -> O,
-    ) -> Option<Unclaimed> {
+    ) -> Option<UnclaimedPod> {
         let offered = self.pods.iter_mut().filter(|(_, one)| one.is_offered(now));
         let ranked =
             offered.filter_map(|(uid, one)| Some(((rank(&one.class)?, order(uid)), uid, one)));
@@ -137,7 +137,7 @@ impl<C> Choice<C> {
     }
 
     /// The pod that is taken for an instance and not claimed yet.
-    pub fn taken(&self, instance: &str) -> Option<Unclaimed> {
+    pub fn taken(&self, instance: &str) -> Option<UnclaimedPod> {
         let is_it =
             |one: &Candidate<C>| matches!(&one.state, State::Taken(by) if by.as_str() == instance);
         let (uid, candidate) = self.pods.iter().find(|(_, one)| is_it(one))?;

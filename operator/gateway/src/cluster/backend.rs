@@ -16,7 +16,7 @@ use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::pod_state::PodState;
 use pilotlight_api::status::PodRefusal;
 use pilotlight_api::{FunctionSpec, labels};
-use pilotlight_core::gateways::choice::{AfterFailure, ClaimFailure, Unclaimed};
+use pilotlight_core::gateways::choice::{AfterFailure, ClaimFailure, UnclaimedPod};
 use pilotlight_core::gateways::demand::ClaimedPod;
 use pilotlight_core::gateways::ledger::InstanceRequest;
 use pilotlight_core::gateways::naming::Naming;
@@ -170,7 +170,7 @@ impl PodBackend {
         &self,
         deployment: &Deployment,
         instance: &InstanceName,
-        mut taken: Unclaimed,
+        mut taken: UnclaimedPod,
     ) -> Result<Option<PodInstance>, Arc<str>> {
         let code = self.codes.all_of(&deployment.spec).await?;
         let own = Claim {

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_api::pod_state::{Cause, PodState, is_being_deleted};
 use pilotlight_api::{Class, labels};
-use pilotlight_core::gateways::choice::Unclaimed;
+use pilotlight_core::gateways::choice::UnclaimedPod;
 use pilotlight_core::ids::{InstanceName, PoolId, Revision, Uid};
 use pilotlight_watch::Change;
 use tokio::sync::watch;
@@ -79,7 +79,7 @@ impl Pods {
     pub(crate) fn claimed(
         &self,
         instance: &InstanceName,
-        unclaimed: &Unclaimed,
+        unclaimed: &UnclaimedPod,
     ) -> watch::Receiver<PodState> {
         self.stock.claimed(&unclaimed.uid, instance);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pilotlight_api::{Class, FunctionSpec, labels};
 use pilotlight_core::function::{EphemeralStorageMiB, MemoryMiB};
-use pilotlight_core::gateways::choice::{AfterFailure, Choice, ClaimFailure, Unclaimed};
+use pilotlight_core::gateways::choice::{AfterFailure, Choice, ClaimFailure, UnclaimedPod};
 use pilotlight_core::ids::{InstanceName, PodName, Uid};
 
 use crate::clock;
@@ -23,7 +23,7 @@ pub(crate) struct Stock {
 }
 
 /// Where the supervisor in a pod takes its claim.
-pub(crate) fn address(unclaimed: &Unclaimed) -> SocketAddr {
+pub(crate) fn address(unclaimed: &UnclaimedPod) -> SocketAddr {
     SocketAddr::new(unclaimed.ip, labels::CONTROL_PORT)
 }
 
@@ -52,14 +52,18 @@ impl Stock {
     }
 
     /// Takes a pod for the instance.
-    pub(crate) fn take(&self, spec: &FunctionSpec, instance: &InstanceName) -> Option<Unclaimed> {
+    pub(crate) fn take(
+        &self,
+        spec: &FunctionSpec,
+        instance: &InstanceName,
+    ) -> Option<UnclaimedPod> {
         let order = |uid: &Uid| self.order.hash_one(uid);
         self.choice()
             .take(clock::now(), instance, rank(spec), order)
     }
 
     /// The pod that is taken for the instance and not claimed yet.
-    pub(crate) fn taken(&self, instance: &str) -> Option<Unclaimed> {
+    pub(crate) fn taken(&self, instance: &str) -> Option<UnclaimedPod> {
         self.choice().taken(instance)
     }
 
