@@ -8,7 +8,7 @@ import pytest
 
 from tests.harness import manifests
 from tests.harness.kubectl import apply, get, kubectl
-from tests.harness.metrics import read_metrics
+from tests.harness.metrics import read_metrics, sum_of_samples
 from tests.harness.patience import until
 from tests.harness.release import await_known, statuses
 from tests.harness.state import POOL, is_full, is_ready, names, pods, status, waiting
@@ -30,10 +30,8 @@ def lambda_handler(event, context):
 
 def idle(name):
     """Initialised instances without an event, as the gateways count them."""
-    sample = f'pilotlight_instances{{function="{name}",state="idle"}} '
     texts = [read_metrics(one) for one in statuses()]
-    lines = [line for text in texts for line in text.splitlines() if line.startswith(sample)]
-    return sum(int(line.removeprefix(sample)) for line in lines)
+    return sum(sum_of_samples(text, "pilotlight_instances", name, state="idle") or 0 for text in texts)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A Function with a field of a later version, as during an upgrade: the others go on, and it says why it is not read.
 
-The definition of Functions is of the whole cluster. One more optional field in it disturbs no other suite.
+The definition of Functions is of the whole cluster, and each suite that installs its release applies it again. So
+these tests run alone, like those of outages.
 """
 
 import json

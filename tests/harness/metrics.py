@@ -10,11 +10,12 @@ def read_metrics(endpoint):
         return answer.read().decode()
 
 
-def sum_of_samples(text, name, function):
-    """The sum of the samples of `name` that carry this function, None without a sample."""
+def sum_of_samples(text, name, function, **labels):
+    """The sum of the samples of `name` that carry this function and these labels, None without a sample."""
+    parts = [f'{label}="{value}"' for label, value in {"function": function, **labels}.items()]
     samples = [
         float(line.rsplit(" ", 1)[1])
         for line in text.splitlines()
-        if line.startswith(name + "{") and f'function="{function}"' in line
+        if line.startswith(name + "{") and all(part in line for part in parts)
     ]
     return sum(samples) if samples else None
