@@ -1,6 +1,6 @@
 //! The simulated gateway around the real pool: it reports events to the pool and carries out its actions.
 //!
-//! Fed by `world`; `instances` is the other end of its connections. `broken` injects faults here.
+//! Fed by `world`; `instances` is the other end of its connections. `faults` are injected here.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use pilotlight_core::invoke::pool::{self, InstanceId};
 use pilotlight_core::invoke::queue::InvocationId;
 
 use crate::answers::{self, Answer};
-use crate::broken::Broken;
-use crate::world::{Happening, World, millis};
+use crate::faults::Broken;
+use crate::happening::Happening;
+use crate::world::{World, millis};
 
 impl World {
     pub(crate) fn pool_handles(&mut self, event: pool::Event) {
@@ -21,10 +22,13 @@ impl World {
             _ => None,
         };
         self.pool.handle(self.now, event);
-        if let Some(instance) = reporting
-            && self.pool.counts().idle > was_idle
-        {
-            self.oracle.idle(instance);
+        if let Some(instance) = reporting {
+            if self.pool.counts().idle > was_idle {
+                self.oracle.idle(instance);
+            } else if self.others.lacking > 0 {
+                // The pool may have spared another idle one at once, so that their number has not grown.
+                self.oracle.excuse(instance);
+            }
         }
         self.pool_acts();
     }
@@ -49,7 +53,9 @@ impl World {
                 self.summary.stopped += 1;
                 self.oracle.no_longer_lives(instance);
                 let sim = self.instances.get(&self.started_as(instance));
-                if sim.is_some_and(|sim| !sim.is_draining()) {
+                if self.others.lacking > 0 {
+                    self.summary.spared += 1;
+                } else if sim.is_some_and(|sim| !sim.is_draining()) {
                     let keep_alive = self.settings.keep_alive;
                     self.oracle.stopped_as_idle(instance, keep_alive);
                 }

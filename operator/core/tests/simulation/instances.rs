@@ -1,85 +1,24 @@
 //! Simulated instances: the real `Machine`, and a runtime process whose behaviour is random: init and
 //! handler answer, fail, exit, hang, use too much memory or never start.
 //!
-//! Fed by `world`, which delivers the messages. `gateway` is the other end of the connections.
+//! Fed by `world`, which delivers the messages and owns the instances (`supervisor`). `gateway` is the other end of the connections.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use pilotlight_core::instance::failure::{Exit, PAYLOAD_LIMIT};
-use pilotlight_core::instance::{Action, Condition, Event, Machine, Outcome, Refusal, Status};
+use pilotlight_core::instance::{Action, Event, Outcome, Refusal};
 use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_core::invoke::queue::InvocationId;
 
 use crate::answers::{self, Answer};
-use crate::broken::Broken;
-use crate::world::{FOREIGN, Happening, World, code, millis};
-
-/// The next step of a runtime process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Step {
-    Next,
-    InitError,
-    Response,
-    HugeResponse,
-    /// The head of a streamed response.
-    Begin,
-    /// The end of a streamed response.
-    End,
-    /// The connection breaks within a streamed response.
-    Abort,
-    Error,
-    Exit(i32),
-    Signalled(i32),
-    ExceedMemory,
-    KilledForMemory,
-    NotStarted,
-}
-
-pub(crate) struct SimInstance {
-    machine: Machine,
-    /// Counts runtime processes. Steps of an earlier process have no effect.
-    process: u32,
-    alive: bool,
-    /// The invocation that the runtime process works on.
-    running: Option<u64>,
-    /// The last invocation that the runtime process got, and the last that it answered.
-    delivered: Option<u64>,
-    response: Option<u64>,
-    /// The invocation of another gateway that has the lease.
-    pub(crate) foreign: Option<u64>,
-    reported: Status,
-    wake: Option<Instant>,
-}
-
-impl SimInstance {
-    pub(crate) fn is_draining(&self) -> bool {
-        self.machine.status().condition == Condition::Draining
-    }
-
-    /// The epoch and the condition with which its status stream begins.
-    pub(crate) fn reported_status(&self) -> (u64, u8) {
-        let status = self.machine.status();
-        (status.epoch, code(status.condition))
-    }
-}
+use crate::faults::Broken;
+use crate::happening::{Happening, Step, code};
+use crate::supervisor::SimInstance;
+use crate::world::{FOREIGN, World, millis};
 
 impl World {
     pub(crate) fn boot(&mut self, id: InstanceId) {
-        let machine = Machine::new(self.timeout);
-        let reported = machine.status();
-        let instance = SimInstance {
-            machine,
-            process: 0,
-            alive: false,
-            running: None,
-            delivered: None,
-            response: None,
-            foreign: None,
-            reported,
-            wake: None,
-        };
-        self.instances.insert(id, instance);
+        self.instances.insert(id, SimInstance::new(self.timeout));
         self.machine_handles(id, Event::Boot);
     }
 

@@ -1,8 +1,9 @@
-//! Simulation in virtual time: a pool and its instances with seeded traces of arrivals, slow starts,
-//! crashes in every state, timeouts, leases of other gateways, new revisions, other limits and deletion.
+//! Simulation in virtual time: the pools of a function and their instances with seeded traces of arrivals,
+//! slow starts, crashes in every state, timeouts, leases of other gateways, new revisions, other limits and
+//! deletion.
 //!
-//! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run. `oracle` checks the
-//! traces, and `broken` shows that it finds faults. A failing seed is printed. To replay it with its trace:
+//! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run; `function` runs one to
+//! three worlds with one `Budget`. `oracle` and `function` check the traces, and `broken` shows that it finds the `faults`. A failing seed is printed. To replay it with its trace:
 //! `SEED=<n> cargo test -p pilotlight-core --test simulation -- --nocapture`.
 
 #![allow(
@@ -12,22 +13,26 @@
 
 mod answers;
 mod broken;
+mod changes;
+mod faults;
+mod function;
 mod gateway;
+mod happening;
 mod instances;
 mod oracle;
 mod summary;
+mod supervisor;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use function::{EVENTS, Function};
 use summary::Summary;
-use world::World;
 
 const SEEDS: u64 = 10_000;
-const EVENTS: usize = 1_000;
 
 fn run(seed: u64, trace: bool) -> Summary {
-    let (summary, findings) = World::new(seed, None, trace).run(EVENTS);
+    let (summary, findings) = Function::new(seed, None, trace).run(EVENTS);
     assert!(findings.is_empty(), "{findings:#?}");
     summary
 }

@@ -43,17 +43,30 @@ pub(crate) enum Finding {
         seen: usize,
     },
     NeverAtRest,
+    /// All pools of the function together have more instances than its limit.
+    TogetherTooMany {
+        live: usize,
+        limit: usize,
+    },
+    /// A pool lacks instances while another has spare ones, or while the limit has room and nothing wakes it.
+    Starved {
+        lacking: usize,
+        spare: usize,
+        room: usize,
+    },
 }
 
 impl Finding {
     /// The names of all findings except those of the account.
-    pub(crate) const NAMES: [&str; 6] = [
+    pub(crate) const NAMES: [&str; 8] = [
         "WakeUpInThePast",
         "LeasedTwice",
         "StoppedOutOfTime",
         "BeyondRoom",
         "Miscounted",
         "NeverAtRest",
+        "TogetherTooMany",
+        "Starved",
     ];
 
     pub(crate) fn name(&self) -> &'static str {
@@ -65,6 +78,8 @@ impl Finding {
             Finding::BeyondRoom { .. } => "BeyondRoom",
             Finding::Miscounted { .. } => "Miscounted",
             Finding::NeverAtRest => "NeverAtRest",
+            Finding::TogetherTooMany { .. } => "TogetherTooMany",
+            Finding::Starved { .. } => "Starved",
         }
     }
 }
@@ -123,7 +138,7 @@ impl Oracle {
         (self.now - self.started_at).as_micros() as At
     }
 
-    fn find(&mut self, finding: Finding) {
+    pub(crate) fn find(&mut self, finding: Finding) {
         if self.trace {
             println!("{:>12?} !! {finding:?}", self.now - self.started_at);
         }
@@ -248,6 +263,10 @@ impl Oracle {
         self.live.remove(&instance);
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(crate) fn live(&self) -> usize {
         self.live.len()
     }
@@ -323,10 +342,6 @@ impl Oracle {
             let whose = whose();
             self.find(Finding::WakeUpInThePast { whose });
         }
-    }
-
-    pub(crate) fn never_rests(&mut self) {
-        self.find(Finding::NeverAtRest);
     }
 
     pub(crate) fn left(&mut self, what: String) {

@@ -21,10 +21,12 @@ pub(crate) struct Summary {
     pub(crate) adopted: usize,
     pub(crate) kept: usize,
     pub(crate) streamed: usize,
+    /// Instances that a pool stopped while another pool of the function lacked some.
+    pub(crate) spared: usize,
 }
 
 impl Summary {
-    fn fields(&mut self) -> [&mut usize; 19] {
+    fn fields(&mut self) -> [&mut usize; 20] {
         let Summary {
             events,
             arrivals,
@@ -45,6 +47,7 @@ impl Summary {
             adopted,
             kept,
             streamed,
+            spared,
         } = self;
         [
             events,
@@ -66,6 +69,7 @@ impl Summary {
             adopted,
             kept,
             streamed,
+            spared,
         ]
     }
 

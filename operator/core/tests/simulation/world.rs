@@ -1,8 +1,9 @@
-//! The simulated world: a gateway's pool, instances with their runtime processes, messages with delays,
+//! The simulated world of one pool: a gateway, instances with their runtime processes, messages with delays,
 //! and faults, all from one seed and in virtual time.
 //!
-//! Reports to `oracle` what an outsider would see. The pool (`gateway`) and the machines (`instances`) are
-//! the real ones; a runtime process behaves at random.
+//! `function` runs the worlds of a function's pools together. A world reports to `oracle` what an outsider
+//! would see. The pool (`gateway`) and the machines (`instances`) are the real ones; a runtime process
+//! behaves at random.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -10,55 +11,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use pilotlight_core::instance::{self, Condition, Status};
+use pilotlight_core::instance::{self, Status};
 use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 
-use crate::answers::{self, Answer};
-use crate::broken::{Broken, Tampering};
-use crate::instances::{SimInstance, Step};
+use crate::answers;
+use crate::faults::{Broken, Tampering};
+use crate::happening::{Happening, condition};
 use crate::oracle::{Finding, Oracle};
 use crate::summary::Summary;
+use crate::supervisor::SimInstance;
 
 /// Invocations of another gateway that leases the same instances.
 pub(crate) const FOREIGN: u64 = 1 << 40;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Happening {
-    Arrival,
-    ForeignLease,
-    SupervisorCrash,
-    Replace,
-    /// Other settings, which need no new instances.
-    Configure,
-    Delete,
-    /// Another gateway becomes the owner of the function, and later this one again.
-    HandOver,
-    TakeOver,
-    PoolWake,
-    /// A supervisor is up.
-    Boot(InstanceId),
-    /// A supervisor could not be started.
-    StartFails(InstanceId),
-    /// The creator of instances refuses.
-    StartRefused(InstanceId),
-    MachineWake(InstanceId),
-    LeaseArrives(InstanceId, u64),
-    StopArrives(InstanceId),
-    /// The runtime process of this number takes its next step.
-    Runtime(InstanceId, u32, Step),
-    StatusArrives(InstanceId, u64, u8),
-    AnswerArrives(InstanceId, u64, Answer, u64, u8),
-    NotStartedArrives(InstanceId, Option<(u64, u8)>),
-    /// The gateway notices that the instance is gone.
-    GoneArrives(InstanceId),
-    /// The gateway has closed its connections to the instance.
-    Released(InstanceId),
+/// What the other pools of the function have and want, before an event of this world.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Others {
+    pub(crate) live: usize,
+    pub(crate) lacking: usize,
 }
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
+    share: ShareId,
     trace: bool,
     pub(crate) now: Instant,
     started_at: Instant,
@@ -80,13 +57,14 @@ pub(crate) struct World {
     pub(crate) leased: BTreeMap<InstanceId, u64>,
     pub(crate) timeout: Duration,
     next_invocation: u64,
-    quiet: bool,
-    deleted: bool,
-    away: bool,
+    pub(crate) quiet: bool,
+    pub(crate) deleted: bool,
+    pub(crate) away: bool,
     /// The revision of the function.
     pub(crate) revision: u64,
     /// The revision of each instance.
     pub(crate) made_of: BTreeMap<InstanceId, u64>,
+    pub(crate) others: Others,
     pub(crate) tampering: Tampering,
     pub(crate) oracle: Oracle,
     pub(crate) summary: Summary,
@@ -96,7 +74,7 @@ pub(crate) fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn draw_settings(rng: &mut Rng) -> Settings {
+pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
     Settings {
         limit: rng.usize(0..8).max(rng.usize(0..2)),
         queue: rng.usize(0..6),
@@ -105,22 +83,19 @@ fn draw_settings(rng: &mut Rng) -> Settings {
     }
 }
 
-fn condition(code: u8) -> Condition {
-    [Condition::Starting, Condition::Ready, Condition::Draining][code as usize]
-}
-
-pub(crate) fn code(condition: Condition) -> u8 {
-    match condition {
-        Condition::Starting => 0,
-        Condition::Ready => 1,
-        Condition::Draining => 2,
-    }
-}
-
 impl World {
-    pub(crate) fn new(seed: u64, broken: Option<Broken>, trace: bool) -> Self {
+    /// `limit`: that of the other pools of the function; `None` for its first one.
+    pub(crate) fn new(
+        seed: u64,
+        (budget, share): (&Budget, ShareId),
+        limit: Option<usize>,
+        now: Instant,
+        broken: Option<Broken>,
+        trace: bool,
+    ) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let settings = draw_settings(&mut rng);
+        let mut settings = draw_settings(&mut rng);
+        settings.limit = limit.unwrap_or(settings.limit);
         let bounds = Bounds {
             queue_bytes: rng.usize(500..5_000),
             queue_wait: millis(rng.u64(50..30_000)),
@@ -129,20 +104,16 @@ impl World {
                 interval: millis(rng.u64(1..500)),
             },
         };
-        let now = Instant::now();
         let tampering = Tampering::new(seed, broken);
-        World {
+        let mut world = World {
+            share,
             trace,
             now,
             started_at: now,
             agenda: BinaryHeap::new(),
             sequence: 0,
             settings,
-            pool: Pool::new(
-                tampering.settings(settings),
-                bounds,
-                Budget::default().share(ShareId(0)),
-            ),
+            pool: Pool::new(tampering.settings(settings), bounds, budget.share(share)),
             pool_wake: None,
             wanted_wakeup: None,
             instances: BTreeMap::new(),
@@ -156,40 +127,84 @@ impl World {
             away: false,
             revision: 0,
             made_of: BTreeMap::new(),
+            others: Others::default(),
             tampering,
             oracle: Oracle::new(now, settings, trace),
             summary: Summary::default(),
             rng,
-        }
+        };
+        world.after(Duration::ZERO, Happening::Arrival);
+        world
     }
 
-    /// Runs this number of events, then lets the world come to rest. Returns the broken rules.
-    pub(crate) fn run(mut self, events: usize) -> (Summary, Vec<Finding>) {
-        self.after(Duration::ZERO, Happening::Arrival);
-        while let Some(Reverse((at, _, happening))) = self.agenda.pop() {
-            if !self.quiet && self.summary.events >= events {
-                self.come_to_rest();
-            }
-            if self.summary.events >= events * 20 {
-                self.oracle.never_rests();
-                return (self.summary, self.oracle.findings(&self.pool));
-            }
-            self.now = at;
-            self.oracle.step(at);
-            self.summary.events += 1;
-            if self.trace {
-                println!("{:>12?} {happening:?}", at - self.started_at);
-            }
-            self.happen(happening);
-            let leased = self.leased.len();
-            self.oracle.after_step(&self.pool, self.settings, leased);
-            self.schedule_pool_wake();
+    /// When the next event happens.
+    pub(crate) fn next_event(&self) -> Option<Instant> {
+        self.agenda.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Moves the clock on.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.now = now;
+        self.oracle.step(now);
+    }
+
+    /// Lets the next event happen, and returns it. [`World::settle`] follows.
+    pub(crate) fn step(&mut self) -> Option<Happening> {
+        let Reverse((_, _, happening)) = self.agenda.pop()?;
+        self.summary.events += 1;
+        if self.trace {
+            let at = self.now - self.started_at;
+            println!("{at:>12?} {}: {happening:?}", self.share.0);
         }
+        self.happen(happening.clone());
+        Some(happening)
+    }
+
+    /// Ends a step, after all that followed from it in the other worlds.
+    pub(crate) fn settle(&mut self) {
+        let leased = self.leased.len();
+        self.oracle.after_step(&self.pool, self.settings, leased);
+        self.schedule_pool_wake();
+    }
+
+    /// Another pool of the function has changed.
+    pub(crate) fn wake_for_budget(&mut self) {
+        self.pool.wake(self.now);
+        self.pool_acts();
+    }
+
+    /// How many instances the pool wants and has not.
+    pub(crate) fn lacking(&self) -> usize {
+        if self.deleted || self.away {
+            return 0;
+        }
+        let load = self.oracle.waiting() + self.leased.len();
+        let wanted = load.max(self.settings.provisioned);
+        wanted
+            .min(self.settings.limit)
+            .saturating_sub(self.oracle.live())
+    }
+
+    /// How many idle instances the pool need not keep.
+    pub(crate) fn spare(&self) -> usize {
+        let kept = self.settings.provisioned.min(self.settings.limit);
+        let surplus = self.oracle.live().saturating_sub(kept);
+        self.pool.counts().idle.min(surplus)
+    }
+
+    /// Whether the pool would act before the time at which it is going to be woken.
+    pub(crate) fn oversleeps(&self) -> bool {
+        let wanted = self.pool.next_wakeup();
+        wanted.is_some_and(|wanted| self.wanted_wakeup.is_none_or(|at| wanted < at))
+    }
+
+    /// No event follows. Returns the broken rules.
+    pub(crate) fn end(mut self) -> (Summary, Vec<Finding>) {
         self.leave();
         (self.summary, self.oracle.findings(&self.pool))
     }
 
-    /// No event follows: reports everything that still exists.
+    /// Reports everything that still exists.
     fn leave(&mut self) {
         for id in self.instances.keys().chain(&self.booting) {
             self.oracle.left(format!("an instance: {id:?}"));
@@ -226,7 +241,12 @@ impl World {
                 self.configure(settings);
             }
             Happening::Delete => self.delete(),
-            Happening::HandOver => self.hand_over(),
+            Happening::HandOver => {
+                if self.hand_over() {
+                    let delay = millis(self.rng.u64(0..5_000));
+                    self.after(delay, Happening::TakeOver);
+                }
+            }
             Happening::TakeOver => self.take_over(),
             Happening::PoolWake if self.tampering.strikes(Broken::WakeForgotten) => {}
             Happening::PoolWake => {
@@ -346,7 +366,7 @@ impl World {
     }
 
     /// A connection breaks after all that was sent on it has arrived.
-    fn send_gone(&mut self, id: InstanceId) {
+    pub(crate) fn send_gone(&mut self, id: InstanceId) {
         for name in self.names_of(id) {
             self.oracle.breaks(name);
             self.after(millis(5), Happening::GoneArrives(name));
@@ -359,141 +379,5 @@ impl World {
             return self.send_gone(id);
         }
         self.machine_handles(id, instance::Event::Drain);
-    }
-
-    fn hand_over(&mut self) {
-        if self.away || self.deleted {
-            return;
-        }
-        self.summary.handed_over += 1;
-        self.away = true;
-        self.oracle.handed_over();
-        self.pool_handles(pool::Event::HandedOver);
-        let delay = millis(self.rng.u64(0..5_000));
-        self.after(delay, Happening::TakeOver);
-    }
-
-    fn take_over(&mut self) {
-        self.away = false;
-        self.oracle.taken_over();
-        if self.deleted {
-            return;
-        }
-        self.pool.take_over();
-        let living: Vec<_> = self
-            .instances
-            .keys()
-            .chain(&self.booting)
-            .copied()
-            .collect();
-        for id in living {
-            let is_draining = self
-                .instances
-                .get(&id)
-                .is_some_and(SimInstance::is_draining);
-            if is_draining || self.is_outdated(id) {
-                continue;
-            }
-            let mut names = self.names_of(id).into_iter();
-            if names.any(|name| self.pool.keep(self.now, name)) {
-                self.summary.kept += 1;
-                continue;
-            }
-            self.summary.adopted += 1;
-            let name = self.pool.adopt(self.now);
-            self.links.insert(name, id);
-            self.oracle.adopted(name);
-            if let Some(instance) = self.instances.get(&id) {
-                let (epoch, code) = instance.reported_status();
-                self.send(Happening::StatusArrives(name, epoch, code));
-            }
-        }
-        if self.oracle.live() > self.settings.limit {
-            // The limit was lowered meanwhile.
-            self.excuse_all();
-        }
-        self.pool.wake(self.now);
-        self.pool_acts();
-    }
-
-    /// The other gateway stops the instances that a change of the function makes outdated.
-    fn retire_elsewhere(&mut self) {
-        if self.away {
-            self.booting.clear();
-            let living: Vec<_> = self.instances.keys().copied().collect();
-            for id in living {
-                self.machine_handles(id, instance::Event::Drain);
-            }
-        }
-    }
-
-    /// The controller stops outdated instances that were handed over and not adopted.
-    fn end_outdated(&mut self) {
-        let made: Vec<_> = self.made_of.keys().copied().collect();
-        for id in made {
-            if self.is_outdated(id) && self.names_of(id).is_empty() {
-                self.booting.remove(&id);
-                self.machine_handles(id, instance::Event::Drain);
-            }
-        }
-    }
-
-    fn is_outdated(&self, id: InstanceId) -> bool {
-        self.made_of[&id] < self.revision
-    }
-
-    fn replace(&mut self) {
-        self.summary.replaced += 1;
-        self.revision += 1;
-        self.settings = self.other_settings();
-        self.excuse_all();
-        self.oracle.replaced(self.settings);
-        self.pool_handles(pool::Event::Replaced {
-            settings: self.tampering.settings(self.settings),
-        });
-        self.retire_elsewhere();
-    }
-
-    fn other_settings(&mut self) -> Settings {
-        let mut settings = draw_settings(&mut self.rng);
-        if self.quiet {
-            settings.provisioned = 0;
-        }
-        settings
-    }
-
-    fn configure(&mut self, settings: Settings) {
-        self.summary.configured += 1;
-        self.settings = settings;
-        // Instances that were idle for long may be surplus now.
-        self.excuse_all();
-        self.oracle.replaced(settings);
-        let settings = self.tampering.settings(settings);
-        self.pool_handles(pool::Event::Configured { settings });
-    }
-
-    /// From now on no call arrives and no instance is provisioned, so that all instances end.
-    fn come_to_rest(&mut self) {
-        self.quiet = true;
-        self.configure(Settings {
-            provisioned: 0,
-            ..self.settings
-        });
-    }
-
-    fn delete(&mut self) {
-        self.summary.deleted += 1;
-        self.deleted = true;
-        self.excuse_all();
-        self.oracle.deleted();
-        self.pool_handles(pool::Event::Deleted);
-        self.retire_elsewhere();
-    }
-
-    fn excuse_all(&mut self) {
-        // The pool may stop each of its instances because of the change.
-        for id in self.links.keys() {
-            self.oracle.excuse(*id);
-        }
     }
 }
