@@ -1,56 +1,30 @@
 //! The one task that owns every function's pool.
 //!
 //! It receives messages (`message`): invocations from `invoker` and reports from `instance` tasks. It
-//! passes them, and the time, to `core::invoke`, and carries out the actions that result: start, stop, dispatch,
-//! reject. It never waits for IO itself; payloads pass through by handle. It publishes the deployed functions
-//! in `catalog`, which the request handlers read.
+//! passes them, and the time, to `core::invoke`; `function` carries out the actions that result. It never
+//! waits for IO itself; payloads pass through by handle. It publishes the deployed functions in `catalog`,
+//! which the request handlers read.
+
+mod function;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pilotlight_core::ids::{InstanceName, PoolId, Qualifier};
-use pilotlight_core::instance::{Condition, Status};
+use pilotlight_core::ids::{PoolId, Qualifier};
 use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Settings};
-use pilotlight_core::invoke::queue::InvocationId;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{self, JoinSet};
+use tokio::task;
 use tokio_util::sync::CancellationToken;
-use tracing::field::display;
 
+use self::function::{Function, Surroundings, Tasks};
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::clock;
 use crate::config::Config;
-use crate::instance;
-use crate::invoker::outcome::{Circumstances, of_rejection};
-use crate::message::{self, Message, Order, Outcome, OwnershipChange, Pending, Report};
-use crate::metrics::{FunctionMetrics, Metrics};
-
-struct Function {
-    deployment: Arc<Deployment>,
-    pool: Pool,
-    budget: Budget,
-    pending: HashMap<InvocationId, Pending>,
-    instances: HashMap<InstanceId, Handle>,
-    metrics: Arc<FunctionMetrics>,
-    /// The wake-up that `Driver::timers` holds for it.
-    timer: Option<Instant>,
-}
-
-struct Handle {
-    name: InstanceName,
-    orders: mpsc::Sender<Order>,
-    /// Present until the instance has served.
-    fresh: Option<Fresh>,
-}
-
-/// An instance that this gateway started and that has served nothing yet.
-struct Fresh {
-    begun: Instant,
-    ready: Option<Instant>,
-}
+use crate::message::{Message, Outcome, OwnershipChange, Pending, Report};
+use crate::metrics::Metrics;
 
 pub(crate) struct Driver {
     config: Config,
@@ -63,22 +37,6 @@ pub(crate) struct Driver {
     timers: BTreeSet<(Instant, PoolKey)>,
     tasks: Tasks,
     is_stopping: bool,
-}
-
-/// The tasks of the instances. Each returns the reason why its instance ended.
-#[derive(Default)]
-struct Tasks {
-    running: JoinSet<Arc<str>>,
-    names: HashMap<task::Id, (PoolKey, InstanceId)>,
-}
-
-/// What the tasks of the instances share.
-struct Surroundings {
-    backend: Arc<dyn Backend>,
-    /// The driver's inbox, for their reports.
-    sender: mpsc::Sender<Message>,
-    /// Ends all tasks without waiting for their instances.
-    force: CancellationToken,
 }
 
 impl Driver {
@@ -261,7 +219,7 @@ impl Driver {
         let backend = self.surroundings.backend.clone();
         self.with(key, |function| {
             tracing::debug!(function = %function.deployment.pool, ?instance, %reason, "instance gone");
-            function.instances.remove(&instance);
+            function.forget(instance);
             let event = match backend.refuses(&function.deployment) {
                 true => pool::Event::Refused { instance, reason },
                 false => pool::Event::Gone { instance, reason },
@@ -340,15 +298,7 @@ impl Driver {
             // Until this gateway knows that it owns the function.
             pool.handle(clock::now(), pool::Event::HandedOver);
         }
-        let function = Function {
-            deployment: deployment.clone(),
-            pool,
-            budget,
-            pending: HashMap::new(),
-            instances: HashMap::new(),
-            metrics: metrics.clone(),
-            timer: None,
-        };
+        let function = Function::new(deployment.clone(), pool, budget, metrics.clone());
         self.functions.insert(key, function);
         if is_owned {
             // Provisioned instances start before the first call.
@@ -381,43 +331,14 @@ impl Driver {
         };
         change(function);
         while let Some(action) = function.pool.poll_action() {
-            match action {
-                pool::Action::Start { instance } => {
-                    let name = uuid::Uuid::new_v4().simple().to_string().into();
-                    let fresh = Fresh {
-                        begun: clock::now(),
-                        ready: None,
-                    };
-                    let born = (name, Some(fresh));
-                    function.run(key, instance, born, &self.surroundings, &mut self.tasks);
-                }
-                pool::Action::Stop { instance } => function.order(instance, Order::Drain),
-                pool::Action::Release { instance } => function.order(instance, Order::Release),
-                pool::Action::Dispatch {
-                    invocation,
-                    instance,
-                } => {
-                    function.dispatch(invocation, instance);
-                }
-                pool::Action::Reject {
-                    invocation,
-                    rejection,
-                } => {
-                    let circumstances = Circumstances {
-                        is_reserved: function.deployment.spec.concurrency.reserved.is_some(),
-                        is_stopping: self.is_stopping,
-                    };
-                    if let Some(pending) = function.pending.remove(&invocation) {
-                        let Pending {
-                            invocation,
-                            placement,
-                            ..
-                        } = pending;
-                        // A caller that has gone gets nothing.
-                        let _ = placement.send(of_rejection(rejection, invocation, circumstances));
-                    }
-                }
-            }
+            let is_stopping = self.is_stopping;
+            function.carry_out(
+                key,
+                action,
+                is_stopping,
+                &self.surroundings,
+                &mut self.tasks,
+            );
         }
         let (counts, queued) = (function.pool.counts(), function.pool.queued());
         function.metrics.observe(counts, queued);
@@ -492,105 +413,4 @@ impl Driver {
 /// Whether the second deployment changes nothing.
 fn is_same(one: &Deployment, other: &Deployment) -> bool {
     one.revision == other.revision && one.spec == other.spec
-}
-
-impl Function {
-    /// Starts the task of an instance. The backend finds an instance of this name that already lives.
-    fn run(
-        &mut self,
-        pool: PoolKey,
-        instance: InstanceId,
-        (name, fresh): (InstanceName, Option<Fresh>),
-        surroundings: &Surroundings,
-        tasks: &mut Tasks,
-    ) {
-        let link = instance::Link {
-            pool,
-            instance,
-            driver: surroundings.sender.clone(),
-        };
-        let (orders, inbox) = mpsc::channel(message::ORDERS_LIMIT);
-        let Surroundings { backend, force, .. } = surroundings;
-        let (backend, force) = (backend.clone(), force.clone());
-        let reservation = backend.reserve(&self.deployment, name.as_str());
-        let wanted = (name.clone(), reservation);
-        let run = instance::run(link, wanted, self.deployment.clone(), backend, inbox, force);
-        let task = tasks.running.spawn(run);
-        tasks.names.insert(task.id(), (pool, instance));
-        self.instances.insert(
-            instance,
-            Handle {
-                name,
-                orders,
-                fresh,
-            },
-        );
-    }
-
-    /// Adopts an instance that already lives, unless it still runs an invocation of this gateway.
-    fn adopt(
-        &mut self,
-        key: PoolKey,
-        name: InstanceName,
-        now: Instant,
-        surroundings: &Surroundings,
-        tasks: &mut Tasks,
-    ) {
-        let mut known = self
-            .instances
-            .iter()
-            .filter(|(_, known)| known.name == name);
-        if known.any(|(instance, _)| self.pool.keep(now, *instance)) {
-            return;
-        }
-        let instance = self.pool.adopt(now);
-        self.run(key, instance, (name, None), surroundings, tasks);
-    }
-
-    fn note_ready(&mut self, instance: InstanceId, status: Status) {
-        if let Some(handle) = self.instances.get_mut(&instance)
-            && let Some(fresh) = &mut handle.fresh
-            && status.condition == Condition::Ready
-        {
-            fresh.ready.get_or_insert_with(clock::now);
-        }
-    }
-
-    fn order(&self, instance: InstanceId, order: Order) {
-        if let Some(handle) = self.instances.get(&instance) {
-            // If the instance has ended by itself, it needs no order.
-            let _ = handle.orders.try_send(order);
-        }
-    }
-
-    fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
-        let Some(mut pending) = self.pending.remove(&invocation) else {
-            return;
-        };
-        let Some(handle) = self.instances.get_mut(&instance) else {
-            return;
-        };
-        pending.span.record("instance", display(&handle.name));
-        let fresh = handle.fresh.take();
-        // An instance that was up before the call is no cold start: it was provisioned, or started for
-        // another call.
-        if let Some(Fresh { begun, ready }) = fresh
-            && ready.is_none_or(|ready| pending.invocation.arrived < ready)
-        {
-            let arrived = pending.invocation.arrived;
-            pending.cold = Some(begun.saturating_duration_since(arrived));
-            self.metrics.cold_start();
-        }
-        if let Err(error) = handle.orders.try_send(Order::Run(pending)) {
-            // The task has ended, and the driver is about to see its end: the invocation never started.
-            if let Order::Run(pending) = error.into_inner() {
-                self.pending.insert(invocation, pending);
-                let event = pool::Event::NotStarted {
-                    instance,
-                    status: None,
-                };
-                self.pool.handle(clock::now(), event);
-            }
-        }
-    }
 }
