@@ -1,42 +1,65 @@
 //! The span of an invocation and its line in the access log, as a subscriber gets them.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::Level;
-use tracing::subscriber::DefaultGuard;
 
 use super::peers::two;
 use super::stage::{Stage, function, on_stage};
 
-/// What was written, line by line.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread has written. `None` while no test reads it.
+    static WRITTEN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Reads what this thread traces, until it is dropped.
+///
+/// The subscriber is that of the process. With one for each thread, a test of another thread that is the first
+/// to trace an event could switch off that event for all threads: `tracing` then asks only the subscriber of
+/// that thread, and keeps its reply.
+struct Written;
 
 impl Written {
-    /// Writes everything that this thread traces, until the guard is dropped.
-    fn begin() -> (Self, DefaultGuard) {
-        let written = Written::default();
-        let to = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || to.clone())
-            .finish();
-        (written, tracing::subscriber::set_default(subscriber))
+    fn begin() -> Self {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(Level::DEBUG)
+                .with_ansi(false)
+                .with_writer(|| ThisThread)
+                .init();
+            // Another thread may have traced something while the subscriber was being set.
+            tracing::callsite::rebuild_interest_cache();
+        });
+        WRITTEN.set(Some(Vec::new()));
+        Written
     }
 
     fn access_lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().expect("one thread").clone();
-        let text = String::from_utf8(bytes).expect("a text");
+        let bytes = WRITTEN.with_borrow(|written| written.clone());
+        let text = String::from_utf8(bytes.unwrap_or_default()).expect("a text");
         let lines = text.lines().filter(|line| line.contains(" access: "));
         lines.map(str::to_owned).collect()
     }
 }
 
-impl io::Write for Written {
+impl Drop for Written {
+    fn drop(&mut self) {
+        WRITTEN.set(None);
+    }
+}
+
+struct ThisThread;
+
+impl io::Write for ThisThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("one thread").extend_from_slice(bytes);
+        WRITTEN.with_borrow_mut(|written| {
+            if let Some(written) = written {
+                written.extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -47,7 +70,7 @@ impl io::Write for Written {
 
 #[tokio::test(start_paused = true)]
 async fn each_call_has_a_line_with_its_function_request_owner_and_instance() {
-    let (written, _guard) = Written::begin();
+    let written = Written::begin();
     on_stage(async {
         let mut stage = Stage::of(function("")).await;
         let caller = stage.call("1");
@@ -82,7 +105,7 @@ async fn each_call_has_a_line_with_its_function_request_owner_and_instance() {
 
 #[tokio::test(start_paused = true)]
 async fn a_forwarded_call_has_one_line_at_the_gateway_that_was_called() {
-    let (written, _guard) = Written::begin();
+    let written = Written::begin();
     on_stage(async {
         let ((mut first, _), (second, _)) = two("").await;
         let caller = second.call("1");
