@@ -1,7 +1,7 @@
-//! Where instances come from: what `instance` and the driver ask of it.
+//! The interface to the part that makes instances, as `instance` and the driver use it.
 //!
-//! `process` starts them on this machine. A backend makes and ends instances and knows where each
-//! takes leases; it never sees an invocation, and decides nothing.
+//! `process` starts instances as processes on this machine, `cluster::backend` as pods. A backend makes and ends
+//! instances and connects to their supervisors. It never sees an invocation, and decides nothing.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -13,47 +13,50 @@ use pilotlight_net::address::Opening;
 
 use crate::catalog::Deployment;
 
-/// What a backend promises.
+/// A boxed future, which the trait needs to be used as an object.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// An instance stays wanted until this is dropped.
+/// The backend keeps an instance wanted until this is dropped.
 pub type Reservation = Box<dyn Any + Send>;
 
 /// Makes instances.
 pub trait Backend: Debug + Send + Sync {
-    /// Notes at once that the instance of this name is wanted; [`Backend::start`] follows.
+    /// Records that the instance of this name is wanted. It does not wait; [`Backend::start`] follows.
     fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation;
 
-    /// Has the instance of this name up, or says for a person why it cannot be. Dropping the
-    /// promise gives the instance up.
+    /// Starts the instance of this name and waits until it is up. An instance of this name that already lives is
+    /// adopted. Dropping the future gives the instance up.
+    ///
+    /// # Errors
+    /// The reason why the instance cannot start, as a text for a person.
     fn start<'a>(
         &'a self,
         deployment: &'a Deployment,
         instance: &'a str,
     ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>>;
 
-    /// Whether no instances of the function are made at present: to ask again soon costs nothing.
+    /// Whether no instances of the function are made at present. A retry soon costs nothing then.
     fn refuses(&self, _: &Deployment) -> bool {
         false
     }
 
-    /// The load of a function, at each change of it.
+    /// The driver reports the load of a function whenever it may have changed.
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
 }
 
-/// An instance that is up. Dropping it gives it up.
+/// An instance that is up. Dropping this gives the instance up.
 pub trait Running: Send + Sync {
-    /// Opens a connection to its supervisor, once the promise is polled.
+    /// Opens a connection to its supervisor. Nothing happens before the returned future is polled.
     fn connect(&self) -> Opening;
 
-    /// How long its code took to unpack, if it was there before and was claimed for the function.
+    /// How long the supervisor took to unpack the code, if the instance was claimed for the function.
     fn unpacked(&self) -> Option<Duration> {
         None
     }
 
-    /// Waits for its end; says how it ended. May be asked again.
+    /// Waits until the instance has ended, and returns how it ended. May be called again.
     fn wait(&mut self) -> Promise<'_, Arc<str>>;
 
-    /// Ends it, with all that it runs, and waits for its last log line.
+    /// Ends the instance and everything that runs in it. Waits for its last log line if this gateway keeps its log.
     fn end(self: Box<Self>) -> Promise<'static, ()>;
 }

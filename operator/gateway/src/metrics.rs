@@ -1,8 +1,8 @@
-//! What the gateway counts: in Prometheus' text format at `/metrics`, and for the state API.
+//! The gateway's metrics: in Prometheus' text format at `/metrics`, and for the state API.
 //!
-//! `driver`, `invoker` and `http::invoke` count through handles that each function gets once, so that an
-//! invocation looks up no label. Labels come from fixed sets, but for the function's name, which
-//! goes with the function.
+//! `driver`, `invoker` and `http::invoke` count through handles that each pool gets once, so that an
+//! invocation looks up no label. All labels have fixed sets of values, except the names of the pool, which are
+//! dropped when its function is deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub(crate) struct Metrics {
     unreadable: Gauge,
 }
 
-/// One function's handles, which the driver and the handlers share.
+/// The handles of one pool, which the driver and the request handlers share.
 #[derive(Debug)]
 pub(crate) struct FunctionMetrics {
     invocations: [Counter; 6],
@@ -139,7 +139,7 @@ impl Metrics {
         let phases = Family::default();
         registry.register_with_unit(
             "cold_start_phase",
-            "What cold starts took, by phase",
+            "How long cold starts took, by phase",
             Unit::Seconds,
             phases.clone(),
         );
@@ -162,7 +162,7 @@ impl Metrics {
         let duration = Family::default();
         registry.register_with_unit(
             "invocation_duration",
-            "From the request's arrival to its answer, waiting included",
+            "Time from the arrival of the request to its answer, including the wait in the queue",
             Unit::Seconds,
             duration.clone(),
         );
@@ -305,7 +305,7 @@ impl FunctionMetrics {
         let invocations = OUTCOMES.map(of).iter().sum();
         Totals {
             invocations,
-            // The counters are read one after the other, while others count.
+            // The counters are read one by one while invocations end, so that the sum may lag behind one of them.
             failed: invocations.saturating_sub(of(OutcomeLabel::success)),
             errors: of(OutcomeLabel::function_error),
             throttles: of(OutcomeLabel::throttled),

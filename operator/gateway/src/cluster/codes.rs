@@ -1,8 +1,8 @@
-//! The code of functions as a gateway keeps it for its instances: what `claim` sends.
+//! The gateway's cache of functions' code, which `claim` sends to supervisors.
 //!
-//! Owns a directory of tars, each named by the SHA-256 of the archive that it comes from: fetched
-//! and verified once, however many instances wait for it, and functions that share a layer. Inline code
-//! is packed as it is needed.
+//! Owns a directory of tars, each named by the SHA-256 of the archive from which it was made. The gateway fetches
+//! and verifies each archive once, however many instances wait for it and however many functions share a layer.
+//! Inline code is packed for each claim. Fed by `functions` with the deployed specs; never runs code.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -14,19 +14,20 @@ use bytes::Bytes;
 use pilotlight_api::{Archive, Code, FunctionSpec};
 use tokio::sync::OnceCell;
 
-/// Where the names of a tar begin: the images' directory of code, or of layers.
+/// The prefixes of the names in a tar: the directory of code in the images, and that of layers.
 const TASK: &str = "var/task";
 const OPT: &str = "opt";
 
 /// Code as a tar.
 #[derive(Clone, Debug)]
 pub(crate) enum Tar {
-    /// In this file.
+    /// A file of the cache.
     File(PathBuf),
+    /// In memory.
     Held(Bytes),
 }
 
-/// Cheap to clone; all clones are one.
+/// The cache. Cheap to clone; all clones are the same cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Codes {
     root: PathBuf,
@@ -42,11 +43,11 @@ impl Codes {
         Codes { root, tars }
     }
 
-    /// All that an instance of the function runs, fetched if it is not there: for one that was made
-    /// for none.
+    /// The whole code of the function, for an instance of a warm pool. Archives that are not in the cache are
+    /// fetched.
     ///
     /// # Errors
-    /// For a person, with the manifest's field. The next call tries again.
+    /// The reason for a person, with the field of the manifest. The next call retries.
     pub(crate) async fn all_of(&self, spec: &FunctionSpec) -> Result<Vec<Tar>, Arc<str>> {
         let mut tars = self.brought_to(spec).await?;
         if let Code::Inline(files) = &spec.code {
@@ -58,7 +59,8 @@ impl Codes {
         Ok(tars)
     }
 
-    /// What a pod of the function's own is made without; errors are those of [`Codes::all_of`].
+    /// The code that the function's own pods lack when they start: its archive and its layers. The errors are
+    /// those of [`Codes::all_of`].
     pub(crate) async fn brought_to(&self, spec: &FunctionSpec) -> Result<Vec<Tar>, Arc<str>> {
         let mut tars = Vec::new();
         for (field, prefix, archive) in archives(spec) {
@@ -82,7 +84,7 @@ impl Codes {
             let (path, archive) = (self.root.join(name), archive.clone());
             let fetched = tokio::task::spawn_blocking(move || fetch(&path, prefix, &archive)).await;
             fetched
-                .context("the fetch was given up")
+                .context("the fetch was cancelled")
                 .flatten()
                 .with_context(|| field.to_owned())
                 .map_err(|error| Arc::from(format!("{error:#}")))
@@ -90,7 +92,7 @@ impl Codes {
         cell.get_or_try_init(fetch).await.cloned()
     }
 
-    /// Removes all that none of these functions has.
+    /// Removes the archives that none of these functions uses.
     pub(crate) fn keep<'a>(&self, specs: impl Iterator<Item = &'a FunctionSpec>) {
         let wanted = specs.flat_map(archives);
         let wanted: HashSet<_> = wanted
@@ -102,19 +104,19 @@ impl Codes {
             if let Some(path) = tar.get()
                 && let Err(error) = fs::remove_file(path)
             {
-                tracing::warn!(path = %path.display(), %error, "old code is left");
+                tracing::warn!(path = %path.display(), %error, "cannot remove code that no function uses");
             }
         }
     }
 }
 
-/// Whether instances of the function wait for a gateway that brings them something.
+/// Whether the function's own pods wait for a gateway that sends them code.
 pub(crate) fn are_brought(spec: &FunctionSpec) -> bool {
     archives(spec).next().is_some()
 }
 
-/// Each with its field and where its names begin, in the order in which they are unpacked: a later layer
-/// lies over an earlier one.
+/// The archives of a function, each with its field in the manifest and its prefix. Supervisors unpack them in this
+/// order: a later layer replaces files of an earlier one.
 fn archives(spec: &FunctionSpec) -> impl Iterator<Item = (String, &'static str, &Archive)> {
     let code = match &spec.code {
         Code::Archive(archive) => Some(("spec.code.archive".to_owned(), TASK, archive)),
@@ -132,7 +134,7 @@ fn file_name(prefix: &str, archive: &Archive) -> String {
 
 fn fetch(path: &Path, prefix: &str, archive: &Archive) -> anyhow::Result<PathBuf> {
     if path.is_file() {
-        // Of this gateway before it was restarted.
+        // This gateway fetched it before it was restarted.
         return Ok(path.to_owned());
     }
     let root = path.parent().context("a file in a directory")?;
@@ -168,7 +170,7 @@ mod tests {
         read.expect("a manifest").remove(0).function.spec
     }
 
-    /// An archive of one file, as it is fetched.
+    /// An archive of one file, and its SHA-256.
     fn archive() -> (Vec<u8>, String) {
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
@@ -185,7 +187,7 @@ mod tests {
         (bytes, hex)
     }
 
-    /// Serves these bytes at any path, and counts how often.
+    /// Serves these bytes at any path, and counts the requests.
     fn serve(bytes: Vec<u8>) -> (String, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!(
@@ -194,7 +196,7 @@ mod tests {
         );
         let served = Arc::new(AtomicUsize::new(0));
         let counted = served.clone();
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_archive_is_fetched_once_however_many_want_it_and_each_place_has_its_own_tar() {
+    async fn an_archive_is_fetched_once_for_all_instances_and_each_prefix_has_its_own_tar() {
         let root = tempfile::tempdir().unwrap();
         let (bytes, sha256) = archive();
         let (url, served) = serve(bytes);
@@ -246,9 +248,9 @@ mod tests {
             let names: Vec<_> = tars.iter().flat_map(names).collect();
             assert_eq!(names, ["var/task/main", "opt/main"]);
         }
-        // Once for the code and once for the layer.
+        // One request for the code and one for the layer.
         assert_eq!(served.load(Ordering::Relaxed), 2);
-        // A gateway that is restarted finds them.
+        // A restarted gateway finds them in its cache.
         let again = Codes::new(root.path().join("cache"))
             .all_of(&function)
             .await;
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_archive_that_is_another_is_refused_with_its_field_and_tried_again() {
+    async fn an_archive_with_another_digest_is_refused_with_its_field_and_fetched_again() {
         let root = tempfile::tempdir().unwrap();
         let (bytes, _) = archive();
         let (url, served) = serve(bytes);
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inline_code_is_packed_and_nothing_is_brought_for_it() {
+    async fn inline_code_is_packed_and_own_pods_wait_for_no_code() {
         let codes = Codes::new("/nowhere".into());
         let function = spec("code: {inline: {main: x}}");
         assert!(!are_brought(&function));
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_function_has_any_more_is_removed() {
+    async fn code_that_no_function_uses_any_more_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let kept = spec(&format!(
             "code: {{archive: {{url: \"http://127.0.0.1:9/a\", sha256: \"{}\"}}}}",

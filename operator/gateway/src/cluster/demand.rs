@@ -1,4 +1,4 @@
-//! What this gateway wants of its functions, as the controller reads it.
+//! The demand stream: which instances this gateway wants, as each controller reads it.
 //!
 //! Shares one `Ledger` of `core::gateways` between `functions` (claims and releases of pools), `backend`
 //! (instances) and the driver (counts), and serves the stream that each controller follows. Nothing here

@@ -1,8 +1,9 @@
-//! What lets requests in, and knows when nobody comes any more.
+//! Which requests the gateway's listeners accept, and when the gateway may stop listening.
 //!
-//! A gateway on its way up or down has each connection closed with the answer, so that callers come
-//! to another one, and none meets a connection that is just being closed. One that is told to end
-//! serves on until no call has come for [`QUIET`]: on a busy machine, nodes learn late that it goes.
+//! A gateway that is starting or ending sends `Connection: close` with each answer. Callers then connect to another
+//! gateway, and never send a request on a connection that is just being closed. After SIGTERM the gateway serves
+//! until no call has come for [`QUIET`], since a busy node learns late that the gateway ends. Fed by all requests,
+//! by the members of `peers` and by the watch of Functions (`functions`). Never reads the body of a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::peers::Members;
 
-/// Without a call for so long, nobody takes this gateway for one that serves.
+/// After this time without a call, no node sends requests to this gateway any more.
 const QUIET: Duration = Duration::from_secs(2);
-/// Callers that do not heed the end of a connection are left at last.
+/// The longest time for which an ending gateway serves callers that keep their connections.
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     are_deployed: watch::Receiver<bool>,
-    /// None where this is the only gateway.
+    /// `None` if this is the only gateway.
     members: Option<watch::Receiver<Members>>,
     stop: CancellationToken,
     calls: Arc<Notify>,
@@ -51,17 +52,18 @@ impl Door {
         self.stop.is_cancelled() || members.is_some_and(|members| members.borrow().is_aside())
     }
 
-    /// Returns when the gateway has been told to end, and nobody calls any more.
+    /// Returns when the gateway has been asked to end and no call comes any more, or [`LIMIT`] has passed.
     pub(crate) async fn closes(self) {
         self.stop.cancelled().await;
         let calls = async { while timeout(QUIET, self.calls.notified()).await.is_ok() {} };
         if timeout(LIMIT, calls).await.is_err() {
-            tracing::warn!("calls still come, though the gateway is no endpoint any more");
+            tracing::warn!("calls still arrive, though the gateway is no longer an endpoint");
         }
     }
 }
 
-/// Nobody is told of a function that it does not exist before all are known.
+/// The middleware of all listeners. Until all Functions are known, it answers with an error, so that no caller
+/// learns of an existing function that it does not exist.
 pub(crate) async fn pass(State(door): State<Door>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if path.starts_with("/2015-03-31/") || path == INVOKE_PATH {
@@ -92,11 +94,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gateway_that_is_told_to_end_waits_for_calls_to_cease() {
+    async fn a_gateway_that_is_asked_to_end_waits_until_no_call_comes() {
         let door = door();
         let closes = tokio::spawn(door.clone().closes());
         advance(LIMIT).await;
-        assert!(!closes.is_finished(), "nobody has told it to end");
+        assert!(!closes.is_finished(), "it was not asked to end");
         door.stop.cancel();
         for _ in 0..5 {
             advance(QUIET / 2).await;
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_does_not_wait_for_ever() {
+    async fn a_gateway_that_ends_waits_no_longer_than_the_limit() {
         let door = door();
         door.stop.cancel();
         let (begun, calls) = (Instant::now(), door.calls.clone());

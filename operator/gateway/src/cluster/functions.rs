@@ -86,7 +86,7 @@ impl Functions {
                     }
                     Change::Applied(function) => self.apply(function).await,
                     Change::Deleted { name, .. } => self.remove(&name).await,
-                    // All at once, so that the driver sees no state between two lists.
+                    // The whole list is deployed at once, so that the driver never sees a part of it.
                     Change::ListCompleted => {
                         self.deploy(std::mem::take(&mut listed)).await;
                         deployed.send_replace(true);
@@ -114,7 +114,7 @@ impl Functions {
         Some(PoolId::latest(self.namespace.clone(), name.parse().ok()?))
     }
 
-    /// The function as it is served from now on; `None`: it cannot be served.
+    /// The function as this gateway serves it from now on; `None` if it cannot serve it.
     fn read(&mut self, function: Decoded<FunctionResource>) -> Option<Deployment> {
         let pool = self.pool(&function.name_any())?;
         let known = self.known.get(&pool);
@@ -200,7 +200,7 @@ impl Functions {
         }
     }
 
-    /// Completes each step before the next one: the order is what matters.
+    /// Completes each step before the next one, since `handover` relies on their order.
     async fn carry_out(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
@@ -383,7 +383,7 @@ mod tests {
         served_after(events).await.0
     }
 
-    /// Besides, the specs that it serves.
+    /// The only gateway after these events, and the deployments that it serves.
     async fn served_after(events: &[Shown]) -> (Witness, BTreeMap<PoolId, Deployment>) {
         let witness = Witness {
             ledger: Ledger::new(),
@@ -416,10 +416,10 @@ mod tests {
     #[tokio::test]
     async fn an_instance_of_a_new_revision_is_never_requested_under_the_old_one() {
         let (old, new) = (function("u", "old"), function("u", "new"));
-        let told = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
+        let changed = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
         let listed = [list(&old), list(&new)].concat();
         let [old, new] = [old, new].map(|one| Revision::from(one.spec.revision()));
-        for events in [told, listed] {
+        for events in [changed, listed] {
             let wanted = after(&events).await.wanted;
             // The first instance is requested before the function is claimed.
             let right = [(old.clone(), None), (new.clone(), Some(new.clone()))];
@@ -430,9 +430,9 @@ mod tests {
     #[tokio::test]
     async fn the_instances_of_a_function_created_again_are_not_forgotten_with_the_old_function() {
         let (old, new) = (function("u", "old"), function("v", "new"));
-        let told = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
+        let changed = [&list(&old)[..], &[Event::Apply(new.clone().into())]].concat();
         let listed = [list(&old), list(&new)].concat();
-        for events in [told, listed] {
+        for events in [changed, listed] {
             let demand = after(&events).await.demand().expect("a demand");
             assert_eq!((demand.uid.as_str(), demand.instances.len()), ("v", 1));
         }

@@ -1,9 +1,9 @@
 //! The pods of instances, as the watch shows them.
 //!
-//! Fed by a watch of the pods of one namespace; `pilotlight_api::pod_state` reads each of them, and `backend`
-//! waits here for an instance to be ready, to be given up as stuck, or to have ended. Pods are told apart by their UID: one that was
-//! deleted and made anew is another. Pods of warm pools go to the `stock`, until they are some
-//! function's. Never writes to the API server.
+//! Fed by a watch of the pods of one namespace; `pilotlight_api::pod_state` reads the state of each. `backend`
+//! waits here until an instance is ready, is stuck or has ended. A pod is identified by its UID: a pod that was
+//! deleted and created again under its name is another pod. Pods of warm pools go to the `stock` until they belong
+//! to a function. Never writes to the API server.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,7 @@ pub(crate) struct Found {
     pub(crate) revision: Revision,
 }
 
-/// What the watch of pods keeps of a pod, to recognise it when it is gone.
+/// The part of a pod that the watch keeps, by which a deleted pod is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Absent while the pod is unclaimed.
@@ -50,12 +50,12 @@ impl Identity {
 struct Followed {
     uid: Uid,
     found: Option<Found>,
-    /// Its deletion was requested; it ends when the work in it has ended.
+    /// Its deletion was requested. It drains, then it ends.
     is_deleted: bool,
     state: watch::Sender<PodState>,
 }
 
-/// All instances by name. Cheap to clone; all clones are one.
+/// All instances by name. Cheap to clone; all clones have the same instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pods {
     pub(crate) stock: Stock,

@@ -1,4 +1,4 @@
-//! The unclaimed pods of warm pools, as this gateway may claim them.
+//! The unclaimed pods of warm pools that this gateway may claim.
 //!
 //! Shares one `Choice` of `core::gateways` between the watch of pods (`pods`) and the instances that start
 //! (`backend`). `core` decides which pod is taken; this file knows the class of a pod, and has the clock.
@@ -18,11 +18,11 @@ use crate::clock;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stock {
     choice: Arc<Mutex<Choice<Class>>>,
-    /// Another order of the same pods in each gateway.
+    /// Gives each gateway another order of the same pods, so that two rarely claim the same one.
     order: RandomState,
 }
 
-/// Where the supervisor in a pod takes its claim.
+/// The address at which the supervisor in a pod accepts claims.
 pub(crate) fn address(unclaimed: &UnclaimedPod) -> SocketAddr {
     SocketAddr::new(unclaimed.ip, labels::CONTROL_PORT)
 }
@@ -41,7 +41,7 @@ impl Stock {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The watch shows a pod of a warm pool. Without an address it is not up, or not any more.
+    /// The watch shows a pod of a warm pool. `ip`: `None` while the pod is not ready.
     pub(crate) fn put(&self, name: PodName, uid: Uid, class: Class, ip: Option<IpAddr>) {
         self.choice().put(name, uid, class, ip);
     }
@@ -62,7 +62,7 @@ impl Stock {
             .take(clock::now(), instance, rank(spec), order)
     }
 
-    /// The pod that is taken for the instance and not claimed yet.
+    /// The pod that was taken for the instance and is not claimed yet.
     pub(crate) fn taken(&self, instance: &str) -> Option<UnclaimedPod> {
         self.choice().taken(instance)
     }

@@ -56,7 +56,7 @@ pub(super) struct Tasks {
     pub(super) names: HashMap<task::Id, (PoolKey, InstanceId)>,
 }
 
-/// What the tasks of the instances share.
+/// The parts of the gateway that the tasks of all instances share.
 pub(super) struct Surroundings {
     pub(super) backend: Arc<dyn Backend>,
     /// The driver's inbox, for their reports.

@@ -1,8 +1,8 @@
-//! `GET /pilotlight/v1/functions/{name}/logs`: a function's log as NDJSON, a `LogEntry` a line.
+//! `GET /pilotlight/v1/functions/{name}/logs`: a function's log as NDJSON, one `LogEntry` per line.
 //!
-//! `since` (RFC 3339) and `filter` (text that a record holds) choose; `follow=true` goes on with
-//! what comes. Without that it has all that was logged for calls that are answered. Reads `log_store`;
-//! `pilotlight logs` prints it.
+//! `since` (RFC 3339) and `filter` (a text that the entry contains) select entries. With `follow=true` the answer
+//! continues with new entries; without it, it has every entry of calls that have been answered. Reads `log_store`;
+//! `pilotlight logs` prints the entries. In a cluster the logs are with the pods.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -68,7 +68,9 @@ async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiErro
         .map(|since| since.parse::<Timestamp>())
         .transpose()
         .map_err(|e| {
-            ApiError::invalid_parameter(format!("since must be a time as RFC 3339 writes it: {e}"))
+            ApiError::invalid_parameter(format!(
+                "since must be a time in the format of RFC 3339: {e}"
+            ))
         })?;
     let function = entry.deployment.name().clone();
     let filter = Filter {
@@ -103,7 +105,7 @@ type Source = (
     Filter,
 );
 
-/// First all kept lines, then each that comes.
+/// Returns all stored entries first, then each new one.
 async fn next_chunk(
     (mut kept, mut news, filter): Source,
 ) -> Option<(Result<Bytes, Infallible>, Source)> {

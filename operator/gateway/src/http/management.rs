@@ -1,6 +1,7 @@
 //! The management calls that read: list functions, get one, get its configuration (contract §4).
 //!
-//! Answers from `catalog`. Changing functions is done by manifests.
+//! Answers from `catalog`, with errors in the form of `errors`. Never changes a function: users do that with
+//! manifests. `http::routes` leads here.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::function_ref::FunctionRef;
 use crate::app::App;
 use crate::catalog::Deployment;
 
-/// Functions on a page unless the caller asks for fewer.
+/// The number of functions on a page, unless the caller asks for fewer.
 const PAGE: usize = 50;
 
 #[derive(Debug, Deserialize)]
@@ -145,7 +146,7 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         .iter()
         .map(|(name, value)| (name.to_string(), json!(value.to_string())))
         .collect();
-    // What the service model calls it.
+    // The service model has its own names for these runtimes.
     let runtime = match spec.runtime.as_str() {
         "custom" => "provided.al2023".to_owned(),
         node if node.starts_with("nodejs") && !node.ends_with(".x") => format!("{node}.x"),
