@@ -118,8 +118,8 @@ MUTANTS = [
         "not_started::a_call_whose_connection_was_closed_before_it_was_sent_goes_to_another_instance_once",
         "a request on a closed connection counts as sent",
         f"{NET}/client.rs",
-        "Some(_) => ExchangeError::NeverSent,",
-        "Some(_) => ExchangeError::Unknown,",
+        "Some(request) => SendError::NeverSent(request),",
+        "Some(_) => SendError::Unknown,",
     ),
     Mutant(
         "not_started::a_call_that_waits_in_an_instance_whose_process_ends_is_run_by_the_next_process",

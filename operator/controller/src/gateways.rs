@@ -14,9 +14,9 @@ use http_body_util::Empty;
 use hyper::{Request, StatusCode, header};
 use kube::Client;
 use pilotlight_core::fleet::demands::GatewayEvent;
-use pilotlight_net::address;
 use pilotlight_net::client::HttpClient;
 use pilotlight_net::lines::Lines;
+use pilotlight_net::{address, keepalive};
 use pilotlight_watch::Gateways;
 use pilotlight_wire::demand::DEMAND_PATH;
 use tokio::sync::mpsc;
@@ -89,7 +89,7 @@ async fn keep_open(address: SocketAddr, worker: mpsc::Sender<GatewayEvent>) {
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<GatewayEvent>) -> Result<(), Broken> {
-    let stream = tokio::time::timeout(SILENCE, address::connect(gateway)).await??;
+    let stream = address::connect(gateway, SILENCE, keepalive::PARTS).await?;
     let mut client = HttpClient::over(stream).await?;
     let request = Request::builder()
         .uri(DEMAND_PATH)

@@ -1,6 +1,6 @@
-//! Where a supervisor listens, and the stream that leads there.
+//! Where a part listens, and the stream that leads there. The only place that opens connections.
 //!
-//! `client` speaks HTTP over what is opened here. A test hands out a stream in memory instead.
+//! `client` and `pooled` speak HTTP over what is opened here. A test hands out a stream in memory instead.
 
 use std::io;
 use std::net::{AddrParseError, SocketAddr};
@@ -10,15 +10,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 
-use crate::keepalive;
+use crate::keepalive::{self, Keepalive};
 
 /// The prefix of an address that is the path of a Unix socket.
 pub const UNIX: &str = "unix:";
 
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting to an instance may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Carries bytes to a supervisor and back.
 pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -55,21 +55,28 @@ impl Address {
         let address = self.clone();
         Box::pin(async move {
             Ok(match address {
-                Address::Tcp(address) => Box::new(connect(address).await?) as Stream,
+                Address::Tcp(address) => {
+                    let stream = connect(address, CONNECT_TIMEOUT, keepalive::PARTS).await?;
+                    Box::new(stream) as Stream
+                }
                 Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
             })
         })
     }
 }
 
-/// Opens a connection to another part, whose machine may be lost at any time.
+/// Opens a connection to another part, whose machine may be lost at any time. A name is looked up first.
 ///
 /// # Errors
-/// If the other part does not accept it within 10 s.
-pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+/// If the other part does not accept it within `timeout`.
+pub async fn connect(
+    address: impl ToSocketAddrs,
+    timeout: Duration,
+    keepalive: Keepalive,
+) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(timeout, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    keepalive::PARTS.apply(&stream)?;
+    keepalive.apply(&stream)?;
     Ok(stream)
 }
 
@@ -92,8 +99,9 @@ mod tests {
     #[tokio::test]
     async fn a_connection_to_another_part_sends_small_messages_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(stream.nodelay().unwrap());
+        let address = listener.local_addr().unwrap();
+        let stream = connect(address, CONNECT_TIMEOUT, keepalive::PARTS).await;
+        assert!(stream.unwrap().nodelay().unwrap());
     }
 
     #[tokio::test]

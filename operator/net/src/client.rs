@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection to another part, and what became of a request on it.
 //!
-//! Used for leases, status and demand streams, claims and marks. The task that waits for a response drives the
-//! connection meanwhile, so a call needs no task and no channel of its own. `body` and `lines` read what
-//! follows the head.
+//! Used for leases, status and demand streams, claims, marks and the calls of a function; `pooled` keeps such
+//! connections open between requests. The task that waits for a response drives the connection meanwhile, so a
+//! call needs no task and no channel of its own. `body` and `lines` read what follows the head.
 
 use std::pin::{Pin, pin};
 
@@ -43,6 +43,13 @@ pub enum ExchangeError {
     Unknown,
 }
 
+/// The same, with the request if it was never sent.
+#[derive(Debug)]
+pub(crate) enum SendError<B> {
+    NeverSent(Request<B>),
+    Unknown,
+}
+
 impl<S, B> HttpClient<S, B>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -67,20 +74,44 @@ where
     /// # Errors
     /// What is known of the request, if there is no response.
     pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, ExchangeError> {
+        let response = self.send_or_return(request).await;
+        response.map_err(|error| match error {
+            SendError::NeverSent(_) => ExchangeError::NeverSent,
+            SendError::Unknown => ExchangeError::Unknown,
+        })
+    }
+
+    /// The same, but returns a request that was never sent, so that another connection can carry it.
+    pub(crate) async fn send_or_return(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, SendError<B>> {
         let ready = tokio::select! {
             biased;
             ready = self.sender.ready() => ready.is_ok(),
             () = drive(&mut self.connection) => false,
         };
         if !ready {
-            return Err(ExchangeError::NeverSent);
+            return Err(SendError::NeverSent(request));
         }
         let response = self.sender.try_send_request(request);
         let response = driven(&mut self.connection, response).await;
         response.map_err(|mut error| match error.take_message() {
-            Some(_) => ExchangeError::NeverSent,
-            None => ExchangeError::Unknown,
+            Some(request) => SendError::NeverSent(request),
+            None => SendError::Unknown,
         })
+    }
+
+    /// Drives the connection until the body of its last response has been read or dropped, and closes it then.
+    /// The caller's task runs this while another one reads that body.
+    pub async fn finish(self) {
+        let HttpClient { sender, connection } = self;
+        // Without a sender the connection ends instead of waiting for another request.
+        drop(sender);
+        if let Some(connection) = connection {
+            // Its error also reaches the reader of the body.
+            let _ = connection.await;
+        }
     }
 
     /// Waits for `reading`, which reads the body of a response.

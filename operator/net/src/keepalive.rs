@@ -26,7 +26,8 @@ pub struct Keepalive {
 const PARTS_PROBES: Duration = Duration::from_secs(5);
 const PARTS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// From a gateway to supervisors: a machine that acknowledges nothing for `PARTS_TIMEOUT` is lost.
+/// From a gateway to supervisors and to other gateways, and from a controller to gateways: a machine that
+/// acknowledges nothing for `PARTS_TIMEOUT` is lost.
 pub const PARTS: Keepalive = Keepalive {
     idle: PARTS_PROBES,
     interval: PARTS_PROBES,

@@ -11,3 +11,4 @@ pub mod keepalive;
 pub mod lines;
 #[cfg(feature = "server")]
 pub mod listen;
+pub mod pooled;

@@ -13,18 +13,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1 as client;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::function::FunctionName;
-use pilotlight_net::keepalive;
+use pilotlight_net::client::{ExchangeError, HttpClient};
+use pilotlight_net::{address, keepalive};
 use pilotlight_wire::caller::{CALLER, HEADER_PREFIX};
 use pilotlight_wire::config::DoorConfig;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::connection::Listener;
@@ -60,10 +59,12 @@ pub(crate) struct Door {
 enum ForwardError {
     #[error("No gateway can be reached at {0}, and nothing was executed: {1}")]
     NotReached(Arc<str>, io::Error),
+    #[error("The gateway at {0} closed the connection, and nothing was executed.")]
+    NeverSent(Arc<str>),
     #[error(
-        "The connection to the gateway at {0} broke before the answer. The event may have taken effect: {1}"
+        "The connection to the gateway at {0} broke before the answer. The event may have taken effect."
     )]
-    Lost(Arc<str>, hyper::Error),
+    Lost(Arc<str>),
 }
 
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
@@ -95,14 +96,18 @@ impl Door {
     {
         self.sign(&mut request);
         let address = &self.address;
-        let stream = connect(address).await;
+        // The answer may take minutes, and the gateway's node may be lost meanwhile.
+        let stream = address::connect(&**address, CONNECT_LIMIT, keepalive::INSTANCE).await;
         let stream = stream.map_err(|error| ForwardError::NotReached(address.clone(), error))?;
-        let lost = |error| ForwardError::Lost(address.clone(), error);
-        let handshaken = client::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshaken.map_err(lost)?;
+        let client = HttpClient::over(stream).await;
+        let mut client = client.map_err(|_| ForwardError::NeverSent(address.clone()))?;
+        let sent = client.send(request).await;
+        let mut response = sent.map_err(|error| match error {
+            ExchangeError::NeverSent => ForwardError::NeverSent(address.clone()),
+            ExchangeError::Unknown => ForwardError::Lost(address.clone()),
+        })?;
         // The task ends with the answer's body, or when the function closes its connection.
-        tokio::task::spawn_local(async move { connection.await.ok() });
-        let mut response = sender.send_request(request).await.map_err(lost)?;
+        tokio::task::spawn_local(client.finish());
         strip(response.headers_mut());
         Ok(response)
     }
@@ -129,7 +134,7 @@ impl ForwardError {
     /// The error in the Invoke API's form, in which an SDK finds the reason (contract §4).
     fn response(&self) -> Response<Full<Bytes>> {
         let status = match self {
-            ForwardError::NotReached(..) => StatusCode::BAD_GATEWAY,
+            ForwardError::NotReached(..) | ForwardError::NeverSent(..) => StatusCode::BAD_GATEWAY,
             ForwardError::Lost(..) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let text = json!({ "Message": self.to_string(), "Type": "Service" }).to_string();
@@ -139,14 +144,6 @@ impl ForwardError {
         headers.insert(kind, HeaderValue::from_static("ServiceException"));
         response
     }
-}
-
-async fn connect(address: &str) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await??;
-    stream.set_nodelay(true)?;
-    // The answer may take minutes, and the gateway's node may be lost meanwhile.
-    keepalive::INSTANCE.apply(&stream)?;
-    Ok(stream)
 }
 
 /// Removes hop-by-hop headers, also those that `Connection` lists.
@@ -272,6 +269,7 @@ mod tests {
             let (done, is_done) = tokio::sync::oneshot::channel::<()>();
             let serves = async {
                 let (mut stream, _) = gateway.accept().await.expect("a connection");
+                assert!(stream.read(&mut [0; 1024]).await.expect("a request") > 0);
                 let head =
                     "HTTP/1.1 200 OK\r\nx-amz-executed-version: 1\r\ncontent-length: 4\r\n\r\nab";
                 stream.write_all(head.as_bytes()).await.expect("sent");

@@ -22,6 +22,7 @@ use pilotlight_core::gateways::ledger::InstanceRequest;
 use pilotlight_core::gateways::naming::Naming;
 use pilotlight_core::ids::{InstanceName, PoolId};
 use pilotlight_net::address::{self, Address, Opening};
+use pilotlight_net::keepalive;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::claim::Claim;
 use pilotlight_wire::config::InstanceConfig;
@@ -330,7 +331,7 @@ async fn silence(node: Option<String>) -> Option<String> {
 /// Returns once connections are not refused any more. Other errors appear when the instance connects.
 async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
     let refuses = || async {
-        let opened = address::connect(address).await;
+        let opened = address::connect(address, address::CONNECT_TIMEOUT, keepalive::PARTS).await;
         opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     let listens = async {

@@ -13,9 +13,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use pilotlight_net::address;
 use pilotlight_net::body::{self, Whole};
 use pilotlight_net::client::HttpClient;
+use pilotlight_net::{address, keepalive};
 use pilotlight_wire::claim::{CLAIM_PATH, Claim, ClaimAnswer};
 use pilotlight_wire::status;
 use tokio_util::io::ReaderStream;
@@ -113,7 +113,7 @@ async fn exchange(
     address: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Broken> {
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, address::connect(address)).await??;
+    let stream = address::connect(address, CONNECT_TIMEOUT, keepalive::PARTS).await?;
     let mut client = HttpClient::over(stream).await?;
     let host = HeaderValue::try_from(address.to_string())?;
     request.headers_mut().insert(header::HOST, host);

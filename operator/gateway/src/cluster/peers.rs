@@ -6,25 +6,23 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self as client, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::Request;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use pilotlight_core::gateways::ownership;
 use pilotlight_core::ids::FunctionKey;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_net::client::ExchangeError;
+use pilotlight_net::pooled::{PooledClient, PooledError};
+use pilotlight_net::{address, keepalive};
 use pilotlight_watch::Gateways;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::{STATE_PATH, State};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::backend::Promise;
@@ -39,12 +37,7 @@ const STATE_TIMEOUT: Duration = Duration::from_secs(1);
 const STATE_LIMIT: usize = 64 * 1024 * 1024;
 /// Between two looks at whether an unreachable peer is back.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// A connection on which nothing is acknowledged for interval × retries after this is broken:
-/// a node that is lost says nothing.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(5), Duration::from_secs(2), 3);
-/// The same while something is on its way there: the kernel does not ask then.
-const SILENCE: Duration = Duration::from_secs(10);
-/// Idle connections are given up before the peer may.
+/// A connection to a peer that is idle for this long is closed.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// The members as this gateway sees them.
@@ -85,24 +78,12 @@ impl Members {
 pub(crate) struct ClusterPeers {
     me: SocketAddr,
     members: watch::Sender<Members>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Arc<PooledClient>,
 }
 
 impl ClusterPeers {
     /// `me`: where the others reach this gateway.
     pub(crate) fn new(me: SocketAddr) -> Self {
-        let mut connector = HttpConnector::new();
-        let (idle, interval, retries) = KEEPALIVE;
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_LIMIT));
-        connector.set_keepalive(Some(idle));
-        connector.set_keepalive_interval(Some(interval));
-        connector.set_keepalive_retries(Some(retries));
-        connector.set_tcp_user_timeout(Some(SILENCE));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .build(connector);
         let members = Members {
             me,
             are_known: false,
@@ -112,7 +93,7 @@ impl ClusterPeers {
         ClusterPeers {
             me,
             members: watch::Sender::new(members),
-            client,
+            client: Arc::new(PooledClient::new(CONNECT_LIMIT, POOL_IDLE)),
         }
     }
 
@@ -127,7 +108,18 @@ impl ClusterPeers {
     ) {
         let mut events = std::pin::pin!(events);
         let mut gateways = Gateways::default();
-        while let Some(event) = events.next().await {
+        let mut idle_checks = tokio::time::interval(POOL_IDLE);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                _ = idle_checks.tick() => {
+                    self.client.close_idle();
+                    continue;
+                }
+            };
+            let Some(event) = event else {
+                return;
+            };
             let are_listed = matches!(event, Ok(Event::InitDone));
             match event {
                 Ok(event) => gateways.take(event),
@@ -166,8 +158,8 @@ impl ClusterPeers {
     async fn probe(&self, peer: SocketAddr) {
         while self.members.borrow().unreachable.contains(&peer) {
             tokio::time::sleep(PROBE_INTERVAL).await;
-            let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(peer)).await;
-            if matches!(connected, Ok(Ok(_))) {
+            let connected = address::connect(peer, CONNECT_LIMIT, keepalive::PARTS).await;
+            if connected.is_ok() {
                 self.change(|members| {
                     members.unreachable.remove(&peer);
                 });
@@ -176,16 +168,10 @@ impl ClusterPeers {
     }
 
     async fn state_of(&self, peer: SocketAddr) -> Option<State> {
-        let request = Request::get(at(peer, Uri::from_static(STATE_PATH)));
-        let request = request.body(Full::default()).ok()?;
-        let state = async {
-            let answer = self.client.request(request).await.ok()?;
-            let body = Limited::new(answer.into_body(), STATE_LIMIT);
-            let body = body.collect().await.ok()?.to_bytes();
-            serde_json::from_slice(&body).ok()
-        };
-        let state = tokio::time::timeout(STATE_TIMEOUT, state).await;
-        state.ok().flatten()
+        let request = Request::get(STATE_PATH).body(Bytes::new()).ok()?;
+        let answered = self.client.exchange(peer, request, STATE_LIMIT);
+        let answered = tokio::time::timeout(STATE_TIMEOUT, answered).await;
+        serde_json::from_slice(answered.ok()?.ok()?.body()).ok()
     }
 
     async fn send(&self, request: InvokeRequest) -> Forwarded {
@@ -196,42 +182,24 @@ impl ClusterPeers {
         }
         span::record("owner", owner);
         let (function, request_id) = (request.target.clone(), request.request_id.clone());
-        let (mut head, payload) = request.into_request().into_parts();
-        head.uri = at(owner, head.uri);
-        let request = Request::from_parts(head, Full::new(payload));
-        let answered = async {
-            let (head, body) = self.client.request(request).await?.into_parts();
-            // A body beyond the limit is no outcome of a gateway, and reads as a lost invocation.
-            let body = Limited::new(body, PAYLOAD_LIMIT).collect().await;
-            Ok::<_, client::Error>(body.map(|body| Outcome::read(&head, body.to_bytes())))
-        };
-        match answered.await {
-            Ok(Ok(outcome)) => Forwarded::Ended(outcome),
-            Ok(Err(error)) => {
-                tracing::warn!(peer = %owner, %function, %request_id, %error, "a forwarded call was lost");
-                Forwarded::Ended(Outcome::Lost)
+        let request = request.into_request();
+        match self.client.exchange(owner, request, PAYLOAD_LIMIT).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                Forwarded::Ended(Outcome::read(&head, body))
             }
-            Err(error) if error.is_connect() => {
+            Err(PooledError::Unreachable(_)) => {
                 self.suspect(owner);
                 Forwarded::NeverSent
             }
+            Err(PooledError::Exchange(ExchangeError::NeverSent)) => Forwarded::NeverSent,
+            // A body beyond the limit is no outcome of a gateway, and reads as a lost invocation.
             Err(error) => {
                 tracing::warn!(peer = %owner, %function, %request_id, %error, "a forwarded call was lost");
                 Forwarded::Ended(Outcome::Lost)
             }
         }
     }
-}
-
-/// The same path on another gateway.
-fn at(peer: SocketAddr, uri: Uri) -> Uri {
-    let mut uri = uri.into_parts();
-    let authority = Authority::try_from(peer.to_string());
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(authority.expect("an address is an authority"));
-    uri.path_and_query
-        .get_or_insert(PathAndQuery::from_static("/"));
-    Uri::from_parts(uri).expect("all parts are there")
 }
 
 impl Peers for ClusterPeers {
