@@ -18,7 +18,7 @@ use pilotlight_net::client::HttpClient;
 use pilotlight_net::lines::Lines;
 use pilotlight_net::{address, keepalive};
 use pilotlight_watch::Gateways;
-use pilotlight_wire::demand::DEMAND_PATH;
+use pilotlight_wire::demand::{DEMAND_PATH, DemandLine};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -103,10 +103,11 @@ async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<GatewayEvent>) -> Res
     let mut lines = Lines::new(response.into_body(), LINE_LIMIT).with_idle_timeout(SILENCE);
     let read = async {
         while let Some(line) = lines.next().await? {
-            // An empty line shows that the gateway is alive.
-            if !line.is_empty() {
-                let demand = serde_json::from_slice(&line)?;
-                worker.send(GatewayEvent::Demand(gateway, demand)).await?;
+            match DemandLine::read(&line)? {
+                DemandLine::Demand(demand) => {
+                    worker.send(GatewayEvent::Demand(gateway, demand)).await?;
+                }
+                DemandLine::Alive => {}
             }
         }
         Ok(())

@@ -44,22 +44,3 @@ pub struct ClaimedPod {
     /// The revision of the function at the time of the claim.
     pub revision: Revision,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_fields_of_a_newer_gateway_are_ignored() {
-        let text = r#"{"namespace":"shop","function":"hello","qualifier":"$LATEST","uid":"u",
-            "revision":"r","instances":["a"],"inFlight":1,"queued":2,"added":{"later":true}}"#;
-        let demand: Demand = serde_json::from_str(text).expect("a demand");
-        assert_eq!(demand.pool.to_string(), "shop/hello:$LATEST");
-        assert_eq!((demand.in_flight, demand.queued), (1, 2));
-        let written = serde_json::to_string(&demand).expect("plain data");
-        assert_eq!(
-            serde_json::from_str::<Demand>(&written).expect("a demand"),
-            demand
-        );
-    }
-}

@@ -12,8 +12,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderValue, header};
+use http::header;
 use pilotlight_core::gateways::ledger::{self, ReadUpTo};
+use pilotlight_wire::demand;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -54,17 +55,15 @@ impl Ledger {
     }
 
     /// The lines of the demands that changed after `read`, or an empty line if none has.
-    pub(super) fn lines(&self, read: Option<ReadUpTo>, with_counts: bool) -> (String, ReadUpTo) {
+    pub(super) fn lines(&self, read: Option<ReadUpTo>, with_counts: bool) -> (Vec<u8>, ReadUpTo) {
         let state = self.state();
         let (changed, newest) = state.changes(read, with_counts);
-        let mut lines = String::new();
-        for demand in changed {
-            let line = serde_json::to_string(demand);
-            lines.push_str(&line.expect("a demand is plain data"));
-            lines.push('\n');
+        let mut lines = Vec::new();
+        for changed in changed {
+            demand::write(changed, &mut lines);
         }
         if lines.is_empty() {
-            lines.push('\n');
+            demand::write_alive(&mut lines);
         }
         (lines, newest)
     }
@@ -87,15 +86,15 @@ impl Ledger {
             ))
         });
         let lines = lines.take_until(end.cancelled_owned());
-        let ndjson = HeaderValue::from_static("application/x-ndjson");
-        ([(header::CONTENT_TYPE, ndjson)], Body::from_stream(lines)).into_response()
+        let head = [(header::CONTENT_TYPE, demand::CONTENT_TYPE)];
+        (head, Body::from_stream(lines)).into_response()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pilotlight_core::gateways::demand::Demand;
     use pilotlight_core::ids::{Namespace, PoolId};
+    use pilotlight_wire::demand::DemandLine;
 
     use super::*;
 
@@ -107,7 +106,10 @@ mod tests {
         let mut lines = ledger.stream(end.clone()).into_body().into_data_stream();
         let mut next = async || {
             let line = lines.next().await.unwrap().unwrap();
-            serde_json::from_slice::<Demand>(&line).unwrap()
+            match DemandLine::read(line.trim_ascii_end()) {
+                Ok(DemandLine::Demand(demand)) => demand,
+                other => panic!("{other:?}"),
+            }
         };
         assert_eq!(next().await.instances.len(), 0);
         ledger.change(|state| state.request(&pool, &"i".into(), None));

@@ -311,6 +311,7 @@ mod tests {
     use futures_util::stream;
     use pilotlight_core::gateways::demand::Demand;
     use pilotlight_core::ids::Revision;
+    use pilotlight_wire::demand::DemandLine;
     use serde_json::json;
 
     use super::*;
@@ -330,8 +331,11 @@ mod tests {
     impl Witness {
         fn demand(&self) -> Option<Demand> {
             let (lines, _) = self.ledger.lines(None, true);
-            let line = lines.lines().find(|line| !line.is_empty())?;
-            Some(serde_json::from_str(line).expect("a demand"))
+            let line = lines.split(|byte| *byte == b'\n').next()?;
+            match DemandLine::read(line).expect("a line") {
+                DemandLine::Demand(demand) => Some(demand),
+                DemandLine::Alive => None,
+            }
         }
     }
 
