@@ -233,8 +233,8 @@ MUTANTS = [
         "forward::a_reason_why_no_instance_starts_comes_back_over_the_hop",
         "the reason is left out",
         "operator/wire/src/invoke.rs",
-        "*response.body_mut() = Bytes::copy_from_slice(reason.as_bytes());",
-        "let _ = reason;",
+        "*response.body_mut() = Bytes::copy_from_slice(reason.as_bytes());\n                NOT_READY",
+        "let _ = reason;\n                NOT_READY",
     ),
     Mutant(
         "forward::a_call_follows_an_owner_that_changes_on_the_way",
@@ -249,6 +249,20 @@ MUTANTS = [
         f"{GATEWAY}/invoker/forward.rs",
         "Forwarded::Ended(Outcome::NotPlaced) | Forwarded::NeverSent => {",
         "Forwarded::NeverSent => Placement::Ended(Outcome::Lost),\n        Forwarded::Ended(Outcome::NotPlaced) => {",
+    ),
+    Mutant(
+        "forward::a_call_that_the_owner_cannot_read_is_refused_and_named_as_never_started",
+        "the refusal of an unreadable call reads as a lost call",
+        "operator/wire/src/invoke.rs",
+        "(Some(INVALID), _) => Outcome::Invalid(String::from_utf8_lossy(&body).into()),",
+        "",
+    ),
+    Mutant(
+        "forward::gateways_that_take_each_other_for_the_owner_pass_a_call_on_only_a_few_times",
+        "each hop waits on its own",
+        f"{GATEWAY}/http/parts.rs",
+        "waited_before: request.waited,",
+        "waited_before: std::time::Duration::ZERO,",
     ),
     # shutdown
     Mutant(
@@ -533,8 +547,8 @@ MUTANTS = [
         "spans::a_forwarded_call_has_one_line_at_the_gateway_that_was_called",
         "the owner of a forwarded call logs it too",
         f"{GATEWAY}/http/parts.rs",
-        "let outcome = outcome.instrument(span).await;",
-        "let outcome = outcome.instrument(span).await;\n    span::log_access(http::StatusCode::OK, clock::since(arrived));",
+        "respond(outcome.instrument(span).await)",
+        "let outcome = outcome.instrument(span).await;\n    span::log_access(http::StatusCode::OK, clock::since(arrived));\n    respond(outcome)",
     ),
     # state
     Mutant(

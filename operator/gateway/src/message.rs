@@ -40,6 +40,8 @@ pub(crate) struct Invocation {
     pub(crate) arrived: Instant,
     /// How many gateways have passed it on.
     pub(crate) hops: u16,
+    /// How long it had been at those gateways when it arrived.
+    pub(crate) waited_before: Duration,
 }
 
 /// An invocation that has no outcome yet.

@@ -6,6 +6,7 @@
 //! know: the other gateway may be newer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -24,6 +25,8 @@ const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("pilotlight-client-co
 const TRACE_ID: HeaderName = HeaderName::from_static("pilotlight-trace-id");
 /// How many gateways have passed the invocation on, this request included.
 const HOPS: HeaderName = HeaderName::from_static("pilotlight-hops");
+/// Milliseconds. A request without it has not waited.
+const WAITED: HeaderName = HeaderName::from_static("pilotlight-waited");
 /// On a request: `1` if the answer must carry the end of the log. On an answer: that, in base64.
 const LOG_TAIL: HeaderName = HeaderName::from_static("pilotlight-log-tail");
 /// On a response: how the invocation ended. A response without it is none of `http::parts`.
@@ -39,6 +42,7 @@ const NOT_READY: &str = "not-ready";
 const NOT_FOUND: &str = "not-found";
 const NOT_PLACED: &str = "not-placed";
 const STOPPING: &str = "stopping";
+const INVALID: &str = "invalid";
 const LOST: &str = "lost";
 
 /// One invocation on its way to another gateway.
@@ -55,11 +59,14 @@ pub struct InvokeRequest {
     pub wants_log_tail: bool,
     /// How many gateways have passed it on, this request included.
     pub hops: u16,
+    /// How long it has been at the gateways that passed it on, in whole milliseconds. So all of them together
+    /// bound the time that it waits for an owner.
+    pub waited: Duration,
 }
 
 /// The headers are not those of an [`InvokeRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an invocation from another gateway needs the header {0}")]
+#[error("an invocation from another gateway has no valid header {0}")]
 pub struct InvalidInvoke(&'static str);
 
 impl InvokeRequest {
@@ -80,6 +87,8 @@ impl InvokeRequest {
         }
         headers.insert(TRACE_ID, self.trace_id);
         headers.insert(HOPS, HeaderValue::from(self.hops));
+        let waited = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(WAITED, HeaderValue::from(waited));
         if self.wants_log_tail {
             headers.insert(LOG_TAIL, HeaderValue::from_static("1"));
         }
@@ -99,6 +108,10 @@ impl InvokeRequest {
         };
         let target = text(&TARGET, "pilotlight-target")?.parse();
         let hops = text(&HOPS, "pilotlight-hops")?.parse();
+        let waited = match headers.contains_key(WAITED) {
+            true => text(&WAITED, "pilotlight-waited")?.parse(),
+            false => Ok(0),
+        };
         Ok(InvokeRequest {
             target: target.map_err(|_| InvalidInvoke("pilotlight-target"))?,
             request_id: text(&REQUEST_ID, "pilotlight-request-id")?.into(),
@@ -108,6 +121,9 @@ impl InvokeRequest {
             trace_id: value(&TRACE_ID, "pilotlight-trace-id")?,
             wants_log_tail: headers.contains_key(LOG_TAIL),
             hops: hops.map_err(|_| InvalidInvoke("pilotlight-hops"))?,
+            waited: waited
+                .map(Duration::from_millis)
+                .map_err(|_| InvalidInvoke("pilotlight-waited"))?,
         })
     }
 }
@@ -126,6 +142,9 @@ pub enum Outcome {
     NotPlaced,
     /// It never started: the gateway is shutting down. The function still exists.
     Stopping,
+    /// It never started: the gateway cannot read the message, for this reason. Other gateways of its release
+    /// cannot read it either.
+    Invalid(Arc<str>),
     /// Its instance or its gateway was lost. Whether it took effect is not known.
     Lost,
 }
@@ -184,6 +203,11 @@ impl Outcome {
                 *response.body_mut() = Bytes::copy_from_slice(reason.as_bytes());
                 NOT_READY
             }
+            Outcome::Invalid(reason) => {
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                *response.body_mut() = Bytes::copy_from_slice(reason.as_bytes());
+                INVALID
+            }
             Outcome::NotFound => NOT_FOUND,
             Outcome::NotPlaced => NOT_PLACED,
             Outcome::Stopping => STOPPING,
@@ -212,6 +236,7 @@ impl Outcome {
             (Some(NOT_FOUND), _) => Outcome::NotFound,
             (Some(NOT_PLACED), _) => Outcome::NotPlaced,
             (Some(STOPPING), _) => Outcome::Stopping,
+            (Some(INVALID), _) => Outcome::Invalid(String::from_utf8_lossy(&body).into()),
             (None, StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE) => Outcome::NotPlaced,
             _ => Outcome::Lost,
         }
@@ -268,6 +293,7 @@ mod tests {
             trace_id: HeaderValue::from_static("Root=1-5e0f-1;Sampled=0"),
             wants_log_tail: true,
             hops: 2,
+            waited: Duration::from_millis(2050),
         }
     }
 
@@ -276,6 +302,7 @@ mod tests {
         let short = InvokeRequest {
             client_context: None,
             wants_log_tail: false,
+            waited: Duration::ZERO,
             ..request()
         };
         for request in [request(), short] {
@@ -303,6 +330,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_an_older_gateway_has_not_waited_and_an_unreadable_time_is_refused() {
+        let (mut head, payload) = request().into_request().into_parts();
+        assert_eq!(head.headers["pilotlight-waited"], "2050");
+        head.headers.remove(WAITED);
+        let read = InvokeRequest::read(&head.headers, payload.clone());
+        assert_eq!(read.expect("complete").waited, Duration::ZERO);
+        for unreadable in ["", "-1", "2.5", "2 s", "18446744073709551616"] {
+            let value = HeaderValue::from_static(unreadable);
+            head.headers.insert(WAITED, value);
+            let read = InvokeRequest::read(&head.headers, payload.clone());
+            assert_eq!(
+                read,
+                Err(InvalidInvoke("pilotlight-waited")),
+                "{unreadable}"
+            );
+        }
+    }
+
+    #[test]
     fn an_outcome_reads_back_as_it_was_written() {
         let answer = Answer {
             is_error: false,
@@ -325,6 +371,7 @@ mod tests {
             Outcome::NotFound,
             Outcome::NotPlaced,
             Outcome::Stopping,
+            Outcome::Invalid("no valid header".into()),
             Outcome::Lost,
         ];
         outcomes.extend(ThrottleReason::ALL.map(Outcome::Throttled));
@@ -352,6 +399,7 @@ mod tests {
         assert_eq!(read(503, None), Outcome::NotPlaced);
         assert_eq!(read(200, None), Outcome::Lost);
         assert_eq!(read(500, None), Outcome::Lost);
+        assert_eq!(read(400, None), Outcome::Lost);
         assert_eq!(read(200, Some("newer")), Outcome::Lost);
         assert_eq!(read(503, Some("newer")), Outcome::Lost);
     }

@@ -132,17 +132,17 @@ impl FunctionSummary {
             self.limits = other.limits;
         }
         let (instances, more) = (&mut self.instances, other.instances);
-        instances.starting += more.starting;
-        instances.idle += more.idle;
-        instances.busy += more.busy;
-        instances.stopping += more.stopping;
-        self.queued += other.queued;
+        add(&mut instances.starting, more.starting);
+        add(&mut instances.idle, more.idle);
+        add(&mut instances.busy, more.busy);
+        add(&mut instances.stopping, more.stopping);
+        add(&mut self.queued, other.queued);
         let (totals, more) = (&mut self.totals, other.totals);
-        totals.invocations += more.invocations;
-        totals.failed += more.failed;
-        totals.errors += more.errors;
-        totals.throttles += more.throttles;
-        totals.cold_starts += more.cold_starts;
+        add(&mut totals.invocations, more.invocations);
+        add(&mut totals.failed, more.failed);
+        add(&mut totals.errors, more.errors);
+        add(&mut totals.throttles, more.throttles);
+        add(&mut totals.cold_starts, more.cold_starts);
         self.durations.merge(&other.durations);
     }
 }
@@ -154,9 +154,14 @@ impl Durations {
             self.clone_from(other);
         } else if self.bounds == other.bounds && self.counts.len() == other.counts.len() {
             let counts = self.counts.iter_mut().zip(&other.counts);
-            counts.for_each(|(count, more)| *count += more);
+            counts.for_each(|(count, more)| add(count, *more));
         }
     }
+}
+
+/// Any count can come from another gateway; a sum beyond the range stays at its end.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -184,6 +184,7 @@ impl Request {
             log_tail: self.wishes.log_tail,
             arrived: self.arrived,
             hops: 0,
+            waited_before: Duration::ZERO,
         });
         match outcome.await {
             Outcome::Answered(answer) => Ok(answered(answer, qualifier, self.trace)),
@@ -197,6 +198,10 @@ impl Request {
             Outcome::Stopping => Err(ApiError::service(
                 "The gateway is shutting down; nothing was executed.",
             )),
+            Outcome::Invalid(reason) => Err(ApiError::service(format!(
+                "The gateway that is responsible for the function could not read the call of \
+                 this gateway: {reason}. Nothing was executed."
+            ))),
             Outcome::Lost => Err(lost(&self.id)),
         }
     }

@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
-use http_body_util::{BodyExt, Limited};
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
-use pilotlight_wire::invoke::InvokeRequest;
+use pilotlight_net::body::{self, Whole};
+use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use tracing::Instrument;
 use tracing::field::display;
 
-use super::errors::ApiError;
 use crate::app::App;
 use crate::clock;
 use crate::message::Invocation;
@@ -27,13 +26,9 @@ pub(crate) async fn invoke(
     body: Body,
 ) -> Response {
     let arrived = clock::now();
-    let payload = match Limited::new(body, PAYLOAD_LIMIT).collect().await {
-        Ok(payload) => payload.to_bytes(),
-        Err(error) => return ApiError::content_not_json(&error.to_string()).into_response(),
-    };
-    let request = match InvokeRequest::read(&headers, payload) {
+    let request = match read(&headers, body).await {
         Ok(request) => request,
-        Err(error) => return ApiError::invalid_parameter(error.to_string()).into_response(),
+        Err(reason) => return respond(Outcome::Invalid(reason.into())),
     };
     let span = span::open(&request.request_id);
     span.record("function", display(request.target.name()));
@@ -47,7 +42,22 @@ pub(crate) async fn invoke(
         log_tail: request.wants_log_tail,
         arrived,
         hops: request.hops,
+        waited_before: request.waited,
     });
-    let outcome = outcome.instrument(span).await;
+    respond(outcome.instrument(span).await)
+}
+
+/// # Errors
+/// Why the message cannot be read.
+async fn read(headers: &HeaderMap, body: Body) -> Result<InvokeRequest, String> {
+    let payload = match body::read(body, PAYLOAD_LIMIT, PAYLOAD_LIMIT).await {
+        Whole::Complete(payload) => payload,
+        Whole::TooLarge => return Err(format!("its payload exceeds {PAYLOAD_LIMIT} bytes")),
+        Whole::Broken(error) => return Err(format!("its payload is incomplete: {error}")),
+    };
+    InvokeRequest::read(headers, payload).map_err(|error| error.to_string())
+}
+
+fn respond(outcome: Outcome) -> Response {
     outcome.into_response().map(Body::from)
 }

@@ -5,6 +5,7 @@
 
 use pilotlight_wire::invoke::InvokeRequest;
 
+use crate::clock;
 use crate::message::{Invocation, Outcome, Placement};
 use crate::peers::{Forwarded, Peers};
 
@@ -18,11 +19,18 @@ pub(super) async fn forward(peers: &dyn Peers, invocation: Invocation) -> Placem
         trace_id: invocation.trace.clone(),
         wants_log_tail: invocation.log_tail,
         hops: invocation.hops + 1,
+        waited: invocation.waited_before + clock::since(invocation.arrived),
     };
     match peers.forward(request).await {
         Forwarded::Ended(Outcome::NotPlaced) | Forwarded::NeverSent => {
             Placement::NotStarted(Box::new(invocation))
         }
-        Forwarded::Ended(outcome) => Placement::Ended(outcome),
+        Forwarded::Ended(outcome) => {
+            if let Outcome::Invalid(reason) = &outcome {
+                let (function, request_id) = (&invocation.target, &invocation.request_id);
+                tracing::warn!(%function, %request_id, %reason, "a gateway cannot read this gateway's calls");
+            }
+            Placement::Ended(outcome)
+        }
     }
 }

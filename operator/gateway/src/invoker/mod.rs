@@ -25,7 +25,8 @@ use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::span;
 
-/// How long an invocation waits for an owner while the function's owner changes or cannot be reached.
+/// How long an invocation waits for an owner while the function's owner changes or cannot be reached, at all
+/// gateways that pass it on together.
 const OWNER_WAIT_LIMIT: Duration = Duration::from_secs(10);
 /// How long an invocation from a peer waits until this gateway learns that it is the owner.
 const FORWARDED_WAIT_LIMIT: Duration = Duration::from_secs(2);
@@ -81,6 +82,7 @@ impl Invoker {
             };
             let (arrived, waited) = (invocation.arrived, clock::since(invocation.arrived));
             let (hops, was_forwarded) = (invocation.hops, invocation.hops > 0);
+            let waited_before = invocation.waited_before;
             let placement = match &self.peers {
                 _ if entry.is_owned => self.run(&entry, invocation).await,
                 // The peer that sent it took this gateway for the owner, and probably learned it earlier.
@@ -96,11 +98,9 @@ impl Invoker {
                 Placement::Ended(outcome) => return outcome,
                 Placement::NotStarted(invocation) => *invocation,
             };
-            let limit = match was_forwarded {
-                false => OWNER_WAIT_LIMIT,
-                true => FORWARDED_WAIT_LIMIT * 2,
-            };
-            if clock::since(arrived) >= limit {
+            let waited = clock::since(arrived);
+            let is_over_here = was_forwarded && waited >= FORWARDED_WAIT_LIMIT * 2;
+            if is_over_here || waited_before + waited >= OWNER_WAIT_LIMIT {
                 return Outcome::NotPlaced;
             }
             tokio::select! {

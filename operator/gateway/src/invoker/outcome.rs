@@ -47,6 +47,8 @@ pub(crate) fn label(outcome: &Outcome) -> OutcomeLabel {
         Outcome::Lost => OutcomeLabel::lost,
         Outcome::NotReady(_) => OutcomeLabel::not_ready,
         Outcome::Throttled(_) => OutcomeLabel::throttled,
-        Outcome::NotFound | Outcome::NotPlaced | Outcome::Stopping => OutcomeLabel::refused,
+        Outcome::NotFound | Outcome::NotPlaced | Outcome::Stopping | Outcome::Invalid(_) => {
+            OutcomeLabel::refused
+        }
     }
 }

@@ -134,9 +134,9 @@ async fn gateways_that_take_each_other_for_the_owner_pass_a_call_on_only_a_few_t
         let answer = second.call("1").answer().await;
         assert_eq!(answer.error(), (500, "ServiceException"));
         assert!(answer.text().contains("nothing was executed"));
-        // Twice three hops: second, first, second, first.
-        assert_eq!((to_first.count(), to_second.count()), (4, 2));
-        assert_eq!(answer.took.as_secs(), 16);
+        // Three hops (second, first, second, first), and then one until the time is over.
+        assert_eq!((to_first.count(), to_second.count()), (3, 1));
+        assert_eq!(answer.took.as_secs(), 10);
         assert!(first.starts().await.is_empty() && second.starts().await.is_empty());
     })
     .await;
@@ -175,6 +175,21 @@ async fn a_call_that_a_peer_never_got_is_sent_again() {
             caller.answer().await.header("x-amzn-requestid"),
             event.request_id
         );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_owner_cannot_read_is_refused_and_named_as_never_started() {
+    on_stage(async {
+        let ((mut first, _), (second, to_first)) = two("").await;
+        to_first.does_not_get("pilotlight-target", &first);
+        let answer = second.call("1").answer().await;
+        assert_eq!(answer.error(), (500, "ServiceException"));
+        let text = answer.text();
+        assert!(text.contains("pilotlight-target") && text.contains("Nothing was executed"));
+        assert_eq!(to_first.count(), 1);
+        assert!(first.starts().await.is_empty());
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{HeaderName, Request};
 use http_body_util::BodyExt;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::{STATE_PATH, State};
@@ -28,6 +28,8 @@ enum Way {
     Leads(Router),
     /// No connection comes about.
     IsClosed,
+    /// The same, but calls arrive without this header.
+    LosesHeader(Router, HeaderName),
     /// Breaks off after the call was sent.
     #[default]
     BreaksOff,
@@ -36,6 +38,11 @@ enum Way {
 impl Other {
     pub(super) fn is(&self, stage: &Stage) {
         self.set(Way::Leads(stage.gateway.parts()));
+    }
+
+    pub(super) fn does_not_get(&self, header: &'static str, stage: &Stage) {
+        let header = HeaderName::from_static(header);
+        self.set(Way::LosesHeader(stage.gateway.parts(), header));
     }
 
     pub(super) fn is_unreachable(&self) {
@@ -70,12 +77,17 @@ impl Peers for Other {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let way = self.way.lock().expect("one thread").clone();
         Box::pin(async move {
+            let mut request = request.into_request().map(Body::from);
             let routes = match way {
                 Way::Leads(routes) => routes,
+                Way::LosesHeader(routes, header) => {
+                    request.headers_mut().remove(header);
+                    routes
+                }
                 Way::IsClosed => return Forwarded::NeverSent,
                 Way::BreaksOff => return Forwarded::Ended(Outcome::Lost),
             };
-            let answered = routes.oneshot(request.into_request().map(Body::from)).await;
+            let answered = routes.oneshot(request).await;
             let (head, body) = answered.expect("routes do not fail").into_parts();
             let body = body.collect().await.expect("a whole answer").to_bytes();
             Forwarded::Ended(Outcome::read(&head, body))
