@@ -8,23 +8,27 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::header::HeaderMap;
+use http::{HeaderName, Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
-use pilotlight_core::gateways::demand::Demand;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::claim::{Claim, ClaimAnswer};
 use pilotlight_wire::config::{DoorConfig, InstanceConfig, Unclaimed};
+use pilotlight_wire::demand::{self, DemandLine};
+use pilotlight_wire::invoke::{Answer, InvokeRequest, Outcome};
 use pilotlight_wire::lease::{LeaseHead, LeaseRequest};
 use pilotlight_wire::log_record::{LogRecord, LogSource};
 use pilotlight_wire::prestart::Begin;
+use pilotlight_wire::state::State;
 use pilotlight_wire::status;
 use pilotlight_wire::stream::StreamEnd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Headers as two lines each: name and value. They decide how a lease, its answer and a claim are read.
+/// Headers as two lines each: name and value. They decide how a lease, its answer, a claim and an invocation
+/// between gateways are read.
 fn written_headers(text: &str) {
     let mut lines = text.lines();
     let mut headers = HeaderMap::new();
@@ -43,6 +47,12 @@ fn written_headers(text: &str) {
         };
         assert_eq!(unphased(read), unphased(lease));
     }
+    if let Ok(invoke) = InvokeRequest::read(&headers, Bytes::new()) {
+        let request = invoke.clone().into_request();
+        let read = InvokeRequest::read(request.headers(), Bytes::new());
+        assert_eq!(read, Ok(invoke));
+    }
+    written_outcome(&headers, text);
     if let Some(end) = StreamEnd::read(&headers) {
         let read = StreamEnd::read(&end.clone().into_trailers());
         assert_eq!(read, Some(end));
@@ -76,8 +86,73 @@ fn written_headers(text: &str) {
     }
 }
 
+/// What the headers say of an invocation that another gateway ran or refused.
+fn written_outcome(headers: &HeaderMap, body: &str) {
+    for status in [
+        StatusCode::OK,
+        StatusCode::BAD_REQUEST,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ] {
+        let mut head = Response::new(()).into_parts().0;
+        (head.status, head.headers) = (status, headers.clone());
+        let outcome = Outcome::read(&head, Bytes::copy_from_slice(body.as_bytes()));
+        let (written, body) = outcome.clone().into_response().into_parts();
+        // Phases are rounded when they are written.
+        let unphased = |outcome| match outcome {
+            Outcome::Answered(answer) => Outcome::Answered(Answer {
+                phases: answer.phases.map(|_| Phases::default()),
+                ..answer
+            }),
+            other => other,
+        };
+        assert_eq!(unphased(Outcome::read(&written, body)), unphased(outcome));
+    }
+}
+
+/// A line of a gateway's demand, without its end.
+fn demand_line(data: &[u8]) {
+    let Ok(line) = DemandLine::read(data) else {
+        return;
+    };
+    let mut written = Vec::new();
+    match &line {
+        DemandLine::Demand(demand) => demand::write(demand, &mut written),
+        DemandLine::Alive => demand::write_alive(&mut written),
+    }
+    assert_eq!(written.pop(), Some(b'\n'));
+    assert!(!written.contains(&b'\n'), "it is one line");
+    assert_eq!(DemandLine::read(&written).expect("a line"), line);
+}
+
+/// The state of a gateway, which is merged with that of others.
+fn state(data: &[u8]) {
+    // The last digit of a bound may change when it is read again.
+    let without_bounds = |mut state: State| {
+        for function in &mut state.functions {
+            function.durations.bounds.clear();
+        }
+        for durations in state.phases.values_mut() {
+            durations.bounds.clear();
+        }
+        state
+    };
+    if let Ok(read) = serde_json::from_slice::<State>(data) {
+        let written = serde_json::to_vec(&read).expect("plain data");
+        let again = serde_json::from_slice::<State>(&written).expect("a state");
+        assert_eq!(without_bounds(again.clone()), without_bounds(read.clone()));
+        let mut all = State::default();
+        all.merge(read);
+        all.merge(again);
+        assert!(
+            all.functions
+                .is_sorted_by(|one, other| one.key() < other.key())
+        );
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
-    json::<Demand>(data);
+    demand_line(data);
+    state(data);
     json::<InstanceConfig>(data);
     json::<Claim>(data);
     json::<Unclaimed>(data);
