@@ -15,8 +15,13 @@ pub enum PodState {
     Starting,
     /// It is assigned to this node, whose kubelet has not reported anything about it yet.
     Unacknowledged { node: String },
-    /// Its containers run and are ready.
-    Ready { ip: IpAddr },
+    /// Its containers run and are ready, as their kubelet has reported last.
+    Ready {
+        ip: IpAddr,
+        /// The kubelet has been silent for so long that Kubernetes does not count the pod as ready. That is so
+        /// on a lost node, and after an outage of the API server, although the instance is well then.
+        is_node_silent: bool,
+    },
     /// It does not come up by itself: the image, the configuration or the room on the nodes is at fault.
     Stuck(Cause),
     /// Its deletion was requested. What it runs may still be running.
@@ -64,8 +69,9 @@ impl PodState {
             return PodState::Terminating;
         }
         let address = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
-        if let (Some("Running"), true, Some(ip)) = (phase, is_condition_ready(status), address) {
-            return PodState::Ready { ip };
+        if let (Some("Running"), true, Some(ip)) = (phase, are_containers_ready(status), address) {
+            let is_node_silent = !is_condition_ready(status);
+            return PodState::Ready { ip, is_node_silent };
         }
         if let Some(cause) = waiting(status).or_else(|| unschedulable(status)) {
             return PodState::Stuck(cause);
@@ -77,8 +83,10 @@ impl PodState {
         }
     }
 
+    /// Whether Kubernetes counts it as ready. A gateway reaches an instance by its address in either case, and
+    /// notices by itself that a node is lost.
     pub fn is_ready(&self) -> bool {
-        matches!(self, PodState::Ready { .. })
+        matches!(self, PodState::Ready { is_node_silent, .. } if !is_node_silent)
     }
 
     pub fn is_ended(&self) -> bool {
@@ -106,8 +114,11 @@ fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition>
     conditions.find(|one| one.type_ == type_)
 }
 
-/// The condition, and not the containers' own readiness: Kubernetes takes the condition away when a node
-/// is lost.
+fn are_containers_ready(status: &PodStatus) -> bool {
+    containers(status).all(|container| container.ready)
+}
+
+/// Kubernetes takes the condition away when a node is silent, and leaves the containers' readiness.
 fn is_condition_ready(status: &PodStatus) -> bool {
     condition(status, "Ready").is_some_and(|ready| ready.status == "True")
 }
@@ -197,14 +208,24 @@ mod tests {
         let ended = json!({ "phase": "Failed", "containerStatuses": [container(terminated)] });
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "disk" });
         let node = "node-1".to_owned();
+        let mut unready = running("False");
+        unready["containerStatuses"][0]["ready"] = json!(false);
         for (status, state) in [
             (
                 running("True"),
                 PodState::Ready {
                     ip: [10, 0, 0, 7].into(),
+                    is_node_silent: false,
                 },
             ),
-            (running("False"), PodState::Starting),
+            (
+                running("Unknown"),
+                PodState::Ready {
+                    ip: [10, 0, 0, 7].into(),
+                    is_node_silent: true,
+                },
+            ),
+            (unready, PodState::Starting),
             (
                 json!({ "phase": "Pending" }),
                 PodState::Unacknowledged { node },
@@ -235,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_of_a_lost_node_is_not_ready_although_its_containers_are() {
+    fn a_pod_of_a_silent_node_can_be_reached_and_does_not_count_as_ready() {
         assert!(PodState::of(&pod(running("True"))).is_ready());
         assert!(!PodState::of(&pod(running("Unknown"))).is_ready());
     }

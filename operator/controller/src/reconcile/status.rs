@@ -376,7 +376,7 @@ pub(crate) fn warm_pool(spec: &FunctionSpec, pools: &[(Class, String)]) -> Strin
 pub(crate) fn phase(pod: &Pod) -> PodPhase {
     match PodState::of(pod) {
         PodState::Ended(_) | PodState::Terminating => PodPhase::ending,
-        PodState::Ready { .. } => PodPhase::ready,
+        state if state.is_ready() => PodPhase::ready,
         _ => PodPhase::starting,
     }
 }

@@ -253,7 +253,7 @@ impl PodBackend {
             match now {
                 // A pod that is being deleted ends soon, and says so then.
                 PodState::Starting | PodState::Unacknowledged { .. } | PodState::Terminating => {}
-                PodState::Ready { ip } => {
+                PodState::Ready { ip, .. } => {
                     let address = SocketAddr::new(ip, labels::CONTROL_PORT);
                     tokio::select! {
                         biased;

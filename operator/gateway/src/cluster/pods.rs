@@ -87,7 +87,10 @@ impl Pods {
             uid: unclaimed.uid.clone(),
             found: None,
             is_deleted: false,
-            state: watch::Sender::new(PodState::Ready { ip: unclaimed.ip }),
+            state: watch::Sender::new(PodState::Ready {
+                ip: unclaimed.ip,
+                is_node_silent: false,
+            }),
         });
         entry.state.subscribe()
     }
@@ -182,7 +185,7 @@ impl Pods {
             return;
         };
         let ip = match PodState::of(pod) {
-            PodState::Ready { ip } => Some(ip),
+            PodState::Ready { ip, .. } => Some(ip),
             PodState::Ended(_) => return self.lose(uid.as_str()),
             _ => None,
         };
