@@ -53,7 +53,9 @@ def main():
         servers = []
         try:
             for build in (options.before, options.after):
-                servers.append(LocalServer(manifest, program=(build / "pilotlight").resolve()))
+                servers.append(
+                    LocalServer(manifest, program=(build / "pilotlight").resolve(), has_status=False)
+                )
             report(servers, runtimes, options)
         finally:
             # A server counts what was started after it among its own.

@@ -60,7 +60,9 @@ def main():
             environment = os.environ | {
                 name: str(value) for name, value in preloaded(programs, library).items()
             }
-            server = LocalServer(manifest, program=programs / "pilotlight", environment=environment)
+            server = LocalServer(
+                manifest, program=programs / "pilotlight", environment=environment, has_status=False
+            )
             try:
                 rows = count(build, server, programs / "counts", options.calls)
             finally:

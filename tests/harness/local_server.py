@@ -37,7 +37,7 @@ class LocalServer:
 
     host = "127.0.0.1"  # where its functions reach the tests
 
-    def __init__(self, *paths, environment=None, program=PILOTLIGHT):
+    def __init__(self, *paths, environment=None, program=PILOTLIGHT, has_status=True):
         assert program.is_file(), f"{program} is missing: build it, or name it in PILOTLIGHT_BIN"
         # Whatever the server loses becomes a child of this process, where stop() finds it.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -45,7 +45,7 @@ class LocalServer:
         self._grown = threading.Condition()
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
-            [program, "local", "--listen=127.0.0.1:0", "--status=127.0.0.1:0", *paths],
+            [program, "local", "--listen=127.0.0.1:0", *["--status=127.0.0.1:0"] * has_status, *paths],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -60,7 +60,8 @@ class LocalServer:
             self.process.kill()
             raise
         self.endpoint, self.functions = ready[1], int(ready[2])
-        self.status = self.wait_for_line(STATUS)[1]
+        # Programs of an earlier version, beside which benchmarks measure, have no such listener.
+        self.status = self.wait_for_line(STATUS)[1] if has_status else None
 
     def _read(self):
         for line in self.process.stdout:
