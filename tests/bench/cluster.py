@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.harness import manifests, release
 from tests.harness.cluster import kubernetes
 from tests.harness.kubectl import FUNCTIONS, apply, get, kubectl
-from tests.harness.metrics import read_metrics
+from tests.harness.metrics import read_metrics, sum_of_samples
 from tests.harness.paths import REPOSITORY
 from tests.harness.patience import PATIENCE, until
 from tests.harness.processes import PILOTLIGHT, named
@@ -74,14 +74,8 @@ def by_role(name):
     owners, others = [], []
     for pod in parts("gateway"):
         ip = pod["status"]["podIP"]
-        text = read_metrics(f"http://{ip}:8081")
-        samples = [
-            line
-            for line in text.splitlines()
-            if line.startswith("pilotlight_instances{") and f'function="{name}"' in line
-        ]
-        has_instances = sum(float(line.rsplit(" ", 1)[1]) for line in samples) > 0
-        (owners if has_instances else others).append(ip)
+        instances = sum_of_samples(read_metrics(f"http://{ip}:8081"), "pilotlight_instances", name)
+        (owners if instances else others).append(ip)
     assert len(owners) == 1, f"{name} has {len(owners)} owners"
     return {"owner": owners[0], **({"forwarder": others[0]} if others else {})}
 

@@ -1,8 +1,7 @@
 //! `POST /2015-03-31/functions/{FunctionName}/invocations` (contract §4).
 //!
 //! Reads and checks a call, hands it to the invoker, and words the outcome. What it refuses never reaches an
-//! instance. `errors` holds the
-//! bodies, `function_ref` the names.
+//! instance. `errors` holds the bodies, `function_ref` the names.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
