@@ -10,6 +10,8 @@ RUST_ECHO := examples/rust-echo/build/bootstrap
 NODE_SDK := tests/sdk/node/node_modules
 # Runtimes with an image, all of which the conformance table runs.
 RUNTIMES := dotnet go java17 nodejs22 nodejs24 python3.11 ruby3.1 rust
+# An interpreter with a vendor's client, and a program of the user's own.
+SANDBOXED := python3.11 rust
 # Images of the suites that run on the cluster.
 IMAGES := custom pilotlight python3.11
 CLUSTER := tests/cluster/cluster
@@ -46,6 +48,11 @@ show-bench-builds: build examples ## compare warm calls of this build and of the
 .PHONY: show-bench-counts
 show-bench-counts: build examples ## allocations and system calls of a warm call, of this build and of the programs in BEFORE=DIR
 	$(VENV)/bin/python -m tests.bench.counts $(BEFORE) target/release
+
+.PHONY: show-identity
+show-identity: $(VENV)/ready ## instructions that identity costs a call and a connection, counted at both ends
+	command -v valgrind >/dev/null || apt-get install --yes --no-install-recommends valgrind
+	$(PYTHON) -m tests.bench.identity
 
 .PHONY: show-bench-cluster
 show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
@@ -91,6 +98,26 @@ show-runtimes-cluster: cluster-ready ## the conformance table in pods, for every
 		$(MODULE) tests.conformance.serve $$runtime $(PYTEST) tests/conformance --table docs/runtimes.md || failed=1; \
 	done; \
 	test -z "$$failed"
+
+.PHONY: show-gvisor
+show-gvisor: IMAGES := pilotlight $(SANDBOXED)
+show-gvisor: cluster-ready ## the conformance table of two runtimes in pods that gVisor runs, written to docs/runtimes.md
+	$(CLUSTER) build gvisor
+	$(VENV)/bin/python -m tests.conformance.package $(SANDBOXED)
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) down; $(CLUSTER) up --nodes 1; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	export PILOTLIGHT_RUNTIME_CLASS=runsc; \
+	for runtime in $(SANDBOXED); do \
+		$(MODULE) tests.conformance.serve $$runtime $(PYTEST) \
+			tests/conformance/test_conformance.py tests/conformance/test_pool.py --table docs/runtimes.md || failed=1; \
+	done; \
+	test -z "$$failed"
+
+.PHONY: show-door
+show-door: build examples load-tool $(VENV)/ready ## 2,000 connections that stall, and a quiet function beside them; writes docs/door.md
+	cargo build --locked --release -p pilotlight-bench
+	$(VENV)/bin/python -m tests.bench.door
 
 .PHONY: show-load
 show-load: build load-tool $(VENV)/ready ## all kinds of arrivals on local mode, each call accounted for; writes docs/load.md

@@ -1,7 +1,7 @@
 """Makes docker-archives under target/images without Docker; nothing is made twice.
 
-A root is kept under a name that says what it was made of, an archive beside a record of that. Fed by
-`description` and `root`; the packing itself is tests/cluster/image's. Two runs at once take turns.
+The name of a kept root has a hash of its inputs; an archive has them in a record beside it. `description` and
+`root` supply the content, and tests/cluster/image packs it. A lock makes concurrent runs wait for each other.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ from .root import Failed
 REPOSITORY = SOURCE.parent
 PACKER = REPOSITORY / "tests/cluster/image"
 OUT = REPOSITORY / "target/images"
-# Of a reserved domain: a cluster that lacks an image cannot find it anywhere else.
+# The domain is reserved, so a cluster that lacks an image cannot pull another image of that name.
 PREFIX = "pilotlight.test/"
 BLOCK = 1 << 20
 
@@ -35,7 +35,7 @@ def tag(image: Image) -> str:
 
 
 def make(image: Image, program: Path) -> dict:
-    """What `record` says: the archive is there and up to date."""
+    """Makes the archive unless it is up to date. Returns its record."""
     if not program.is_file():
         raise Failed(f"{program} is missing: build it first (`make build`), or name another")
     OUT.mkdir(parents=True, exist_ok=True)
@@ -56,19 +56,19 @@ def make(image: Image, program: Path) -> dict:
 
 
 def make_root(image: Image) -> None:
-    """What `make` needs besides the program, which may not be built yet."""
+    """Makes the root that `make` needs, for use before the program is built."""
     OUT.mkdir(parents=True, exist_ok=True)
     with alone(OUT / ".lock"):
         kept_root(image)
 
 
 def kept_root(image: Image) -> Path:
-    """The root file system, made now if none was made of the same before."""
+    """The root file system. It is made now unless one with the same inputs exists."""
     inputs = [image.as_text(), platform.machine(), Path(root.__file__)]
     if image.requirements:
         inputs.append(SOURCE / image.requirements)
     if image.runtime:
-        # What its description says of images is in `image`; the rest of it makes none anew.
+        # `image` has the description's settings for images. A change of the others must not make a new root.
         inputs += sorted(file for file in (RUNTIMES / image.runtime).iterdir() if file.name != "runtime.toml")
     return kept(image.name, inputs, lambda fresh: root.make(image, kept_base(image), fresh))
 
@@ -90,7 +90,7 @@ def kept(name: str, inputs: list[str | Path], make: Callable[[Path], None]) -> P
     if not place.exists():
         for old in roots.glob(f"{name}-*"):
             shutil.rmtree(old)
-        # A build that failed has left its part, which goes with the old ones.
+        # A failed build leaves this folder, and the loop above removes it with the old roots.
         fresh = roots / f"{place.name}.part"
         make(fresh)
         fresh.rename(place)
@@ -98,7 +98,7 @@ def kept(name: str, inputs: list[str | Path], make: Callable[[Path], None]) -> P
 
 
 def pack(image: Image, base: Path, program: Path, archive: Path) -> None:
-    """Two layers: the program changes often, and then is all that a node must load again."""
+    """Packs two layers. The program changes often, so a separate layer keeps the load of a node small."""
     top = OUT / "program"
     shutil.rmtree(top, ignore_errors=True)
     place = top / image.entrypoint.lstrip("/")
@@ -114,7 +114,7 @@ def pack(image: Image, base: Path, program: Path, archive: Path) -> None:
 
 
 def sizes(archive: Path) -> dict[str, int]:
-    """As it lies on a node's disk, and about what a registry would send."""
+    """The size on a node's disk, and about the size that a registry would send."""
     compressor, compressed = zlib.compressobj(6, wbits=31), 0
     with archive.open("rb") as stream:
         while block := stream.read(BLOCK):

@@ -1,7 +1,7 @@
 """Reads the content of an image: its own, that of its kind, and that of all images.
 
-The sources are images.toml and, for most runtimes, the `image.contents` of their description in ../runtimes. Decides
-nothing: `root`, `archive` and `dockerfile` receive an `Image` each.
+The sources are images.toml and, for most runtimes, the `image.contents` of their description in ../runtimes.
+This module only reads: `root`, `archive` and `dockerfile` get an `Image` and act on it.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent
 DESCRIPTION = SOURCE / "images.toml"
 RUNTIMES = SOURCE.parent / "runtimes"
-# The names in npm's packages.
+# The names of architectures in npm's packages.
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
@@ -40,8 +40,8 @@ class Image:
     folders: list[str]
     python: str | None
     requirements: str | None
-    # The runtime's folder, whose files are copied to /var/runtime. Then the commands run on the building machine.
-    # After that, the listed files must have these hashes.
+    # `runtime` is a folder. `root` copies its files to /var/runtime, then runs the commands of `make` on the
+    # building machine, which needs the packages in `needs`, then deletes `remove` and compares `sha256`.
     runtime: str | None
     make: list[list[str]]
     needs: list[str]

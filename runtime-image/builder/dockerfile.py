@@ -1,7 +1,7 @@
-"""Writes the Dockerfiles: they run `build root` in their first stage, so both ways make one root.
+"""Writes the Dockerfiles. Their first stage runs `build root`, so both ways make the same root.
 
-Fed by `description`. What a Dockerfile says itself (variables, user, entry point) is what `archive`
-puts into an image's configuration.
+A Dockerfile itself sets variables, user and entry point from the description. `archive` puts the same values
+into an image's configuration.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Makes the root file system of an image: Debian's packages, unpacked and stripped, and the client.
 
-Fed by `description`; `archive` and the Dockerfiles add the program. Packages are unpacked, never
-configured: what their scripts would have done and an image needs is done here, and is the same on
-each machine. Runs as root, with no more than a container's build has: no mount, no namespace.
+`archive` and the Dockerfiles add the program. Packages are unpacked and never configured. This module does the
+steps of their scripts that an image needs, with the same result on each machine. It runs as root and uses no
+mount and no namespace, because a container's build cannot make them.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from .description import ARCHITECTURES, RUNTIMES, SOURCE, Image, filled
 PACKAGE_LISTS = "var/lib/dpkg/status.d"
 JAVA_CERTIFICATES = "usr/share/ca-certificates-java/ca-certificates-java.jar"
 
-# Nothing that runs reads these. The copyright notices stay.
+# No program in an image reads these files. The copyright notices stay.
 UNREAD = [
     "boot",
     "dev/*",
@@ -78,12 +78,12 @@ UNREAD = [
     "var/run",
     "var/spool",
 ]
-# pip's word for what a wheel may ask of the C library; all are older than Debian's.
+# pip's names for the C library that a wheel needs. Debian's is newer than all of these.
 WHEELS = ["manylinux2014", "manylinux_2_28"]
 
 
 class Failed(Exception):
-    """With a message for whoever runs the build."""
+    """The build failed. The message is for its user."""
 
 
 def make(image: Image, base: Path, root: Path) -> None:
@@ -91,7 +91,7 @@ def make(image: Image, base: Path, root: Path) -> None:
     if packages := [name for name in image.packages if name not in image.common]:
         unpack(image, root, packages, base)
     else:
-        # Not by Python, which would read the devices of /dev to their end.
+        # `cp`, because Python would read the devices of /dev, which have no end.
         run("cp", "-aT", str(base), str(root))
     certificates(root)
     strip(root)
@@ -109,23 +109,23 @@ def make(image: Image, base: Path, root: Path) -> None:
 
 
 def make_base(image: Image, base: Path) -> None:
-    """The packages of every image, unpacked and nothing else: each image begins with a copy."""
+    """Unpacks the packages of every image. Each image begins with a copy of the result."""
     unpack(image, base, image.common)
 
 
 def unpack(image: Image, root: Path, packages: list[str], base: Path | None = None) -> None:
-    """Debian's packages and what they depend on, beside what is in `base` already."""
+    """Unpacks packages of Debian and their dependencies, in addition to the content of `base`."""
     present = [
         f"Package: {name}\nArchitecture: all\nMulti-Arch: foreign\nMaintainer: -\nVersion: 999\n"
         "Description: left out\n"
         for name in image.left_out
     ]
-    # By their true versions: packages of one source depend on each other exactly.
+    # With their true versions, because packages of one source depend on exact versions of each other.
     present += [record.read_text() for record in sorted(base.glob(f"{PACKAGE_LISTS}/*"))] if base else []
-    # As Debian's installer does: /bin is /usr/bin.
+    # /bin and similar folders become links to those in /usr, as Debian's installer makes them.
     merge = 'for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
     begin = f'cp -a {shlex.quote(str(base.absolute()))}/. "$1"' if base else merge
-    # For whoever looks for known vulnerabilities: scanners read this folder.
+    # Scanners for known vulnerabilities read this folder.
     record = (
         f'mkdir -p "$1/{PACKAGE_LISTS}"; for d in "$1"/var/cache/apt/archives/*.deb; do '
         f'test ! -e "$d" || dpkg-deb -f "$d" > "$1/{PACKAGE_LISTS}/$(dpkg-deb -f "$d" Package)"; done'
@@ -149,7 +149,7 @@ def unpack(image: Image, root: Path, packages: list[str], base: Path | None = No
 
 
 def certificates(root: Path) -> None:
-    """One file of all authorities, as update-ca-certificates makes it."""
+    """Writes one file with all authorities, as update-ca-certificates does."""
     parts = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     if not parts:
         raise Failed("ca-certificates holds no certificate")
@@ -161,7 +161,7 @@ def certificates(root: Path) -> None:
 
 
 def java_certificates(root: Path, parts: list[Path]) -> None:
-    """The same authorities as Java reads them, by the program that Debian's package has for it."""
+    """Writes the same authorities in Java's format, with the program of Debian's package."""
     (root / "etc/ssl/certs/java").mkdir(exist_ok=True)
     java = next(root.glob("usr/lib/jvm/java-*-openjdk-*/bin/java"))
     lines = "".join(f"+/{part.relative_to(root)}\n" for part in parts)
@@ -173,7 +173,7 @@ def java_certificates(root: Path, parts: list[Path]) -> None:
 
 
 def java_libraries(root: Path) -> str:
-    """Java's programs look beside themselves, which takes a /proc."""
+    """The folders of Java's libraries. Java would find them itself if there were a /proc."""
     found = [f"/{path.relative_to(root)}" for path in root.glob("usr/lib/jvm/java-*-openjdk-*/lib")]
     return ":".join(path + below for path in found for below in ("", "/server", "/jli"))
 
@@ -218,7 +218,7 @@ def folders(image: Image, root: Path) -> None:
     for link, target in image.links.items():
         place = root / link.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
-        # A package that another depends on may have brought its own.
+        # A package may have brought a file of this name as a dependency of another one.
         place.unlink(missing_ok=True)
         place.symlink_to(target)
 
@@ -238,7 +238,7 @@ def install_client(image: Image, root: Path) -> None:
 
 
 def make_client(image: Image, root: Path) -> None:
-    """The files of the runtime's folder, and what is made with them, here and not in the root."""
+    """Copies the files of the runtime's folder and runs the commands of `make`, without entering the root."""
     place = root / image.environment["LAMBDA_RUNTIME_DIR"].lstrip("/")
     for file in sorted((RUNTIMES / image.runtime).iterdir()):
         if file.name != "runtime.toml":
@@ -256,15 +256,15 @@ def make_client(image: Image, root: Path) -> None:
 
 
 def compile_modules(image: Image, root: Path) -> None:
-    """Byte code, since an instance cannot write it. Bound to no time: files' times are changed later."""
+    """Compiles byte code, since an instance cannot write it. The packer changes times, so it depends on none."""
     where = [f"/usr/lib/{image.python}", image.environment["LAMBDA_RUNTIME_DIR"]]
     command = [image.python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", *where]
-    # Under a fixed hash seed equal sources become equal bytes.
+    # With a fixed hash seed, equal sources give equal byte code.
     run("chroot", str(root), "/usr/bin/env", "-i", "PYTHONHASHSEED=0", "PATH=/usr/bin", *command)
 
 
 def check_libraries(root: Path) -> None:
-    """No program or library asks for one that is not in the image."""
+    """Fails if a program or a library needs a library that the image does not have."""
     loader = next(root.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*"))
     java = java_libraries(root)
     missing = []

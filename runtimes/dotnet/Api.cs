@@ -1,4 +1,4 @@
-// The Runtime API's calls (contract §1).
+// Makes the calls of the Runtime API (contract §1).
 
 using System;
 using System.Globalization;
@@ -58,7 +58,7 @@ namespace Pilotlight
             http.Dispose();
         }
 
-        /// Waits for as long as it takes.
+        /// Waits for the next event, without a timeout.
         public Event Next()
         {
             var answer = http.Call("GET", Root + "invocation/next", "", null);
@@ -78,7 +78,7 @@ namespace Pilotlight
             Post(place, body, Failure.Name(error));
         }
 
-        // A refusal has told the caller already, such as that the answer is too large.
+        // The status is ignored: if the supervisor refuses the body, for example as too large, it answers the caller.
         void Post(string place, byte[] body, string error)
         {
             var headers = "Content-Type: application/json\r\n";

@@ -1,5 +1,5 @@
-// The Runtime API's client for .NET assemblies: loads the function, hands it each event and posts the
-// answer. Handler form, context and error bodies are those of the original platform.
+// The client of the Runtime API for .NET assemblies. It loads the function, passes each event to it and posts
+// the answer. Handler form, context and error bodies are those of the original platform.
 
 using System;
 using System.Collections.Generic;
@@ -10,7 +10,7 @@ using System.Text;
 
 namespace Pilotlight
 {
-    /// An error's body and its short name.
+    /// Describes an exception for the Runtime API: the error's body and its short name.
     static class Failure
     {
         const int Frames = 100;
@@ -38,7 +38,7 @@ namespace Pilotlight
 
     static class Bootstrap
     {
-        // Read when a process that waits has the function's variables.
+        // Lazy, because a process of an unclaimed instance gets the function's variables only with the claim.
         static readonly Lazy<string> Root = new Lazy<string>(
             () => Environment.GetEnvironmentVariable("LAMBDA_TASK_ROOT") ?? Environment.CurrentDirectory);
 
@@ -85,7 +85,7 @@ namespace Pilotlight
             api.Respond(given.Id, answer);
         }
 
-        /// Beside the function, in layers, beside this program: in this order.
+        /// Looks beside the function first, then in layers, then beside this program.
         static Assembly Resolve(object sender, ResolveEventArgs asked)
         {
             var file = new AssemblyName(asked.Name).Name + ".dll";
@@ -94,7 +94,7 @@ namespace Pilotlight
             return found == null ? null : Assembly.LoadFrom(found);
         }
 
-        /// Where the function's own assemblies may be.
+        /// The folders that may have the function's own assemblies.
         public static IEnumerable<string> OwnPlaces()
         {
             var layers = (Environment.GetEnvironmentVariable("DOTNET_LAYERS") ?? "").Split(':');

@@ -1,5 +1,5 @@
-// The types that functions are written against, for code that brings no Amazon.Lambda.Core.dll of its
-// own. Names and members are the original's; the values come from Duck.cs.
+// The types that functions use, for code without its own Amazon.Lambda.Core.dll. Names and members are the
+// original platform's; Duck.cs supplies the values.
 
 using System;
 using System.Collections.Generic;

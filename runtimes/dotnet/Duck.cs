@@ -1,5 +1,5 @@
-// The context of an invocation, as whatever ILambdaContext the function was compiled against: a proxy
-// that answers an interface's properties by their names.
+// The context of an invocation. The function may be compiled against any version of ILambdaContext, so this is a
+// proxy that implements the interface's properties by their names.
 
 using System;
 using System.Collections.Generic;
@@ -34,7 +34,7 @@ namespace Pilotlight
                 value = As(method.ReturnType, member(method.Name.Substring(4)));
             else if (method.Name.StartsWith("Log", StringComparison.Ordinal) && call.ArgCount > 0)
             {
-                // Log, LogLine, LogInformation and the like: the message is the last text.
+                // Log, LogLine, LogInformation and similar methods: the message is the last string.
                 Console.WriteLine(call.Args.OfType<string>().LastOrDefault());
                 value = null;
             }
@@ -85,7 +85,7 @@ namespace Pilotlight
             return header == null ? null : Json.Parse(header);
         }
 
-        // A JSON object under an interface: its keys are the members' names in other spellings.
+        // Wraps a JSON object in an interface. Its keys are the names of the members in other spellings.
         static object As(Type type, object value)
         {
             var fields = value as Dictionary<string, object>;

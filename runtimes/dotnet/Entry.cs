@@ -1,4 +1,4 @@
-// The function's method: `Assembly::Namespace.Class::Method`, found, checked and called.
+// Finds, checks and calls the function's method, `Assembly::Namespace.Class::Method`.
 
 using System;
 using System.IO;
@@ -10,7 +10,7 @@ using System.Threading.Tasks;
 
 namespace Pilotlight
 {
-    /// What is wrong with the handler, in the original's words.
+    /// The handler is wrong. The message is the original platform's.
     public sealed class LambdaValidationException : Exception
     {
         public LambdaValidationException(string message) : base(message)
@@ -39,7 +39,7 @@ namespace Pilotlight
             return new Entry(Assembly.LoadFrom(file), parts);
         }
 
-        /// `parts`: assembly, class and method, as the handler says.
+        /// `parts`: assembly, class and method, from the handler's text.
         public Entry(Assembly assembly, params string[] parts)
         {
             var type = assembly.GetType(parts[1]);
@@ -115,7 +115,7 @@ namespace Pilotlight
             return Activator.CreateInstance(type);
         }
 
-        /// Reflection wraps what the function throws.
+        /// Reflection wraps the function's exceptions; this method throws the original one.
         static object Unwrapped(Func<object> call)
         {
             try

@@ -1,5 +1,5 @@
-// As much of HTTP/1.1 as the Runtime API takes, on one connection that is kept. .NET's own client brings
-// a pool of threads and compiles for longer than all else that a start takes.
+// The part of HTTP/1.1 that the Runtime API needs, on one connection that stays open. .NET's own client starts a
+// pool of threads, and Mono compiles it for longer than the rest of a start takes.
 
 using System;
 using System.Collections.Generic;
@@ -17,7 +17,7 @@ namespace Pilotlight
             new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
         public byte[] Body;
 
-        /// `null` without it.
+        /// Returns `null` if the header is absent.
         public string Header(string name)
         {
             string value;
@@ -34,8 +34,8 @@ namespace Pilotlight
         TcpClient client;
         NetworkStream stream;
 
-        /// `address`: host and port. Connects at once: what that loads is there before the function, as in
-        /// a process that waited.
+        /// `address`: host and port. Connects at once, so that the assemblies for sockets are loaded before the
+        /// function, as in a process that waited for a claim.
         public Http(string address)
         {
             var colon = address.LastIndexOf(':');
@@ -44,7 +44,7 @@ namespace Pilotlight
             Connect();
         }
 
-        /// Waits for as long as it takes. `headers`: lines, each with its end.
+        /// Waits for the answer without a timeout. `headers`: lines, each with its line end.
         public Answer Call(string method, string path, string headers, byte[] body)
         {
             if (client == null || IsClosed())
@@ -78,13 +78,13 @@ namespace Pilotlight
             from = to = 0;
         }
 
-        /// Nothing is under way: what can be read is the end.
+        /// The server sends nothing between answers, so a readable socket means that it has closed the connection.
         bool IsClosed()
         {
             return client.Client.Poll(0, SelectMode.SelectRead);
         }
 
-        /// A refusal may come, and the end of the connection, before all is sent.
+        /// The server may refuse the request and close the connection before all of it is sent.
         bool Send(MemoryStream sent)
         {
             try
@@ -141,7 +141,7 @@ namespace Pilotlight
             return whole.ToArray();
         }
 
-        /// Up to its end, without it. Headers are UTF-8.
+        /// Reads a line and removes its end. Headers are UTF-8.
         string Line()
         {
             var line = new MemoryStream();

@@ -1,4 +1,4 @@
-// JSON for functions that name no serializer, and for the client's own bodies.
+// Reads and writes JSON for functions without a serializer attribute, and for the client's own bodies.
 
 using System;
 using System.Collections;
@@ -37,7 +37,7 @@ namespace Pilotlight
             return text.ToString();
         }
 
-        /// A parsed value as the type that a method wants.
+        /// Converts a parsed value to the type of a method's parameter.
         public static object To(Type type, object value)
         {
             if (value == null)

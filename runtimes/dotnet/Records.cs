@@ -1,6 +1,6 @@
 // Writes records, which may have several lines, as frames: kind, length, time in microseconds, text
-// (runtime-image/supervisor/src/records.rs). A line that is written by WriteLine is one record, as on the
-// original platform; other output is printed.
+// (runtime-image/supervisor/src/records.rs). Each call of WriteLine is one record, as on the original platform;
+// other output is printed.
 
 using System;
 using System.Globalization;
@@ -20,10 +20,10 @@ namespace Pilotlight
 
         readonly int descriptor;
         readonly TextWriter plain;
-        // Whether a line was begun by Write.
+        // Whether Write has begun a line.
         bool isInLine;
 
-        /// Takes over Console.Out, if the platform gives a descriptor.
+        /// Replaces Console.Out if the supervisor has passed a descriptor.
         public static void Take()
         {
             var number = Environment.GetEnvironmentVariable(Variable);
@@ -31,8 +31,8 @@ namespace Pilotlight
                 return;
             Environment.SetEnvironmentVariable(Variable, null);
             var descriptor = int.Parse(number, CultureInfo.InvariantCulture);
-            // A wrapper that starts this process as its child may have closed the descriptor: then lines are
-            // printed.
+            // A wrapper that starts this process as its child may have closed the descriptor. Then the client prints
+            // lines instead of records.
             if ((int)write(descriptor, new byte[0], IntPtr.Zero) == 0)
                 Console.SetOut(new Records(descriptor, Console.Out));
         }
@@ -85,7 +85,7 @@ namespace Pilotlight
             plain.Flush();
         }
 
-        // One write for each frame, as other threads may write to the pipe. Console.Out is synchronized.
+        // One write for each frame, because other threads may write to the pipe. Console.Out is synchronized.
         void Log(string text)
         {
             var frame = new byte[Head + Encoding.GetByteCount(text)];
@@ -97,7 +97,7 @@ namespace Pilotlight
             while (frame.Length > 0)
             {
                 var written = (int)write(descriptor, frame, (IntPtr)frame.Length);
-                // After a signal the write is repeated; any other error means that nobody reads.
+                // A write that a signal interrupted is repeated. Any other error means that nobody reads the pipe.
                 if (written < 0 && Marshal.GetLastWin32Error() != Interrupted)
                     return;
                 var rest = new byte[frame.Length - Math.Max(written, 0)];
@@ -112,7 +112,7 @@ namespace Pilotlight
                 frame[at + place] = (byte)number;
         }
 
-        // Mono's streams take only descriptors that Mono has opened.
+        // Mono's streams accept only descriptors that Mono has opened.
         [DllImport("libc", SetLastError = true)]
         static extern IntPtr write(int descriptor, byte[] bytes, IntPtr count);
     }

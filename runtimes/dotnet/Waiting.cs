@@ -1,13 +1,13 @@
-// Waits in an unclaimed instance; from the claim on this process is the function's.
+// Waits in an unclaimed instance. After the claim, this process is the function's runtime process.
 //
-// Bootstrap.cs asks for it when it is told no handler. What a fresh process loads and compiles until its
-// first answer is loaded and compiled by a rehearsal: an invocation of a handler in this file, through a
-// Runtime API in this file. Then it reads a `Begin` (operator/wire/src/prestart.rs) from a descriptor that
-// runtime.toml has put beside the standard ones.
+// Bootstrap.cs calls it when the command line has no handler. First it runs a rehearsal: an invocation of a
+// handler in this file, through a Runtime API in this file. The rehearsal loads and compiles what a fresh process
+// loads and compiles before its first answer. Then this file reads a `Begin` (operator/wire/src/prestart.rs) from
+// a descriptor that runtime.toml has opened in addition to the standard ones.
 //
-// A process that starts only now might find something else than this one found, by code or layers that
-// came with the claim. Then it starts that process in its own place. runtime.toml names the variables that
-// Mono and the C library read once.
+// The claim may bring code or layers with which a fresh process would load other files than this process has
+// loaded. Then this process replaces itself with a fresh one. runtime.toml names the variables that Mono and the
+// C library read only once.
 
 using System;
 using System.Collections.Generic;
@@ -27,7 +27,7 @@ namespace Pilotlight
         const int Descriptor = 100;
         const int BrokenPipe = 13;
 
-        /// The arguments that a process for the function would have been started with.
+        /// Returns the arguments with which a process for the function would have been started.
         public static string[] Begin()
         {
             var lookedIn = LoaderFolders();
@@ -61,7 +61,7 @@ namespace Pilotlight
             return ((List<object>)list).Cast<string>();
         }
 
-        /// Whether all is now as in a process that starts so.
+        /// Takes over the variables and arguments. Returns whether a fresh process would now be in the same state.
         static bool Become(string[] command, string[][] variables, Dictionary<string, string[]> lookedIn)
         {
             clearenv();
@@ -74,7 +74,7 @@ namespace Pilotlight
             return mono_runtime_set_main_args(arguments.Length, arguments) == 0;
         }
 
-        /// What the loader may know of its folders: names, or that there is no such folder.
+        /// The state of the loader's folders as the loader may remember it: names of files, or null if absent.
         static Dictionary<string, string[]> LoaderFolders()
         {
             var folders = (Environment.GetEnvironmentVariable("LD_LIBRARY_PATH") ?? "").Split(':');
@@ -88,7 +88,8 @@ namespace Pilotlight
             return Directory.GetFileSystemEntries(folder).Select(Path.GetFileName).ToArray();
         }
 
-        /// The loader looks no more for a folder that it has missed, nor for what it has loaded.
+        /// Whether the claim brought libraries that a fresh process would load. The loader never looks again for a
+        /// folder that was absent, or for a library that it has loaded.
         static bool LibrariesCame(Dictionary<string, string[]> lookedIn)
         {
             var mapped = File.ReadAllLines("/proc/self/maps").Where(line => line.Contains("/"));
@@ -103,7 +104,8 @@ namespace Pilotlight
             });
         }
 
-        /// Whether code or a layer has an assembly by the name of one that is loaded.
+        /// Whether the code or a layer has an assembly with the name of a loaded one.
+        /// A fresh process would load that assembly.
         static bool IsHidden()
         {
             var names = AppDomain.CurrentDomain.GetAssemblies().Select(one => one.GetName().Name + ".dll");
@@ -111,10 +113,10 @@ namespace Pilotlight
             return names.Any(name => places.Any(place => File.Exists(Path.Combine(place, name))));
         }
 
-        /// Another process in the place of this one.
+        /// Replaces this process with a fresh one.
         static void Start(string[] command, string[][] variables)
         {
-            // Mono ignores it, and a new process would inherit that.
+            // Mono ignores the signal, and the new process would inherit that.
             signal(BrokenPipe, IntPtr.Zero);
             var environment = variables.Select(pair => pair[0] + "=" + pair[1]);
             execvpe(command[0], Ended(command), Ended(environment));
@@ -122,20 +124,20 @@ namespace Pilotlight
             Environment.Exit(127);
         }
 
-        /// As C has lists.
+        /// Adds the null that ends a list in C.
         static string[] Ended(IEnumerable<string> texts)
         {
             return texts.Concat(new string[] { null }).ToArray();
         }
 
-        // Mono's streams take only descriptors that Mono has opened.
+        // Mono's streams accept only descriptors that Mono has opened.
         [DllImport("libc")]
         static extern IntPtr read(int descriptor, byte[] part, IntPtr size);
 
         [DllImport("libc")]
         static extern int close(int descriptor);
 
-        // Environment.SetEnvironmentVariable knows no empty values and keeps no order.
+        // Environment.SetEnvironmentVariable cannot set empty values and does not keep the order.
         [DllImport("libc")]
         static extern int clearenv();
 
@@ -148,12 +150,12 @@ namespace Pilotlight
         [DllImport("libc", SetLastError = true)]
         static extern int execvpe(string file, string[] arguments, string[] environment);
 
-        // What Environment.GetCommandLineArgs tells.
+        // Sets the result of Environment.GetCommandLineArgs.
         [DllImport("__Internal")]
         static extern int mono_runtime_set_main_args(int count, string[] arguments);
     }
 
-    /// One invocation, from the client's side and from the API's.
+    /// One invocation; this class plays the client, the function and the Runtime API.
     sealed class Rehearsal
     {
         const string Next =
@@ -164,7 +166,7 @@ namespace Pilotlight
 
         public static void Play()
         {
-            // A TcpListener that stops makes another socket.
+            // Not a TcpListener, because one that stops opens another socket.
             var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
             listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
             listener.Listen(1);

@@ -1,6 +1,6 @@
 #!/bin/sh -e
-# Compiles a function: build.sh CODE FOLDER RUNTIME MCS HANDLER. The assembly has the name that the
-# handler says; assemblies beside the code are referred to, and so is what an mcs.rsp lists.
+# Compiles a function: build.sh CODE FOLDER RUNTIME MCS HANDLER. The handler names the assembly. The compiler
+# gets references to the assemblies beside the code, and the options in an mcs.rsp.
 code=$1 out=$2 runtime=$3 mcs=$4 assembly=${5%%::*}
 cp -R "$code/." "$out"
 cd "$code"

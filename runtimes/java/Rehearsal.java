@@ -16,8 +16,9 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * What archive.sh has the client do while Java notes its classes: a Runtime API that answers a few events,
- * and a handler that uses the client as functions do. Prints where the API is, and ends with the last event.
+ * archive.sh runs the client against this program while Java records the classes. It is a Runtime API that sends a
+ * few events, and a handler that uses the client as functions do. The API prints its address, and ends with the last
+ * event.
  */
 public class Rehearsal {
     private static final int EVENTS = 4;
@@ -57,7 +58,7 @@ public class Rehearsal {
         call.close();
     }
 
-    /** Answers, fails once, and ends the process, which is when Java writes the archive. */
+    /** Answers, fails once, and ends the process, because Java writes the archive when it exits. */
     public static class Handler implements RequestHandler<Order, Map<String, Order>> {
         private static int calls = 0;
 
@@ -78,7 +79,7 @@ public class Rehearsal {
             return Map.of("order", order);
         }
 
-        /** The other kinds of handlers. */
+        /** Loads the other kinds of handlers. */
         private static void load(String handler) {
             try {
                 ClassLoader loader = Handler.class.getClassLoader();

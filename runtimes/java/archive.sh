@@ -1,14 +1,14 @@
 #!/bin/sh -e
-# Makes RUNTIME/client.jsa, the client's classes as Java maps them into memory, from a run of the client
-# against Rehearsal.java: archive.sh RUNTIME JAVA JAVAC [ROOT]. One that is there and fits is kept. It
-# fits only the Java that made it and jars at their places, so it is made where it stays; an image's, in
-# the folder ROOT, by the Java of the image.
+# Makes RUNTIME/client.jsa, an archive of the client's classes that Java maps into memory, from a run of the
+# client against Rehearsal.java: archive.sh RUNTIME JAVA JAVAC [ROOT]. An existing archive that Java accepts is
+# kept. Java accepts it only if the same Java made it and the jars have the same paths, so it is made at its final
+# place. For an image in the folder ROOT, the image's Java makes it.
 runtime=$1 java=$2 javac=$3 root=$4
 export LC_ALL=C.UTF-8 AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512 AWS_LAMBDA_FUNCTION_NAME=rehearsal \
     AWS_LAMBDA_FUNCTION_VERSION=1 AWS_LAMBDA_LOG_GROUP_NAME=none AWS_LAMBDA_LOG_STREAM_NAME=none
 unset CLASSPATH JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS _JAVA_OPTIONS
 
-# Java with the client, in the folder of the handler's classes.
+# Starts Java with the client, in the folder with the handler's classes.
 start() {
     set -- sh -e "$runtime/start.sh" "$runtime" "$java" 'Rehearsal$Handler' "" "$@"
     if [ -z "$root" ]; then

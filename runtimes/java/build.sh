@@ -1,12 +1,12 @@
 #!/bin/sh -e
 # Builds a function from a folder: build.sh CODE FOLDER RUNTIME JAVAC MVN HANDLER.
 #
-#   pom.xml       Maven builds, unless target/ has a jar with all libraries that is newer than the sources
-#   *.java        javac compiles
-#   build.gradle  the jar that Gradle made in build/libs/
-#   else          classes and lib/*.jar as they are, or one jar here, in libs/, target/ or build/libs/
+#   pom.xml       Maven builds it, unless target/ has a jar with all libraries that is newer than the sources
+#   *.java        javac compiles them
+#   build.gradle  the function is the jar that Gradle made in build/libs/
+#   else          the function is the classes and lib/*.jar, or one jar here, in libs/, target/ or build/libs/
 #
-# A jar is the package: it is unpacked, as on the original platform. Classes lie at the top then.
+# A jar is unpacked, as on the original platform, so that the classes lie at the top.
 code=$1 out=$2 runtime=$3 javac=$4 mvn=$5 handler=$6
 jar=$(dirname "$(readlink -f "$(command -v "$javac")")")/jar
 
@@ -70,7 +70,7 @@ if [ -e "$code/pom.xml" ]; then
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$out/lib"
     look "$work/target"
     if [ -n "$package" ] && holds_more "$package" "$work/target/classes"; then
-        # The project's own way to bring its libraries, perhaps under other names.
+        # The jar has the libraries, perhaps under other names, so the copies are not needed.
         rm -rf "$out/lib"
         (unpack "$package")
     else

@@ -1,15 +1,15 @@
 /*
- * Waits in an unclaimed instance; from the claim on this process is the function's.
+ * Waits in an unclaimed instance. After the claim, this process is the function's runtime process.
  *
- * The loader puts it before `java` (LD_PRELOAD), where its JLI_Launch takes the place of Java's own: it
- * starts the virtual machine with what start.sh says, has the client's serializer made, reads a `Begin`
- * (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has put beside the standard ones, and
- * calls `main` as Java does. No class of its own is in the machine, no frame on the stack.
+ * LD_PRELOAD loads this library before those of `java`, so its JLI_Launch replaces Java's own. It starts the virtual
+ * machine with the arguments of start.sh, creates the client's serializers, reads a `Begin`
+ * (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has opened in addition to the standard ones,
+ * and calls `main` as Java does. It adds no class to the machine and no frame to the stack.
  *
- * Of what runs before the claim nothing may read a variable: Java copies them all when the first is read.
- * runtime.toml names those that the machine, the loader and the C library read once. Libraries that came
- * with the claim may be such that the loader would have found at the start: then it starts a process in its
- * own place.
+ * Nothing that runs before the claim may read a variable in Java, because Java copies all variables when the first
+ * one is read. runtime.toml names the variables that the machine, the loader and the C library read only once. The
+ * claim may bring libraries that the loader would have found at the start. Then this process replaces itself with a
+ * fresh one.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -29,10 +29,10 @@
 
 #define DESCRIPTOR 100
 #define FOLDERS 64
-#define CLASS_MODE 1 /* of LauncherHelper: the program is named by its class */
+#define CLASS_MODE 1 /* of LauncherHelper: a class names the program */
 #define CLIENT "com/amazonaws/services/lambda/runtime/"
 
-/* What java was started with. */
+/* The arguments of java, and the signals that were blocked when it started. */
 static int count;
 static char **words;
 static sigset_t blocked;
@@ -91,7 +91,7 @@ static char escaped(void)
         at++;
         return values[name - names];
     }
-    /* Other control characters; all else is as it is. */
+    /* The supervisor escapes only other control characters as \u. */
     if (*at++ != 'u')
         fail("what it is told has an odd character");
     strncpy(digits, at, 4);
@@ -128,7 +128,7 @@ static char *variable(void)
     return joined(joined(name, "="), value);
 }
 
-/* Up to a NULL. */
+/* A NULL ends the list. */
 static char **list(char *(*item)(void))
 {
     size_t length = 0;
@@ -192,7 +192,7 @@ struct folder {
     struct timespec changed;
 };
 
-/* Of LD_LIBRARY_PATH, up to one without a path. */
+/* The folders of LD_LIBRARY_PATH. An entry without a path ends the list. */
 static struct folder folders[FOLDERS + 1];
 
 static void note_folders(void)
@@ -208,8 +208,8 @@ static void note_folders(void)
     }
 }
 
-/* Whether the loader would take something from there, and does not: it looks no more for a folder that it
-   has missed, nor for what it has loaded. */
+/* Whether a fresh process would load a library from the folder. In this process the loader never looks again for a
+   folder that was absent, or for a library that it has loaded. */
 static int matters(const struct folder *folder)
 {
     struct stat found;
@@ -239,7 +239,7 @@ static int libraries_came(void)
 
 /* ----------------------------------------------------------------------------------------- the machine */
 
-/* Ends the process if there is none. */
+/* Returns the value of a call into the machine. Ends the process if the call has thrown. */
 static void *checked(JNIEnv *env, const void *value)
 {
     if ((*env)->ExceptionCheck(env)) {
@@ -259,7 +259,7 @@ static jmethodID function(JNIEnv *env, jclass of, const char *name, const char *
     return checked(env, (*env)->GetStaticMethodID(env, of, name, type));
 }
 
-/* What takes the client longest, and is the same for every function. */
+/* Does the part of the client's start that takes longest and is the same for every function. */
 static void warm_up(JNIEnv *env)
 {
     static const char *const types[] = {"java/util/Map", "java/lang/Object", "java/lang/String"};
@@ -279,7 +279,7 @@ static char *property(const char *name, const char *value)
     return joined(joined(joined("-D", name), "="), value);
 }
 
-/* Something of Java's libjvm.so, which is beside its program. */
+/* Returns a symbol of Java's libjvm.so, whose path is relative to the program's. */
 static void *from_java(const char *name)
 {
     char path[PATH_MAX + sizeof "/lib/server/libjvm.so"];
@@ -296,7 +296,7 @@ static void *from_java(const char *name)
     return found;
 }
 
-/* As Java's own launcher does it; the index of the class is left in `main`. */
+/* Creates the machine as Java's own launcher does, and sets `main` to the index of the class. */
 static JNIEnv *machine(JavaVM **vm, int *main)
 {
     typedef jint create_function(JavaVM **, void **, void *);
@@ -319,7 +319,7 @@ static JNIEnv *machine(JavaVM **vm, int *main)
     return env;
 }
 
-/* What the machine has kept of how it was started, and of the variable TZ. */
+/* Corrects what the machine remembers of its start: the command, and the time zone from the variable TZ. */
 static void forget_start(JNIEnv *env, const char *program, const char *handler)
 {
     jclass system = class(env, "java/lang/System");
@@ -351,7 +351,7 @@ static void call_main(JNIEnv *env, const char *program, const char *handler)
 static _Noreturn void start(const struct begin *begin)
 {
     static const char records[] = "_LAMBDA_TELEMETRY_LOG_FD=";
-    /* The machine blocks signals and has files open: a new process would inherit that. */
+    /* The machine blocks signals and has open files, which the new process would inherit. */
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     for (char **one = begin->variables; *one != NULL; one++)
@@ -392,7 +392,7 @@ static void *run(void *unused)
     return unused;
 }
 
-/* Of the stack of `main`. The machine tells its launcher in a structure that has no other use any more. */
+/* The size of the stack of `main`. The machine returns it in a structure that has no other use any more. */
 static size_t stack_size(void)
 {
     struct {
@@ -406,7 +406,7 @@ static size_t stack_size(void)
     return told.java_stack > 0 ? (size_t)told.java_stack : 1 << 20;
 }
 
-/* Java's own has more arguments, of no use here. It gives `main` such a thread, too. */
+/* Replaces Java's own function, whose further arguments are not needed. That one also runs `main` in a new thread. */
 int JLI_Launch(int given, char **arguments)
 {
     count = given;

@@ -1,18 +1,18 @@
 // Lets `import` find packages in the folders of NODE_PATH, such as layers and the AWS SDK, as on the original
 // platform. Node.js itself looks there only for `require`.
 //
-// The hook runs after Node.js has found nothing, so the function's own packages come first. Node.js 20 has only
-// hooks that run in a thread of their own: there it loads this file a second time.
+// The hook looks only if Node.js has found nothing, so the function's own packages come first. Node.js 20 runs hooks
+// only in a separate thread, which loads this file a second time.
 
 import { createRequire } from 'module';
 
-// An import of one of Node.js's own modules would fix what later imports find in it.
+// These modules are not imported: an import would freeze the exports that later imports see.
 const require = createRequire(import.meta.url);
 const Module = require('node:module');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
 
-// The name of a package, and perhaps a path in it: neither a path, nor a URL, nor a package's own `#name`.
+// Matches the name of a package with an optional path in it, but no relative path, URL or `#name`.
 const PACKAGE = /^[^./#][^:]*$/;
 const IN_THREAD = '?thread';
 
@@ -24,7 +24,7 @@ function resolve(specifier, context, next) {
       try {
         return next(...place);
       } catch {
-        // The error that counts is the first: it names the file that imports.
+        // The first error is thrown in the end, because it names the importing file.
       }
     }
     throw error;
@@ -46,12 +46,12 @@ async function resolveInThread(specifier, context, next) {
   }
 }
 
-// The arguments of `next` for each folder.
+// Yields the arguments of `next` for each folder.
 function* places(specifier, context, error) {
   if (error.code !== 'ERR_MODULE_NOT_FOUND' || !PACKAGE.test(specifier)) return;
   for (const folder of (process.env.NODE_PATH ?? '').split(path.delimiter).filter(Boolean)) {
     if (path.basename(folder) === 'node_modules') {
-      // As if a file beside the folder imported it, by the same conditions.
+      // Resolves the package as if a file beside the folder imported it, under the same conditions.
       const parentURL = pathToFileURL(path.join(path.dirname(folder), 'NODE_PATH')).href;
       yield [specifier, { ...context, parentURL }];
     } else {

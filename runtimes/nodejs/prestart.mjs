@@ -1,6 +1,6 @@
-// Starts in an unclaimed instance in the place of `index.mjs`: `wait.mjs` returns when this process is
-// the function's. All that is imported here is compiled and linked before any of it runs, so that the
-// client is ready then, and begins in the order of these lines.
+// The program of an unclaimed instance, instead of `index.mjs`. `wait.mjs` returns after the claim. Node.js compiles
+// and links all imports before it runs the first one, so the client is ready by then. The order of these lines is the
+// order in which they run: `wait.mjs` must be first.
 
 import './wait.mjs';
 import './index.mjs';

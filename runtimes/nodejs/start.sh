@@ -19,12 +19,12 @@ esac
 case $NODE_OPTIONS in *--experimental-require-module*) ;; *) set -- --no-experimental-require-module "$@" ;; esac
 case $NODE_OPTIONS in *--experimental-detect-module*) ;; *) set -- --no-experimental-detect-module "$@" ;; esac
 set -- "$_pl_node" --expose-gc --max-http-header-size 81920 "$@"
-# The function's wrapper script: words and statuses are those of operator/core/src/launch.rs.
+# Starts the function's wrapper script. Texts and exit statuses are the same as in operator/core/src/launch.rs.
 if [ -n "$AWS_LAMBDA_EXEC_WRAPPER" ]; then
     [ -f "$AWS_LAMBDA_EXEC_WRAPPER" ] || { echo "$AWS_LAMBDA_EXEC_WRAPPER: does not exist" >&2; exit 127; }
     [ -x "$AWS_LAMBDA_EXEC_WRAPPER" ] || { echo "$AWS_LAMBDA_EXEC_WRAPPER: is not an executable" >&2; exit 126; }
     set -- "$AWS_LAMBDA_EXEC_WRAPPER" "$@"
 fi
-# The shell has set it; a function does not have it otherwise.
+# The shell has set PWD, and a function must not see it.
 unset PWD
 exec "$@"

@@ -1,32 +1,30 @@
-// Waits in an unclaimed instance; from the claim on this process is the function's.
+// Waits in an unclaimed instance. After the claim, this process is the function's runtime process.
 //
-// `prestart.mjs` imports it before the client. It loads what the client loads and what reads no
-// variable as it is loaded; then it reads a `Begin` (operator/wire/src/prestart.rs) from a descriptor that
-// runtime.toml has put beside the standard ones. It returns when environment, arguments and folder are
-// the function's.
+// `prestart.mjs` imports it before the client. It loads the addon and the modules of Node.js that the client requires:
+// these read no variable when they are loaded. Then it reads a `Begin` (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has opened
+// in addition to the standard ones. It returns when environment, arguments and folder are the function's.
 //
-// A process that starts only now might find something else than this one found, by libraries that came
-// with the claim. Then it starts that process in its own place. runtime.toml names the variables that
-// Node.js and the C library read once.
+// The claim may bring libraries with which a fresh process would load other files than this process has loaded. Then
+// this process replaces itself with a fresh one. runtime.toml names the variables that Node.js and the C library read
+// only once.
 
 import { createRequire } from 'module';
 
 const DESCRIPTOR = 100;
 const CLIENT = './client/index.mjs';
 
-// By the name under which the client looks for its addon. What the client requires is not imported: an
-// import would fix what a later one finds.
+// Resolves names as the client does, which finds its addon by a relative name. The modules that the client requires
+// are not imported here: an import would freeze the exports that later imports see.
 const require = createRequire(import.meta.resolve(CLIENT));
 const path = require('node:path');
 const { closeSync, readFileSync, readdirSync, realpathSync } = require('node:fs');
 const Module = require('node:module');
 
 const SCRIPT = path.join(import.meta.dirname, 'index.mjs');
-// A process that runs this has been started with the same options, as `reads` in runtime.toml lists the variables
-// that they depend on.
+// The options of Node.js need no comparison: they depend only on variables that `reads` in runtime.toml lists.
 const COMMAND = ['/bin/dash', '-e', path.join(import.meta.dirname, 'start.sh'), process.argv0, SCRIPT];
 
-// The modules of Node.js that the client requires, by its version, in its order.
+// The modules of Node.js that each version of the client requires, in the client's order.
 const REQUIRED = {
   3: ['net', 'assert', 'http'],
   4: ['net', 'http', 'os', 'util', 'worker_threads'],
@@ -48,7 +46,7 @@ function main() {
 }
 
 function load() {
-  // Node.js would have looked up that script.
+  // Makes the cache of paths look as if Node.js had been started with that script.
   delete Module._pathCache[`${process.argv[1]}\0`];
   Module._pathCache[`${SCRIPT}\0`] = realpathSync(SCRIPT);
   const description = path.join(import.meta.dirname, 'client', 'package.json');
@@ -60,11 +58,11 @@ function load() {
 function setEnvironment(variables) {
   for (const name of Object.keys(process.env)) delete process.env[name];
   for (const [name, value] of variables) process.env[name] = value;
-  // The folders that it has taken from NODE_PATH and HOME.
+  // Reads the folders from NODE_PATH and HOME again.
   Module._initPaths();
 }
 
-// What the loader may know of its folders: names, or that there is no such folder.
+// The state of the loader's folders as the loader may remember it: names of files, or undefined if absent.
 function loaderFolders() {
   const folders = (process.env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean);
   return folders.map((folder) => [folder, namesIn(folder)]);
@@ -78,7 +76,8 @@ function namesIn(folder) {
   }
 }
 
-// The loader looks no more for a folder that it has missed, nor for what it has loaded.
+// Whether the claim brought libraries that a fresh process would load. The loader never looks again for a folder that
+// was absent, or for a library that it has loaded.
 function librariesCame(lookedIn) {
   const maps = readFileSync('/proc/self/maps', 'utf8').split('\n');
   const loaded = new Set(maps.map((line) => line.slice(line.lastIndexOf('/') + 1)));

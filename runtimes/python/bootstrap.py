@@ -1,11 +1,11 @@
 """Starts the vendor's client as the original platform does.
 
-The client's modules are loaded first, then the function's folders come to the front of `sys.path` and
-their `.pth` files are read, so no module of the function can take the place of one that the client has
+The order matters: the client's modules are loaded first. Then the function's folders come to the front of
+`sys.path`, and their `.pth` files are read. So no module of the function can replace one that the client has
 loaded. Wrapper scripts start or import this file by its path on the original platform,
-`/var/runtime/bootstrap.py`, and may change `_HANDLER` before.
+`/var/runtime/bootstrap.py`, and may change `_HANDLER` first.
 
-In local mode code and layers lie elsewhere; runtime.toml has variables with their places.
+In local mode code and layers lie elsewhere; runtime.toml passes their folders in variables.
 """
 
 import os
@@ -27,7 +27,7 @@ def main():
     sites = [task_root, *libraries]
     front = sites[:]
     if "PYTHONPATH" in os.environ:
-        # The function's own: layers are on the path only if it names them.
+        # The function sets PYTHONPATH, so layers are on the path only if it names them.
         translate({"/var/task": task_root, "/var/runtime": runtime, "/opt": layers})
     else:
         if layers:
@@ -45,7 +45,7 @@ def main():
 def forget_closed_descriptor():
     """Removes the variable if a wrapper has closed the descriptor for records, as `subprocess` does.
 
-    With it the client would fail; without it the client writes to standard output.
+    With the variable the client would fail; without it the client writes to standard output.
     """
     if descriptor := os.environ.get(RECORDS):
         try:

@@ -1,21 +1,20 @@
-"""Waits in an unclaimed instance; from the claim on this process is the function's.
+"""Waits in an unclaimed instance. After the claim, this process is the function's runtime process.
 
-Python imports it as `sitecustomize`, from a folder of its own: between its own start and that of the
-program. So it is `python bootstrap.py` that waits here, and goes on in the interpreter's own way with
-nothing of this file left. It first imports what the client imports before the function's folders are
-on the path, and what reads no variable as it is imported; then it reads a `Begin`
-(operator/wire/src/prestart.rs) from standard input.
+Python imports this file as `sitecustomize`, from a separate folder, before it runs the program. So the waiting
+process is `python bootstrap.py`, and after the claim the interpreter continues by itself, without a trace of
+this file. This file first imports those modules of the client that read no variable when they are imported.
+Then it reads a `Begin` (operator/wire/src/prestart.rs) from standard input.
 
-A process that starts only now might find something else than this one found, by code or layers that
-came with the claim. Then it starts that process in its own place. runtime.toml names the variables
-that the interpreter and the C library read once.
+The claim may bring code or layers with which a fresh process would load other files than this process has
+loaded. Then this process replaces itself with a fresh one. runtime.toml names the variables that the
+interpreter and the C library read only once.
 """
 
 import os
 import sys
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-# Where the program lies, which Python puts first on the path only after this.
+# The folder of the program. Python puts it on the path after this file has run.
 RUNTIME = os.path.dirname(FOLDER)
 
 
@@ -24,7 +23,7 @@ def main():
         looked_in, names = loader_folders(), initial_names()
         load()
     except Exception:
-        # What is wrong with the client shows when the function is known.
+        # The fresh process that is started for the function reports the error.
         looked_in = None
     text = read()
     if not text:
@@ -48,8 +47,8 @@ def main():
 
 
 def become(variables, names, looked_in):
-    """Whether all is now as in a process that starts with these variables."""
-    # Python itself may have added LC_CTYPE, and would again (PEP 538).
+    """Takes over the variables. Returns whether a process that starts with them would be in the same state."""
+    # Python may have added LC_CTYPE itself (PEP 538), and a fresh process would add it too.
     added = {name: value for name, value in os.environb.items() if name not in names}
     set_environment({**variables, **{name: added[name] for name in added.keys() - variables.keys()}})
     sys.path.remove(FOLDER)
@@ -58,7 +57,7 @@ def become(variables, names, looked_in):
 
 
 def load():
-    """What `bootstrap.py` imports before the function's folders are on the path."""
+    """Imports what `bootstrap.py` imports before the function's folders are on the path."""
     sys.path.insert(0, RUNTIME)
     try:
         import awslambdaric
@@ -79,7 +78,7 @@ def read():
 
 
 def replace_input():
-    """As an instance has it: the descriptor and the file object."""
+    """Makes /dev/null the standard input, as in any instance: the descriptor and the file object."""
     import io
 
     null = os.open(os.devnull, os.O_RDONLY)
@@ -108,7 +107,7 @@ def set_environment(variables):
 
 
 def loader_folders():
-    """What the loader may know of its folders: names, or that there is no such folder."""
+    """The state of the loader's folders as the loader may remember it: names of files, or None if absent."""
     folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     return {folder: names_in(folder) for folder in folders if folder}
 
@@ -121,7 +120,10 @@ def names_in(folder):
 
 
 def libraries_came(looked_in):
-    """The loader looks no more for a folder that it has missed, nor for what it has loaded."""
+    """Whether the claim brought libraries that a fresh process would load.
+
+    The loader never looks again for a folder that was absent, or for a library that it has loaded.
+    """
     with open("/proc/self/maps") as file:
         loaded = {line.rstrip("\n").rpartition("/")[2] for line in file if "/" in line}
     for folder, before in looked_in.items():
@@ -140,7 +142,7 @@ def forget_absent_folders():
 
 
 def has_own_modules():
-    """Whether HOME has a folder of modules, which Python would have added to its path."""
+    """Whether HOME has a folder of modules, which a fresh process would add to its path."""
     import site
 
     site.USER_BASE = site.USER_SITE = None
@@ -149,7 +151,7 @@ def has_own_modules():
 
 
 def restart_log_clock():
-    """`relativeCreated` of log records counts from when `logging` was imported."""
+    """`relativeCreated` of log records counts from the import of `logging`, which was before the claim."""
     import logging
     import time
 
@@ -158,10 +160,10 @@ def restart_log_clock():
 
 
 def start(command, folder, environment):
-    """Another process in the place of this one."""
+    """Replaces this process with a fresh one."""
     import _signal
 
-    # Python ignores these, and a new process would inherit that.
+    # Python ignores these signals, and the new process would inherit that.
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
     try:
@@ -173,8 +175,8 @@ def start(command, folder, environment):
 
 
 def give_way():
-    """To the `sitecustomize` that there is besides, if any."""
-    # From modules that every Python has loaded: `importlib.util` is not among them.
+    """Runs the `sitecustomize` that a process without this file would import, if there is one."""
+    # Only modules that every Python has loaded, which `importlib.util` is not.
     from _frozen_importlib import module_from_spec
     from _frozen_importlib_external import PathFinder
 

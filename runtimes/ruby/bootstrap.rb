@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# The Runtime API's client for Ruby (contract §1), on the standard library alone: loads the code,
-# hands each event to the handler and posts the answer. Handler forms, context, error bodies and
-# which errors end the process are those of the original platform's Ruby runtime.
+# The client of the Runtime API for Ruby (contract §1). It needs only the standard library. It loads the code,
+# passes each event to the handler and posts the answer. Handler forms, context, error bodies and the errors
+# that end the process are those of the original platform's Ruby runtime.
 
 require 'json'
 require 'logger'
@@ -13,7 +13,7 @@ $stdout.sync = true
 Encoding.default_external = Encoding::UTF_8
 
 module PilotlightRuntime
-  # What a handler learns of its invocation.
+  # The context that a handler gets with its event.
   class LambdaContext
     attr_reader :aws_request_id, :invoked_function_arn, :log_group_name, :log_stream_name,
                 :function_name, :memory_limit_in_mb, :function_version, :identity, :client_context,
@@ -22,7 +22,7 @@ module PilotlightRuntime
     def initialize(event)
       @aws_request_id = event['Lambda-Runtime-Aws-Request-Id']
       @deadline_ms = event['Lambda-Runtime-Deadline-Ms'].to_i
-      # Between the wall clock and the one that nobody sets.
+      # The difference between the wall clock and the monotonic clock, which is never set.
       monotonic = Process.clock_gettime(Process::CLOCK_MONOTONIC, :millisecond)
       @clock_diff = Process.clock_gettime(Process::CLOCK_REALTIME, :millisecond) - monotonic
       @invoked_function_arn = event['Lambda-Runtime-Invoked-Function-Arn']
@@ -43,7 +43,7 @@ module PilotlightRuntime
 
     private
 
-    # Headers are bytes; what they hold is UTF-8.
+    # Net::HTTP returns headers as bytes; the supervisor sends UTF-8.
     def parsed(header)
       JSON.parse(header.dup.force_encoding(Encoding::UTF_8)) if header
     end
@@ -81,7 +81,7 @@ module PilotlightRuntime
     def initialize(address)
       host, port = address.split(':')
       @http = Net::HTTP.new(host, port, nil)
-      # An event may be hours away.
+      # The next event may come after hours.
       @http.read_timeout = nil
       @http.keep_alive_timeout = 24 * 60 * 60
       @http.start
@@ -114,14 +114,14 @@ module PilotlightRuntime
       @file.sync = true
     end
 
-    # One write for each frame, as other threads may write to the pipe.
+    # One write for each frame, because other threads may write to the pipe.
     def write(text)
       time = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
       @file.write([KIND, text.bytesize, time].pack('L>L>Q>') << text.b)
       text.bytesize
     end
 
-    # A Logger closes what it writes to.
+    # A Logger closes its device, but the descriptor must stay open.
     def close; end
   end
 
@@ -167,7 +167,7 @@ module PilotlightRuntime
     end
   end
 
-  # Types that the platform is told by name; all others are the user's own.
+  # Error types that are reported to the platform by name. All others are reported as the user's own.
   NAMED = %w[ArgumentError NoMethodError Exception StandardError NameError LoadError SystemExit SystemStackError].freeze
   FRAMES = 100
 
@@ -176,14 +176,14 @@ module PilotlightRuntime
     attr_accessor :request_id
   end
 
-  # Without a descriptor lines are printed.
+  # Without a descriptor the client prints lines instead of records.
   def self.take_records
     descriptor = ENV.delete('_LAMBDA_TELEMETRY_LOG_FD')
     return unless descriptor
 
     @records = Records.new(descriptor.to_i)
     Object.include(Printing)
-    # A function may have a file in the place of Ruby's.
+    # A function may have replaced Ruby's logger with a file of its own.
     Logger.prepend(Logging) if defined?(Logger::LogDevice)
   rescue SystemCallError
     @records = nil
@@ -205,12 +205,12 @@ module PilotlightRuntime
     NAMED.include?(error.class.name) ? "#{phase}<#{error.class}>" : 'Function<UserException>'
   end
 
-  # A line as the original writes it, for whoever reads the log.
+  # Logs an error in the same form as the original platform.
   def log(what, failure)
     puts "#{what}: #{JSON.generate(failure)}"
   end
 
-  # Errors that mean that the code itself is broken end the process, so the next event meets a fresh one.
+  # Whether the error means that the code itself is broken. Then the process ends, and a fresh one gets the next event.
   def breaks?(error)
     error.is_a?(NameError) || !error.is_a?(StandardError)
   end
@@ -221,7 +221,7 @@ module PilotlightRuntime
     handler = Handler.new(text)
     require handler.file
     handler
-  rescue Exception => error # of any kind: code at the top of a file may raise what it likes
+  rescue Exception => error # any kind: code at the top of a file may raise anything
     told = failure(error, 'Init')
     log("Init error when loading handler #{text}", told)
     api.fail('init/error', told, header(error, 'Init'))
@@ -238,7 +238,7 @@ module PilotlightRuntime
       body, type = handler.call(parse(event), LambdaContext.new(event))
     rescue SystemExit
       raise
-    rescue Exception => error # a handler may raise what it likes
+    rescue Exception => error # a handler may raise anything
       told = failure(error, 'Function')
       log(breaks?(error) ? 'Critical exception from handler' : 'Error raised from handler method', told)
       api.fail("invocation/#{id}/error", told, header(error, 'Function'))
@@ -262,7 +262,7 @@ module PilotlightRuntime
 end
 
 if $PROGRAM_NAME == __FILE__
-  # Without a handler it waits to be told one.
+  # Without a handler this is the process of an unclaimed instance, which waits for its claim.
   load File.join(__dir__, 'prestart.rb'), true if ARGV.empty?
   PilotlightRuntime.run(ARGV.fetch(0))
 end

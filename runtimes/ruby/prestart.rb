@@ -1,15 +1,15 @@
 # frozen_string_literal: true
 
-# Waits in an unclaimed instance; from the claim on this process is the function's.
+# Waits in an unclaimed instance. After the claim, this process is the function's runtime process.
 #
-# `bootstrap.rb` loads it when it is told no handler: all that it requires is there then. It reads a
-# `Begin` (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has put beside the standard
-# ones, and returns when ENV, ARGV and the folder are the function's. It is loaded with a module of its
-# own around it: it leaves no method and no constant. What it requires, a handler would see.
+# `bootstrap.rb` loads this file when its command line has no handler; by then it has loaded its own libraries.
+# This file reads a `Begin` (operator/wire/src/prestart.rs) from a descriptor that runtime.toml has opened in
+# addition to the standard ones. It returns when ENV, ARGV and the folder are the function's. Ruby wraps the file
+# in an anonymous module, so it leaves no method or constant. It requires no library, because a handler would see it.
 #
-# A process that starts only now might find something else than this one found, by code or layers that
-# came with the claim. Then it starts that process in its own place. runtime.toml names the variables
-# that Ruby and the C library read once.
+# The claim may bring code or layers with which a fresh process would load other files than this process has
+# loaded. Then this process replaces itself with a fresh one. runtime.toml names the variables that Ruby and the
+# C library read only once.
 
 BEGIN_DESCRIPTOR = 100
 
@@ -24,7 +24,7 @@ def main
   ARGV.replace(command.drop(2).map(&as_at_start))
 end
 
-# Whether all is now as in a process that starts so.
+# Takes over the folder and the variables. Returns whether a fresh process would now be in the same state.
 def become?(command, folder, variables, looked_in)
   Dir.chdir(folder)
   ENV.clear
@@ -35,7 +35,7 @@ rescue StandardError
   false
 end
 
-# What the loader may know of its folders: names, or that there is no such folder.
+# The state of the loader's folders as the loader may remember it: names of files, or nil if absent.
 def loader_folders
   folders = ENV.fetch('LD_LIBRARY_PATH', '').split(':').reject(&:empty?)
   folders.to_h { |folder| [folder, names_in(folder)] }
@@ -47,9 +47,10 @@ rescue SystemCallError
   nil
 end
 
-# The loader looks no more for a folder that it has missed, nor for what it has loaded.
+# Whether the claim brought libraries that a fresh process would load. The loader never looks again for a folder
+# that was absent, or for a library that it has loaded.
 def libraries_came?(looked_in)
-  # Not by lines: Ruby counts those.
+  # Not read line by line, because that would change `$.`, which a handler can see.
   loaded = File.read('/proc/self/maps').split("\n").grep(%r{/}).map { |line| File.basename(line) }
   looked_in.any? do |folder, before|
     came = (names_in(folder) || []) - (before || [])
@@ -57,8 +58,8 @@ def libraries_came?(looked_in)
   end
 end
 
-# Whether code or a layer has a file by the name of one that is loaded from elsewhere, or of one that
-# RubyGems has looked for.
+# Whether the code or a layer has a file with the name of one that is loaded from elsewhere, or of one that RubyGems
+# has looked for. A fresh process would load that file.
 def hidden?
   own = ENV.fetch('RUBYLIB', '').split(':').map { |folder| File.expand_path(folder) }
   elsewhere = ($LOAD_PATH - own).map { |folder| "#{folder}/" }
@@ -72,8 +73,8 @@ def hidden?
   end
 end
 
-# Whether the gems of what is loaded are still those that would be taken. Forgets what it knows of
-# others, and of the folders below HOME.
+# Whether a fresh process would choose the same versions of the loaded gems. Also clears what RubyGems remembers of
+# other gems and of the folders below HOME.
 def same_gems?
   %i[@data_home @config_home @cache_home @state_home].each do |place|
     Gem.remove_instance_variable(place) if Gem.instance_variable_defined?(place)
@@ -84,7 +85,7 @@ def same_gems?
   end
 end
 
-# Another process in the place of this one.
+# Replaces this process with a fresh one.
 def start(command, folder, variables)
   program, *rest = command
   exec(variables.to_h, [program, program], *rest, chdir: folder, unsetenv_others: true)

@@ -2,9 +2,10 @@
 
     make show-bench-cluster          with a cluster that is up and the images loaded
 
-Three measurements, each in turns in one run: the first answer of a new Function compared with a plain pod
-that becomes Ready; a warm call through the gateway compared with the same lease at the pod itself; and
-the resources that controller and gateway use while idle. Figures are printed, never asserted.
+Four measurements in one run: the first answer of a new Function compared with a plain pod that becomes
+Ready; a warm call through the gateway compared with the same lease at the pod itself; the processor time
+that a call takes in each gateway while several clients call at once; and the resources that controller and
+gateway use while idle. Figures are printed, never asserted.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import threading
 import time
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.harness import manifests, release
@@ -37,6 +39,7 @@ EVENT = json.dumps({"text": "x" * 84}).encode()
 KUBELET_PERIOD = 1  # seconds between two looks at the containers
 PAGE = 4096
 TICK = os.sysconf("SC_CLK_TCK")
+CLIENTS = 4
 
 
 def function(name, **spec):
@@ -218,6 +221,43 @@ def use_of(folder):
     return resident, (int(fields[11]) + int(fields[12])) / TICK
 
 
+def measure_busy(calls):
+    """For each role of the gateway that is called: the processor seconds of each role, and the calls a second."""
+    name = "bench-busy"
+    apply(function(name))
+    await_known([name])
+    gateway(name).call()
+    try:
+        addresses = by_role(name)
+        pods = {pod["status"]["podIP"]: pod for pod in parts("gateway")}
+        folders = {role: process_of(pods[ip]) for role, ip in addresses.items()}
+        found = {}
+        for called, ip in addresses.items():
+            together(name, ip, CLIENTS)  # the instances start
+            before = {role: use_of(folder)[1] for role, folder in folders.items()}
+            begin = time.perf_counter()
+            together(name, ip, calls)
+            took = time.perf_counter() - begin
+            used = {role: use_of(folder)[1] - before[role] for role, folder in folders.items()}
+            found[called] = (used, calls / took)
+        return found
+    finally:
+        kubectl("delete", "function", name)
+
+
+def together(name, ip, calls):
+    """So many calls, by CLIENTS at once."""
+
+    def work():
+        client = gateway(name, ip, 8080)
+        for _ in range(calls // CLIENTS):
+            client.call()
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for done in [pool.submit(work) for _ in range(CLIENTS)]:
+            done.result()
+
+
 def measure_idle(functions, seconds):
     names = [f"bench-idle-{number}" for number in range(functions)]
     for begin in range(0, functions, 250):
@@ -267,7 +307,7 @@ def spread(values, form="{:.0f}"):
     return f"{shown[0]} ({shown[1]}–{shown[2]})"
 
 
-def report(cold, warm, idle, options):
+def report(cold, warm, busy, idle, options):
     bare, first = ([second * 1000 for second in row] for row in cold)
     ratio = statistics.median(first) / statistics.median(bare)
     rounds = {way: [[second * 1000 for second in row] for row in rows] for way, rows in warm.items()}
@@ -374,6 +414,23 @@ def report(cold, warm, idle, options):
         "",
         f"By turns in {options.rounds} rounds; differences and ratios are taken within a round.",
         "",
+        f"## Busy: {CLIENTS} connections at once, 96-byte events",
+        "",
+        "| called | calls/s | CPU of a call in the owner, µs | in the forwarder, µs |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {called} | {rate:.0f} | "
+            + " | ".join(
+                f"{used[role] / options.busy * 1e6:.0f}" if role in used else "–"
+                for role in ("owner", "forwarder")
+            )
+            + " |"
+            for called, (used, rate) in busy.items()
+        ),
+        "",
+        "All processor time of the gateways' processes is counted, that of their watches included. The value",
+        "`gateway.resources.requests.cpu` of the chart follows from it.",
+        "",
         f"## Idle: {options.functions} Functions without instances",
         "",
         f"| process | resident, MB | CPU in {options.seconds} s, ms |",
@@ -394,15 +451,17 @@ def main():
     parser.add_argument("--samples", type=int, default=20, help="cold starts of each kind")
     parser.add_argument("--calls", type=int, default=500, help="warm calls a round")
     parser.add_argument("--rounds", type=int, default=8, help="rounds of warm calls")
+    parser.add_argument("--busy", type=int, default=20_000, help="calls at once, for each role")
     parser.add_argument("--functions", type=int, default=1000, help="idle Functions")
     parser.add_argument("--seconds", type=int, default=30, help="of idleness")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/benchmarks-cluster.md")
     options = parser.parse_args()
-    release.install()
+    release.install(release.OPEN)
     cold = measure_cold(options.samples)
     warm = measure_warm(options.calls, options.rounds)
+    busy = measure_busy(options.busy)
     idle = measure_idle(options.functions, options.seconds)
-    options.output.write_text(report(cold, warm, idle, options))
+    options.output.write_text(report(cold, warm, busy, idle, options))
     print(options.output.read_text())
 
 

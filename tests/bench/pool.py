@@ -513,7 +513,8 @@ def main():
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/benchmarks-pool.md")
     options = parser.parse_args()
     # Room for the burst: processors are what the nodes of one machine lack.
-    release.install("--set=gateway.resources.requests.cpu=20m", "--set=controller.resources.requests.cpu=10m")
+    less = ("--set=gateway.resources.requests.cpu=20m", "--set=controller.resources.requests.cpu=10m")
+    release.install(release.OPEN, *less)
     web, run = Web(HOST), Run(options.resume)
     echo, size = web.archive("/echo.tar.gz", bootstrap()), options.pool
     hello = {"inline": {"lambda_function.py": SOURCE}}
@@ -530,7 +531,7 @@ def main():
     burst = run.part("burst", measure_burst, options.burst, size)
     unclaimed = run.part("waiting", measure_waiting, options.seconds)
     # As the chart has it: how soon the gateway gets a processor is a matter of what it requests.
-    release.install()
+    release.install(release.OPEN)
     warm = run.part("warm", measure_warm, echo, options.instances, options.rounds, 5)
     folder = options.output.parent
     draw(hits, folder)

@@ -1,8 +1,8 @@
 """Brings the cluster into the state in which a run starts, whatever ran before: a killed run, another suite.
 
 `clean` searches for leftovers instead of reading a record of them, since a killed run writes none. Processes of a run
-carry its mark in their environment, and its rules of the packet filter carry a comment. It returns what it
-found, so that the run can print it.
+carry its mark in their environment, and its rules of the packet filter carry a comment. It returns what
+it found, so that the run can print it.
 """
 
 import os
@@ -34,7 +34,7 @@ def mark():
 
 
 def start_time(pid):
-    """In the kernel's ticks; None for a process that does not run. Tells a process from a later one of its number."""
+    """In the kernel's ticks; None if the process does not run. Distinguishes processes with the same id."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
@@ -42,7 +42,7 @@ def start_time(pid):
 
 
 def marked():
-    """Processes that another run started and that still run, by id: the command."""
+    """The commands, by process id, of running processes that another run started."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -60,10 +60,10 @@ def marked():
 
 
 def end_processes(guard):
-    """Ends what a killed run has left running."""
+    """Ends the processes of a killed run."""
     found = marked()
     for pid, command in found.items():
-        # A change of the cluster is left to its end: half of one is harder to mend.
+        # A change of the cluster may finish, because half a change is harder to undo.
         if "tests/cluster/cluster" not in command:
             kill(pid)
     guard.until(lambda: not marked(), lambda: f"processes of an earlier run still run: {marked()}")
@@ -71,9 +71,9 @@ def end_processes(guard):
 
 
 def start_api_server(guard):
-    """Lets it run on if a signal stopped it, and starts it if it was killed."""
+    """Continues the API server if a signal stopped it, and starts it if it was killed."""
     found = [] if part("control", "kube-apiserver") else ["the API server did not run"]
-    # Does nothing to a process that a signal has stopped.
+    # This starts a killed API server, but does not continue one that a signal has stopped.
     cluster("apiserver-start")
     server = api_server()
     is_stopped = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -98,7 +98,7 @@ def start_nodes():
 
 
 def clear_networks():
-    """Takes the faults out of the networks of the pods that stay."""
+    """Removes the faults from the networks of the pods of Pilotlight."""
     found = []
     for pod in [*all_parts("controller"), *all_parts("gateway")]:
         pid, name = sandbox(pod), pod["metadata"]["name"]
@@ -115,7 +115,7 @@ def clear_networks():
 
 
 def install_release():
-    """The version of this commit, with as many gateways as its chart has."""
+    """Installs the version of this commit, with the chart's number of gateways."""
     words = ("secrets", f"--selector=owner=helm,name={RELEASE},{UNFINISHED}")
     found = [
         f"helm had not finished: {secret['metadata']['name']}"
@@ -127,7 +127,7 @@ def install_release():
     found += [f"another version: {image}" for image in images if not image.endswith(f":{VERSION}")]
     scaled = len(all_parts("gateway"))
     install()
-    # helm compares charts: it may leave a number alone that is the same in both.
+    # helm compares charts, so it does not reset a number that is the same in both.
     kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={GATEWAYS}", namespace=SYSTEM)
     return [*found, f"{scaled} gateways"] if scaled not in (0, GATEWAYS) else found
 
@@ -135,7 +135,7 @@ def install_release():
 def delete_functions():
     found = get("functions,warmpools")["items"]
     kubectl("delete", "functions,warmpools", "--all")
-    # The controller deletes these as well; not if one was forgotten, which the run before has reported.
+    # The controller deletes these too, unless it has forgotten one; the earlier run has reported that.
     kubectl("delete", "pods", "--all", "--wait=false")
     kubectl("delete", "configmaps", OWNED)
     return [f"{one['kind']} {one['metadata']['name']}" for one in found]
@@ -150,32 +150,32 @@ def delete_probes():
 
 
 def left():
-    """Leftovers of Functions: all that exists of them once no Function and no WarmPool does."""
+    """Objects and processes of Functions that still exist although no Function and no WarmPool does."""
     found = [f"pod {pod['metadata']['name']}" for pod in get("pods")["items"]]
     found += [f"config map {one['metadata']['name']}" for one in get("configmaps", OWNED)["items"]]
     leases = {one["metadata"]["name"] for one in get("leases")["items"]}
     found += [f"lease {name}" for name in leases - {"pilotlight-controller"}]
-    return [*found, *(f"process {pid}, which is of no pod" for pid in forgotten_supervisors())]
+    return [*found, *(f"process {pid}, which belongs to no pod" for pid in forgotten_supervisors())]
 
 
 def forgotten_supervisors():
-    """Those on the nodes whose pod is gone. Other suites may have functions of their own in the cluster."""
+    """Supervisors on the nodes whose pod is gone. Pods of other suites in the cluster count as well."""
     supervisors = {
         pid: groups
         for pid, (_, name, groups) in running().items()
         if name == SUPERVISOR and "/pilotlight/node-" in groups
     }
-    # Asked for after the processes: a pod that was made since would seem to be missing.
+    # Pods are listed after the processes. In the other order, a pod that starts in between would seem missing.
     uids = [pod["metadata"]["uid"] for pod in get("pods", "--all-namespaces")["items"]]
     known = {name for uid in uids for name in (uid, uid.replace("-", "_"))}
     return [pid for pid, groups in supervisors.items() if not any(name in groups for name in known)]
 
 
 def clean(guard: Guard, world: World):
-    """Returns the leftovers, once the cluster has none."""
-    # Each step needs those before it: processes of a killed run would undo the rest, everything asks the
-    # API server, pods of a stopped node do not end, a release behind rules does not become ready, and the
-    # controller deletes what belongs to functions.
+    """Removes all leftovers and returns what they were."""
+    # The order matters. Processes of a killed run would undo later steps, all steps need the API server, pods
+    # on a stopped node do not end, a release behind faulty networks does not become ready, and only a running
+    # controller deletes the pods of functions.
     found = end_processes(guard)
     found += start_api_server(guard)
     found += start_nodes()
@@ -188,5 +188,5 @@ def clean(guard: Guard, world: World):
         lambda: len(all_parts("gateway")) == GATEWAYS,
         lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),
     )
-    guard.until(lambda: not left(), lambda: f"these stay of functions that were deleted: {left()}")
+    guard.until(lambda: not left(), lambda: f"deleted functions left these: {left()}")
     return found

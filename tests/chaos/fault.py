@@ -10,21 +10,22 @@ from dataclasses import dataclass
 
 from tests.chaos.plan import Claim
 
-# Errors that a fault may allow, as the account names them. A connection broke during a call:
+# Errors that a fault may allow, as the account names them. The connection broke during the call.
 BROKEN = "broken"
 # The event may have taken effect: the platform lost its instance.
 UNKNOWN = "ServiceException"
 NOT_READY = "ResourceNotReadyException"
 NOT_FOUND = "ResourceNotFoundException"
+THROTTLED = "TooManyRequestsException"
 EXITED = "Runtime.ExitError"
 
-# The things that faults claim. Two that strike different pods or functions share nothing: `World.aim` gives
-# each a target of its own.
-# Whether the API server answers, which everything that runs kubectl during the fault depends on.
+# The things that faults claim. Pods and functions are not among them, because `World.aim` gives each fault a
+# different target.
+# Faults that run kubectl share the API server; faults that make it fail claim it alone.
 API_SERVER = "the API server"
-# Whether the nodes accept pods: a rollout completes only then.
+# A rollout completes only if all nodes accept pods.
 NODES = "the nodes"
-# The number and the version of its pods: one rollout at a time.
+# Two rollouts of one Deployment would wait for different pods.
 GATEWAYS = "the gateways' Deployment"
 CONTROLLERS = "the controllers' Deployment"
 # There is only one, so two faults cannot have it as their target.

@@ -14,6 +14,8 @@ import subprocess
 import threading
 import tomllib
 
+import yaml
+
 from tests.chaos.fault import (
     API_SERVER,
     BROKEN,
@@ -25,6 +27,7 @@ from tests.chaos.fault import (
     NODES,
     NOT_FOUND,
     NOT_READY,
+    THROTTLED,
     UNKNOWN,
     fault,
 )
@@ -43,6 +46,7 @@ from tests.chaos.world import (
 from tests.harness.cluster import await_kubelets, cluster
 from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.paths import REPOSITORY
+from tests.harness.patience import until
 from tests.harness.processes import PILOTLIGHT, SUPERVISOR, named, processes
 from tests.harness.release import LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, install
 from tests.harness.state import POOL
@@ -103,6 +107,22 @@ def controller_stopped(world, pod):
     yield
 
 
+@fault(shares=[API_SERVER])
+def certificates_renewed(world):
+    """the certificate of the gateways is replaced by a new one"""
+    before = certificate()
+    # Without it nobody knows who has signed the certificate, so the leader signs another one.
+    gone = [{"op": "remove", "path": "/data/signed.json"}]
+    secret = ("secret", f"{RELEASE}-identity")
+    kubectl("patch", *secret, "--type=json", f"--patch={json.dumps(gone)}", namespace=SYSTEM)
+    until(lambda: certificate() != before, lambda: "no new certificate")
+    yield
+
+
+def certificate():
+    return get("secret", f"{RELEASE}-identity", namespace=SYSTEM)["data"]["tls.crt"]
+
+
 @fault(target=INSTANCE, allows=[UNKNOWN])
 def supervisor_killed(world, pod):
     """kill -9 of an instance's supervisor"""
@@ -126,7 +146,7 @@ def runtime_stopped(world, pod):
 
 def strike_runtimes(world, pod, how):
     supervisor, found = named(pod, SUPERVISOR), processes(pod)
-    # A pod without a supervisor has processes all the same: its sandbox's.
+    # A pod without a supervisor still has the processes of its sandbox.
     runtimes = [pid for pid, (parent, _) in found.items() if supervisor and parent == supervisor]
     for pid in runtimes:
         kill(pid, how)
@@ -155,7 +175,7 @@ def pod_deleted_by_force(world, pod):
     yield
 
 
-# A node that comes back registers with the API server.
+# It shares the API server because a returning node registers there.
 @fault(seconds=25, allows=[BROKEN, UNKNOWN, NOT_READY], takes=[NODES], shares=[API_SERVER])
 def node_lost(world):
     """a node loses its power and comes back"""
@@ -166,7 +186,7 @@ def node_lost(world):
         cluster("node-start", GOES)
 
 
-# Both wait at the end until each node accepts a pod.
+# This fault and the next one share the nodes: at their end they wait until each node accepts a pod.
 @fault(seconds=15, allows=[NOT_READY], takes=[API_SERVER], shares=[NODES])
 def api_server_stopped(world):
     """the API server is away"""
@@ -190,7 +210,7 @@ def api_server_slow(world):
             kill(server, signal.SIGCONT)
             over.wait(0.1)
 
-    # A thread ends with this process, however that ends: nobody is left who would stop the server again.
+    # A daemon thread: it also ends if this process is killed, so that nothing stops the server again.
     slowing = threading.Thread(target=slow, daemon=True)
     slowing.start()
     try:
@@ -217,7 +237,7 @@ def watches_dropped(world, pods):
     ]
     with contextlib.ExitStack() as stack:
         for pod in pods:
-            # Before and after the Service's address is replaced.
+            # One rule for the API server's port and one for its Service's, because the address may be replaced later.
             stack.enter_context(ruled(world, pod, *reset))
             stack.enter_context(ruled(world, pod, *reset[:4], "443", *reset[5:]))
         yield
@@ -258,7 +278,7 @@ def network_slow(world, pod):
         yield
 
 
-# The API server says whether the pod was evicted.
+# It shares the API server, which it asks whether the pod was evicted.
 @fault(seconds=10, target=INSTANCE, allows=[UNKNOWN], shares=[API_SERVER])
 def disk_full(world, pod):
     """an instance's /tmp is filled past its bound"""
@@ -308,7 +328,7 @@ def gateways_scaled(world):
     for replicas in (5, 1, 2):
         kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={replicas}", namespace=SYSTEM)
         world.await_rollout("gateway")
-        # Those that end have ended: owners are settled.
+        # Owners change until the last stopping gateway has ended.
         world.until(
             lambda: len(all_parts("gateway")) == replicas,
             lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),
@@ -355,22 +375,36 @@ def controllers_restarted(world):
 
 
 if PREVIOUS.is_dir():
+    PREVIOUS_VERSION = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    # The one version whose parts do not understand those of today (docs/upgrading.md, "The one exception").
+    SKEW = [UNKNOWN, NOT_READY, THROTTLED] if PREVIOUS_VERSION.endswith("-859d3e8") else []
 
-    @fault(seconds=10, takes=[GATEWAYS, CONTROLLERS], shares=[API_SERVER, NODES])
+    @fault(seconds=10, allows=SKEW, takes=[GATEWAYS, CONTROLLERS], shares=[API_SERVER, NODES])
     def upgraded(world):
         """helm goes back to the version before, and upgrades again"""
-        version = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-        for settings in ({"chart": PREVIOUS / "charts/pilotlight", "version": version}, {}):
+        before = {"chart": PREVIOUS / "charts/pilotlight", "version": PREVIOUS_VERSION}
+        earlier_proves = proves_identity(before["chart"])
+        if not earlier_proves:
+            # As docs/upgrading.md says, before going back to parts that prove nothing.
+            install("--set=identity=permissive")
+        for settings in (before, {}):
             install(**settings)
-            # Warm instances live on, pods that wait are replaced.
+            # The upgrade keeps warm instances and replaces unclaimed pods.
             wanted = settings.get("version", VERSION)
             world.until(
                 lambda: versions_that_wait() == {wanted}, lambda: kubectl("get", "pods", "--output=wide")
             )
+        if not earlier_proves:
+            # The upgrade was permissive, and this one requires proofs.
+            install()
         yield
 
 
+def proves_identity(chart):
+    return "identity" in yaml.safe_load((chart / "values.yaml").read_text())
+
+
 def versions_that_wait():
-    """The versions of the images of pods that no function has yet."""
+    """The image versions of unclaimed pods."""
     found = [pod["spec"]["containers"][0]["image"] for pod in get("pods", f"--selector={POOL}")["items"]]
     return {image.rpartition(":")[2] for image in found}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.harness.patience import PATIENCE
 
-LOOK = 0.1  # seconds between two looks at a condition and at the processes
+INTERVAL = 0.1  # seconds between two checks of a condition and of the processes
 
 
 class HarnessError(Exception):
@@ -18,24 +18,24 @@ class HarnessError(Exception):
 
 
 class Guard:
-    """Knows the processes that a run depends on, and the first error; threads share it."""
+    """Watches the processes that a run depends on, and keeps the first error. Threads share it."""
 
     def __init__(self):
         self._processes, self._turn, self._failed = {}, threading.Lock(), threading.Event()
         self.error: str | None = None
 
     def depend_on(self, name, process, errors: Path):
-        """From now on it is an error if the process ends; `errors` is where its standard error goes."""
+        """From now on the end of the process is an error. `errors` is the file with its standard error."""
         with self._turn:
             self._processes[name] = (process, errors)
 
     def let_go(self):
-        """The processes may end now."""
+        """Stops watching the processes, so that they may end."""
         with self._turn:
             self._processes.clear()
 
     def fail(self, sentence):
-        """Ends every wait. The first sentence stays: later errors follow from it."""
+        """Ends every wait. Only the first sentence is kept, because later errors follow from it."""
         with self._turn:
             self.error = self.error or sentence
         self._failed.set()
@@ -52,7 +52,7 @@ class Guard:
         self._wait(lambda: False, seconds)
 
     def comes_true(self, condition, seconds):
-        """Whether the condition holds within so many seconds."""
+        """Whether the condition becomes true within `seconds`."""
         return self._wait(condition, seconds)
 
     def until(self, condition, what):
@@ -70,7 +70,7 @@ class Guard:
             left = deadline - time.monotonic()
             if left <= 0:
                 return value
-            self._failed.wait(min(left, LOOK))
+            self._failed.wait(min(left, INTERVAL))
 
 
 def last_line(file: Path):

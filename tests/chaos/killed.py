@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Kills a chaos run in the middle of each lasting fault, and starts another one in the same cluster.
 
-The next run finds what the killed one left: processes, a stopped node or API server, rules in pods'
+The next run finds the leftovers of the killed one: processes, a stopped node or API server, rules in pods'
 networks, a Deployment of another size, Functions. It must clean up and reach its own fault. The
-last run continues to its verdict. `seeds.py` puts the table into docs/chaos-seeds.md.
+last run is not killed and gives a verdict. `seeds.py` puts the table into docs/chaos-seeds.md.
 """
 
 import json
@@ -48,7 +48,7 @@ def started(*words):
 
 
 def killed(name, dice):
-    """A row of the table. Its `found` are the leftovers of the run before, which this one cleaned up."""
+    """A row of the table. `found` lists the leftovers of the earlier run, which this run cleaned up."""
     begin, found, after = time.monotonic(), [], None
     with started("--skip=mixed", f"--only={name}") as run:
         for line in run.stdout:
@@ -56,7 +56,7 @@ def killed(name, dice):
             if line.startswith("cleaned up: "):
                 found.append(line.removeprefix("cleaned up: ").strip())
             if line.endswith(f"{name} {STRIKES}\n"):
-                # At any moment of the fault, its own mending excepted.
+                # At a random moment of the fault, before the run begins to undo it.
                 after = dice.uniform(0.1, 0.9) * FAULTS[name].seconds
                 time.sleep(after)
                 run.send_signal(signal.SIGKILL)
@@ -64,7 +64,7 @@ def killed(name, dice):
 
 
 def last():
-    """A run to the end, after all the killed ones."""
+    """A run that is not killed, after all others."""
     found = []
     with started("--skip=singly", "--invocations=1500") as run:
         for line in run.stdout:
@@ -89,7 +89,7 @@ def main():
             return 1
     code, left = last()
     rows[-1]["left"] = left
-    # Complete or not at all: a table of some other time would be taken for this one's.
+    # The file is written only at the end, so that nobody takes a partial or an old table for this one's.
     ROWS.write_text(json.dumps({"rows": rows, "code": code}))
     return code
 

@@ -1,7 +1,7 @@
-"""Which faults occur when, and which of them may occur together. Pure, drawn from a seed.
+"""Draws from a seed which faults occur when, and which of them occur together. It does no IO.
 
 A fault claims the things that it depends on (`faults.py`): some for itself alone, some together with
-others, like a lock for writers and readers. Faults whose claims exclude each other never occur
+others, like a readers-writer lock. Faults whose claims exclude each other never occur
 at the same time. `trial.py` executes the plan.
 """
 
@@ -15,7 +15,7 @@ TOGETHER = 0.3
 
 @dataclass(frozen=True)
 class Claim:
-    """The things that a fault depends on from its strike until all is mended."""
+    """The things that a fault depends on from its strike until its effects are undone."""
 
     exclusive: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
@@ -34,7 +34,7 @@ class Strike:
 
 
 def conflict(claims: Mapping[str, Claim], faults) -> tuple[str, str] | None:
-    """Two of the faults that exclude each other, if there are such."""
+    """Returns a pair of the faults that exclude each other, if there is one."""
     for place, one in enumerate(faults):
         for other in faults[place + 1 :]:
             if claims[one].excludes(claims[other]):
@@ -45,7 +45,7 @@ def conflict(claims: Mapping[str, Claim], faults) -> tuple[str, str] | None:
 def draw(
     seed: int, claims: Mapping[str, Claim], seconds: Mapping[str, float], together: float = TOGETHER
 ) -> Iterator[Strike]:
-    """Strikes without end; who asks for them decides when it is enough.
+    """Yields strikes without end; the caller decides when it has enough.
 
     Faults are dealt from a shuffled deck, so that each of them strikes before any strikes again.
     """
@@ -55,7 +55,7 @@ def draw(
             deck = dice.sample(list(claims), len(claims))
         faults = [deck.pop()]
         partners = [other for other in deck if not claims[other].excludes(claims[faults[0]])]
-        # Both dice are thrown in any case: the rest of a plan does not depend on what a fault claims.
+        # Both numbers are always drawn, so that a change of claims does not change the later random numbers.
         is_pair, partner = dice.random() < together, dice.random()
         if is_pair and partners:
             faults.append(partners[int(partner * len(partners))])

@@ -1,4 +1,4 @@
-"""docs/reliability.md and its plots, from what a run has written."""
+"""Writes docs/reliability.md and its plot from the records of a run."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.chaos.trial import QUEUE, SLOW
 from tests.harness.cluster import kubernetes
 
 STEADY = "chaos-steady"
-BEFORE = 5  # seconds before each fault: how it is without one
+BEFORE = 5  # seconds before each fault, which show the platform without one
 
 
 class Run:
@@ -36,7 +36,7 @@ class Run:
         self.plan = json.loads((folder / "plan.json").read_text())
         self.begun = min(at for at, _ in sent.values())
         self.took = max(at for _, at, _ in answered) - self.begun
-        # When it was sent, how long it took, whose it is, what it was told.
+        # For each call: when it was sent, how long it took, its function and its outcome.
         self.calls = sorted((sent[id][0], at - sent[id][0], sent[id][1], kind) for id, at, kind in answered)
 
     def _records(self, folder):
@@ -62,7 +62,7 @@ def failures(calls):
     return ", ".join(f"{count} {kind}" for kind, count in found.most_common()) or "0"
 
 
-def told_of(run):
+def described(run):
     return f"Seed {run.plan['seed']}, {run.plan['rate']:.0f} calls a second of `{STEADY}`, less of others, and bursts"
 
 
@@ -136,7 +136,7 @@ def write(output, folder, verdicts):
         "",
         f"## Mixed faults, {mixed.took:.0f} s",
         "",
-        f"{told_of(mixed)}.",
+        f"{described(mixed)}.",
         "",
         "```",
         verdicts["mixed"].words.rstrip(),
@@ -148,7 +148,7 @@ def write(output, folder, verdicts):
         "",
         "## Each fault by itself",
         "",
-        f"{told_of(singly)}. Each fault",
+        f"{described(singly)}. Each fault",
         f"waits until the one before is over for the callers. Latencies and recovery are of `{STEADY}` (10 ms of",
         "work), failures of all functions. Each failure is of a kind that the fault allows, else the run fails, or",
         f"a `TooManyRequestsException`: all instances are busy and {QUEUE} calls of the function wait, as the cluster's",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The chaos with an account of every call: each fault alone, then many mixed; writes docs/reliability.md.
+"""Strikes with each fault alone, then with many mixed, and accounts for every call; writes docs/reliability.md.
 
     make show-chaos                  with a cluster of two nodes that is up and the images loaded
 
@@ -24,7 +24,7 @@ WELL, RULE_BROKEN, HARNESS_FAILED = 0, 1, 2
 
 
 def singly(folder, options, names):
-    """Each fault by itself, when the one before is over for the callers."""
+    """Strikes with each fault alone, once callers no longer notice the previous one."""
     with Trial(folder, options.seed, options.rate) as trial:
         trial.warm_up()
         for name in names:
@@ -34,7 +34,7 @@ def singly(folder, options, names):
 
 
 def mixed(folder, options, names):
-    """Faults at random moments, now and then two at once, until so many invocations are sent."""
+    """Strikes at random moments, sometimes with two faults, until the given number of invocations is sent."""
     claims = {name: FAULTS[name].claim for name in names}
     seconds = {name: FAULTS[name].seconds for name in names}
     with Trial(folder, options.seed, options.rate) as trial:
@@ -48,7 +48,7 @@ def mixed(folder, options, names):
 
 
 def add_load(parser, rate, invocations, together):
-    """The options that say what the mixed run is."""
+    """Adds the options of a mixed run."""
     parser.add_argument("--rate", type=float, default=rate, help="calls a second, besides bursts")
     parser.add_argument("--invocations", type=int, default=invocations, help="of a mixed run")
     parser.add_argument(
@@ -57,7 +57,7 @@ def add_load(parser, rate, invocations, together):
 
 
 def end_by_mending():
-    """SIGTERM ends a run as Ctrl-C does: what a fault took is given back."""
+    """Makes SIGTERM end a run as Ctrl-C does: the run undoes its faults first."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

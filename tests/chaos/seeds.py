@@ -30,7 +30,7 @@ FIRST = 20261128
 
 
 def one(seed, options, commit):
-    """A row of the table: what a seed's run came to, and in how long."""
+    """A row of the table: the result and the duration of one seed's run."""
     begin, folder = time.monotonic(), options.folder / f"seed-{seed}"
     options.seed = seed
     row = {
@@ -132,7 +132,7 @@ def main():
         row = one(seed, options, of)
         print(f"seed {seed}: {VERDICTS[row['code']]}\n{row['words']}", flush=True)
         rows = sorted([*rows, row], key=lambda row: (row["seed"] != FIRST, row["seed"]))
-        # After each, as a long show may be ended.
+        # Written after each run, because the user may end a long series.
         file.write_text(json.dumps(rows))
         options.output.write_text("\n".join(table(rows, options)) + "\n")
     print(options.output.read_text())

@@ -12,6 +12,7 @@ GROUPS = [
     ["pod-deleted", "gateway-killed"],
     ["controller-killed", "supervisor-killed"],
     ["watches-dropped", "runtime-killed"],
+    ["certificates-renewed", "gateway-killed"],
     ["gateways-restarted", "function-updated"],
     ["gateway-cut-off-from-instances"],
 ]
@@ -19,7 +20,8 @@ GROUPS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    with release.installed():
+    # A certificate lives for as long as the run takes, and half of that is over within it.
+    with release.installed("--set=certificateLifetime=120"):
         yield
 
 

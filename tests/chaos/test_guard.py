@@ -1,4 +1,4 @@
-"""With real processes: a run ends at its first own error, and nothing of it is left after the next run."""
+"""Real processes show that a run ends at its first own error, and that the next run removes its leftovers."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def guard():
 
 @contextmanager
 def running(*command, **options):
-    """A process that is ended with `with`, whatever fails within."""
+    """A process that ends with the `with` block, also after an error."""
     with subprocess.Popen(command, **options) as started:
         try:
             yield started
@@ -50,7 +50,7 @@ def process():
 
 
 def broken_after(guard, break_it):
-    """The error of a wait without an end, during which something breaks."""
+    """The error of an endless wait during which `break_it` runs."""
     breaker = threading.Timer(0.2, break_it)
     breaker.start()
     with pytest.raises(HarnessError) as error:
@@ -64,7 +64,7 @@ def test_a_process_that_ends_ends_every_wait(guard, process, tmp_path):
     errors.write_text("first\nthe disk is full\n\n")
     guard.depend_on("journal", process, errors)
     assert broken_after(guard, process.kill) == "journal ended with -9: the disk is full"
-    # It stays an error, for whoever waits next.
+    # The next wait fails too.
     with pytest.raises(HarnessError, match="journal ended"):
         guard.until(lambda: True, "never asked")
 
@@ -89,7 +89,7 @@ def test_the_first_error_is_the_one_that_is_reported(guard):
 
 
 def test_a_fault_that_fails_ends_the_one_beside_it(tmp_path):
-    """The other mends at once, and the error names the fault."""
+    """The other fault is undone at once, and the error names the failed one."""
     mended = []
 
     def fails(world):
@@ -128,7 +128,7 @@ def test_a_target_that_is_gone_is_no_error(name, guard, capsys):
 
 @pytest.mark.parametrize("name", ["packets-lost", "network-slow"])
 def test_a_target_may_disappear_while_the_fault_lasts(name, guard, monkeypatch):
-    """The pod is a process with a network of its own."""
+    """The pod is a process in its own network namespace."""
     with running("unshare", "--net", "sleep", "1000") as pod:
         network = f"/proc/{pod.pid}/ns/net"
         until(lambda: os.readlink(network) != os.readlink("/proc/self/ns/net"), "a network of its own")
@@ -145,7 +145,7 @@ def test_a_target_may_disappear_while_the_fault_lasts(name, guard, monkeypatch):
 
 @pytest.fixture
 def own_mark(monkeypatch):
-    """A mark for one test: a real run may be under way on the machine."""
+    """A separate mark for each test, because a real run may be active on this machine."""
     name = f"PILOTLIGHT_CHAOS_{uuid.uuid4().hex}"
     monkeypatch.setattr(clean, "MARK", name)
     yield name
@@ -153,7 +153,7 @@ def own_mark(monkeypatch):
 
 
 def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process, own_mark):
-    """A run is killed in the middle: what it started stays, until the next run comes."""
+    """The processes of a killed run stay until the next run ends them."""
     script = (
         "import subprocess, time\n"
         "from tests.chaos import clean\n"
@@ -165,7 +165,7 @@ def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process, own_m
     mark()
     with running(sys.executable, "-c", script, stdout=subprocess.PIPE, text=True) as run:
         orphan = int(run.stdout.readline())
-        # While the other run lives, its processes are not ours to end.
+        # While the other run is alive, this one must not end its processes.
         with pytest.raises(HarnessError, match=f"another run of the chaos is under way: process {run.pid}"):
             end_processes(guard)
         run.send_signal(signal.SIGKILL)
@@ -176,9 +176,9 @@ def test_processes_of_a_killed_run_are_ended_and_no_others(guard, process, own_m
 
 
 def test_a_mark_with_a_process_id_that_was_reused_is_an_old_one(guard, own_mark):
-    """The number of a run that was killed may be given to somebody else: it is that one's start that counts."""
+    """The kernel may reuse the id of a killed run, so the mark also has the run's start time."""
     earlier = {**os.environ, own_mark: f"{os.getpid()}:{start_time(os.getpid()) - 1}"}
     with running("sleep", "1000", env=earlier) as orphan:
-        # For a moment after its start a process shows no environment.
+        # Right after its start a process shows no environment.
         until(lambda: orphan.pid in marked(), "the mark is seen")
         assert end_processes(guard) == [f"process {orphan.pid}: sleep 1000"]

@@ -1,4 +1,4 @@
-"""The plan of a run, without a cluster: which faults occur together, for all pairs and many seeds."""
+"""Checks without a cluster, for all pairs and many seeds, which faults a plan lets occur together."""
 
 from collections import Counter
 from itertools import combinations, islice
@@ -18,10 +18,10 @@ PLANS, STRIKES = 10_000, 30
 # Pairs that broke a run, or would have, with the thing that they share.
 CONFLICTS = [
     ("api-server-slow", "api-server-stopped"),
-    # A node that comes back holds the cluster's lock until the API server has registered it.
+    # A returning node holds the cluster's lock until the API server has registered it.
     ("node-lost", "api-server-stopped"),
     ("node-lost", "api-server-slow"),
-    # They ask the API server while they last.
+    # The first fault of each pair uses the API server.
     ("function-deleted", "api-server-stopped"),
     ("function-updated", "api-server-slow"),
     ("pod-deleted", "api-server-stopped"),
@@ -35,12 +35,12 @@ CONFLICTS = [
     ("gateways-scaled", "node-lost"),
     ("gateways-restarted", "node-lost"),
     ("controllers-restarted", "node-lost"),
-    # One pod leads.
+    # There is only one leader.
     ("controller-killed", "controller-stopped"),
     ("controller-killed", "controller-cut-off"),
     ("controller-stopped", "controller-cut-off"),
 ]
-# Pairs with different pods or functions, or without influence on each other: the chaos needs them.
+# Pairs with different pods or functions, or without influence on each other. The claims must allow them.
 COMPANIONS = [
     ("gateway-killed", "packets-lost"),
     ("gateway-killed", "gateways-scaled"),
@@ -80,7 +80,7 @@ def test_faults_that_occur_together_never_exclude_each_other(plans):
 def test_every_fault_occurs_before_any_occurs_again(plans):
     for seed, strikes in enumerate(plans):
         order = [name for strike in strikes for name in strike.faults]
-        # More strikes than there are faults: a plan does not run dry.
+        # There are more strikes than faults, because a plan has no end.
         assert len(strikes) == STRIKES > len(FAULTS), seed
         assert set(order[: len(FAULTS)]) == set(FAULTS), seed
 
@@ -125,9 +125,9 @@ def test_claims_name_known_things():
 
 
 def test_a_thing_that_exists_once_is_claimed():
-    """Targets of one strike are different ones: of pods and functions there are enough, but one leads."""
+    """The targets of one strike must differ. There are several pods and functions, but one leader."""
     for fault in FAULTS.values():
         assert (fault.target == LEADER) == (LEADING in fault.claim.exclusive), fault.name
-    # Two gateways are as many as two faults can aim at.
+    # The two gateways are enough for the two faults of a strike.
     aiming = [fault.name for fault in FAULTS.values() if fault.target == GATEWAY]
     assert all(not plan.conflict(CLAIMS, pair) for pair in combinations(aiming, 2))

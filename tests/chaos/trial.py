@@ -33,25 +33,25 @@ POOL = "chaos"
 LOADS = {
     "chaos-steady": ("{rate}", {"concurrency": {"reserved": 8}}),
     "chaos-bursty": ("4x3", {"concurrency": {"reserved": 10}, "keepAlive": 5}),
-    # Some seconds without a call on average, and none that stays warm: each is a cold start by the pool.
+    # Calls are some seconds apart and instances do not stay warm, so each call is a cold start from the pool.
     "chaos-pooled": ("0.5", {"concurrency": {"reserved": 4}, "keepAlive": 1}),
-    # Too large for the pool.
+    # Needs more memory than the pool's pods have, so it gets its own pods.
     "chaos-large": ("{low}", {"concurrency": {"reserved": 3}, "memory": 256}),
 }
-STRIKES = "now"  # ends the line that a run prints when faults strike
-QUEUE = 200  # calls of a function that may wait: some seconds of all, as cold starts take the processors
+STRIKES = "now"  # the last word of the line that a run prints when faults strike
+QUEUE = 200  # calls of a function that may wait: cold starts take the processors for some seconds
 SLOW = 1  # seconds: a call that takes longer is not back to normal
-CALM, CALM_LIMIT = 6, 60  # seconds without such a call or one that fails, and how long they are waited for
+CALM, CALM_LIMIT = 6, 60  # seconds without a slow or failed call, and the longest wait for them
 # How long, in seconds, each function may take to answer once everything is up again: starts are retried every 30 s.
 # The account judges a function that does not answer.
 ANSWERING_LIMIT = 300
-WARM_UP = 25  # seconds, at most, from the first answers of all until no call is slow
-LAST_ANSWER = 150  # seconds: a client gives each call up after 90
-SETTLED = 5  # seconds after that in which an answer may still be the fault's
+WARM_UP = 25  # the longest wait in seconds, after each function has answered, until no call is slow
+LAST_ANSWER = 150  # seconds: a client gives up a call after 90
+SETTLED = 5  # seconds after a fault is undone in which a failed call may still be due to it
 
 
 class Trial:
-    """The load runs inside `with`."""
+    """One run. The load runs inside the `with` block."""
 
     def __init__(self, folder, seed, rate=100, work=10, clients=2):
         self.folder, self.seed, self.rate, self.work, self.clients = folder, seed, rate, work, clients
@@ -62,7 +62,7 @@ class Trial:
         self.guard = Guard()
         self.world = World(seed, list(LOADS), self.guard)
         self.outcomes = Outcomes(folder)
-        # Names of the faults that struck, those of one strike together.
+        # The names of the faults, in one list for each strike.
         self.struck = []
         self._notes, self._turn = (folder / "driver.jsonl").open("a"), threading.Lock()
 
@@ -110,7 +110,7 @@ class Trial:
             raise
 
     def _finish(self):
-        """The last answers come in; then nothing is left."""
+        """Waits for the last answers, then removes everything."""
         self.guard.check()
         self.guard.let_go()
         for sender in self.senders:
@@ -118,14 +118,14 @@ class Trial:
         for number, sender in enumerate(self.senders):
             if sender.wait(LAST_ANSWER) != 0:
                 raise HarnessError(f"client-{number} failed: {last_line(self.errors(f'client-{number}'))}")
-        # The watch of pods goes on while they go: pods that are being replaced may exceed a limit for some
-        # seconds, and a record that ended in between would look like one that stays exceeded.
+        # The watch of pods ends only after they are deleted. Pods that are being replaced may exceed a limit for
+        # some seconds, and if the records ended then, the limit would seem to stay exceeded.
         self.clear()
         self._open.close()
         self._notes.close()
 
     def _give_up(self, error):
-        """After an error: everything is stopped and mended, and the checker refuses the records."""
+        """After an error: stops everything, undoes the faults, and marks the records, so the checker refuses them."""
         self.guard.let_go()
         self._open.close()
         self.note("aborted", reason=reason(error))
@@ -134,8 +134,8 @@ class Trial:
         try:
             clean(guard, World(self.seed, list(LOADS), guard))
         except Exception as error:
-            # The error that is raised is the first one.
-            print(f"the cluster is not mended, which the next run tries again: {error}", flush=True)
+            # Only printed, because the caller raises the first error.
+            print(f"the cluster could not be cleaned up; the next run tries again: {error}", flush=True)
 
     def function(self, name, spec):
         concurrency = {**spec["concurrency"], "queue": QUEUE}
@@ -152,7 +152,7 @@ class Trial:
             f"--journal={address}",
             f"--output={self.folder}/client-{number}.jsonl",
             f"--work={self.work}",
-            # Its standard input ends it.
+            # It ends before that, when its standard input is closed.
             f"--seconds={24 * 3600}",
             f"--seed={self.seed * 1000 + number * 100}",
             stdin=subprocess.PIPE,
@@ -164,7 +164,7 @@ class Trial:
             return Ending([LOAD, word, *map(str, words)], text=True, stderr=errors, **options)
 
     def errors(self, name):
-        """The file for the errors of a process."""
+        """The file with the standard error of a process."""
         return self.folder / f"{name}.errors"
 
     def _depend_on(self, name, process):
@@ -176,7 +176,7 @@ class Trial:
             self._notes.flush()
 
     def strike(self, faults, lengths=None):
-        """Inflicts faults at once, and returns when all that they took is up again and each function answers."""
+        """Inflicts faults at the same time. Returns once everything is up again and each function has answered."""
         names = [fault.name for fault in faults]
         if pair := plan.conflict({fault.name: fault.claim for fault in faults}, names):
             raise HarnessError(f"{' and '.join(pair)} exclude each other")
@@ -194,7 +194,7 @@ class Trial:
                 for one in as_completed(done):
                     one.result()
             except BaseException as error:
-                # The other fault stops waiting and mends; it is waited for.
+                # This ends the other fault's wait. The executor waits until that fault is undone.
                 self.guard.fail(reason(error))
                 raise
         self.world.rest()
@@ -220,11 +220,11 @@ class Trial:
         self._await(self.outcomes.are_calm, WARM_UP)
 
     def quiet(self, seconds):
-        """Without a fault of ours; the clients go on."""
+        """Causes no fault for some time, while the clients continue."""
         self.guard.sleep(seconds)
 
     def calm(self):
-        """Returns when no call has failed or been slow for some seconds, if that comes soon."""
+        """Waits, for a limited time, until no call has failed or been slow for some seconds."""
         self._await(self.outcomes.are_calm, CALM_LIMIT)
 
     def _await(self, true, seconds):
@@ -236,8 +236,8 @@ class Trial:
         return self.outcomes.sent
 
     def clear(self):
-        """Takes all away that was made for the run, and notes what stays."""
-        # Not as `clean` does it, by force: what Pilotlight forgets would not be seen.
+        """Deletes the objects of the run, and records what remains."""
+        # `clean` also deletes pods itself. That would hide pods that Pilotlight has forgotten.
         kubectl("delete", "functions", *LOADS)
         kubectl("delete", "warmpool", POOL)
         self._await(lambda: not left(), PATIENCE)
@@ -274,7 +274,7 @@ class Outcomes:
     def __init__(self, folder):
         self.folder, self.places = folder, {}
         self.sent, self.open, self.bad_at = 0, {}, 0.0
-        # By function, the last success: when its call was sent.
+        # For each function, when the last successful call was sent.
         self.successes = {}
 
     def catch_up(self):
@@ -308,13 +308,13 @@ class Outcomes:
         )
 
     def all_answered(self, functions, since):
-        """Each has answered a call that was sent after `since`."""
+        """Whether each function has answered a call that was sent after `since`."""
         self.catch_up()
         return all(self.successes.get(function, 0) > since for function in functions)
 
 
 class Pods:
-    """Notes how many instances each function has, at each change."""
+    """Records each change of the number of a function's instances."""
 
     def __init__(self, note, guard):
         self.note, self.guard, self.pods, self.counts = note, guard, {}, Counter()
@@ -336,10 +336,10 @@ class Pods:
     def _watch(self):
         try:
             while self._begin():
-                # A new watch begins with all that there is.
+                # A new watch begins with all existing pods.
                 self.pods.clear()
                 self._read()
-                # The API server may be away.
+                # The watch ends when a fault stops the API server.
                 self._stop.wait(0.5)
         except Exception as error:
             self.guard.fail(f"the watch of pods failed: {error!r}")
@@ -355,7 +355,7 @@ class Pods:
             "--output=json",
             "--selector=pilotlight.dev/function",
         ]
-        # One that is begun after the end would never be ended.
+        # The lock prevents a start after `__exit__`, which would not end that process.
         with self._turn:
             if not self._stop.is_set():
                 self._process = Ending(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -364,7 +364,7 @@ class Pods:
     def _read(self):
         with self._process as process:
             for line in process.stdout:
-                # The last line of a watch that was ended may be torn.
+                # A watch may end in the middle of a line.
                 if line.endswith("\n"):
                     self._changed(json.loads(line))
 

@@ -1,7 +1,7 @@
 """The cluster as faults see it: targets, their processes, their network, and when everything is up again.
 
-Runs in the cluster's client network. The nodes are namespaces of this machine, so all their processes are visible
-here. Kills processes by id, and only those in a pod of this release or of its functions.
+This module runs in the cluster's client network. The nodes are namespaces of this machine, so it sees all their
+processes. It kills processes by id, and only those in a pod of this release or of its functions.
 """
 
 import os
@@ -46,13 +46,13 @@ class World:
         self.until, self.sleep = guard.until, guard.sleep
 
     def missed(self, what):
-        """A fault has nothing to strike, as its target is gone."""
+        """Reports that a fault does nothing, because its target is gone."""
         print(f"missed, as it is gone: {what}", flush=True)
 
     def aim(self, faults):
-        """A target for each of the faults that are about to strike together, no two the same.
+        """Chooses a different target for each of the faults that strike together.
 
-        All are chosen before the first fault strikes: what a fault takes may be needed to choose.
+        All are chosen before the first fault strikes, because a fault may stop what the choice needs.
         """
         targets = []
         for fault in faults:
@@ -72,7 +72,7 @@ class World:
         def free():
             return [one for one in listed() if name_of(one) not in names]
 
-        # There may be none for a moment: instances come and go with the calls.
+        # There may be no target for a moment, because instances come and go with the calls.
         return self.random.choice(self.until(free, f"there is no other target: {kind}"))
 
     def _gateways(self):
@@ -83,19 +83,19 @@ class World:
         return [pod for pod in living(listed) if is_ready(pod)]
 
     def await_rollout(self, component):
-        """Returns once all of the Deployment's pods are of its latest kind, and available."""
+        """Returns once all of the Deployment's pods have its newest template and are available."""
         self.until(
             lambda: is_rolled_out(get("deployment", f"{RELEASE}-{component}", namespace=SYSTEM)),
             lambda: kubectl("get", "deployments,pods", "--output=wide", namespace=SYSTEM),
         )
 
     def roll(self, component):
-        """As an upgrade does it: the Deployment's own way of replacing its pods."""
+        """Replaces the pods by a rollout of the Deployment, as an upgrade does."""
         kubectl("rollout", "restart", f"deployment/{RELEASE}-{component}", namespace=SYSTEM)
         self.await_rollout(component)
 
     def rest(self):
-        """Returns once Kubernetes has all up again that a fault may have taken."""
+        """Returns once all nodes and all pods of Pilotlight are up again."""
         self.until(
             lambda: all(map(is_taken_for_good, get("nodes")["items"])),
             lambda: kubectl("get", "nodes", "--output=yaml"),
@@ -116,7 +116,7 @@ def is_rolled_out(deployment):
 
 
 def part(machine, name):
-    """The process of one of the cluster's own components, if it runs: its pods are in other control groups."""
+    """The process of one of the cluster's own components, if it runs. Processes of pods have other control groups."""
     found = [
         pid
         for pid, (_, known, groups) in running().items()
@@ -132,12 +132,12 @@ def api_server():
 
 
 def sandbox(pod):
-    """The process that holds a pod's network: the first, if the pod still runs."""
+    """The pod's first process, which holds its network. None if the pod has ended."""
     return min(processes(pod), default=None)
 
 
 def in_network(pid, *words):
-    """The output of a command in a pod's network; nothing if that has gone with the pod."""
+    """The output of a command in a pod's network, or None if the network is gone with the pod."""
     done = subprocess.run(["nsenter", f"--target={pid}", "--net", *words], capture_output=True, text=True)
     if done.returncode and Path(f"/proc/{pid}/ns/net").exists():
         raise HarnessError(f"{' '.join(words)}, in the network of process {pid}: {done.stderr.strip()}")
@@ -146,7 +146,7 @@ def in_network(pid, *words):
 
 @contextmanager
 def changed(world, pod, begin, end):
-    """With a pod's network changed by one command and back by another."""
+    """Changes a pod's network with one command, and undoes that at the end with another."""
     pid = sandbox(pod)
     is_changed = pid is not None and in_network(pid, *begin) is not None
     if not is_changed:
@@ -154,19 +154,19 @@ def changed(world, pod, begin, end):
     try:
         yield
     finally:
-        # The process is looked for again: its number may be another's by now.
+        # The process is searched again, because another one may have its id by now.
         if is_changed and pid == sandbox(pod):
             in_network(pid, *end)
 
 
 def ruled(world, pod, chain, *words):
-    """With a rule of the packet filter."""
+    """Adds a rule to the packet filter of a pod's network."""
     rule = [chain, "-m", "comment", "--comment", COMMENT, *words]
     return changed(world, pod, *(["iptables", "--wait", how, *rule] for how in ("--insert", "--delete")))
 
 
 def slowed(world, pod, rate):
-    """With so many bits a second: packets wait for each other."""
+    """Limits a pod's network to `rate`: packets wait."""
     limit = ["tbf", "rate", rate, "burst", "8k", "latency", "800ms"]
     begin, end = (["tc", "qdisc", how, "dev", "eth0", "root"] for how in ("add", "del"))
     return changed(world, pod, [*begin, *limit], end)

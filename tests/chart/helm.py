@@ -20,7 +20,14 @@ def alone(*words):
     return attempt(BUILT if BUILT.exists() else "helm", *words)
 
 
-def template(*options, namespace="system", release="pilotlight"):
+# Values without a default: the image, and that of `helm test`.
+NO_DEFAULTS = [
+    "--set=image=registry.example/pilotlight:0.1.0",
+    "--set=runtimeImages.custom=registry.example/custom:0.1.0",
+]
+
+
+def template(*options, namespace="system", release="pilotlight", images=NO_DEFAULTS):
     # Without one, helm renders for the version that it was built with.
     version = "--kube-version=1.34.4"
-    return alone("template", release, CHART, f"--namespace={namespace}", version, *options)
+    return alone("template", release, CHART, f"--namespace={namespace}", version, *images, *options)

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from tests.chart.helm import good, run, template
+from tests.chart.helm import NO_DEFAULTS, good, run, template
 from tests.harness.kubectl import TIMEOUT
 from tests.harness.paths import CHART, REPOSITORY
 from tests.harness.patience import until
@@ -25,9 +25,13 @@ MADE = {
         "NetworkPolicy/pilotlight-gateway",
         "PodDisruptionBudget/pilotlight-controller",
         "PodDisruptionBudget/pilotlight-gateway",
+        "Role/pilotlight-authority",
         "Role/pilotlight-gateways",
+        "Role/pilotlight-identity",
         "Role/pilotlight-peers",
+        "RoleBinding/pilotlight-authority",
         "RoleBinding/pilotlight-gateways",
+        "RoleBinding/pilotlight-identity",
         "RoleBinding/pilotlight-peers",
         "Service/pilotlight-gateway",
         "Service/pilotlight-parts",
@@ -35,6 +39,7 @@ MADE = {
         "ServiceAccount/pilotlight-gateway",
     },
     "functions": {
+        "NetworkPolicy/pilotlight-functions",
         "NetworkPolicy/pilotlight-instances",
         "Role/pilotlight-functions-controller",
         "Role/pilotlight-functions-gateway",
@@ -47,7 +52,10 @@ RIGHTS = {
     # account: what it may do in (the Functions' namespace, the release's)
     "gateway": (
         {"functions.pilotlight.dev": "get list watch", "pods": "get list watch"},
-        {"endpointslices.discovery.k8s.io": "get list watch"},
+        {
+            "endpointslices.discovery.k8s.io": "get list watch",
+            "secrets [pilotlight-identity]": "get list watch",
+        },
     ),
     "controller": (
         {
@@ -62,7 +70,12 @@ RIGHTS = {
             "leases.coordination.k8s.io": "create",
             "leases.coordination.k8s.io [pilotlight-controller]": "get list watch patch",
         },
-        {"endpointslices.discovery.k8s.io": "list watch", "pods": "get"},
+        {
+            "endpointslices.discovery.k8s.io": "list watch",
+            "pods": "get",
+            "secrets [pilotlight-authority]": "get list watch patch",
+            "secrets [pilotlight-identity]": "get list watch patch",
+        },
     ),
 }
 
@@ -74,7 +87,7 @@ def helm(word, namespaces, *options, release="pilotlight"):
 
 def install(namespaces, *options, word="install", release="pilotlight"):
     """Without the definitions, which other suites on the cluster need as well."""
-    settings = (f"--set=functionNamespace={namespaces[1]}", "--set=crds.install=false")
+    settings = (*NO_DEFAULTS, f"--set=functionNamespace={namespaces[1]}", "--set=crds.install=false")
     return helm(word, namespaces, CHART, *settings, *options, release=release)
 
 

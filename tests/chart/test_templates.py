@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from tests.chart.helm import alone, template
+from tests.chart.helm import NO_DEFAULTS, alone, template
 from tests.harness.paths import CHART, REPOSITORY
 
 HERE = REPOSITORY / "tests/chart"
@@ -23,6 +23,10 @@ REFUSED = [
     # values, where, what is wrong
     ("gateway.replicas=0", "gateway.replicas", "minimum: got 0, want 1"),
     ("gateway.replica=1", "gateway", "'replica' not allowed"),
+    ("gateway.fetch.proxy=proxy:3128", "gateway.fetch.proxy", "not match"),
+    ("gateway.fetch.secrets[0]=", "gateway.fetch.secrets.0", "not match"),
+    ("gateway.fetch.concurrent=0", "gateway.fetch.concurrent", "minimum: got 0, want 1"),
+    ("gateway.cacheSize=1Gi", "gateway.cacheSize", "not match"),
     ("gateway.concurrency=0", "gateway.concurrency", "minimum: got 0, want 1"),
     ("gateway.concurrency=65536", "gateway.concurrency", "maximum: got 65,536, want 65,535"),
     ("gateway.service.type=ExternalName", "gateway.service.type", "must be one of"),
@@ -39,8 +43,7 @@ REFUSED = [
     ("region=Frankfurt", "region", "not match"),
     ("logLevel=verbose", "logLevel", "must be one of"),
     ("image=pilotlight/pilotlight", "image", "not match"),
-    ("image=", "image", "not match"),
-    ("image.tag=1", "image", "want string"),
+    ("imageDigest=sha256:1", "imageDigest", "not match"),
     ("imagePullPolicy=Sometimes", "imagePullPolicy", "must be one of"),
     ("imagePullSecrets[0]=login", "imagePullSecrets.0", "want object"),
     ("runtimeImages.Python=a:1", "runtimeImages", "'Python' not allowed"),
@@ -49,6 +52,20 @@ REFUSED = [
     ("warmPools.Warm.size=1", "warmPools", "'Warm' not allowed"),
     ("warmPools.warm.size=1", "warmPools.warm", "missing property 'runtime'"),
     ("warmPools.warm.size=1001", "warmPools.warm.size", "maximum: got 1,001, want 1,000"),
+    ("functions.cpu.limit=all", "functions.cpu.limit", "not match"),
+    ("functions.cpu.limit=0.05", "functions.cpu.limit", "not match"),
+    ("functions.cpu.limit=0", "functions.cpu.limit", "minimum: got 0, want 0.1"),
+    ("functions.cpu.limit=", "functions.cpu.limit", "not match"),
+    ("functions.cpu.limits=2", "functions.cpu", "'limits' not allowed"),
+    ("functions.logStorage=64Mi", "functions.logStorage", "want integer"),
+    ("functions.runtimeClassName=g_visor", "functions.runtimeClassName", "not match"),
+    ("warmPools.warm.runtimeClassName=g_visor", "warmPools.warm.runtimeClassName", "not match"),
+    ("functions.livenessProbe=1", "functions.livenessProbe", "want boolean"),
+    ("functions.logRate=63", "functions.logRate", "minimum: got 63, want 64"),
+    ("functions.logRate=1Mi", "functions.logRate", "want integer"),
+    ("functions.userNamespaces=1", "functions.userNamespaces", "want boolean"),
+    ("functions.egress.deny[0]=169.254.169.254", "functions.egress.deny.0", "not match"),
+    ("functions.egress.apiserver[0]=192.0.2.10/32", "functions.egress", "'apiserver' not allowed"),
     ("networkPolicy.enabled=1", "networkPolicy.enabled", "want boolean"),
     ("networkPolicy.callers[0].pod=a", "networkPolicy.callers.0", "'pod' not allowed"),
     ("serviceMonitor.interval=30", "serviceMonitor.interval", "want string"),
@@ -57,13 +74,13 @@ REFUSED = [
 
 
 def test_lint_finds_nothing():
-    linted = alone("lint", "--strict", CHART)
+    linted = alone("lint", "--strict", CHART, *NO_DEFAULTS)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_the_objects_are_the_golden_files(name):
-    made = template(*RENDERED[name])
+    made = template(*RENDERED[name], images=NO_DEFAULTS if name == "default" else [])
     assert made.returncode == 0, made.stderr
     golden = HERE / f"golden/{name}.yaml"
     if os.environ.get("GOLDEN") == "write":
@@ -82,9 +99,25 @@ def test_a_bad_value_is_refused_with_its_name(setting, where, wrong):
 
 
 def test_the_test_needs_an_image_with_curl():
-    made = template("--set", "runtimeImages.custom=null")
+    image, _ = NO_DEFAULTS
+    made = template(images=[image])
     assert made.returncode != 0 and "test.image" in made.stderr, made.stderr
-    assert template("--set", "runtimeImages.custom=null", "--set", "test.image=a:1").returncode == 0
+    assert template("--set", "test.image=a:1", images=[image]).returncode == 0
+
+
+def test_the_image_has_to_be_set_because_a_default_could_be_anybodys():
+    made = template("--set", "image=")
+    assert made.returncode != 0 and "image: set it to Pilotlight's image" in made.stderr, made.stderr
+
+
+@pytest.mark.parametrize(
+    "image", ["host:5000/a/pilotlight:0.1.0", "host:5000/a/pilotlight@sha256:" + "1" * 64]
+)
+def test_a_digest_takes_the_place_of_the_tag(image):
+    digest = "sha256:" + "2" * 64
+    made = template("--set", f"image={image}", "--set", f"imageDigest={digest}")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count(f'image: "host:5000/a/pilotlight@{digest}"') == 2
 
 
 def definitions(*options):
@@ -164,6 +197,30 @@ def test_instances_are_selected_and_reached_as_the_code_says():
         f"  podSelector:\n    matchLabels:\n      {label}: {manager}\n" in policy
         and f"- port: {port}\n" in policy
     )
+
+
+def policies(*options):
+    made = template("--show-only=templates/networkpolicy.yaml", *options)
+    assert made.returncode == 0, made.stderr
+    return {one["metadata"]["name"]: one["spec"] for one in yaml.safe_load_all(made.stdout) if one}
+
+
+def test_pods_with_a_service_account_are_selected_as_the_code_labels_them():
+    source = (REPOSITORY / "operator/api/src/labels.rs").read_text()
+    label, value = (re.search(rf'{name}: &str = "(.*)"', source)[1] for name in ("SERVICE_ACCOUNT", "OWN"))
+    made = policies('--set-json=functions.egress.apiServer=["192.0.2.10/32"]')
+    [everywhere, dns] = made["pilotlight-functions"]["egress"]
+    excepted = [peer["ipBlock"]["except"] for peer in everywhere["to"] if "ipBlock" in peer]
+    assert excepted == [["169.254.0.0/16", "192.0.2.10/32"], ["fd00:ec2::254/128"]]
+    assert "to" not in dns and {port["port"] for port in dns["ports"]} == {53}
+    added = made["pilotlight-functions-api-server"]
+    assert added["podSelector"]["matchLabels"][label] == value
+    assert added["egress"] == [{"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}]}]
+
+
+def test_without_ranges_functions_may_connect_anywhere():
+    made = policies('--set-json=functions.egress={"deny": [], "apiServer": []}')
+    assert not any("egress" in spec for spec in made.values())
 
 
 @pytest.mark.parametrize("release", ["pilotlight", "pilotlight-functions", "functions", "r" * 53])

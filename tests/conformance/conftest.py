@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.runtimes import RUNTIMES, manifests
-from tests.conformance.table import CLUSTER, LOCAL, keep
+from tests.conformance.table import CLUSTER, LOCAL, SANDBOX, keep
 from tests.conformance.waiting import RUNTIMES_THAT_WAIT, Instance
 from tests.conformance.waiting_compiled import COMPILED
 from tests.harness.endpoint import ENDPOINT, IN_CLUSTER
 from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.local_server import LocalServer
 
+IN_SANDBOX = "PILOTLIGHT_RUNTIME_CLASS" in os.environ
+PLACE = SANDBOX if IN_SANDBOX else CLUSTER if IN_CLUSTER else LOCAL
 SERVED = [one for one in RUNTIMES if not IN_CLUSTER or one.name == os.environ.get("PILOTLIGHT_RUNTIME")]
 
 RESULTS = pytest.StashKey()
@@ -125,4 +127,4 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_sessionfinish(session, exitstatus):
     if file := session.config.getoption("--table", None):
-        keep(file, CLUSTER if IN_CLUSTER else LOCAL, session.config.stash[RESULTS])
+        keep(file, PLACE, session.config.stash[RESULTS])

@@ -6,7 +6,8 @@ r"""Serves one runtime's functions of the table from the cluster while a command
 
 Installs Pilotlight with all images of runtimes if necessary, serves the archives of package.py over HTTP, applies
 the Functions with `code.archive`, and passes the command the gateways' address and the runtime.
-Takes the functions along at the end.
+Takes the functions along at the end. PILOTLIGHT_RUNTIME_CLASS=runsc runs all functions in gVisor
+(`tests/cluster/cluster build gvisor`).
 """
 
 import os
@@ -26,7 +27,7 @@ def main(name, *command):
         sys.exit(
             f"serve: nothing is packaged for {name}: run `python -m tests.conformance.package {name}` first"
         )
-    install(*(image_of(runtime.name) for runtime in RUNTIMES))
+    install(*(image_of(runtime.name) for runtime in RUNTIMES), *sandbox())
     web = Web(HOST)
     made = functions(name, place, web)
     names = [one["metadata"]["name"] for one in made]
@@ -42,6 +43,22 @@ def main(name, *command):
         kubectl("delete", "functions", *names)
         wait("delete", "pods", "--selector=pilotlight.dev/function")
         web.close()
+
+
+def sandbox():
+    """The setting for a runtime class of all functions, PILOTLIGHT_RUNTIME_CLASS, which is made if it is not there."""
+    handler = os.environ.get("PILOTLIGHT_RUNTIME_CLASS")
+    if not handler:
+        return []
+    apply(
+        {
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": handler},
+            "handler": handler,
+        }
+    )
+    return [f"--set=functions.runtimeClassName={handler}"]
 
 
 def functions(name, place, web):

@@ -6,14 +6,14 @@ the earlier results of everything that did not run. Fed by conftest.py.
 
 import json
 
-LOCAL, CLUSTER = "local", "cluster"
+LOCAL, CLUSTER, SANDBOX = "local", "cluster", "sandbox"
 SIGNS = {"passed": "✓", "skipped": "–", "failed": "✗"}
 
 HEAD = """\
 # Runtimes
 
-Made by `make show-runtimes` and `make show-runtimes-cluster` from runs of `tests/conformance`; not edited
-by hand. `runtimes/README.md` says how a runtime is described, and how to bring one of your own.
+Made by `make show-runtimes`, `make show-runtimes-cluster` and `make show-gvisor` from runs of `tests/conformance`;
+not edited by hand. `runtimes/README.md` says how a runtime is described, and how to bring one of your own.
 
 ✓ behaves as the original platform's, – does not apply: the code is a program with one entry point, or local
 mode has no warm pools.
@@ -28,11 +28,14 @@ TITLES = {
     LOCAL: "## In local mode\n\n",
     CLUSTER: "## In a cluster\n\nInstances are pods from the runtimes' images, code comes as archives of "
     "`pilotlight package`.\n\n",
+    SANDBOX: "## In gVisor\n\nAs in a cluster, with a RuntimeClass of gVisor (`runsc`, platform `systrap`) for all "
+    "functions and pools.\n\n",
 }
 
 COLUMNS = {
     LOCAL: ["cold", "init", "warm", "memory"],
     CLUSTER: ["cold", "init", "pooled", "warm", "memory"],
+    SANDBOX: ["cold", "init", "pooled", "warm", "memory"],
 }
 
 FIGURES = {
@@ -44,6 +47,11 @@ Measured with the supervisor of the same build.
     CLUSTER: """
 
 Measured in pods of `tests/cluster` on one machine; *cold* includes the pod and the archive's fetch.
+
+""",
+    SANDBOX: """
+
+Measured as in a cluster.
 
 """,
 }

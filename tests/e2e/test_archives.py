@@ -113,9 +113,9 @@ def test_a_missing_layer_fails_the_call_and_is_named(web, function, client):
 
 def test_an_archive_with_another_hash_fails_the_call(web, function, client):
     code = web.archive("/code.zip", zipped({"lambda_function.py": HANDLER}))
-    expected, code["archive"]["sha256"] = code["archive"]["sha256"], "0" * 64
+    code["archive"]["sha256"] = "0" * 64
     name = function("e2e-wrong", "", code=code)
-    refusal(client, name, "spec.code.archive", f"has {expected}, not {'0' * 64}")
+    refusal(client, name, "spec.code.archive", f"has another one than {'0' * 64}")
 
 
 def test_an_update_of_the_archive_replaces_the_instances(web, function, invoke):

@@ -7,6 +7,7 @@ from itertools import groupby
 import pytest
 
 from tests.e2e.refusal import refusal
+from tests.harness.forward import forwarded
 from tests.harness.kubectl import apply, enforce, get, kubectl
 from tests.harness.manifests import config_map, no_pods, secret
 from tests.harness.metrics import read_metrics
@@ -60,7 +61,8 @@ def two_controllers():
 
 
 def metrics(pod):
-    lines = read_metrics(f"http://{pod['status']['podIP']}:8081").splitlines()
+    with forwarded(pod, 8081, namespace=SYSTEM) as place:
+        lines = read_metrics(f"http://{place}").splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
 
 

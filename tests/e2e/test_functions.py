@@ -9,10 +9,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from tests.harness.instance import await_condition
-from tests.harness.kubectl import kubectl
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.harness.kubectl import get, kubectl
 from tests.harness.patience import until
-from tests.harness.state import pods, ready_condition, status
+from tests.harness.state import names, pods, ready_condition, status
 
 COUNTS = """
 import time, uuid
@@ -144,6 +146,12 @@ def test_a_deleted_function_is_not_found_and_its_pods_are_deleted(function, invo
     until(lambda: not pods(name), lambda: pods(name))
 
 
+def killing(pod):
+    """The events about the end of the pod's containers."""
+    selector = f"--field-selector=reason=Killing,involvedObject.uid={pod['metadata']['uid']}"
+    return get("events", selector)["items"]
+
+
 def test_a_deleted_pod_finishes_its_event(function, invoke, room):
     name, held = function("e2e-evicted", COUNTS), room()
     invoke(name, {})
@@ -153,7 +161,30 @@ def test_a_deleted_pod_finishes_its_event(function, invoke, room):
         until(lambda: status(name).get("inFlight") == 1, lambda: status(name))
         [pod] = pods(name)
         kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-        await_condition(pod, "draining")
+        # The kubelet says so when it sends SIGTERM; only gateways may ask the supervisor.
+        until(lambda: killing(pod), lambda: kubectl("get", "events"))
         held.open()
         assert busy.result()["Body"]["calls"] == 2
     assert invoke(name, {})["Body"]["calls"] == 1, "in a pod of its own"
+
+
+STOPS = """
+import os, signal
+def lambda_handler(event, context):
+    if event.get("stop"):
+        os.kill(os.getppid(), signal.SIGSTOP)
+        while True:
+            signal.pause()
+    return os.uname().nodename
+"""
+
+
+def test_a_function_that_stops_its_supervisor_loses_its_call_and_its_pod(function, client, invoke):
+    name = function("e2e-stops", STOPS, timeout=1)
+    pod = invoke(name, {})["Body"]
+    with pytest.raises(ClientError) as lost:
+        client.invoke(FunctionName=name, Payload=b'{"stop": true}')
+    assert lost.value.response["Error"]["Code"] == "ServiceException", lost.value
+    # Nothing in it obeys a drain, so it ends without a grace period.
+    until(lambda: pod not in names(pods(name)), lambda: kubectl("get", "pods"))
+    assert invoke(name, {})["Body"] != pod

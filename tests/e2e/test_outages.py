@@ -71,7 +71,7 @@ def test_a_lost_node_fails_the_calls_on_it_and_no_others(two_nodes, function, cl
             with cordoned(STAYS):
                 failed = refusal(client, cold)
             # For some seconds the API server takes the node for a good one; later the pod has no node.
-            causes = (f"node {GOES} does not take its pod", "nodes are available", "no instance came up")
+            causes = (f"node {GOES} does not take its pod", "nodes are available", "became ready in the time")
             assert any(cause in failed for cause in causes), failed
 
             for call in running:
@@ -109,7 +109,7 @@ def test_warm_calls_succeed_while_the_api_server_is_down(function, warm_pool, cl
             load.await_successes(60)
             until(lambda: is_full(pool), lambda: kubectl("get", "warmpools,pods"))
             with without_api_server():
-                refused = callers.submit(refusal, client, cold, "no instance came up")
+                refused = callers.submit(refusal, client, cold, "became ready in the time")
                 # A claim asks no API server: its pod bears the pool's name.
                 assert invoke(pooled)["Body"].startswith(f"{pool}-")
                 load.await_successes(OUTAGE)

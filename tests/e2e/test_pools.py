@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.harness import manifests
+from tests.harness.instance import counted
 from tests.harness.kubectl import apply, get, kubectl
-from tests.harness.metrics import read_metrics, sum_of_samples
 from tests.harness.patience import until
-from tests.harness.release import await_known, statuses
+from tests.harness.release import await_known
 from tests.harness.state import POOL, is_full, is_ready, names, pods, status, waiting
 from tests.harness.watch import Watch
 
@@ -26,12 +26,6 @@ def lambda_handler(event, context):
         threading.Event().wait()
     return {"instance": instance, "pod": os.uname().nodename, "memory": context.memory_limit_in_mb}
 """
-
-
-def idle(name):
-    """Initialised instances without an event, as the gateways count them."""
-    texts = [read_metrics(one) for one in statuses()]
-    return sum(sum_of_samples(text, "pilotlight_instances", name, state="idle") or 0 for text in texts)
 
 
 @pytest.fixture
@@ -182,7 +176,7 @@ def test_provisioned_instances_start_without_a_call_and_are_replaced(function, i
     def ready():
         return names([pod for pod in pods(name) if is_ready(pod)])
 
-    until(lambda: idle(name) == 2, lambda: kubectl("get", "pods"))
+    until(lambda: counted(name, "idle") == 2, lambda: kubectl("get", "pods"))
     answer = invoke(name, {})
     assert "server-timing" not in answer["ResponseMetadata"]["HTTPHeaders"], "no cold start"
     lost = answer["Body"]["pod"]

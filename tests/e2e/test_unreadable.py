@@ -7,10 +7,12 @@ these tests run alone, like those of outages.
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.harness.kubectl import get, kubectl
+from tests.harness.lambda_client import lambda_client
 from tests.harness.patience import until
-from tests.harness.release import await_known, roll
+from tests.harness.release import SYSTEM, await_known, await_rollout, parts, roll
 from tests.harness.state import ready_condition
 
 ECHO = "def lambda_handler(event, context):\n    return event\n"
@@ -39,12 +41,14 @@ def change(name, **spec):
     kubectl("patch", "function", name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
 
 
-def is_known(client, name):
+def answer(client, name):
+    """What the function answers to 0, or the code of an error, which names the field."""
     try:
-        client.get_function_configuration(FunctionName=name)
-        return True
-    except client.exceptions.ResourceNotFoundException:
-        return False
+        return json.load(client.invoke(FunctionName=name, Payload=b"0")["Payload"])
+    except ClientError as caught:
+        error = caught.response["Error"]
+        assert "spec.tracing" in error["Message"], error
+        return error["Code"]
 
 
 def test_a_function_with_a_field_of_a_later_version_keeps_its_last_readable_spec(
@@ -63,11 +67,23 @@ def test_a_function_with_a_field_of_a_later_version_keeps_its_last_readable_spec
     )
     assert invoke(name, 2)["Body"] == 2
 
+    # A gateway that has read an earlier spec runs beside one that has not. Which of them owns the function, and so
+    # whether a call is answered, follows from their addresses.
+    [old, replaced] = parts("gateway")
+    kubectl("delete", "pod", replaced["metadata"]["name"], namespace=SYSTEM)
+    await_rollout("gateway")
+    addresses = [pod["status"]["podIP"] for pod in parts("gateway")]
+    assert old["status"]["podIP"] in addresses and len(addresses) == 2
+    for address in addresses:
+        at = lambda_client(f"http://{address}:8080")
+        assert answer(at, other) == 0
+        assert answer(at, name) in (0, "ResourceNotReadyException")
+
     # Processes that never could read it do without it.
     roll("gateway")
     roll("controller")
     assert invoke(other, 3)["Body"] == 3
-    assert not is_known(client, name)
+    assert answer(client, name) == "ResourceNotReadyException"
     change(other, description="the watch goes on")
     change(name, tracing=None)
     await_known([name])

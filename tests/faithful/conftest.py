@@ -15,7 +15,7 @@ def served(request, tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def release():
-    """In a cluster, Pilotlight. A release of the suite's own is gone at the end: its parts take room."""
+    """Installs Pilotlight in a cluster. A release of this suite alone is removed at the end to free memory."""
     if IN_CLUSTER:
         install(*(image_of(runtime) for runtime in MORE_IMAGES))
     yield

@@ -1,4 +1,4 @@
-"""Functions of one module of this suite, served by `pilotlight local` or by pods of the cluster.
+"""Serves the functions of one test module with `pilotlight local` or with pods of the cluster.
 
 A module names its functions in FUNCTIONS, `{name: spec}`; the fixture `served` (conftest.py) serves them as
 long as the module's tests run. Locally one server serves all of them. In a cluster each folder of code is
@@ -22,7 +22,7 @@ from tests.harness.patience import LONGER
 from tests.harness.release import ENDPOINT, HOST, RUNTIMES, await_known
 from tests.harness.web import Web
 
-# Runtimes with an image in the cluster, besides those that every release has.
+# Runtimes that have an image in this cluster, in addition to those of every release.
 MORE_IMAGES = tuple(filter(None, os.environ.get("PILOTLIGHT_IMAGES", "").split(",")))
 
 
@@ -67,7 +67,7 @@ class Served:
 
     def __init__(self, functions, endpoint, server=None):
         self.functions, self.endpoint = functions, endpoint
-        # The local server, for what only one machine shows; None in a cluster.
+        # The local server, for tests that work only in local mode. None in a cluster.
         self.server = server
         self.client = lambda_client(endpoint)
         self._invoke = invoker(self.client)
@@ -103,7 +103,7 @@ def locally(functions, folder, environment=None):
 
 
 def archived(name, spec, web):
-    """The spec; code that is packed already comes from `web`."""
+    """The spec. A packed archive of code is served by `web`."""
     content = spec["code"].get("packed")
     return {**spec, "code": web.archive(f"/{name}.zip", content)} if content else spec
 

@@ -1,4 +1,4 @@
-"""Archives as people make them: links that lead outside, zips of Windows, formats that are not read."""
+"""Archives as users make them: links that lead outside, zips from Windows, unsupported formats."""
 
 import io
 import re
@@ -48,11 +48,11 @@ def zipped(*entries, system=3, compression=zipfile.ZIP_DEFLATED):
         for name, text, mode in entries:
             entry = zipfile.ZipInfo(name)
             entry.filename, entry.create_system = name, system
-            # The mark of a changed file; without any the library sets permissions.
+            # The bit marks a changed file. If all bits were 0, the library would set permissions.
             entry.external_attr = mode << 16 | 0x20
             entry.compress_type = compression
             with warnings.catch_warnings():
-                # Two entries by one name are meant.
+                # The library warns of two entries with one name, which are intended here.
                 warnings.simplefilter("ignore")
                 archive.writestr(entry, text)
     return content.getvalue()
@@ -83,7 +83,7 @@ def tarred():
 
 
 def of_windows():
-    """As tools of .NET wrote zips: `\\` for `/`, no permissions, folders as entries."""
+    """A zip as tools of .NET wrote it: `\\` for `/`, no permissions, folders as entries."""
     program = "#!/bin/sh\necho ran\n"
     return zipped(
         (MODULE, FINDS, 0),
@@ -104,7 +104,7 @@ FUNCTIONS = {
     "links-zip": links(),
     "links-tar": tarred(),
     "windows": of_windows(),
-    # A zip that says nothing of permissions, from a library on any system.
+    # A zip without permissions, as many libraries write it.
     "no-modes": zipped((MODULE, FINDS, 0), ("bin/tool", "#!/bin/sh\necho ran\n", 0)),
     "link-replaced": zipped(
         (MODULE, FINDS, 0o644),
@@ -112,11 +112,11 @@ FUNCTIONS = {
         ("same", "a file", 0o644),
         ("same", "absent", stat.S_IFLNK | 0o777),
     ),
-    # A name in the code page of DOS, without the mark for UTF-8.
+    # A name in a code page of DOS, without the flag for UTF-8.
     "code-page": renamed(
         zipped((MODULE, FINDS, 0o644), ("gr_n.txt", "x", 0o644)), b"gr_n.txt", b"gr\x81n.txt"
     ),
-    # As pex, shiv and zipapp write it.
+    # An executable zip, as pex, shiv and zipapp write it.
     "executable": b"#!/usr/bin/env python3\n" + zipped((MODULE, FINDS, 0o644), ("bin/tool", "x", 0o755)),
     "folder-packed": zipped(("shop/" + MODULE, FINDS, 0o644)),
 }
@@ -165,7 +165,7 @@ def test_an_archive_that_is_one_folder_is_reported_with_what_to_do(served):
 
 
 def flagged():
-    """The first entry is marked as encrypted."""
+    """A zip whose first entry is marked as encrypted."""
     content = bytearray(zipped((MODULE, FINDS, 0o644)))
     content[6] |= 1
     content[content.rindex(b"PK\1\2") + 8] |= 1

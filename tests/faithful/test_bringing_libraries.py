@@ -1,7 +1,7 @@
-"""Libraries that a function's lists refer to beside themselves: folders, other lists, locks, workspaces.
+"""Libraries that a function's lists name indirectly: in folders, other lists, locks and workspaces.
 
-Everything is in one tree of packages that the tests write; only one package of the registry is needed, in two
-versions. The running server notices edits, and `pilotlight package` puts the installed libraries into an archive.
+The tests write all packages into one tree. They need only one package of the registry, in two versions.
+The running server notices edits, and `pilotlight package` puts the installed libraries into an archive.
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.harness.patience import LONGER, until
 
 pytestmark = only_local("clusters get libraries in archives, which are packed here")
 
-# Builds a wheel of the modules beside it without any tool.
+# A build backend that packs the modules beside it into a wheel and needs no tool.
 BACKEND = """
 import pathlib, tomllib, zipfile
 def build_wheel(folder, settings=None, metadata=None):
@@ -120,7 +120,7 @@ url = "../wheels"
 
 
 def tree(root):
-    """Functions and what they refer to, by folder."""
+    """Writes a folder for each function and for each package that a function refers to."""
     write(
         root,
         {
@@ -139,7 +139,7 @@ def tree(root):
             "poetry/lambda_function.py": PYTHON,
             "poetry/pyproject.toml": "[tool.poetry.dependencies]\npython = '*'\npl-direct = {path = '../libs/direct'}\n",
             "poetry/poetry.lock": POETRY_LOCK,
-            # Packages that refer to each other, with scripts of development.
+            # Packages that refer to each other and have development scripts.
             **below("linked", package("app", "0", scripts=HUSKY, dependencies={"shared": "file:../shared"})),
             "linked/index.js": NODEJS,
             **below(
@@ -155,16 +155,16 @@ def tree(root):
             "mono/packages/app/index.js": NODEJS,
             **below("mono/packages/shared", package("@x/shared", VERSION, dependencies={"ms": "2.1.3"})),
             **below("mono/packages/other", package("other", "0", scripts={"postinstall": "absent"})),
-            # As pnpm and Yarn write workspaces, without a lock.
+            # Workspaces in the form of pnpm and Yarn, without a lock.
             "pnpm/pnpm-workspace.yaml": "packages:\n  - 'apps/*'\n",
             "pnpm/package.json": {"private": True},
             **below("pnpm/apps/app", package("app", "0", dependencies={"neighbour": "workspace:*"})),
             "pnpm/apps/app/index.js": NODEJS,
             **below("pnpm/apps/neighbour", package("neighbour", "5")),
-            # Installed by hand, as a link to a folder beside.
+            # A package that the user installed as a link to a neighbouring folder.
             "by-hand/index.js": NODEJS,
             "by-hand/package.json": {},
-            # Its own script runs, and one that fails does not stop it.
+            # The function's own scripts run, and the installation continues after one that fails.
             "scripts/index.js": NODEJS,
             "scripts/made.txt": "3",
             "scripts/package.json": {
@@ -359,7 +359,7 @@ def java(tmp_path_factory):
             path = root / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, path) if source else path.write_text("no build is needed", encoding="utf-8")
-    # The jar is of after the last change.
+    # The jar is newer than the last change of the sources.
     (root / "maven/target/app-1.0.jar").touch()
     return root
 

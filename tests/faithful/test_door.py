@@ -119,7 +119,7 @@ def test_an_sdk_without_settings_calls_another_function(served):
 
 
 def test_answers_keep_their_status_and_headers(served):
-    """what the gateway answers, the function gets"""
+    """the function gets the gateway's answer unchanged"""
     found = served.answer("caller", {"call": "echo", "payload": {"n": 1}})
     assert found["status"] == 200 and found["body"] == {"n": 1}
     assert found["headers"]["x-amz-executed-version"] == "$LATEST"
@@ -130,7 +130,7 @@ def test_answers_keep_their_status_and_headers(served):
 
 
 def test_the_caller_sees_errors_of_the_other_function(served):
-    """a function error is no error of the call; a missing function is one"""
+    """a function error is no error of the call, but a missing function is"""
     failed = served.answer("caller", {"call": "echo", "payload": {"fail": True}})
     assert failed["status"] == 200 and failed["headers"]["x-amz-function-error"] == "Unhandled"
     assert failed["body"]["errorMessage"] == "no such order"
@@ -139,24 +139,24 @@ def test_the_caller_sees_errors_of_the_other_function(served):
 
 
 def test_bodies_of_megabytes_pass_both_ways(served):
-    """the door holds back nothing, and the gateway's limit is the limit"""
+    """the door has no limit of its own: the gateway's limit of payloads applies"""
     assert served.answer("caller", {"size": 5_000_000}) == [200, 5_000_000]
 
 
 def test_many_calls_at_the_same_time_pass(served):
-    """each has a connection of its own"""
+    """each call has its own connection"""
     assert served.answer("caller", {"times": 8}) == list(range(8))
 
 
 def test_a_function_that_calls_itself_without_room_is_throttled(served):
-    """the inner call is refused at once, and the outer one goes on"""
+    """the gateway refuses the inner call at once, and the outer call continues"""
     found = served.answer("itself")
     assert found["status"] == 429
     assert found["body"]["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
 
 
 def test_other_languages_pass_the_same_door(served):
-    """Node.js calls it with what it has"""
+    """a Node.js function calls the door with the built-in `fetch`"""
     assert served.answer("node", {"n": 2}) == [200, {"n": 2}]
 
 
@@ -169,7 +169,7 @@ def test_the_javascript_sdk_without_settings_calls_another_function(served):
 
 
 def test_the_door_is_only_on_the_loopback_interface(served):
-    """nobody else reaches it, and AWS_ENDPOINT_URL stays unset"""
+    """the door listens on loopback only, and AWS_ENDPOINT_URL stays unset"""
     found = served.answer(
         "caller", {"environment": ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL", *CREDENTIALS]}
     )
@@ -179,7 +179,7 @@ def test_the_door_is_only_on_the_loopback_interface(served):
 
 
 def test_endpoints_and_credentials_of_the_function_take_precedence(served):
-    """a function that looks elsewhere is not led to the door"""
+    """a function that sets another endpoint keeps it"""
     names = {"environment": ["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL", *CREDENTIALS]}
     assert served.answer("elsewhere", names)["AWS_ENDPOINT_URL_LAMBDA"] == "http://127.0.0.1:9"
     assert served.answer("all-elsewhere", names)["AWS_ENDPOINT_URL_LAMBDA"] is None

@@ -39,7 +39,7 @@ def foreign():
 
 
 def without_loader():
-    """A program of this machine that names a loader which is nowhere."""
+    """A program of this machine whose loader does not exist."""
     program = Path("/bin/true").read_bytes()
     loader = LOADER.search(program)[0]
     return program.replace(loader, b"/nowhere/".ljust(len(loader), b"x"))
@@ -69,7 +69,7 @@ while true; do
   curl -sS "$api/$id/response" -d "$(answer "$event")"
 done
 """
-# Features that dash lacks, and bash, the platform's `sh`, has.
+# Features that bash has and dash lacks. `sh` is bash on the original platform.
 PIPES = 'set -euo pipefail; cd "$(mktemp -d)"\n'
 BY_SH = {
     "pipefail": "#!/bin/sh\n" + PIPES + 'answer() { echo "$1" | grep -c a; }\n' + LOOP,
@@ -90,7 +90,7 @@ FUNCTIONS["entry-sh-sourced"]["code"]["inline"]["part.sh"] = "part='\"sourced\"'
 
 
 def failed_to_start(answer):
-    """The reason, after it is as the platform words it."""
+    """Checks the error's form, which is the original platform's. Returns the reason in it."""
     assert answer["FunctionError"] == "Unhandled"
     body = answer["Body"]
     assert body["errorType"] == "Runtime.InvalidEntrypoint"

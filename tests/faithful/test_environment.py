@@ -106,7 +106,7 @@ def served(tmp_path_factory):
 
 
 def test_the_functions_own_values_take_precedence(served):
-    """TZ, LANG, PATH and all other names outside the fixed list are the function's"""
+    """a function may set TZ, LANG, PATH and all other names outside the fixed list"""
     found = served.answer("own", {"names": [*OWN, "AWS_DEFAULT_REGION", "AWS_LAMBDA_FUNCTION_NAME"]})
     assert {name: found[name] for name in OWN} == OWN
     assert found["hour"] == "23"
@@ -116,7 +116,7 @@ def test_the_functions_own_values_take_precedence(served):
 
 
 def test_variables_that_a_function_does_not_set_have_the_platforms_values(served):
-    """without values of its own a function finds the platform's, and nothing of the machine's"""
+    """a function that sets nothing finds the platform's values, and none of the machine's"""
     found = served.answer("plain")
     assert found["TZ"] == ":UTC" and found["LANG"] == "en_US.UTF-8" and found["hour"] == "22"
     assert found["AWS_REGION"] == found["AWS_DEFAULT_REGION"]
@@ -136,7 +136,7 @@ def test_variables_that_a_function_does_not_set_have_the_platforms_values(served
 
 
 def test_a_path_without_programs_does_not_prevent_the_runtime_from_starting(served):
-    """the runtime is started by its whole path"""
+    """the supervisor starts the runtime by its absolute path"""
     found = served.answer("nowhere", {"names": ["PATH", "LD_LIBRARY_PATH"]})
     assert (found["PATH"], found["LD_LIBRARY_PATH"]) == ("/nowhere", "/nowhere")
     assert served.answer("nowhere-node") == ["/nowhere", "Asia/Tokyo", 7]
@@ -170,12 +170,12 @@ def test_programs_of_layers_are_on_the_path(served):
 
 
 def test_a_functions_own_path_may_name_the_layers(served):
-    """/opt/bin in the function's own PATH is the layers', wherever they lie"""
+    """/opt/bin in the function's own PATH means the layers' folder, also in local mode"""
     assert served.answer("names-the-layer", {"names": ["PATH"], "run": "shop-convert"})["said"] == "converted"
 
 
 def test_a_functions_own_path_may_name_the_code(served):
-    """/var/task/bin in the function's own PATH is a folder of its code"""
+    """/var/task/bin in the function's own PATH means the code's folder, also in local mode"""
     found = served.answer("programs-of-its-own", {"names": ["PATH"], "run": "shop-convert"})
     assert found["said"] == "from the code"
 
@@ -200,20 +200,20 @@ def refused(name, folder):
     ],
 )
 def test_a_reserved_name_is_refused_with_its_place(name, tmp_path):
-    """the fixed list is refused by name"""
+    """the refusal names the variable and its place"""
     said = refused(name, tmp_path)
     assert "spec.environment" in said and f"`{name}` is set by the platform" in said
 
 
 @only_local("tests/manifests asks an API server")
 def test_a_name_that_would_change_the_clients_mode_is_refused_with_the_reason(tmp_path):
-    """AWS_LAMBDA_MAX_CONCURRENCY would have clients ask for several events at a time"""
+    """with AWS_LAMBDA_MAX_CONCURRENCY, clients would ask for several events at a time"""
     assert "several events at a time" in refused("AWS_LAMBDA_MAX_CONCURRENCY", tmp_path)
 
 
 @pytest.mark.skipif(not IN_CLUSTER, reason="local mode has no secrets")
 def test_values_of_secrets_and_config_maps_take_precedence_as_well(served):
-    """a secret's value wins over the platform's, a config map's under it, the manifest's over both"""
+    """the order of precedence is manifest, secret, config map, platform"""
     given = [{"configMapRef": {"name": "given-map"}}, {"secretRef": {"name": "given-secret"}}]
     spec = python(ENVIRONMENT, environment={"TABLE": "own"}, environmentFrom=given)
     apply(

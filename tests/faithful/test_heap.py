@@ -12,7 +12,7 @@ public class Heap {
 }
 """
 
-# Creates garbage first, which must not count; then keeps as much as fits.
+# First creates garbage, which must not count. Then keeps as much memory as the heap allows.
 MONO = """\
 using System;
 using System.Collections.Generic;
@@ -116,12 +116,12 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize(("name", "least", "most"), [("java-256", 150, 200), ("java-1024", 750, 880)])
 def test_java_gets_most_of_the_memory_as_its_heap(served, name, least, most):
-    """-Xmx is a share of the memory, and leaves room for Java itself"""
+    """-Xmx is a share of the memory and leaves memory for Java itself"""
     assert least <= served.answer(name) <= most
 
 
 def test_java_uses_the_functions_own_options(served):
-    """JAVA_TOOL_OPTIONS wins over the heap and the collector that the runtime would choose"""
+    """JAVA_TOOL_OPTIONS takes precedence over the heap and the collector that start.sh would choose"""
     assert 130 <= served.answer("java-own-heap") <= 150
     assert served.answer("java-own-share") > 435, "it is a share of the machine's"
     assert served.answer("java-own-collector") > 300
@@ -129,13 +129,13 @@ def test_java_uses_the_functions_own_options(served):
 
 @pytest.mark.parametrize(("name", "least", "most"), [("mono-128", 55, 90), ("mono-256", 160, 220)])
 def test_mono_collects_its_garbage_and_ends_at_its_memory(served, name, least, most):
-    """gigabytes of garbage pass; what is kept is refused before the instance is killed"""
+    """gigabytes of garbage are no error, and Mono throws before kept memory would kill the instance"""
     assert least <= served.answer(name) <= most
 
 
 @pytest.mark.parametrize(("name", "limit"), [("go-128", 115), ("go-512", 460), ("go-own", 200)])
 def test_go_gets_its_memory_limit(served, name, limit):
-    """the runtime of Go sees GOMEMLIMIT, the function's own if it has one"""
+    """Go's runtime uses GOMEMLIMIT, the function's own value if there is one"""
     assert served.answer(name) == limit
 
 
@@ -148,5 +148,5 @@ def test_go_gets_its_memory_limit(served, name, limit):
     ],
 )
 def test_custom_runtimes_get_their_memory_limit_too(served, name, limits):
-    """a `bootstrap` may be in Go or in .NET: both limits follow the memory"""
+    """a `bootstrap` may be written in Go or .NET, so both limits are set from the memory"""
     assert served.answer(name) == limits

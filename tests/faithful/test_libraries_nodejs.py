@@ -85,7 +85,7 @@ def test_express_answers_bytes_and_its_own_errors(served):
 
 
 def traced(served, name, event):
-    """An invocation within a caller's trace; the log's records that are JSON."""
+    """Invokes with a caller's trace and returns the JSON records in the log."""
     events = served.client.meta.events
     add = lambda request, **_: request.headers.add_header("X-Amzn-Trace-Id", TRACE)  # noqa: E731
     events.register("before-sign.lambda.Invoke", add)

@@ -86,7 +86,7 @@ FUNCTIONS = {
 
 
 def http_event(method, path, query="", body=None, cookies=()):
-    """As an HTTP API sends it, payload version 2.0."""
+    """An event of an HTTP API, payload version 2.0."""
     http = {
         "method": method,
         "path": path,

@@ -81,7 +81,7 @@ export const handler = async (event) => {
 };
 """
 
-# Standard output no longer blocks once it was used, and records must still block.
+# Node.js makes standard output non-blocking at its first use. Records must still be written completely.
 TORN_NODE = """
 export const handler = async ({ size }) => {
   for (let n = 0; n < 3; n++) {
@@ -264,7 +264,7 @@ def test_a_stack_trace_has_a_line_for_each_frame(served):
 )
 def test_printed_and_logged_lines_keep_their_order(served, name, second):
     answer = served.invoke(name, {"do": "order"} if name == "records" else {}, LogType="Tail")
-    # The tail has the last of them.
+    # The tail has only the last lines.
     lines = answer["Log"].split("\n")
     numbers = [
         int(line.split()[-2]) for line in lines if line.endswith((" " + second, " logged", " printed"))
@@ -294,7 +294,8 @@ def test_a_record_is_kept_as_it_was_logged(served):
     failed = next(text for text in texts if "it failed" in text)
     assert failed.startswith("[ERROR]\t") and failed.endswith("\nValueError: deep") and "Traceback" in failed
     assert not any("too much" in text for text in texts)
-    assert "\ta \\\\n\nb\n" in served.logs("records")
+    # Further lines are indented, so that none looks like a record.
+    assert "\ta \\\\n\n    b\n" in served.logs("records")
 
 
 @only_local(IN_PODS)
@@ -346,7 +347,7 @@ def test_functions_with_json_logs_log_from_info_on(served, name, expected):
 def test_records_are_complete_beside_output_that_waits_for_space_in_the_pipe(served):
     answer = served.invoke("torn-node", {"size": 400_000})
     text = "".join(entries(served, "torn-node", answer["RequestId"])[1:-2])
-    # What was written to standard output comes as Node.js has the pipe's room for it, records before they return.
+    # Node.js writes standard output when the pipe has room, but a record is written before its call returns.
     assert text.count("l" * 400_000 + "\nend") == 3 and text.count("l") == 1_200_000
 
 
@@ -395,7 +396,7 @@ def test_the_tail_is_the_last_4_kb(served):
     [
         ("A", EVENT_LIMIT - 9, [EVENT_LIMIT]),
         ("A", 700_000, [EVENT_LIMIT, EVENT_LIMIT, 700_009 - 2 * EVENT_LIMIT]),
-        # Three bytes: the limit is inside of a character.
+        # A character of three bytes, so that the limit lies inside one.
         ("€", 100_000, [EVENT_LIMIT - 1, 300_009 - EVENT_LIMIT + 1]),
     ],
 )
@@ -462,7 +463,7 @@ def test_the_log_right_after_an_answer_has_all_of_the_call(served):
 @only_local(IN_PODS)
 @pytest.mark.parametrize("do", ["exit", "wait", "answer"])
 def test_the_log_right_after_the_end_of_a_process_has_its_last_output(served, do):
-    # A slow machine takes longer than the timeout for any of them.
+    # On a slow machine each of them may also end by the timeout.
     statuses = {"exit": {"error", "timeout"}, "wait": {"timeout"}, "answer": {"", "timeout"}}
     for _ in range(3):
         answer = served.invoke("ends", {"do": do})
@@ -494,6 +495,6 @@ def test_the_terminal_shows_a_record_of_several_lines_as_lines(served):
     served.invoke("records", {"do": "log"})
 
     def shown():
-        return any(line == "ValueError: deep" for line in served.server.lines)
+        return any(line == "    ValueError: deep" for line in served.server.lines)
 
     until(shown, "the trace is on the terminal")

@@ -1,10 +1,10 @@
-"""Memory is what the kernel charges: anonymous and shared pages, each once, and no pages of files."""
+"""Measured memory is anonymous and shared pages, each counted once, without pages of files."""
 
 import re
 
 from tests.faithful.served import python
 
-# Each function holds some memory, does something else meanwhile, and returns the result of that.
+# Each function holds some memory, does something else at the same time, and returns the result of that.
 BEGINS = """
 import mmap, os, subprocess, sys, tempfile
 
@@ -42,7 +42,7 @@ KEPT = held(150)
 
 def lambda_handler(event, context):
     run = lambda **how: subprocess.run(["/bin/true"], check=True, **how).returncode
-    # With a function to run before `exec` Python forks; otherwise it has the kernel share all memory.
+    # With `preexec_fn` Python forks; without it Python uses vfork, and the child shares all memory.
     return [run() for _ in range(10)] + [run(preexec_fn=lambda: None) for _ in range(10)]
 """
 

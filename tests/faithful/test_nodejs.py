@@ -6,7 +6,7 @@ import pytest
 
 from tests.faithful.served import code, nodejs
 
-# Named for what they do with the callback or the context; `event.do` selects one.
+# Each handler is named for its use of the callback or the context. `event.do` selects one.
 CALLBACKS = """
 let calls = 0, left;
 const handlers = {

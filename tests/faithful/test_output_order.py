@@ -4,7 +4,7 @@ import pytest
 
 from tests.faithful.served import bootstrap, nodejs, python
 
-# Writes alternately to both ends, itself and through a program that it starts.
+# Writes alternately to standard output and standard error, directly and through a program that it starts.
 BOTH_PYTHON = """
 import os, subprocess
 from traceback import print_exc

@@ -1,4 +1,4 @@
-"""Python starts as on the original platform: order of modules and folders, true name, text, boto3."""
+"""Python starts as on the original platform: the order of modules and folders, names, text, boto3."""
 
 import io
 import json
@@ -17,7 +17,7 @@ def lambda_handler(event, context):
     return event
 """
 
-# Answers for each requested module what its marker says, or that it has none.
+# Returns the marker of each requested module, or null if it has none. The marker says where the module comes from.
 WHOSE = """
 import importlib
 def lambda_handler(event, context):
@@ -87,7 +87,7 @@ def lambda_handler(event, context):
 
 
 def marked(*names):
-    """Modules that say whose they are."""
+    """Modules with a marker that says that they are the function's own."""
     return {name: "WHOSE = 'own'\n" for name in names}
 
 
@@ -211,7 +211,7 @@ def test_path_files_of_layers_count(served):
 
 
 def test_the_functions_own_search_path_replaces_that_of_the_layers(served):
-    """It names places of an image, wherever these lie."""
+    """PYTHONPATH names folders of an image, also in local mode, where they lie elsewhere."""
     assert served.answer("own-path", {"modules": ["shared", "plain", "late"]}) == [
         "python",
         "plain",

@@ -37,7 +37,7 @@ while True:
 CHUNKED = "Transfer-Encoding: chunked"
 CHUNKS = "b'%x\\r\\n' % len(answer) + answer + b'\\r\\n0\\r\\n\\r\\n'"
 
-# As in tutorials: bash and curl, with headers found in any case or in the documented one.
+# A client from tutorials, in bash and curl. It finds one header in any case, the other in the documented case.
 BASH = """#!/bin/bash
 set -euo pipefail
 api="http://${AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation"
@@ -96,11 +96,11 @@ FUNCTIONS = {
 
 
 def traced(served, name, trace):
-    """The traces that the function saw for a call with this header, and the one of the answer."""
+    """Calls with this header. Returns the traces that the function saw and the trace in the answer."""
     if name not in served.functions:
         pytest.skip("the cluster has no image for the runtime")
     address = served.endpoint.removeprefix("http://")
-    # The call may be the first: an instance has to come up.
+    # It may be the first call, which waits for an instance.
     for _ in range(20):
         connection = http.client.HTTPConnection(address)
         headers = {} if trace is None else {"X-Amzn-Trace-Id": trace}

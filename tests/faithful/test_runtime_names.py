@@ -51,13 +51,13 @@ FUNCTIONS = {
     ],
 )
 def test_both_names_of_a_runtime_are_accepted(served, name, answer, shown):
-    """the same runtime runs, and the API has the name that the service model knows"""
+    """an alias runs the same runtime, and the API shows the name in the service model"""
     assert served.answer(name) == answer
     assert served.client.get_function_configuration(FunctionName=name)["Runtime"] == shown
 
 
 def local(folder, runtime, path=None, files=None):
-    """`pilotlight local` with one function of that runtime, which ends by itself."""
+    """Runs `pilotlight local` with one function of that runtime until it ends by itself."""
     spec = code(runtime, files or {"lambda_function.py": PYTHON})
     file = folder / "function.yaml"
     file.write_text(as_yaml([resource("Function", "one", spec)]))
@@ -78,7 +78,7 @@ def local(folder, runtime, path=None, files=None):
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(runtime, said, tmp_path):
-    """a slip is shown with its place and what was meant"""
+    """the error names the misspelt field and the intended name"""
     status, output = local(tmp_path, runtime)
     assert status == 2 and "spec.runtime" in output and said in output, output
 
@@ -95,7 +95,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(runtime, said, tmp_path
     ],
 )
 def test_a_retired_name_is_refused_with_advice(runtime, said, tmp_path):
-    """what the original platform has withdrawn is named with what there is instead"""
+    """the error says that the runtime is retired, and names its successor"""
     status, output = local(tmp_path, runtime)
     assert status == 2 and "is a retired runtime" in output and said in output, output
 
@@ -111,7 +111,7 @@ def test_a_retired_name_is_refused_with_advice(runtime, said, tmp_path):
     ],
 )
 def test_a_known_runtime_that_the_machine_lacks_says_what_to_install(runtime, said, tmp_path):
-    """the name is known, and the error says how to have it"""
+    """the error says how to install the program"""
     empty = tmp_path / "bin"
     empty.mkdir()
     status, output = local(tmp_path, runtime, path=str(empty))
@@ -122,7 +122,7 @@ def test_a_known_runtime_that_the_machine_lacks_says_what_to_install(runtime, sa
 @only_local("the machine's own interpreters")
 @pytest.mark.skipif(not shutil.which("ruby"), reason="it stands in for another version")
 def test_the_machines_own_interpreter_runs_a_runtime_without_an_image(tmp_path):
-    """what is on the PATH in that version is taken"""
+    """a program of that version on the PATH is used"""
     programs = tmp_path / "bin"
     programs.mkdir()
     ruby = programs / "ruby3.3"

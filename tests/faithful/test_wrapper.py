@@ -1,4 +1,4 @@
-"""AWS_LAMBDA_EXEC_WRAPPER: a script of the function's starts the runtime."""
+"""AWS_LAMBDA_EXEC_WRAPPER: a script of the function starts the runtime."""
 
 import pytest
 
@@ -27,7 +27,7 @@ sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, "ADDED": "by its parent
 """
 ENDS = "#!/bin/sh\necho 'no licence was found' >&2\nexit 3\n"
 
-# Adds an option to those of the runtime, as many wrappers do: before the last word, the program's script.
+# Adds an option before the last argument, which is the script, as many wrappers do.
 NODE_WRAPPER = """\
 #!/bin/bash
 export ADDED="by $(basename "$0") of $(basename "$1")"
@@ -145,34 +145,34 @@ def served(tmp_path_factory):
     ],
 )
 def test_a_wrapper_starts_the_runtime(served, name, added):
-    """what the wrapper adds is there, wherever it lies and whatever it is written in"""
+    """the handler sees the wrapper's variable, whatever the wrapper's place and language"""
     assert served.answer(name)["ADDED"] == added
 
 
 def test_a_wrapper_gets_the_whole_command_of_the_runtime(served):
-    """its arguments are a program and what that needs"""
+    """the wrapper's arguments are a program and the program's arguments"""
     assert int(served.answer("relative")["WORDS"]) > 1
 
 
 def test_a_wrapper_may_change_the_environment(served):
-    """what it sets and what it takes away holds for the handler"""
+    """the handler sees the variables that the wrapper sets, and not those that it removes"""
     found = served.answer("changes")
     assert (found["ADDED"], found["TZ"], found["WORDS"]) == ("through env", "Asia/Tokyo", None)
 
 
 def test_every_managed_runtime_has_wrappers(served):
-    """Node.js and Java are started by one as well, which sees them and their options"""
+    """a wrapper also starts Node.js and Java, and gets them and their options as arguments"""
     assert served.answer("node") == ["by wrapper of node", "wrapped", None]
     assert served.answer("java") == "by.options, by java, null"
 
 
 def test_a_runtime_whose_process_is_the_functions_own_program_has_no_wrapper(served):
-    """as on the original platform, a `bootstrap` starts without"""
+    """a `bootstrap` starts without the wrapper, as on the original platform"""
     assert served.answer("program") == "nothing"
 
 
 def test_an_empty_value_means_no_wrapper(served):
-    """the variable without a value changes nothing"""
+    """an empty variable changes nothing"""
     assert served.answer("empty")["ADDED"] is None
 
 
@@ -196,5 +196,5 @@ def test_a_wrapper_that_does_not_start_the_runtime_says_why(served, name, status
 
 
 def test_options_of_a_runtime_may_name_files_of_layers(served):
-    """NODE_OPTIONS leads to a file in /opt"""
+    """NODE_OPTIONS names a file in /opt"""
     assert served.answer("options") == "from the layer"

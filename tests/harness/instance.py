@@ -1,19 +1,10 @@
-"""The status of an instance in a pod, as a gateway reads it."""
+"""Instances of a function, as the gateways count them."""
 
-import http.client
-from contextlib import closing
-
-from tests.harness.patience import PATIENCE
-from tests.harness.release import LEASE_PORT
+from tests.harness.metrics import read_metrics, sum_of_samples
+from tests.harness.release import statuses
 
 
-def await_condition(pod, condition):
-    """Returns once the supervisor's stream says `ready` or `draining`."""
-    place = pod["status"]["podIP"]
-    with closing(http.client.HTTPConnection(place, LEASE_PORT, timeout=PATIENCE)) as connection:
-        connection.request("GET", "/status")
-        lines = connection.getresponse()
-        while line := lines.readline():
-            if line.rstrip().endswith(f" {condition}".encode()):
-                return
-    raise AssertionError(f"{pod['metadata']['name']} ended before it was {condition}")
+def counted(name, state):
+    """How many instances of the function are `starting`, `idle`, `busy` or `stopping`."""
+    texts = [read_metrics(one) for one in statuses()]
+    return sum(sum_of_samples(text, "pilotlight_instances", name, state=state) or 0 for text in texts)

@@ -37,7 +37,7 @@ class LocalServer:
 
     host = "127.0.0.1"  # where its functions reach the tests
 
-    def __init__(self, *paths, environment=None, program=PILOTLIGHT, has_status=True):
+    def __init__(self, *paths, environment=None, program=PILOTLIGHT, has_status=True, arguments=()):
         assert program.is_file(), f"{program} is missing: build it, or name it in PILOTLIGHT_BIN"
         # Whatever the server loses becomes a child of this process, where stop() finds it.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -45,7 +45,14 @@ class LocalServer:
         self._grown = threading.Condition()
         self._before = children_of(os.getpid())
         self.process = subprocess.Popen(
-            [program, "local", "--listen=127.0.0.1:0", *["--status=127.0.0.1:0"] * has_status, *paths],
+            [
+                program,
+                "local",
+                "--listen=127.0.0.1:0",
+                *["--status=127.0.0.1:0"] * has_status,
+                *arguments,
+                *paths,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -26,9 +26,14 @@ CHART = Path(os.environ.get("PILOTLIGHT_CHART", paths.CHART))
 IMAGES = "pilotlight.test"
 VERSION = "0.1.0"
 RUNTIMES = ("python3.11", "custom")
-LEASE_PORT = int(
-    re.search(r"CONTROL_PORT: u16 = (\d+)", (paths.REPOSITORY / "operator/api/src/labels.rs").read_text())[1]
+LABELS = (paths.REPOSITORY / "operator/api/src/labels.rs").read_text()
+LEASE_PORT, HEALTH_PORT = (
+    int(re.search(rf"{name}_PORT: u16 = (\d+)", LABELS)[1]) for name in ("CONTROL", "HEALTH")
 )
+
+
+# For what connects to instances itself, as a bench does.
+OPEN = "--set=networkPolicy.enabled=false"
 
 
 def install(*settings, chart=CHART, version=VERSION):
@@ -46,6 +51,8 @@ def install(*settings, chart=CHART, version=VERSION):
         "--wait",
         TIMEOUT,
         f"--set=functionNamespace={FUNCTIONS}",
+        # Several suites share the processors of two small nodes, each with a release of its own.
+        "--set=gateway.resources.requests.cpu=100m",
         f"--set=image={IMAGES}/pilotlight:{version}",
         *(image_of(runtime, version) for runtime in RUNTIMES),
         *([] if has_own_definitions(chart) else ["--set=crds.install=false"]),
@@ -73,12 +80,31 @@ def uninstall():
 
 
 @contextmanager
-def installed():
+def installed(*settings):
     """The release for as long as `with` lasts; its logs are printed at the end."""
-    install()
+    install(*settings)
     yield
     tell_of_the_release()
     uninstall()
+
+
+@contextmanager
+def without_walls():
+    """Everybody may connect to every port of the release and of its functions as long as `with` lasts: what policies
+    allow adds up."""
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "without-walls"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]},
+    }
+    for place in (SYSTEM, FUNCTIONS):
+        apply(policy, namespace=place)
+    try:
+        yield
+    finally:
+        for place in (SYSTEM, FUNCTIONS):
+            kubectl("delete", "networkpolicy", "without-walls", namespace=place)
 
 
 def all_parts(component):
@@ -137,6 +163,13 @@ def await_known(names):
     places = [(gateway, name) for gateway in gateways() for name in names]
     for place in places:
         until(lambda: known(*place), f"known: {place}")
+
+
+def logged(component, text):
+    """The lines of the last minutes in the logs of a component that contain the text."""
+    selector = f"--selector=app.kubernetes.io/component={component}"
+    lines = kubectl("logs", "--tail=-1", "--since=5m", selector, namespace=SYSTEM).splitlines()
+    return "\n".join(line for line in lines if text in line)
 
 
 def tell_of_the_release():

@@ -8,14 +8,23 @@ from tests.harness.addresses import own_address
 
 
 class Web:
-    """Serves what is put into `files`; `asked` lists the requests."""
+    """Serves what is put into `files`; `asked` lists the requests.
 
-    def __init__(self, host):
-        files, asked = self.files, self.asked = {}, []
+    With `authorization` it answers 401 to requests that have not exactly this header. `refused` has their paths, and
+    what they sent in its place.
+    """
+
+    def __init__(self, host, authorization=None):
+        files, asked, refused = self.files, self.asked, self.refused = {}, [], []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 asked.append(self.path)
+                sent = self.headers.get("Authorization")
+                if authorization and sent != authorization:
+                    refused.append((self.path, sent))
+                    self.send_error(401)
+                    return
                 body = files.get(self.path)
                 self.send_response(200 if body else 404)
                 self.send_header("content-length", str(len(body or b"")))

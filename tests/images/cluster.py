@@ -1,4 +1,4 @@
-"""A namespace of the test cluster, and instances in it: pods as the controller will make them."""
+"""A namespace of the test cluster, and instances in it: pods like those of the controller."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ class Namespace:
         self.kubectl("create", "namespace", self.name)
 
     def delete(self):
-        # A test that failed has left its pods with what keeps them.
+        # A failed test leaves pods with a finalizer, which keeps them.
         for pod in self.kubectl("get", "pods", "--output=name").split():
             self.kubectl("patch", pod, "--type=merge", f"--patch={FREED}")
         self.kubectl("delete", "namespace", self.name, "--wait=false")
@@ -32,7 +32,7 @@ class Namespace:
 
 
 class Instance:
-    """A pod with an image, its code mounted from a ConfigMap."""
+    """A pod with an image. A ConfigMap mounts its code."""
 
     def __init__(self, namespace, name, image, environment, command, code, handler, **settings):
         self.namespace, self.name = namespace, name
@@ -78,7 +78,7 @@ class Instance:
     def spec(self, image, config):
         return {
             "restartPolicy": "Never",
-            # One that does not end by itself is killed after that, and its exit code says so.
+            # The kubelet kills a supervisor that lives longer, and the exit code shows that.
             "terminationGracePeriodSeconds": PATIENCE,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -120,11 +120,11 @@ class Instance:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def invoke(self, event):
-        """As a gateway does: what never started is tried again."""
+        """Repeats a refused invocation, as a gateway does. Returns its outcome and body."""
 
         def attempt():
-            told = answer(self.call(event))
-            return told if told[0] != "refused" else None
+            result = answer(self.call(event))
+            return result if result[0] != "refused" else None
 
         return until(attempt, lambda: f"{self.name} takes an event:\n{self.log()}")
 
@@ -138,7 +138,7 @@ class Instance:
         self.namespace.kubectl("delete", "pod", self.name, "--wait=false")
 
     def exit(self):
-        """How the container ended, once it has. Its finalizer kept the deleted pod up to here."""
+        """Waits for the container's end and returns it. The finalizer keeps the deleted pod until then."""
 
         def terminated():
             [status] = self.namespace.get("pod", self.name)["status"]["containerStatuses"]
@@ -150,7 +150,7 @@ class Instance:
 
 
 def answer(call):
-    """The outcome that the supervisor reports, and the body; or `refused` and why it never started."""
+    """The reported outcome and the body, or `refused` and the reason why nothing started."""
     output, errors = call.communicate()
     assert call.returncode == 0, errors
     head, _, body = output.replace("\r\n", "\n").partition("\n\n")

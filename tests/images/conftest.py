@@ -1,4 +1,4 @@
-"""The archives, made if they are not there, and a namespace on the cluster of this machine."""
+"""Fixtures: the archives, made if they are missing, and a namespace in the cluster of this machine."""
 
 import json
 import sys

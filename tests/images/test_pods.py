@@ -1,4 +1,4 @@
-"""Instances in pods: an invocation, its log, memory, processes, and the end."""
+"""Instances in pods: invocations, logs, memory, processes, and how a pod ends."""
 
 import json
 
@@ -45,25 +45,25 @@ def make_python(namespace, archives, name, **settings):
 
 
 def test_a_python_function_has_the_environment_of_the_original_platform(python, archives):
-    outcome, told = python.invoke({})
+    outcome, body = python.invoke({})
     assert outcome == "success"
-    assert told["python"] == [3, 11]
-    assert (told["folder"], told["path"]) == ("/var/task", ["/var/task"])
-    assert told["ids"] == [993, 990]
-    assert told["writable"] == ["/tmp"]
-    assert told["authorities"] > 100
-    assert (told["shell"], told["noon"]) == ("LINUX\n", "Europe/Zurich")
-    assert told["encoding"] == ["utf-8", "utf-8"]
-    assert told["uncompiled"] == []
-    assert archives["python3.11"].environment.items() <= told["environment"].items()
-    leaked = [name for name in told["environment"] if name.startswith(("KUBERNETES_", "PILOTLIGHT_"))]
+    assert body["python"] == [3, 11]
+    assert (body["folder"], body["path"]) == ("/var/task", ["/var/task"])
+    assert body["ids"] == [993, 990]
+    assert body["writable"] == ["/tmp"]
+    assert body["authorities"] > 100
+    assert (body["shell"], body["noon"]) == ("LINUX\n", "Europe/Zurich")
+    assert body["encoding"] == ["utf-8", "utf-8"]
+    assert body["uncompiled"] == []
+    assert archives["python3.11"].environment.items() <= body["environment"].items()
+    leaked = [name for name in body["environment"] if name.startswith(("KUBERNETES_", "PILOTLIGHT_"))]
     assert not leaked
 
 
 def test_a_shell_bootstrap_answers(shell):
-    outcome, told = shell.invoke({"answer": 42})
+    outcome, body = shell.invoke({"answer": 42})
     assert outcome == "success"
-    assert told["event"] == {"answer": 42} and told["kernel"].startswith("Linux")
+    assert body["event"] == {"answer": 42} and body["kernel"].startswith("Linux")
 
 
 @pytest.mark.parametrize("name", ["python", "shell"])
@@ -83,9 +83,9 @@ def test_the_pods_log_has_the_invocations_lines(name, request):
 
 def test_too_much_memory_ends_the_invocation_and_not_the_instance(python):
     # The kernel grants the container 32 MiB more, of which the supervisor takes about 5.
-    outcome, told = python.invoke({"do": "fill", "mib": 192})
-    assert outcome == "function-error" and told["errorType"] == "Runtime.ExitError", told
-    assert told["errorMessage"].endswith("signal: killed")
+    outcome, body = python.invoke({"do": "fill", "mib": 192})
+    assert outcome == "function-error" and body["errorType"] == "Runtime.ExitError", body
+    assert body["errorMessage"].endswith("signal: killed")
     assert python.invoke({})[0] == "success"
     state = python.namespace.get("pod", "python")["status"]["containerStatuses"][0]
     assert state["restartCount"] == 0 and "running" in state["state"]

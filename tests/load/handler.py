@@ -1,8 +1,8 @@
 """Reports to a journal outside of its instance when an event begins and ends, and answers with its id.
 
-The handler goes on once a word is acknowledged, so the journal's order is the order of what happened. It
-sends no word twice: one without an acknowledgement is a `JournalGone`, an error of the harness that ends
-the load. Short, as all of it comes with each claim.
+The handler continues only after the journal has acknowledged a record, so the journal's order is the order of
+events. It sends no record twice: a missing acknowledgement is a `JournalGone`, an error of the harness that
+ends the load. This file is short because every claim contains it.
 """
 
 import json
@@ -22,7 +22,7 @@ class JournalGone(Exception):
 def note(place, word, call):
     global journal, address
     try:
-        if address != place:  # an instance may outlive a run, and its journal with it
+        if address != place:  # an instance may outlive a run, and the next run has another journal
             host, port = place.rsplit(":", 1)
             journal = socket.create_connection((host, int(port)), timeout=20)
             journal.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

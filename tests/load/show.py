@@ -1,9 +1,9 @@
-"""All kinds of arrivals at once on `pilotlight local`, under account; writes docs/load.md.
+"""Runs all kinds of arrivals at once on `pilotlight local`, accounts for each call, and writes docs/load.md.
 
     make show-load
 
-A call is answered exactly once and executed at most once, an instance executes one at a time, and no
-call fails: nothing strikes here. tests/chaos holds a cluster under faults to the same rules.
+The rules: a call is answered exactly once and executed at most once, an instance executes one call at a time, and
+no call fails, because there are no faults here. tests/chaos applies the same rules to a cluster under faults.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.harness.local_server import LocalServer
 from tests.harness.manifests import as_yaml
 from tests.harness.paths import REPOSITORY
 
-# A function for each kind of arrivals. No queue is ever full: a refusal would be an error here.
+# One function for each kind of arrivals. The queues are large, because a refusal would be an error here.
 ARRIVALS = {"random": "100", "bursts": "8x1", "steady": "steady:100", "closed": "closed:4"}
 CONCURRENCY = {"reserved": 8, "queue": 10_000}
 
@@ -51,7 +51,7 @@ def run(folder, invocations):
         with Journal(folder, "127.0.0.1") as journal:
             endpoint = server.endpoint.removeprefix("http://")
             with Load(journal, endpoint, ARRIVALS) as load:
-                # In steps, as each wait is bounded.
+                # In steps, because each wait has a time limit.
                 while load.successes() < invocations:
                     load.await_successes(1000)
         server.stop()

@@ -1,4 +1,4 @@
-"""Shows that each in-process test of the gateway fails when its mechanism is taken out.
+"""Shows that a test fails when its mechanism is taken out: each in-process test of the gateway, and some others.
 
 A mutant is one edit of the sources (`table.py`). Each is made in a copy of the repository below
 `target/mutants`, built, and held against the one test that is said to need the mechanism. A mutant that the
@@ -23,9 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COPY = ROOT / "target/mutants"
 # A folder of its own: cargo identifies packages by their path within the repository, and would take a
 # mutant for what the repository's own build has made.
-CARGO = (
-    "cargo test --quiet --locked --package=pilotlight-gateway --features=cluster --lib --target-dir=target"
-)
+CARGO = "cargo test --quiet --locked --all-features --lib --target-dir=target"
 # The limits of a test and of a build, in seconds: a build takes minutes on a busy machine.
 TEST_LIMIT = 600
 BUILD_LIMIT = 3600
@@ -53,10 +51,10 @@ def mutated(mutant: Mutant, text: str) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def cargo(*arguments: str, limit: int) -> tuple[int | None, str]:
+def cargo(package: str, *arguments: str, limit: int) -> tuple[int | None, str]:
     """Returns the exit code, or None after the limit, and what was printed."""
     running = subprocess.Popen(
-        [*CARGO.split(), *arguments],
+        [*CARGO.split(), f"--package={package}", *arguments],
         cwd=COPY,
         env=os.environ | {"RUST_BACKTRACE": "0"},
         stdout=subprocess.PIPE,
@@ -73,10 +71,10 @@ def cargo(*arguments: str, limit: int) -> tuple[int | None, str]:
         return None, running.communicate()[0]
 
 
-def failure(test: str) -> str | None:
+def failure(package: str, test: str) -> str | None:
     """Runs one test; says how it failed, or None."""
     name = test if "::tests::" in test else f"tests::{test}"
-    code, printed = cargo("--", "--exact", name, limit=TEST_LIMIT)
+    code, printed = cargo(package, "--", "--exact", name, limit=TEST_LIMIT)
     if code is None:
         return f"it does not end within {TEST_LIMIT} s"
     if code == 0:
@@ -95,19 +93,20 @@ def main() -> None:
     for mutant in mutants:
         mutated(mutant, (ROOT / mutant.file).read_text())
     copy()
-    code, printed = cargo(limit=BUILD_LIMIT)
-    if code != 0:
-        sys.exit(f"the tests fail without any mutant:\n{printed}")
+    for package in sorted({mutant.package for mutant in mutants}):
+        code, printed = cargo(package, limit=BUILD_LIMIT)
+        if code != 0:
+            sys.exit(f"the tests of {package} fail without any mutant:\n{printed}")
     unnoticed = 0
     for mutant in mutants:
         target = COPY / mutant.file
         before = target.read_text()
         try:
             target.write_text(mutated(mutant, before))
-            code, printed = cargo("--no-run", limit=BUILD_LIMIT)
+            code, printed = cargo(mutant.package, "--no-run", limit=BUILD_LIMIT)
             if code != 0:
                 sys.exit(f"the mutant of {mutant.file} does not compile:\n{printed}")
-            noticed = failure(mutant.test)
+            noticed = failure(mutant.package, mutant.test)
         finally:
             target.write_text(before)
         unnoticed += noticed is None

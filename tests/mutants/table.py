@@ -1,4 +1,4 @@
-"""The mutants: which test of the gateway needs which mechanism.
+"""The mutants: which test of the gateway, or of another package, needs which mechanism.
 
 A test of `operator/gateway/src/tests` is named by file and function, any other by its whole path.
 
@@ -24,6 +24,7 @@ class Mutant:
     file: str
     old: str
     new: str
+    package: str = "pilotlight-gateway"
 
 
 MUTANTS = [
@@ -137,6 +138,20 @@ MUTANTS = [
     ),
     # lost
     Mutant(
+        "lost::a_function_that_stops_its_supervisor_loses_its_call_and_its_instance",
+        "an instance that is given up goes on",
+        f"{GATEWAY}/driver/function.rs",
+        "handle.given_up.cancel();",
+        "let _ = &handle.given_up;",
+    ),
+    Mutant(
+        "lost::a_function_that_stops_its_supervisor_during_its_init_keeps_no_place",
+        "the pool does not learn that a supervisor is up",
+        f"{GATEWAY}/instance.rs",
+        "link.report(Report::Up).await;",
+        "let _ = Report::Up;",
+    ),
+    Mutant(
         "lost::a_call_whose_machine_is_lost_is_told_so_and_never_sent_again",
         "a call that may have been read is sent again",
         f"{GATEWAY}/instance.rs",
@@ -157,20 +172,63 @@ MUTANTS = [
         "body::read(body, PAYLOAD_LIMIT, 0)",
         "body::read(body, PAYLOAD_LIMIT - 1, 0)",
     ),
+    # hidden
+    Mutant(
+        "hidden::a_caller_who_is_refused_gets_a_fixed_sentence_and_the_request_id_alone",
+        "every caller gets the detail",
+        f"{CORE}/reason.rs",
+        "(Notice::CannotStart | Notice::NotInTime, Audience::Developer) =>",
+        "(Notice::CannotStart | Notice::NotInTime, _) =>",
+    ),
+    Mutant(
+        "hidden::the_developer_of_a_local_gateway_gets_the_whole_reason",
+        "nobody gets the detail",
+        f"{GATEWAY}/gateway.rs",
+        "audience: config.audience,",
+        "audience: Default::default(),",
+    ),
+    Mutant(
+        "hidden::the_values_of_variables_are_not_in_answers_unless_the_operator_shows_them",
+        "the values are always shown",
+        f"{GATEWAY}/gateway.rs",
+        "shows_environment: config.shows_environment,",
+        "shows_environment: true,",
+    ),
+    Mutant(
+        "hidden::the_tail_of_a_sanitised_function_has_lines_of_the_platform_alone",
+        "errors do not hide the log",
+        f"{WIRE}/config.rs",
+        "self.logs && !self.sanitize_errors",
+        "self.logs",
+    ),
+    Mutant(
+        "hidden::the_tail_of_a_function_whose_output_is_dropped_has_lines_of_the_platform_alone",
+        "output that is dropped is in the tail",
+        f"{WIRE}/config.rs",
+        "self.logs && !self.sanitize_errors",
+        "!self.sanitize_errors",
+    ),
+    Mutant(
+        "hidden::the_tail_of_any_other_function_has_what_it_prints",
+        "no tail has output",
+        f"{SUPERVISOR}/worker.rs",
+        "if self.config.shows_log_to_callers() {",
+        "if false {",
+    ),
     # handover
     Mutant(
         "handover::queued_calls_move_to_the_new_owner_and_the_running_one_ends_where_it_is",
         "a call that a pool refuses as moved is an error",
         f"{GATEWAY}/invoker/outcome.rs",
-        "Rejection::Moved => return Placement::NotStarted(Box::new(invocation)),",
+        "Rejection::Moved => return None,",
         "Rejection::Moved => Outcome::Stopping,",
     ),
     Mutant(
         "handover::an_instance_of_a_function_that_comes_back_while_it_runs_a_call_is_kept",
         "an instance that comes back is released all the same",
         f"{CORE}/invoke/pool.rs",
-        "let next = AfterLease::Serve;",
-        "let next = AfterLease::Release;",
+        "if next != AfterLease::GiveUp {\n            let next = AfterLease::Serve;",
+        "if next != AfterLease::GiveUp {\n            let next = AfterLease::Release;",
     ),
     Mutant(
         "handover::an_instance_that_is_released_lives_on_for_the_new_owner",
@@ -230,11 +288,11 @@ MUTANTS = [
         "let _ = reason;",
     ),
     Mutant(
-        "forward::a_reason_why_no_instance_starts_comes_back_over_the_hop",
-        "the reason is left out",
+        "forward::a_reason_why_no_instance_starts_comes_back_over_the_hop_and_not_to_the_caller",
+        "the detail becomes the notice on the way",
         "operator/wire/src/invoke.rs",
-        "*response.body_mut() = Bytes::copy_from_slice(reason.as_bytes());\n                NOT_READY",
-        "let _ = reason;\n                NOT_READY",
+        "_ => Reason::new(Notice::CannotStart, detail),",
+        "_ => Reason::unreadable(detail.into()),",
     ),
     Mutant(
         "forward::a_call_follows_an_owner_that_changes_on_the_way",
@@ -297,15 +355,15 @@ MUTANTS = [
         "shutdown::a_call_that_outlasts_the_grace_period_is_ended_with_its_instance",
         "instances do not heed the end of the grace period",
         f"{GATEWAY}/instance.rs",
-        '() = force.cancelled() => Arc::from("stopped"),',
-        '() = std::future::pending() => Arc::from("stopped"),',
+        "() = given_up.cancelled() => None,",
+        "() = std::future::pending() => None,",
     ),
     Mutant(
         "shutdown::an_instance_on_its_way_up_is_given_up_as_its_gateway_ends",
         "an instance on its way up takes no order",
         f"{GATEWAY}/instance.rs",
-        '_ = orders.recv() => return Arc::from("stopped before it was up"),',
-        '() = std::future::pending() => return Arc::from("stopped before it was up"),',
+        '_ = orders.recv() => return Reason::from("stopped before it was up"),',
+        '() = std::future::pending() => return Reason::from("stopped before it was up"),',
     ),
     # limits
     Mutant(
@@ -367,17 +425,17 @@ MUTANTS = [
     Mutant(
         "limits::an_event_beyond_the_limit_is_refused_before_an_instance_is_started",
         "events have no limit at the gateway",
-        f"{GATEWAY}/http/invoke.rs",
-        "body::read(body, PAYLOAD_LIMIT, READ_LIMIT)",
-        "body::read(body, READ_LIMIT, READ_LIMIT)",
+        f"{GATEWAY}/intake.rs",
+        "use pilotlight_core::instance::failure::PAYLOAD_LIMIT;",
+        "const PAYLOAD_LIMIT: usize = 64 * 1024 * 1024;",
     ),
     # streams
     Mutant(
         "streams::a_streamed_response_reaches_the_caller_whole_with_the_end_of_the_log",
         "a stream that has ended counts as lost",
-        f"{GATEWAY}/instance.rs",
-        "(Whole::Complete(body), Some(end)) => {",
-        "(Whole::Complete(body), Some(end)) if body.is_empty() => {",
+        f"{GATEWAY}/answer_stream.rs",
+        "Outcome::Answered(answer)",
+        "let _ = answer; Outcome::Lost",
     ),
     Mutant(
         "streams::a_piece_reaches_the_gateway_before_the_response_ends",
@@ -390,7 +448,7 @@ MUTANTS = [
         "streams::a_gateway_of_an_earlier_release_gets_a_streamed_response_whole",
         "every gateway counts as one that reads streams",
         f"{WIRE}/lease.rs",
-        "accepts_stream: headers.get(TE) == Some(&TRAILERS),",
+        "accepts_stream: accepts_stream(headers),",
         "accepts_stream: true,",
     ),
     Mutant(
@@ -434,6 +492,48 @@ MUTANTS = [
         f"{SUPERVISOR}/invocation.rs",
         "const PIECES: usize = 2;",
         "const PIECES: usize = 10_000;",
+    ),
+    Mutant(
+        "streams::a_streamed_response_crosses_a_hop_and_the_owner_counts_it_when_it_ends",
+        "nobody counts a stream that ends well",
+        f"{GATEWAY}/answer_stream.rs",
+        "tally.ended(match end.error {",
+        "let _ = (tally, match end.error {",
+    ),
+    Mutant(
+        "streams::an_error_after_the_beginning_of_a_stream_crosses_a_hop",
+        "an error within a stream counts as a success",
+        f"{GATEWAY}/answer_stream.rs",
+        "Some(_) => OutcomeLabel::function_error,",
+        "Some(_) => OutcomeLabel::success,",
+    ),
+    Mutant(
+        "streams::a_stream_that_breaks_off_is_a_lost_call_on_both_sides_of_a_hop",
+        "nobody counts a stream that breaks off",
+        f"{GATEWAY}/answer_stream.rs",
+        "tally.ended(OutcomeLabel::lost);",
+        "let _ = (tally, OutcomeLabel::lost);",
+    ),
+    Mutant(
+        "streams::a_piece_crosses_a_hop_before_the_response_ends",
+        "an owner collects streams for other gateways",
+        f"{GATEWAY}/http/parts.rs",
+        "Invoked::Began(stream) if accepts_stream => stream.into_response(),",
+        "Invoked::Began(stream) if !accepts_stream => stream.into_response(),",
+    ),
+    Mutant(
+        "streams::an_owner_collects_a_stream_for_a_gateway_of_an_earlier_release",
+        "every gateway counts as one that takes streams from an owner",
+        f"{WIRE}/invoke.rs",
+        "accepts_stream: accepts_stream(headers),",
+        "accepts_stream: true,",
+    ),
+    Mutant(
+        "streams::a_response_whose_caller_has_gone_is_read_to_its_end_and_counted",
+        "a stream is given up when its reader has gone",
+        f"{GATEWAY}/answer_stream.rs",
+        "Ok(piece) => drop(self.pieces.send(piece).await),",
+        "Ok(piece) => self.pieces.send(piece).await.ok()?,",
     ),
     # deploys
     Mutant(
@@ -531,9 +631,9 @@ MUTANTS = [
     Mutant(
         "apis::metrics_count_what_callers_were_told_and_what_lives",
         "how invocations ended is not counted",
-        f"{GATEWAY}/invoker/mod.rs",
-        "entry.metrics.ended(outcome::label(outcome), took);",
-        "let _ = (outcome, took);",
+        f"{GATEWAY}/message.rs",
+        "self.tally.ended(OutcomeLabel::of(&outcome));",
+        "let _ = (self.tally, OutcomeLabel::of(&outcome));",
     ),
     # spans
     Mutant(
@@ -547,8 +647,8 @@ MUTANTS = [
         "spans::a_forwarded_call_has_one_line_at_the_gateway_that_was_called",
         "the owner of a forwarded call logs it too",
         f"{GATEWAY}/http/parts.rs",
-        "respond(outcome.instrument(span).await)",
-        "let outcome = outcome.instrument(span).await;\n    span::log_access(http::StatusCode::OK, clock::since(arrived));\n    respond(outcome)",
+        "match invoked.instrument(span).await {",
+        "let invoked = invoked.instrument(span).await;\n    span::log_access(http::StatusCode::OK, clock::since(arrived));\n    match invoked {",
     ),
     # state
     Mutant(
@@ -605,7 +705,7 @@ MUTANTS = [
     Mutant(
         "cluster::claim::tests::code_that_leads_outside_is_refused_with_the_reason",
         "the supervisor leaves out names that lead outside",
-        f"{SUPERVISOR}/claim.rs",
+        f"{SUPERVISOR}/claim/unpack.rs",
         'return Err(io::Error::other("a name leads outside"));',
         "continue;",
     ),
@@ -613,15 +713,52 @@ MUTANTS = [
         "cluster::claim::tests::a_supervisor_that_is_not_there_cannot_be_reached",
         "a supervisor that is not there is not claimed",
         f"{GATEWAY}/cluster/claim.rs",
-        "ask.await.map_err(|error: Broken| unreachable(&error))",
-        "Ok(ask.await.unwrap_or_else(|_: Broken| false))",
+        ".map_err(|error: Broken| unreachable(&error).into())",
+        ".or_else(|_: Broken| Ok(Found::Unclaimed(Form::Tar)))",
+    ),
+    Mutant(
+        "cluster::claim::tests::a_file_that_was_damaged_in_the_cache_is_refused_with_both_digests",
+        "a part that has another digest than the claim names passes",
+        f"{CORE}/instance/parts.rs",
+        "if found != part.sha256 {",
+        "if found != part.sha256 && part.field.is_empty() {",
+    ),
+    Mutant(
+        "cluster::claim::tests::a_pod_of_one_function_says_that_it_takes_archives_and_refuses_every_other_one",
+        "a pod takes the digests of a claim in place of its own",
+        f"{CORE}/instance/parts.rs",
+        """Some(part) if part.sha256 != expected => {
+                let found""",
+        """Some(part) if part.sha256 != expected && part.field.is_empty() => {
+                let found""",
+    ),
+    Mutant(
+        "cluster::codes::tests::code_that_was_damaged_in_the_cache_is_fetched_again_once_an_instance_has_refused_it",
+        "damaged code stays in the cache",
+        f"{GATEWAY}/cluster/codes.rs",
+        "file.is_intact().unwrap_or(false)",
+        "file.is_intact().is_ok()",
+    ),
+    Mutant(
+        "cluster::codes::tests::a_tar_is_made_of_the_archive_in_the_cache_unless_that_is_damaged",
+        "a tar is made of a damaged archive",
+        f"{GATEWAY}/cluster/codes.rs",
+        "let is_intact = kept.is_intact().unwrap_or(false);",
+        "let is_intact = kept.is_intact().is_ok();",
+    ),
+    Mutant(
+        "cluster::sealed::tests::a_sealed_file_names_its_content_and_notices_a_change_of_any_byte",
+        "a seal is believed",
+        f"{GATEWAY}/cluster/sealed.rs",
+        "0 => return Ok(hasher.digest() == self.sha256),",
+        '0 => return Ok(hasher.digest() != Digest::of(b"")),',
     ),
     Mutant(
         "cluster::codes::tests::an_archive_is_fetched_once_for_all_instances_and_each_prefix_has_its_own_tar",
         "each who wants an archive fetches it",
         f"{GATEWAY}/cluster/codes.rs",
-        "cell.get_or_try_init(fetch).await.cloned()",
-        "OnceCell::new().get_or_try_init(fetch).await.cloned().inspect(|_| drop(cell))",
+        "let turn = known.unwrap_or_default();",
+        "let turn = known.map_or_else(Default::default, |_| Default::default());",
     ),
     Mutant(
         "cluster::codes::tests::an_archive_with_another_digest_is_refused_with_its_field_and_fetched_again",
@@ -635,14 +772,49 @@ MUTANTS = [
         "inline code is packed as a layer",
         f"{GATEWAY}/cluster/codes.rs",
         "pilotlight_archive::pack_texts(texts, TASK)",
-        "pilotlight_archive::pack_texts(texts, OPT)",
+        'pilotlight_archive::pack_texts(texts, "opt")',
     ),
     Mutant(
         "cluster::codes::tests::code_that_no_function_uses_any_more_is_removed",
         "old code stays",
         f"{GATEWAY}/cluster/codes.rs",
-        "&& let Err(error) = fs::remove_file(path)",
-        "&& let Err(error) = fs::metadata(path)",
+        "self.store.retain(|name| wanted.contains(name));",
+        "self.store.retain(|_| wanted.len() < usize::MAX);",
+    ),
+    Mutant(
+        "cluster::codes::tests::code_that_was_not_used_for_the_longest_time_makes_room_and_is_fetched_again",
+        "the code that was used last makes room",
+        f"{CORE}/code_cache.rs",
+        "let Some((_, name)) = idle.min() else {",
+        "let Some((_, name)) = idle.max() else {",
+    ),
+    Mutant(
+        "cluster::codes::tests::an_archive_with_a_secret_that_gateways_may_not_read_is_not_fetched_without_it",
+        "every Secret is read",
+        f"{GATEWAY}/cluster/archive_secrets.rs",
+        "self.readable.contains(name)",
+        "!self.readable.contains(name)",
+    ),
+    Mutant(
+        "cluster::archive_secrets::tests::a_secret_is_read_by_its_name_only_if_the_operator_allows_it",
+        "a Secret that is not there has no keys",
+        f"{GATEWAY}/cluster/archive_secrets.rs",
+        'ensure!(secret.is_some(), "there is no Secret {name}");',
+        'ensure!(!name.is_empty(), "there is no Secret {name}");',
+    ),
+    Mutant(
+        "cluster::code_store::tests::a_file_that_makes_room_is_removed_and_one_in_use_stays",
+        "whoever has fetched a file does not use it",
+        f"{CORE}/code_cache.rs",
+        "self.keep(name, bytes, 1);",
+        "self.keep(name, bytes, 0);",
+    ),
+    Mutant(
+        "cluster::code_store::tests::a_restarted_gateway_knows_the_files_and_removes_what_fetches_left",
+        "the files of a fetch that broke off stay",
+        f"{GATEWAY}/cluster/code_store.rs",
+        "if name.starts_with(LEFTOVER) {",
+        "if name.is_empty() {",
     ),
     Mutant(
         "cluster::functions::tests::a_function_that_cannot_be_read_any_more_keeps_its_last_readable_spec",
@@ -720,5 +892,232 @@ MUTANTS = [
         f"{GATEWAY}/http/errors.rs",
         'let body = json!({ "message": message.into() });',
         'let body = json!({ "Message": message.into() });',
+    ),
+    # intake
+    Mutant(
+        "intake::an_event_that_does_not_fit_is_refused_before_it_is_read_and_a_small_one_is_not",
+        "everything fits a budget",
+        f"{CORE}/intake/bytes.rs",
+        "used.checked_add(bytes).filter(|sum| *sum <= room)",
+        "used.checked_add(bytes).filter(|_| room > 0)",
+    ),
+    Mutant(
+        "intake::an_event_holds_its_bytes_while_it_waits_and_runs",
+        "a large event gives its bytes back once it is read",
+        f"{GATEWAY}/intake.rs",
+        "(Bytes::from_owner(Held { bytes, _share }), None)",
+        "(bytes, None)",
+    ),
+    Mutant(
+        "intake::a_body_without_a_length_takes_bytes_as_it_comes_and_is_refused_when_none_are_left",
+        "a share does not grow with its body",
+        f"{GATEWAY}/intake/paced.rs",
+        "share.grown(bytes.saturating_mul(GROWTH))",
+        "share.grown(bytes.saturating_mul(GROWTH) / 1000)",
+    ),
+    Mutant(
+        "intake::a_body_that_stalls_or_trickles_is_refused",
+        "no pace is too slow",
+        f"{CORE}/intake/pace.rs",
+        "if u128::from(self.bytes) < minimum {",
+        "if u128::from(self.bytes) < minimum / 1_000_000 {",
+    ),
+    Mutant(
+        "intake::while_the_budget_is_short_a_stalled_body_has_less_time",
+        "a short budget gives as much time",
+        f"{GATEWAY}/intake/paced.rs",
+        "true => SHORT,",
+        "true => BODY,",
+    ),
+    Mutant(
+        "intake::an_answer_waits_for_room_until_a_reader_has_taken_another_one",
+        "answers take no room",
+        f"{GATEWAY}/intake.rs",
+        "let bytes = bytes.min(PAYLOAD_LIMIT);",
+        "let bytes = bytes.min(PAYLOAD_LIMIT) / 1024;",
+    ),
+    # listeners
+    Mutant(
+        "listeners::a_head_that_stalls_is_cut_and_an_idle_connection_is_kept",
+        "a head has no deadline",
+        f"{CORE}/intake/connection.rs",
+        "&& now.saturating_duration_since(since) >= head",
+        "&& now.saturating_duration_since(since) >= head * 1000",
+    ),
+    Mutant(
+        "listeners::the_connection_that_is_idle_for_the_longest_time_gives_its_place_to_a_new_one",
+        "the connection that was used last gives way",
+        f"{CORE}/intake/connection.rs",
+        "idle.min_by_key(|(id, since)| (*since, *id))?",
+        "idle.max_by_key(|(id, since)| (*since, *id))?",
+    ),
+    Mutant(
+        "listeners::while_connections_wait_for_a_place_a_stalled_one_has_less_time",
+        "nobody sees that a connection waits",
+        f"{GATEWAY}/http/connections.rs",
+        "let is_short = are_waiting || self.intake.is_short();",
+        "let is_short = self.intake.is_short();",
+    ),
+    Mutant(
+        "listeners::probes_and_metrics_answer_while_the_api_has_no_place",
+        "there is a place for every connection",
+        f"{GATEWAY}/http/connections.rs",
+        "places: Arc::new(Semaphore::new(limit)),",
+        "places: Arc::new(Semaphore::new(limit * 1000)),",
+    ),
+    Mutant(
+        "listeners::a_request_with_two_lengths_is_refused_at_every_listener",
+        "a head with two lengths stays as it is",
+        f"{NET}/framing.rs",
+        "*first = 0;",
+        "let _ = &first;",
+    ),
+    Mutant(
+        "listeners::a_reader_that_takes_nothing_of_its_answer_is_cut",
+        "nobody sees that the kernel takes nothing",
+        f"{GATEWAY}/http/connections.rs",
+        "state.wrote(clock::now(), bytes, bytes == offered);",
+        "state.wrote(clock::now(), bytes, true);",
+    ),
+    Mutant(
+        "listeners::a_stream_whose_reader_takes_nothing_is_cut_with_its_connection",
+        "streams have no pace",
+        f"{CORE}/intake/connection.rs",
+        "let mut paces = self.writing.iter_mut().chain(self.answers.values_mut());",
+        "let mut paces = self.writing.iter_mut();",
+    ),
+    Mutant(
+        "listeners::a_call_may_take_longer_than_any_deadline_of_its_connection",
+        "a head's deadline goes on after its end",
+        f"{CORE}/intake/connection.rs",
+        "self.head_since = None;",
+        "let _ = &self.head_since;",
+    ),
+    Mutant(
+        "listeners::local_mode_answers_no_foreign_host_and_no_page_of_another_site",
+        "every host and page passes",
+        f"{GATEWAY}/http/hosts.rs",
+        "let checked = origin::check(provenance, allowed);",
+        "let _ = provenance; let checked = origin::check(Provenance::default(), allowed);",
+    ),
+    # roles
+    Mutant(
+        "roles::each_path_between_parts_answers_the_roles_that_it_is_for_and_no_other",
+        "a gateway's state is for controllers",
+        f"{GATEWAY}/http/state.rs",
+        "parts::allow(caller, Role::Gateway)",
+        "parts::allow(caller, Role::Controller)",
+    ),
+    Mutant(
+        "roles::a_request_whose_listener_did_not_find_out_who_calls_is_refused",
+        "a request without a caller may do everything",
+        f"{GATEWAY}/http/parts.rs",
+        "caller.is_some_and(",
+        "caller.is_none_or(",
+    ),
+    # identity
+    Mutant(
+        "identity::tests::an_instance_serves_a_session_no_longer_than_its_gateways_certificate",
+        "the certificate of a session is checked once",
+        f"{NET}/identity/entrance.rs",
+        "if session.handshake_kind() != Some(HandshakeKind::Resumed) {",
+        "if session.handshake_kind().is_some() || HandshakeKind::Resumed == HandshakeKind::Full {",
+        "pilotlight-net",
+    ),
+    Mutant(
+        "identity::tests::parts_resume_no_session_of_a_certificate_that_has_ended",
+        "a part does not check the other end of a session that it resumes",
+        f"{NET}/identity/part.rs",
+        "verified.map(drop)",
+        "verified.map(drop).or(Ok(()))",
+        "pilotlight-net",
+    ),
+    # tokens
+    Mutant(
+        "cluster::tokens::tests::all_checks_that_wait_for_a_fetch_use_its_keys",
+        "whether a fetch is due is looked at before the fetch is alone",
+        f"{GATEWAY}/cluster/tokens.rs",
+        "false => self.fetch_once(&mut fetched).await,",
+        "false => { drop(fetched); self.fetch().await }",
+    ),
+    Mutant(
+        "cluster::tokens::tests::a_fetch_without_an_answer_ends_and_checks_that_waited_for_it_begin_no_other",
+        "a check that waited for a fetch begins another",
+        f"{GATEWAY}/cluster/tokens.rs",
+        "        *fetched = Some(Instant::now());\n        let keys",
+        "        let keys",
+    ),
+    # supervisors
+    Mutant(
+        "cluster::supervisors::tests::nobody_gets_a_claim_at_the_address_of_a_pod_without_that_pods_token",
+        "a token may name any pod",
+        f"{NET}/identity/token.rs",
+        "claims.kubernetes.pod.uid == expected.uid,",
+        "!claims.kubernetes.pod.uid.is_empty(),",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::a_pod_is_claimed_once_it_has_proven_itself_and_the_proof_is_asked_for_once",
+        "the key of a pod that has proven itself is not remembered",
+        f"{GATEWAY}/cluster/supervisors.rs",
+        "        if self.has_proven(&key) {",
+        "        if false {",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::a_process_that_takes_the_place_of_a_proven_pod_has_to_prove_itself_again",
+        "a pod that has proven itself has any key",
+        f"{GATEWAY}/cluster/supervisors.rs",
+        "pod.is_some_and(|pod| pod.key.as_ref() == Some(key))",
+        "pod.is_some_and(|pod| pod.key.is_some() || pod.key.as_ref() == Some(key))",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::a_pod_that_the_watch_shows_has_proven_itself_before_it_is_claimed",
+        "pods that the watch shows are not asked",
+        f"{GATEWAY}/cluster/supervisors.rs",
+        "            let is_new = |pod: &Pod| pod.is_waiting && pod.key.is_none();",
+        "            let is_new = |pod: &Pod| !pod.is_waiting && pod.key.is_none();",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::the_connection_on_which_a_pod_has_proven_itself_carries_its_claim_and_its_leases",
+        "the connection of the proof is closed",
+        f"{GATEWAY}/cluster/supervisors.rs",
+        "Ok((token, client.into_idle_stream()))",
+        "Ok((token, None))",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::the_connection_on_which_a_pod_has_proven_itself_carries_its_claim_and_its_leases",
+        "the supervisor closes the connection of the claim",
+        f"{SUPERVISOR}/gateways.rs",
+        "if !brought_claim.get() {",
+        "if brought_claim.get() || true {",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::no_connection_waits_for_a_pod_that_is_claimed_or_gone",
+        "a connection waits for a pod that is claimed",
+        f"{GATEWAY}/cluster/supervisors.rs",
+        "            && pod.is_waiting\n",
+        "",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::a_pod_that_ends_waits_for_no_stranger_that_stalls",
+        "the end waits for handshakes",
+        f"{SUPERVISOR}/gateways.rs",
+        "            handshake.cancel();\n",
+        "            drop(handshake);\n",
+    ),
+    Mutant(
+        "cluster::supervisors::tests::a_claim_goes_over_a_new_connection_if_the_one_that_was_kept_breaks",
+        "a claim fails with a connection that was kept",
+        f"{GATEWAY}/cluster/claim.rs",
+        "exchanged = exchanged => if exchanged.is_ok() { return exchanged },",
+        "exchanged = exchanged => return exchanged,",
+    ),
+    # processes
+    Mutant(
+        "process::tests::the_exit_of_a_leader_is_left_for_who_asks_for_it",
+        "whoever has ended is reaped",
+        f"{SUPERVISOR}/process.rs",
+        ".filter(|child| Some(*child) != leader)",
+        "",
+        package="pilotlight-supervisor",
     ),
 ]

@@ -19,8 +19,8 @@ NODE = "npm --prefix tests/sdk/node test -- " + " ".join(
     f"--test-reporter={reporter} --test-reporter-destination={destination}"
     for reporter, destination in (("spec", "stdout"), ("junit", '"$PILOTLIGHT_REPORT"'))
 )
-# Suites start the programs and the load tool of this profile; only images hold the optimised ones. So no
-# suite of local mode waits for a second build.
+# Suites of local mode start the programs and the load tool of this profile, which `Rust build` makes. Only images hold
+# the optimised ones, so other suites on the cluster use these.
 LOCAL = "PILOTLIGHT_BIN=$PWD/target/debug/pilotlight"
 IMAGES = "custom pilotlight python3.11"
 # libtest prints a test's time only with an unstable option, which this variable permits at run time.
@@ -95,7 +95,7 @@ def suite(name: str, command: str, **settings) -> Stage:
 
 def release(name: str) -> str:
     """A release of the suite's own: what one does to its parts, and its pods, are nobody else's."""
-    return f"{LOCAL} PILOTLIGHT_SUITE={name} {INSIDE}"
+    return f"PILOTLIGHT_SUITE={name} {INSIDE}"
 
 
 # These take a node, the API server or the definition of Functions away from all others.
@@ -103,13 +103,13 @@ ALONE = ("tests/e2e/test_outages.py", "tests/e2e/test_unreadable.py")
 SUITES = [
     suite(
         "end to end",
-        f"{release('e2e')} {PYTEST} tests/e2e " + " ".join(f"--ignore={file}" for file in ALONE),
+        f"{LOCAL} {release('e2e')} {PYTEST} tests/e2e " + " ".join(f"--ignore={file}" for file in ALONE),
         needs=("Rust build",),
         uses=frozenset(),
     ),
     suite(
         "chaos",
-        f"{release('chaos')} {PYTEST} tests/chaos/test_guard.py tests/chaos/test_chaos.py",
+        f"{LOCAL} {release('chaos')} {PYTEST} tests/chaos/test_guard.py tests/chaos/test_chaos.py",
         needs=("Rust build",),
     ),
     suite("boto3 in pods", f"{release('boto3')} {PYTHON} -m tests.e2e.serve {PYTEST} tests/sdk/python"),
@@ -126,7 +126,8 @@ SUITES = [
 ]
 OUTAGES = suite(
     "outages",
-    f"{release('e2e')} {PYTEST} " + " ".join(ALONE),
+    f"{LOCAL} {release('e2e')} {PYTEST} " + " ".join(ALONE),
+    needs=("Rust build",),
     after=tuple(one.name for one in SUITES),
 )
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.tiers.stage import ENDED, Stage, State, check, skipped, startable
-from tests.tiers.table import TIERS
+from tests.tiers.table import INSIDE, LOCAL, TIERS, needed
 
 
 def states(stages, **known):
@@ -27,6 +27,16 @@ def test_no_more_stages_run_than_there_are_slots_and_the_first_of_the_table_come
     stages = [Stage("a", ""), Stage("b", "", slots=0.5), Stage("c", "", slots=0.5), Stage("d", "", slots=0.5)]
     assert names(startable(stages, states(stages), 2)) == ["a", "b", "c"]
     assert names(startable(stages, states(stages, a=State.RUNNING), 1)) == []
+
+
+def test_a_stage_that_starts_a_program_comes_after_its_build():
+    stages = TIERS["test"]
+    for stage in stages:
+        before = names(needed(stages, [stage.name]))
+        if LOCAL in stage.command:
+            assert "Rust build" in before, stage.name
+        elif INSIDE in stage.command:
+            assert "programs" in before, stage.name
 
 
 def test_a_stage_that_is_wider_than_the_machine_runs_alone():

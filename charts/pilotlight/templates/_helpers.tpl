@@ -7,6 +7,28 @@
 {{- .Values.functionNamespace | default .Release.Namespace }}
 {{- end }}
 
+{{/*
+Whether parts prove who they are: the value, or else `required`, but `permissive` in the upgrade from a release whose parts
+cannot do so. That release has no Secret with authorities.
+*/}}
+{{- define "pilotlight.identity" -}}
+{{- if .Values.identity }}
+{{- .Values.identity }}
+{{- else if .Release.IsUpgrade }}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (printf "%s-authority" (include "pilotlight.name" .)) }}
+{{- ternary "required" "permissive" (not (empty (dig "data" "" $secret))) }}
+{{- else }}required{{ end }}
+{{- end }}
+
+{{/* The image of controller and gateway: with its digest instead of the tag, if that is set. */}}
+{{- define "pilotlight.image" -}}
+{{- $image := required "image: set it to Pilotlight's image in your registry, such as --set image=REGISTRY/pilotlight:0.1.0" .Values.image }}
+{{- with .Values.imageDigest }}
+{{- $image = printf "%s@%s" (regexReplaceAll "(:[^:/@]+|@.*)$" $image "") . }}
+{{- end }}
+{{- $image }}
+{{- end }}
+
 {{/* The next two take (list $ COMPONENT). */}}
 {{- define "pilotlight.selector" -}}
 app.kubernetes.io/name: pilotlight

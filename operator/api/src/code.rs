@@ -5,11 +5,16 @@
 //! a network.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
+use pilotlight_core::instance::parts::Digest;
+use pilotlight_core::shown_url::ShownUrl;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::pod::ObjectRef;
 use crate::text::{checked_text, is_subdomain};
 
 /// The code of a function.
@@ -99,6 +104,19 @@ impl From<Code> for CodeFields {
 pub struct Archive {
     pub url: ArchiveUrl,
     pub sha256: Sha256,
+    /// Credentials for the server; in a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ObjectRef>,
+}
+
+impl Archive {
+    /// The digest that its author gives.
+    ///
+    /// # Panics
+    /// Never: the text was checked when it was read.
+    pub fn digest(&self) -> Digest {
+        self.sha256.as_str().parse().expect("it was checked")
+    }
 }
 
 /// Archives that are unpacked under `/opt`, in this order; a later one's files win.
@@ -156,6 +174,8 @@ pub enum InvalidCode {
     NoPath,
     #[error("must be an https:// or http:// address without spaces, got `{0}`")]
     Url(String),
+    #[error("must not have a user name or a password: name a Secret in `secretRef` instead")]
+    UserInfo,
     #[error("must be 64 characters 0-9 and a-f, as `sha256sum` prints them, got `{0}`")]
     Sha256(String),
     #[error("must be 1 to 253 characters: a-z, 0-9, `-` and `.`, got `{0}`")]
@@ -174,10 +194,49 @@ checked_text! {
     /// A directory, relative to the manifest's own.
     CodePath, InvalidCode, |text| !text.is_empty() && !text.contains('\0'), |_| InvalidCode::NoPath
 }
-checked_text! {
-    /// The address of an archive. The hash protects the content, whatever the scheme of the address.
-    ArchiveUrl, InvalidCode, is_web_address, InvalidCode::Url
+/// The address of an archive. The hash protects the content, whatever the scheme of the address. It may hold a
+/// signature, so it prints without ([`ShownUrl`]). Objects that were stored by earlier versions may have user info,
+/// which is refused in new ones (`manifest`, `schema`).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ArchiveUrl(Arc<str>);
+
+impl ArchiveUrl {
+    /// The whole address, to fetch from and never to print.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
+
+impl fmt::Debug for ArchiveUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&ShownUrl(&self.0), f)
+    }
+}
+
+impl fmt::Display for ArchiveUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&ShownUrl(&self.0), f)
+    }
+}
+
+impl TryFrom<String> for ArchiveUrl {
+    type Error = InvalidCode;
+
+    fn try_from(text: String) -> Result<Self, InvalidCode> {
+        match is_web_address(&text) {
+            true => Ok(Self(text.into())),
+            false => Err(InvalidCode::Url(ShownUrl(&text).to_string())),
+        }
+    }
+}
+
+impl From<ArchiveUrl> for String {
+    fn from(url: ArchiveUrl) -> Self {
+        url.0.as_ref().to_owned()
+    }
+}
+
 checked_text! {
     /// A SHA-256 hash: 64 lowercase hexadecimal digits.
     Sha256, InvalidCode, is_sha256, InvalidCode::Sha256
@@ -258,8 +317,5 @@ fn is_web_address(text: &str) -> bool {
 }
 
 fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.parse::<Digest>().is_ok()
 }

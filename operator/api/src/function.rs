@@ -12,12 +12,12 @@ use pilotlight_core::function::{
     MemoryMiB, QueueLimit, Runtime, Timeout,
 };
 use pilotlight_core::ids::Namespace;
-use pilotlight_wire::config::LogFormat;
+use pilotlight_wire::config::{BetweenEvents, LogFormat};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::code::{Code, Layers};
+use crate::code::{Archive, Code, Layers};
 use crate::defaults::{is_default, is_on};
 use crate::pod::{EnvironmentSource, PodSettings};
 
@@ -126,9 +126,35 @@ pub struct FunctionSpec {
     pub logging: Logging,
     #[serde(default, skip_serializing_if = "is_default")]
     pub errors: ErrorDetail,
+    /// Whether the function's processes may go on while no event is at hand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub between_events: BetweenEvents,
     /// Where the function's pods run and under which account. Local mode ignores it.
     #[serde(default, skip_serializing_if = "PodSettings::is_empty")]
     pub pod: PodSettings,
+}
+
+/// The directories of code and of layers in the images.
+pub const TASK: &str = "var/task";
+pub const OPT: &str = "opt";
+
+impl FunctionSpec {
+    /// The archives of a function, each with its field in the manifest: the code, then the layers in their order.
+    pub fn archives(&self) -> impl Iterator<Item = (String, &Archive)> {
+        self.placed_archives()
+            .map(|(field, _, archive)| (field, archive))
+    }
+
+    /// The same, each with the directory below the root that instances unpack it to.
+    pub fn placed_archives(&self) -> impl Iterator<Item = (String, &'static str, &Archive)> {
+        let code = match &self.code {
+            Code::Archive(archive) => Some(("spec.code.archive".to_owned(), TASK, archive)),
+            _ => None,
+        };
+        let layers = self.layers.iter().enumerate();
+        let layers = layers.map(|(place, layer)| (format!("spec.layers[{place}]"), OPT, layer));
+        code.into_iter().chain(layers)
+    }
 }
 
 /// How many events run and wait at a time.

@@ -66,6 +66,7 @@ pub fn compose(
         command: launch.command.clone(),
         task_root: launch.task_root.clone(),
         environment,
+        between_events: spec.between_events,
     }
 }
 

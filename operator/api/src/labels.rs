@@ -1,4 +1,4 @@
-//! The labels, names and the port that mark a pod as an instance.
+//! The labels, names and the ports that mark a pod as an instance.
 //!
 //! The controller sets them, and gateways select pods by them. A pod of a warm pool has the pool's labels
 //! until it is claimed, and its function's labels afterwards.
@@ -20,6 +20,11 @@ pub const QUALIFIER: &str = "pilotlight.dev/qualifier";
 pub const INSTANCE: &str = "pilotlight.dev/instance";
 /// The revision that the instance was made from.
 pub const REVISION: &str = "pilotlight.dev/revision";
+
+/// Marks a pod that runs with a service account of its own, and so has a token. The chart's policies let only such
+/// pods connect to the API server, where its addresses are known (`functions.egress.apiServer`).
+pub const SERVICE_ACCOUNT: &str = "pilotlight.dev/service-account";
+pub const OWN: &str = "own";
 
 /// The name of the warm pool of an unclaimed pod. It is removed when the pod is claimed.
 pub const WARM_POOL: &str = "pilotlight.dev/warm-pool";
@@ -57,6 +62,14 @@ pub const CONTROL_PORT: u16 = 9001;
 /// The same as `HOST:PORT`, for the configuration of a supervisor.
 pub fn listen() -> String {
     format!("0.0.0.0:{CONTROL_PORT}")
+}
+
+/// The port on which a supervisor answers the kubelet's probe.
+pub const HEALTH_PORT: u16 = 9002;
+
+/// The same as `HOST:PORT`, for a supervisor.
+pub fn health_listen() -> String {
+    format!("0.0.0.0:{HEALTH_PORT}")
 }
 
 /// Digits of an instance's name that are part of its pod's name.

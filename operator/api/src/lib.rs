@@ -12,6 +12,7 @@
 mod code;
 mod defaults;
 mod function;
+pub mod identity;
 pub mod instance_config;
 pub mod labels;
 mod manifest;
@@ -37,10 +38,10 @@ pub use code::{
 };
 pub use function::{
     ApiVersion, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,
-    FunctionSpec, Kind, Logging, Metadata,
+    FunctionSpec, Kind, Logging, Metadata, OPT, TASK,
 };
 pub use manifest::{Manifest, ManifestError, duplicates, read};
-pub use pilotlight_wire::config::LogFormat;
+pub use pilotlight_wire::config::{BetweenEvents, LogFormat};
 pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,

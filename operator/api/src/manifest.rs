@@ -10,12 +10,14 @@ mod error;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pilotlight_core::shown_url::has_user_info;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_saphyr::{Location, Spanned};
 
 use self::document::Document;
 pub use self::error::ManifestError;
+use crate::code::InvalidCode;
 use crate::function::{ApiVersion, Function, Kind};
 
 /// The limit of what aliases expand to, in parser events: more than a manifest needs, and quick to parse.
@@ -93,6 +95,49 @@ struct RuntimeField {
     runtime: Spanned<IgnoredAny>,
 }
 
+/// Refuses in new manifests what objects that are stored already may have: a watch reads those with the types of
+/// `function`. This is read after the function was found valid.
+#[derive(Deserialize)]
+struct NewManifest {
+    #[serde(rename = "spec")]
+    _spec: NewSpec,
+}
+
+#[derive(Deserialize)]
+struct NewSpec {
+    #[serde(rename = "code")]
+    _code: NewCode,
+    #[serde(rename = "layers", default)]
+    _layers: Vec<NewArchive>,
+}
+
+#[derive(Deserialize)]
+struct NewCode {
+    #[serde(rename = "archive")]
+    _archive: Option<NewArchive>,
+}
+
+#[derive(Deserialize)]
+struct NewArchive {
+    #[serde(rename = "url")]
+    _url: NewUrl,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct NewUrl;
+
+impl TryFrom<String> for NewUrl {
+    type Error = InvalidCode;
+
+    fn try_from(url: String) -> Result<Self, InvalidCode> {
+        match has_user_info(&url) {
+            true => Err(InvalidCode::UserInfo),
+            false => Ok(NewUrl),
+        }
+    }
+}
+
 /// Reads the functions of one file in their order, and skips empty documents.
 ///
 /// `file` only names the text in errors and results; it is not opened.
@@ -136,6 +181,7 @@ fn read_document(file: &Path, document: &Document<'_>) -> Result<Manifest, Manif
     let function = parse(file, document)?;
     let name = header.metadata.and_then(|metadata| metadata.name);
     let at = name.expect("a valid function has a name").referenced;
+    let NewManifest { .. } = parse(file, document)?;
     let place: RuntimePlace = parse(file, document)?;
     let runtime = place.spec.runtime.referenced;
     Ok(Manifest {

@@ -26,9 +26,17 @@ pub struct PodSettings {
     pub node_selector: BTreeMap<LabelKey, LabelValue>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
+    /// What runs the pods' containers, such as a sandbox. Absent: the installation's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<ObjectName>,
 }
 
 impl PodSettings {
+    /// The runtime class of the pods. `default`: that of the installation.
+    pub fn runtime_class<'a>(&'a self, default: Option<&'a ObjectName>) -> Option<&'a ObjectName> {
+        self.runtime_class_name.as_ref().or(default)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -184,7 +192,7 @@ pub enum InvalidPod {
 }
 
 checked_text! {
-    /// The name of a secret, config map or service account: a DNS-1123 subdomain.
+    /// The name of a secret, config map, service account or runtime class: a DNS-1123 subdomain.
     ObjectName, InvalidPod, is_subdomain, InvalidPod::Object
 }
 checked_text! {

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
+use crate::labels;
+
 /// The state of a pod. The instance in a warm pool's pod has the same states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
@@ -103,6 +105,21 @@ impl PodState {
 /// [`PodState`] alone does not say so.
 pub fn is_being_deleted(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
+}
+
+/// The warm pool that the pod belongs to: its label names the pool, and a WarmPool of that name owns it. A label
+/// alone says nothing, since whoever creates a pod chooses its labels.
+pub fn warm_pool_of(pod: &Pod) -> Option<&str> {
+    let labels = pod.metadata.labels.as_ref()?;
+    if labels.contains_key(labels::FUNCTION) {
+        return None;
+    }
+    let pool = labels.get(labels::WARM_POOL)?;
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    let is_owned = owners.any(|owner| {
+        owner.controller == Some(true) && owner.kind == "WarmPool" && owner.name == *pool
+    });
+    is_owned.then_some(pool)
 }
 
 fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
@@ -285,5 +302,35 @@ mod tests {
             Cause::new("Evicted", Some("disk")).to_string(),
             "Evicted: disk"
         );
+    }
+
+    #[test]
+    fn a_pod_belongs_to_a_pool_if_the_pool_owns_it_and_no_function_has_taken_it() {
+        let pod = |labels: serde_json::Value, owners: serde_json::Value| -> Pod {
+            let metadata = json!({ "name": "p", "labels": labels, "ownerReferences": owners });
+            serde_json::from_value(json!({ "metadata": metadata })).expect("a pod")
+        };
+        let owner = |kind: &str, name: &str, controller: bool| {
+            json!([{
+                "apiVersion": "pilotlight.dev/v1alpha1", "kind": kind, "name": name, "uid": "u",
+                "controller": controller,
+            }])
+        };
+        let of_pool = json!({ "pilotlight.dev/warm-pool": "warm" });
+        let taken =
+            json!({ "pilotlight.dev/warm-pool": "warm", "pilotlight.dev/function": "hello" });
+        let own = owner("WarmPool", "warm", true);
+        for (labels, owners, expected) in [
+            (&of_pool, own.clone(), Some("warm")),
+            (&of_pool, json!([]), None),
+            (&of_pool, owner("WarmPool", "other", true), None),
+            (&of_pool, owner("WarmPool", "warm", false), None),
+            (&of_pool, owner("ReplicaSet", "warm", true), None),
+            (&json!({}), own.clone(), None),
+            (&taken, own.clone(), None),
+        ] {
+            let pod = pod(labels.clone(), owners);
+            assert_eq!(warm_pool_of(&pod), expected, "{pod:?}");
+        }
     }
 }

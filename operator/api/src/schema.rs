@@ -94,6 +94,11 @@ fn spec() -> Value {
                 "default": "Full",
                 "description": "How much of a failure its caller is told.",
             },
+            "betweenEvents": {
+                "type": "string",
+                "enum": ["Run", "Freeze"],
+                "description": "Whether the function's processes go on between events, or stand still; absent: Run.",
+            },
             "pod": pod(),
         },
     })
@@ -172,8 +177,13 @@ fn pod() -> Value {
             "imagePullSecrets": image_pull_secrets(),
             "nodeSelector": node_selector(),
             "tolerations": tolerations(),
+            "runtimeClassName": runtime_class_name(),
         },
     })
+}
+
+pub(crate) fn runtime_class_name() -> Value {
+    object_name("What runs the containers, such as a sandbox; absent: the installation's default.")
 }
 
 pub(crate) fn image_pull_secrets() -> Value {
@@ -298,10 +308,19 @@ fn archive() -> Value {
         "description": "A zip or tar.gz file and what it must hash to.",
         "required": ["sha256", "url"],
         "properties": {
-            "url": text(2048, "Its address.", &[rule(
-                &format!("self.matches('^https?://{WORD}+$') && !self.matches('^https?:///')"),
-                "must be an https:// or http:// address without spaces",
-            )]),
+            "url": text(2048, "Its address.", &[
+                rule(
+                    &format!("self.matches('^https?://{WORD}+$') && !self.matches('^https?:///')"),
+                    "must be an https:// or http:// address without spaces",
+                ),
+                rule(
+                    "!self.matches('^[^:]*://[^/?#]*@')",
+                    "must not have a user name or a password: name a Secret in `secretRef` instead",
+                ),
+            ]),
+            "secretRef": object_ref(
+                "A Secret of the namespace with the keys `hosts` and either `token` or `username` and `password`.",
+            ),
             "sha256": text(256, "Its SHA-256, as `sha256sum` prints it.", &[rule(
                 "self.matches('^[0-9a-f]{64}$')",
                 "must be 64 characters 0-9 and a-f, as `sha256sum` prints them",

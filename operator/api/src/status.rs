@@ -18,6 +18,8 @@ pub const READABLE: &str = "Readable";
 pub const POD_REFUSED: &str = "PodRefused";
 /// The form of the code exists in local mode only.
 pub const CODE_NOT_SUPPORTED: &str = "CodeNotSupported";
+/// The spec names a Secret that belongs to Pilotlight itself.
+pub const SECRET_REFUSED: &str = "SecretRefused";
 /// The controller has no image for the runtime.
 pub const NO_IMAGE: &str = "NoImage";
 /// The API server did not accept the config map of the inline code.

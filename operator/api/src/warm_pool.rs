@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "cluster")]
+use k8s_openapi::api::core::v1::Pod;
 use pilotlight_core::function::{EphemeralStorageMiB, MemoryMiB, PoolSize, Runtime};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -14,7 +16,7 @@ use crate::code::Code;
 use crate::defaults::is_default;
 use crate::function::FunctionSpec;
 use crate::labels;
-use crate::pod::{LabelKey, LabelValue, ObjectRef, PodSettings, Toleration};
+use crate::pod::{LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings, Toleration};
 
 /// Unclaimed instances of one runtime, for all functions that fit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,7 @@ use crate::pod::{LabelKey, LabelValue, ObjectRef, PodSettings, Toleration};
         printcolumn = r#"{"name":"Claimed","type":"integer","jsonPath":".status.claimed"}"#,
         printcolumn = r#"{"name":"Refilling","type":"integer","jsonPath":".status.refilling"}"#,
         printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
+        printcolumn = r#"{"name":"Runtime-Class","type":"string","jsonPath":".spec.runtimeClassName","priority":1}"#,
         printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
         schema = "derived"
     )
@@ -64,6 +67,9 @@ pub struct WarmPoolSpec {
     pub tolerations: Vec<Toleration>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<ObjectRef>,
+    /// What runs its containers. Only functions of the same runtime class fit. Absent: the installation's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<ObjectName>,
 }
 
 /// A pool as it is written, before its fields are checked against each other.
@@ -84,6 +90,8 @@ struct WarmPoolFields {
     tolerations: Vec<Toleration>,
     #[serde(default)]
     image_pull_secrets: Vec<ObjectRef>,
+    #[serde(default)]
+    runtime_class_name: Option<ObjectName>,
 }
 
 /// Fewer instances may wait than have to.
@@ -111,16 +119,20 @@ impl TryFrom<WarmPoolFields> for WarmPoolSpec {
             node_selector: fields.node_selector,
             tolerations: fields.tolerations,
             image_pull_secrets: fields.image_pull_secrets,
+            runtime_class_name: fields.runtime_class_name,
         })
     }
 }
 
 impl WarmPoolSpec {
-    pub fn class(&self) -> Class {
+    /// `default`: the runtime class of pods that name none.
+    pub fn class(&self, default: Option<&ObjectName>) -> Class {
+        let runtime_class = self.runtime_class_name.as_ref().or(default);
         Class {
             memory: self.memory,
             ephemeral_storage: self.ephemeral_storage,
             runtime: self.runtime.canonical(),
+            runtime_class: runtime_class.cloned(),
         }
     }
 
@@ -131,11 +143,13 @@ impl WarmPoolSpec {
             image_pull_secrets: self.image_pull_secrets.clone(),
             node_selector: self.node_selector.clone(),
             tolerations: self.tolerations.clone(),
+            runtime_class_name: self.runtime_class_name.clone(),
         }
     }
 }
 
-/// The size and runtime of a pool's instances. A function of this runtime fits if it asks for no more.
+/// The size of a pool's instances and what runs them. A function of this runtime and this runtime class fits if it
+/// asks for no more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
     /// The first field, so that the smallest class that fits is the least one.
@@ -143,13 +157,21 @@ pub struct Class {
     pub ephemeral_storage: EphemeralStorageMiB,
     /// Under its canonical name.
     pub runtime: Runtime,
+    /// The one that the pods have, be it their pool's or the installation's default.
+    pub runtime_class: Option<ObjectName>,
 }
 
 impl Class {
-    /// The class that the labels of a pool's pod state; `None` if they are incomplete.
-    pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
+    /// The class that a pool's pod has by its labels and its spec; `None` if the labels are incomplete. The
+    /// runtime class is what the pod really has, and not what a label says, because it is a wall.
+    #[cfg(feature = "cluster")]
+    pub fn of_pod(pod: &Pod) -> Option<Self> {
+        let labels = pod.metadata.labels.as_ref()?;
+        let spec = pod.spec.as_ref()?;
+        let runtime_class = spec.runtime_class_name.clone();
         let text = |label: &str| labels.get(label).map(String::as_str);
         Some(Class {
+            runtime_class: runtime_class.map(ObjectName::try_from).transpose().ok()?,
             memory: text(labels::MEMORY)?.parse().ok()?,
             ephemeral_storage: text(labels::EPHEMERAL_STORAGE)?.parse().ok()?,
             runtime: text(labels::RUNTIME)?.parse::<Runtime>().ok()?.canonical(),
@@ -167,9 +189,11 @@ impl Class {
         ]
     }
 
-    /// Whether an instance of this class can become one of such a function.
-    pub fn fits(&self, spec: &FunctionSpec) -> bool {
+    /// Whether an instance of this class can become one of such a function. `default`: the runtime class of
+    /// functions that name none.
+    pub fn fits(&self, spec: &FunctionSpec, default: Option<&ObjectName>) -> bool {
         spec.needs_own_pods().is_none()
+            && self.runtime_class.as_ref() == spec.pod.runtime_class(default)
             && self.runtime.is_same(&spec.runtime)
             && self.memory >= spec.memory
             && self.ephemeral_storage >= spec.ephemeral_storage
@@ -204,24 +228,72 @@ impl FunctionSpec {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cluster"))]
 mod tests {
+    use k8s_openapi::api::core::v1::PodSpec;
+
     use super::*;
 
-    #[test]
-    fn a_class_reads_back_from_labels_and_pods_of_another_release_have_none() {
-        let class = Class {
+    fn class() -> Class {
+        Class {
             memory: 512_i128.try_into().expect("within bounds"),
             ephemeral_storage: 512_i128.try_into().expect("within bounds"),
             runtime: "nodejs22".parse().expect("a name"),
-        };
-        let own = class
-            .labels()
-            .map(|(label, value)| (label.to_owned(), value));
-        let mut labels = BTreeMap::from(own);
-        assert_eq!(Class::of_labels(&labels), Some(class));
+            runtime_class: Some("sandbox".parse().expect("a name")),
+        }
+    }
+
+    fn pod(class: &Class) -> Pod {
+        let labels = class.labels();
+        let labels = labels.map(|(label, value)| (label.to_owned(), value));
+        let mut pod = Pod::default();
+        pod.metadata.labels = Some(labels.into());
+        pod.spec = Some(PodSpec {
+            runtime_class_name: class.runtime_class.clone().map(String::from),
+            ..PodSpec::default()
+        });
+        pod
+    }
+
+    #[test]
+    fn a_class_reads_back_from_a_pod_and_pods_of_another_release_have_none() {
+        let mut pod = pod(&class());
+        assert_eq!(Class::of_pod(&pod), Some(class()));
+        let labels = pod.metadata.labels.get_or_insert_default();
         let runtime = labels.remove(labels::RUNTIME).expect("a label");
         labels.insert("pilotlight.dev/runtime".to_owned(), runtime);
-        assert_eq!(Class::of_labels(&labels), None);
+        assert_eq!(Class::of_pod(&pod), None);
+    }
+
+    #[test]
+    fn a_function_fits_only_a_pool_of_its_own_runtime_class() {
+        let spec = |class: &str| {
+            let text = format!(
+                r#"{{"runtime":"nodejs22.x","code":{{"inline":{{"a.mjs":"1"}}}},"pod":{{{class}}}}}"#
+            );
+            serde_json::from_str::<FunctionSpec>(&text).expect("a spec")
+        };
+        let sandbox: ObjectName = "sandbox".parse().expect("a name");
+        let (default, sandboxed) = (spec(""), spec(r#""runtimeClassName":"sandbox""#));
+        let other = spec(r#""runtimeClassName":"other""#);
+        let in_sandbox = Class::of_pod(&pod(&class())).expect("a class");
+        let plain = Class {
+            runtime_class: None,
+            ..class()
+        };
+        let plain = Class::of_pod(&pod(&plain)).expect("a class");
+        for (class, spec, installed, fits) in [
+            (&in_sandbox, &sandboxed, None, true),
+            (&in_sandbox, &default, None, false),
+            (&in_sandbox, &default, Some(&sandbox), true),
+            (&in_sandbox, &other, Some(&sandbox), false),
+            (&plain, &default, None, true),
+            (&plain, &sandboxed, None, false),
+            // A pod of a time before the installation had the default.
+            (&plain, &default, Some(&sandbox), false),
+        ] {
+            let case = (class, &spec.pod, installed);
+            assert_eq!(class.fits(spec, installed), fits, "{case:?}");
+        }
     }
 }

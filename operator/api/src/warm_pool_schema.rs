@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::schema::{image_pull_secrets, node_selector, number, rule, runtime, tolerations};
+use crate::schema::{
+    image_pull_secrets, node_selector, number, rule, runtime, runtime_class_name, tolerations,
+};
 use crate::warm_pool::WarmPoolSpec;
 
 impl JsonSchema for WarmPoolSpec {
@@ -38,6 +40,7 @@ fn spec() -> Value {
             "nodeSelector": node_selector(),
             "tolerations": tolerations(),
             "imagePullSecrets": image_pull_secrets(),
+            "runtimeClassName": runtime_class_name(),
         },
     })
 }

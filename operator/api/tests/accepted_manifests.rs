@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pilotlight_api::{
-    Code, EnvironmentSource, ErrorDetail, Function, LogFormat, ObjectName, PodSettings,
-    TaintEffect, TolerationOperator, read,
+    BetweenEvents, Code, EnvironmentSource, ErrorDetail, Function, LogFormat, ObjectName,
+    PodSettings, TaintEffect, TolerationOperator, read,
 };
 
 fn only(text: &str) -> Function {
@@ -61,6 +61,7 @@ spec:
   keepAlive: 0
   logging: { format: JSON, enabled: false }
   errors: Sanitized
+  betweenEvents: Freeze
   environmentFrom:
     - secretRef: { name: shop.credentials }
     - configMapRef: { name: settings }
@@ -71,6 +72,7 @@ spec:
     tolerations:
       - { operator: Exists }
       - { key: example.com/gpu, effect: NoExecute, tolerationSeconds: 60 }
+    runtimeClassName: gvisor
 "##;
 
 #[test]
@@ -90,6 +92,7 @@ fn absent_fields_have_their_documented_defaults() {
         (LogFormat::Text, true)
     );
     assert_eq!(spec.errors, ErrorDetail::Full);
+    assert_eq!(spec.between_events, BetweenEvents::Run);
     assert!(spec.environment.is_empty() && spec.description.is_none());
     assert!(spec.environment_from.is_empty() && spec.pod == PodSettings::default());
 }
@@ -118,6 +121,7 @@ fn every_field_holds_what_was_written() {
         (LogFormat::Json, false)
     );
     assert_eq!(spec.errors, ErrorDetail::Sanitized);
+    assert_eq!(spec.between_events, BetweenEvents::Freeze);
     let variables = spec
         .environment
         .iter()

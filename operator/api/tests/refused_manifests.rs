@@ -118,6 +118,10 @@ const SPEC: &[(&str, &str)] = &[
         "9:11: spec.errors: must be Full or Sanitized, got `full`",
     ),
     (
+        "  betweenEvents: freeze",
+        "9:18: spec.betweenEvents: must be Run or Freeze, got `freeze`",
+    ),
+    (
         "  errors:",
         "9:9: spec.errors: has no value: give it one or remove it",
     ),
@@ -268,6 +272,11 @@ const FORMS: &[(&str, &str)] = &[
          got `ftp://a`",
     ),
     (
+        "\n    archive: {url: \"https://me:pw@a/b\", sha256: \"0000000000000000000000000000000000000000000000000000000000000000\"}",
+        "8:20: spec.code.archive.url: must not have a user name or a password: name a Secret \
+         in `secretRef` instead",
+    ),
+    (
         "\n    archive: {sha256: ABC}",
         "8:23: spec.code.archive.sha256: must be 64 characters 0-9 and a-f, as `sha256sum` \
          prints them, got `ABC`",
@@ -306,7 +315,12 @@ const POD: &[(&str, &str)] = &[
     (
         "  pod: {serviceAccountName: a}",
         "9:9: spec.pod.serviceAccountName: is not a field: the fields here are serviceAccount, \
-         imagePullSecrets, nodeSelector, tolerations",
+         imagePullSecrets, nodeSelector, tolerations, runtimeClassName",
+    ),
+    (
+        "  pod: {runtimeClassName: g_visor}",
+        "9:27: spec.pod.runtimeClassName: must be 1 to 253 characters: a-z, 0-9, `-` and `.`, got \
+         `g_visor`",
     ),
     (
         "  pod: {nodeSelector: {a/b/c: d}}",
@@ -360,7 +374,7 @@ fn a_text_too_long_for_its_field_is_refused() {
 #[test]
 fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
     let known = "The fields here are runtime, handler, description, memory, timeout, environment, \
-                 environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, pod";
+                 environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, betweenEvents, pod";
     let typo = format!("9:3: spec.memroy: is not a field: did you mean `memory`? {known}");
     let cases = [
         ("  memroy: 128", typo.as_str()),

@@ -3,76 +3,31 @@
 //! This crate fetches an archive, compares it with the manifest's SHA-256 and unpacks it; it also packs code as
 //! the tar with which an instance is claimed. An archive is not trusted: no entry may be written outside the
 //! directory, no link is followed, and the unpacked size is bounded. Nothing from it is executed here. Local mode
-//! unpacks for its own instances, gateways for the pods of a cluster. `package` makes such archives.
+//! unpacks for its own instances, gateways for pods of warm pools, and the supervisor of a pod that was made for one
+//! function by itself. `package` makes such archives.
 
+#[cfg(feature = "fetch")]
+mod fetch;
 mod limits;
 mod package;
 mod target;
 mod unpack;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
-use ureq::Agent;
-use ureq::tls::{RootCerts, TlsConfig};
+use anyhow::Result;
 
-use limits::{LIMITS, UNPACKED_LIMIT};
+use limits::LIMITS;
 use unpack::unpack_within;
 
+#[cfg(feature = "fetch")]
+pub use fetch::{FetchProxy, Fetcher, InvalidProxy};
 pub use package::Package;
 
-const FETCH_LIMIT: Duration = Duration::from_secs(300);
-
-/// Fetches an archive into a temporary file in `directory`.
-///
-/// # Errors
-/// Name the field of the manifest's `archive`: `url` or `sha256`.
-pub fn fetch(url: &str, expected: &str, directory: &Path) -> Result<File> {
-    // The machine's own certificates, since a company may sign its servers itself.
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
-    let config = Agent::config_builder()
-        .tls_config(tls)
-        .timeout_global(Some(FETCH_LIMIT));
-    let answer = config.build().new_agent().get(url).call();
-    let answer = answer.with_context(|| format!("url: {url} cannot be fetched"))?;
-    let mut body = answer.into_body().into_reader().take(UNPACKED_LIMIT + 1);
-    let mut file = tempfile::tempfile_in(directory).context("no temporary file")?;
-    let mut hash = Sha256::new();
-    let mut buffer = [0; 64 * 1024];
-    let mut size = 0;
-    loop {
-        let read = body
-            .read(&mut buffer)
-            .with_context(|| format!("url: {url} broke off"))?;
-        if read == 0 {
-            break;
-        }
-        size += read as u64;
-        ensure!(
-            size <= UNPACKED_LIMIT,
-            "url: {url} is larger than {UNPACKED_LIMIT} bytes"
-        );
-        hash.update(&buffer[..read]);
-        file.write_all(&buffer[..read])?;
-    }
-    let got: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    ensure!(
-        got == expected,
-        "sha256: {url} has {got}, not {expected}; if the change is meant, put the new one there"
-    );
-    file.rewind()?;
-    Ok(file)
-}
+/// The most bytes of an archive.
+pub const SIZE_LIMIT: u64 = limits::UNPACKED_LIMIT;
 
 /// Unpacks a zip or tar.gz file, known by its first bytes.
 ///
@@ -84,7 +39,7 @@ pub fn unpack(file: File, root: &Path) -> Result<()> {
 
 /// Packs the content of a directory as a tar, links as they are. Names in the tar begin with `prefix`, a directory
 /// that already exists where the tar is unpacked.
-pub fn pack(root: &Path, prefix: &str, to: File) -> Result<File> {
+pub fn pack<W: Write>(root: &Path, prefix: &str, to: W) -> Result<W> {
     let mut archive = tar::Builder::new(to);
     archive.follow_symlinks(false);
     for entry in fs::read_dir(root)? {

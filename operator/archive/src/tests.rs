@@ -2,6 +2,7 @@
 //!
 //! The tests make good and hostile archives and unpack them to a temporary directory. Nothing is fetched.
 
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;

@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use pilotlight_controller::Options;
+use pilotlight_controller::{IdentitySecrets, Options};
 use pilotlight_core::function::Runtime;
+use pilotlight_core::identity::{AUTHORITY_LIFETIME, CERTIFICATE_LIFETIME, Lifetimes};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
+use crate::function_pods::FunctionPods;
 use crate::gateway::cancel_at_the_end;
+use crate::parts_identity::PartsIdentity;
 
 /// Make and delete the pods of a namespace's Functions.
 #[derive(Debug, clap::Args)]
@@ -59,18 +62,55 @@ pub(crate) struct Args {
         value_name = "RUNTIME=IMAGE"
     )]
     images: Vec<(String, String)>,
+    /// The Secrets that gateways may read for archives, as the gateways have them. Repeat the option for each.
+    #[arg(
+        long = "fetch-secret",
+        env = "PILOTLIGHT_FETCH_SECRETS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    fetch_secrets: Vec<String>,
     /// A folder of further runtimes; see runtimes/README.md.
     #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
     runtimes: Option<PathBuf>,
+    #[command(flatten)]
+    identity_of_parts: PartsIdentity,
+    /// The Secret, in the namespace of --gateway-namespace, with the authorities that sign certificates.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_AUTHORITY_SECRET",
+        default_value = "pilotlight-authority",
+        value_name = "NAME"
+    )]
+    authority_secret: String,
+    /// The Secret, in the same namespace, for the gateways' certificate.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_CERTIFICATE_SECRET",
+        default_value = "pilotlight-identity",
+        value_name = "NAME"
+    )]
+    certificate_secret: String,
+    /// How long a certificate is valid. It is renewed after half of that time.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_CERTIFICATE_LIFETIME",
+        default_value_t = CERTIFICATE_LIFETIME,
+        value_parser = clap::value_parser!(u64).range(10..=AUTHORITY_LIFETIME),
+        value_name = "SECONDS"
+    )]
+    certificate_lifetime: u64,
     /// AWS_REGION of the instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
+    #[command(flatten)]
+    pods: FunctionPods,
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
     let (runtime, image) = text
         .split_once('=')
-        .ok_or("must be RUNTIME=IMAGE, such as python3.11=pilotlight/python3.11:1")?;
+        .ok_or("must be RUNTIME=IMAGE, such as python3.11=REGISTRY/python3.11:1")?;
     // The runtime may be given by any of its names.
     let runtime = runtime.parse::<Runtime>();
     let runtime = runtime.map_err(|error| error.to_string())?.canonical();
@@ -93,7 +133,19 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         gateway_port: args.gateway_port,
         region: args.region,
         images: BTreeMap::from_iter(args.images),
+        archive_secrets: args.fetch_secrets.into_iter().collect(),
         runtimes: Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?,
+        parts_identity: args.identity_of_parts.parts_identity,
+        identity_secrets: IdentitySecrets {
+            authorities: args.authority_secret,
+            gateway: args.certificate_secret,
+        },
+        certificate_lifetimes: Lifetimes {
+            certificate: args.certificate_lifetime,
+            ..Lifetimes::DEFAULT
+        },
+        instance_identity: None,
+        pods: args.pods.into(),
     };
     runtime.block_on(async {
         let stop = CancellationToken::new();

@@ -7,9 +7,12 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use pilotlight_core::shown_url::ShownUrl;
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
+
+use crate::terminal;
 
 /// Where `pilotlight local` listens, and where the other subcommands look for it.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
@@ -48,7 +51,12 @@ impl Endpoint {
         } else {
             ""
         };
-        anyhow!("{} does not answer ({error}){hint}", self.url)
+        let why = match &error {
+            // Its text has the whole address.
+            ureq::Error::BadUri(_) => "it is no address of a web server".to_owned(),
+            other => other.to_string(),
+        };
+        anyhow!("{} does not answer ({why}){hint}", ShownUrl(&self.url))
     }
 }
 
@@ -90,6 +98,7 @@ pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::
     let kind = kind
         .map(str::to_owned)
         .unwrap_or_else(|| head.status.to_string());
+    let said = terminal::escaped(&said);
     Ok(anyhow!("{function}: {said} ({kind}){hint}"))
 }
 

@@ -7,15 +7,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use pilotlight_api::ObjectName;
+use pilotlight_archive::{FetchProxy, Fetcher};
+use pilotlight_core::address_rule::{AddressRange, AddressRule};
+use pilotlight_core::code_cache::{CacheLimits, FETCHES, VOLUME_MIN};
+use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::Namespace;
 use pilotlight_gateway::Config;
-use pilotlight_gateway::cluster::{self, Among, ClusterConfig, Listeners};
+use pilotlight_gateway::cluster::{self, Among, CertificateSecret, ClusterConfig, Listeners};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
+use crate::memory::{self, Memory};
+use crate::parts_identity::PartsIdentity;
 
 /// Serve the Functions of a namespace; instances are pods.
 #[derive(Debug, clap::Args)]
@@ -67,12 +74,68 @@ pub(crate) struct Args {
         requires = "service"
     )]
     address: Option<IpAddr>,
+    #[command(flatten)]
+    identity_of_parts: PartsIdentity,
+    /// The Secret, in the namespace of --service-namespace, into which the controller writes this gateway's certificate.
+    #[arg(long, env = "PILOTLIGHT_CERTIFICATE_SECRET", value_name = "NAME")]
+    certificate_secret: Option<String>,
     /// A directory for code from archives [default: below the system's temporary directory].
     #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIRECTORY")]
     cache: Option<PathBuf>,
+    /// The size of the volume with that directory, in bytes or with the suffix Ki, Mi, Gi or Ti. Nine tenths of it are
+    /// used; the code that was not used for the longest time makes room.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_CACHE_SIZE",
+        default_value = "10Gi",
+        value_parser = volume,
+        value_name = "BYTES"
+    )]
+    cache_size: u64,
+    /// Archives that are fetched at a time, if the cache has room.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_FETCHES",
+        default_value_t = FETCHES,
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        value_name = "NUMBER"
+    )]
+    fetches: u16,
+    /// The Secrets with credentials that Functions may name for their archives. Repeat the option for each.
+    #[arg(
+        long = "fetch-secret",
+        env = "PILOTLIGHT_FETCH_SECRETS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    fetch_secrets: Vec<String>,
+    /// A proxy through which archives are fetched. It resolves the names, and decides which of their addresses may be
+    /// reached. Proxies of the environment are ignored.
+    #[arg(long, env = "PILOTLIGHT_FETCH_PROXY", value_name = "URL")]
+    fetch_proxy: Option<FetchProxy>,
+    /// Ranges of addresses that archives may come from although they are refused otherwise: loopback, link-local,
+    /// unique-local, multicast, and those of --fetch-deny.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_FETCH_ALLOW",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    fetch_allow: Vec<AddressRange>,
+    /// Ranges of addresses that no archive comes from: those of the cluster's pods and Services.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_FETCH_DENY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    fetch_deny: Vec<AddressRange>,
     /// A folder of further runtimes, as the controller has it; see runtimes/README.md.
     #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
     runtimes: Option<PathBuf>,
+    /// The runtime class of functions that name none, as the controller has it.
+    #[arg(long, env = "PILOTLIGHT_FUNCTION_RUNTIME_CLASS", value_name = "NAME")]
+    function_runtime_class: Option<ObjectName>,
     /// Region of the functions' ARNs, and AWS_REGION of their instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -82,6 +145,10 @@ pub(crate) struct Args {
     /// Write a line about each call to standard error.
     #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
     pub(crate) access_log: bool,
+    /// Answer GetFunctionConfiguration, GetFunction and ListFunctions with the values of `environment`. Everybody
+    /// who can call functions reads them then.
+    #[arg(long, env = "PILOTLIGHT_SHOW_ENVIRONMENT")]
+    show_environment: bool,
     /// The most instances of a function without a reserved concurrency.
     #[arg(
         long,
@@ -91,6 +158,8 @@ pub(crate) struct Args {
         value_name = "INSTANCES"
     )]
     concurrency: u16,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
@@ -111,14 +180,21 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             region: args.region,
             account: args.account,
             concurrency: args.concurrency.into(),
+            shows_environment: args.show_environment,
+            limits: args.memory.limits(),
             ..Config::default()
         };
         let port = listeners.parts.local_addr()?.port();
+        anyhow::ensure!(
+            args.identity_of_parts.parts_identity == Mode::Off || args.certificate_secret.is_some(),
+            "--certificate-secret: --parts-identity needs the name of the Secret with this gateway's certificate"
+        );
+        let release = args
+            .service_namespace
+            .unwrap_or_else(|| args.namespace.to_string());
         let among = args.service.zip(args.address);
         let among = among.map(|(service, ip)| Among {
-            namespace: args
-                .service_namespace
-                .unwrap_or_else(|| args.namespace.to_string()),
+            namespace: release.clone(),
             service,
             address: SocketAddr::new(ip, port),
         });
@@ -129,12 +205,37 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         let place = ClusterConfig {
             namespace: args.namespace,
             cache,
+            cache_limits: CacheLimits::of(args.cache_size, args.fetches),
+            fetcher: Fetcher::Within {
+                rule: AddressRule {
+                    allow: args.fetch_allow,
+                    deny: args.fetch_deny,
+                },
+                proxy: args.fetch_proxy,
+            },
+            archive_secrets: args.fetch_secrets.into_iter().collect(),
             runtimes,
+            identity: args.identity_of_parts.parts_identity,
+            certificate: args.certificate_secret.map(|name| CertificateSecret {
+                namespace: release,
+                name,
+            }),
+            runtime_class: args.function_runtime_class,
             among,
         };
         cluster::serve(place, config, listeners, stop).await?;
         Ok(Exit::Success)
     })
+}
+
+fn volume(text: &str) -> Result<u64, String> {
+    match memory::bytes(text)? {
+        volume if volume >= VOLUME_MIN => Ok(volume),
+        _ => Err(format!(
+            "must be at least {}Mi, so that there is room to fetch code beside code in use",
+            VOLUME_MIN / 1024 / 1024
+        )),
+    }
 }
 
 async fn bind(option: &str, address: &str) -> Result<TcpListener> {

@@ -1,7 +1,7 @@
 //! `pilotlight invoke`: one call, its answer on standard output.
 //!
 //! Speaks the Invoke API (contract §4) through `endpoint`. Writes the answer's bytes as they
-//! are. Everything else goes to standard error, so that a pipe gets only the answer.
+//! are, but to a terminal (`terminal`). Everything else goes to standard error, so that a pipe gets only the answer.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::endpoint::{self, Endpoint};
 use crate::exit::Exit;
+use crate::terminal;
 
 /// Call a function and print its answer.
 #[derive(Debug, clap::Args)]
@@ -68,7 +69,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         let log = BASE64
             .decode(log)
             .context("the answer's log is not base64")?;
-        io::stderr().write_all(&log)?;
+        let mut err = io::stderr().lock();
+        match err.is_terminal() {
+            true => err.write_all(terminal::escaped_bytes(&log).as_bytes())?,
+            false => err.write_all(&log)?,
+        }
     }
     print(answer.into_body().into_reader()).context("the answer broke off")?;
     let Some(failed) = failed else {
@@ -97,10 +102,13 @@ fn event(args: &Args) -> Result<Vec<u8>> {
 
 fn print(mut body: impl Read) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    io::copy(&mut body, &mut out)?;
     if out.is_terminal() {
+        let mut answer = Vec::new();
+        body.read_to_end(&mut answer)?;
         // On a terminal the prompt should begin on a line of its own; a pipe gets the exact bytes.
-        out.write_all(b"\n")?;
+        writeln!(out, "{}", terminal::escaped_bytes(&answer))?;
+    } else {
+        io::copy(&mut body, &mut out)?;
     }
     out.flush()
 }

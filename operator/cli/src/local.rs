@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pilotlight_core::reason::Audience;
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, MemoryLog};
 use pilotlight_wire::config::DoorConfig;
@@ -51,6 +52,7 @@ use self::reload::Served;
 use self::signals::Signals;
 use crate::endpoint::DEFAULT_LISTEN;
 use crate::exit::Exit;
+use crate::memory::Memory;
 
 /// How much of each function's log is kept for `pilotlight logs`, in bytes.
 const LOG_BYTES: usize = 8 * 1024 * 1024;
@@ -81,6 +83,10 @@ pub(crate) struct Args {
     /// Write a line about each call to standard error.
     #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
     pub(crate) access_log: bool,
+    /// Leave the values of `environment` out of the answers to GetFunctionConfiguration, GetFunction and
+    /// ListFunctions, as a cluster does.
+    #[arg(long, env = "PILOTLIGHT_HIDE_ENVIRONMENT")]
+    hide_environment: bool,
     /// The most instances of a function without a reserved concurrency.
     #[arg(
         long,
@@ -90,6 +96,17 @@ pub(crate) struct Args {
         value_name = "INSTANCES"
     )]
     concurrency: u16,
+    #[command(flatten)]
+    memory: Memory,
+    /// A host name by which this server may be called, besides addresses and localhost; may be given several times.
+    /// Pages of that host may call it as well.
+    #[arg(
+        long = "allow-host",
+        env = "PILOTLIGHT_ALLOW_HOST",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    allow_hosts: Vec<String>,
     /// The supervisor program [default: the one beside this program].
     #[arg(long, env = "PILOTLIGHT_SUPERVISOR", value_name = "FILE")]
     supervisor: Option<PathBuf>,
@@ -186,6 +203,10 @@ async fn local(args: Args) -> Result<Exit> {
     let served = Served::new(args.paths, preparer, outcome.deployments);
     let config = Config {
         concurrency: args.concurrency.into(),
+        audience: Audience::Developer,
+        shows_environment: !args.hide_environment,
+        limits: args.memory.limits(),
+        hosts: Some(args.allow_hosts.into()),
         ..Config::default()
     };
     serve(config, supervisor, listeners, served, signals).await

@@ -3,7 +3,8 @@
 //! Reads the gateway's log store through `endpoint`, entry by entry, and prints a line for each:
 //! time, source, request id, text. Filtering is the gateway's; nothing is kept here.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::borrow::Cow;
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +12,7 @@ use pilotlight_gateway::LogEntry;
 
 use crate::endpoint::{self, Endpoint};
 use crate::exit::Exit;
+use crate::terminal;
 
 /// Print a function's log.
 #[derive(Debug, clap::Args)]
@@ -50,11 +52,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         return Err(endpoint::refusal(&args.name, answer)?);
     }
     let mut out = io::stdout().lock();
+    let is_terminal = out.is_terminal();
     for line in BufReader::new(answer.into_body().into_reader()).lines() {
         let line = line.context("the log broke off: the gateway has ended")?;
         let entry: LogEntry = serde_json::from_str(&line)
             .with_context(|| format!("not a log entry; is this a Pilotlight gateway? {line}"))?;
-        match write(&mut out, &entry) {
+        match write(&mut out, &entry, is_terminal) {
             // The reader has closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             written => written?,
@@ -63,14 +66,15 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn write(out: &mut impl Write, entry: &LogEntry) -> io::Result<()> {
+fn write(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result<()> {
+    let text = entry.indented();
+    let text = match is_terminal {
+        true => terminal::escaped(&text),
+        false => Cow::Borrowed(&*text),
+    };
     let request_id = entry.request_id.as_deref().unwrap_or("-");
     let source = entry.source.as_str();
-    writeln!(
-        out,
-        "{:.3} {source:<8} {request_id} {}",
-        entry.time, entry.text
-    )
+    writeln!(out, "{:.3} {source:<8} {request_id} {text}", entry.time)
 }
 
 /// Reads a point in time, or an age before `now`.
@@ -115,6 +119,20 @@ mod tests {
     }
 
     #[test]
+    fn no_line_of_a_text_of_several_lines_looks_like_an_entry() {
+        let entry: LogEntry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00Z","function":"hello","instance":"3f2a","source":"stdout",
+                "text":"a\n2026-01-31T10:00:00.000Z platform - REPORT RequestId: forged"}"#,
+        )
+        .expect("an entry");
+        let mut lines = Vec::new();
+        write(&mut lines, &entry, false).expect("a vector takes all");
+        let lines = String::from_utf8(lines).expect("text");
+        let forged = lines.lines().nth(1).expect("a second line");
+        assert!(forged.starts_with("    2026-"), "{lines}");
+    }
+
+    #[test]
     fn a_line_has_time_source_request_id_and_text() {
         let entry: LogEntry = serde_json::from_str(
             r#"{"time":"2026-01-31T10:00:00.123456Z","function":"hello","instance":"3f2a",
@@ -122,11 +140,26 @@ mod tests {
         )
         .expect("an entry");
         let mut line = Vec::new();
-        write(&mut line, &entry).expect("a vector takes all");
+        write(&mut line, &entry, false).expect("a vector takes all");
         let line = String::from_utf8(line).expect("text");
         assert_eq!(
             line,
             "2026-01-31T10:00:00.123Z stdout   8c1d  two  spaces \n"
         );
+    }
+
+    #[test]
+    fn a_terminal_gets_no_control_characters_and_a_pipe_gets_all() {
+        let entry: LogEntry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00Z","function":"hello","instance":"3f2a",
+                "source":"stdout","text":"\u001b[2J\u0007"}"#,
+        )
+        .expect("an entry");
+        for (is_terminal, expected) in [(true, "\\x1b[2J\\x07\n"), (false, "\u{1b}[2J\u{7}\n")] {
+            let mut line = Vec::new();
+            write(&mut line, &entry, is_terminal).expect("a vector takes all");
+            let line = String::from_utf8(line).expect("text");
+            assert!(line.ends_with(expected), "{line:?}");
+        }
     }
 }

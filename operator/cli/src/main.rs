@@ -18,11 +18,17 @@ mod crd;
 mod endpoint;
 mod exit;
 #[cfg(feature = "cluster")]
+mod function_pods;
+#[cfg(feature = "cluster")]
 mod gateway;
 mod invoke;
 mod local;
 mod logs;
+mod memory;
 mod package;
+#[cfg(feature = "cluster")]
+mod parts_identity;
+mod terminal;
 mod top;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use pilotlight_core::fleet::{self, Fleet, Step};
 use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::gateways::demand::{ClaimedPod, Demand};
 use pilotlight_core::ids::{InstanceName, Uid};
+use pilotlight_core::instance::node_share::CpuLimit;
 use serde_json::Value;
 
 use self::code::Code;
@@ -65,6 +66,8 @@ pub(crate) struct Input<'a> {
     pub(crate) demands: &'a [&'a Demand],
     /// The warm pools, with the class of functions that fits each.
     pub(crate) pools: &'a [(Class, String)],
+    /// Whether the watch shows a pod of this name and UID that belongs to a warm pool.
+    pub(crate) is_of_pool: &'a dyn Fn(&str, &str) -> bool,
 }
 
 #[derive(Default)]
@@ -153,7 +156,11 @@ impl Kind for Function {
             build::handler(resource, context.options).as_ref(),
             tracked.pods.values(),
             context.input.demands,
-            status::warm_pool(&resource.spec, context.input.pools),
+            status::warm_pool(
+                &resource.spec,
+                context.input.pools,
+                context.options.pods.runtime_class.as_ref(),
+            ),
         );
         (status, Health::serving())
     }
@@ -264,14 +271,22 @@ impl Tracked<Function> {
         self.delete_code(unneeded, context, operations);
         for step in planned {
             match step {
-                Step::Delete { pod, uid } => {
+                Step::Delete { pod, uid, at_once } => {
                     let writer = context.writer.clone();
                     self.begin(context.name, operations, async move {
-                        let failed = writer.delete(pod.as_str(), uid.as_str()).await.is_err();
+                        let deleted = writer.delete(pod.as_str(), uid.as_str(), at_once);
+                        let failed = deleted.await.is_err();
                         Completion::PodDeleted { uid, failed }
                     });
                 }
                 Step::Create { instance } => self.create(resource, instance, context, operations),
+                // A demand cannot make any other pod a function's, and so have it deleted later. The watch may show
+                // the pod a little later than the gateway's, so the adoption is retried.
+                Step::Adopt { instance, pod }
+                    if !(context.input.is_of_pool)(pod.name.as_str(), pod.uid.as_str()) =>
+                {
+                    self.own.fleet.not_adopted(Instant::now(), &instance);
+                }
                 Step::Adopt { instance, pod } => {
                     self.take_over(resource, instance, pod, context, operations);
                 }
@@ -329,7 +344,8 @@ impl Tracked<Function> {
         );
         // The pod of another revision keeps the memory that it was claimed with.
         let memory = (pod.revision.as_str() == self.own.revision).then_some(resource.spec.memory);
-        let taken_over = take_over(context.writer.clone(), pod, metadata, memory);
+        let size = memory.map(|memory| (memory, context.options.pods.cpu_limit));
+        let taken_over = take_over(context.writer.clone(), pod, metadata, size);
         self.begin(context.name, operations, async move {
             let failed = !taken_over.await;
             Completion::PodTakenOver { instance, failed }
@@ -379,13 +395,13 @@ impl Tracked<Function> {
     }
 }
 
-/// Labels a claimed pod as the function's, and gives it this memory. Returns whether the pod is settled: it
+/// Labels a claimed pod as the function's, and gives it this memory and its processors. Returns whether the pod is settled: it
 /// is the function's now, or gone.
 async fn take_over(
     writer: Writer,
     pod: ClaimedPod,
     metadata: Value,
-    memory: Option<MemoryMiB>,
+    size: Option<(MemoryMiB, CpuLimit)>,
 ) -> bool {
     let taken = match writer.take_over(pod.name.as_str(), &metadata).await {
         Ok(taken) => taken,
@@ -394,8 +410,8 @@ async fn take_over(
             return false;
         }
     };
-    let resized = taken.zip(memory);
-    let resized = resized.and_then(|(pod, memory)| build::resized(memory, &pod));
+    let resized = taken.zip(size);
+    let resized = resized.and_then(|(pod, (memory, limit))| build::resized(memory, limit, &pod));
     if let Some(resources) = resized {
         writer.resize(pod.name.as_str(), &resources).await;
     }

@@ -1,8 +1,7 @@
-//! What the gateways want: a stream from each ready endpoint of their Service.
+//! Reads the demands of the gateways: one stream from each ready endpoint of their Service.
 //!
-//! Follows the endpoints, keeps a connection to each and hands every line to `worker`. A stream
-//! that breaks or falls silent is opened again; the worker decides for how long the last word of
-//! a lost gateway counts.
+//! Follows the endpoints, keeps a connection to each and sends every demand to `worker`. It connects again when a
+//! stream breaks or is silent; `worker` decides how long the last demand of a lost gateway stays in force.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,8 +14,8 @@ use hyper::{Request, StatusCode, header};
 use kube::Client;
 use pilotlight_core::fleet::demands::GatewayEvent;
 use pilotlight_net::client::HttpClient;
+use pilotlight_net::identity::Identity;
 use pilotlight_net::lines::Lines;
-use pilotlight_net::{address, keepalive};
 use pilotlight_watch::Gateways;
 use pilotlight_wire::demand::{DEMAND_PATH, DemandLine};
 use tokio::sync::mpsc;
@@ -25,17 +24,18 @@ use tokio::task::AbortHandle;
 use crate::metrics::{Metrics, Operation};
 use crate::options::Options;
 
-/// A gateway says something each second; one that does not is gone.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Between two attempts to reach a gateway.
-const PAUSE: Duration = Duration::from_millis(500);
-/// Of one line: a name and an id for each of thousands of instances.
+/// A gateway sends a line each second. A stream without a line for this time counts as broken.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause before the next attempt to connect to a gateway.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// The longest line, in bytes. It has a name and an id for each of thousands of instances.
 const LINE_LIMIT: usize = 4 * 1024 * 1024;
 
-/// Follows the endpoints for ever.
+/// Follows the endpoints until the program ends.
 pub(crate) async fn follow(
     client: Client,
     options: &Options,
+    identity: Identity,
     worker: mpsc::Sender<GatewayEvent>,
     metrics: Metrics,
 ) {
@@ -54,7 +54,7 @@ pub(crate) async fn follow(
         let present = gateways.ready();
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {
             task.abort();
-            // Without a worker there is nobody left to tell.
+            // Sending fails only if the worker has ended, and then nobody needs the event.
             let _ = worker.send(GatewayEvent::Disconnected(address)).await;
         }
         // Report all of them before the first one can report a demand: see `Demands::all_reported`.
@@ -63,17 +63,17 @@ pub(crate) async fn follow(
         }
         for address in present {
             followed.entry(address).or_insert_with(|| {
-                // Ended with the entry, or with the program.
-                tokio::spawn(keep_open(address, worker.clone())).abort_handle()
+                // The task is aborted when its endpoint is removed, or ends with the program.
+                tokio::spawn(keep_open(address, identity.clone(), worker.clone())).abort_handle()
             });
         }
     }
 }
 
-async fn keep_open(address: SocketAddr, worker: mpsc::Sender<GatewayEvent>) {
+async fn keep_open(address: SocketAddr, identity: Identity, worker: mpsc::Sender<GatewayEvent>) {
     loop {
-        if let Err(reason) = listen(address, &worker).await {
-            tracing::debug!(%address, %reason, "a gateway's demand is interrupted");
+        if let Err(reason) = read_demands(address, &identity, &worker).await {
+            tracing::debug!(%address, %reason, "the stream of a gateway's demands broke");
         }
         if worker
             .send(GatewayEvent::Disconnected(address))
@@ -82,25 +82,29 @@ async fn keep_open(address: SocketAddr, worker: mpsc::Sender<GatewayEvent>) {
         {
             return;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
-type Broken = Box<dyn std::error::Error + Send + Sync>;
+type StreamError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn listen(gateway: SocketAddr, worker: &mpsc::Sender<GatewayEvent>) -> Result<(), Broken> {
-    let stream = address::connect(gateway, SILENCE, keepalive::PARTS).await?;
+async fn read_demands(
+    gateway: SocketAddr,
+    identity: &Identity,
+    worker: &mpsc::Sender<GatewayEvent>,
+) -> Result<(), StreamError> {
+    let stream = identity.connect_gateway(gateway, IDLE_TIMEOUT).await?;
     let mut client = HttpClient::over(stream).await?;
     let request = Request::builder()
         .uri(DEMAND_PATH)
         .header(header::HOST, gateway.to_string())
         .body(Empty::<Bytes>::new())?;
-    let response = tokio::time::timeout(SILENCE, client.send(request)).await??;
+    let response = tokio::time::timeout(IDLE_TIMEOUT, client.send(request)).await??;
     if response.status() != StatusCode::OK {
-        return Err(format!("{} instead of demand", response.status()).into());
+        return Err(format!("the gateway answers {}", response.status()).into());
     }
     worker.send(GatewayEvent::Connected(gateway)).await?;
-    let mut lines = Lines::new(response.into_body(), LINE_LIMIT).with_idle_timeout(SILENCE);
+    let mut lines = Lines::new(response.into_body(), LINE_LIMIT).with_idle_timeout(IDLE_TIMEOUT);
     let read = async {
         while let Some(line) = lines.next().await? {
             match DemandLine::read(&line)? {

@@ -9,8 +9,12 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper_util::service::TowerToHyperService;
+use pilotlight_net::listen::Entered;
+use pilotlight_net::{keepalive, listen};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
@@ -20,7 +24,21 @@ pub(crate) async fn serve(
     metrics: Metrics,
     ready: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    axum::serve(listener, routes(metrics, ready)).await
+    let service = TowerToHyperService::new(routes(metrics, ready));
+    let enter = async || Entered {
+        service: service.clone(),
+        observer: (),
+        end: CancellationToken::new(),
+    };
+    listen::serve(
+        listener,
+        keepalive::CALLERS,
+        None,
+        enter,
+        CancellationToken::new(),
+    )
+    .await;
+    Ok(())
 }
 
 fn routes(metrics: Metrics, ready: watch::Receiver<bool>) -> Router {

@@ -15,6 +15,7 @@ mod collection;
 mod function;
 mod gateways;
 mod health;
+mod identity;
 mod leadership;
 mod metrics;
 mod options;
@@ -31,15 +32,17 @@ use kube::{Api, Client, Config};
 use pilotlight_api::labels;
 use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
 use pilotlight_core::election::{Loss, Timing};
+use pilotlight_net::identity::Identity;
 use pilotlight_watch::{Backoff, Decoded};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::function::code::Shown;
+use crate::identity::Keeper;
 use crate::leadership::{Contender, LEASE};
 use crate::metrics::Metrics;
-pub use crate::options::Options;
+pub use crate::options::{IdentitySecrets, LOG_RATE, LOG_STORAGE_MIB, Options, PodOptions};
 use crate::worker::{Streams, Worker};
 
 /// Reports of gateways that may wait for the worker. A gateway's stream waits when the inbox is full.
@@ -75,17 +78,26 @@ pub async fn run(
     let (term, leads) = watch::channel(None);
     let (events, demands) = mpsc::channel(INBOX);
     let (ready, is_ready) = watch::channel(false);
-    let following = gateways::follow(client.clone(), &options, events, metrics.clone());
+    let identity = Identity::new(options.parts_identity);
+    let following = gateways::follow(
+        client.clone(),
+        &options,
+        identity.clone(),
+        events,
+        metrics.clone(),
+    );
+    let (mut keeper, bundle) = Keeper::new(client.clone(), &options, identity, leads.clone());
     let serving = health::serve(health, metrics.clone(), is_ready);
     let timing = Timing::default();
     let mut contender = Contender::new(client.clone(), &options, timing, term, metrics.clone());
-    let mut worker = Worker::new(client.clone(), &options, leads, ready, metrics);
+    let mut worker = Worker::new(client.clone(), &options, (leads, bundle), ready, metrics);
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         what = worker.run(streams(&client, &options.namespace), demands) => {
             Err(RunError::Watch(what))
         }
         () = following => Err(RunError::Watch("gateways")),
+        () = keeper.run() => Err(RunError::Watch("certificates")),
         loss = contender.contend() => Err(RunError::Lease(loss)),
         served = serving => Err(RunError::Health(served.err().unwrap_or_else(|| {
             std::io::ErrorKind::UnexpectedEof.into()

@@ -2,9 +2,20 @@
 //!
 //! Fed by `pilotlight controller`. Decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use pilotlight_api::ObjectName;
+use pilotlight_core::identity::{Lifetimes, Mode};
+use pilotlight_core::instance::node_share::CpuLimit;
 use pilotlight_runtimes::Runtimes;
+use pilotlight_wire::config::IdentityConfig;
+
+/// The room for a container's log that a kubelet with its default settings needs: five files of 10 MiB, and the lines
+/// that are written until it looks at their sizes.
+pub const LOG_STORAGE_MIB: u32 = 64;
+
+/// The bytes a second that an instance may log. With these [`LOG_STORAGE_MIB`] is enough.
+pub const LOG_RATE: u32 = 1024 * 1024;
 
 /// The configuration of a controller.
 #[derive(Clone, Debug)]
@@ -25,9 +36,67 @@ pub struct Options {
     /// The image of each runtime, by the runtime's canonical name.
     pub images: BTreeMap<String, String>,
     pub runtimes: Runtimes,
+    /// The Secrets that gateways may read for archives.
+    pub archive_secrets: BTreeSet<String>,
+    /// Whether the parts of the release prove to each other who they are.
+    pub parts_identity: Mode,
+    /// The Secrets for that, in the namespace of the Services.
+    pub identity_secrets: IdentitySecrets,
+    pub certificate_lifetimes: Lifetimes,
+    /// How instances recognise gateways. `None`: they do not, or the authorities are not known yet.
+    pub instance_identity: Option<IdentityConfig>,
+    pub pods: PodOptions,
+}
+
+/// The names of the release's own Secrets. No Function may use them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentitySecrets {
+    /// The authorities with their private keys. Only controllers read it.
+    pub authorities: String,
+    /// The gateways' certificate.
+    pub gateway: String,
+}
+
+/// Settings of the installation for the pods of all functions and warm pools.
+#[derive(Clone, Debug)]
+pub struct PodOptions {
+    pub cpu_limit: CpuLimit,
+    /// MiB of a node's disk for the log files of one pod, beside the volumes.
+    pub log_storage_mib: u32,
+    /// Bytes a second that are logged of what an instance prints; `None`: all.
+    pub log_rate: Option<u32>,
+    /// Whether the users in a pod are users that nothing else on its node has.
+    pub user_namespaces: bool,
+    /// Whether the kubelet probes the supervisors in images of runtimes. Those in functions' own images may be of a
+    /// release that does not answer, and are never probed.
+    pub liveness_probe: bool,
+    /// The runtime class of functions and pools that name none.
+    pub runtime_class: Option<ObjectName>,
+}
+
+impl Default for PodOptions {
+    fn default() -> Self {
+        PodOptions {
+            cpu_limit: CpuLimit::default(),
+            log_storage_mib: LOG_STORAGE_MIB,
+            log_rate: Some(LOG_RATE),
+            user_namespaces: false,
+            liveness_probe: true,
+            runtime_class: None,
+        }
+    }
 }
 
 impl Options {
+    /// Whether a Secret of this name in the Functions' namespace is the release's own.
+    pub(crate) fn owns_secret(&self, name: &str) -> bool {
+        let IdentitySecrets {
+            authorities,
+            gateway,
+        } = &self.identity_secrets;
+        self.gateway_namespace == self.namespace && (authorities == name || gateway == name)
+    }
+
     /// The `host:port` at which instances call other functions.
     pub(crate) fn gateways(&self) -> String {
         let Options {
@@ -37,5 +106,32 @@ impl Options {
             ..
         } = self;
         format!("{service}.{namespace}.svc:{port}")
+    }
+}
+
+#[cfg(test)]
+impl Options {
+    /// Those of a controller without identity and without images. Tests change what they are about.
+    pub(crate) fn of_test() -> Self {
+        Options {
+            namespace: "functions".to_owned(),
+            identity: "controller-1".to_owned(),
+            parts_service: "parts".to_owned(),
+            gateway_service: "gateway".to_owned(),
+            gateway_namespace: "system".to_owned(),
+            gateway_port: 80,
+            region: "eu-central-1".to_owned(),
+            images: BTreeMap::new(),
+            runtimes: Runtimes::built_in(),
+            archive_secrets: Default::default(),
+            parts_identity: Mode::Off,
+            identity_secrets: IdentitySecrets {
+                authorities: "authorities".to_owned(),
+                gateway: "certificate".to_owned(),
+            },
+            certificate_lifetimes: Lifetimes::DEFAULT,
+            instance_identity: None,
+            pods: PodOptions::default(),
+        }
     }
 }

@@ -162,16 +162,24 @@ impl<R: Kind> Tracked<R> {
         match shown.content {
             Ok(resource) => {
                 let before = self.resource.as_ref();
-                if before.is_none_or(|before| before.spec() != resource.spec()) {
-                    let built = self.own.respecified(&resource, options);
-                    self.trouble = built.err().map(Trouble::Unbuildable);
-                    self.stuck = None;
-                }
+                let is_changed = before.is_none_or(|before| before.spec() != resource.spec());
                 self.resource = Some(resource);
+                if is_changed {
+                    self.respecify(options);
+                }
                 self.unreadable = None;
             }
             // The last readable spec stays in force.
             Err(unreadable) => self.unreadable = Some(unreadable),
+        }
+    }
+
+    /// The spec, or what pods are made of besides it, is another one than before.
+    pub(crate) fn respecify(&mut self, options: &Options) {
+        if let Some(resource) = &self.resource {
+            let built = self.own.respecified(resource, options);
+            self.trouble = built.err().map(Trouble::Unbuildable);
+            self.stuck = None;
         }
     }
 

@@ -106,9 +106,10 @@ impl Kind for WarmPool {
 
 impl Tracked<WarmPool> {
     /// The class of functions that fit the pool, while it exists and can have pods.
-    pub(crate) fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self, options: &Options) -> Option<Class> {
         self.own.template.as_ref()?;
-        Some(self.resource()?.spec.class())
+        let default = options.pods.runtime_class.as_ref();
+        Some(self.resource()?.spec.class(default))
     }
 
     pub(crate) fn count(&self) -> Count {
@@ -174,7 +175,8 @@ impl Tracked<WarmPool> {
             match (step, &template) {
                 (Step::Delete { pod, uid }, _) => {
                     self.begin(context.name, operations, async move {
-                        let failed = writer.delete(pod.as_str(), uid.as_str()).await.is_err();
+                        let deleted = writer.delete(pod.as_str(), uid.as_str(), false);
+                        let failed = deleted.await.is_err();
                         Completion::PodDeleted { uid, failed }
                     });
                 }

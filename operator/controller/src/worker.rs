@@ -11,22 +11,27 @@ use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
+use pilotlight_api::pod_state::warm_pool_of;
 use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
 use pilotlight_api::{Class, labels};
 use pilotlight_core::fleet::demands::{Demands, GatewayEvent};
 use pilotlight_core::fleet::stock::Count;
+use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::PoolId;
 use pilotlight_watch::{Change, Decoded, Fold};
+use pilotlight_wire::config::IdentityConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
 use crate::collection::{Collection, Concerned};
 use crate::function::code::Shown;
 use crate::function::{self, Function};
+use crate::identity::Bundle;
 use crate::leadership::Term;
 use crate::metrics::{Metrics, Operation};
 use crate::options::Options;
 use crate::reconcile::apply::Writer;
+use crate::reconcile::build::TOKEN_PATH;
 use crate::reconcile::status;
 use crate::tracked::{Completed, Context};
 use crate::warm_pool::WarmPool;
@@ -61,6 +66,8 @@ pub(crate) struct Worker {
     shown_code: Fold<Shown, String>,
     demands: Demands,
     term: watch::Receiver<Term>,
+    /// The authorities that pods get with their specification.
+    bundle: watch::Receiver<Bundle>,
     leads: bool,
     ready: watch::Sender<bool>,
     metrics: Metrics,
@@ -70,7 +77,7 @@ impl Worker {
     pub(crate) fn new(
         client: Client,
         options: &Options,
-        term: watch::Receiver<Term>,
+        (term, bundle): (watch::Receiver<Term>, watch::Receiver<Bundle>),
         ready: watch::Sender<bool>,
         metrics: Metrics,
     ) -> Self {
@@ -84,6 +91,7 @@ impl Worker {
             shown_code: Fold::new(function_of),
             demands: Demands::default(),
             term,
+            bundle,
             leads: false,
             ready,
             metrics,
@@ -126,6 +134,7 @@ impl Worker {
                     None => return "code",
                 },
                 Ok(()) = self.term.changed() => self.on_term(),
+                Ok(()) = self.bundle.changed() => self.on_bundle(),
                 Some(event) = demands.recv() => self.on_gateway(event),
                 Some(completed) = self.functions.operations.join_next() => {
                     self.on_function_completed(completed);
@@ -144,10 +153,35 @@ impl Worker {
     }
 
     fn on_term(&mut self) {
-        let leads = self.term.borrow_and_update().is_some();
+        let has_term = self.term.borrow_and_update().is_some();
+        // A pod without the authorities would serve no gateway.
+        let leads = has_term && self.has_authorities();
         if std::mem::replace(&mut self.leads, leads) != leads {
             self.settle_all();
         }
+    }
+
+    fn has_authorities(&self) -> bool {
+        let options = &self.options;
+        options.parts_identity == Mode::Off || options.instance_identity.is_some()
+    }
+
+    /// The authorities of the release are other ones. Pods that are made from now on know them.
+    fn on_bundle(&mut self) {
+        let bundle = self.bundle.borrow_and_update().clone();
+        self.options.instance_identity = bundle.map(|authorities| IdentityConfig {
+            authorities: authorities.to_string(),
+            token: TOKEN_PATH.into(),
+            needs_tls: self.options.parts_identity == Mode::Required,
+        });
+        for (_, function) in self.functions.iter_mut() {
+            function.respecify(&self.options);
+        }
+        for (_, pool) in self.pools.iter_mut() {
+            pool.respecify(&self.options);
+        }
+        self.on_term();
+        self.settle_all();
     }
 
     fn on_function(&mut self, event: Event<Decoded<FunctionResource>>) {
@@ -183,7 +217,7 @@ impl Worker {
     fn classes(&self) -> Vec<(Class, String)> {
         let pools = self.pools.iter();
         pools
-            .filter_map(|(name, pool)| Some((pool.class()?, name.clone())))
+            .filter_map(|(name, pool)| Some((pool.class(&self.options)?, name.clone())))
             .collect()
     }
 
@@ -216,9 +250,10 @@ impl Worker {
     /// Assigns a pod to its owner, and returns the resources that this concerns.
     ///
     /// A pod belongs to the function that its labels name, or else to the warm pool. So a claimed pod moves
-    /// from the pool to the function once it is labelled.
+    /// from the pool to the function once it is labelled. A pod with the label of a pool
+    /// that does not own it is nobody's.
     fn note(&mut self, pod: Pod) -> Vec<Owner> {
-        if let Some(pool) = pool_of(&pod).cloned() {
+        if let Some(pool) = warm_pool_of(&pod).map(str::to_owned) {
             let tracked = self.pools.entry(&pool);
             tracked.pods.insert(pod.name_any(), pod);
             return vec![Owner::WarmPool(pool)];
@@ -363,9 +398,15 @@ impl Worker {
             return;
         }
         let pool = self.pool(name);
+        let (classes, pools) = (self.classes(), &self.pools);
+        let is_of_pool = |name: &str, uid: &str| {
+            let mut pods = pools.iter().filter_map(|(_, pool)| pool.pods.get(name));
+            pods.any(|pod| pod.metadata.uid.as_deref() == Some(uid))
+        };
         let input = function::Input {
             demands: &pool.map_or_else(Vec::new, |pool| self.demands.of(&pool)),
-            pools: &self.classes(),
+            pools: &classes,
+            is_of_pool: &is_of_pool,
         };
         self.functions.settle(&Context {
             name,
@@ -414,14 +455,6 @@ fn function_of(object: &impl ResourceExt) -> String {
         .get(labels::FUNCTION)
         .cloned()
         .unwrap_or_default()
-}
-
-/// The warm pool that an unclaimed pod belongs to.
-fn pool_of(pod: &Pod) -> Option<&String> {
-    match pod.labels().contains_key(labels::FUNCTION) {
-        true => None,
-        false => pod.labels().get(labels::WARM_POOL),
-    }
 }
 
 #[cfg(test)]

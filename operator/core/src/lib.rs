@@ -14,10 +14,18 @@
 //! gateways: which gateway owns a function        fleet: which pods the controller makes and deletes
 //! ```
 
+pub mod address_rule;
+pub mod code_cache;
+pub mod credentials;
 pub mod election;
 pub mod fleet;
 pub mod function;
 pub mod gateways;
+pub mod identity;
 pub mod ids;
 pub mod instance;
+pub mod intake;
 pub mod invoke;
+pub mod reason;
+pub mod redirect;
+pub mod shown_url;

@@ -1,6 +1,5 @@
 //! The backoff of a pool whose instances cannot start.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pilotlight_core::invoke::budget::{Budget, ShareId};
@@ -8,6 +7,7 @@ use pilotlight_core::invoke::pool::{
     Action, Bounds, Event, InstanceId, Pacing, Pool, Rejection, Settings,
 };
 use pilotlight_core::invoke::queue::InvocationId;
+use pilotlight_core::reason::Reason;
 
 struct Calls {
     pool: Pool,
@@ -20,6 +20,7 @@ impl Calls {
         let settings = Settings {
             limit: 2,
             queue: 5,
+            timeout: Duration::from_secs(3),
             keep_alive: Duration::from_secs(60),
             provisioned: 0,
         };
@@ -86,13 +87,13 @@ impl Calls {
         rejections.collect()
     }
 
-    fn end(&mut self, starts: Vec<InstanceId>, how: fn(InstanceId, Arc<str>) -> Event) {
+    fn end(&mut self, starts: Vec<InstanceId>, how: fn(InstanceId, Reason) -> Event) {
         for instance in starts {
-            self.pool.handle(self.now, how(instance, Arc::from("why")));
+            self.pool.handle(self.now, how(instance, "why".into()));
         }
     }
 
-    fn longest_pause(&mut self, event: fn(InstanceId, Arc<str>) -> Event) -> Duration {
+    fn longest_pause(&mut self, event: fn(InstanceId, Reason) -> Event) -> Duration {
         let mut longest = Duration::ZERO;
         for _ in 0..12 {
             let (pause, starts) = self.until_starts();
@@ -123,7 +124,7 @@ fn calls_wait_while_a_failed_start_is_retried_and_are_rejected_when_the_retry_fa
 
     let (pause, again) = calls.until_starts();
     assert_eq!(pause, Duration::from_millis(250));
-    let reason = Rejection::CannotStart(Arc::from("why"));
+    let reason = Rejection::CannotStart("why".into());
     let rejections = calls.fail(again);
     assert!(!rejections.is_empty() && rejections.iter().all(|one| *one == reason));
     let at_once = calls.call();
@@ -135,7 +136,7 @@ fn a_call_that_has_waited_long_is_rejected_after_the_first_failed_start() {
     let mut calls = Calls::new();
     let (_, starts) = calls.until_starts();
     calls.now += Duration::from_secs(5);
-    let reason = Rejection::CannotStart(Arc::from("why"));
+    let reason = Rejection::CannotStart("why".into());
     assert_eq!(calls.fail(starts), [reason]);
 }
 

@@ -21,6 +21,7 @@ impl Function {
         let settings = Settings {
             limit: 5,
             queue: 5,
+            timeout: Duration::from_secs(3),
             keep_alive: KEEP_ALIVE,
             provisioned,
         };

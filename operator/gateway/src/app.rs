@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use pilotlight_core::reason::Audience;
 use pilotlight_wire::state::Limits;
 
 use crate::catalog::Deployment;
 use crate::config::Scope;
+use crate::intake::Intake;
 use crate::invoker::Invoker;
 use crate::log_store::LogStore;
 use crate::metrics::Metrics;
@@ -23,6 +25,10 @@ pub(crate) struct App {
     /// The maximum number of instances of a function that has no reserved concurrency.
     pub(crate) concurrency: usize,
     pub(crate) scope: Scope,
+    /// Who gets the answers.
+    pub(crate) audience: Audience,
+    /// Whether answers contain the values of `environment`.
+    pub(crate) shows_environment: bool,
     pub(crate) functions: Arc<dyn Registry>,
     pub(crate) invoker: Invoker,
     /// `None` where logs are kept elsewhere.
@@ -30,6 +36,7 @@ pub(crate) struct App {
     /// `None` where this is the only gateway.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) metrics: Metrics,
+    pub(crate) intake: Intake,
 }
 
 impl App {

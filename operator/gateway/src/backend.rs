@@ -6,9 +6,9 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
+use pilotlight_core::reason::Reason;
 use pilotlight_net::address::Opening;
 
 use crate::catalog::Deployment;
@@ -28,12 +28,12 @@ pub trait Backend: Debug + Send + Sync {
     /// adopted. Dropping the future gives the instance up.
     ///
     /// # Errors
-    /// The reason why the instance cannot start, as a text for a person.
+    /// The reason why the instance cannot start.
     fn start<'a>(
         &'a self,
         deployment: &'a Deployment,
         instance: &'a str,
-    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>>;
+    ) -> Promise<'a, Result<Box<dyn Running>, Reason>>;
 
     /// Whether no instances of the function are made at present. A retry soon costs nothing then.
     fn refuses(&self, _: &Deployment) -> bool {
@@ -55,8 +55,13 @@ pub trait Running: Send + Sync {
     }
 
     /// Waits until the instance has ended, and returns how it ended. May be called again.
-    fn wait(&mut self) -> Promise<'_, Arc<str>>;
+    fn wait(&mut self) -> Promise<'_, Reason>;
 
     /// Ends the instance and everything that runs in it. Waits for its last log line if this gateway keeps its log.
     fn end(self: Box<Self>) -> Promise<'static, ()>;
+
+    /// Ends the instance without grace: it does not obey.
+    fn kill(self: Box<Self>) -> Promise<'static, ()> {
+        self.end()
+    }
 }

@@ -7,36 +7,47 @@
 //!
 //! Owns the watches and the order of a start: first all pods and Functions are known, then those of
 //! the functions that are this gateway's (`peers`) are taken over: living instances are adopted,
-//! then the functions are claimed (`functions`). An invocation never waits for the API server; while that is
-//! away, what is known stays in force.
+//! then the functions are claimed (`functions`). An invocation does not wait for the API server (rule 4);
+//! while that is away, what is known stays in force.
 
+mod archive_secrets;
 mod backend;
+mod certificates;
 mod claim;
+mod code_store;
 mod codes;
 mod demand;
 mod door;
 mod functions;
 mod peers;
 mod pods;
+mod sealed;
 mod stock;
+mod supervisors;
+mod tokens;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use futures_util::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client};
-use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::{ObjectName, labels};
+use pilotlight_archive::Fetcher;
+use pilotlight_core::code_cache::CacheLimits;
 use pilotlight_core::gateways::handover::Handover;
+use pilotlight_core::identity::{Caller, Mode, Role};
 use pilotlight_core::ids::Namespace;
+use pilotlight_net::identity::Identity;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::{Backoff, Decoded, Fold};
 use pilotlight_wire::demand::DEMAND_PATH;
@@ -44,16 +55,23 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::archive_secrets::ArchiveSecrets;
 use self::backend::PodBackend;
+pub use self::certificates::CertificateSecret;
 use self::codes::Codes;
-use self::demand::Ledger;
+pub(crate) use self::demand::Ledger;
 use self::door::{Door, pass};
 use self::functions::Functions;
 use self::peers::ClusterPeers;
-use self::pods::{Identity, Pods};
+use self::pods::{PodKey, Pods};
+use self::stock::Stock;
+use self::supervisors::Supervisors;
+use self::tokens::Tokens;
 use crate::config::Config;
 use crate::gateway::{DRIVER_FAILED, Gateway};
-use crate::http::server;
+use crate::http::parts;
+use crate::http::server::{self, Served};
+use crate::intake::Listener;
 use crate::peers::Peers;
 
 /// Where a gateway of a cluster listens.
@@ -74,7 +92,19 @@ pub struct ClusterConfig {
     pub namespace: Namespace,
     /// A directory for code from archives.
     pub cache: PathBuf,
+    /// How much of it may be used.
+    pub cache_limits: CacheLimits,
+    /// Where archives may come from.
+    pub fetcher: Fetcher,
+    /// The Secrets that Functions may name for archives.
+    pub archive_secrets: BTreeSet<String>,
     pub runtimes: Runtimes,
+    /// The runtime class of functions that name none, as the controller has it.
+    pub runtime_class: Option<ObjectName>,
+    /// Whether parts prove who they are. Without a Secret nobody does.
+    pub identity: Mode,
+    /// This gateway's certificate.
+    pub certificate: Option<CertificateSecret>,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
     /// one; `None` if there is no other.
     pub among: Option<Among>,
@@ -113,8 +143,22 @@ pub async fn serve(
         .await
         .map_err(|error| ServeError::Client(Box::new(error)))?;
     let namespace = place.namespace.as_str();
-    let (pods, ledger) = (Pods::default(), Ledger::new());
-    let codes = Codes::new(place.cache.clone());
+    let identity = Identity::new(place.identity);
+    let tokens = match place.identity {
+        Mode::Off => None,
+        Mode::Permissive | Mode::Required => Some(Tokens::new(client.clone(), namespace)),
+    };
+    let (announced, announcements) = Supervisors::queue();
+    let stock = Stock::new(place.runtime_class.clone());
+    let pods = Pods::new(stock, tokens.is_some().then_some(announced));
+    let ledger = Ledger::new();
+    let supervisors = Supervisors::new(identity.clone(), tokens.clone(), pods.proven.clone());
+    let codes = Codes::new(
+        place.cache.clone(),
+        place.cache_limits,
+        place.fetcher.clone(),
+        ArchiveSecrets::new(client.clone(), namespace, place.archive_secrets.clone()),
+    );
     let (refused, refusals) = watch::channel(Arc::default());
     let backend = PodBackend {
         pods: pods.clone(),
@@ -123,11 +167,12 @@ pub async fn serve(
         codes: codes.clone(),
         runtimes: place.runtimes.clone(),
         region: config.region.clone(),
+        supervisors: supervisors.clone(),
     };
     let cluster = place
         .among
         .as_ref()
-        .map(|among| ClusterPeers::new(among.address));
+        .map(|among| ClusterPeers::new(among.address, identity.clone()));
     let peers = cluster
         .clone()
         .map(|peers| Arc::new(peers) as Arc<dyn Peers>);
@@ -160,6 +205,8 @@ pub async fn serve(
     let following_functions = async {
         // An error means that the watch has ended; that is told below.
         let _ = pods_are_known.await;
+        // A gateway that cannot reach instances would only lose the calls that it accepts.
+        identity.ready().await;
         functions
             .follow(function_events.backoff(Backoff::default()), deployed)
             .await;
@@ -168,6 +215,7 @@ pub async fn serve(
         match (&cluster, &place.among) {
             (Some(peers), Some(among)) => {
                 let (namespace, service) = (&among.namespace, &among.service);
+                let client = client.clone();
                 peers
                     .follow(pilotlight_watch::gateways(client, namespace, service))
                     .await;
@@ -175,19 +223,47 @@ pub async fn serve(
             _ => std::future::pending().await,
         }
     };
+    let proving = async {
+        let (client, identity) = (client.clone(), &identity);
+        let following_certificate = async {
+            if let Some(certificate) = &place.certificate {
+                certificates::follow(client, certificate, identity).await;
+            }
+        };
+        let following_keys = async {
+            if let Some(tokens) = &tokens {
+                tokens.follow().await;
+            }
+        };
+        let meeting = async {
+            identity.ready().await;
+            supervisors.meet(announcements).await;
+        };
+        // The three go on until the gateway ends.
+        future::join3(following_certificate, following_keys, meeting).await;
+        std::future::pending::<()>().await;
+    };
     let members = cluster.as_ref().map(ClusterPeers::members);
     let door = Door::new(are_deployed, members, stop);
     let end = CancellationToken::new();
-    let until = end.clone();
-    let demand = get(move || async move { ledger.stream(until) });
-    let serve = |routes: Router, listener| {
+    let serve = |routes: Router, whose, identity, listener| {
         let routes = routes.layer(middleware::from_fn_with_state(door.clone(), pass));
-        server::serve(routes, listener, end.clone())
+        let served = Served {
+            identity,
+            ..gateway.served(routes, whose)
+        };
+        server::serve(served, listener, end.clone())
     };
+    let between_parts = between_parts(&gateway, ledger, end.clone());
     let serving = future::try_join3(
-        serve(gateway.api(), listeners.api),
-        serve(gateway.parts().route(DEMAND_PATH, demand), listeners.parts),
-        serve(gateway.status(), listeners.status),
+        serve(gateway.api(), Listener::api, None, listeners.api),
+        serve(
+            between_parts,
+            Listener::parts,
+            Some(identity.clone()),
+            listeners.parts,
+        ),
+        serve(gateway.status(), Listener::status, None, listeners.status),
     );
     let serving = async {
         let closing = async {
@@ -201,8 +277,20 @@ pub async fn serve(
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
         () = following_peers => Err(ServeError::Watch("gateways")),
+        () = proving => Err(ServeError::Watch("the certificate")),
         () = gateway.driver_failed() => Err(ServeError::Driver),
     }
+}
+
+/// All paths of the listener for parts. `end`: ends the streams of the demand.
+pub(crate) fn between_parts(gateway: &Gateway, ledger: Ledger, end: CancellationToken) -> Router {
+    let demand = get(move |caller: Option<Extension<Caller>>| async move {
+        match parts::allow(caller, Role::Controller) {
+            Ok(()) => ledger.stream(end).into_response(),
+            Err(refusal) => refusal,
+        }
+    });
+    gateway.parts().route(DEMAND_PATH, demand)
 }
 
 async fn follow_pods(
@@ -210,7 +298,7 @@ async fn follow_pods(
     pods: Pods,
     known: oneshot::Sender<()>,
 ) {
-    let (mut known, mut fold) = (Some(known), Fold::new(Identity::of));
+    let (mut known, mut fold) = (Some(known), Fold::new(PodKey::of));
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {

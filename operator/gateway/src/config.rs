@@ -3,11 +3,14 @@
 //! `cli` fills them in; `driver`, the backends and the request handlers read them. Nothing here reads the
 //! environment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::ids::{Namespace, PoolId};
+use pilotlight_core::intake::limits::{IntakeLimits, MEMORY_DEFAULT};
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
+use pilotlight_core::reason::Audience;
 
 /// The settings that a gateway gets at its start.
 #[derive(Clone, Debug)]
@@ -25,6 +28,15 @@ pub struct Config {
     /// How long an invocation may wait for an instance.
     pub queue_wait: Duration,
     pub pacing: Pacing,
+    /// Who gets the answers, and so how much they say of a failure.
+    pub audience: Audience,
+    /// Whether the management calls answer with the values of `environment`.
+    pub shows_environment: bool,
+    /// What its listeners accept.
+    pub limits: IntakeLimits,
+    /// The names by which this gateway may be called, besides addresses and localhost, so that no web page of a
+    /// developer's browser can call it. `None`: by any name and from any page, as in a cluster.
+    pub hosts: Option<Arc<[String]>>,
 }
 
 impl Default for Config {
@@ -37,6 +49,10 @@ impl Default for Config {
             queue_bytes: 256 * 1024 * 1024,
             queue_wait: Duration::from_secs(30),
             pacing: Pacing::default(),
+            audience: Audience::default(),
+            shows_environment: false,
+            limits: IntakeLimits::of(MEMORY_DEFAULT, usize::MAX),
+            hosts: None,
         }
     }
 }

@@ -11,18 +11,20 @@ use std::sync::mpsc as std_mpsc;
 use axum::Router;
 use bytes::Bytes;
 use http::HeaderValue;
+use pilotlight_core::reason::Audience;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::App;
 use crate::catalog::{Deployment, Entry, PoolKey};
 use crate::config::Config;
 use crate::http::routes;
+use crate::intake::Intake;
 use crate::invoker::Invoker;
 use crate::log_store::{LogEntry, LogStore};
 use crate::memory_log::MemoryLog;
 use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
 use crate::metrics::Metrics;
-use crate::registry::{Deployed, Registry};
+use crate::registry::{Deployed, Registry, Unreadables};
 
 /// A call that would have gone to an instance.
 #[derive(Debug)]
@@ -51,15 +53,28 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     let (tell, told) = std_mpsc::channel();
     // Ends with the routes; nobody else sends.
     tokio::spawn(answer_all(inbox, tell));
-    let functions: Arc<dyn Registry> = Arc::new(Deployed(watch::channel(Arc::new(catalog)).1));
+    let functions: Arc<dyn Registry> = Arc::new(Deployed {
+        catalog: watch::channel(Arc::new(catalog)).1,
+        unreadable: watch::channel(Unreadables::new()).1,
+    });
+    let intake = Intake::new(Config::default().limits, metrics.intake.clone());
     let app = App {
+        audience: Audience::Callers,
+        shows_environment: false,
         address: "local".into(),
         concurrency: 1,
         scope: Config::default().scope(),
         functions: functions.clone(),
-        invoker: Invoker::new(functions, driver, None, metrics.clone(), "local".into()),
+        invoker: Invoker::new(
+            functions,
+            driver,
+            None,
+            (metrics.clone(), intake.clone()),
+            "local".into(),
+        ),
         logs: Some(Arc::new(logs)),
         peers: None,
+        intake,
         metrics,
     };
     (routes::api(Arc::new(app)), told)

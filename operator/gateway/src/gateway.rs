@@ -20,13 +20,14 @@ use crate::catalog::Deployment;
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::http::routes;
-use crate::http::server::serve;
+use crate::http::server::{Served, serve};
+use crate::intake::{Intake, Listener};
 use crate::invoker::Invoker;
 use crate::log_store::LogStore;
 use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-use crate::registry::{Deployed, Registry};
+use crate::registry::{Deployed, Registry, Unreadables};
 
 /// How long running invocations may take to finish when the gateway ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -41,6 +42,8 @@ pub struct Gateway {
     driver: mpsc::Sender<Message>,
     /// Cancelled when the driver has panicked.
     driver_failed: CancellationToken,
+    unreadables: watch::Sender<Unreadables>,
+    hosts: Option<Arc<[String]>>,
 }
 
 impl Gateway {
@@ -61,30 +64,39 @@ impl Gateway {
         logs: Option<Arc<dyn LogStore>>,
     ) -> Gateway {
         let metrics = Metrics::new();
+        let intake = Intake::new(config.limits, metrics.intake.clone());
         let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
         let (publish, catalog) = watch::channel(Arc::default());
-        let functions: Arc<dyn Registry> = Arc::new(Deployed(catalog));
+        let unreadables = watch::Sender::new(Unreadables::new());
+        let functions: Arc<dyn Registry> = Arc::new(Deployed {
+            catalog,
+            unreadable: unreadables.subscribe(),
+        });
         let address = peers.as_ref().map(|peers| peers.own_address());
         let address: Arc<str> = address.map_or_else(|| Arc::from("local"), Arc::from);
         let invoker = Invoker::new(
             functions.clone(),
             driver.clone(),
             peers.clone(),
-            metrics.clone(),
+            (metrics.clone(), intake.clone()),
             address.clone(),
         );
+        let hosts = config.hosts.clone();
         let app = App {
             address,
             concurrency: config.concurrency,
             scope: config.scope(),
+            audience: config.audience,
+            shows_environment: config.shows_environment,
             functions,
             invoker,
             logs,
             peers,
             metrics: metrics.clone(),
+            intake: intake.clone(),
         };
         let inbox = (driver.clone(), inbox);
-        let running = Driver::new(config, backend, metrics, inbox, publish).run();
+        let running = Driver::new(config, backend, (metrics, intake), inbox, publish).run();
         let driver_failed = CancellationToken::new();
         // Joined by `shutdown`, which waits until the driver confirms its end.
         tokio::spawn(watch_over(tokio::spawn(running), driver_failed.clone()));
@@ -93,6 +105,8 @@ impl Gateway {
             app,
             driver,
             driver_failed,
+            unreadables,
+            hosts,
         }
     }
 
@@ -114,10 +128,10 @@ impl Gateway {
             .await;
     }
 
-    /// How many Functions exist that this version cannot read.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn unreadable(&self, functions: usize) {
-        self.app.metrics.unreadable(functions);
+    /// Replaces the functions that exist and that this version cannot read.
+    pub(crate) fn set_unreadable(&self, functions: Unreadables) {
+        self.app.metrics.unreadable(functions.len());
+        self.unreadables.send_replace(functions);
     }
 
     /// Sends a message to the driver, and returns when the driver has carried it out.
@@ -135,7 +149,7 @@ impl Gateway {
     /// If the listener breaks, or the driver panics: no invocation can start any more.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
         tokio::select! {
-            served = serve(self.api(), listener, stop) => served,
+            served = serve(self.served(self.api(), Listener::api), listener, stop) => served,
             () = self.driver_failed() => Err(io::Error::other(DRIVER_FAILED)),
         }
     }
@@ -154,7 +168,20 @@ impl Gateway {
         listener: TcpListener,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        serve(self.status(), listener, stop).await
+        let status = self.served(self.status(), Listener::status);
+        serve(status, listener, stop).await
+    }
+
+    /// Routes, as one of this gateway's listeners serves them.
+    pub(crate) fn served(&self, routes: Router, listener: Listener) -> Served {
+        let intake = self.app.intake.clone();
+        Served {
+            routes,
+            listener,
+            intake,
+            identity: None,
+            hosts: self.hosts.clone(),
+        }
     }
 
     pub(crate) fn api(&self) -> Router {

@@ -1,43 +1,45 @@
 //! One instance on the gateway's side: its process, its lease connection and its status stream.
 //!
 //! Each instance has a task. It takes orders from `driver`, sends the event to the supervisor (`wire::lease`),
-//! gives the answer directly to the caller, and reports the end of the lease to the driver. It sends an event
-//! once: an event that may have reached the supervisor is never sent again (rule 2).
+//! gives the answer directly to the caller, as a whole or piece by piece (`answer_stream`), and reports the end of
+//! the lease to the driver. It sends an event once: an event that may have reached the supervisor is never sent again
+//! (rule 2).
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use http_body_util::{Empty, Full};
-use hyper::body::Incoming;
 use pilotlight_core::ids::InstanceName;
-use pilotlight_core::instance::Status;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::InstanceId;
+use pilotlight_core::reason::Reason;
 use pilotlight_net::address::{Opening, Stream};
 use pilotlight_net::body::{self, Whole};
 use pilotlight_net::client::{ExchangeError, HttpClient};
 use pilotlight_net::lines::Lines;
-use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LeaseHead, LeaseRefusal, LeaseRequest};
 use pilotlight_wire::status;
-use pilotlight_wire::stream::StreamEnd;
+use pilotlight_wire::stream::{StreamEnd, StreamHead};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::clock;
+use crate::intake::Intake;
 use crate::message::{Answer, Invocation, Message, Order, Outcome, Pending, Report};
 
 /// The longest line of a status stream, in bytes. A status has at most 30.
 const STATUS_LINE_LIMIT: usize = 1024;
 /// How long the task waits, after a connection broke, for the instance's end, which then is the reason.
 const END_WAIT: Duration = Duration::from_secs(2);
+/// Why an instance that was given up has ended.
+const OVERDUE: &str = "its supervisor did not keep the function's limits";
 
 /// Where an instance's task sends its reports, and the ids that they carry.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) pool: PoolKey,
     pub(crate) instance: InstanceId,
     pub(crate) driver: mpsc::Sender<Message>,
+    /// Where its answers take their room.
+    pub(crate) intake: Intake,
 }
 
 impl Link {
@@ -62,6 +66,15 @@ impl Link {
     }
 }
 
+/// Signals that end an instance's task early.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// The instance is overdue, or `force`.
+    pub(crate) given_up: CancellationToken,
+    /// The gateway ends.
+    pub(crate) force: CancellationToken,
+}
+
 /// The connection that carries leases.
 type LeaseClient = HttpClient<Stream, Full<Bytes>>;
 
@@ -72,14 +85,14 @@ pub(crate) async fn run(
     deployment: Arc<Deployment>,
     backend: Arc<dyn Backend>,
     mut orders: mpsc::Receiver<Order>,
-    force: CancellationToken,
-) -> Arc<str> {
+    Ends { given_up, force }: Ends,
+) -> Reason {
     let begun = clock::now();
     let process = tokio::select! {
         started = backend.start(&deployment, name.as_str()) => started,
-        // Before it is up, the only orders are to drain and to release.
-        _ = orders.recv() => return Arc::from("stopped before it was up"),
-        () = force.cancelled() => return Arc::from("stopped before it was up"),
+        // Before it is up, an order can only be Drain or Release.
+        _ = orders.recv() => return Reason::from("stopped before it was up"),
+        () = given_up.cancelled() => return Reason::from("stopped before it was up"),
     };
     let mut process = match process {
         Ok(process) => process,
@@ -90,16 +103,26 @@ pub(crate) async fn run(
         Some(unpacked) => (Phase::Claim, took.saturating_sub(unpacked)),
         None => (Phase::Start, took),
     };
+    link.report(Report::Up).await;
     let reason = tokio::select! {
-        reason = serve(&link, process.as_mut(), &mut orders, up) => reason,
-        () = force.cancelled() => Arc::from("stopped"),
+        reason = serve(&link, process.as_mut(), &mut orders, up) => Some(reason),
+        // A call that it has is lost with the future that waits for the answer.
+        () = given_up.cancelled() => None,
     };
     orders.close();
     while let Some(order) = orders.recv().await {
         hand_back(&link, order).await;
     }
-    process.end().await;
-    reason
+    match reason {
+        None if !force.is_cancelled() => {
+            process.kill().await;
+            Reason::from(OVERDUE)
+        }
+        reason => {
+            process.end().await;
+            reason.unwrap_or_else(|| Reason::from("stopped"))
+        }
+    }
 }
 
 /// Returns an invocation that came after the end of the instance. It never started.
@@ -115,10 +138,10 @@ async fn serve(
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
     up: (Phase, Duration),
-) -> Arc<str> {
+) -> Reason {
     let mut client = match connect(process.connect()).await {
         Ok(client) => client,
-        Err(error) => return Arc::from(format!("its supervisor cannot be reached: {error}")),
+        Err(error) => return Reason::from(format!("its supervisor cannot be reached: {error}")),
     };
     let mut statuses = pin!(follow_status(link, process.connect()));
     loop {
@@ -136,13 +159,13 @@ async fn serve(
                     let request = Request::builder().method(Method::POST).uri(drain::DRAIN_PATH);
                     let request = request.body(Full::default()).expect("constant parts");
                     if client.send(request).await.is_err() {
-                        return Arc::from("its supervisor cannot be reached");
+                        return Reason::from("its supervisor cannot be reached");
                     }
                     // `wait` alone is not enough: the pod of a lost machine may exist for a long time.
                     statuses.as_mut().await;
                     break;
                 }
-                Some(Order::Release) => return Arc::from("another gateway has it"),
+                Some(Order::Release) => return Reason::from("another gateway has it"),
             },
             () = &mut statuses => break,
             reason = process.wait() => return reason,
@@ -158,13 +181,13 @@ async fn lost(
     link: &Link,
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
-) -> Arc<str> {
+) -> Reason {
     let mut end = pin!(tokio::time::timeout(END_WAIT, process.wait()));
     loop {
         tokio::select! {
             Some(order) = orders.recv() => hand_back(link, order).await,
             reason = &mut end => {
-                return reason.unwrap_or_else(|_| Arc::from("its supervisor cannot be reached"));
+                return reason.unwrap_or_else(|_| Reason::from("its supervisor cannot be reached"));
             }
         }
     }
@@ -233,60 +256,56 @@ async fn lease(
             return Lease::Lost;
         }
     };
-    let answer = match read_answer(client, response).await {
-        LeaseOutcome::Answered(answer) => answer,
-        LeaseOutcome::NotStarted(status) => {
-            link.report(Report::NotStarted { pending, status }).await;
-            return Lease::Over;
-        }
-        LeaseOutcome::Lost => {
-            pending.end(Outcome::Lost);
-            return Lease::Lost;
-        }
-    };
-    let inside = answer.phases;
-    let answered = Answer {
-        is_error: answer.is_error,
-        content_type: answer.content_type,
-        body: answer.body,
-        log_tail: answer.log_tail,
-        phases: cold.map(|cold| Phases::of(cold.iter().chain(inside.iter()))),
-    };
-    pending.end(Outcome::Answered(answered));
-    link.report(Report::Finished(answer.status)).await;
-    Lease::Over
-}
-
-/// What a response to a lease says, with its whole body.
-enum LeaseOutcome {
-    Answered(LeaseAnswer),
-    NotStarted(Option<Status>),
-    Lost,
-}
-
-/// Reads the response to its end. A stream is collected, because the Invoke API answers with a whole body.
-async fn read_answer(client: &mut LeaseClient, response: Response<Incoming>) -> LeaseOutcome {
+    // The caller gets the phases of a cold start together: those before the instance was up, and those inside it.
+    let with_cold = |inside: Phases| cold.map(|cold| Phases::of(cold.iter().chain(inside.iter())));
     let (head, body) = response.into_parts();
-    // The supervisor enforces PAYLOAD_LIMIT, so a larger body cannot be a valid answer.
     match LeaseHead::read(&head) {
-        LeaseHead::Refused(LeaseRefusal { status, .. }) => LeaseOutcome::NotStarted(status),
+        LeaseHead::Refused(LeaseRefusal { status, .. }) => {
+            link.report(Report::NotStarted { pending, status }).await;
+            Lease::Over
+        }
         LeaseHead::Answered(answer) => {
-            match client.during(body::read(body, PAYLOAD_LIMIT, 0)).await {
-                Whole::Complete(body) => LeaseOutcome::Answered(LeaseAnswer { body, ..answer }),
-                Whole::TooLarge | Whole::Broken(_) => LeaseOutcome::Lost,
-            }
+            // The supervisor enforces PAYLOAD_LIMIT, so a larger body cannot be a valid answer.
+            let room = link.intake.room_for(&body).await;
+            let Whole::Complete(body) = client.during(body::read(body, PAYLOAD_LIMIT, 0)).await
+            else {
+                pending.end(Outcome::Lost);
+                return Lease::Lost;
+            };
+            let answered = Answer {
+                is_error: answer.is_error,
+                content_type: answer.content_type,
+                body: room.hold(body),
+                log_tail: answer.log_tail,
+                phases: with_cold(answer.phases),
+            };
+            pending.end(Outcome::Answered(answered));
+            link.report(Report::Finished(answer.status)).await;
+            Lease::Over
         }
-        LeaseHead::Streamed(head) => {
-            let read = body::read_with_trailers(body, PAYLOAD_LIMIT, 0);
-            let (body, trailers) = client.during(read).await;
-            match (body, StreamEnd::read(&trailers)) {
-                (Whole::Complete(body), Some(end)) => {
-                    LeaseOutcome::Answered(head.into_answer(body, end))
-                }
-                _ => LeaseOutcome::Lost,
-            }
+        LeaseHead::Streamed(StreamHead {
+            content_type,
+            phases,
+        }) => {
+            let writer = pending.begin(StreamHead {
+                content_type,
+                phases: with_cold(phases).unwrap_or_default(),
+            });
+            let end = client.during(writer.copy(body)).await;
+            let Some((status, end)) = end.and_then(|end| Some((end.status?, end))) else {
+                return Lease::Lost;
+            };
+            writer.end(StreamEnd {
+                status: None,
+                ..end
+            });
+            link.report(Report::Finished(status)).await;
+            Lease::Over
         }
-        LeaseHead::Unreadable => LeaseOutcome::Lost,
+        LeaseHead::Unreadable => {
+            pending.end(Outcome::Lost);
+            Lease::Lost
+        }
     }
 }
 

@@ -11,11 +11,15 @@
 //!    └─► http::logs ─► log_store (memory_log) ◄─┘
 //! ```
 //!
+//! `intake` bounds what callers can hold of the gateway's memory: `http::server` and `http::connections` count
+//! connections, `http::invoke` and `http::parts` events, `instance` answers.
+//!
 //! `gateway` starts all of it; `message` has the messages between handlers, driver and instances.
 
 // A single gateway does not use the code that several gateways need.
 #![cfg_attr(not(feature = "cluster"), allow(dead_code))]
 
+mod answer_stream;
 mod app;
 mod backend;
 pub mod catalog;
@@ -30,6 +34,7 @@ mod gateway;
 mod histogram;
 mod http;
 mod instance;
+mod intake;
 mod invoker;
 mod log_marks;
 mod log_store;

@@ -3,6 +3,7 @@
 //! Owns the record and the interface. `http::logs` reads through it; `memory_log` keeps logs in memory, and the
 //! backends fill it. It never decides how much is kept.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -65,6 +66,15 @@ impl LogEntry {
                 .and_then(|r| r.request_id)
                 .map(str::to_owned),
             text: record.map_or_else(|| line.to_owned(), |record| record.text.into_owned()),
+        }
+    }
+
+    /// The text for output that has an entry per line. Further lines of the text are indented, so that no function can
+    /// log a line there that looks like an entry of the platform.
+    pub fn indented(&self) -> Cow<'_, str> {
+        match self.text.contains('\n') {
+            true => Cow::Owned(self.text.replace('\n', "\n    ")),
+            false => Cow::Borrowed(&self.text),
         }
     }
 

@@ -13,10 +13,13 @@ use pilotlight_core::instance::{RequestId, Status};
 use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_core::invoke::queue::InvocationId;
 pub(crate) use pilotlight_wire::invoke::{Answer, Outcome};
+use pilotlight_wire::stream::StreamHead;
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use crate::answer_stream::{self, AnswerStream, AnswerWriter};
 use crate::catalog::{Deployment, PoolKey};
+use crate::metrics::{OutcomeLabel, Tally};
 
 /// How many messages may wait for the driver. When it is full, a sender waits for room.
 pub(crate) const INBOX_LIMIT: usize = 1024;
@@ -53,13 +56,28 @@ pub(crate) struct Pending {
     /// value is the time that it had waited before that start.
     pub(crate) cold: Option<Duration>,
     pub(crate) span: Span,
+    pub(crate) tally: Tally,
     pub(crate) placement: oneshot::Sender<Placement>,
 }
 
 impl Pending {
-    /// Tells the caller how the invocation ended. A caller that has gone gets nothing.
+    /// Tells the caller how the invocation ended, and counts it. A caller that has gone gets nothing.
     pub(crate) fn end(self, outcome: Outcome) {
+        self.tally.ended(OutcomeLabel::of(&outcome));
         let _ = self.placement.send(Placement::Ended(outcome));
+    }
+
+    /// Gives the invocation back to the invoker, which may try it elsewhere.
+    pub(crate) fn return_unstarted(self) {
+        let invocation = Box::new(self.invocation);
+        let _ = self.placement.send(Placement::NotStarted(invocation));
+    }
+
+    /// Gives the caller the beginning of an answer. The writer passes on the rest, and counts the invocation.
+    pub(crate) fn begin(self, head: StreamHead) -> AnswerWriter {
+        let (writer, stream) = answer_stream::channel(head, Some(self.tally));
+        let _ = self.placement.send(Placement::Began(stream));
+        writer
     }
 }
 
@@ -67,8 +85,18 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) enum Placement {
     Ended(Outcome),
+    /// Its answer comes piece by piece, and the outcome after it.
+    Began(AnswerStream),
     /// It provably never started, and may be tried elsewhere. Boxed, since this is rare.
     NotStarted(Box<Invocation>),
+}
+
+/// What became of an invocation that the invoker was asked to run.
+#[derive(Debug)]
+pub(crate) enum Invoked {
+    Ended(Outcome),
+    /// Its answer comes piece by piece, and the outcome after it.
+    Began(AnswerStream),
 }
 
 /// A message to the driver. `done` is answered when the driver has carried it out.
@@ -132,6 +160,8 @@ pub(crate) enum Order {
 /// What an instance's task tells the driver.
 #[derive(Debug)]
 pub(crate) enum Report {
+    /// Its supervisor is up.
+    Up,
     /// The instance has sent its status.
     Observed(Status),
     Finished(Status),

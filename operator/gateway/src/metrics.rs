@@ -1,16 +1,19 @@
 //! The gateway's metrics: in Prometheus' text format at `/metrics`, and for the state API.
 //!
-//! `driver`, `invoker` and `http::invoke` count through handles that each pool gets once, so that an
+//! `driver`, `http::invoke` and the [`Tally`] of each invocation count through handles that each pool gets once, so that an
 //! invocation looks up no label. All labels have fixed sets of values, except the names of the pool, which are
 //! dropped when its function is deleted.
 
+pub(crate) mod intake;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pilotlight_core::ids::PoolId;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::Counts;
+use pilotlight_wire::invoke::Outcome;
 use pilotlight_wire::state::{Durations, InstanceCounts, Totals};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +21,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::intake::IntakeMetrics;
+use crate::clock;
 use crate::histogram::DurationHistogram;
 
 /// How an invocation ended.
@@ -96,8 +101,8 @@ pub(crate) struct Metrics {
     in_flight: Family<OfPool, Gauge>,
     instances: Family<OfState, Gauge>,
     duration: Family<OfPool, DurationHistogram>,
-    #[cfg(feature = "cluster")]
     unreadable: Gauge,
+    pub(crate) intake: IntakeMetrics,
 }
 
 /// The handles of one pool, which the driver and the request handlers share.
@@ -117,6 +122,39 @@ impl OfPool {
             namespace: pool.namespace().to_string(),
             function: pool.name().to_string(),
             qualifier: pool.qualifier.as_str(),
+        }
+    }
+}
+
+/// Counts one invocation when it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    function: Arc<FunctionMetrics>,
+    arrived: Instant,
+}
+
+impl Tally {
+    pub(crate) fn new(function: Arc<FunctionMetrics>, arrived: Instant) -> Self {
+        Tally { function, arrived }
+    }
+
+    pub(crate) fn ended(self, outcome: OutcomeLabel) {
+        let took = clock::since(self.arrived);
+        self.function.ended(outcome, took);
+    }
+}
+
+impl OutcomeLabel {
+    pub(crate) fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Answered(answer) if answer.is_error => OutcomeLabel::function_error,
+            Outcome::Answered(_) => OutcomeLabel::success,
+            Outcome::Lost => OutcomeLabel::lost,
+            Outcome::NotReady(_) => OutcomeLabel::not_ready,
+            Outcome::Throttled(_) => OutcomeLabel::throttled,
+            Outcome::NotFound | Outcome::NotPlaced | Outcome::Stopping | Outcome::Invalid(_) => {
+                OutcomeLabel::refused
+            }
         }
     }
 }
@@ -166,14 +204,13 @@ impl Metrics {
             Unit::Seconds,
             duration.clone(),
         );
-        #[cfg(feature = "cluster")]
         let unreadable = Gauge::default();
-        #[cfg(feature = "cluster")]
         registry.register(
             "unreadable_functions",
             "Functions with a spec that this version cannot read",
             unreadable.clone(),
         );
+        let intake = IntakeMetrics::register(&mut registry);
         let registry = Arc::new(registry);
         Metrics {
             registry,
@@ -185,12 +222,11 @@ impl Metrics {
             in_flight,
             instances,
             duration,
-            #[cfg(feature = "cluster")]
             unreadable,
+            intake,
         }
     }
 
-    #[cfg(feature = "cluster")]
     pub(crate) fn unreadable(&self, functions: usize) {
         self.unreadable.set(functions as i64);
     }
@@ -277,7 +313,7 @@ impl FunctionMetrics {
         self.cold_starts.inc();
     }
 
-    pub(crate) fn ended(&self, outcome: OutcomeLabel, took: Duration) {
+    fn ended(&self, outcome: OutcomeLabel, took: Duration) {
         self.invocations[outcome as usize].inc();
         self.duration.observe(took);
     }

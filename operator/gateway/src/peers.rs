@@ -8,11 +8,13 @@ use std::fmt::Debug;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::State;
 
+use crate::answer_stream::AnswerStream;
 use crate::backend::Promise;
+use crate::intake::Intake;
 
 pub(crate) trait Peers: Debug + Send + Sync {
-    /// Sends an invocation to the gateway that owns the function.
-    fn forward(&self, request: InvokeRequest) -> Promise<'_, Forwarded>;
+    /// Sends an invocation to the gateway that owns the function. Its answer takes room of `intake`.
+    fn forward<'a>(&'a self, request: InvokeRequest, intake: &'a Intake) -> Promise<'a, Forwarded>;
 
     /// Where the other gateways reach this one.
     fn own_address(&self) -> String;
@@ -26,6 +28,8 @@ pub(crate) trait Peers: Debug + Send + Sync {
 pub(crate) enum Forwarded {
     /// With [`Outcome::Lost`] if the peer was lost before it answered.
     Ended(Outcome),
+    /// Its answer comes piece by piece.
+    Began(AnswerStream),
     /// No peer has got it.
     NeverSent,
 }

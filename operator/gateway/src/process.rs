@@ -5,15 +5,16 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::reason::Reason;
 use pilotlight_net::address::{Address, Opening, UNIX};
 use pilotlight_wire::config::{CONFIG_VARIABLE, DoorConfig, GATEWAYS_VARIABLE};
 use pilotlight_wire::log_record::{LISTENING, LogRecord, LogSource, MARK};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
@@ -179,11 +180,11 @@ impl Backend for ProcessBackend {
         &'a self,
         deployment: &'a Deployment,
         instance: &'a str,
-    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+    ) -> Promise<'a, Result<Box<dyn Running>, Reason>> {
         Box::pin(async move {
             match self.start(deployment, instance).await {
                 Ok(process) => Ok(Box::new(process) as Box<dyn Running>),
-                Err(error) => Err(Arc::from(error.to_string())),
+                Err(error) => Err(Reason::from(error.to_string())),
             }
         })
     }
@@ -219,28 +220,45 @@ pub(crate) struct InstanceProcess {
     _scratch: Scratch,
 }
 
+impl InstanceProcess {
+    /// Signals the supervisor's process group, unless it has ended.
+    fn signal(&self, signal: Signal) {
+        let group = self
+            .child
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        if let Some(group) = group {
+            // The supervisor is not reaped yet, so the group is its own.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
 impl Running for InstanceProcess {
     fn connect(&self) -> Opening {
         self.address.connect()
     }
 
-    fn wait(&mut self) -> Promise<'_, Arc<str>> {
+    fn wait(&mut self) -> Promise<'_, Reason> {
         Box::pin(async {
             match self.child.wait().await {
-                Ok(status) => Arc::from(format!("its supervisor ended ({status})")),
-                Err(error) => Arc::from(format!("its supervisor was lost: {error}")),
+                Ok(status) => Reason::from(format!("its supervisor ended ({status})")),
+                Err(error) => Reason::from(format!("its supervisor was lost: {error}")),
             }
         })
     }
 
     fn end(mut self: Box<Self>) -> Promise<'static, ()> {
         Box::pin(async move {
+            // The function may have stopped it. It ends all that the function has started, as nobody else can.
+            self.signal(Signal::CONT);
             drop(self.lifeline.take());
             let ended = tokio::time::timeout(END_LIMIT, self.child.wait()).await;
             if ended.is_err() {
                 let pid = self.child.id();
                 tracing::warn!(pid, "a supervisor does not end and is killed");
-                let _ = self.child.kill().await;
+                self.signal(Signal::KILL);
+                let _ = self.child.wait().await;
             }
             let _ = self.logs.await;
         })
@@ -306,7 +324,6 @@ impl LogReader {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use pilotlight_core::ids::{Namespace, PoolId, Revision};
@@ -338,12 +355,26 @@ mod tests {
         }
     }
 
+    /// Another process writes it. Did this one, then a process that another test starts meanwhile could inherit the
+    /// descriptor for writing, and the kernel executes no file that is open for writing.
+    fn write_script(path: &Path, script: &str) {
+        use std::io::Write;
+        let mut install = std::process::Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(path);
+        let mut install = install
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("install runs");
+        let mut stdin = install.stdin.take().expect("a pipe");
+        write!(stdin, "#!/bin/sh\n{script}\n").expect("it reads");
+        drop(stdin);
+        assert!(install.wait().expect("it ends").success());
+    }
+
     /// A backend whose supervisor is this script.
     fn backend(root: &Path, script: &str) -> (ProcessBackend, MemoryLog) {
         let supervisor = root.join("supervisor");
-        std::fs::write(&supervisor, format!("#!/bin/sh\n{script}\n")).unwrap();
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&supervisor, executable).unwrap();
+        write_script(&supervisor, script);
         let logs = MemoryLog::new(1024 * 1024);
         let root = root.join("instances");
         let config = Config::default();
@@ -407,7 +438,7 @@ mod tests {
         let mut instance = backend.start(&deployment(), NAME).await.unwrap();
         for _ in 0..2 {
             let reason = instance.wait().await;
-            assert_eq!(&*reason, "its supervisor ended (exit status: 7)");
+            assert_eq!(reason.detail(), "its supervisor ended (exit status: 7)");
         }
         Box::new(instance).end().await;
     }

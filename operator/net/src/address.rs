@@ -2,6 +2,7 @@
 //!
 //! `client` and `pooled` speak HTTP over what is opened here. A test hands out a stream in memory instead.
 
+use std::fmt;
 use std::io;
 use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
@@ -21,8 +22,8 @@ pub const UNIX: &str = "unix:";
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Carries bytes to a supervisor and back.
-pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+pub trait Carrier: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Carrier for T {}
 
 /// A connection to a supervisor. It is boxed once for each connection, never for a call.
 pub type Stream = Box<dyn Carrier>;

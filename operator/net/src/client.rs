@@ -5,6 +5,7 @@
 //! call needs no task and no channel of its own. `body` and `lines` read what follows the head.
 
 use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -114,6 +115,19 @@ where
         }
     }
 
+    /// The stream, for exchanges with another kind of body. `None` if the last exchange is not over on both sides, or
+    /// the other part closes the connection.
+    pub fn into_idle_stream(mut self) -> Option<S> {
+        // The connection notices in this poll that an exchange is over, and whether it may carry another one.
+        let mut context = Context::from_waker(Waker::noop());
+        let mut connection = self.connection.take()?;
+        if connection.as_mut().poll(&mut context).is_ready() || !self.sender.is_ready() {
+            return None;
+        }
+        let parts = (*Pin::into_inner(connection)).into_parts();
+        parts.read_buf.is_empty().then(|| parts.io.into_inner())
+    }
+
     /// Waits for `reading`, which reads the body of a response.
     pub async fn during<F: Future>(&mut self, reading: F) -> F::Output {
         driven(&mut self.connection, reading).await
@@ -159,7 +173,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use http_body_util::Full;
+    use http_body_util::{BodyExt, Full};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -191,6 +205,34 @@ mod tests {
         let again = tokio::time::timeout(limit, client.send(request()));
         let again = again.await.expect("the request ends");
         assert_eq!(again.map(|_| ()), Err(ExchangeError::NeverSent));
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_free_for_other_exchanges_once_one_is_over_and_may_be_followed() {
+        let cases = [
+            ("content-length: 2\r\n\r\nok", true),
+            // The rest of the answer would be read as that of the next exchange.
+            ("content-length: 3\r\n\r\nok", false),
+            ("content-length: 2\r\n\r\nok!", false),
+            ("connection: close\r\ncontent-length: 2\r\n\r\nok", false),
+        ];
+        for (answer, is_free) in cases {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+            let mut client = HttpClient::over(stream.unwrap()).await.unwrap();
+            let (mut other, _) = listener.accept().await.unwrap();
+            let answers = async {
+                assert!(other.read(&mut [0; 1024]).await.unwrap() > 0);
+                let answer = format!("HTTP/1.1 200 OK\r\n{answer}");
+                other.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let request = Request::new(Full::new(Bytes::from_static(b"{}")));
+            let (response, ()) = tokio::join!(client.send(request), answers);
+            let mut body = response.unwrap().into_body();
+            let piece = client.during(body.frame()).await;
+            assert_eq!(piece.unwrap().unwrap().into_data().unwrap(), "ok");
+            assert_eq!(client.into_idle_stream().is_some(), is_free, "{answer:?}");
+        }
     }
 
     #[tokio::test]

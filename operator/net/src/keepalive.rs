@@ -74,6 +74,15 @@ impl Keepalive {
     }
 }
 
+/// Bounds what the kernel buffers of the bytes that the other machine does not take.
+///
+/// # Errors
+/// If the connection has ended already.
+#[cfg(feature = "server")]
+pub(crate) fn bound_send_buffer(stream: &TcpStream, bytes: usize) -> io::Result<()> {
+    SockRef::from(stream).set_send_buffer_size(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;

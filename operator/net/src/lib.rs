@@ -7,6 +7,8 @@
 pub mod address;
 pub mod body;
 pub mod client;
+pub mod framing;
+pub mod identity;
 pub mod keepalive;
 pub mod lines;
 #[cfg(feature = "server")]

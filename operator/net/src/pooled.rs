@@ -8,31 +8,46 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header, response};
 use http_body_util::Full;
-use tokio::net::TcpStream;
+use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
+use crate::address::Stream;
 use crate::body::{self, Whole};
 use crate::client::{ExchangeError, HttpClient, SendError};
-use crate::{address, keepalive};
+use crate::identity::Identity;
 
 /// The most idle connections to one part; further ones are closed after their response.
 const IDLE_LIMIT: usize = 1024;
 
-type Client = HttpClient<TcpStream, Full<Bytes>>;
+type Client = HttpClient<Stream, Full<Bytes>>;
 
 /// Sends requests to several parts, and keeps a connection open after each whole response.
 #[derive(Debug)]
 pub struct PooledClient {
+    identity: Identity,
     connect_timeout: Duration,
     idle_timeout: Duration,
-    /// By the address of the other part; the one that was used last is at the end.
-    idle: Mutex<HashMap<SocketAddr, Vec<IdleConnection>>>,
+    idle: Idle,
+}
+
+/// Idle connections by the address of the other part; the one that was used last is at the end. All clones are one.
+#[derive(Clone, Debug, Default)]
+struct Idle(Arc<Mutex<HashMap<SocketAddr, Vec<IdleConnection>>>>);
+
+/// A response whose body has not been read. Its connection is kept for the next request after that.
+#[derive(Debug)]
+pub struct Opened {
+    head: response::Parts,
+    body: Incoming,
+    client: Client,
+    address: SocketAddr,
+    idle: Idle,
 }
 
 #[derive(Debug)]
@@ -58,15 +73,53 @@ pub enum PooledError {
 impl PooledClient {
     /// Connections that are idle for `idle_timeout` are not used again, and are closed by
     /// [`close_idle`](Self::close_idle).
-    pub fn new(connect_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub fn new(identity: Identity, connect_timeout: Duration, idle_timeout: Duration) -> Self {
         PooledClient {
+            identity,
             connect_timeout,
             idle_timeout,
-            idle: Mutex::default(),
+            idle: Idle::default(),
         }
     }
 
-    /// Sends a request, whose URI is a path, and reads the response with a body of at most `limit` bytes.
+    /// Sends a request, whose URI is a path, and waits for the head of the response.
+    ///
+    /// # Errors
+    /// What is known of the request, if there is no response.
+    pub async fn send(
+        &self,
+        address: SocketAddr,
+        request: Request<Bytes>,
+    ) -> Result<Opened, PooledError> {
+        let mut request = request.map(Full::new);
+        let host = HeaderValue::try_from(address.to_string()).expect("an address is ASCII");
+        request.headers_mut().insert(header::HOST, host);
+        loop {
+            let idle = self.idle.take(address, self.idle_timeout);
+            let was_idle = idle.is_some();
+            let mut client = match idle {
+                Some(client) => client,
+                None => self.open(address).await?,
+            };
+            match client.send_or_return(request).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    return Ok(Opened {
+                        head,
+                        body,
+                        client,
+                        address,
+                        idle: self.idle.clone(),
+                    });
+                }
+                Err(SendError::NeverSent(returned)) if was_idle => request = returned,
+                Err(SendError::NeverSent(_)) => return Err(ExchangeError::NeverSent.into()),
+                Err(SendError::Unknown) => return Err(ExchangeError::Unknown.into()),
+            }
+        }
+    }
+
+    /// Sends a request, and reads the response with a body of at most `limit` bytes.
     ///
     /// # Errors
     /// What is known of the request, if there is no whole response.
@@ -76,61 +129,85 @@ impl PooledClient {
         request: Request<Bytes>,
         limit: usize,
     ) -> Result<Response<Bytes>, PooledError> {
-        let mut request = request.map(Full::new);
-        let host = HeaderValue::try_from(address.to_string()).expect("an address is ASCII");
-        request.headers_mut().insert(header::HOST, host);
-        loop {
-            let idle = self.take(address);
-            let was_idle = idle.is_some();
-            let mut client = match idle {
-                Some(client) => client,
-                None => self.open(address).await?,
-            };
-            let response = match client.send_or_return(request).await {
-                Ok(response) => response,
-                Err(SendError::NeverSent(returned)) if was_idle => {
-                    request = returned;
-                    continue;
-                }
-                Err(SendError::NeverSent(_)) => return Err(ExchangeError::NeverSent.into()),
-                Err(SendError::Unknown) => return Err(ExchangeError::Unknown.into()),
-            };
-            let (head, body) = response.into_parts();
-            return match client.during(body::read(body, limit, 0)).await {
-                Whole::Complete(body) => {
-                    self.keep(address, client);
-                    Ok(Response::from_parts(head, body))
-                }
-                Whole::TooLarge => Err(PooledError::TooLarge(limit)),
-                Whole::Broken(error) => Err(PooledError::Broken(error)),
-            };
-        }
+        self.send(address, request).await?.whole(limit).await
     }
 
     /// Closes the connections that have been idle for too long. Call it at intervals of the idle timeout: then
     /// none stays open for more than twice as long.
     pub fn close_idle(&self) {
-        self.idle().retain(|_, connections| {
+        self.idle.lock().retain(|_, connections| {
             connections.retain(|connection| connection.since.elapsed() < self.idle_timeout);
             !connections.is_empty()
         });
     }
 
     async fn open(&self, address: SocketAddr) -> Result<Client, PooledError> {
-        let stream = address::connect(address, self.connect_timeout, keepalive::PARTS);
+        let stream = self.identity.connect_gateway(address, self.connect_timeout);
         let stream = stream.await.map_err(PooledError::Unreachable)?;
         let client = HttpClient::over(stream).await;
         Ok(client.map_err(|_| ExchangeError::NeverSent)?)
     }
+}
 
+impl Opened {
+    pub fn head(&self) -> &response::Parts {
+        &self.head
+    }
+
+    /// The body that has not been read.
+    pub fn body(&self) -> &impl Body {
+        &self.body
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// If the body is longer, or breaks off.
+    pub async fn whole(self, limit: usize) -> Result<Response<Bytes>, PooledError> {
+        let Opened {
+            head,
+            body,
+            mut client,
+            address,
+            idle,
+        } = self;
+        match client.during(body::read(body, limit, 0)).await {
+            Whole::Complete(body) => {
+                idle.keep(address, client);
+                Ok(Response::from_parts(head, body))
+            }
+            Whole::TooLarge => Err(PooledError::TooLarge(limit)),
+            Whole::Broken(error) => Err(PooledError::Broken(error)),
+        }
+    }
+
+    /// Has `reader` read the body while it comes. `Some` says that it read the body to its end.
+    pub async fn read<F, T>(self, reader: impl FnOnce(Incoming) -> F) -> Option<T>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let Opened {
+            body,
+            mut client,
+            address,
+            idle,
+            ..
+        } = self;
+        let read = client.during(reader(body)).await?;
+        idle.keep(address, client);
+        Some(read)
+    }
+}
+
+impl Idle {
     /// The connection that was used last, so that those which a burst has left over become old.
-    fn take(&self, address: SocketAddr) -> Option<Client> {
-        let newest = self.idle().get_mut(&address)?.pop()?;
-        (newest.since.elapsed() < self.idle_timeout).then_some(newest.client)
+    fn take(&self, address: SocketAddr, timeout: Duration) -> Option<Client> {
+        let newest = self.lock().get_mut(&address)?.pop()?;
+        (newest.since.elapsed() < timeout).then_some(newest.client)
     }
 
     fn keep(&self, address: SocketAddr, client: Client) {
-        let mut idle = self.idle();
+        let mut idle = self.lock();
         let connections = idle.entry(address).or_default();
         if connections.len() < IDLE_LIMIT {
             let since = Instant::now();
@@ -138,15 +215,16 @@ impl PooledClient {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<IdleConnection>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<IdleConnection>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -159,7 +237,7 @@ mod tests {
     }
 
     fn client(idle_timeout: Duration) -> PooledClient {
-        PooledClient::new(Duration::from_secs(300), idle_timeout)
+        PooledClient::new(Identity::off(), Duration::from_secs(300), idle_timeout)
     }
 
     async fn exchange(client: &PooledClient, address: SocketAddr) -> Result<Bytes, PooledError> {
@@ -202,6 +280,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_kept_after_a_response_that_was_read_to_its_end_and_after_no_other() {
+        let ((listener, address), client) = (listener().await, client(IDLE_TIMEOUT));
+        for is_read in [true, false] {
+            let serves = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream, "1").await;
+                stream
+            };
+            let reads = async {
+                let request = Request::new(Bytes::from_static(b"{}"));
+                let opened = client.send(address, request).await.unwrap();
+                let reading = opened.read(async |body| match is_read {
+                    true => Some(body.collect().await.unwrap().to_bytes()),
+                    false => None,
+                });
+                reading.await
+            };
+            let (_stream, read) = tokio::join!(serves, reads);
+            assert_eq!(read.as_deref(), is_read.then_some(&b"1"[..]));
+            let kept = client.idle.take(address, IDLE_TIMEOUT);
+            assert_eq!(kept.is_some(), is_read);
+        }
+    }
+
+    #[tokio::test]
     async fn a_request_goes_on_to_a_new_connection_if_the_idle_one_was_closed() {
         let ((listener, address), client) = (listener().await, client(IDLE_TIMEOUT));
         let serves = async {
@@ -236,9 +339,9 @@ mod tests {
             if closes {
                 client.close_idle();
                 assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-                assert!(client.idle().is_empty());
+                assert!(client.idle.lock().is_empty());
             } else {
-                assert!(client.take(address).is_none());
+                assert!(client.idle.take(address, Duration::ZERO).is_none());
             }
         }
     }
@@ -261,7 +364,7 @@ mod tests {
         };
         let (too_large, _) = tokio::join!(exchange(&client, address), serves);
         assert!(matches!(too_large, Err(PooledError::TooLarge(4))));
-        assert!(client.idle().is_empty());
+        assert!(client.idle.lock().is_empty());
 
         drop(listener);
         let refused = exchange(&client, address).await;

@@ -161,6 +161,14 @@ mod tests {
         assert_eq!(why.field, "spec.logging.level");
     }
 
+    /// Manifests may not have it any more, but a function that has it goes on.
+    #[test]
+    fn an_address_with_user_info_that_was_stored_earlier_is_read() {
+        let archive = json!({ "url": "https://me:pw@host/a.zip", "sha256": "0".repeat(64) });
+        let stored = function("older", "code", json!({ "archive": archive }));
+        assert!(decoded(stored).ok().is_some());
+    }
+
     #[test]
     fn a_status_that_cannot_be_read_does_not_make_the_spec_unreadable() {
         let mut newer = function("newer", "memory", json!(256));

@@ -1,22 +1,20 @@
 //! An answer to a lease that is whole: the outcome is in the head, and the body has a length.
 //!
-//! The supervisor's `control_api` writes it. `lease` recognises it, and `stream` makes one of a stream that was
-//! collected.
+//! The supervisor's `control_api` writes it, and `lease` recognises it.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode, response};
 use pilotlight_core::instance::Status;
 use pilotlight_core::instance::phases::Phases;
 
+use crate::headers::{LOG_TAIL, OUTCOME};
 use crate::{phases, status};
 
-/// On a request: `1` if the answer must carry the end of the log. On the answer: that, in base64.
-pub(crate) const LOG_TAIL: HeaderName = HeaderName::from_static("pilotlight-log-tail");
-/// On an answer: [`SUCCESS`] or [`FUNCTION_ERROR`].
-pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("pilotlight-outcome");
+/// The values of [`OUTCOME`].
 pub(crate) const SUCCESS: HeaderValue = HeaderValue::from_static("success");
 pub(crate) const FUNCTION_ERROR: HeaderValue = HeaderValue::from_static("function-error");
+
 /// The answer to an invocation that ran, or may have run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseAnswer {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pilotlight_core::function::{FunctionName, MemoryMiB, Timeout};
+use pilotlight_core::instance::parts::OwnArchive;
 use pilotlight_core::instance::prestart::Prestart;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,14 @@ pub struct Unclaimed {
     pub ends_with_parent: bool,
     /// Names in a claim's tar are below this: `/` in an image.
     pub root: PathBuf,
+    /// The instance that this pod was made as. It then has its configuration, and a claim brings the code alone.
+    /// `None` in a warm pool, where a claim brings both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The archives of the code and the layers of such a pod, in their order. A claim brings exactly these, as their author
+    /// made them. `None` in a warm pool, and from a controller of an earlier release: then a claim brings tars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archives: Option<Vec<OwnArchive>>,
     /// A runtime process that waits for the claim together with the supervisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prestart: Option<Prestart>,
@@ -45,6 +54,16 @@ pub const DEFAULTS_VARIABLE: &str = "PILOTLIGHT_DEFAULTS";
 /// supervisor of an earlier release refuses a field that it does not know, and ignores a variable.
 pub const GATEWAYS_VARIABLE: &str = "PILOTLIGHT_GATEWAYS";
 
+/// The environment variable with the `host:port` at which a supervisor answers the kubelet's probe. Without it there
+/// is no such port.
+pub const HEALTH_VARIABLE: &str = "PILOTLIGHT_HEALTH";
+/// The only path there. The answer is 200 while the supervisor runs.
+pub const HEALTH_PATH: &str = "/healthz";
+
+/// The environment variable with the bytes a second that a supervisor logs of what the function prints. Without it
+/// there is no limit.
+pub const LOG_RATE_VARIABLE: &str = "PILOTLIGHT_LOG_RATE";
+
 /// Where an instance calls other functions, and the namespace that its calls name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +72,22 @@ pub struct DoorConfig {
     pub address: String,
     /// The function's namespace, for [`CALLER`](crate::caller::CALLER).
     pub namespace: String,
+}
+
+/// The environment variable that holds [`IdentityConfig`] as JSON. It is no field of the configuration, for the same
+/// reason.
+pub const IDENTITY_VARIABLE: &str = "PILOTLIGHT_INSTANCE_IDENTITY";
+
+/// How an instance recognises gateways, and proves to them which pod it is. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityConfig {
+    /// The certificates of the release's authorities in PEM.
+    pub authorities: String,
+    /// The file with the token of the pod.
+    pub token: PathBuf,
+    /// Refuse connections without TLS.
+    pub needs_tls: bool,
 }
 
 /// What a supervisor needs to run one function.
@@ -83,6 +118,33 @@ pub struct InstanceConfig {
     /// Its environment. The supervisor adds `AWS_LAMBDA_RUNTIME_API`, the variables with [`GIVEN_PREFIX`], and
     /// the address for calls of other functions.
     pub environment: BTreeMap<String, String>,
+    /// A supervisor that does not know this field refuses the configuration, which is better than a function that runs
+    /// on although its author forbids it.
+    #[serde(default, skip_serializing_if = "BetweenEvents::is_run")]
+    pub between_events: BetweenEvents,
+}
+
+/// Whether the processes of a function may work while no invocation is at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BetweenEvents {
+    /// They may go on.
+    #[default]
+    Run,
+    /// They stand still until the next event.
+    Freeze,
+}
+
+impl BetweenEvents {
+    fn is_run(&self) -> bool {
+        *self == BetweenEvents::Run
+    }
+}
+
+impl InstanceConfig {
+    /// Whether callers may read the function's own log in an answer (`X-Amz-Log-Type: Tail`).
+    pub fn shows_log_to_callers(&self) -> bool {
+        self.logs && !self.sanitize_errors
+    }
 }
 
 /// Text or JSON lines, as `logging.format` of the manifest says.

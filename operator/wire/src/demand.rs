@@ -65,6 +65,7 @@ mod tests {
             revision: "r".into(),
             instances: [InstanceName::from("a"), "b".into()].into(),
             claimed: Default::default(),
+            given_up: Default::default(),
             in_flight: 1,
             queued: 2,
             released: false,
@@ -79,6 +80,7 @@ mod tests {
         };
         Demand {
             claimed: [("b".into(), pod)].into(),
+            given_up: ["c".into()].into(),
             released: true,
             ..demand()
         }
@@ -105,7 +107,7 @@ mod tests {
             concat!(
                 r#"{"namespace":"shop","function":"hello","qualifier":"$LATEST","uid":"u","#,
                 r#""revision":"r","instances":["a","b"],"claimed":{"b":{"name":"warm-1","#,
-                r#""uid":"u1","revision":"r"}},"inFlight":1,"queued":2,"released":true}"#,
+                r#""uid":"u1","revision":"r"}},"givenUp":["c"],"inFlight":1,"queued":2,"released":true}"#,
                 "\n"
             )
         );

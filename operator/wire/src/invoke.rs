@@ -3,7 +3,8 @@
 //! The sender's `invoker` writes requests and reads outcomes, the receiver's `http::parts` does the opposite.
 //! The request id is the caller's and stays the same over all hops. Nothing here decides who owns a
 //! function. The head is in headers, so that a payload passes as it is. A reader ignores what it does not
-//! know: the other gateway may be newer.
+//! know: the other gateway may be newer. An answer is whole, with its outcome in the head, or a stream, with its
+//! outcome in the trailers (`stream`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,10 @@ use http::{Method, Request, Response, StatusCode, Uri, response};
 use pilotlight_core::ids::PoolId;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::phases::Phases;
+use pilotlight_core::reason::{Notice, Reason};
+
+use crate::headers::{LOG_TAIL, OUTCOME, accept_stream, accepts_stream};
+use crate::phases;
 
 pub const INVOKE_PATH: &str = "/pilotlight/v1/invoke";
 
@@ -27,13 +32,8 @@ const TRACE_ID: HeaderName = HeaderName::from_static("pilotlight-trace-id");
 const HOPS: HeaderName = HeaderName::from_static("pilotlight-hops");
 /// Milliseconds. A request without it has not waited.
 const WAITED: HeaderName = HeaderName::from_static("pilotlight-waited");
-/// On a request: `1` if the answer must carry the end of the log. On an answer: that, in base64.
-const LOG_TAIL: HeaderName = HeaderName::from_static("pilotlight-log-tail");
-/// On a response: how the invocation ended. A response without it is none of `http::parts`.
-const OUTCOME: HeaderName = HeaderName::from_static("pilotlight-outcome");
-/// With the outcome `throttled`: which limit is the reason.
+/// With the outcome `throttled`: which limit is the reason. With `not-ready`: which notice the caller gets.
 const REASON: HeaderName = HeaderName::from_static("pilotlight-reason");
-const PHASES: HeaderName = HeaderName::from_static("pilotlight-phases");
 
 const SUCCESS: &str = "success";
 const FUNCTION_ERROR: &str = "function-error";
@@ -44,6 +44,11 @@ const NOT_PLACED: &str = "not-placed";
 const STOPPING: &str = "stopping";
 const INVALID: &str = "invalid";
 const LOST: &str = "lost";
+
+/// The notices of the outcome `not-ready`. Without one it is that no instance can be started.
+const CANNOT_START: &str = "cannot-start";
+const NOT_IN_TIME: &str = "not-in-time";
+const UNREADABLE: &str = "unreadable";
 
 /// One invocation on its way to another gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub struct InvokeRequest {
     pub client_context: Option<HeaderValue>,
     pub trace_id: HeaderValue,
     pub wants_log_tail: bool,
+    /// The answer may be a stream (`stream`). A gateway of an earlier release reads whole ones alone.
+    pub accepts_stream: bool,
     /// How many gateways have passed it on, this request included.
     pub hops: u16,
     /// How long it has been at the gateways that passed it on, in whole milliseconds. So all of them together
@@ -92,6 +99,9 @@ impl InvokeRequest {
         if self.wants_log_tail {
             headers.insert(LOG_TAIL, HeaderValue::from_static("1"));
         }
+        if self.accepts_stream {
+            accept_stream(headers);
+        }
         request
     }
 
@@ -120,6 +130,7 @@ impl InvokeRequest {
             client_context: headers.get(CLIENT_CONTEXT).cloned(),
             trace_id: value(&TRACE_ID, "pilotlight-trace-id")?,
             wants_log_tail: headers.contains_key(LOG_TAIL),
+            accepts_stream: accepts_stream(headers),
             hops: hops.map_err(|_| InvalidInvoke("pilotlight-hops"))?,
             waited: waited
                 .map(Duration::from_millis)
@@ -134,8 +145,9 @@ pub enum Outcome {
     Answered(Answer),
     /// It never started: a limit was reached.
     Throttled(ThrottleReason),
-    /// It never started: no instance can be started, for this reason.
-    NotReady(Arc<str>),
+    /// It never started: no instance can be started, for this reason. Its detail passes between gateways, and
+    /// none puts it into an answer.
+    NotReady(Reason),
     /// It never started: the function does not exist.
     NotFound,
     /// It never started: no gateway took it. It may be tried at another one.
@@ -149,7 +161,7 @@ pub enum Outcome {
     Lost,
 }
 
-/// The function's own response.
+/// The function's own response, as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub is_error: bool,
@@ -200,7 +212,13 @@ impl Outcome {
             }
             // In the body: a reason may have characters that no header can hold.
             Outcome::NotReady(reason) => {
-                *response.body_mut() = Bytes::copy_from_slice(reason.as_bytes());
+                *response.body_mut() = Bytes::copy_from_slice(reason.detail().as_bytes());
+                let notice = HeaderValue::from_static(match reason.notice() {
+                    Notice::NotInTime => NOT_IN_TIME,
+                    Notice::Unreadable(_) => UNREADABLE,
+                    _ => CANNOT_START,
+                });
+                response.headers_mut().insert(REASON, notice);
                 NOT_READY
             }
             Outcome::Invalid(reason) => {
@@ -232,7 +250,15 @@ impl Outcome {
                 let reason = all.find(|known| reason.is_some_and(|text| text == known.as_str()));
                 Outcome::Throttled(reason.unwrap_or(ThrottleReason::Concurrency))
             }
-            (Some(NOT_READY), _) => Outcome::NotReady(String::from_utf8_lossy(&body).into()),
+            (Some(NOT_READY), _) => {
+                let detail = String::from_utf8_lossy(&body);
+                let notice = headers.get(REASON).and_then(|value| value.to_str().ok());
+                Outcome::NotReady(match notice {
+                    Some(UNREADABLE) => Reason::unreadable(detail.into()),
+                    Some(NOT_IN_TIME) => Reason::new(Notice::NotInTime, detail),
+                    _ => Reason::new(Notice::CannotStart, detail),
+                })
+            }
             (Some(NOT_FOUND), _) => Outcome::NotFound,
             (Some(NOT_PLACED), _) => Outcome::NotPlaced,
             (Some(STOPPING), _) => Outcome::Stopping,
@@ -254,8 +280,7 @@ impl Answer {
             headers.insert(LOG_TAIL, tail);
         }
         if let Some(phases) = self.phases {
-            let phases = HeaderValue::try_from(phases.to_string()).expect("names and numbers");
-            headers.insert(PHASES, phases);
+            headers.insert(phases::PHASES, phases::write(&phases));
         }
         match self.is_error {
             false => SUCCESS,
@@ -264,7 +289,8 @@ impl Answer {
     }
 
     fn read(is_error: bool, headers: &HeaderMap, body: Bytes) -> Self {
-        let phases = headers.get(PHASES).and_then(|text| text.to_str().ok());
+        let phases = headers.get(phases::PHASES);
+        let phases = phases.and_then(|text| text.to_str().ok());
         Answer {
             is_error,
             content_type: headers.get(CONTENT_TYPE).cloned(),
@@ -292,6 +318,7 @@ mod tests {
             client_context: Some(HeaderValue::from_static(r#"{"custom":{}}"#)),
             trace_id: HeaderValue::from_static("Root=1-5e0f-1;Sampled=0"),
             wants_log_tail: true,
+            accepts_stream: true,
             hops: 2,
             waited: Duration::from_millis(2050),
         }
@@ -302,6 +329,7 @@ mod tests {
         let short = InvokeRequest {
             client_context: None,
             wants_log_tail: false,
+            accepts_stream: false,
             waited: Duration::ZERO,
             ..request()
         };
@@ -368,6 +396,8 @@ mod tests {
             Outcome::Answered(answer),
             Outcome::Answered(failed),
             Outcome::NotReady("kein Platz für sie".into()),
+            Outcome::NotReady(Reason::not_in_time()),
+            Outcome::NotReady(Reason::unreadable("spec.grün".into())),
             Outcome::NotFound,
             Outcome::NotPlaced,
             Outcome::Stopping,
@@ -379,6 +409,17 @@ mod tests {
             let (head, body) = outcome.clone().into_response().into_parts();
             assert_eq!(Outcome::read(&head, body), outcome);
         }
+        // A gateway of an earlier release sends the detail alone.
+        let earlier = Outcome::NotReady("Secret shop-login".into()).into_response();
+        let (mut head, body) = earlier.into_parts();
+        head.headers.remove(REASON);
+        let Outcome::NotReady(reason) = Outcome::read(&head, body) else {
+            panic!("it is not ready");
+        };
+        assert_eq!(
+            (reason.notice(), reason.detail()),
+            (&Notice::CannotStart, "Secret shop-login")
+        );
     }
 
     #[test]

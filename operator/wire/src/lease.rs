@@ -7,12 +7,13 @@
 //! have them as texts.
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, TE};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, response};
 use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::instance::{Refusal, RequestId, Status};
 
-use crate::answer::{LOG_TAIL, LeaseAnswer};
+use crate::answer::LeaseAnswer;
+use crate::headers::{LOG_TAIL, accept_stream, accepts_stream};
 use crate::stream::StreamHead;
 use crate::{phases, status};
 
@@ -22,9 +23,6 @@ pub const LEASE_PATH: &str = "/lease";
 const REQUEST_ID: HeaderName = HeaderName::from_static("pilotlight-request-id");
 /// On a refusal: why the lease never started.
 pub(crate) const REFUSAL: HeaderName = HeaderName::from_static("pilotlight-refusal");
-
-/// On a request, as `TE`: the gateway reads streams and their trailers. One of an earlier release does not.
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Headers that the runtime's `next` gets as the lease has them (contract §1).
 pub const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
@@ -77,7 +75,7 @@ impl LeaseRequest {
             headers.insert(LOG_TAIL, HeaderValue::from_static("1"));
         }
         if self.accepts_stream {
-            headers.insert(TE, TRAILERS);
+            accept_stream(headers);
         }
         request
     }
@@ -94,7 +92,7 @@ impl LeaseRequest {
             trace_id: headers.get(TRACE_ID).cloned(),
             client_context: headers.get(CLIENT_CONTEXT).cloned(),
             wants_log_tail: headers.contains_key(LOG_TAIL),
-            accepts_stream: headers.get(TE) == Some(&TRAILERS),
+            accepts_stream: accepts_stream(headers),
             phases: headers
                 .contains_key(phases::PHASES)
                 .then(|| phases::read(headers)),
@@ -186,7 +184,7 @@ mod tests {
     use pilotlight_core::instance::phases::Phase;
 
     use super::*;
-    use crate::answer::OUTCOME;
+    use crate::headers::OUTCOME;
 
     /// Every header as a line, in the order of names.
     fn lines(headers: &HeaderMap) -> Vec<String> {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! gateway ──► supervisor   lease, answer, stream, claim       the instance's own HTTP/1.1 server
-//!                          status, drain, mark
+//!                          status, drain, mark, proof
 //! gateway ──► gateway      invoke, state                              the listener for parts
 //! gateway ──► controller   demand                              the controller connects
 //! process ──► supervisor   config, prestart                    environment, standard input
@@ -18,12 +18,14 @@ pub mod claim;
 pub mod config;
 pub mod demand;
 pub mod drain;
+mod headers;
 pub mod invoke;
 pub mod lease;
 pub mod log_record;
 pub mod mark;
 mod phases;
 pub mod prestart;
+pub mod proof;
 pub mod state;
 pub mod status;
 pub mod stream;

@@ -7,6 +7,10 @@ use pilotlight_core::instance::{Condition, Status};
 
 pub const STATUS_PATH: &str = "/status";
 
+/// On the head of the stream, and on the answer to a claim that came too late: the name of the instance that the pod is.
+/// A pod that waits for its claim has no status stream, and answers 404.
+pub const INSTANCE: HeaderName = HeaderName::from_static("pilotlight-instance");
+
 /// On every answer to a lease: the status after it.
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("pilotlight-status");
 

@@ -1,7 +1,8 @@
-//! An answer to a lease that is a stream: its head, the body as it comes, and the outcome in the trailers.
+//! An answer that is a stream: its head, the body as it comes, and the outcome in the trailers.
 //!
 //! The supervisor's `control_api` writes it if the runtime streams its response and the gateway accepts that;
-//! the gateway's `instance` reads it. A stream without its trailers has broken off, and nobody knows its outcome.
+//! the gateway's `instance` reads it. A gateway that runs an invocation for another one passes the stream on in the
+//! same form. A stream without its trailers has broken off, and nobody knows its outcome.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +12,9 @@ use http::{Response, StatusCode, response};
 use pilotlight_core::instance::Status;
 use pilotlight_core::instance::phases::Phases;
 
-use crate::answer::{FUNCTION_ERROR, LOG_TAIL, LeaseAnswer, OUTCOME, SUCCESS};
+use crate::answer::{FUNCTION_ERROR, SUCCESS};
+use crate::headers::{LOG_TAIL, OUTCOME};
+use crate::invoke::Answer;
 use crate::{phases, status};
 
 /// The names of the trailers. HTTP/1.1 sends only those that the head lists.
@@ -26,7 +29,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamHead {
     pub content_type: Option<HeaderValue>,
-    /// How long the cold start took in the instance, on the first answer after it.
+    /// On the first answer after a cold start, how long that took: in the instance, and from a gateway as a whole.
     pub phases: Phases,
 }
 
@@ -35,10 +38,10 @@ pub struct StreamHead {
 pub struct StreamEnd {
     /// The JSON of an error that happened after the stream began. It replaces what was streamed.
     pub error: Option<Bytes>,
-    /// The end of the log, in base64, if the lease wants it.
+    /// The end of the log, in base64, if the request wants it.
     pub log_tail: Option<HeaderValue>,
-    /// The instance's status after the invocation.
-    pub status: Status,
+    /// The instance's status after the invocation. An instance always sends it, a gateway never.
+    pub status: Option<Status>,
 }
 
 impl StreamHead {
@@ -66,9 +69,9 @@ impl StreamHead {
     }
 
     /// The same answer as a whole. `body`: all that was streamed.
-    pub fn into_answer(self, body: Bytes, end: StreamEnd) -> LeaseAnswer {
+    pub fn into_answer(self, body: Bytes, end: StreamEnd) -> Answer {
         let is_error = end.error.is_some();
-        LeaseAnswer {
+        Answer {
             is_error,
             body: end.error.unwrap_or(body),
             content_type: match is_error {
@@ -76,8 +79,7 @@ impl StreamHead {
                 false => self.content_type,
             },
             log_tail: end.log_tail,
-            phases: self.phases,
-            status: end.status,
+            phases: (!self.phases.is_empty()).then_some(self.phases),
         }
     }
 }
@@ -90,7 +92,9 @@ impl StreamEnd {
             Some(_) => FUNCTION_ERROR,
         };
         trailers.insert(OUTCOME, outcome);
-        trailers.insert(status::STATUS, status::to_value(self.status));
+        if let Some(status) = self.status {
+            trailers.insert(status::STATUS, status::to_value(status));
+        }
         if let Some(tail) = self.log_tail {
             trailers.insert(LOG_TAIL, tail);
         }
@@ -109,7 +113,7 @@ impl StreamEnd {
         Some(StreamEnd {
             error: is_error.then(|| error.unwrap_or_default().into()),
             log_tail: trailers.get(LOG_TAIL).cloned(),
-            status: status::of_headers(trailers)?,
+            status: status::of_headers(trailers),
         })
     }
 }
@@ -135,10 +139,10 @@ mod tests {
         StreamEnd {
             error: error.map(Bytes::from),
             log_tail: Some(HeaderValue::from_static("TE9H")),
-            status: Status {
+            status: Some(Status {
                 epoch: 3,
                 condition: Condition::Ready,
-            },
+            }),
         }
     }
 
@@ -155,11 +159,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_its_outcome_or_its_status_has_not_ended() {
-        for missing in [OUTCOME, status::STATUS] {
+    fn a_stream_without_its_outcome_has_not_ended() {
+        let mut trailers = end(None).into_trailers();
+        trailers.remove(OUTCOME);
+        assert_eq!(StreamEnd::read(&trailers), None);
+    }
+
+    #[test]
+    fn the_end_of_a_stream_that_a_gateway_passes_on_has_no_status() {
+        for unreadable in [None, Some("3 asleep")] {
             let mut trailers = end(None).into_trailers();
-            trailers.remove(missing);
-            assert_eq!(StreamEnd::read(&trailers), None);
+            trailers.remove(status::STATUS);
+            if let Some(text) = unreadable {
+                trailers.insert(status::STATUS, HeaderValue::from_static(text));
+            }
+            let read = StreamEnd::read(&trailers).expect("it has ended");
+            assert_eq!(read.status, None);
         }
     }
 

@@ -1,37 +1,43 @@
 //! The claim of an unclaimed instance: a gateway makes it an instance of a function.
 //!
-//! Owns `POST /claim` (`pilotlight_wire`): a line of JSON, then the code as a tar, which is unpacked while it
-//! arrives. The first claim wins. If its code is incomplete or not valid, the process ends, because the disk may
-//! hold a part of it. `lifecycle` waits here, then starts the runtime process.
+//! Owns `POST /claim` (`pilotlight_wire`): a line of JSON, then the parts of the code, which `unpack` compares with their
+//! digests and unpacks. The first claim wins, and it has a time limit. If its code is incomplete, not valid or not what the
+//! line names, the process ends, because the disk may hold a part of it. A pod that was made as one instance becomes that
+//! instance alone, with the configuration of its own pod and the archives of its function. `gateways` brings the requests,
+//! and keeps the connection of the claim that wins.
+
+mod unpack;
 
 use std::cell::RefCell;
-use std::error::Error;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
-use pilotlight_wire::claim::{CLAIM_PATH, Claim, ClaimAnswer};
+use pilotlight_core::instance::parts::OwnArchive;
+use pilotlight_wire::claim::{ARCHIVES, CLAIM_PATH, Claim, ClaimAnswer, TAKES};
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::drain;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
+use self::unpack::{ClaimBody, Expected, unpack};
 use crate::clock;
-use crate::connection::{Gateways, Listener};
 use crate::response::{self, ControlResponse, control};
 
 /// Bytes of the first line. An environment has 4 KB, and everything else in the line is small.
 const LINE_LIMIT: usize = 1024 * 1024;
-/// Bytes of the tar: 250 MiB for the code and for each of five layers, as on the original platform, and their
-/// names.
-const CODE_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
-/// Pieces of a tar that may wait between the connection and the disk.
-const PIECES_IN_TRANSIT: usize = 8;
+
+/// How long a claim may take to send its first line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a claim may take as a whole, however it trickles.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The result of a claim.
 #[derive(Debug)]
@@ -44,67 +50,56 @@ pub(crate) struct Claimed {
     pub(crate) unpack: Option<Duration>,
 }
 
-/// A claim's body.
-trait ClaimBody: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin {}
-impl<B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin> ClaimBody for B {}
+/// A pod's own configuration, if it was made for one function.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    /// `None` from a controller of an earlier release, which does not say it.
+    pub(crate) instance: Option<String>,
+    pub(crate) config: InstanceConfig,
+    /// As in `Unclaimed`.
+    pub(crate) archives: Option<Vec<OwnArchive>>,
+}
 
-struct PendingClaim {
+/// The wait for a claim.
+#[derive(Debug)]
+pub(crate) struct PendingClaim {
     root: PathBuf,
-    /// The instance's own configuration, if it was started with one.
-    own: Option<InstanceConfig>,
+    own: Option<Own>,
+    /// Whether a claim that names no parts is refused.
+    needs_parts: bool,
     /// The instance name in the first claim, once that has arrived.
     first: Option<String>,
     /// `None` once the wait is over.
     waiting: Option<oneshot::Sender<ClaimResult>>,
+    /// The first claim has succeeded.
+    succeeded: CancellationToken,
 }
 
 /// How the wait ended; `None` if the process has to end unclaimed.
-type ClaimResult = anyhow::Result<Option<Claimed>>;
+pub(crate) type ClaimResult = anyhow::Result<Option<Claimed>>;
 
 impl PendingClaim {
-    fn new(
+    pub(crate) fn new(
         root: PathBuf,
-        own: Option<InstanceConfig>,
+        own: Option<Own>,
+        needs_parts: bool,
     ) -> (Rc<RefCell<Self>>, oneshot::Receiver<ClaimResult>) {
         let (waiting, result) = oneshot::channel();
         let pending = PendingClaim {
             root,
             own,
+            needs_parts,
             first: None,
             waiting: Some(waiting),
+            succeeded: CancellationToken::new(),
         };
         (Rc::new(RefCell::new(pending)), result)
     }
-}
 
-/// Waits for a claim and its code; `None` if a gateway drains the instance instead.
-pub(crate) async fn wait(
-    listener: &Listener,
-    root: PathBuf,
-    own: Option<InstanceConfig>,
-) -> anyhow::Result<Option<Claimed>> {
-    let (pending, mut result) = PendingClaim::new(root, own);
-    let connections = Gateways::default();
-    let claimed = loop {
-        let stream = tokio::select! {
-            // The result first: a connection that is accepted after a claim's answer belongs to the instance.
-            biased;
-            result = &mut result => break result.context("the claim was dropped")?,
-            stream = listener.next() => stream,
-        };
-        let pending = pending.clone();
-        connections.serve(stream, move |request| {
-            let pending = pending.clone();
-            async move { answer(&pending, request).await }
-        });
-    };
-    // The function starts without waiting until the gateway has read the answer: if that gets lost, the gateway
-    // claims again.
-    let closing = tokio::task::spawn_local(connections.close());
-    if !matches!(claimed, Ok(Some(_))) {
-        closing.await.context("the connections' task panicked")?;
+    fn takes_archives(&self) -> bool {
+        let own = self.own.as_ref();
+        own.is_some_and(|own| own.archives.is_some())
     }
-    claimed
 }
 
 /// Refuses a claim because the instance is claimed already.
@@ -113,7 +108,7 @@ pub(crate) fn already_claimed(instance: Option<&str>) -> ControlResponse {
     control(ClaimAnswer::TooLate { instance }.into_response())
 }
 
-async fn answer(
+pub(crate) async fn answer(
     pending: &Rc<RefCell<PendingClaim>>,
     request: Request<Incoming>,
 ) -> ControlResponse {
@@ -123,56 +118,120 @@ async fn answer(
             finish(pending, Ok(None));
             response::text(StatusCode::ACCEPTED, "")
         }
-        _ => response::text(
-            StatusCode::NOT_FOUND,
-            "an unclaimed instance has /claim and /drain\n",
-        ),
+        _ => {
+            let text = "an unclaimed instance has /claim and /drain\n";
+            let mut response = response::text(StatusCode::NOT_FOUND, text);
+            if pending.borrow().takes_archives() {
+                let headers = response.headers_mut();
+                headers.insert(TAKES, HeaderValue::from_static(ARCHIVES));
+            }
+            response
+        }
     }
 }
 
 fn finish(pending: &Rc<RefCell<PendingClaim>>, result: anyhow::Result<Option<Claimed>>) {
-    if let Some(waiting) = pending.borrow_mut().waiting.take() {
+    let mut pending = pending.borrow_mut();
+    if let Some(waiting) = pending.waiting.take() {
+        if let Ok(Some(_)) = &result {
+            pending.succeeded.cancel();
+        }
         // It fails if the wait was dropped, because the process has to end.
         let _ = waiting.send(result);
     }
 }
 
 async fn claim(pending: &Rc<RefCell<PendingClaim>>, mut body: impl ClaimBody) -> ControlResponse {
-    let (claim, rest) = match first_line(&mut body).await {
-        Ok(read) => read,
-        Err(error) => return bad_request(&error),
+    let begun = clock::now();
+    let (claim, rest) = match timeout(LINE_TIMEOUT, first_line(&mut body)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(error)) => return bad_request(&error),
+        // Nothing has been written, so another claim may follow.
+        Err(_) => return bad_request(&anyhow!("no whole first line came within {LINE_TIMEOUT:?}")),
     };
-    let (root, own) = {
+    if let Some(refusal) = too_late(pending, &claim).await {
+        return refusal;
+    }
+    let root = pending.borrow().root.clone();
+    // Nothing is awaited since the look at `first`, so no other claim has come.
+    let ((config, from_pool), expected) = {
         let mut pending = pending.borrow_mut();
-        if let Some(first) = &pending.first {
-            return already_claimed(Some(first));
-        }
-        let own = pending.own.clone();
-        if claim.config.is_none() && own.is_none() {
-            return bad_request(&anyhow::anyhow!(
-                "a claim of this instance needs a `config`"
-            ));
-        }
+        let own = pending.own.as_ref();
+        let chosen = choose(own, &claim).and_then(|chosen| {
+            let archives = own.and_then(|own| own.archives.as_deref());
+            let named = claim.parts.as_deref();
+            Ok((chosen, Expected::of(archives, named, pending.needs_parts)?))
+        });
+        let chosen = match chosen {
+            Ok(chosen) => chosen,
+            Err(error) => return bad_request(&error),
+        };
         pending.first = Some(claim.instance.clone());
-        (pending.root.clone(), own)
+        chosen
     };
-    let from_pool = claim.config.is_some();
-    let unpacked = unpack(rest, body, root).await;
+    let limit = CLAIM_TIMEOUT.saturating_sub(clock::now() - begun);
+    let unpacked = timeout(limit, unpack(rest, body, root, expected)).await;
+    let unpacked =
+        unpacked.unwrap_or_else(|_| Err(anyhow!("the claim took longer than {CLAIM_TIMEOUT:?}")));
     let response = match &unpacked {
-        Ok(unpack) => control(ClaimAnswer::Taken { unpack: *unpack }.into_response()),
+        Ok(unpack) => taken(*unpack),
         Err(error) => bad_request(error),
     };
-    let config = claim.config.or(own).context("no configuration");
-    let claimed = unpacked.and_then(|unpack| {
-        Ok(Some(Claimed {
+    let claimed = unpacked.map(|unpack| {
+        Some(Claimed {
             instance: claim.instance,
-            config: config?,
+            config,
             from_pool,
             unpack,
-        }))
+        })
     });
     finish(pending, claimed);
     response
+}
+
+/// The answer, if another claim came first. One with the same name counts as success for who sent the later one, so its
+/// answer waits for the success of the first one. If that fails the process ends, and this connection with it.
+async fn too_late(pending: &RefCell<PendingClaim>, claim: &Claim) -> Option<ControlResponse> {
+    let (first, succeeded) = {
+        let pending = pending.borrow();
+        (pending.first.clone()?, pending.succeeded.clone())
+    };
+    if first == claim.instance {
+        succeeded.cancelled().await;
+    }
+    Some(already_claimed(Some(&first)))
+}
+
+/// An extension of the response to the claim that wins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WinsClaim;
+
+fn taken(unpack: Option<Duration>) -> ControlResponse {
+    let stays_open = true;
+    let mut response = control(ClaimAnswer::Taken { unpack, stays_open }.into_response());
+    response.extensions_mut().insert(WinsClaim);
+    response
+}
+
+/// The configuration that the instance gets, and whether its pod is from a warm pool. A pod that was made as one
+/// instance takes neither another name nor a configuration from a claim.
+fn choose(own: Option<&Own>, claim: &Claim) -> anyhow::Result<(InstanceConfig, bool)> {
+    match (own, &claim.config) {
+        (None, Some(config)) => Ok((config.clone(), true)),
+        (None, None) => bail!("a claim of this instance needs a `config`"),
+        (Some(_), Some(_)) => {
+            bail!("this pod has its configuration, and takes none from a claim: leave `config` out")
+        }
+        (Some(own), None) => match &own.instance {
+            Some(name) if *name != claim.instance => {
+                bail!(
+                    "this pod is instance {name}, and cannot become {}",
+                    claim.instance
+                )
+            }
+            _ => Ok((own.config.clone(), false)),
+        },
+    }
 }
 
 fn bad_request(error: &anyhow::Error) -> ControlResponse {
@@ -205,136 +264,21 @@ async fn first_line(body: &mut impl ClaimBody) -> anyhow::Result<(Claim, Bytes)>
     bail!("the claim ended before the end of its first line")
 }
 
-/// Unpacks the tar while it arrives, on another thread, because this one must not wait for disks. Returns how
-/// long that took; `None` if there is no tar.
-async fn unpack(
-    first: Bytes,
-    mut body: impl ClaimBody,
-    root: PathBuf,
-) -> anyhow::Result<Option<Duration>> {
-    if first.is_empty() && body.is_end_stream() {
-        return Ok(None);
-    }
-    let begun = clock::now();
-    let (pieces, received) = mpsc::channel(PIECES_IN_TRANSIT);
-    let unpacking = tokio::task::spawn_blocking(move || {
-        let mut archive = tar::Archive::new(PieceReader {
-            pieces: received,
-            piece: first,
-            left: CODE_LIMIT,
-        });
-        archive.set_preserve_permissions(true);
-        // The tars of code and layers follow each other, each with zeros at its end.
-        archive.set_ignore_zeros(true);
-        let mut checked = PathBuf::new();
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let name = entry.path()?;
-            let parent = name.parent().unwrap_or(Path::new(""));
-            // Most entries lie in the same folder as the entry before, which is checked already.
-            if *parent != *checked {
-                if lies_below_link(&root, parent) {
-                    return Err(io::Error::other("a name lies below a link"));
-                }
-                checked = parent.to_owned();
-            }
-            if !entry.unpack_in(&root)? {
-                return Err(io::Error::other("a name leads outside"));
-            }
-        }
-        // Padding may follow the end of a tar.
-        io::copy(&mut archive.into_inner(), &mut io::sink())?;
-        io::Result::Ok(())
-    });
-    let mut broken = None;
-    while let Some(frame) = body.frame().await {
-        let piece = match frame.map(hyper::body::Frame::into_data) {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(_trailers)) => continue,
-            Err(error) => {
-                broken = Some(error);
-                Err(())
-            }
-        };
-        // If the unpacking has failed, nothing receives the piece. The cause is returned below.
-        if pieces.send(piece).await.is_err() || broken.is_some() {
-            break;
-        }
-    }
-    drop(pieces);
-    let unpacked = unpacking.await.context("the unpacking panicked")?;
-    match broken {
-        Some(error) => return Err(error).context("the connection broke within the code"),
-        None => unpacked.context("the code cannot be unpacked")?,
-    }
-    Ok(Some(clock::now() - begun))
-}
-
-/// Whether one of these folders is a link. Code and layers may have links that lead anywhere, so nothing
-/// is written through one. The first folder is the image's own.
-fn lies_below_link(root: &Path, folder: &Path) -> bool {
-    let mut path = root.to_owned();
-    folder.components().enumerate().any(|(depth, part)| {
-        path.push(part);
-        depth > 0 && path.is_symlink()
-    })
-}
-
-/// The tar's pieces, read on another thread while they arrive.
-struct PieceReader {
-    pieces: mpsc::Receiver<Result<Bytes, ()>>,
-    piece: Bytes,
-    left: u64,
-}
-
-impl Read for PieceReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(Ok(piece)) => self.piece = piece,
-                Some(Err(())) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                None => return Ok(0),
-            }
-        }
-        let size = buffer.len().min(self.piece.len());
-        let left = self.left.checked_sub(size as u64);
-        self.left =
-            left.ok_or_else(|| io::Error::other("it is larger than code and layers may be"))?;
-        self.piece.copy_to_slice(&mut buffer[..size]);
-        Ok(size)
-    }
-}
-
 /// Claims an unclaimed instance without a connection. Returns the response and the result.
 #[cfg(fuzzing)]
 pub(crate) async fn of_body<B>(
     root: PathBuf,
-    own: Option<InstanceConfig>,
+    own: Option<Own>,
+    needs_parts: bool,
     body: B,
 ) -> (ControlResponse, anyhow::Result<Option<Claimed>>)
 where
-    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
+    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin,
 {
-    let (pending, mut result) = PendingClaim::new(root, own);
+    let (pending, mut result) = PendingClaim::new(root, own, needs_parts);
     let response = claim(&pending, body).await;
     (response, result.try_recv().unwrap_or(Ok(None)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tar_over_the_limit_is_not_read() {
-        let (_, pieces) = mpsc::channel(1);
-        let piece = Bytes::from_static(b"abcd");
-        let mut reader = PieceReader {
-            pieces,
-            piece,
-            left: 3,
-        };
-        let mut buffer = [0; 2];
-        assert_eq!(reader.read(&mut buffer).ok(), Some(2));
-        assert!(reader.read(&mut buffer).is_err());
-    }
-}
+mod tests;

@@ -1,28 +1,19 @@
-//! Listeners and connections of this process's servers.
+//! Listeners of this process's servers.
 //!
-//! Owns accepting, keepalive, and the end of gateways' connections. Used by `control_api`, `claim`,
-//! `runtime_api` and `door`, which answer the requests.
+//! Owns accepting and keepalive. Used by `gateways`, `runtime_api` and `door`, which serve the connections.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use pilotlight_net::address::UNIX;
 use pilotlight_net::keepalive;
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::either::Either;
-use tokio_util::task::TaskTracker;
 
 /// The pause before accepting again when file descriptors have run out. The end of a connection or a process
 /// frees some.
@@ -89,54 +80,6 @@ impl Listener {
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
         Listener::Tcp(listener)
-    }
-}
-
-/// How long closing waits for answers that are being written.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long the end waits for gateways to close their connections; a lost gateway never does.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The connections of gateways.
-#[derive(Default)]
-pub(crate) struct Gateways {
-    shutdown: GracefulShutdown,
-    open: TaskTracker,
-}
-
-impl Gateways {
-    /// Answers the requests on a connection, in a task of its own. An error of the connection needs no handling:
-    /// it drops the request's future, which is enough for the request to notice.
-    pub(crate) fn serve<F, B>(
-        &self,
-        stream: Connection,
-        answer: impl Fn(Request<Incoming>) -> F + 'static,
-    ) where
-        F: Future<Output = Response<B>> + 'static,
-        B: hyper::body::Body<Error = Infallible> + 'static,
-    {
-        let service = service_fn(move |request| {
-            let answered = answer(request);
-            async move { Ok::<_, Infallible>(answered.await) }
-        });
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = self.shutdown.watch(connection);
-        self.open.spawn_local(async move { connection.await.ok() });
-    }
-
-    /// Closes the connections once the present answers are written, or [`CLOSE_TIMEOUT`] is over.
-    pub(crate) async fn close(self) {
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.shutdown.shutdown()).await;
-    }
-
-    /// Keeps answering until the gateways have closed their connections, at most [`DISCONNECT_TIMEOUT`]. If this
-    /// process closed first, a gateway could not tell whether its last request was read.
-    pub(crate) async fn wait_until_closed(self) {
-        self.open.close();
-        let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, self.open.wait()).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The API for gateways: lease, status, mark, drain (`pilotlight_wire`).
 //!
-//! Owns the gateways' connections. Decodes their requests, passes them to `worker`, and encodes its answers.
+//! `gateways` brings the requests. Decodes them, passes them to `worker`, and encodes its answers.
 //! `runtime_api` is the other end of a lease. Never decides whether a lease is granted: core does.
 
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::StreamBody;
 use hyper::body::{Body, Frame, Incoming};
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 use pilotlight_core::instance::Status;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
@@ -18,47 +19,26 @@ use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LEASE_PATH, LeaseRefusal, LeaseRequest};
 use pilotlight_wire::mark;
 use pilotlight_wire::status;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::claim;
-use crate::connection::{Gateways, Listener};
 use crate::invocation::{AnswerStream, Answered};
 use crate::response::{ControlResponse, control, text};
 use crate::worker::{Shared, WeakShared};
 
-/// Serves until `end`. Then answers requests on open connections, with refusals, until the gateways have closed
-/// these; the end of a status stream tells a gateway to do so. `instance`: the name that the claim gave this
-/// instance, if there was a claim.
-pub(crate) async fn serve(
-    listener: Listener,
-    worker: Shared,
-    instance: Option<String>,
-    end: Rc<Notify>,
-) {
-    let instance: Option<Rc<str>> = instance.map(Rc::from);
-    let connections = Gateways::default();
-    loop {
-        let stream = tokio::select! {
-            stream = listener.next() => stream,
-            () = end.notified() => break,
-        };
-        let (worker, instance) = (worker.clone(), instance.clone());
-        connections.serve(stream, move |request| {
-            let (worker, instance) = (worker.clone(), instance.clone());
-            async move { answer(&worker, instance.as_deref(), request).await }
-        });
-    }
-    connections.wait_until_closed().await;
+/// The instance that answers.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) worker: Shared,
+    /// The name that the claim gave it, if there was a claim.
+    pub(crate) instance: Option<String>,
 }
 
-async fn answer(
-    worker: &Shared,
-    instance: Option<&str>,
-    request: Request<Incoming>,
-) -> ControlResponse {
+pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> ControlResponse {
+    let (worker, instance) = (&api.worker, api.instance.as_deref());
     match (request.method(), request.uri().path()) {
         (&Method::POST, LEASE_PATH) => lease(worker, request).await,
-        (&Method::GET, status::STATUS_PATH) => status(worker),
+        (&Method::GET, status::STATUS_PATH) => status(worker, instance),
         (&Method::POST, drain::DRAIN_PATH) => {
             worker.borrow_mut().drain();
             text(StatusCode::ACCEPTED, "")
@@ -178,7 +158,7 @@ impl Drop for OpenRequest {
 }
 
 /// Streams the present status, then each change, until the instance ends or the gateway disconnects.
-fn status(worker: &Shared) -> ControlResponse {
+fn status(worker: &Shared, instance: Option<&str>) -> ControlResponse {
     let Some(mut changes) = worker.borrow().follow_status() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the instance is ending\n");
     };
@@ -192,5 +172,9 @@ fn status(worker: &Shared) -> ControlResponse {
             Some((Ok(Frame::data(Bytes::from(line))), (changes, open)))
         },
     );
-    Response::new(Box::pin(StreamBody::new(lines)))
+    let mut response: ControlResponse = Response::new(Box::pin(StreamBody::new(lines)));
+    if let Some(name) = instance.and_then(|name| HeaderValue::try_from(name).ok()) {
+        response.headers_mut().insert(status::INSTANCE, name);
+    }
+    response
 }

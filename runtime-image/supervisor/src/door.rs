@@ -20,6 +20,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::function::FunctionName;
 use pilotlight_net::client::{ExchangeError, HttpClient};
+use pilotlight_net::framing::Framed;
 use pilotlight_net::{address, keepalive};
 use pilotlight_wire::caller::{CALLER, HEADER_PREFIX};
 use pilotlight_wire::config::DoorConfig;
@@ -170,7 +171,7 @@ pub(crate) async fn serve(listener: Listener, door: Door) {
         });
         let connection = server::Builder::new()
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Framed::new(stream, ())), service);
         tokio::task::spawn_local(async move {
             // An error means that the caller has closed the connection, and expects nothing.
             let _ = connection.await;

@@ -1,9 +1,8 @@
 //! The environment of the runtime process.
 //!
-//! Starts from the instance's configuration. This process has variables from secrets and config maps under a
-//! prefix. They override the configuration's defaults, but not the manifest's values, and never a reserved name
-//! (contract §2). Then the addresses of the Runtime API and of the door (`door`) are added. Never changes this
-//! process's own variables.
+//! Starts from the instance's configuration. This process was started with variables from secrets and config maps under a
+//! prefix (`hardening`). They override the configuration's defaults, but not the manifest's values, and never a reserved name
+//! (contract §2). Then the addresses of the Runtime API and of the door (`door`) are added.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -60,7 +59,7 @@ const REGION_VARIABLES: [(&str, &str); 2] = [
     ("AWS_DEFAULT_REGION", "AWS_REGION"),
 ];
 
-/// Completes the environment. `process`: this process's own variables; `api`: the address of the Runtime API;
+/// Completes the environment. `process`: the variables that this process was started with; `api`: the address of the Runtime API;
 /// `door`: the address for calls of other functions.
 pub(crate) fn complete(
     mut environment: BTreeMap<String, String>,

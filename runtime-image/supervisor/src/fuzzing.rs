@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::{Request, Response};
+use pilotlight_core::instance::parts::OwnArchive;
+use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::config::InstanceConfig;
 use pilotlight_wire::stream::{StreamEnd, StreamHead};
 use tokio::runtime::Runtime;
@@ -63,13 +65,27 @@ impl Thread {
         Thread { runtime }
     }
 
-    /// Claims an instance. `own`: its configuration, if it was started with one.
+    /// Claims an instance. `own`: its configuration, if it was started with one. With `archives` it was made for these,
+    /// and gateways have to prove who they are.
     ///
     /// # Panics
     /// If the response is incomplete.
-    pub fn claim(&self, root: &Path, own: Option<InstanceConfig>, body: impl Pieces) -> Claimed {
+    pub fn claim(
+        &self,
+        root: &Path,
+        own: Option<(String, InstanceConfig)>,
+        archives: Option<Vec<OwnArchive>>,
+        body: impl Pieces,
+    ) -> Claimed {
         let claimed = async {
-            let (response, claimed) = claim::of_body(root.to_owned(), own, body).await;
+            let needs_parts = archives.is_some();
+            let own = own.map(|(instance, config)| claim::Own {
+                instance: Some(instance),
+                config,
+                archives,
+            });
+            let claimed = claim::of_body(root.to_owned(), own, needs_parts, body);
+            let (response, claimed) = claimed.await;
             let (head, body) = response.into_parts();
             let body = body.collect().await.expect("a text").to_bytes();
             let accepted = claimed.ok().flatten();
@@ -111,7 +127,17 @@ impl Thread {
                     let response = match (stream, end) {
                         // As a gateway collects it.
                         (Some(stream), Some(end)) => {
-                            stream.into_answer(body.to_bytes(), end).into_response()
+                            let status = end.status.expect("an instance sends its status");
+                            let answer = stream.into_answer(body.to_bytes(), end);
+                            let answer = LeaseAnswer {
+                                is_error: answer.is_error,
+                                body: answer.body,
+                                content_type: answer.content_type,
+                                log_tail: answer.log_tail,
+                                phases: answer.phases.unwrap_or_default(),
+                                status,
+                            };
+                            answer.into_response()
                         }
                         _ => Response::from_parts(head, body.to_bytes()),
                     };

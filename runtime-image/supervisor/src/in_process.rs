@@ -13,7 +13,8 @@ use std::rc::Rc;
 
 use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::instance::failure::Exit;
-use pilotlight_wire::config::InstanceConfig;
+use pilotlight_core::instance::parts::OwnArchive;
+use pilotlight_wire::config::{IdentityConfig, InstanceConfig};
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::{Pid, Signal};
 use tokio::io::DuplexStream;
@@ -21,9 +22,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinHandle, LocalSet};
 
-use crate::claim;
+use crate::claim::Own;
 use crate::connection::Listener;
 use crate::entrypoint::StartError;
+use crate::gateways::{GatewayPort, Proof};
+use crate::hardening::Variables;
 use crate::lifecycle::{self, Connections, HostEvent, HostEvents, RuntimeAddresses};
 use crate::log::Stdout;
 use crate::memory::Memory;
@@ -50,13 +53,45 @@ pub struct Instance {
 }
 
 /// Runs an unclaimed supervisor behind a port. After its claim it is an instance of that function. It ends at
-/// once when the future is dropped.
+/// once when the future is dropped. `identity`: how it recognises gateways, if it does.
+///
+/// # Errors
+/// If the code that a claim brings cannot be unpacked, or the authorities are not valid.
+pub async fn unclaimed(
+    listener: TcpListener,
+    root: PathBuf,
+    identity: Option<&IdentityConfig>,
+) -> anyhow::Result<()> {
+    waiting(listener, root, identity, None).await
+}
+
+/// The same for a supervisor that was made as this instance of one function, with these archives, and lacks the code.
 ///
 /// # Errors
 /// If the code that a claim brings cannot be unpacked.
-pub async fn unclaimed(listener: TcpListener, root: PathBuf) -> anyhow::Result<()> {
-    let control = Listener::from(listener);
-    let Some(claimed) = claim::wait(&control, root, None).await? else {
+pub async fn without_code(
+    listener: TcpListener,
+    root: PathBuf,
+    (instance, config): (String, InstanceConfig),
+    archives: Option<Vec<OwnArchive>>,
+) -> anyhow::Result<()> {
+    let own = Own {
+        instance: Some(instance),
+        config,
+        archives,
+    };
+    waiting(listener, root, None, Some(own)).await
+}
+
+async fn waiting(
+    listener: TcpListener,
+    root: PathBuf,
+    identity: Option<&IdentityConfig>,
+    own: Option<Own>,
+) -> anyhow::Result<()> {
+    let proof = identity.map(Proof::of).transpose()?;
+    let control = GatewayPort::new(listener.into(), proof);
+    let Some(claimed) = control.wait_for_claim(root, own).await? else {
         return Ok(());
     };
     let (events, received) = mpsc::unbounded_channel();
@@ -65,7 +100,12 @@ pub async fn unclaimed(listener: TcpListener, root: PathBuf) -> anyhow::Result<(
         unpack: claimed.unpack,
         ..Setup::default()
     };
-    let worker = lifecycle::worker_of(claimed.config, setup, UNUSED_ADDRESSES)?;
+    let worker = lifecycle::worker_of(
+        claimed.config,
+        setup,
+        UNUSED_ADDRESSES,
+        Variables::default(),
+    )?;
     let (_runtime, runtime_end) = mpsc::unbounded_channel();
     let (_log, log_end) = tokio::io::duplex(STREAM_BUFFER);
     let connections = Connections {
@@ -99,7 +139,8 @@ impl Instance {
             processes: Box::new(process.clone()),
             ..Setup::default()
         };
-        let worker = lifecycle::worker_of(config, setup, UNUSED_ADDRESSES).expect("a command");
+        let worker = lifecycle::worker_of(config, setup, UNUSED_ADDRESSES, Variables::default())
+            .expect("a command");
         let (end, ended) = watch::channel(false);
         let connector = || {
             let (streams, listener) = mpsc::unbounded_channel();
@@ -114,7 +155,7 @@ impl Instance {
         let (log, log_end) = tokio::io::duplex(STREAM_BUFFER);
         let connections = Connections {
             instance: None,
-            control: control_end,
+            control: GatewayPort::new(control_end, None),
             runtime: runtime_end,
             door: None,
             log: Stdout::Memory(log_end),
@@ -240,6 +281,12 @@ impl ProcessControl for Rc<Process> {
     fn memory_of(&self, _: Pid, _: MemoryMiB) -> Memory {
         Memory::default()
     }
+
+    fn freeze(&self, _: Pid) -> Vec<Pid> {
+        Vec::new()
+    }
+
+    fn thaw(&self, _: Pid, _: &[Pid]) {}
 
     fn terminate(&self, _: Pid) {
         self.end(Exit::Signal(Signal::TERM.as_raw()));

@@ -20,7 +20,8 @@ use crate::response::{FunctionError, JSON};
 
 /// Bytes of the log that a caller can ask for (contract §4).
 const TAIL_LIMIT: usize = 4096;
-/// The longest error type that a sanitised error repeats. A longer one is no name, and may be a message.
+/// The longest error type that a sanitised error repeats. A longer one, or one of several words, is no name, and may
+/// be a message.
 const ERROR_TYPE_LIMIT: usize = 256;
 
 /// An invocation as the runtime process receives it from `next`.
@@ -176,7 +177,7 @@ impl Invocation {
                 let _ = end.send(StreamEnd {
                     error: answer.is_error.then_some(answer.body),
                     log_tail: answer.log_tail,
-                    status: answer.status,
+                    status: Some(answer.status),
                 });
             }
             Gateway::Answered => {}
@@ -216,7 +217,10 @@ pub(crate) fn answer_body(
     let json = HeaderValue::from_static(JSON);
     match (outcome, posted) {
         (Outcome::Success, Some(posted)) => (posted.body, posted.content_type.unwrap_or(json)),
-        (_, Some(posted)) if sanitize => (sanitised(request, &posted, outcome), json),
+        (_, Some(posted)) if sanitize => (sanitised(request, Some(&posted), outcome), json),
+        (Outcome::Failed(failure), None) if sanitize && !failure.is_of_the_platform() => {
+            (sanitised(request, None, outcome), json)
+        }
         (Outcome::FunctionError, Some(posted)) => {
             (posted.body, posted.content_type.unwrap_or(json))
         }
@@ -236,7 +240,7 @@ pub(crate) fn answer_body(
 }
 
 /// An error body that keeps the error's type and leaves out its text, which may hold secrets.
-fn sanitised(request: &LeaseRequest, posted: &Posted, outcome: Outcome) -> Bytes {
+fn sanitised(request: &LeaseRequest, posted: Option<&Posted>, outcome: Outcome) -> Bytes {
     #[derive(serde::Deserialize)]
     struct Typed {
         #[serde(rename = "errorType")]
@@ -246,13 +250,14 @@ fn sanitised(request: &LeaseRequest, posted: &Posted, outcome: Outcome) -> Bytes
         Outcome::Failed(failure) => failure.error_type(),
         Outcome::Success | Outcome::FunctionError => "Function.Unknown",
     };
-    let in_body = serde_json::from_slice::<Typed>(&posted.body)
-        .ok()
-        .map(|typed| typed.error_type);
-    let is_type = |name: &&str| (1..=ERROR_TYPE_LIMIT).contains(&name.len());
+    let in_body = posted.and_then(|posted| serde_json::from_slice::<Typed>(&posted.body).ok());
+    let in_body = in_body.map(|typed| typed.error_type);
+    let is_type = |name: &&str| {
+        (1..=ERROR_TYPE_LIMIT).contains(&name.len()) && !name.contains(char::is_whitespace)
+    };
     let in_body = in_body.as_deref().filter(is_type);
     let error_type = in_body
-        .or(posted.error_type.as_deref())
+        .or(posted.and_then(|posted| posted.error_type.as_deref()))
         .unwrap_or(of_failure);
     let error_message = &format!(
         "The function failed. Its error is in the function's log under RequestId: {}",
@@ -267,6 +272,10 @@ fn sanitised(request: &LeaseRequest, posted: &Posted, outcome: Outcome) -> Bytes
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use pilotlight_core::instance::failure::{Exit, Failure};
+
     use super::*;
 
     #[test]
@@ -281,8 +290,12 @@ mod tests {
             accepts_stream: false,
             phases: None,
         };
-        let long = "secret ".repeat(100);
-        for (in_body, expected) in [("ValueError", "ValueError"), (&long, "Function.Unknown")] {
+        let long = "secret".repeat(100);
+        for (in_body, expected) in [
+            ("ValueError", "ValueError"),
+            (&long, "Function.Unknown"),
+            ("card secret", "Function.Unknown"),
+        ] {
             let posted = Posted {
                 body: Bytes::from(format!(
                     r#"{{"errorType":"{in_body}","errorMessage":"secret"}}"#
@@ -296,6 +309,17 @@ mod tests {
                 body.contains(expected) && !body.contains("secret"),
                 "{body}"
             );
+        }
+        // The exit status is the function's to choose.
+        for (failure, told) in [
+            (Failure::Exit(Exit::Code(42)), false),
+            (Failure::Timeout(Duration::from_secs(1)), true),
+        ] {
+            let (body, _) = answer_body(&request, Outcome::Failed(failure), None, true);
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains(failure.error_type()), "{body}");
+            let message = failure.message("8f3c");
+            assert_eq!(body.contains(&message), told, "{body}");
         }
     }
 }

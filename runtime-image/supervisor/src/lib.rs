@@ -1,9 +1,9 @@
 //! The first process of an instance. It runs one runtime process, which handles one event at a time.
 //!
 //! ```text
-//! gateway ── control_api ──► worker ◄── runtime_api ── runtime process
-//!     ▲                        │ core's Machine decides       ▲ start, kill: process
-//!     │                        └── log ──► stdout             └ measure: memory
+//! gateway ── gateways ──► control_api ──► worker ◄── runtime_api ── runtime process
+//!     ▲         └► claim                    │ core's Machine decides       ▲ start, kill: process
+//!     │                                     └── log ──► stdout             └ measure: memory
 //!     └────── calls of other functions ── door ◄── SDK ── handler
 //! ```
 //!
@@ -18,6 +18,9 @@ mod entrypoint;
 mod environment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod gateways;
+pub mod hardening;
+pub mod health;
 pub mod in_process;
 mod invocation;
 mod lifecycle;
@@ -34,4 +37,5 @@ mod runtime_api;
 mod streamed;
 mod worker;
 
-pub use crate::lifecycle::{Purpose, run};
+pub use crate::hardening::Variables;
+pub use crate::lifecycle::{Neighbours, Purpose, run};

@@ -14,21 +14,26 @@ use std::time::Duration;
 use anyhow::Context;
 use pilotlight_core::instance::following::ORPHANED_AFTER;
 use pilotlight_core::instance::launch;
-use pilotlight_wire::config::{DoorConfig, InstanceConfig, Unclaimed};
+use pilotlight_wire::config::{
+    DoorConfig, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE, Unclaimed,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use crate::claim::Claimed;
+use crate::claim::{Claimed, Own};
 use crate::connection::{self, Listener};
+use crate::control_api::Api;
 use crate::door::{self, Door};
+use crate::gateways::{GatewayPort, Proof};
+use crate::hardening::Variables;
 use crate::log::Stdout;
 use crate::memory::group::Group;
 use crate::prestart::Prestarted;
 use crate::process::Kernel;
 use crate::worker::{Setup, Shared, Worker};
-use crate::{claim, control_api, environment, log, process, runtime_api};
+use crate::{environment, log, process, runtime_api};
 
 /// How long the end waits for a slow reader of the log.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,11 +47,24 @@ pub enum Purpose {
     WaitForClaim(Unclaimed, Option<InstanceConfig>),
 }
 
-/// Runs the process until the instance ends. `gateways`: receive the function's calls of other functions.
+/// The parts with which this process exchanges messages.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    /// Receive the function's calls of other functions.
+    pub gateways: Option<DoorConfig>,
+    /// How it recognises gateways; `None` in local mode.
+    pub identity: Option<IdentityConfig>,
+}
+
+/// Runs the process until the instance ends. `variables`: may hold some of the function's.
 ///
 /// # Errors
 /// If a port, a signal handler or standard output is not available, or the claim's code cannot be unpacked.
-pub async fn run(purpose: Purpose, gateways: Option<DoorConfig>) -> anyhow::Result<()> {
+pub async fn run(
+    purpose: Purpose,
+    Neighbours { gateways, identity }: Neighbours,
+    variables: Variables,
+) -> anyhow::Result<()> {
     let (listen, ends_with_parent) = match &purpose {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
         Purpose::WaitForClaim(unclaimed, _) => (&unclaimed.listen, unclaimed.ends_with_parent),
@@ -54,6 +72,8 @@ pub async fn run(purpose: Purpose, gateways: Option<DoorConfig>) -> anyhow::Resu
     let control = Listener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
+    let proof = identity.as_ref().map(Proof::of).transpose()?;
+    let control = GatewayPort::new(control, proof);
     let mut host_events = HostEvents::Signals(Signals::new(ends_with_parent)?);
     process::become_reaper().context("cannot become the reaper of the runtime's children")?;
     let runtime = connection::loopback().await;
@@ -63,7 +83,7 @@ pub async fn run(purpose: Purpose, gateways: Option<DoorConfig>) -> anyhow::Resu
         None => Ok(None),
     };
     let door = door.context("cannot listen for calls of other functions")?;
-    log::announce(&control.address()?).context("standard output is closed")?;
+    log::announce(&control.listener.address()?).context("standard output is closed")?;
     let (config, instance, setup) = match purpose {
         Purpose::Run(config) => {
             let group = group_of(&config);
@@ -83,7 +103,7 @@ pub async fn run(purpose: Purpose, gateways: Option<DoorConfig>) -> anyhow::Resu
         api: runtime.1,
         door: door.as_ref().map(|((_, address), _)| *address),
     };
-    let worker = worker_of(config, setup, addresses)?;
+    let worker = worker_of(config, setup, addresses, variables)?;
     let connections = Connections {
         instance,
         control,
@@ -97,7 +117,7 @@ pub async fn run(purpose: Purpose, gateways: Option<DoorConfig>) -> anyhow::Resu
 
 /// Starts the prestarted runtime process and waits for a claim. `None` if this process has to end instead.
 async fn claimed(
-    control: &Listener,
+    control: &GatewayPort,
     host_events: &mut HostEvents,
     unclaimed: Unclaimed,
     own: Option<InstanceConfig>,
@@ -112,7 +132,12 @@ async fn claimed(
             ))?,
         }
     }
-    let claim = claim::wait(control, unclaimed.root, own);
+    let own = own.map(|config| Own {
+        instance: unclaimed.instance,
+        config,
+        archives: unclaimed.archives,
+    });
+    let claim = control.wait_for_claim(unclaimed.root, own);
     tokio::pin!(claim);
     let claimed = loop {
         tokio::select! {
@@ -182,15 +207,22 @@ pub(crate) struct RuntimeAddresses {
 /// The state of an instance whose function is known. Completes the runtime process's environment and command.
 pub(crate) fn worker_of(
     mut config: InstanceConfig,
-    setup: Setup,
+    mut setup: Setup,
     addresses: RuntimeAddresses,
+    mut variables: Variables,
 ) -> anyhow::Result<Shared> {
+    if let Some(rate) = variables.take(LOG_RATE_VARIABLE) {
+        let rate = rate.to_string_lossy();
+        let read = rate.parse();
+        setup.log_rate = Some(read.with_context(|| format!("{LOG_RATE_VARIABLE}={rate}"))?);
+    }
     anyhow::ensure!(
         !config.command.is_empty(),
         "the configuration's `command` is empty"
     );
     let RuntimeAddresses { api, door } = addresses;
-    config.environment = environment::complete(config.environment, std::env::vars_os(), api, door);
+    config.environment =
+        environment::complete(config.environment, variables.into_pairs(), api, door);
     config.command = launch::wrapped(config.command, &mut config.environment);
     Ok(Worker::new(config, setup))
 }
@@ -200,7 +232,7 @@ pub(crate) struct Connections {
     /// The name that the claim gave it, if there was a claim.
     pub(crate) instance: Option<String>,
     /// Gateways connect here.
-    pub(crate) control: Listener,
+    pub(crate) control: GatewayPort,
     /// The runtime process connects here.
     pub(crate) runtime: Listener,
     pub(crate) door: Option<(Listener, Door)>,
@@ -220,8 +252,11 @@ pub(crate) async fn live(worker: Shared, connections: Connections) -> anyhow::Re
     } = connections;
     let log = tokio::task::spawn_local(log::write_out(worker.borrow().log(), log));
     let closing = Rc::new(Notify::new());
-    let control = control_api::serve(control, worker.clone(), instance, closing.clone());
-    let control = tokio::task::spawn_local(control);
+    let api = Api {
+        worker: worker.clone(),
+        instance,
+    };
+    let control = tokio::task::spawn_local(control.serve(api, closing.clone()));
     let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
     let door = door.map(|(listener, door)| tokio::task::spawn_local(door::serve(listener, door)));
     worker.borrow_mut().boot();

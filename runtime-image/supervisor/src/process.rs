@@ -10,22 +10,24 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::instance::failure::Exit;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, kill_process, kill_process_group,
+    wait, waitid, waitpid,
 };
 
 use crate::entrypoint::{Entrypoint, StartError};
@@ -40,6 +42,13 @@ const LOWEST_RECORDS: RawFd = 90;
 /// The largest `oom_score_adj`: when memory runs out, the kernel kills a runtime process rather than the
 /// supervisor or, in local mode, another program of the user.
 const OOM_SCORE_ADJ: &[u8] = b"1000";
+
+/// How often processes outside the group are looked for. One that starts others all the time outruns any number.
+const FREEZE_ROUNDS: usize = 10;
+
+/// A program that is open for writing is tried again this often, after this pause each.
+const BUSY_RETRIES: usize = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A program to start.
 #[derive(Clone, Copy)]
@@ -61,6 +70,10 @@ pub(crate) struct Started {
 pub(crate) trait ProcessControl: Debug {
     fn start(&self, program: Program<'_>) -> Result<(Pid, Option<Output>), StartError>;
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory;
+    /// Stops the process and all that it has started. Returns those that have left its group.
+    fn freeze(&self, leader: Pid) -> Vec<Pid>;
+    /// `apart`: what `freeze` returned.
+    fn thaw(&self, leader: Pid, apart: &[Pid]);
     fn terminate(&self, leader: Pid);
     fn kill(&self, leader: Option<Pid>);
     /// Kills one process that the runtime process has started.
@@ -91,6 +104,14 @@ impl ProcessControl for Kernel {
 
     fn memory_of(&self, leader: Pid, memory: MemoryMiB) -> Memory {
         Memory::of(leader, memory, self.group.clone())
+    }
+
+    fn freeze(&self, leader: Pid) -> Vec<Pid> {
+        freeze(leader)
+    }
+
+    fn thaw(&self, leader: Pid, apart: &[Pid]) {
+        thaw(leader, apart);
     }
 
     fn terminate(&self, leader: Pid) {
@@ -170,8 +191,32 @@ fn spawn(
     let image = Image::of(entrypoint, program.environment)?;
     let entrance = entrance.map(File::try_clone).transpose()?;
     become_image(&mut command, image, entrance);
-    let pid = Pid::from_child(&command.spawn()?);
+    let pid = Pid::from_child(&spawn_when_written(&mut command)?);
+    offer_to_oom_killer(pid);
     Ok(Started { pid, printed })
+}
+
+/// The kernel executes no file that is open for writing (`ETXTBSY`). A process that another thread started while this
+/// process wrote the file (a claim's code) has a copy of the descriptor until it executes its own program, which
+/// takes milliseconds.
+fn spawn_when_written(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_RETRIES {
+        match command.spawn() {
+            Err(busy) if busy.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(BUSY_PAUSE);
+            }
+            ended => return ended,
+        }
+    }
+    command.spawn()
+}
+
+/// The process cannot do it itself before it executes its program: like this process, it is not dumpable until then
+/// (`hardening`), and the kernel lets root alone write to its files in /proc.
+fn offer_to_oom_killer(process: Pid) {
+    // It fails if the process has ended already.
+    let path = format!("/proc/{}/oom_score_adj", process.as_raw_pid());
+    let _ = fs::write(path, OOM_SCORE_ADJ);
 }
 
 /// The number of the descriptor for records in each runtime process. This process keeps the number open, so
@@ -265,9 +310,9 @@ impl Texts {
     }
 }
 
-/// The last steps of the new process: it enters its control group, raises its `oom_score_adj`, asks to be
-/// killed with the supervisor, and executes its program. The standard library would pass a file that is
-/// no program to a shell, and the kernel's reason would be lost.
+/// The last steps of the new process: it enters its control group, asks to be killed with the supervisor, and
+/// executes its program. The standard library would pass a file that is no program to a shell, and the kernel's
+/// reason would be lost.
 #[allow(unsafe_code)]
 fn become_image(command: &mut Command, image: Image, entrance: Option<File>) {
     let steps = move || {
@@ -275,16 +320,44 @@ fn become_image(command: &mut Command, image: Image, entrance: Option<File>) {
             // If this fails, `Group::has` notices, and `memory` counts by process instead.
             let _ = rustix::io::write(entrance, b"0");
         }
-        let score = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty());
-        if let Ok(score) = score {
-            let _ = rustix::io::write(&score, OOM_SCORE_ADJ);
-        }
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         image.execute()
     };
     // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing, takes
     // no lock and touches no memory of the parent.
     unsafe { command.pre_exec(steps) };
+}
+
+/// Sends SIGSTOP to the group and to the descendants that have left it, which it returns.
+///
+/// The group first: none of its processes starts or leaves after that. The others may start more while this looks
+/// for them, so it looks again until it finds nothing new.
+pub(crate) fn freeze(leader: Pid) -> Vec<Pid> {
+    // It fails if the process has ended already; then its exit will be handled soon.
+    let _ = kill_process_group(leader, Signal::STOP);
+    let mut apart = Vec::new();
+    for _ in 0..FREEZE_ROUNDS {
+        let before = apart.len();
+        for pid in process_table::descendants() {
+            let is_apart = || getpgid(Some(pid)).is_ok_and(|group| group != leader);
+            if !apart.contains(&pid) && is_apart() {
+                let _ = kill_process(pid, Signal::STOP);
+                apart.push(pid);
+            }
+        }
+        if apart.len() == before {
+            break;
+        }
+    }
+    apart
+}
+
+/// Sends SIGCONT to what [`freeze`] has stopped.
+pub(crate) fn thaw(leader: Pid, apart: &[Pid]) {
+    let _ = kill_process_group(leader, Signal::CONT);
+    for pid in apart {
+        let _ = kill_process(*pid, Signal::CONT);
+    }
 }
 
 pub(crate) fn terminate(leader: Pid) {
@@ -325,15 +398,36 @@ pub(crate) fn peek_exit(leader: Pid) -> Option<Exit> {
     }
 }
 
-/// Reaps all processes that have ended, except a `leader` whose exit has not been handled yet.
+/// Reaps the children that have ended, except a `leader`. That one may end at any moment, and its exit would be lost
+/// with whoever reaps it, so each other child is asked for by its own number.
 pub(crate) fn reap(leader: Option<Pid>) {
-    loop {
-        if leader.is_some_and(|leader| peek_exit(leader).is_some()) {
-            return;
-        }
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-            Ok(None) | Err(_) => return,
-        }
+    let others = process_table::children_of_this_process();
+    for child in others.into_iter().filter(|child| Some(*child) != leader) {
+        // One that runs on is reaped when it ends.
+        let _ = waitpid(Some(child), WaitOptions::NOHANG);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::zombie_processes, reason = "this is about who reaps")]
+    fn the_exit_of_a_leader_is_left_for_who_asks_for_it() {
+        let ended = |code: &str| {
+            let mut command = Command::new("/bin/sh");
+            let child = command.args(["-c", code]).spawn().expect("a shell");
+            let pid = Pid::from_child(&child);
+            let has_ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid), has_ended).expect("a child");
+            pid
+        };
+        let (leader, other) = (ended("exit 7"), ended("exit 8"));
+        reap(Some(leader));
+        assert_eq!(peek_exit(leader), Some(Exit::Code(7)));
+        assert_eq!(peek_exit(other), None);
+        reap(None);
+        assert_eq!(peek_exit(leader), None);
     }
 }

@@ -7,9 +7,14 @@ use std::fs;
 
 use rustix::process::Pid;
 
+/// The children of this process, those that have ended and are not reaped included.
+pub(crate) fn children_of_this_process() -> Vec<Pid> {
+    children(rustix::process::getpid())
+}
+
 /// All descendants of this process, at any depth.
 pub(crate) fn descendants() -> Vec<Pid> {
-    let mut found = children(rustix::process::getpid());
+    let mut found = children_of_this_process();
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         found.extend(children(pid));

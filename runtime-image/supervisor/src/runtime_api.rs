@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use pilotlight_core::instance::Refusal;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_net::body::{self, Whole};
+use pilotlight_net::framing::Framed;
 use pilotlight_wire::lease::{CLIENT_CONTEXT, FUNCTION_ARN, TRACE_ID};
 
 use crate::connection::Listener;
@@ -46,7 +47,7 @@ pub(crate) async fn serve(listener: Listener, worker: Shared) {
             .title_case_headers(true)
             .max_buf_size(HEAD_LIMIT)
             .max_header_size(HEAD_LIMIT)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Framed::new(stream, ())), service);
         // A runtime process whose connection breaks sends its request again, or its exit is noticed.
         tokio::task::spawn_local(async move { connection.await.ok() });
     }

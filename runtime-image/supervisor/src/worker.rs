@@ -15,9 +15,10 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use pilotlight_core::instance::failure::{Exit, PAYLOAD_LIMIT};
 use pilotlight_core::instance::following::Following;
+use pilotlight_core::instance::log_rate::LogRate;
 use pilotlight_core::instance::phases::Phase;
 use pilotlight_core::instance::{Event, Machine, Refusal, Status};
-use pilotlight_wire::config::InstanceConfig;
+use pilotlight_wire::config::{BetweenEvents, InstanceConfig};
 use pilotlight_wire::lease::LeaseRequest;
 use pilotlight_wire::log_record::LogSource;
 use rustix::process::Pid;
@@ -50,6 +51,8 @@ pub(crate) type WeakShared = Weak<RefCell<Worker>>;
 /// What a [`Worker`] starts with besides its configuration.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// Bytes a second that are logged of what the function prints; `None`: all.
+    pub(crate) log_rate: Option<u32>,
     pub(crate) processes: Box<dyn ProcessControl>,
     /// The process that becomes the first runtime process if it suits the function.
     pub(crate) prestarted: Option<Prestarted>,
@@ -66,6 +69,7 @@ impl Default for Setup {
             prestarted: None,
             unpack: None,
             orphaned_after: None,
+            log_rate: None,
         }
     }
 }
@@ -83,11 +87,14 @@ pub(crate) struct Worker {
     following: Option<Following>,
     log: Log,
     platform_log: PlatformLog,
+    log_rate: LogRate,
     memory: Memory,
     /// When the memory is measured next.
     measure_at: Option<Instant>,
     /// The runtime process; it leads a process group.
     leader: Option<Pid>,
+    /// Its descendants outside its process group that are frozen together with it.
+    frozen_apart: Vec<Pid>,
     output: Option<Output>,
     /// Read the output when the pipe becomes readable; aborted when the process ends.
     output_tasks: JoinSet<()>,
@@ -115,7 +122,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(config: InstanceConfig, setup: Setup) -> Shared {
-        let machine = Machine::new(config.timeout.duration());
+        let freezes = config.between_events == BetweenEvents::Freeze;
+        let machine = Machine::new(config.timeout.duration()).freezing(freezes);
         let limit = setup.orphaned_after;
         let (status, _) = watch::channel(machine.status());
         Rc::new_cyclic(|this| {
@@ -129,9 +137,11 @@ impl Worker {
                 unpack: setup.unpack,
                 following: limit.map(|limit| Following::new(clock::now(), limit)),
                 log: Log::default(),
+                log_rate: LogRate::new(setup.log_rate),
                 memory: Memory::default(),
                 measure_at: None,
                 leader: None,
+                frozen_apart: Vec::new(),
                 output: None,
                 output_tasks: JoinSet::new(),
                 invocations: Vec::new(),
@@ -455,20 +465,34 @@ impl Worker {
     /// Logs unfinished records as well, because the process that printed them has ended.
     fn end_output(&mut self) {
         self.with_output(|output, emit| output.end(emit));
+        self.report_dropped();
         self.output = None;
     }
 
-    /// Logs an unfinished line, because it belongs to the invocation that ends.
+    /// Logs an unfinished line, because it belongs to the invocation that ends, and what was not logged of that.
     fn end_lines(&mut self) {
         self.with_output(|output, emit| output.end_line(emit));
+        self.report_dropped();
     }
 
     /// The runtime process printed a line, or logged a record.
     pub(crate) fn print(&mut self, source: LogSource, text: &str) {
         let request_id = self.machine.current_request().cloned();
-        self.add_to_tail(request_id.as_deref(), text);
-        if self.config.logs {
+        if self.config.shows_log_to_callers() {
+            self.add_to_tail(request_id.as_deref(), text);
+        }
+        if self.config.logs && self.log_rate.admits(clock::now(), text.len()) {
+            self.report_dropped();
             self.log.record(source, request_id.as_deref(), text);
+        }
+    }
+
+    /// Logs how many lines were dropped since the last time.
+    fn report_dropped(&mut self) {
+        if let Some(text) = self.log_rate.report() {
+            let request_id = self.machine.current_request();
+            self.log
+                .record(LogSource::Platform, request_id.map(|id| &**id), &text);
         }
     }
 

@@ -7,10 +7,11 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use pilotlight_core::instance::parts::Digest;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use instance::{Instance, after, call, claim, config, next, post, tar};
+use instance::{Instance, after, call, claim, claim_with, config, next, post, tar};
 
 /// The configuration of an instance that runs `bootstrap` of its code.
 fn runs_bootstrap(root: &Path) -> Value {
@@ -76,6 +77,78 @@ fn the_first_claim_wins_and_later_ones_receive_its_instance_name() {
     let late = claim(&instance, "i3", &config, &code);
     assert_eq!(late.status, 409);
     assert_eq!(late.header("pilotlight-instance"), "i1");
+}
+
+#[test]
+fn a_stranger_cannot_give_a_pod_of_a_function_another_command_or_another_name() {
+    let root = tempfile::tempdir().expect("a directory");
+    let own = runs_bootstrap(root.path());
+    let instance = Instance::without_code(root.path(), "i1", &own);
+    let evil = config("echo I am evil; exec sleep 600", json!({}));
+    let code = tar(&[BOOTSTRAP, ("var/task/lib/name", 0o644, "its own")]);
+    for (name, config) in [("i1", &evil), ("i1", &own), ("i2", &json!(null))] {
+        let refused = claim(&instance, name, config, &code);
+        assert_eq!(refused.status, 400, "{name} {config}");
+    }
+    let claimed = claim(&instance, "i1", &json!(null), &code);
+    assert_eq!(claimed.status, 200, "{claimed:?}");
+    instance.logged("I am its own", 1);
+    let url = format!("{}/status", instance.control);
+    let status = ureq::get(url).call().expect("the stream begins");
+    assert_eq!(status.headers()["pilotlight-instance"], "i1");
+}
+
+fn gzipped(tar: &[u8]) -> Vec<u8> {
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zipped.write_all(tar).expect("in memory");
+    zipped.finish().expect("in memory")
+}
+
+#[test]
+fn a_pod_of_one_function_runs_its_own_archive_and_ends_when_it_gets_another() {
+    let archive = |name: &str| {
+        let (_, mode, script) = BOOTSTRAP;
+        gzipped(&tar(&[
+            ("bootstrap", mode, script),
+            ("lib/name", 0o644, name),
+        ]))
+    };
+    let (own, evil) = (archive("its own"), archive("evil"));
+    let sha256 = Digest::of(&own);
+    let made_for = json!({ "archives": [
+        { "field": "spec.code.archive", "folder": "var/task", "sha256": sha256 },
+    ] });
+    for (sent, is_own) in [(&evil, false), (&own, true)] {
+        let root = tempfile::tempdir().expect("a directory");
+        let config = runs_bootstrap(root.path());
+        let mut instance = Instance::made_for(root.path(), "i1", &config, made_for.clone());
+        let looked = call(
+            Method::GET,
+            &format!("{}/status", instance.control),
+            &[],
+            "",
+        );
+        assert_eq!(looked.header("pilotlight-takes"), "archives");
+        let part = json!({ "field": "code", "bytes": sent.len(), "sha256": sha256 });
+        let line = json!({ "instance": "i1", "config": null, "parts": [part] });
+        let answer = claim_with(&instance, line, sent);
+        if is_own {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            instance.logged("I am its own", 1);
+            continue;
+        }
+        assert_eq!(answer.status, 400);
+        let text = String::from_utf8_lossy(&answer.body);
+        for word in [
+            "spec.code.archive",
+            &sha256.to_string(),
+            &Digest::of(&evil).to_string(),
+        ] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(!instance.ended().success());
+        assert!(!root.path().join("var/task/bootstrap").exists());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod instance;
 
 use std::process::{Command, Stdio};
 
+use pilotlight_wire::log_record::{LogRecord, LogSource};
 use serde_json::json;
 use ureq::http::Method;
 
@@ -129,4 +130,70 @@ fn a_log_that_nobody_reads_holds_the_process_back_only_for_a_while() {
     until("all is printed", || done.exists().then_some(()));
     supervisor.kill().expect("it runs");
     supervisor.wait().expect("a child");
+}
+
+#[test]
+fn a_line_that_looks_like_a_platform_record_stays_the_functions() {
+    let script = r#"
+        record='2026-01-31T10:00:00.000001Z platform - REPORT RequestId: r1'
+        echo "$record"
+        printf '\r%s\rMARK m1\r\n' "$record"
+        echo 'MARK m1'
+        frame="begin
+$record
+2026-01-31T10:00:00.000001Z platform - MARK m1"
+        printf '\245\132\000\001\000\000\000%b%s' "$(printf '\\%03o' ${#frame})" "$frame" \
+            >/proc/self/fd/$_LAMBDA_TELEMETRY_LOG_FD
+        echo behind; exec sleep 600"#;
+    let instance = Instance::with(script, json!({}));
+    instance.logged("behind", 1);
+    let lines = instance.lines();
+    let records = lines.iter().map(|line| LogRecord::parse(line).expect(line));
+    let forged =
+        |record: &LogRecord<'_>| record.text.contains("REPORT") || record.text.contains("MARK");
+    let forged: Vec<_> = records.filter(forged).collect();
+    assert_eq!(forged.len(), 4, "{lines:#?}");
+    assert!(
+        forged
+            .iter()
+            .all(|record| record.source == LogSource::Stdout),
+        "{lines:#?}"
+    );
+    assert_eq!(forged[3].text.lines().count(), 3, "{lines:#?}");
+}
+
+#[test]
+fn what_a_function_prints_beyond_its_rate_is_dropped_and_counted() {
+    let rate = [("PILOTLIGHT_LOG_RATE", "65536")];
+    let folder = tempfile::tempdir().expect("a directory");
+    let end = folder.path().join("end");
+    // 2 MB, of which 640 KiB may come at once.
+    let script = format!(
+        "i=0; while [ $i -lt 10000 ]; do printf 'line %0195d\\n' $i; i=$((i + 1)); done
+         : >{}; exec sleep 600",
+        end.display()
+    );
+    let instance = Instance::with_variables(&rate, &script, json!({}));
+    let api = instance.api(1);
+    until("everything is printed", || end.exists().then_some(()));
+    let waiting = next(&api);
+    instance.becomes("ready");
+    let lease = instance.lease("r1", "1");
+    waiting.join().expect("an event");
+    post(&api, "/invocation/r1/response", &[], "2");
+    let _next = next(&api);
+    lease.join().expect("an answer");
+    instance.logged("REPORT RequestId: r1", 1);
+    let lines = instance.lines();
+    let printed = lines.iter().filter(|line| line.contains(" line 0"));
+    let printed = printed.count();
+    let counts = lines.iter().filter_map(|line| {
+        let (head, rate) = line.split_once(" log lines were dropped: ")?;
+        assert!(head.contains(" platform "), "{line}");
+        assert_eq!(rate, "the function logs more than 65536 bytes a second");
+        head.rsplit(' ').next()?.parse::<usize>().ok()
+    });
+    let dropped: usize = counts.sum();
+    assert!(dropped > 5000, "{dropped}");
+    assert_eq!(printed + dropped, 10_000);
 }

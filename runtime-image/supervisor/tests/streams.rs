@@ -363,3 +363,39 @@ async fn an_invocation_whose_gateway_has_gone_runs_to_its_end() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_two_lengths_is_refused_by_both_apis_and_nothing_runs() {
+    LocalSet::new()
+        .run_until(async {
+            let (instance, _log) = Instance::start(config());
+            let mut runtime = Http::new(instance.runtime().connect().expect("it runs"));
+            runtime.send("GET", NEXT, &[]).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let both = [("content-length", "2"), ("transfer-encoding", "chunked")];
+            let mut gateway = Http::new(instance.control().connect().expect("it runs"));
+            let head = [
+                ("pilotlight-request-id", "r1"),
+                ("lambda-runtime-invoked-function-arn", "arn"),
+                both[0],
+                both[1],
+            ];
+            gateway.send("POST", "/lease", &head).await;
+            assert_eq!(gateway.head().await.status, 400);
+            let mut other = Http::new(instance.runtime().connect().expect("it runs"));
+            let path = "/2018-06-01/runtime/invocation/r1/response";
+            other.send("POST", path, &both).await;
+            assert_eq!(other.head().await.status, 400);
+
+            // The lease that comes next is the first one.
+            let mut gateway = lease(&instance, "r2").await;
+            assert_eq!(&runtime.whole().await.body[..], b"{}");
+            let path = "/2018-06-01/runtime/invocation/r2/response";
+            let mut poster = Http::new(instance.runtime().connect().expect("it runs"));
+            poster.send("POST", path, &[("content-length", "1")]).await;
+            poster.write(b"7").await.expect("a whole response");
+            assert_eq!(poster.whole().await.status, 202);
+            assert_eq!(&gateway.whole().await.body[..], b"7");
+        })
+        .await;
+}

@@ -51,9 +51,24 @@ def ready_nodes() -> set[str]:
     }
 
 
-def apply(manifest: str) -> None:
+def apply(objects: list[dict]) -> None:
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     flags = ["--kubeconfig", str(KUBECONFIG), "--cache-dir", str(RUN / "kubectl-cache")]
     command = [str(BIN / "kubectl"), *flags, "apply", "--filename", "-"]
     done = subprocess.run(command, input=manifest, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"kubectl apply: {done.stderr.strip()}")
+
+
+def reader(user: str, resources: dict[str, list[str]]) -> list[dict]:
+    """The objects that let a user of this name list and watch resources, {API GROUP: [RESOURCE]}."""
+    rbac = "rbac.authorization.k8s.io"
+    role = {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": user}}
+    rules = [
+        {"apiGroups": [one], "resources": what, "verbs": ["list", "watch"]} for one, what in resources.items()
+    ]
+    binding = {
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": rbac, "kind": "User", "name": user}],
+    }
+    return [{**role, "rules": rules}, {**role, "kind": "ClusterRoleBinding", **binding}]

@@ -32,5 +32,4 @@ mount --make-rshared /
 ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
-touch /run/booted
 exec "/run/pilotlight/$3"

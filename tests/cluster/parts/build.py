@@ -4,6 +4,7 @@ Go finds out for itself that nothing changed, but takes seconds to; `up` should 
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,11 +13,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import layout, packages
-from .layout import BASE_IMAGE, BIN, HOME, IMAGES, PAUSE_IMAGE, SOURCE
+from .layout import BASE_IMAGE, BIN, HOME, IMAGES, PAUSE_IMAGE, RUNSC_SHIM, SOURCE, inside
 from .progress import Failed, exclusive, stage
 
 KUBERNETES = "v1.34.4"
 HELM = "v3.22.0"
+# Where gVisor's shim sets its OOM score.
+OOM_SCORE = "if err := sys.SetOOMScore(cmd.Process.Pid, oomScoreMax); err != nil"
+SHIM_OF_CONTAINERD_1_6 = f"""\
+#!/bin/sh
+# containerd 1.6 reads the address of a new shim, and gVisor's prints it within JSON, as containerd 1.7 wants it.
+shim={inside(BIN / "gvisor-shim")}
+case " $* " in
+*" start "*) said=$("$shim" "$@") || exit; echo "$said" | sed 's/.*"address":"\\([^"]*\\)".*/\\1/' | tr -d '\\n' ;;
+*) exec "$shim" "$@" ;;
+esac
+"""
+GVISOR = "v0.0.0-20260905035102-160fafc42237"
 KUBERNETES_NAMES = [
     "etcd",
     "kube-apiserver",
@@ -38,6 +51,8 @@ def build_cluster() -> None:
     made("pause", [go, *sources("pause")], lambda: go_build("pause", "pause", STRIP))
     made("coredns", [go, *sources("dns")], lambda: go_build("dns", "coredns", STRIP))
     made("kubernetes", [go, *sources("node")], build_kubernetes)
+    policies = [go, *sources("policies")]
+    made("network-policies", policies, lambda: go_build("policies", "network-policies", STRIP))
     made("pause-image", [SOURCE / "image", BIN / "pause"], pack_pause)
     build_base_image()
 
@@ -53,9 +68,15 @@ def build_helm() -> None:
     made("helm", [go_version()], install_helm)
 
 
+def build_gvisor() -> None:
+    """The sandbox's runtime and its shim for containerd. Nodes that start afterwards have the handler `runsc`."""
+    BIN.mkdir(parents=True, exist_ok=True)
+    made("gvisor", [go_version()], install_gvisor)
+
+
 def build(part: str | None) -> None:
-    """One part, or all."""
-    for name in [part] if part else PARTS:
+    """One part, or all that a cluster needs."""
+    for name in [part] if part else ("kubernetes", "helm"):
         PARTS[name]()
 
 
@@ -99,6 +120,27 @@ def go_build(module: str, program: str, linker_flags: str) -> None:
 def install_helm() -> None:
     command = ["go", "install", "-trimpath", f"-ldflags={STRIP}", f"helm.sh/helm/v3/cmd/helm@{HELM}"]
     run_go(command, HOME)
+
+
+def install_gvisor() -> None:
+    run_go(["go", "install", f"-ldflags={STRIP}", f"gvisor.dev/gvisor/runsc@{GVISOR}"], HOME)
+    command = ["go", "mod", "download", "-json", f"gvisor.dev/gvisor@{GVISOR}"]
+    module = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HOME).stdout
+    source = HOME / "gvisor"
+    shutil.rmtree(source, ignore_errors=True)
+    # Without its modes: files of Go's cache are read-only.
+    shutil.copytree(json.loads(module)["Dir"], source, copy_function=shutil.copyfile)
+    manager = source / "pkg/shim/v1/manager.go"
+    text = manager.read_text()
+    if OOM_SCORE not in text:
+        raise Failed(f"{manager} has changed: the shim's OOM score is set in another way")
+    # Lowering it takes CAP_SYS_RESOURCE, which root may lack.
+    manager.write_text(text.replace(OOM_SCORE, f"{OOM_SCORE} && !os.IsPermission(err)"))
+    shim = str(BIN / "gvisor-shim")
+    run_go(["go", "build", "-mod=mod", "-buildvcs=false", f"-ldflags={STRIP}", "-o", shim, "./shim"], source)
+    shutil.rmtree(source)
+    (BIN / RUNSC_SHIM).write_text(SHIM_OF_CONTAINERD_1_6)
+    (BIN / RUNSC_SHIM).chmod(0o755)
 
 
 def run_go(command: list[str], folder: Path) -> None:
@@ -169,4 +211,8 @@ def which(program: str) -> str:
     return found
 
 
-PARTS: dict[str, Callable[[], None]] = {"kubernetes": build_cluster, "helm": build_helm}
+PARTS: dict[str, Callable[[], None]] = {
+    "kubernetes": build_cluster,
+    "helm": build_helm,
+    "gvisor": build_gvisor,
+}

@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 
 from .layout import (
+    API_ADDRESS,
     API_SERVER,
     API_SERVICE_ADDRESS,
     CLIENT_KUBECONFIG,
-    CONTROL_ADDRESS,
     DOMAIN,
     PKI,
     node_address,
@@ -34,6 +34,7 @@ USERS = {
     "kube-scheduler": "/CN=system:kube-scheduler",
     "kube-proxy": "/CN=system:kube-proxy",
     "coredns": "/CN=system:coredns",
+    "network-policies": "/CN=system:network-policies",
 }
 
 
@@ -43,7 +44,7 @@ def make_all() -> None:
     make_authority()
     make_account_keys()
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}"]
-    addresses = [API_SERVICE_ADDRESS, CONTROL_ADDRESS, "127.0.0.1"]
+    addresses = [API_SERVICE_ADDRESS, API_ADDRESS, "127.0.0.1"]
     issue("kube-apiserver", "/CN=kube-apiserver", alternatives(["localhost", *names], addresses))
     issue("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")
     for user, subject in USERS.items():

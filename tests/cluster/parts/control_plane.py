@@ -4,13 +4,13 @@ its network (`cluster exec`) reaches Services as a pod does.
 `start` begins what everything else waits for; `finish` follows once the API server answers.
 """
 
-import json
 import socket
 import sys
 
 from . import api, certificates, network
 from .certificates import ACCOUNT_KEY, ACCOUNT_PUBLIC_KEY, CA_CERTIFICATE, CA_KEY
 from .layout import (
+    API_ADDRESS,
     CONTROL,
     CONTROL_ADDRESS,
     DNS_SERVICE_ADDRESS,
@@ -69,7 +69,7 @@ def start_etcd(machine: Machine) -> None:
 
 def start_api_server(machine: Machine) -> None:
     flags = {
-        "advertise-address": CONTROL_ADDRESS,
+        "advertise-address": API_ADDRESS,
         "allow-privileged": "true",
         "authorization-mode": "Node,RBAC",
         "client-ca-file": inside(CA_CERTIFICATE),
@@ -98,7 +98,7 @@ def start_loopback(machine: Machine) -> None:
         listener.listen(128)
         server = f"https://127.0.0.1:{listener.getsockname()[1]}"
         script = str(SOURCE / "parts" / "loopback.py")
-        command = [sys.executable, script, str(listener.fileno()), CONTROL_ADDRESS, "6443"]
+        command = [sys.executable, script, str(listener.fileno()), API_ADDRESS, "6443"]
         machine.spawn("loopback", machine.entering(command, ("net",)), pass_fds=[listener.fileno()])
     certificates.write_kubeconfig(KUBECONFIG, "admin", server)
 
@@ -190,32 +190,16 @@ def as_flags(flags: dict[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
-def dns_objects() -> str:
+def dns_objects() -> list[dict]:
     """CoreDNS is a process of the control machine, so its Service has an endpoint, not a selector."""
-    reads = [
-        {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": ["list", "watch"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
-    ]
-    rbac = "rbac.authorization.k8s.io"
+    reads = {"": ["services", "pods", "namespaces"], "discovery.k8s.io": ["endpointslices"]}
     ports = [
         {"name": "dns", "port": 53, "protocol": "UDP"},
         {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
     ]
     name = {"name": "kube-dns", "namespace": "kube-system"}
-    items = [
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": "system:coredns"},
-            "rules": reads,
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "system:coredns"},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "system:coredns"},
-            "subjects": [{"apiGroup": rbac, "kind": "User", "name": "system:coredns"}],
-        },
+    return [
+        *api.reader("system:coredns", reads),
         {
             "apiVersion": "v1",
             "kind": "Service",
@@ -231,4 +215,3 @@ def dns_objects() -> str:
             "endpoints": [{"addresses": [CONTROL_ADDRESS], "conditions": {"ready": True}}],
         },
     ]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

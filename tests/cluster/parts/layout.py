@@ -21,7 +21,11 @@ INSIDE = Path("/run/pilotlight")
 
 CONTROL = "control"
 CONTROL_ADDRESS = "198.18.0.1"
-API_SERVER = f"https://{CONTROL_ADDRESS}:6443"
+# Its own, as in a managed cluster, so that a policy may name it and nothing else.
+API_ADDRESS = "198.18.0.2"
+API_SERVER = f"https://{API_ADDRESS}:6443"
+# That of a cloud's metadata server: whoever listens there in the control machine is one.
+METADATA_ADDRESS = "169.254.169.254"
 POD_RANGE = "198.18.128.0/17"
 SERVICE_RANGE = "198.19.0.0/16"
 API_SERVICE_ADDRESS = "198.19.0.1"
@@ -29,6 +33,7 @@ DNS_SERVICE_ADDRESS = "198.19.0.10"
 DOMAIN = "cluster.local"
 MAX_NODES = 9
 
+RUNSC_SHIM = "containerd-shim-runsc-v1"
 PAUSE_IMAGE = "pilotlight.test/pause:1"
 BASE_IMAGE = "pilotlight.test/base:1"
 

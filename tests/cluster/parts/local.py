@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import api, build, certificates, cgroup, control_plane, network, node
+from . import api, build, certificates, cgroup, control_plane, network, node, policies
 from .layout import BIN, CLIENT_KUBECONFIG, CONTROL, KUBECONFIG, LOGS, MAX_NODES, RUN, node_name
 from .machine import require_root
 from .progress import Failed, exclusive, stage, wait_until
@@ -50,6 +50,7 @@ def bring_up(nodes: int) -> None:
         control_plane.wait_for_api()
     with stage("controllers, DNS, kubelets and proxies started"):
         control_plane.start_controllers()
+        api.apply(policies.rights())
         for number in numbers:
             node.join(number)
         control_plane.start_proxy()

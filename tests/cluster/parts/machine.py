@@ -4,6 +4,7 @@ When that process is killed the kernel ends all others in the machine and takes 
 and packet filter rules along. This is also what losing a machine looks like to the rest.
 """
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -14,8 +15,14 @@ from .progress import Failed, wait_until
 
 ALL_NAMESPACES = ("mount", "uts", "ipc", "net", "pid")
 INIT = "init"
-# Not the caller's environment, since a proxy in it would get the cluster's own traffic.
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+# The program that the first process of a machine becomes.
+HOLDER = "pause"
+# Not the caller's environment, since a proxy in it would get the cluster's own traffic. containerd looks for the shims
+# of its runtimes on the path.
+ENVIRONMENT = {
+    "PATH": f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{inside(BIN)}",
+    "HOME": "/root",
+}
 
 
 class Machine:
@@ -31,11 +38,16 @@ class Machine:
         if not (self.var / "run").is_symlink():
             (self.var / "run").symlink_to("/run")
         namespaces = [f"--{kind}" for kind in ALL_NAMESPACES]
-        script = [str(SOURCE / "parts" / "boot.sh"), self.name, str(self.var.relative_to(HOME)), "bin/pause"]
+        script = [
+            str(SOURCE / "parts" / "boot.sh"),
+            self.name,
+            str(self.var.relative_to(HOME)),
+            f"bin/{HOLDER}",
+        ]
         init = self.spawn(INIT, ["unshare", *namespaces, "--fork", "--kill-child", "--", "sh", *script])
-        # The machine's own root, seen through its first process.
-        booted = Path(f"/proc/{init.pid}/root/run/booted")
-        wait_until(f"{self.name}: boot", booted.exists, lambda: init.poll() is None, self.log(INIT))
+        # The script becomes the holder as its last step. A file that the script leaves before that step would
+        # let a caller look for a holder that is not there yet.
+        wait_until(f"{self.name}: boot", self.is_held, lambda: init.poll() is None, self.log(INIT))
 
     def spawn(self, component: str, command: list[str], **options) -> subprocess.Popen:
         """Starts a process that outlives this one, in the component's group, writing to its log."""
@@ -69,11 +81,22 @@ class Machine:
     def runs(self, component: str) -> bool:
         return bool(cgroup.processes(cgroup.tracking() / self.name / component))
 
+    def is_held(self) -> bool:
+        return self.holder() is not None
+
     def init_pid(self) -> int:
-        for pid in cgroup.processes(cgroup.tracking() / self.name / INIT):
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "pause":
-                return pid
+        if pid := self.holder():
+            return pid
         raise Failed(f"{self.name} is not running", self.log(INIT))
+
+    def holder(self) -> int | None:
+        """The process that holds the machine's namespaces, once the machine is made."""
+        for pid in cgroup.processes(cgroup.tracking() / self.name / INIT):
+            # A process may end between the list and the question.
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == HOLDER:
+                    return pid
+        return None
 
     def entering(self, command: list[str], namespaces: tuple[str, ...] = ALL_NAMESPACES) -> list[str]:
         flags = [f"--{kind}" for kind in namespaces]

@@ -6,7 +6,16 @@
 There is no uplink: no machine has a default route, and nothing here touches the host's network.
 """
 
-from .layout import CONTROL_ADDRESS, MAX_NODES, SERVICE_RANGE, node_address, node_name, node_pods
+from .layout import (
+    API_ADDRESS,
+    CONTROL_ADDRESS,
+    MAX_NODES,
+    METADATA_ADDRESS,
+    SERVICE_RANGE,
+    node_address,
+    node_name,
+    node_pods,
+)
 from .machine import Machine
 
 FABRIC = "fabric"
@@ -17,6 +26,8 @@ def lay_fabric(control: Machine) -> None:
         control,
         f"link add {FABRIC} address {hardware_address(0)} type bridge",
         f"address add {CONTROL_ADDRESS}/24 dev {FABRIC}",
+        f"address add {API_ADDRESS}/24 dev {FABRIC}",
+        f"address add {METADATA_ADDRESS}/32 dev {FABRIC}",
         f"link set {FABRIC} up",
         *routes(FABRIC, CONTROL_ADDRESS),
     )
@@ -38,6 +49,7 @@ def connect(control: Machine, node: Machine, number: int) -> None:
         node,
         f"address add {node_address(number)}/24 dev eth0",
         "link set eth0 up",
+        f"route add {METADATA_ADDRESS}/32 via {CONTROL_ADDRESS} dev eth0",
         *routes("eth0", node_address(number)),
     )
 

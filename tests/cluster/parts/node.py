@@ -8,8 +8,9 @@ import json
 import subprocess
 from pathlib import Path
 
-from . import api, certificates, network
+from . import api, certificates, network, policies
 from .layout import (
+    BIN,
     DNS_SERVICE_ADDRESS,
     DOMAIN,
     IMAGES,
@@ -18,6 +19,7 @@ from .layout import (
     PKI,
     POD_RANGE,
     RUN,
+    RUNSC_SHIM,
     inside,
     node_address,
     node_name,
@@ -26,7 +28,7 @@ from .layout import (
 from .machine import ENVIRONMENT, Machine
 from .progress import Failed, wait_until
 
-COMPONENTS = ["containerd", "kubelet", "kube-proxy"]
+COMPONENTS = ["containerd", "kubelet", "kube-proxy", policies.COMPONENT]
 CNI_PLUGINS = "/usr/lib/cni"
 SOCKET = "/run/containerd/containerd.sock"
 
@@ -46,6 +48,7 @@ def start(control: Machine, number: int) -> None:
     certificates.make_node(number)
     node.boot()
     network.connect(control, node, number)
+    policies.lay_rules(node)
     write_network_config(node, number)
     node.start("containerd", [f"--config={write_containerd_config(node)}"], program="containerd")
 
@@ -74,6 +77,7 @@ def load_one(node: Machine, archive: Path) -> None:
 
 def join(number: int) -> None:
     node = machine(number)
+    policies.start(node)
     load(number, [IMAGES / "pause.tar", IMAGES / "base.tar"])
     node.start(
         "kubelet",
@@ -95,6 +99,7 @@ def wait_until_ready(number: int) -> None:
         lambda: all(node.runs(component) for component in COMPONENTS),
         node.log("kubelet"),
     )
+    policies.wait_until_enforced(node)
 
 
 def write_network_config(node: Machine, number: int) -> None:
@@ -125,7 +130,23 @@ def write_containerd_config(node: Machine) -> str:
         f"[{cri}.containerd.runtimes.runc]",
         'runtime_type = "io.containerd.runc.v2"',
     ]
+    if (BIN / RUNSC_SHIM).exists():
+        lines += [
+            f"[{cri}.containerd.runtimes.runsc]",
+            'runtime_type = "io.containerd.runsc.v1"',
+            f"[{cri}.containerd.runtimes.runsc.options]",
+            'TypeUrl = "io.containerd.runsc.v1.options"',
+            f'ConfigPath = "{write_runsc_config(node)}"',
+        ]
     file = node.folder / "containerd.toml"
+    file.write_text("\n".join(lines) + "\n")
+    return inside(file)
+
+
+def write_runsc_config(node: Machine) -> str:
+    """The settings of gVisor's shim. `systrap` needs no virtualisation, which machines for tests lack."""
+    lines = ["[runsc_config]", 'platform = "systrap"']
+    file = node.folder / "runsc.toml"
     file.write_text("\n".join(lines) + "\n")
     return inside(file)
 

@@ -1,4 +1,4 @@
-"""Tells where it runs."""
+"""A function that returns what it finds in its instance."""
 
 import os
 import ssl
@@ -42,7 +42,7 @@ def sleep(event):
 
 
 def fill(event):
-    """Holds what it takes: the supervisor looks at its memory from time to time."""
+    """Keeps the memory until the supervisor, which measures it at intervals, ends the invocation."""
     held = b"x" * (event["mib"] << 20)
     threading.Event().wait()
     return len(held)
@@ -55,7 +55,7 @@ def daemon(event):
 
 
 def processes(event):
-    """Who is below the first process, and who waits to be reaped."""
+    """All processes of the pod: id, name, state and parent. State Z is a process that nobody has reaped."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with open(f"/proc/{pid}/stat") as stat:

@@ -1,8 +1,9 @@
 //! The checker: takes records in any order and returns the rules that they break.
 //!
-//! Pure. Owns the rules: every invocation is answered once, runs at most once, never beside another in
-//! its instance, never in code older than what answered before; a refused one has not run; every failure
-//! has a reason; there are no more instances than allowed, and nothing is left behind.
+//! It does no IO. Its rules: every invocation is answered once and runs at most once; an instance runs one
+//! invocation at a time; no invocation runs in code older than code that has already answered; a refused
+//! invocation has not run; every failure has a reason; there are no more instances than allowed; nothing is
+//! left behind.
 
 mod steps;
 #[cfg(test)]
@@ -16,7 +17,7 @@ pub use violation::Violation;
 use self::steps::Steps;
 use crate::record::{At, BROKEN, CallOutcome, NOT_SENT, Record};
 
-/// The records so far. Their times order them, not the order in which they are added.
+/// The records so far. The account orders them by time, so they may be added in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     calls: BTreeMap<String, Call>,
@@ -56,7 +57,7 @@ struct Call {
 }
 
 impl Call {
-    /// When its handler answered it, if that happened exactly once.
+    /// The time of its answer, if it has exactly one and that is a success.
     fn succeeded(&self) -> Option<At> {
         match self.answers[..] {
             [(at, CallOutcome::Success { .. })] => Some(at),

@@ -1,8 +1,8 @@
-//! The load with an account: invocations with an id of their own, recorded when they are sent and answered.
+//! The load with an account: each invocation has an id and is recorded when it is sent and when it is answered.
 //!
-//! `arrivals` says when, `connection` sends. It ends when its time is over or its standard input ends,
-//! once every call is answered or given up. It ends at once when its journal is gone: without the
-//! handlers' records the account would blame the platform for what the harness did.
+//! `arrivals` determines the times and `connection` sends. When the time is over or the standard input ends,
+//! the load sends no further calls and waits until every call is answered or given up. When the journal is
+//! gone it ends at once: without the handlers' records, every call would look lost by the platform.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::records::RecordFile;
 
 /// A lost node's gateway leaves the Service's endpoints after 16 s.
 const RETRY_LIMIT: Duration = Duration::from_secs(45);
-/// Longer than any call may take: a call without an answer by then is lost.
+/// Longer than any call may take. A call without an answer after this time is lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 
 #[derive(Debug, clap::Args)]
@@ -98,7 +98,7 @@ pub async fn run(args: Args) -> Result<()> {
 
 fn stop_with_standard_input(stop: CancellationToken) {
     std::thread::spawn(move || {
-        // An error ends it as well, since the process at the other end is gone.
+        // An error also ends the load, because the process at the other end is gone.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         stop.cancel();
     });
@@ -118,7 +118,7 @@ async fn journal_gone(address: &str) -> JournalGone {
     }
 }
 
-/// All calls of all functions, to the last answer or the first error of the harness.
+/// Sends the calls of all functions. Returns after the last answer or the first error of the harness.
 async fn call_functions(
     client: Arc<Client>,
     functions: Vec<FunctionLoad>,
@@ -150,7 +150,7 @@ impl Function {
 }
 
 impl Client {
-    /// One call, from the record that it is sent to that of its outcome.
+    /// Makes one call, and records that it is sent and what its outcome is.
     async fn account(self: Arc<Self>, function: Arc<Function>) -> Result<()> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-{number}", self.name);

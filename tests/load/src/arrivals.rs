@@ -1,8 +1,8 @@
-//! The generator: when calls are due, and how many of them at once.
+//! The generator determines when calls are due, and how many of them at once.
 //!
-//! An open loop sends at random moments, in bursts or at a steady rate, whatever has become of earlier
-//! calls. A closed loop sends the next call of a connection once the last one is answered. `accounted`
-//! and `timing` say what a call is; this file never sends anything.
+//! An open loop sends at random moments, in bursts or at a steady rate, and does not wait for earlier
+//! calls. A closed loop sends the next call of a connection once the previous one is answered. `accounted`
+//! and `timing` make the calls; this file never sends anything.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -12,20 +12,20 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Moments that wait for the client. A client that falls further behind delays the generator; each
-/// call keeps the moment when it was due.
+/// How many due moments may wait for the client. If it falls further behind, it delays the generator, but
+/// each call keeps the moment when it was due.
 const BACKLOG: usize = 1024;
 
 /// How calls arrive. Written as `RATE`, `SIZExSECONDS`, `steady:RATE` or `closed:CONNECTIONS`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// Open loop: a Poisson process of so many calls a second.
+    /// Open loop: a Poisson process with `rate` calls a second.
     Poisson { rate: f64 },
-    /// Open loop: `size` calls at once, with exponential gaps of so many seconds on average.
+    /// Open loop: `size` calls at once, with exponential gaps of `seconds` on average.
     Bursts { size: u32, seconds: f64 },
-    /// Open loop: so many calls a second, with equal gaps.
+    /// Open loop: `rate` calls a second, with equal gaps.
     Steady { rate: f64 },
-    /// Closed loop over so many connections.
+    /// Closed loop over `connections`.
     Closed { connections: usize },
 }
 
@@ -79,8 +79,8 @@ impl Load {
     }
 }
 
-/// Runs `call` with the moment when it is due for each arrival, until `stop`; returns when all calls
-/// have ended. The first call that fails ends everything.
+/// Runs `call` for each arrival until `stop`, with the moment when it is due. Returns when all calls have
+/// ended, or after the first call that fails.
 pub async fn drive<C, F>(load: Load, seed: u64, stop: CancellationToken, call: C) -> Result<()>
 where
     C: Fn(Instant) -> F + Clone + Send + 'static,
@@ -143,8 +143,8 @@ where
     Ok(())
 }
 
-/// The moments of an open loop, each sent when it has come. They come from a thread, as the timers of
-/// the runtime count milliseconds. The thread ends at the first moment that nobody receives.
+/// Sends each moment of an open loop when it comes. A thread sends them, because tokio's timers have a
+/// resolution of a millisecond. The thread ends once the receiver is dropped.
 fn arrivals(load: Load, seed: u64) -> mpsc::Receiver<Instant> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     let mut random = fastrand::Rng::with_seed(seed);

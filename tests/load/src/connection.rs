@@ -1,7 +1,7 @@
-//! The HTTP client: kept-alive connections to one address, and what is known about a call that failed.
+//! The HTTP client: kept-alive connections to one address. It distinguishes whether a failed call may have left.
 //!
-//! Sends nothing twice. It tries again only where the request provably never left: a connection could
-//! not be made, or closed before hyper took the request. `accounted` and `timing` send through it.
+//! It never sends a request twice. It retries only if the request provably never left: the connection could
+//! not be made, or was closed before hyper took the request. `accounted` and `timing` send through it.
 
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
@@ -21,19 +21,19 @@ use socket2::{Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A lost gateway does not answer the attempt; the next attempt may reach another one.
+/// A lost gateway does not accept the connection; the next attempt may reach another gateway.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A peer that acknowledges nothing for this time is lost: the connection breaks.
+/// The kernel breaks the connection if the peer acknowledges nothing for this time.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections to one address; an idle one is used again, the last used first.
+/// Connections to one address. The pool uses idle connections again, the most recently used first.
 #[derive(Debug)]
 pub struct ConnectionPool {
     address: SocketAddr,
     host: HeaderValue,
-    /// How long a call looks for a connection that takes it.
+    /// How long a call tries to get a connection.
     retry_limit: Duration,
     idle: Mutex<Vec<Connection>>,
 }
@@ -66,7 +66,7 @@ impl ConnectionPool {
         })
     }
 
-    /// Makes connections before they are needed, so that no call's time has one in it.
+    /// Connects in advance, so that no call's time includes the connect.
     pub async fn open(&self, connections: usize) -> Result<()> {
         for _ in 0..connections {
             let opened = Connection::open(self.address).await;
@@ -143,7 +143,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Never held across an await.
+    /// The lock is never held across an await.
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +152,7 @@ impl ConnectionPool {
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// The same socket, to look at.
+    /// A second handle of the same socket, for `has_ended`.
     socket: Socket,
 }
 
@@ -168,12 +168,12 @@ impl Connection {
         socket.set_tcp_keepalive(&keepalive)?;
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the connection, and the connection with its sender.
+        // The task ends with the connection, which ends when its sender is dropped.
         tokio::spawn(connection);
         Ok(Connection { sender, socket })
     }
 
-    /// Whether the peer has closed it, though hyper may not have read that yet. SDKs look the same way
+    /// Whether the peer has closed the connection, even if hyper has not read that yet. SDKs check the same
     /// before they use a connection again.
     fn has_ended(&self) -> bool {
         let peeked = self.socket.peek(&mut [MaybeUninit::uninit()]);

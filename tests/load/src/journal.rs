@@ -1,9 +1,9 @@
-//! The journal of the handlers: a server that records each word before it acknowledges it, and the watch
-//! by which a load notices that its journal is gone.
+//! The journal of the handlers: a server that writes each record before it acknowledges it. A load watches its
+//! journal to notice when it is gone.
 //!
-//! `handler.py` sends `{"record": "began" | "ended", "id", "instance"}`, one JSON object in a line, `began`
-//! with the `revision` if there is one, and goes on once a byte comes back. The time is the journal's: its
-//! order is the order of what happened. A load sends `{"record": "ping"}`.
+//! `handler.py` sends `{"record": "began" | "ended", "id", "instance"}`, one JSON object in a line; `began` has
+//! the `revision` if there is one. The handler continues when it gets a byte back. The journal sets the times, so
+//! its order is the order of events. A load sends `{"record": "ping"}`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ use crate::records::RecordFile;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// As long as `handler.py` waits.
+/// The same as in `handler.py`.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
-/// The error type of `handler.py` for a word that the journal did not acknowledge.
+/// The error type of `handler.py` for a record that the journal did not acknowledge.
 pub const HANDLER_ERROR: &str = "JournalGone";
 
 #[derive(Debug, clap::Args)]
@@ -94,7 +94,7 @@ async fn serve(stream: TcpStream, file: &RecordFile) -> Result<()> {
         if let Some(record) = word.record() {
             file.write(&record)?;
         }
-        // Only now: the handler must not go on before the record is written.
+        // The acknowledgement comes last: the handler must not continue before the record is written.
         write.write_all(b".").await?;
     }
     Ok(())
@@ -124,7 +124,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Connects, and has one ping acknowledged.
+    /// Connects, and waits until the journal acknowledges one ping.
     pub async fn connect(address: &str) -> Result<Self, JournalGone> {
         let failed = |reason: String| JournalGone {
             address: address.to_owned(),
@@ -158,7 +158,7 @@ impl Watch {
         }
     }
 
-    /// The time between two pings, cut short by the end of the connection.
+    /// Waits between two pings. Returns early if the connection ends.
     async fn pause(&mut self) -> Result<()> {
         tokio::select! {
             () = tokio::time::sleep(PING_INTERVAL) => Ok(()),
@@ -193,7 +193,7 @@ mod tests {
         let journal = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a load");
             stream.write_all(b".").await.expect("the first is answered");
-            // The connection stays open, as that of a process that is stopped.
+            // The connection stays open, as if the journal's process were stopped by a signal.
             std::future::pending::<()>().await;
             drop(stream);
         });

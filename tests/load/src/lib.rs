@@ -6,9 +6,9 @@
 //!    └─────► timing ─► connection                records ─► account (check)
 //! ```
 //!
-//! `record` is the format and `account` the checker. Neither knows anything about Pilotlight nor does
-//! any IO: core's simulation and a run on a real cluster are judged by the same rules. Everything else
-//! needs the feature `command`.
+//! `record` is the format and `account` the checker. They know nothing about Pilotlight and do no IO, so
+//! that the same rules judge core's simulation and a run on a real cluster. Everything else needs the
+//! feature `command`.
 
 pub mod account;
 pub mod record;

@@ -1,4 +1,4 @@
-//! The command line: a load under account, timed calls, the journal of the handlers, and the check.
+//! The command line: a load with an account, timed calls, the journal of the handlers, and the check.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use pilotlight_load::account::{Account, GraceTimes};
 use pilotlight_load::journal::JournalGone;
 use pilotlight_load::{accounted, journal, records, timing};
 
-/// The harness failed: nothing is known about the platform. 1 is a broken rule or another error.
+/// Exit code if the harness failed, so that the run says nothing about the platform. 1 is a broken rule or another
+/// error.
 const HARNESS_FAILED: u8 = 3;
 
 /// Exits with 1 for an error or a broken rule, with 3 if the harness itself failed, as without its journal.
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// One thread: the other processors are for what is called.
+/// Runs the task on one thread and leaves the other processors to the called program.
 fn block_on(task: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

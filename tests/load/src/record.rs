@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds since the epoch of whichever clock the run uses.
+/// Microseconds since the epoch of the run's clock, which is a virtual one in the simulation.
 pub type At = u64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub enum Record {
         function: String,
         size: usize,
     },
-    /// Something that should have gone by the end.
+    /// Something that should not exist after the end of the run.
     Left { at: At, what: String },
     /// A fault begins: from now on callers may get the kinds of outcomes in `allows`.
     Fault {
@@ -69,7 +69,7 @@ pub enum Record {
     Aborted { at: At, reason: String },
 }
 
-/// What a caller learns about its invocation.
+/// The outcome of an invocation, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "camelCase")]
 pub enum CallOutcome {
@@ -123,7 +123,7 @@ impl CallOutcome {
         }
     }
 
-    /// It promises that the handler never began.
+    /// Whether the outcome promises that the handler never began.
     pub fn is_refusal(&self) -> bool {
         match self {
             CallOutcome::Error { kind, .. } => kind != MAY_HAVE_RUN,

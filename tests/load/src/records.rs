@@ -1,4 +1,4 @@
-//! Records in files: each line is written whole, and reading accepts that the last one is torn.
+//! Records in files. Each line is written at once; reading ignores an incomplete last line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::record::Record;
 
-/// A file that lines are appended to, from any task.
+/// A file to which any task may append lines.
 #[derive(Debug)]
 pub struct RecordFile(File);
 

@@ -1,8 +1,8 @@
 //! Timed calls: a load against one path, and how long each call took.
 //!
-//! A call's time runs from the moment when it was due until the whole answer is there, so that a server
-//! that falls behind an open loop is not spared. Each answer is compared with what it must be. The
-//! benchmarks of tests/bench use the functions, their Python the command `time`.
+//! A call's time runs from the moment when it was due until the whole answer has arrived, so it includes the
+//! delay of a server that falls behind an open loop. Each answer is compared with the expected one. The
+//! benchmarks of tests/bench use the functions in Rust, and the command `time` in Python.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +19,14 @@ use crate::arrivals::{self, Load};
 use crate::connection::ConnectionPool;
 use crate::invocation;
 
-/// The slowest call that a histogram holds, in nanoseconds.
+/// The longest time that a histogram can hold, in nanoseconds.
 const SLOWEST: u64 = 60_000_000_000;
-/// For a single call, and for the last answers after a load.
+/// The timeout of a single call, and of the last answers after a load.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 const RETRY_LIMIT: Duration = Duration::from_secs(2);
-/// The calls of an open loop come at the same moments in each run.
+/// A fixed seed, so that the calls of an open loop come at the same moments in each run.
 const SEED: u64 = 7;
-/// A supervisor takes each request id once.
+/// A supervisor accepts each request id only once.
 const REQUEST_ID: HeaderName = HeaderName::from_static("pilotlight-request-id");
 
 /// Nanoseconds per call, to three digits.
@@ -36,7 +36,7 @@ pub fn no_times() -> Result<Times> {
     Histogram::new_with_bounds(1, SLOWEST, 3).context("a histogram")
 }
 
-/// What is sent, where, and what must come back.
+/// A request, its address, and the expected answer.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub address: SocketAddr,
@@ -47,10 +47,10 @@ pub struct Call {
     pub lease: Option<HeaderValue>,
 }
 
-/// What has become of the calls that were due within the measured time.
+/// The results of the calls that were due within the measured time.
 #[derive(Debug)]
 pub struct Measured {
-    /// Of those that were answered as they must be.
+    /// The times of the calls with the expected answer.
     pub times: Times,
     pub failed: u64,
     pub first_failure: Option<String>,
@@ -66,14 +66,14 @@ impl Measured {
     }
 }
 
-/// One call over a connection that is open before its time begins.
+/// Makes one call. Its time does not include the connect.
 pub async fn one(call: &Call) -> Result<Duration> {
     let client = Client::connect(call, 1).await?;
     let called = tokio::time::timeout(ANSWER_LIMIT, client.call(Instant::now(), 0)).await;
     called.with_context(|| format!("{} does not answer", call.address))?
 }
 
-/// A load over the warm-up, whose calls are not counted, and the measured time.
+/// Runs a load during the warm-up, whose calls are not counted, and during the measured time.
 pub async fn measure(
     call: &Call,
     load: Load,
@@ -82,7 +82,7 @@ pub async fn measure(
 ) -> Result<Measured> {
     let connections = match load {
         Load::Closed { connections } => connections,
-        // An open loop makes them as it needs them.
+        // An open loop connects when it needs a connection.
         _ => 0,
     };
     let client = Arc::new(Client::connect(call, connections).await?);
@@ -112,7 +112,7 @@ pub async fn measure(
     let timed = async {
         tokio::time::sleep(warm_up + measured).await;
         stop.cancel();
-        // Only the last answers may take longer.
+        // The last answers have this further time.
         tokio::time::sleep(ANSWER_LIMIT).await;
     };
     tokio::select! {
@@ -135,7 +135,7 @@ pub async fn measure(
     Ok(found.measured)
 }
 
-/// What the calls of a load have in common. Never locked across an await.
+/// The state that the calls of a load share. Its lock is never held across an await.
 struct Found {
     due: std::ops::Range<Instant>,
     made: u64,
@@ -228,7 +228,7 @@ pub struct Args {
     /// Size of the event
     #[arg(long, default_value_t = 100)]
     bytes: usize,
-    /// What the function must answer [default: its event]
+    /// The answer that the function must give [default: its event]
     #[arg(long, value_name = "TEXT")]
     answer: Option<String>,
     /// Calls an instance's supervisor, as an invocation of the function with this ARN

@@ -1,5 +1,5 @@
-//! Whole runs of the program, with the real journal and the real handler: one that goes well, and ones
-//! whose journal goes away.
+//! Whole runs of the program, with the real journal and the real handler. In some of them the journal
+//! disappears.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotlight-load");
-/// Only a broken load takes as long.
+/// Only a broken load takes this long.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A process of the test, and what it prints first.
@@ -18,7 +18,7 @@ struct Process {
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        // What it writes there is about connections that the test cut.
+        // Its standard error only has messages about connections that the test has cut.
         let piped = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -38,7 +38,7 @@ impl Process {
         )
     }
 
-    /// Handlers behind HTTP; `journal` takes the place of what their events name.
+    /// Handlers behind HTTP. They use `journal` instead of the journal in their events.
     fn functions(journal: Option<&str>) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/function_server.py");
         Process::start(Command::new("python3").arg(script).args(journal))
@@ -99,7 +99,7 @@ impl Load {
         });
     }
 
-    /// The exit code and what it wrote to its standard error.
+    /// Waits for the end. Returns the exit code and the standard error.
     fn end(mut self) -> (Option<i32>, String) {
         let mut status = None;
         await_condition("the end of the load", || {
@@ -151,7 +151,7 @@ fn check(folder: &Path) -> (Option<i32>, String) {
     (done.status.code(), String::from_utf8(words).expect("text"))
 }
 
-/// The load must have ended by itself, have said why, and have left records that `check` refuses.
+/// The load must have ended by itself with the reason, and `check` must refuse its records.
 fn assert_aborted(load: Load, folder: &Path, journal: &str, reason: &str) {
     let records = load.records.clone();
     let (code, words) = load.end();
@@ -192,7 +192,7 @@ fn a_load_ends_when_its_journal_is_killed() {
     assert_aborted(load, folder.path(), &address, "");
 }
 
-/// No call is in flight that could report it: the load itself notices.
+/// No call is in flight that could report the loss, so the load itself must notice it.
 #[test]
 fn a_load_without_calls_ends_when_its_journal_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -220,7 +220,7 @@ fn a_load_ends_when_there_is_no_journal() {
     assert_aborted(load, folder.path(), &address, "Connection refused");
 }
 
-/// The load reaches its journal and the handlers do not: it is their error that ends it.
+/// The load reaches its journal, and the handlers do not. Their error must end the load.
 #[test]
 fn a_load_ends_when_a_handler_does_not_reach_the_journal() {
     let folder = tempfile::tempdir().expect("a folder");

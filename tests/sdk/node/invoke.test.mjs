@@ -119,14 +119,15 @@ test("an exception arrives with type, message, trace and request id", async () =
   assert.match(stackTrace[0], /answers\.py.*in raises/s);
 });
 
-test("a sanitized error tells the caller where to look and the log what happened", async () => {
+test("a sanitized error tells the caller where to look and the tail nothing", async () => {
   const answer = await server.invoke("sdk-sanitized", {}, { LogType: "Tail" });
   const place = `under RequestId: ${answer.requestId}`;
   assert.deepEqual(failed(answer), {
     errorType: "ValueError",
     errorMessage: `The function failed. Its error is in the function's log ${place}`,
   });
-  assert.match(answer.log, /order 42 has no lines/);
+  const words = answer.log.trimEnd().split("\n").map((line) => line.split(" ")[0]);
+  assert.deepEqual(words, ["START", "END", "REPORT"]);
 });
 
 test("an answer that is not JSON is a marshal error", async () => {

@@ -3,6 +3,7 @@
 //! A duration is a constant of the type `Duration` (or a tuple of them) or a field that is given a literal. Pure;
 //! fed by `tree`.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -83,6 +84,18 @@ pub fn rows(markdown: &str) -> Vec<Row> {
     .collect()
 }
 
+/// A sentence for each name of a file that has a second row.
+pub fn doubles(rows: &[Row]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut faults = Vec::new();
+    for row in rows {
+        if !seen.insert((&row.path, &row.name)) {
+            faults.push(format!("{} in {} has two rows", row.name, row.path));
+        }
+    }
+    faults
+}
+
 impl Row {
     /// Whether the cell has each of the values, as a word.
     pub fn says(&self, values: &[String]) -> bool {
@@ -123,5 +136,13 @@ mod tests {
         assert_eq!(rows.len(), 1);
         assert!(rows[0].says(&values("5 s")));
         assert!(!rows[0].says(&values("15 s")) && !rows[0].says(&values("3 s")));
+    }
+
+    #[test]
+    fn a_name_has_one_row_for_each_file() {
+        let rows = rows("| `A` | `a.rs` | 5 s |\n| `A` | `b.rs` | 5 s |\n| `A` | `a.rs` | 6 s |\n");
+        assert_eq!(rows.len(), 3);
+        assert_eq!(doubles(&rows[..2]), [] as [String; 0]);
+        assert_eq!(doubles(&rows), ["A in a.rs has two rows"]);
     }
 }

@@ -71,6 +71,8 @@ impl File {
     /// Whether the file is a test, or serves tests alone.
     pub fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
-        name == "tests.rs" || self.path.split('/').any(|part| part == "tests")
+        // Programs below `examples` of a crate measure, and are not shipped either.
+        let mut folders = self.path.split('/');
+        name == "tests.rs" || folders.any(|part| matches!(part, "tests" | "examples"))
     }
 }

@@ -97,10 +97,8 @@ fn the_messages_have_no_io_and_no_cluster() {
 #[test]
 fn connections_know_no_message() {
     assert_never("pilotlight-net", &KUBE);
-    assert_never(
-        "pilotlight-net",
-        &["pilotlight-core", "pilotlight-wire", "axum"],
-    );
+    // It knows core for the roles and modes of `identity` alone.
+    assert_never("pilotlight-net", &["pilotlight-wire", "axum"]);
 }
 
 #[test]
@@ -127,7 +125,8 @@ fn the_manifests_have_no_behaviour() {
 
 #[test]
 fn archives_know_nothing_of_functions() {
-    assert_never("pilotlight-archive", &["pilotlight-core", "tokio"]);
+    // They use `core` for what it decides on addresses.
+    assert_never("pilotlight-archive", &["pilotlight-api", "tokio"]);
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn every_row_of_the_timeouts_is_what_its_file_says() {
     let files = tree::files("");
     let rows = durations::rows(text(&files, TIMEOUTS));
     assert!(rows.len() > 40, "the tables are read");
-    let mut faults = Vec::new();
+    let mut faults = durations::doubles(&rows);
     for row in rows {
         let Some(file) = files.iter().find(|file| file.path == row.path) else {
             faults.push(format!("{TIMEOUTS}: {} has no file {}", row.name, row.path));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use pilotlight_api::{Archive, Code, Manifest, SourceFiles};
+use pilotlight_archive::Fetcher;
 use sha2::{Digest as _, Sha256};
 
 use super::cache::Cache;
@@ -88,11 +89,17 @@ fn existing(directory: &Path) -> Result<PathBuf> {
 
 /// The directory with the archive's content.
 pub(super) async fn unpacked(archive: &Archive, cache: &Cache) -> Result<PathBuf> {
+    if archive.secret_ref.is_some() {
+        bail!(
+            "secretRef: Secrets need a cluster; for local mode fetch the archive yourself, unpack it beside the manifest \
+             and use `path`"
+        );
+    }
     let fetch = async |root: &Path| {
         let (root, archive) = (root.to_owned(), archive.clone());
         tokio::task::spawn_blocking(move || {
             let (url, sha256) = (archive.url.as_str(), archive.sha256.as_str());
-            let file = pilotlight_archive::fetch(url, sha256, &std::env::temp_dir())?;
+            let file = Fetcher::Unrestricted.fetch(url, sha256, &std::env::temp_dir(), None)?;
             pilotlight_archive::unpack(file, &root)
         })
         .await

@@ -23,6 +23,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::DEFAULT_LISTEN;
+use crate::terminal;
 
 /// Colours that can be distinguished on dark and light terminals. Red is for errors.
 const COLOURS: [AnsiColor; 5] = [
@@ -200,8 +201,9 @@ fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result
         instance,
         source,
         request_id,
-        text,
+        ..
     } = entry;
+    let text = entry.indented();
     let instance = short(instance);
     let request_id = short(request_id.as_deref().unwrap_or("-"));
     if !is_terminal {
@@ -211,7 +213,7 @@ fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result
         .to_zoned_datetime(TimeZone::system())
         .strftime("%H:%M:%S%.3f")
         .to_string();
-    let name = style(function.as_str());
+    let (name, text) = (style(function.as_str()), terminal::escaped(&text));
     let body = match source {
         LogSource::Stdout | LogSource::Stderr => Style::new(),
         LogSource::Platform => DIM,
@@ -242,11 +244,16 @@ mod tests {
     use super::*;
 
     fn printed(is_terminal: bool) -> String {
-        let entry: LogEntry = serde_json::from_str(
+        printed_text("a  b ", is_terminal)
+    }
+
+    fn printed_text(text: &str, is_terminal: bool) -> String {
+        let mut entry: LogEntry = serde_json::from_str(
             r#"{"time":"2026-01-31T10:00:00.123456Z","function":"hello","source":"stdout",
-                "instance":"3f2a0000deadbeef","requestId":"8c1d1111-2222","text":"a  b "}"#,
+                "instance":"3f2a0000deadbeef","requestId":"8c1d1111-2222","text":""}"#,
         )
         .expect("an entry");
+        entry.text = text.into();
         let mut out = Vec::new();
         line(&mut out, &entry, is_terminal).expect("a vector takes all");
         String::from_utf8(out).expect("text")
@@ -261,12 +268,36 @@ mod tests {
     }
 
     #[test]
+    fn no_line_of_a_text_of_several_lines_looks_like_an_entry() {
+        let entry: LogEntry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00Z","function":"hello","source":"stdout",
+                "instance":"3f2a","text":"a\n2026-01-31T10:00:00Z hello 3f2a - forged"}"#,
+        )
+        .expect("an entry");
+        for is_terminal in [false, true] {
+            let mut out = Vec::new();
+            line(&mut out, &entry, is_terminal).expect("a vector takes all");
+            let out = String::from_utf8(out).expect("text");
+            let forged = out.lines().nth(1).expect("a second line");
+            assert!(forged.starts_with("    2026-"), "{out}");
+        }
+    }
+
+    #[test]
     fn a_terminals_line_is_coloured_and_ends_its_colours() {
         let line = printed(true);
         assert!(
             line.contains("\u{1b}[") && line.contains("hello\u{1b}[0m"),
             "{line:?}"
         );
+    }
+
+    #[test]
+    fn a_terminal_gets_no_control_characters_of_a_function() {
+        let line = printed_text("\u{1b}]0;title\u{7}", true);
+        assert!(line.contains("\\x1b]0;title\\x07"), "{line:?}");
+        let line = printed_text("\u{1b}]0;title\u{7}", false);
+        assert!(line.ends_with("\u{1b}]0;title\u{7}\n"), "{line:?}");
     }
 
     #[test]

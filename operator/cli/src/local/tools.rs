@@ -132,16 +132,29 @@ async fn fetched(
 mod tests {
     use std::collections::BTreeMap;
     use std::ffi::OsString;
-    use std::os::unix::fs::PermissionsExt;
 
     use pilotlight_runtimes::Runtimes;
 
     use super::*;
 
+    /// Another process writes it. Did this one, then a process that another test starts meanwhile could inherit the
+    /// descriptor for writing, and the kernel executes no file that is open for writing.
+    fn write_script(path: &Path, script: &str) {
+        use std::io::Write;
+        let mut install = std::process::Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(path);
+        let mut install = install
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("install runs");
+        let mut stdin = install.stdin.take().expect("a pipe");
+        write!(stdin, "#!/bin/sh\n{script}\n").expect("it reads");
+        drop(stdin);
+        assert!(install.wait().expect("it ends").success());
+    }
+
     fn program(directory: &Path, name: &str, script: &str) {
-        let path = directory.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        write_script(&directory.join(name), script);
     }
 
     fn search_path(directories: &[&tempfile::TempDir]) -> OsString {

@@ -99,15 +99,8 @@ fn client(stored: &Arc<Mutex<Stored>>) -> Client {
 
 fn contender(stored: &Arc<Mutex<Stored>>, name: &str) -> (Contender, watch::Receiver<Term>) {
     let options = Options {
-        namespace: "functions".to_owned(),
         identity: name.to_owned(),
-        parts_service: String::new(),
-        gateway_service: String::new(),
-        gateway_namespace: String::new(),
-        gateway_port: 80,
-        region: String::new(),
-        images: Default::default(),
-        runtimes: pilotlight_runtimes::Runtimes::built_in(),
+        ..Options::of_test()
     };
     let timing = Timing {
         // No test waits for a Lease to expire, and none is so slow that its own does.

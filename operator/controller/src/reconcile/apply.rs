@@ -141,8 +141,16 @@ impl Writer {
         self.step(Operation::create_pod, created).await
     }
 
-    pub(crate) async fn delete(&self, pod: &str, uid: &str) -> Result<(), kube::Error> {
-        let deleted = async { unless_gone(self.pods.delete(pod, &only(uid)).await) };
+    /// `at_once`: without a grace period, instead of the pod's own.
+    pub(crate) async fn delete(
+        &self,
+        pod: &str,
+        uid: &str,
+        at_once: bool,
+    ) -> Result<(), kube::Error> {
+        let mut parameters = only(uid);
+        parameters.grace_period_seconds = at_once.then_some(0);
+        let deleted = async { unless_gone(self.pods.delete(pod, &parameters).await) };
         self.step(Operation::delete_pod, deleted).await
     }
 

@@ -14,7 +14,7 @@ use pilotlight_api::status::{
     CODE_NOT_STORED, FunctionStatus, NOT_READABLE, POD_REFUSED, PodRefusal, READABLE, READY,
     RefusalScope, WarmPoolStatus,
 };
-use pilotlight_api::{Class, FunctionSpec};
+use pilotlight_api::{Class, FunctionSpec, ObjectName};
 use pilotlight_core::fleet::stock::Count;
 use pilotlight_core::function::Handler;
 use pilotlight_core::gateways::demand::Demand;
@@ -357,16 +357,27 @@ pub(crate) fn of_warm_pool(count: Count, claims: u64) -> (WarmPoolStatus, Health
 
 /// The pool of the smallest class that the function fits, which is the one that gateways choose; or why
 /// there is none.
-pub(crate) fn warm_pool(spec: &FunctionSpec, pools: &[(Class, String)]) -> String {
+/// `default`: the runtime class of functions that name none.
+pub(crate) fn warm_pool(
+    spec: &FunctionSpec,
+    pools: &[(Class, String)],
+    default: Option<&ObjectName>,
+) -> String {
     if let Some(field) = spec.needs_own_pods() {
         return format!("none: {field} needs pods of its own");
     }
-    let fitting = pools.iter().filter(|(class, _)| class.fits(spec)).min();
+    let fitting = pools
+        .iter()
+        .filter(|(class, _)| class.fits(spec, default))
+        .min();
     fitting.map_or_else(
         || {
             let (memory, storage) = (spec.memory, spec.ephemeral_storage);
             let runtime = &spec.runtime;
-            format!("none: no WarmPool of {runtime} with {memory}, and {storage} of storage")
+            let class = spec.pod.runtime_class(default);
+            let class =
+                class.map_or_else(String::new, |class| format!(" in runtime class {class}"));
+            format!("none: no WarmPool of {runtime}{class} with {memory}, and {storage} of storage")
         },
         |(_, name)| name.clone(),
     )

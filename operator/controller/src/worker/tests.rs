@@ -3,6 +3,7 @@
 //! The tests play the watches and the gateways. Each call is answered in turn, so no test waits. `pools` has
 //! the tests of warm pools, `unreadable` those of resources that this version cannot read.
 
+mod identity;
 mod pools;
 mod unreadable;
 
@@ -13,7 +14,6 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use pilotlight_core::gateways::demand::Demand;
-use pilotlight_runtimes::Runtimes;
 use serde_json::{Value, json};
 
 use super::*;
@@ -29,6 +29,7 @@ struct ApiServer {
 struct Fixture {
     worker: Worker,
     term: watch::Sender<Term>,
+    bundle: watch::Sender<Bundle>,
     server: Arc<Mutex<ApiServer>>,
 }
 
@@ -59,30 +60,29 @@ impl Fixture {
             }
         });
         let options = Options {
-            namespace: "functions".to_owned(),
-            identity: "controller-1".to_owned(),
-            parts_service: "parts".to_owned(),
-            gateway_service: "gateway".to_owned(),
-            gateway_namespace: "system".to_owned(),
-            gateway_port: 80,
-            region: "eu-central-1".to_owned(),
             images: BTreeMap::from([("python3.11".to_owned(), "python:1".to_owned())]),
-            runtimes: Runtimes::built_in(),
+            ..Options::of_test()
         };
         let (term, leads) = watch::channel(None);
         let client = Client::new(service, "functions");
         let ready = watch::Sender::new(false);
-        let worker = Worker::new(client, &options, leads, ready, Metrics::new());
+        let (bundle, bundled) = watch::channel(None);
+        let worker = Worker::new(client, &options, (leads, bundled), ready, Metrics::new());
         Fixture {
             worker,
             term,
+            bundle,
             server,
         }
     }
 
     /// The watches have told what there is, one function, and this controller leads.
     async fn started(function: &FunctionResource) -> Self {
-        let mut fixture = Fixture::new();
+        Fixture::new().with(function).await
+    }
+
+    async fn with(self, function: &FunctionResource) -> Self {
+        let mut fixture = self;
         fixture.leads();
         for event in [Event::Init, Event::InitApply(function.clone().into())] {
             fixture.worker.on_function(event);
@@ -113,6 +113,7 @@ impl Fixture {
             revision: function.spec.revision().into(),
             instances: instances.iter().map(|name| (*name).into()).collect(),
             claimed: Default::default(),
+            given_up: Default::default(),
             in_flight: 0,
             queued: 0,
             released: false,

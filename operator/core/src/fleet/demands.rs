@@ -206,6 +206,7 @@ mod tests {
             revision: "r1".into(),
             instances: Default::default(),
             claimed: Default::default(),
+            given_up: Default::default(),
             in_flight: 0,
             queued: 0,
             released: false,

@@ -41,6 +41,8 @@ pub enum Step {
     Delete {
         pod: PodName,
         uid: Uid,
+        /// Without a grace period: the instance does not obey.
+        at_once: bool,
     },
 }
 
@@ -73,6 +75,8 @@ pub struct Fleet {
     /// gateway may not know yet, and could not use another pod.
     spent: BTreeSet<InstanceName>,
     deleting: BTreeSet<Uid>,
+    /// The pods among these that are deleted without a grace period.
+    killing: BTreeSet<Uid>,
     /// No deletion begins before this.
     paused_until: Option<Instant>,
     /// The API server refused a pod, and `held_back` is not computed yet.
@@ -94,6 +98,7 @@ impl Fleet {
         let uids: BTreeSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
         self.creations.retain(|instance| !there.contains(instance));
         self.deleting.retain(|pod| uids.contains(pod));
+        self.killing.retain(|pod| uids.contains(pod));
 
         let of_this = demands.iter().filter(|demand| demand.uid == function.uid);
         let wanted: BTreeSet<&InstanceName> = of_this
@@ -106,7 +111,12 @@ impl Fleet {
         self.spent = has_had.map(|instance| (*instance).clone()).collect();
 
         let may_delete = function.may_delete && of_this.clone().count() > 0;
-        let mut steps = self.deletions(pods, |pod| may_delete && !wanted.contains(&pod.instance));
+        let given_up: BTreeSet<&InstanceName> = of_this
+            .clone()
+            .flat_map(|demand| &demand.given_up)
+            .collect();
+        let is_unwanted = |pod: &Pod| may_delete && !wanted.contains(&pod.instance);
+        let mut steps = self.deletions(pods, is_unwanted, &given_up);
         let claimed = self.adopt(of_this.clone().copied(), &mut steps);
         // If the gateway names another revision, either the gateway or the controller has not seen the
         // newest spec. The controller creates pods when both have.
@@ -122,17 +132,34 @@ impl Fleet {
         steps
     }
 
-    fn deletions(&mut self, pods: &[Pod], is_unwanted: impl Fn(&Pod) -> bool) -> Vec<Step> {
+    fn deletions(
+        &mut self,
+        pods: &[Pod],
+        is_unwanted: impl Fn(&Pod) -> bool,
+        given_up: &BTreeSet<&InstanceName>,
+    ) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.paused_until.is_some() {
             return steps;
         }
         for pod in pods {
-            let is_done = pod.is_being_deleted || self.deleting.contains(&pod.uid);
-            if (pod.is_over || is_unwanted(pod)) && !is_done {
+            let is_unwanted = is_unwanted(pod);
+            let at_once = is_unwanted && !pod.is_over && given_up.contains(&pod.instance);
+            let is_done = match at_once {
+                // A deletion with a grace period may have begun before.
+                true => self.killing.contains(&pod.uid),
+                false => pod.is_being_deleted || self.deleting.contains(&pod.uid),
+            };
+            if (pod.is_over || is_unwanted) && !is_done {
                 self.deleting.insert(pod.uid.clone());
-                let (pod, uid) = (pod.name.clone(), pod.uid.clone());
-                steps.push(Step::Delete { pod, uid });
+                if at_once {
+                    self.killing.insert(pod.uid.clone());
+                }
+                steps.push(Step::Delete {
+                    pod: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                    at_once,
+                });
             }
         }
         steps
@@ -237,6 +264,7 @@ impl Fleet {
     /// A deletion failed; it is retried after a pause.
     pub fn not_deleted(&mut self, now: Instant, uid: &Uid) {
         self.deleting.remove(uid);
+        self.killing.remove(uid);
         self.paused_until = Some(now + RETRY_PAUSE);
     }
 

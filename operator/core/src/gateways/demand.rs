@@ -27,6 +27,9 @@ pub struct Demand {
     /// The instances among these whose pods this gateway claimed from warm pools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claimed: BTreeMap<InstanceName, ClaimedPod>,
+    /// Instances that do not obey and that this gateway wants no more: their pods are deleted without grace.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub given_up: BTreeSet<InstanceName>,
     pub in_flight: usize,
     pub queued: usize,
     /// This gateway does not own the pool any more, and its demand no longer counts.

@@ -93,6 +93,22 @@ impl Ledger {
         }
     }
 
+    /// The instance does not obey: its pod is to be deleted without grace once its requests are over.
+    pub fn give_up(&mut self, pool: &PoolId, instance: &InstanceName) {
+        self.change(pool, |entry, _| {
+            entry.demand.given_up.insert(instance.clone());
+        });
+    }
+
+    /// The pod of an instance that was given up is gone, or the controller has had its time.
+    pub fn forget_given_up(&mut self, pool: &PoolId, instance: &InstanceName) {
+        if self.pools.contains_key(pool) {
+            self.change(pool, |entry, _| {
+                entry.demand.given_up.remove(instance);
+            });
+        }
+    }
+
     /// The counts of the pool, for the status of the function.
     pub fn observe(&mut self, pool: &PoolId, in_flight: usize, queued: usize) {
         let Some(entry) = self.pools.get_mut(pool) else {
@@ -115,6 +131,7 @@ impl Ledger {
                 revision: Revision::default(),
                 instances: Default::default(),
                 claimed: Default::default(),
+                given_up: Default::default(),
                 in_flight: 0,
                 queued: 0,
                 released: true,
@@ -262,6 +279,28 @@ mod tests {
         assert_eq!(claimed(&ledger), [("i1".into(), pod)].into());
         ledger.cancel(&pool("a"), request);
         assert_eq!(claimed(&ledger), [].into());
+    }
+
+    #[test]
+    fn an_instance_that_was_given_up_is_named_after_its_request_is_over() {
+        let mut ledger = Ledger::default();
+        claim(&mut ledger, "a");
+        let request = ledger.request(&pool("a"), &"i1".into(), None);
+        let (_, version) = ledger.changes(None, true);
+        ledger.give_up(&pool("a"), &"i1".into());
+        ledger.cancel(&pool("a"), request);
+        let (mut changed, version) = ledger.changes(Some(version), false);
+        let demand = changed.next().expect("a demand");
+        assert_eq!(demand.given_up, ["i1".into()].into());
+        assert!(demand.instances.is_empty());
+        drop(changed);
+        ledger.forget_given_up(&pool("a"), &"i1".into());
+        let (mut changed, _) = ledger.changes(Some(version), false);
+        assert!(changed.next().expect("a demand").given_up.is_empty());
+        drop(changed);
+        ledger.forget(&pool("a"));
+        ledger.forget_given_up(&pool("a"), &"i1".into());
+        assert_eq!(ledger.changes(None, true).0.count(), 0);
     }
 
     #[test]

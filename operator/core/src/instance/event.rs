@@ -115,6 +115,10 @@ pub enum Action {
         request_id: RequestId,
     },
     Log(LogLine),
+    /// Stop the runtime process and all that it has started. It waits in `next`.
+    Freeze,
+    /// Let them go on.
+    Thaw,
     /// SIGTERM to the process group.
     Terminate,
     /// SIGKILL to the process group.
@@ -132,6 +136,17 @@ pub enum Outcome {
     FunctionError,
     /// A body that describes this failure.
     Failed(Failure),
+}
+
+impl LogLine {
+    /// Whether callers of a function that hides its errors or its output may read it: it has no message and nothing
+    /// that the function chose.
+    pub fn is_for_all_callers(&self) -> bool {
+        matches!(
+            self,
+            LogLine::Start { .. } | LogLine::End { .. } | LogLine::Report { .. }
+        )
+    }
 }
 
 /// The platform's lines in the function's log (contract §3).

@@ -113,6 +113,11 @@ impl Failure {
         }
     }
 
+    /// Whether its message says nothing of what the function did: a function that hides its errors may tell it.
+    pub fn is_of_the_platform(&self) -> bool {
+        matches!(self, Failure::Timeout(_) | Failure::ResponseTooLarge)
+    }
+
     /// The error type in the REPORT line.
     pub fn report_type(&self) -> &'static str {
         match self {

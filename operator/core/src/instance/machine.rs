@@ -60,6 +60,9 @@ struct Closing {
 #[derive(Debug)]
 pub struct Machine {
     timeout: Duration,
+    /// Whether the runtime process stands still between events.
+    freezes: bool,
+    is_frozen: bool,
     process: Process,
     lease: Option<Lease>,
     closing: Option<Closing>,
@@ -80,6 +83,8 @@ impl Machine {
     pub fn new(timeout: Duration) -> Self {
         Machine {
             timeout,
+            freezes: false,
+            is_frozen: false,
             process: Process::Down,
             lease: None,
             closing: None,
@@ -95,6 +100,12 @@ impl Machine {
             },
             actions: VecDeque::new(),
         }
+    }
+
+    /// `freezes`: whether the runtime process stands still while no invocation is at hand.
+    pub fn freezing(mut self, freezes: bool) -> Self {
+        self.freezes = freezes;
+        self
     }
 
     /// Handles an event. [`Machine::poll_action`] returns what follows from it.
@@ -242,8 +253,23 @@ impl Machine {
             self.deliver();
         } else {
             self.end_if_idle(now);
+            self.freeze_if_idle();
         }
         Ok(())
+    }
+
+    /// Only a process that waits in `next` is frozen: before that it may be answering, or work on after its answer.
+    fn freeze_if_idle(&mut self) {
+        if self.freezes && matches!(self.process, Process::Up { parked: true }) {
+            self.is_frozen = true;
+            self.actions.push_back(Action::Freeze);
+        }
+    }
+
+    fn thaw(&mut self) {
+        if std::mem::take(&mut self.is_frozen) {
+            self.actions.push_back(Action::Thaw);
+        }
     }
 
     fn on_began(&mut self, request_id: RequestId) -> Result<(), Refusal> {
@@ -328,6 +354,8 @@ impl Machine {
             false => failure,
         };
         self.kill_at = None;
+        // The kernel may have killed it while it was frozen, for its memory.
+        self.is_frozen = false;
         match std::mem::replace(&mut self.process, Process::Down) {
             Process::Starting { since } => self.init_failed(now, since, failure),
             Process::Dying { restart } => {
@@ -462,6 +490,7 @@ impl Machine {
     }
 
     fn deliver(&mut self) {
+        self.thaw();
         self.process = Process::Up { parked: false };
         let lease = self.lease.as_mut().expect("only a held lease is delivered");
         lease.delivered = true;
@@ -538,6 +567,8 @@ impl Machine {
             Process::Starting { .. } | Process::Up { .. } => {
                 self.process = Process::Dying { restart: false };
                 self.kill_at = Some(now + SHUTDOWN_GRACE);
+                // A process that is stopped handles no SIGTERM.
+                self.thaw();
                 self.actions.push_back(Action::Terminate);
             }
         }

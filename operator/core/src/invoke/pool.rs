@@ -2,14 +2,13 @@
 //!
 //! Owns admission, dispatch, scaling by concurrency and by idle time, and retries of invocations that
 //! never started (rules 2, 5, 7). Fed by the gateway's driver. `queue` holds the invocations that wait,
-//! `roster` the instances, `starts` the pace of starts; `crate::instance` is the other end of a lease.
+//! `roster` the instances, `starts` the pace of starts, `deadline` when an instance is given up; `crate::instance` is the other end of a lease.
 //! Never knows payloads, addresses or how an instance is started.
 //!
 //! wanted = in flight + queued, or the provisioned instances if that is more; at most the limit.
 //! The pool starts instances while fewer live than it wants.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::instance::{Condition, Status};
@@ -17,6 +16,7 @@ use crate::invoke::budget::{Share, Usage};
 use crate::invoke::queue::{InvocationId, Queue};
 use crate::invoke::roster::{AfterLease, Roster, State};
 use crate::invoke::starts::{StartFailure, Starts};
+use crate::reason::Reason;
 
 pub use crate::invoke::roster::{Counts, InstanceId};
 pub use crate::invoke::starts::Pacing;
@@ -29,6 +29,8 @@ pub struct Settings {
     pub limit: usize,
     /// How many invocations may wait when the limit is reached.
     pub queue: usize,
+    /// How long an event may run.
+    pub timeout: Duration,
     /// How long an instance stays warm after its last event.
     pub keep_alive: Duration,
     /// Instances that the pool keeps up regardless of load and idle time.
@@ -54,6 +56,8 @@ pub enum Event {
     },
     /// The caller of a queued invocation has disconnected.
     Abandoned { invocation: InvocationId },
+    /// The supervisor of an instance that was started or adopted is up: its init begins, or goes on.
+    Up { instance: InstanceId },
     /// An instance reported its status on its status stream.
     StatusReported {
         instance: InstanceId,
@@ -72,12 +76,12 @@ pub enum Event {
     /// The instance ended, or could not start, for this reason.
     Gone {
         instance: InstanceId,
-        reason: Arc<str>,
+        reason: Reason,
     },
     /// The instance was not created: the backend refuses at present, and paces its own attempts.
     Refused {
         instance: InstanceId,
-        reason: Arc<str>,
+        reason: Reason,
     },
     /// The function has a new revision: the pool replaces its instances.
     Replaced { settings: Settings },
@@ -103,6 +107,11 @@ pub enum Action {
     Release {
         instance: InstanceId,
     },
+    /// The instance has missed its deadline (`deadline`). The call that it runs is lost, and it ends without grace;
+    /// [`Event::Gone`] follows.
+    GiveUp {
+        instance: InstanceId,
+    },
     Dispatch {
         invocation: InvocationId,
         instance: InstanceId,
@@ -123,15 +132,12 @@ pub enum Rejection {
     /// The invocation waited for [`Bounds::queue_wait`].
     WaitedTooLong,
     /// No instance can be started, for this reason.
-    CannotStart(Arc<str>),
+    CannotStart(Reason),
     /// The function was deleted.
     Deleted,
     /// Another gateway owns the function; the caller's gateway sends the invocation there.
     Moved,
 }
-
-/// Rejection text when no instance became ready within `queue_wait`; distinguishes this from throttling.
-const NO_INSTANCE_IN_TIME: &str = "no instance came up as long as the call may wait";
 
 /// One pool. See the module's text.
 #[derive(Debug)]
@@ -169,6 +175,11 @@ impl Pool {
             Event::Arrived { invocation, bytes } => self.admit(now, invocation, bytes),
             Event::Abandoned { invocation } => {
                 self.queue.remove(invocation);
+            }
+            Event::Up { instance } => {
+                if let Some(state @ State::Starting { .. }) = self.roster.state(instance) {
+                    self.starting(now, instance, state);
+                }
             }
             Event::StatusReported { instance, status } => self.on_status(now, instance, status),
             Event::Finished { instance, status } => self.on_finished(now, instance, status),
@@ -209,18 +220,22 @@ impl Pool {
     /// Cancels the release of an instance that still runs an invocation of this gateway. Returns false if
     /// the instance runs none.
     pub fn keep(&mut self, now: Instant, instance: InstanceId) -> bool {
-        let Some(State::Busy { waiter, .. }) = self.roster.state(instance) else {
+        let Some(State::Busy { waiter, next }) = self.roster.state(instance) else {
             return false;
         };
-        let next = AfterLease::Serve;
-        self.roster.set(now, instance, State::Busy { waiter, next });
+        self.roster.share(instance);
+        if next != AfterLease::GiveUp {
+            let next = AfterLease::Serve;
+            self.roster.set(now, instance, State::Busy { waiter, next });
+        }
         true
     }
 
     /// Adds an instance that already lives, from a previous owner. It reports its status like any other
     /// instance. Its end does not count as a failed start.
     pub fn adopt(&mut self, now: Instant) -> InstanceId {
-        let instance = self.roster.add();
+        let instance = self.roster.add(self.settings.timeout);
+        self.roster.share(instance);
         self.roster
             .set(now, instance, State::Starting { was_ready: true });
         if self.is_deleted {
@@ -241,7 +256,8 @@ impl Pool {
         } else {
             None
         };
-        [self.idle_end(), next_start, self.queue.next_expiry()]
+        let check = self.roster.next_check();
+        [self.idle_end(), next_start, self.queue.next_expiry(), check]
             .into_iter()
             .flatten()
             .min()
@@ -317,8 +333,7 @@ impl Pool {
                 self.roster.set(now, id, State::Idle);
             }
             (Some(State::Idle), Condition::Starting) => {
-                self.roster
-                    .set(now, id, State::Starting { was_ready: true });
+                self.starting(now, id, State::Starting { was_ready: true });
             }
             (Some(State::Starting { .. } | State::Idle), Condition::Draining) => {
                 self.stop(now, id);
@@ -347,9 +362,15 @@ impl Pool {
         self.free(now, id, next);
         if newest && self.roster.state(id) == Some(State::Idle) {
             // It runs another gateway's invocation, and reports when it is free again.
-            self.roster
-                .set(now, id, State::Starting { was_ready: true });
+            self.roster.share(id);
+            self.starting(now, id, State::Starting { was_ready: true });
         }
+    }
+
+    /// The instance is not ready, and must be so in time.
+    fn starting(&mut self, now: Instant, id: InstanceId, state: State) {
+        let deadline = self.roster.change_deadline(now, id);
+        self.roster.set_until(now, id, state, deadline);
     }
 
     /// A lease ended. The newest status of the instance decides what comes next.
@@ -358,14 +379,13 @@ impl Pool {
             _ if next != AfterLease::Serve => self.part(now, id, next),
             Some(Condition::Draining) => self.stop(now, id),
             Some(Condition::Starting) => {
-                self.roster
-                    .set(now, id, State::Starting { was_ready: true });
+                self.starting(now, id, State::Starting { was_ready: true });
             }
             Some(Condition::Ready) | None => self.roster.set(now, id, State::Idle),
         }
     }
 
-    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Arc<str>, failure: StartFailure) {
+    fn on_gone(&mut self, now: Instant, id: InstanceId, reason: Reason, failure: StartFailure) {
         if self.roster.remove(id) != Some(State::Starting { was_ready: false }) {
             return;
         }
@@ -406,6 +426,10 @@ impl Pool {
     fn part_from_all(&mut self, now: Instant, next: AfterLease) {
         for id in self.roster.ids() {
             match self.roster.state(id) {
+                Some(State::Busy {
+                    next: AfterLease::GiveUp,
+                    ..
+                }) => {}
                 Some(State::Busy { waiter, .. }) => {
                     self.roster.set(now, id, State::Busy { waiter, next });
                 }
@@ -422,6 +446,22 @@ impl Pool {
                 self.roster.set(now, instance, State::Stopping);
                 self.actions.push_back(Action::Release { instance });
             }
+            // It ends already.
+            AfterLease::GiveUp => self.roster.set(now, instance, State::Stopping),
+        }
+    }
+
+    /// Gives up the instances that have missed their deadlines.
+    fn give_up_overdue(&mut self, now: Instant) {
+        if self.roster.next_check().is_none_or(|at| at > now) {
+            return;
+        }
+        for instance in self.roster.overdue(now) {
+            if let Some(State::Busy { waiter, .. }) = self.roster.state(instance) {
+                let next = AfterLease::GiveUp;
+                self.roster.set(now, instance, State::Busy { waiter, next });
+            }
+            self.actions.push_back(Action::GiveUp { instance });
         }
     }
 
@@ -437,24 +477,21 @@ impl Pool {
             let rejection = match self.starts.last_failure() {
                 Some(reason) => Rejection::CannotStart(reason.clone()),
                 None if counts.live() == counts.starting && !self.is_out_of_budget() => {
-                    Rejection::CannotStart(Arc::from(NO_INSTANCE_IN_TIME))
+                    Rejection::CannotStart(Reason::not_in_time())
                 }
                 None => Rejection::WaitedTooLong,
             };
             self.reject(waiter.invocation, rejection);
         }
+        self.give_up_overdue(now);
         self.trim(now);
-        while let Some(instance) = self.roster.last_idle()
+        while let Some((since, instance)) = self.roster.last_idle()
             && let Some(waiter) = self.queue.pop()
         {
-            self.roster.set(
-                now,
-                instance,
-                State::Busy {
-                    waiter,
-                    next: AfterLease::Serve,
-                },
-            );
+            let next = AfterLease::Serve;
+            let deadline = self.roster.lease_deadline(now, instance, since);
+            self.roster
+                .set_until(now, instance, State::Busy { waiter, next }, deadline);
             let invocation = waiter.invocation;
             self.actions.push_back(Action::Dispatch {
                 invocation,
@@ -531,12 +568,14 @@ impl Pool {
 
     fn start(&mut self, now: Instant) {
         self.starts.begin(now);
-        let instance = self.roster.add();
+        let instance = self.roster.add(self.settings.timeout);
         self.actions.push_back(Action::Start { instance });
     }
 
     fn stop(&mut self, now: Instant, instance: InstanceId) {
-        self.roster.set(now, instance, State::Stopping);
+        let deadline = self.roster.change_deadline(now, instance);
+        self.roster
+            .set_until(now, instance, State::Stopping, deadline);
         self.actions.push_back(Action::Stop { instance });
     }
 }

@@ -1,12 +1,13 @@
 //! The instances of one pool, by state.
 //!
 //! Owns which instances are starting, idle, busy or stopping, the order in which they became idle, and
-//! the counts, which always agree with the states. Fed by `pool`, which decides every change.
+//! the counts, which always agree with the states, and until when an instance may stay in its state. Fed by `pool`, which decides every change.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::instance::Status;
+use crate::invoke::deadline::{Deadline, Verdict};
 use crate::invoke::queue::Waiter;
 
 /// Names an instance within one pool. No two instances get the same id.
@@ -38,6 +39,8 @@ pub(crate) enum AfterLease {
     Stop,
     /// Another gateway owns the function.
     Release,
+    /// The lease is overdue: the instance is given up, and its end follows.
+    GiveUp,
 }
 
 /// How many instances are in which state.
@@ -70,6 +73,12 @@ struct Instance {
     state: State,
     /// The newest status that it reported.
     status: Option<Status>,
+    /// When it must have left its state.
+    deadline: Option<Deadline>,
+    /// The function's when it was started.
+    timeout: Duration,
+    /// Another gateway may have leased it, or may still do so.
+    is_shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -79,10 +88,14 @@ pub(crate) struct Roster {
     idle: VecDeque<(Instant, InstanceId)>,
     counts: Counts,
     next_id: u64,
+    /// No deadline is before this. It is not moved when an instance leaves its state in time, since that would cost
+    /// a search at each call.
+    next_check: Option<Instant>,
 }
 
 impl Roster {
-    pub(crate) fn add(&mut self) -> InstanceId {
+    /// `timeout`: that of its function.
+    pub(crate) fn add(&mut self, timeout: Duration) -> InstanceId {
         let id = InstanceId(self.next_id);
         self.next_id += 1;
         let state = State::Starting { was_ready: false };
@@ -91,6 +104,9 @@ impl Roster {
             Instance {
                 state,
                 status: None,
+                deadline: None,
+                timeout,
+                is_shared: false,
             },
         );
         self.counts.starting += 1;
@@ -103,11 +119,33 @@ impl Roster {
         Some(state)
     }
 
+    /// Changes the state. A new state has no deadline; a lease that goes on keeps its own.
     pub(crate) fn set(&mut self, now: Instant, id: InstanceId, state: State) {
+        self.change(now, id, state, None);
+    }
+
+    /// Changes the state, which the instance must leave by the deadline.
+    pub(crate) fn set_until(
+        &mut self,
+        now: Instant,
+        id: InstanceId,
+        state: State,
+        deadline: Option<Deadline>,
+    ) {
+        self.change(now, id, state, deadline);
+        let dues = deadline.map(Deadline::due).into_iter();
+        self.next_check = dues.chain(self.next_check).min();
+    }
+
+    fn change(&mut self, now: Instant, id: InstanceId, state: State, deadline: Option<Deadline>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         let old = std::mem::replace(&mut instance.state, state);
+        let goes_on = matches!((old, state), (State::Busy { .. }, State::Busy { .. }));
+        if !goes_on || deadline.is_some() {
+            instance.deadline = deadline;
+        }
         self.leave(id, old);
         *self.counts.of(state) += 1;
         if state == State::Idle {
@@ -122,6 +160,54 @@ impl Roster {
         {
             self.idle.remove(place);
         }
+    }
+
+    /// Another gateway has leased the instance, or may do so.
+    pub(crate) fn share(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.is_shared = true;
+        }
+    }
+
+    /// The deadline of a lease that begins now. `idle_since`: when the instance became idle.
+    pub(crate) fn lease_deadline(
+        &self,
+        now: Instant,
+        id: InstanceId,
+        idle_since: Instant,
+    ) -> Option<Deadline> {
+        let instance = self.instances.get(&id)?;
+        let idle_since = (!instance.is_shared).then_some(idle_since);
+        Some(Deadline::of_lease(now, instance.timeout, idle_since))
+    }
+
+    /// The deadline of an init or a drain that begins now.
+    pub(crate) fn change_deadline(&self, now: Instant, id: InstanceId) -> Option<Deadline> {
+        let instance = self.instances.get(&id)?;
+        Some(Deadline::of_change(now, instance.timeout))
+    }
+
+    /// When [`Roster::overdue`] has to be called.
+    pub(crate) fn next_check(&self) -> Option<Instant> {
+        self.next_check
+    }
+
+    /// The instances that have missed their deadlines, each once.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<InstanceId> {
+        let (mut overdue, mut next_check) = (Vec::new(), None::<Instant>);
+        for (id, instance) in &mut self.instances {
+            instance.deadline = instance.deadline.and_then(|deadline| {
+                let Verdict::InTime(deadline) = deadline.check(now) else {
+                    overdue.push(*id);
+                    return None;
+                };
+                let due = deadline.due();
+                next_check = Some(next_check.map_or(due, |check| check.min(due)));
+                Some(deadline)
+            });
+        }
+        self.next_check = next_check;
+        overdue
     }
 
     pub(crate) fn state(&self, id: InstanceId) -> Option<State> {
@@ -161,8 +247,8 @@ impl Roster {
     }
 
     /// The instance that was used last. The others grow old, so that those not needed can end.
-    pub(crate) fn last_idle(&self) -> Option<InstanceId> {
-        self.idle.back().map(|(_, id)| *id)
+    pub(crate) fn last_idle(&self) -> Option<(Instant, InstanceId)> {
+        self.idle.back().copied()
     }
 
     pub(crate) fn ids(&self) -> Vec<InstanceId> {

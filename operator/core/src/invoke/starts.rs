@@ -2,8 +2,9 @@
 //!
 //! Owned and fed by `pool`. It never starts anything, and knows no instance and no invocation.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::reason::Reason;
 
 /// How fast instances may be started: the model's 1,000 in 10 s per function (contract §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ struct Backoff {
     /// Consecutive failed starts. Failures that arrive while a backoff is running are not counted again.
     failures: u32,
     until: Instant,
-    reason: Arc<str>,
+    reason: Reason,
     /// Whether callers get the reason as their answer.
     is_reported: bool,
 }
@@ -91,7 +92,7 @@ impl Starts {
         &mut self,
         now: Instant,
         failure: StartFailure,
-        reason: Arc<str>,
+        reason: Reason,
         longest_wait: Duration,
     ) -> bool {
         let failures = match &self.backoff {
@@ -118,12 +119,12 @@ impl Starts {
     }
 
     /// Why the last start failed, if no instance has come up since.
-    pub(super) fn last_failure(&self) -> Option<&Arc<str>> {
+    pub(super) fn last_failure(&self) -> Option<&Reason> {
         self.backoff.as_ref().map(|backoff| &backoff.reason)
     }
 
     /// The reason with which a new invocation is rejected while the backoff runs.
-    pub(super) fn reported_failure(&self, now: Instant) -> Option<&Arc<str>> {
+    pub(super) fn reported_failure(&self, now: Instant) -> Option<&Reason> {
         let backoff = self.backoff.as_ref()?;
         (backoff.is_reported && backoff.until > now).then_some(&backoff.reason)
     }

@@ -158,7 +158,7 @@ impl World {
                 fleet::Step::Adopt { instance, pod } => {
                     Request::Adopt(instance, pod, deployed.uid.clone())
                 }
-                fleet::Step::Delete { pod: name, uid } => {
+                fleet::Step::Delete { pod: name, uid, .. } => {
                     let user = None;
                     Request::Delete(Deletion { name, uid, user })
                 }

@@ -62,6 +62,16 @@ fn stopping_an_idle_instance_a_millisecond_late_is_found() {
 }
 
 #[test]
+fn giving_up_an_instance_that_works_is_found() {
+    assert_found(Broken::GiveUpEarly);
+}
+
+#[test]
+fn a_call_that_waits_for_a_stopped_supervisor_is_found() {
+    assert_found(Broken::GiveUpForgotten);
+}
+
+#[test]
 fn a_forgotten_rejection_is_found() {
     assert_found(Broken::RejectForgotten);
 }

@@ -53,6 +53,9 @@ impl World {
             let name = self.pool.adopt(self.now);
             self.links.insert(name, id);
             self.oracle.adopted(name);
+            if self.instances.contains_key(&id) {
+                self.send(Happening::UpArrives(name));
+            }
             if let Some(instance) = self.instances.get(&id) {
                 let (epoch, code) = instance.reported_status();
                 self.send(Happening::StatusArrives(name, epoch, code));
@@ -106,6 +109,8 @@ impl World {
 
     pub(crate) fn other_settings(&mut self) -> Settings {
         let mut settings = draw_settings(&mut self.rng);
+        // Instances have the timeout of their start.
+        settings.timeout = self.settings.timeout;
         if self.quiet {
             settings.provisioned = 0;
         }

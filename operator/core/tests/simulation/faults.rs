@@ -16,10 +16,11 @@ use crate::answers::Answer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
-    // The pool, by its settings: one more, or a later time, than configured.
+    // The pool, by its settings: one more, or another time, than configured.
     Limit,
     Queue,
     KeepAlive,
+    GiveUpEarly,
     // The pool, by its actions and its wake-ups.
     RejectForgotten,
     RejectTwice,
@@ -28,6 +29,7 @@ pub(crate) enum Broken {
     StartTwice,
     StartForgotten,
     StopForgotten,
+    GiveUpForgotten,
     DispatchToBusy,
     WakeInThePast,
     WakeWithoutEnd,
@@ -54,10 +56,11 @@ pub(crate) enum Broken {
 }
 
 impl Broken {
-    pub(crate) const ALL: [Broken; 29] = [
+    pub(crate) const ALL: [Broken; 31] = [
         Broken::Limit,
         Broken::Queue,
         Broken::KeepAlive,
+        Broken::GiveUpEarly,
         Broken::RejectForgotten,
         Broken::RejectTwice,
         Broken::RejectMadeUp,
@@ -65,6 +68,7 @@ impl Broken {
         Broken::StartTwice,
         Broken::StartForgotten,
         Broken::StopForgotten,
+        Broken::GiveUpForgotten,
         Broken::DispatchToBusy,
         Broken::WakeInThePast,
         Broken::WakeWithoutEnd,
@@ -92,33 +96,62 @@ impl Broken {
             Broken::Limit => ("TooManyInstances", &["BeyondRoom", CROWD]),
             Broken::Queue => ("BeyondRoom", &[]),
             Broken::KeepAlive => ("StoppedOutOfTime", &[]),
+            // Whoever gives up an instance that works leaves it behind.
+            Broken::GiveUpEarly => (
+                "GivenUpInTime",
+                &[
+                    "Unexplained",
+                    "LeftBehind",
+                    "Miscounted",
+                    "TooManyInstances",
+                    "Lost",
+                    CROWD,
+                ],
+            ),
             Broken::RejectForgotten => ("Lost", &["Miscounted", "BeyondRoom"]),
             Broken::RejectTwice => ("AnsweredTwice", &[]),
             Broken::RejectMadeUp => ("NeverSent", &[]),
             Broken::RejectForAnothersReason => ("Unexplained", &[]),
             Broken::StartTwice => ("TooManyInstances", &["LeftBehind", "Miscounted", CROWD]),
-            Broken::StartForgotten => ("Miscounted", &["LeftBehind"]),
-            Broken::StopForgotten => ("LeftBehind", &["Miscounted", "TooManyInstances"]),
+            Broken::StartForgotten => ("Miscounted", &["LeftBehind", "GivenUpInTime"]),
+            Broken::StopForgotten => (
+                "GivenUpInTime",
+                &["LeftBehind", "Miscounted", "TooManyInstances", CROWD],
+            ),
+            Broken::GiveUpForgotten => ("Overdue", &["Lost", "LeftBehind"]),
             Broken::DispatchToBusy => (
                 "LeasedTwice",
                 // The pool counts an instance that does not exist.
-                &["Lost", "LeftBehind", "Miscounted", "TooManyInstances"],
+                &[
+                    "Lost",
+                    "LeftBehind",
+                    "Miscounted",
+                    "TooManyInstances",
+                    "GivenUpInTime",
+                    "Unexplained",
+                ],
             ),
             Broken::WakeInThePast => ("WakeUpInThePast", &[]),
             Broken::WakeWithoutEnd => ("NeverAtRest", &["WakeUpInThePast", "Lost", "LeftBehind"]),
-            Broken::WakeForgotten => ("LeftBehind", &["Lost", "StoppedOutOfTime"]),
-            Broken::AnswerForgotten => ("Lost", &["LeftBehind"]),
+            Broken::WakeForgotten => (
+                "LeftBehind",
+                &["Lost", "StoppedOutOfTime", "Overdue", "GivenUpInTime"],
+            ),
+            Broken::AnswerForgotten => ("GivenUpInTime", &["Lost", "LeftBehind", "Unexplained"]),
             Broken::AnswerTwice => ("AnsweredTwice", &[]),
             Broken::AnswerOfAnother => ("WrongAnswer", &[]),
             Broken::AnswerTakenForLost => ("Unexplained", &[]),
             Broken::LostTakenForRefused => ("RefusedButExecuted", &[]),
-            Broken::LostSentAgain => ("ExecutedTwice", &["RefusedButExecuted"]),
+            Broken::LostSentAgain => (
+                "ExecutedTwice",
+                &["RefusedButExecuted", "TooManyInstances", CROWD],
+            ),
             Broken::BusyIgnored => ("Overlapped", &[]),
             Broken::DeliveredTwice => ("ExecutedTwice", &["Overlapped"]),
             Broken::FailedInitTakenForSuccess => ("SucceededButNotExecuted", &[]),
             Broken::CrashTakenForSuccess => ("SuccessWithoutEnd", &[]),
             Broken::CutStreamTakenForWhole => ("SuccessWithoutEnd", &[]),
-            Broken::ShutdownForgotten => ("LeftBehind", &[]),
+            Broken::ShutdownForgotten => ("LeftBehind", &["GivenUpInTime"]),
             Broken::MadeOutdated => ("Outdated", &[]),
             Broken::BudgetOfOneEach => ("TogetherTooMany", &["Starved"]),
             Broken::SiblingForgotten => ("Starved", &[]),
@@ -161,6 +194,7 @@ impl Tampering {
             Some(Broken::Limit) => settings.limit += 1,
             Some(Broken::Queue) => settings.queue += 1,
             Some(Broken::KeepAlive) => settings.keep_alive += Duration::from_millis(1),
+            Some(Broken::GiveUpEarly) => settings.timeout /= 8,
             _ => {}
         }
         settings
@@ -194,6 +228,7 @@ impl Tampering {
             }
             Action::Start { .. } => once = !self.strikes(Broken::StartForgotten),
             Action::Stop { .. } => once = !self.strikes(Broken::StopForgotten),
+            Action::GiveUp { .. } => once = !self.strikes(Broken::GiveUpForgotten),
             Action::Dispatch { instance, .. } if self.strikes(Broken::DispatchToBusy) => {
                 *instance = leased.keys().next().copied().unwrap_or(*instance);
             }

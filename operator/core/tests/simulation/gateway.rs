@@ -2,8 +2,6 @@
 //!
 //! Fed by `world`; `instances` is the other end of its connections. `faults` are injected here.
 
-use std::sync::Arc;
-
 use pilotlight_core::instance::Status;
 use pilotlight_core::invoke::pool::{self, InstanceId};
 use pilotlight_core::invoke::queue::InvocationId;
@@ -11,6 +9,7 @@ use pilotlight_core::invoke::queue::InvocationId;
 use crate::answers::{self, Answer};
 use crate::faults::Broken;
 use crate::happening::Happening;
+use crate::oracle::Finding;
 use crate::world::{World, millis};
 
 impl World {
@@ -65,6 +64,13 @@ impl World {
                 self.oracle.no_longer_lives(instance);
                 self.send(Happening::Released(instance));
             }
+            pool::Action::GiveUp { instance } => {
+                self.summary.given_up += 1;
+                if !self.stopped.contains(&self.started_as(instance)) {
+                    self.oracle.find(Finding::GivenUpInTime { instance });
+                }
+                self.after(millis(5), Happening::GoneArrives(instance));
+            }
             pool::Action::Dispatch {
                 invocation,
                 instance,
@@ -74,6 +80,7 @@ impl World {
                     return self.oracle.leased_twice(instance);
                 }
                 self.leased.insert(instance, invocation.0);
+                self.leased_at.insert(instance, self.now);
                 self.send(Happening::LeaseArrives(instance, invocation.0));
             }
             pool::Action::Reject {
@@ -195,7 +202,7 @@ impl World {
 
     pub(crate) fn link_ends(&mut self, instance: InstanceId, reason: &str) {
         if self.unlink(instance) {
-            let reason = Arc::from(reason);
+            let reason = reason.into();
             self.pool_handles(pool::Event::Gone { instance, reason });
         }
     }

@@ -13,6 +13,8 @@ pub(crate) enum Happening {
     Arrival,
     ForeignLease,
     SupervisorCrash,
+    /// A function stops its supervisor.
+    SupervisorStop,
     Replace,
     /// Other settings, which need no new instances.
     Configure,
@@ -32,6 +34,8 @@ pub(crate) enum Happening {
     StopArrives(InstanceId),
     /// The runtime process of this number takes its next step.
     Runtime(InstanceId, u32, Step),
+    /// The gateway is connected to the supervisor.
+    UpArrives(InstanceId),
     StatusArrives(InstanceId, u64, u8),
     AnswerArrives(InstanceId, u64, Answer, u64, u8),
     NotStartedArrives(InstanceId, Option<(u64, u8)>),

@@ -18,13 +18,23 @@ use crate::world::{FOREIGN, World, millis};
 
 impl World {
     pub(crate) fn boot(&mut self, id: InstanceId) {
-        self.instances.insert(id, SimInstance::new(self.timeout));
+        // Every second instance: the two kinds have to look the same from outside.
+        let freezes = self.instances.len().is_multiple_of(2);
+        let instance = SimInstance::new(self.settings.timeout, freezes);
+        self.instances.insert(id, instance);
+        for name in self.names_of(id) {
+            self.send(Happening::UpArrives(name));
+        }
         self.machine_handles(id, Event::Boot);
     }
 
     pub(crate) fn lease_arrives(&mut self, name: InstanceId, invocation: u64) {
         let foreign = invocation >= FOREIGN;
         let id = self.started_as(name);
+        if self.stopped.contains(&id) {
+            // Its kernel takes the lease.
+            return;
+        }
         let Some(instance) = self.instances.get_mut(&id) else {
             // Connection refused.
             return self.send(Happening::NotStartedArrives(name, None));
@@ -100,6 +110,10 @@ impl World {
             return;
         };
         if instance.process != process || !instance.alive {
+            return;
+        }
+        let is_of_kernel = matches!(step, Step::Signalled(_) | Step::KilledForMemory);
+        if instance.is_frozen && !is_of_kernel {
             return;
         }
         let running = instance.running;
@@ -208,6 +222,14 @@ impl World {
         {
             match action {
                 Action::StartRuntime => self.start_runtime(id),
+                Action::Freeze => {
+                    assert!(instance.alive && instance.running.is_none(), "{id:?} works");
+                    instance.is_frozen = true;
+                }
+                Action::Thaw => instance.is_frozen = false,
+                Action::Deliver { .. } | Action::Terminate if instance.is_frozen => {
+                    panic!("the process of {id:?} stands still: {action:?}");
+                }
                 Action::Deliver { request_id, .. } => self.deliver(id, &request_id),
                 Action::BeginAnswer { .. } => self.summary.streamed += 1,
                 Action::Answer {

@@ -1,5 +1,5 @@
 //! Simulation in virtual time: the pools of a function and their instances with seeded traces of arrivals,
-//! slow starts, crashes in every state, timeouts, leases of other gateways, new revisions, other limits and
+//! slow starts, crashes in every state, supervisors that were stopped, timeouts, leases of other gateways, new revisions, other limits and
 //! deletion.
 //!
 //! `world` runs the same `Pool` and `Machine` that the gateway and the supervisor run; `function` runs one to

@@ -26,6 +26,14 @@ pub(crate) enum Finding {
     LeasedTwice {
         instance: InstanceId,
     },
+    /// A call waits for an instance that should have been given up.
+    Overdue {
+        instance: InstanceId,
+    },
+    /// The pool gave up an instance whose supervisor works.
+    GivenUpInTime {
+        instance: InstanceId,
+    },
     /// The pool stopped an instance that had not been idle for exactly its keep-alive.
     StoppedOutOfTime {
         instance: InstanceId,
@@ -58,9 +66,11 @@ pub(crate) enum Finding {
 
 impl Finding {
     /// The names of all findings except those of the account.
-    pub(crate) const NAMES: [&str; 8] = [
+    pub(crate) const NAMES: [&str; 10] = [
         "WakeUpInThePast",
         "LeasedTwice",
+        "Overdue",
+        "GivenUpInTime",
         "StoppedOutOfTime",
         "BeyondRoom",
         "Miscounted",
@@ -74,6 +84,8 @@ impl Finding {
             Finding::Account(violation) => violation.name(),
             Finding::WakeUpInThePast { .. } => "WakeUpInThePast",
             Finding::LeasedTwice { .. } => "LeasedTwice",
+            Finding::Overdue { .. } => "Overdue",
+            Finding::GivenUpInTime { .. } => "GivenUpInTime",
             Finding::StoppedOutOfTime { .. } => "StoppedOutOfTime",
             Finding::BeyondRoom { .. } => "BeyondRoom",
             Finding::Miscounted { .. } => "Miscounted",

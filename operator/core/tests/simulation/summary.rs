@@ -21,12 +21,14 @@ pub(crate) struct Summary {
     pub(crate) adopted: usize,
     pub(crate) kept: usize,
     pub(crate) streamed: usize,
+    pub(crate) stopped_supervisors: usize,
+    pub(crate) given_up: usize,
     /// Instances that a pool stopped while another pool of the function lacked some.
     pub(crate) spared: usize,
 }
 
 impl Summary {
-    fn fields(&mut self) -> [&mut usize; 20] {
+    fn fields(&mut self) -> [&mut usize; 22] {
         let Summary {
             events,
             arrivals,
@@ -47,6 +49,8 @@ impl Summary {
             adopted,
             kept,
             streamed,
+            stopped_supervisors,
+            given_up,
             spared,
         } = self;
         [
@@ -69,6 +73,8 @@ impl Summary {
             adopted,
             kept,
             streamed,
+            stopped_supervisors,
+            given_up,
             spared,
         ]
     }

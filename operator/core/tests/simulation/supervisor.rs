@@ -13,6 +13,8 @@ pub(crate) struct SimInstance {
     /// Counts runtime processes. Steps of an earlier process have no effect.
     pub(crate) process: u32,
     pub(crate) alive: bool,
+    /// The runtime process was stopped, and does nothing.
+    pub(crate) is_frozen: bool,
     /// The invocation that the runtime process works on.
     pub(crate) running: Option<u64>,
     /// The last invocation that the runtime process got, and the last that it answered.
@@ -25,14 +27,15 @@ pub(crate) struct SimInstance {
 }
 
 impl SimInstance {
-    /// `timeout`: of the function.
-    pub(crate) fn new(timeout: Duration) -> Self {
-        let machine = Machine::new(timeout);
+    /// `timeout`: of the function; `freezes`: whether its process stands still between events.
+    pub(crate) fn new(timeout: Duration, freezes: bool) -> Self {
+        let machine = Machine::new(timeout).freezing(freezes);
         let reported = machine.status();
         SimInstance {
             machine,
             process: 0,
             alive: false,
+            is_frozen: false,
             running: None,
             delivered: None,
             response: None,

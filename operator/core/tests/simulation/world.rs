@@ -7,12 +7,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pilotlight_core::instance::{self, Status};
 use pilotlight_core::invoke::budget::{Budget, ShareId};
+use pilotlight_core::invoke::deadline::{CONFIRM_OVERDUE, OVERDUE_SLACK};
 use pilotlight_core::invoke::pool::{self, Bounds, InstanceId, Pacing, Pool, Settings};
 use pilotlight_core::invoke::queue::InvocationId;
 
@@ -51,11 +51,14 @@ pub(crate) struct World {
     /// For each name that the pool uses, since the start or the adoption: the name under which the instance
     /// started.
     pub(crate) links: BTreeMap<InstanceId, InstanceId>,
+    /// Instances whose supervisor was stopped, until the gateway has given them up.
+    pub(crate) stopped: BTreeSet<InstanceId>,
     /// Instances whose supervisor is starting.
     pub(crate) booting: BTreeSet<InstanceId>,
     /// Invocations that were sent to an instance and not answered yet.
     pub(crate) leased: BTreeMap<InstanceId, u64>,
-    pub(crate) timeout: Duration,
+    /// When each lease was sent.
+    pub(crate) leased_at: BTreeMap<InstanceId, Instant>,
     next_invocation: u64,
     pub(crate) quiet: bool,
     pub(crate) deleted: bool,
@@ -78,6 +81,7 @@ pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
     Settings {
         limit: rng.usize(0..8).max(rng.usize(0..2)),
         queue: rng.usize(0..6),
+        timeout: Duration::ZERO,
         keep_alive: millis(rng.u64(1..20_000)),
         provisioned: rng.usize(0..5).saturating_sub(2),
     }
@@ -96,6 +100,7 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let mut settings = draw_settings(&mut rng);
         settings.limit = limit.unwrap_or(settings.limit);
+        settings.timeout = millis(rng.u64(100..15_000));
         let bounds = Bounds {
             queue_bytes: rng.usize(500..5_000),
             queue_wait: millis(rng.u64(50..30_000)),
@@ -118,9 +123,10 @@ impl World {
             wanted_wakeup: None,
             instances: BTreeMap::new(),
             links: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             booting: BTreeSet::new(),
             leased: BTreeMap::new(),
-            timeout: millis(rng.u64(100..15_000)),
+            leased_at: BTreeMap::new(),
             next_invocation: 0,
             quiet: false,
             deleted: false,
@@ -164,7 +170,22 @@ impl World {
     pub(crate) fn settle(&mut self) {
         let leased = self.leased.len();
         self.oracle.after_step(&self.pool, self.settings, leased);
+        self.check_leases();
         self.schedule_pool_wake();
+    }
+
+    /// No call waits longer for an instance than the instance and the one before it may run, and the gateway's slack.
+    fn check_leases(&mut self) {
+        let longest = 2 * self.settings.timeout + OVERDUE_SLACK + CONFIRM_OVERDUE + millis(10);
+        let leased = &self.leased;
+        self.leased_at.retain(|name, _| leased.contains_key(name));
+        let is_overdue = |at: &Instant| self.now - *at > longest;
+        let overdue = self.leased_at.iter().filter(|(_, at)| is_overdue(at));
+        let overdue: Vec<_> = overdue.map(|(name, _)| *name).collect();
+        for instance in overdue {
+            self.leased_at.remove(&instance);
+            self.oracle.find(Finding::Overdue { instance });
+        }
     }
 
     /// Another pool of the function has changed.
@@ -235,6 +256,7 @@ impl World {
             Happening::Arrival => self.arrival(),
             Happening::ForeignLease => self.foreign_lease(),
             Happening::SupervisorCrash => self.supervisor_crash(),
+            Happening::SupervisorStop => self.supervisor_stop(),
             Happening::Replace => self.replace(),
             Happening::Configure => {
                 let settings = self.other_settings();
@@ -261,7 +283,7 @@ impl World {
                 if self.unlink(id) {
                     self.pool_handles(pool::Event::Refused {
                         instance: id,
-                        reason: Arc::from("exceeded quota"),
+                        reason: "exceeded quota".into(),
                     });
                 }
             }
@@ -269,6 +291,7 @@ impl World {
             Happening::LeaseArrives(id, invocation) => self.lease_arrives(id, invocation),
             Happening::StopArrives(id) => self.stop_arrives(id),
             Happening::Runtime(id, process, step) => self.runtime_step(id, process, step),
+            Happening::UpArrives(id) => self.pool_handles(pool::Event::Up { instance: id }),
             Happening::StatusArrives(id, epoch, code) => {
                 let status = Status {
                     epoch,
@@ -327,6 +350,7 @@ impl World {
             7 if self.rng.u8(..) < 30 => self.send(Happening::Delete),
             9 => self.send(Happening::Configure),
             8 if !self.away => self.send(Happening::HandOver),
+            10 => self.send(Happening::SupervisorStop),
             _ => {}
         }
     }
@@ -352,16 +376,35 @@ impl World {
         }
     }
 
-    pub(crate) fn instance_ends(&mut self, id: InstanceId) {
+    /// From now on the supervisor does nothing, and its connections stay open.
+    fn supervisor_stop(&mut self) {
+        let Some(id) = self.any_instance() else {
+            return;
+        };
+        self.summary.stopped_supervisors += 1;
+        self.stopped.insert(id);
+        for name in self.names_of(id) {
+            self.oracle.breaks(name);
+        }
         self.oracle.gone(id);
+        self.lose(id);
+    }
+
+    /// The supervisor answers nobody any more.
+    fn lose(&mut self, id: InstanceId) {
         let ended = self.instances.remove(&id);
         if let Some(foreign) = ended.and_then(|instance| instance.foreign) {
-            // The other gateway's connection breaks too.
+            // The other gateway's connection breaks too, or it gives the instance up.
             self.oracle.breaks(id);
             self.oracle
                 .answered(InvocationId(foreign), answers::may_have_run());
             self.oracle.broke(id);
         }
+    }
+
+    pub(crate) fn instance_ends(&mut self, id: InstanceId) {
+        self.oracle.gone(id);
+        self.lose(id);
         self.send_gone(id);
     }
 

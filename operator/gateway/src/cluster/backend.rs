@@ -21,7 +21,8 @@ use pilotlight_core::gateways::demand::ClaimedPod;
 use pilotlight_core::gateways::ledger::InstanceRequest;
 use pilotlight_core::gateways::naming::Naming;
 use pilotlight_core::ids::{InstanceName, PoolId};
-use pilotlight_net::address::{self, Address, Opening};
+use pilotlight_core::reason::Reason;
+use pilotlight_net::address::{self, Opening};
 use pilotlight_net::keepalive;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::claim::Claim;
@@ -29,11 +30,12 @@ use pilotlight_wire::config::InstanceConfig;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::claim::{self, NotClaimed};
-use super::codes::{self, Codes};
+use super::claim::{self, Found, NotClaimed};
+use super::codes::{self, Codes, Form};
 use super::demand::Ledger;
 use super::pods::Pods;
-use super::stock::{self, Stock};
+use super::stock::Stock;
+use super::supervisors::{self, Supervisor, Supervisors};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::clock;
@@ -43,6 +45,8 @@ const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the supervisor in a running container may take until it listens. A healthy one takes less.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the demand names an instance that was given up, if its pod does not end before.
+const GIVEN_UP_LIMIT: Duration = Duration::from_secs(60);
 /// The pause between two attempts to connect to a supervisor that does not listen yet.
 const LISTEN_RETRY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -58,6 +62,7 @@ pub(crate) struct PodBackend {
     pub(crate) codes: Codes,
     pub(crate) runtimes: Runtimes,
     pub(crate) region: String,
+    pub(crate) supervisors: Supervisors,
 }
 
 /// A request for an instance in the demand, until it is dropped.
@@ -114,9 +119,11 @@ impl PodBackend {
         &self,
         deployment: &Deployment,
         instance: &InstanceName,
-    ) -> Result<Box<dyn Running>, Arc<str>> {
+    ) -> Result<Box<dyn Running>, Reason> {
         let Source::Cluster { .. } = &deployment.source else {
-            return Err(Arc::from("its code lies on a machine, not in the cluster"));
+            return Err(Reason::from(
+                "its code lies on a machine, not in the cluster",
+            ));
         };
         let mut missed = None;
         if let Some(taken) = self.pods.stock.taken(instance.as_str()) {
@@ -127,7 +134,7 @@ impl PodBackend {
         }
         let state = self.pods.follow(instance.as_str());
         let up = self.up(deployment, instance.as_str(), state.clone());
-        let address = match codes::are_brought(&deployment.spec) {
+        let supervisor = match codes::are_brought(&deployment.spec) {
             true => {
                 self.up_with_code(up, &deployment.spec, instance.as_str())
                     .await?
@@ -135,15 +142,24 @@ impl PodBackend {
             false => up.await?,
         };
         Ok(Box::new(PodInstance {
-            address,
+            supervisor,
             state,
             unpacked: None,
+            named: self.named(&deployment.pool, instance),
             _wanted: missed.map_or(Wanted::Reserved, Wanted::Missed),
         }))
     }
 
     fn request(&self, pool: &PoolId, instance: &InstanceName) -> Request {
         Request::new(&self.pods, &self.ledger, pool, instance, None)
+    }
+
+    fn named(&self, pool: &PoolId, instance: &InstanceName) -> Named {
+        Named {
+            ledger: self.ledger.clone(),
+            pool: pool.clone(),
+            instance: instance.clone(),
+        }
     }
 
     /// Names a claimed pod in the demand, as `Naming` decides. The instance ends when the guard is dropped.
@@ -172,15 +188,17 @@ impl PodBackend {
         deployment: &Deployment,
         instance: &InstanceName,
         mut taken: UnclaimedPod,
-    ) -> Result<Option<PodInstance>, Arc<str>> {
+    ) -> Result<Option<PodInstance>, Reason> {
         let code = self.codes.all_of(&deployment.spec).await?;
         let own = Claim {
             instance: instance.to_string(),
             config: Some(self.config(deployment, instance.as_str())?),
+            // `claim` names what it sends.
+            parts: None,
         };
         loop {
-            let address = stock::address(&taken);
-            let error = match claim::claim(address, &own, &code).await {
+            let supervisor = self.supervisors.of_pod(taken.ip, &taken.uid);
+            let error = match claim::claim(&supervisor, &own, &code).await {
                 Ok(unpacked) => {
                     let pod = ClaimedPod {
                         name: taken.name.clone(),
@@ -188,15 +206,21 @@ impl PodBackend {
                         revision: deployment.revision.clone(),
                     };
                     return Ok(Some(PodInstance {
-                        address,
+                        supervisor,
                         state: self.pods.claimed(instance, &taken),
                         unpacked: Some(unpacked),
+                        named: self.named(&deployment.pool, instance),
                         _wanted: Wanted::Claimed(self.name(&deployment.pool, instance, pod)),
                     }));
                 }
                 Err(error) => error,
             };
             let failure = match &error {
+                // The pod knows nothing of it, and stays in the pool.
+                NotClaimed::Unreadable(_) => {
+                    self.codes.recheck(code).await;
+                    return Err(Reason::from(error.to_string()));
+                }
                 NotClaimed::Lost => ClaimFailure::Lost,
                 NotClaimed::Refused(_) => ClaimFailure::Refused,
                 NotClaimed::Unreachable(reason) => {
@@ -208,17 +232,20 @@ impl PodBackend {
             match self.pods.stock.failed(claim, &deployment.spec, instance) {
                 AfterFailure::Claim(next) => taken = next,
                 AfterFailure::Request => return Ok(None),
-                AfterFailure::Fail => return Err(Arc::from(error.to_string())),
+                AfterFailure::Fail => {
+                    self.codes.recheck(code).await;
+                    return Err(Reason::from(error.to_string()));
+                }
             }
         }
     }
 
     /// The configuration for a claimed instance: the same that the controller gives to a pod.
-    fn config(&self, deployment: &Deployment, instance: &str) -> Result<InstanceConfig, Arc<str>> {
+    fn config(&self, deployment: &Deployment, instance: &str) -> Result<InstanceConfig, Reason> {
         let spec = &deployment.spec;
         let runtime = self.runtimes.get(&spec.runtime);
         let runtime = runtime.ok_or_else(|| {
-            Arc::from(format!(
+            Reason::from(format!(
                 "spec.runtime: {}",
                 self.runtimes.lacking(&spec.runtime)
             ))
@@ -241,7 +268,7 @@ impl PodBackend {
         deployment: &Deployment,
         instance: &str,
         mut state: watch::Receiver<PodState>,
-    ) -> Result<SocketAddr, Arc<str>> {
+    ) -> Result<Supervisor, Reason> {
         let mut refusals = self.refusals.clone();
         let pod = labels::pod_name(deployment.name().as_str(), instance);
         loop {
@@ -254,29 +281,33 @@ impl PodBackend {
                 // A pod that is being deleted ends soon, and says so then.
                 PodState::Starting | PodState::Unacknowledged { .. } | PodState::Terminating => {}
                 PodState::Ready { ip, .. } => {
-                    let address = SocketAddr::new(ip, labels::CONTROL_PORT);
                     tokio::select! {
                         biased;
-                        listens = listens(address) => return listens.map(|()| address),
+                        listens = listens(supervisors::address(ip)) => {
+                            listens?;
+                            // The watch that shows the address shows the UID.
+                            let uid = self.pods.uid(instance).unwrap_or_default();
+                            return Ok(self.supervisors.of_pod(ip, &uid));
+                        }
                         changed = changed(&mut state) => changed?,
                     }
                     continue;
                 }
                 PodState::Stuck(cause) | PodState::Ended(cause) => {
-                    return Err(Arc::from(cause.to_string()));
+                    return Err(Reason::from(cause.to_string()));
                 }
             }
             let refused = refusals.borrow_and_update().get(&deployment.pool).cloned();
             let mut refused = refused.iter().flat_map(|refused| refused.iter());
             if let Some(refusal) = refused.find(|refusal| refusal.concerns(&pod)) {
-                return Err(Arc::from(refusal.message.as_str()));
+                return Err(Reason::from(refusal.message.as_str()));
             }
             tokio::select! {
                 changed = changed(&mut state) => changed?,
                 Ok(()) = refusals.changed() => {}
                 Some(node) = silence(silent) => {
                     let reason = format!("node {node} does not take its pod");
-                    return Err(Arc::from(reason));
+                    return Err(Reason::from(reason));
                 }
             }
         }
@@ -285,40 +316,63 @@ impl PodBackend {
     /// Fetches the code while the pod comes up, and brings it there unless it has it.
     async fn up_with_code(
         &self,
-        up: impl Future<Output = Result<SocketAddr, Arc<str>>>,
+        up: impl Future<Output = Result<Supervisor, Reason>>,
         spec: &FunctionSpec,
         instance: &str,
-    ) -> Result<SocketAddr, Arc<str>> {
-        let mut code = pin!(self.codes.brought_to(spec));
-        let mut up = pin!(up);
-        let (address, fetched) = tokio::select! {
-            biased;
-            address = &mut up => (address?, None),
-            fetched = &mut code => {
-                let tars = fetched?;
-                (up.await?, Some(tars))
+    ) -> Result<Supervisor, Reason> {
+        let supervisor = {
+            let mut code = pin!(self.codes.brought_to(spec, Form::Archive));
+            let mut up = pin!(up);
+            tokio::select! {
+                biased;
+                supervisor = &mut up => supervisor?,
+                fetched = &mut code => {
+                    // In use only once the pod is up: a pod that waits for a node would keep others' code out of the
+                    // cache.
+                    drop(fetched?);
+                    up.await?
+                }
             }
         };
-        if !claim::is_claimed(address).await? {
-            let tars = match fetched {
-                Some(tars) => tars,
-                None => code.await?,
-            };
-            let own = Claim {
-                instance: instance.to_owned(),
-                config: None,
-            };
-            let claimed = claim::claim(address, &own, &tars).await;
-            claimed.map_err(|error| Arc::from(error.to_string()))?;
+        let form = match claim::look(&supervisor).await? {
+            Found::Instance(name) if name == instance => return Ok(supervisor),
+            Found::Instance(other) => {
+                return Err(format!("its pod has become another instance, {other}").into());
+            }
+            Found::Unclaimed(form) => form,
+        };
+        let code = self.codes.brought_to(spec, form).await?;
+        let own = Claim {
+            instance: instance.to_owned(),
+            config: None,
+            parts: None,
+        };
+        if let Err(error) = claim::claim(&supervisor, &own, &code).await {
+            if matches!(error, NotClaimed::Refused(_) | NotClaimed::Unreadable(_)) {
+                self.codes.recheck(code).await;
+            }
+            return Err(Reason::from(error.to_string()));
         }
-        Ok(address)
+        Ok(supervisor)
     }
 }
 
 /// Returns once the pod's state has changed; fails when the watch has dropped the pod.
-async fn changed(state: &mut watch::Receiver<PodState>) -> Result<(), Arc<str>> {
+async fn changed(state: &mut watch::Receiver<PodState>) -> Result<(), Reason> {
     let changed = state.changed().await;
-    changed.map_err(|_| Arc::from("its pod is gone"))
+    changed.map_err(|_| Reason::from("its pod is gone"))
+}
+
+/// Returns once the pod has ended, and how.
+async fn ended(state: &mut watch::Receiver<PodState>) -> Reason {
+    loop {
+        if let PodState::Ended(cause) = &*state.borrow_and_update() {
+            return Reason::from(cause.to_string());
+        }
+        if let Err(reason) = changed(state).await {
+            return reason;
+        }
+    }
 }
 
 /// The node, when it has been silent for too long.
@@ -329,7 +383,7 @@ async fn silence(node: Option<String>) -> Option<String> {
 }
 
 /// Returns once connections are not refused any more. Other errors appear when the instance connects.
-async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
+async fn listens(address: SocketAddr) -> Result<(), Reason> {
     let refuses = || async {
         let opened = address::connect(address, address::CONNECT_TIMEOUT, keepalive::PARTS).await;
         opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -341,7 +395,7 @@ async fn listens(address: SocketAddr) -> Result<(), Arc<str>> {
     };
     tokio::time::timeout(LISTEN_TIMEOUT, listens)
         .await
-        .map_err(|_| Arc::from(format!("its supervisor does not listen on {address}")))
+        .map_err(|_| Reason::from(format!("its supervisor does not listen on {address}")))
 }
 
 impl Backend for PodBackend {
@@ -360,7 +414,7 @@ impl Backend for PodBackend {
         &'a self,
         deployment: &'a Deployment,
         instance: &'a str,
-    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+    ) -> Promise<'a, Result<Box<dyn Running>, Reason>> {
         Box::pin(async move { self.start(deployment, &instance.into()).await })
     }
 
@@ -377,14 +431,23 @@ impl Backend for PodBackend {
 /// A pod that is up.
 #[derive(Debug)]
 struct PodInstance {
-    address: SocketAddr,
+    supervisor: Supervisor,
     state: watch::Receiver<PodState>,
     /// As in [`Running::unpacked`].
     unpacked: Option<Duration>,
+    named: Named,
     _wanted: Wanted,
 }
 
-/// What keeps an instance in the demand, or names its pod there.
+/// How the demand names an instance.
+#[derive(Debug)]
+struct Named {
+    ledger: Ledger,
+    pool: PoolId,
+    instance: InstanceName,
+}
+
+/// Keeps an instance in the demand, or names its pod there, until it is dropped.
 #[derive(Debug)]
 #[expect(dead_code, reason = "they are held to be dropped")]
 enum Wanted {
@@ -398,29 +461,38 @@ enum Wanted {
 
 impl Running for PodInstance {
     fn connect(&self) -> Opening {
-        Address::Tcp(self.address).connect()
+        self.supervisor.connect()
     }
 
     fn unpacked(&self) -> Option<Duration> {
         self.unpacked
     }
 
-    fn wait(&mut self) -> Promise<'_, Arc<str>> {
-        Box::pin(async {
-            loop {
-                if let PodState::Ended(cause) = &*self.state.borrow_and_update() {
-                    return Arc::from(cause.to_string());
-                }
-                if let Err(reason) = changed(&mut self.state).await {
-                    return reason;
-                }
-            }
-        })
+    fn wait(&mut self) -> Promise<'_, Reason> {
+        Box::pin(ended(&mut self.state))
     }
 
     fn end(self: Box<Self>) -> Promise<'static, ()> {
         // The instance leaves the demand with its reservation. The controller deletes the pod, and the
         // container has its log.
+        Box::pin(async {})
+    }
+
+    fn kill(self: Box<Self>) -> Promise<'static, ()> {
+        let PodInstance {
+            mut state, named, ..
+        } = *self;
+        let Named {
+            ledger,
+            pool,
+            instance,
+        } = named;
+        ledger.change(|state| state.give_up(&pool, &instance));
+        // Outlives the instance's task, for a bounded time.
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(GIVEN_UP_LIMIT, ended(&mut state)).await;
+            ledger.change(|state| state.forget_given_up(&pool, &instance));
+        });
         Box::pin(async {})
     }
 }

@@ -38,10 +38,16 @@ pub(super) struct Functions {
     pub(super) namespace: Namespace,
     pub(super) known: BTreeMap<PoolId, Deployment>,
     pub(super) handover: Handover,
-    /// Functions that this version cannot read, with the generation that was logged.
-    pub(super) unreadable: BTreeMap<PoolId, Option<i64>>,
+    pub(super) unreadable: BTreeMap<PoolId, NotRead>,
     /// `None` if this is the only gateway.
     pub(super) members: Option<watch::Receiver<Members>>,
+}
+
+/// A Function that this version cannot read.
+pub(super) struct NotRead {
+    /// The generation that was logged.
+    generation: Option<i64>,
+    reason: Arc<str>,
 }
 
 impl Functions {
@@ -85,9 +91,18 @@ impl Functions {
                         listed.extend(deployment.map(|one| (one.pool.clone(), one)));
                     }
                     Change::Applied(function) => self.apply(function).await,
-                    Change::Deleted { name, .. } => self.remove(&name).await,
+                    Change::Deleted { name, .. } => {
+                        let pool = self.pool(&name);
+                        if pool.is_some_and(|pool| self.unreadable.remove(&pool).is_some()) {
+                            self.publish_unreadable();
+                        }
+                        self.remove(&name).await;
+                    }
                     // The whole list is deployed at once, so that the driver never sees a part of it.
                     Change::ListCompleted => {
+                        self.unreadable
+                            .retain(|pool, _| fold.contains(pool.name().as_str()));
+                        self.publish_unreadable();
                         self.deploy(std::mem::take(&mut listed)).await;
                         deployed.send_replace(true);
                     }
@@ -141,16 +156,34 @@ impl Functions {
     fn note_readability(&mut self, pool: &PoolId, function: &Decoded<FunctionResource>) {
         match &function.content {
             Ok(_) => {
-                self.unreadable.remove(pool);
+                if self.unreadable.remove(pool).is_some() {
+                    self.publish_unreadable();
+                }
             }
             Err(Unreadable { field, message, .. }) => {
                 let generation = function.metadata.generation;
-                if self.unreadable.insert(pool.clone(), generation) != Some(generation) {
+                let reason = format!(
+                    "this version of Pilotlight cannot read {field} of the Function: {message}; \
+                     upgrade Pilotlight, or remove the field"
+                );
+                let now = NotRead {
+                    generation,
+                    reason: reason.into(),
+                };
+                let before = self.unreadable.insert(pool.clone(), now);
+                if before.is_none_or(|before| before.generation != generation) {
                     tracing::warn!(function = %pool.function, field, message, "this version cannot read a Function");
                 }
+                self.publish_unreadable();
             }
         }
-        self.gateway.unreadable(self.unreadable.len());
+    }
+
+    /// Has calls of the unreadable Functions refused with the reason. Those that were readable once are served.
+    fn publish_unreadable(&self) {
+        let reasons = self.unreadable.iter();
+        let reasons = reasons.map(|(pool, not_read)| (pool.clone(), not_read.reason.clone()));
+        self.gateway.set_unreadable(reasons.collect());
     }
 
     async fn deploy(&mut self, all: BTreeMap<PoolId, Deployment>) {
@@ -175,8 +208,6 @@ impl Functions {
         let Some(pool) = self.pool(name) else {
             return;
         };
-        self.unreadable.remove(&pool);
-        self.gateway.unreadable(self.unreadable.len());
         self.note_refusals(&pool, &[]);
         self.known.remove(&pool);
         let steps = self.handover.remove(&pool);
@@ -308,12 +339,20 @@ mod tests {
     use std::future::pending;
     use std::sync::Mutex;
 
+    use axum::body::Body;
     use futures_util::stream;
+    use http::Request;
+    use http_body_util::BodyExt;
+    use pilotlight_archive::Fetcher;
+    use pilotlight_core::code_cache::{CacheLimits, VOLUME_MIN};
     use pilotlight_core::gateways::demand::Demand;
     use pilotlight_core::ids::Revision;
+    use pilotlight_core::reason::Reason;
     use pilotlight_wire::demand::DemandLine;
     use serde_json::json;
+    use tower::ServiceExt;
 
+    use super::super::archive_secrets::ArchiveSecrets;
     use super::*;
     use crate::backend::{Backend, Promise, Reservation, Running};
     use crate::config::Config;
@@ -329,6 +368,13 @@ mod tests {
     type Wanted = (Revision, Option<Revision>);
 
     impl Witness {
+        fn new() -> Self {
+            Witness {
+                ledger: Ledger::new(),
+                wanted: Arc::default(),
+            }
+        }
+
         fn demand(&self) -> Option<Demand> {
             let (lines, _) = self.ledger.lines(None, true);
             let line = lines.split(|byte| *byte == b'\n').next()?;
@@ -353,7 +399,7 @@ mod tests {
             &'a self,
             _: &'a Deployment,
             _: &'a str,
-        ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+        ) -> Promise<'a, Result<Box<dyn Running>, Reason>> {
             Box::pin(pending())
         }
 
@@ -389,25 +435,31 @@ mod tests {
 
     /// The only gateway after these events, and the deployments that it serves.
     async fn served_after(events: &[Shown]) -> (Witness, BTreeMap<PoolId, Deployment>) {
-        let witness = Witness {
-            ledger: Ledger::new(),
-            wanted: Arc::default(),
-        };
-        let mut functions = Functions {
+        let witness = Witness::new();
+        let mut functions = only_gateway(&witness);
+        let events = stream::iter(events.iter().cloned().map(Ok));
+        functions.follow(events, watch::Sender::new(false)).await;
+        (witness, functions.known)
+    }
+
+    fn only_gateway(witness: &Witness) -> Functions {
+        Functions {
             gateway: Gateway::start(Config::default(), Arc::new(witness.clone()), None),
             pods: Pods::default(),
             ledger: witness.ledger.clone(),
-            codes: Codes::new("unused".into()),
+            codes: Codes::new(
+                "unused".into(),
+                CacheLimits::of(VOLUME_MIN, 1),
+                Fetcher::Unrestricted,
+                ArchiveSecrets::default(),
+            ),
             refused: watch::Sender::new(Arc::default()),
             namespace: Namespace::local(),
             known: BTreeMap::new(),
             handover: Handover::default(),
             unreadable: BTreeMap::new(),
             members: None,
-        };
-        let events = stream::iter(events.iter().cloned().map(Ok));
-        functions.follow(events, watch::Sender::new(false)).await;
-        (witness, functions.known)
+        }
     }
 
     /// The function as a later version has changed it.
@@ -464,6 +516,40 @@ mod tests {
         let listed = [list(&old), list_of([anew.clone()])].concat();
         for events in [changed, listed, list_of([anew]).to_vec()] {
             assert_eq!(served_after(&events).await.1.len(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_of_a_function_that_never_could_be_read_learns_which_field_is_the_reason() {
+        let old = function("u", "old");
+        let listed = list_of([newer(&old)]).to_vec();
+        let readable = [&listed[..], &[Event::Apply(old.clone().into())]].concat();
+        let deleted = [&listed[..], &[Event::Delete(newer(&old))]].concat();
+        let gone = [&listed[..], &[Event::Init, Event::InitDone]].concat();
+        for (events, status, words) in [
+            (
+                listed.clone(),
+                502,
+                "cannot read spec.tracing of the Function",
+            ),
+            (readable, 200, "hello"),
+            (deleted, 404, "Function not found"),
+            (gone, 404, "Function not found"),
+        ] {
+            let mut functions = only_gateway(&Witness::new());
+            functions
+                .follow(
+                    stream::iter(events.into_iter().map(Ok)),
+                    watch::Sender::new(false),
+                )
+                .await;
+            let request = Request::get("/2015-03-31/functions/hello/configuration");
+            let request = request.body(Body::empty()).unwrap();
+            let answer = functions.gateway.api().oneshot(request).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains(words), "{body}");
         }
     }
 }

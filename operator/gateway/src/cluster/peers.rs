@@ -1,8 +1,8 @@
-//! The gateways of a cluster: who is one, who owns what, and the way to the others.
+//! The gateways of a cluster: which ones exist, which one owns a function, and the connections to them.
 //!
-//! Members are the ready endpoints of the gateways' Service, but for those that refuse connections:
-//! while the API server is away a dead gateway's functions move all the same. `core::gateways::ownership`
-//! shares the functions out among them; the parent module takes functions over and hands them on.
+//! Members are the ready endpoints of the gateways' Service. Only members that accept connections own functions, so
+//! the functions of a dead gateway get a new owner even while the API server is down. `core::gateways::ownership`
+//! assigns each function to a member; the parent module carries out the handover.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,46 +18,49 @@ use pilotlight_core::gateways::ownership;
 use pilotlight_core::ids::FunctionKey;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_net::client::ExchangeError;
-use pilotlight_net::pooled::{PooledClient, PooledError};
-use pilotlight_net::{address, keepalive};
+use pilotlight_net::identity::Identity;
+use pilotlight_net::pooled::{Opened, PooledClient, PooledError};
 use pilotlight_watch::Gateways;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::{STATE_PATH, State};
+use pilotlight_wire::stream::StreamHead;
 use tokio::sync::watch;
 
+use crate::answer_stream::{self, AnswerStream};
 use crate::backend::Promise;
+use crate::intake::Intake;
 use crate::peers::{Forwarded, Peers};
 use crate::span;
 
-/// A peer that does not take a connection within this is as good as gone.
+/// A peer that does not accept a connection within this time counts as unreachable.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// A peer whose state does not come within this is named as one that did not answer.
+/// A peer that does not send its state within this time is listed as unanswered.
 const STATE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The greatest state of a peer that is read, in bytes: a thousand functions take about 1 MB.
+/// The largest state that is read from a peer, in bytes. A thousand functions take about 1 MB.
 const STATE_LIMIT: usize = 64 * 1024 * 1024;
-/// Between two looks at whether an unreachable peer is back.
+/// The pause between two attempts to connect to an unreachable peer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// A connection to a peer that is idle for this long is closed.
+/// A connection to a peer is closed once it was idle for this time.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// The members as this gateway sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Members {
     me: SocketAddr,
-    /// Until they have been listed nobody knows what is whose.
+    /// Whether the first list of members is complete. Until then this gateway owns no function.
     are_known: bool,
     listed: BTreeSet<SocketAddr>,
     unreachable: BTreeSet<SocketAddr>,
 }
 
 impl Members {
-    /// Without any other the functions are this gateway's.
+    /// If no member is reachable, this gateway is the owner.
     fn owner(&self, function: &FunctionKey) -> SocketAddr {
         let reachable = self.listed.difference(&self.unreachable).copied();
         ownership::owner(function, reachable).unwrap_or(self.me)
     }
 
-    /// Those that cannot be reached included.
+    /// All other members, including the unreachable ones.
     fn others(&self) -> BTreeSet<SocketAddr> {
         let others = self.listed.iter().filter(|peer| **peer != self.me);
         others.copied().collect()
@@ -67,23 +70,24 @@ impl Members {
         self.are_known && self.owner(function) == self.me
     }
 
-    /// On its way up or down: others are asked to take its place.
+    /// Whether others are members and this gateway is not: it is starting or stopping, and they serve instead of it.
     pub(crate) fn is_aside(&self) -> bool {
         !self.listed.is_empty() && !self.listed.contains(&self.me)
     }
 }
 
-/// Cheap to clone; all clones are one.
+/// Clones share the members and the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterPeers {
     me: SocketAddr,
     members: watch::Sender<Members>,
     client: Arc<PooledClient>,
+    identity: Identity,
 }
 
 impl ClusterPeers {
-    /// `me`: where the others reach this gateway.
-    pub(crate) fn new(me: SocketAddr) -> Self {
+    /// `me`: the address at which peers reach this gateway.
+    pub(crate) fn new(me: SocketAddr, identity: Identity) -> Self {
         let members = Members {
             me,
             are_known: false,
@@ -93,7 +97,12 @@ impl ClusterPeers {
         ClusterPeers {
             me,
             members: watch::Sender::new(members),
-            client: Arc::new(PooledClient::new(CONNECT_LIMIT, POOL_IDLE)),
+            client: Arc::new(PooledClient::new(
+                identity.clone(),
+                CONNECT_LIMIT,
+                POOL_IDLE,
+            )),
+            identity,
         }
     }
 
@@ -101,7 +110,7 @@ impl ClusterPeers {
         self.members.subscribe()
     }
 
-    /// Follows the endpoints of the gateways' Service for ever.
+    /// Follows the endpoints of the gateways' Service until `events` ends.
     pub(crate) async fn follow(
         &self,
         events: impl Stream<Item = Result<Event<EndpointSlice>, watcher::Error>>,
@@ -142,15 +151,15 @@ impl ClusterPeers {
         });
     }
 
-    /// Counts a peer as gone until it takes connections again, or is no member any more.
+    /// Counts a peer as unreachable until it accepts a connection or is no longer a member.
     fn suspect(&self, peer: SocketAddr) {
-        let is_news = self.members.send_if_modified(|members| {
+        let is_new = self.members.send_if_modified(|members| {
             members.listed.contains(&peer) && members.unreachable.insert(peer)
         });
-        if is_news {
+        if is_new {
             tracing::warn!(%peer, "another gateway cannot be reached");
             let peers = self.clone();
-            // Ends with the peer's return or with its membership.
+            // The task ends when the peer accepts a connection or is no longer a member.
             tokio::spawn(async move { peers.probe(peer).await });
         }
     }
@@ -158,7 +167,7 @@ impl ClusterPeers {
     async fn probe(&self, peer: SocketAddr) {
         while self.members.borrow().unreachable.contains(&peer) {
             tokio::time::sleep(PROBE_INTERVAL).await;
-            let connected = address::connect(peer, CONNECT_LIMIT, keepalive::PARTS).await;
+            let connected = self.identity.connect_gateway(peer, CONNECT_LIMIT).await;
             if connected.is_ok() {
                 self.change(|members| {
                     members.unreachable.remove(&peer);
@@ -174,7 +183,7 @@ impl ClusterPeers {
         serde_json::from_slice(answered.ok()?.ok()?.body()).ok()
     }
 
-    async fn send(&self, request: InvokeRequest) -> Forwarded {
+    async fn send(&self, request: InvokeRequest, intake: &Intake) -> Forwarded {
         let owner = self.members.borrow().owner(&request.target.function);
         if owner == self.me {
             // This gateway is about to take the function over.
@@ -183,7 +192,18 @@ impl ClusterPeers {
         span::record("owner", owner);
         let (function, request_id) = (request.target.clone(), request.request_id.clone());
         let request = request.into_request();
-        match self.client.exchange(owner, request, PAYLOAD_LIMIT).await {
+        let ended = match self.client.send(owner, request).await {
+            Ok(opened) => match StreamHead::read(opened.head()) {
+                Some(head) => return Forwarded::Began(follow(head, opened)),
+                None => {
+                    let room = intake.room_for(opened.body()).await;
+                    let whole = opened.whole(PAYLOAD_LIMIT).await;
+                    whole.map(|response| response.map(|body| room.hold(body)))
+                }
+            },
+            Err(error) => Err(error),
+        };
+        match ended {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 Forwarded::Ended(Outcome::read(&head, body))
@@ -193,7 +213,7 @@ impl ClusterPeers {
                 Forwarded::NeverSent
             }
             Err(PooledError::Exchange(ExchangeError::NeverSent)) => Forwarded::NeverSent,
-            // A body beyond the limit is no outcome of a gateway, and reads as a lost invocation.
+            // A gateway never sends a body beyond the limit, so a larger one also counts as a lost invocation.
             Err(error) => {
                 tracing::warn!(peer = %owner, %function, %request_id, %error, "a forwarded call was lost");
                 Forwarded::Ended(Outcome::Lost)
@@ -202,9 +222,22 @@ impl ClusterPeers {
     }
 }
 
+/// Starts a task that reads the response. The returned stream yields the pieces.
+fn follow(head: StreamHead, opened: Opened) -> AnswerStream {
+    // No tally here: the owner counts the invocation.
+    let (writer, stream) = answer_stream::channel(head, None);
+    // The task ends with the response, and the owner ends the response at the function's timeout.
+    tokio::spawn(async move {
+        if let Some(end) = opened.read(|body| writer.copy(body)).await {
+            writer.end(end);
+        }
+    });
+    stream
+}
+
 impl Peers for ClusterPeers {
-    fn forward(&self, request: InvokeRequest) -> Promise<'_, Forwarded> {
-        Box::pin(self.send(request))
+    fn forward<'a>(&'a self, request: InvokeRequest, intake: &'a Intake) -> Promise<'a, Forwarded> {
+        Box::pin(self.send(request, intake))
     }
 
     fn own_address(&self) -> String {

@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use pilotlight_api::pod_state::{Cause, PodState, is_being_deleted};
+use pilotlight_api::pod_state::{Cause, PodState, is_being_deleted, warm_pool_of};
 use pilotlight_api::{Class, labels};
 use pilotlight_core::gateways::choice::UnclaimedPod;
 use pilotlight_core::ids::{InstanceName, PoolId, Revision, Uid};
 use pilotlight_watch::Change;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::stock::Stock;
+use super::supervisors::{self, Announced, ProvenPods};
 
 /// A pod that the new owner of a function may adopt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,15 +32,15 @@ pub(crate) struct Found {
 
 /// The part of a pod that the watch keeps, by which a deleted pod is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct PodKey {
     /// Absent while the pod is unclaimed.
     instance: Option<InstanceName>,
     uid: Uid,
 }
 
-impl Identity {
+impl PodKey {
     pub(crate) fn of(pod: &Pod) -> Self {
-        Identity {
+        PodKey {
             instance: instance_of(pod),
             uid: pod.uid().unwrap_or_default().into(),
         }
@@ -59,10 +60,21 @@ struct Followed {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pods {
     pub(crate) stock: Stock,
+    pub(crate) proven: ProvenPods,
+    announced: Option<mpsc::Sender<Announced>>,
     known: Arc<Mutex<HashMap<InstanceName, Followed>>>,
 }
 
 impl Pods {
+    /// `announced`: receives the pods of warm pools that are ready, before they are claimed.
+    pub(crate) fn new(stock: Stock, announced: Option<mpsc::Sender<Announced>>) -> Self {
+        Pods {
+            stock,
+            announced,
+            ..Pods::default()
+        }
+    }
+
     /// The instance's state, whether or not its pod is there yet.
     pub(crate) fn follow(&self, instance: &str) -> watch::Receiver<PodState> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +105,13 @@ impl Pods {
             }),
         });
         entry.state.subscribe()
+    }
+
+    /// The UID of the instance's pod; `None` before the watch shows it.
+    pub(crate) fn uid(&self, instance: &str) -> Option<Uid> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = &known.get(instance)?.uid;
+        (*uid != Uid::default()).then(|| uid.clone())
     }
 
     /// Whether the instance has a pod.
@@ -129,7 +148,7 @@ impl Pods {
     }
 
     /// Handles a change that the watch of pods shows.
-    pub(crate) fn take(&self, change: Change<Pod, Identity>) {
+    pub(crate) fn take(&self, change: Change<Pod, PodKey>) {
         match change {
             Change::Applied(pod) => self.apply(&pod),
             Change::Deleted { kept, .. } => match kept.instance {
@@ -146,6 +165,7 @@ impl Pods {
             return self.apply_unclaimed(pod, uid);
         };
         self.stock.remove(uid.as_str());
+        self.proven.belongs(&uid);
         let revision = pod.labels().get(labels::REVISION);
         let owner = pod.owner_references().first();
         let found = Found {
@@ -181,7 +201,8 @@ impl Pods {
 
     /// The watch shows a pod that belongs to no function yet.
     fn apply_unclaimed(&self, pod: &Pod, uid: Uid) {
-        let Some(class) = Class::of_labels(pod.labels()) else {
+        let pool = warm_pool_of(pod);
+        let Some(class) = pool.and_then(|_| Class::of_pod(pod)) else {
             return;
         };
         let ip = match PodState::of(pod) {
@@ -189,17 +210,24 @@ impl Pods {
             PodState::Ended(_) => return self.lose(uid.as_str()),
             _ => None,
         };
+        self.proven.waits(&uid);
+        if let (Some(announced), Some(ip)) = (&self.announced, ip) {
+            // Without room the pod is asked who it is when it is claimed.
+            let _ = announced.try_send((supervisors::address(ip), uid.clone()));
+        }
         self.stock.put(pod.name_any().into(), uid, class, ip);
     }
 
     /// An unclaimed pod is gone, and with it the instance for which it was claimed meanwhile.
     fn lose(&self, uid: &str) {
+        self.proven.forget(uid);
         if let Some(instance) = self.stock.remove(uid) {
             self.delete(instance.as_str(), uid);
         }
     }
 
     fn delete(&self, instance: &str, uid: &str) {
+        self.proven.forget(uid);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = known.get(instance)
             && entry.uid.as_str() == uid

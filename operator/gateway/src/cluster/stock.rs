@@ -4,10 +4,10 @@
 //! (`backend`). `core` decides which pod is taken; this file knows the class of a pod, and has the clock.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pilotlight_api::{Class, FunctionSpec, labels};
+use pilotlight_api::{Class, FunctionSpec, ObjectName};
 use pilotlight_core::function::{EphemeralStorageMiB, MemoryMiB};
 use pilotlight_core::gateways::choice::{AfterFailure, Choice, ClaimFailure, UnclaimedPod};
 use pilotlight_core::ids::{InstanceName, PodName, Uid};
@@ -18,25 +18,34 @@ use crate::clock;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stock {
     choice: Arc<Mutex<Choice<Class>>>,
+    /// The runtime class of functions that name none.
+    runtime_class: Option<ObjectName>,
     /// Gives each gateway another order of the same pods, so that two rarely claim the same one.
     order: RandomState,
 }
 
-/// The address at which the supervisor in a pod accepts claims.
-pub(crate) fn address(unclaimed: &UnclaimedPod) -> SocketAddr {
-    SocketAddr::new(unclaimed.ip, labels::CONTROL_PORT)
-}
-
-/// The smallest suitable class is the best.
-fn rank(spec: &FunctionSpec) -> impl Fn(&Class) -> Option<(MemoryMiB, EphemeralStorageMiB)> {
-    |class| {
-        class
-            .fits(spec)
-            .then_some((class.memory, class.ephemeral_storage))
-    }
-}
-
 impl Stock {
+    /// `runtime_class`: that of functions that name none.
+    pub(crate) fn new(runtime_class: Option<ObjectName>) -> Self {
+        Stock {
+            runtime_class,
+            ..Stock::default()
+        }
+    }
+
+    /// The smallest suitable class is the best.
+    fn rank(
+        &self,
+        spec: &FunctionSpec,
+    ) -> impl Fn(&Class) -> Option<(MemoryMiB, EphemeralStorageMiB)> {
+        let default = self.runtime_class.as_ref();
+        move |class| {
+            class
+                .fits(spec, default)
+                .then_some((class.memory, class.ephemeral_storage))
+        }
+    }
+
     fn choice(&self) -> MutexGuard<'_, Choice<Class>> {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,7 +68,7 @@ impl Stock {
     ) -> Option<UnclaimedPod> {
         let order = |uid: &Uid| self.order.hash_one(uid);
         self.choice()
-            .take(clock::now(), instance, rank(spec), order)
+            .take(clock::now(), instance, self.rank(spec), order)
     }
 
     /// The pod that was taken for the instance and is not claimed yet.
@@ -86,7 +95,7 @@ impl Stock {
     ) -> AfterFailure {
         let order = |uid: &Uid| self.order.hash_one(uid);
         self.choice()
-            .failed(clock::now(), claim, instance, rank(spec), order)
+            .failed(clock::now(), claim, instance, self.rank(spec), order)
     }
 }
 
@@ -101,6 +110,7 @@ mod tests {
             memory: memory.to_string().parse().expect("a memory size"),
             ephemeral_storage: Default::default(),
             runtime: "python3.11".parse().expect("a runtime"),
+            runtime_class: None,
         };
         stock.put(name.into(), format!("uid-{name}").into(), class, Some(IP));
     }
@@ -133,6 +143,7 @@ mod tests {
         for needs in [
             r#","pod":{"serviceAccount":"a"}"#,
             r#","pod":{"nodeSelector":{"disk":"fast"}}"#,
+            r#","pod":{"runtimeClassName":"sandbox"}"#,
             r#","environmentFrom":[{"secretRef":{"name":"s"}}]"#,
             r#","ephemeralStorage":1024"#,
         ] {

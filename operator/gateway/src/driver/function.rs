@@ -1,7 +1,7 @@
 //! One function's pool at the driver, with the invocations that wait and the handles of its instances.
 //!
 //! Carries out the actions of the pool: starts the tasks of instances (`instance`), sends them orders, and
-//! gives callers the outcome of rejected invocations. Fed by the driver; it decides nothing, and never waits.
+//! gives callers the outcome of rejected invocations. The driver calls it; it makes no decisions and never waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use pilotlight_core::instance::{Condition, Status};
 use pilotlight_core::invoke::budget::Budget;
 use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Rejection};
 use pilotlight_core::invoke::queue::InvocationId;
+use pilotlight_core::reason::Reason;
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,8 @@ use tracing::field::display;
 use crate::backend::Backend;
 use crate::catalog::{Deployment, PoolKey};
 use crate::clock;
-use crate::instance;
+use crate::instance::{self, Ends};
+use crate::intake::Intake;
 use crate::invoker::outcome::{Circumstances, of_rejection};
 use crate::message::{self, Message, Order, Pending};
 use crate::metrics::FunctionMetrics;
@@ -32,18 +34,20 @@ pub(super) struct Function {
     pub(super) pending: HashMap<InvocationId, Pending>,
     instances: HashMap<InstanceId, Handle>,
     pub(super) metrics: Arc<FunctionMetrics>,
-    /// The wake-up that `Driver::timers` holds for it.
+    /// The time of this function's entry in `Driver::timers`.
     pub(super) timer: Option<Instant>,
 }
 
 struct Handle {
     name: InstanceName,
     orders: mpsc::Sender<Order>,
-    /// Present until the instance has served.
+    /// Ends the task whatever it waits for. A call that it has is lost.
+    given_up: CancellationToken,
+    /// Present until the instance gets its first invocation.
     fresh: Option<Fresh>,
 }
 
-/// An instance that this gateway started and that has served nothing yet.
+/// An instance that this gateway started and that has had no invocation yet.
 struct Fresh {
     begun: Instant,
     ready: Option<Instant>,
@@ -52,16 +56,17 @@ struct Fresh {
 /// The tasks of the instances. Each returns the reason why its instance ended.
 #[derive(Default)]
 pub(super) struct Tasks {
-    pub(super) running: JoinSet<Arc<str>>,
+    pub(super) running: JoinSet<Reason>,
     pub(super) names: HashMap<task::Id, (PoolKey, InstanceId)>,
 }
 
-/// The parts of the gateway that the tasks of all instances share.
-pub(super) struct Surroundings {
+/// The parts of the gateway that every instance's task gets.
+pub(super) struct TaskContext {
     pub(super) backend: Arc<dyn Backend>,
-    /// The driver's inbox, for their reports.
+    pub(super) intake: Intake,
+    /// Sends the reports of the tasks to the driver.
     pub(super) sender: mpsc::Sender<Message>,
-    /// Ends all tasks without waiting for their instances.
+    /// Cancelled at the end of the grace period. Then all tasks end without waiting for their instances.
     pub(super) force: CancellationToken,
 }
 
@@ -89,7 +94,7 @@ impl Function {
         key: PoolKey,
         action: pool::Action,
         is_stopping: bool,
-        surroundings: &Surroundings,
+        context: &TaskContext,
         tasks: &mut Tasks,
     ) {
         match action {
@@ -99,10 +104,11 @@ impl Function {
                     begun: clock::now(),
                     ready: None,
                 };
-                self.run(key, instance, (name, Some(fresh)), surroundings, tasks);
+                self.run(key, instance, (name, Some(fresh)), context, tasks);
             }
             pool::Action::Stop { instance } => self.order(instance, Order::Drain),
             pool::Action::Release { instance } => self.order(instance, Order::Release),
+            pool::Action::GiveUp { instance } => self.give_up(instance),
             pool::Action::Dispatch {
                 invocation,
                 instance,
@@ -120,41 +126,43 @@ impl Function {
             is_stopping,
         };
         if let Some(pending) = self.pending.remove(&invocation) {
-            let Pending {
-                invocation,
-                placement,
-                ..
-            } = pending;
-            // A caller that has gone gets nothing.
-            let _ = placement.send(of_rejection(rejection, invocation, circumstances));
+            match of_rejection(rejection, circumstances) {
+                Some(outcome) => pending.end(outcome),
+                None => pending.return_unstarted(),
+            }
         }
     }
 
-    /// The task of the instance has ended.
+    /// Removes an instance whose task has ended.
     pub(super) fn forget(&mut self, instance: InstanceId) {
         self.instances.remove(&instance);
     }
 
-    /// Starts the task of an instance. The backend finds an instance of this name that already lives.
+    /// Starts the task of an instance. If an instance of this name is already alive, the backend connects to it.
     fn run(
         &mut self,
         pool: PoolKey,
         instance: InstanceId,
         (name, fresh): (InstanceName, Option<Fresh>),
-        surroundings: &Surroundings,
+        context: &TaskContext,
         tasks: &mut Tasks,
     ) {
         let link = instance::Link {
             pool,
             instance,
-            driver: surroundings.sender.clone(),
+            driver: context.sender.clone(),
+            intake: context.intake.clone(),
         };
         let (orders, inbox) = mpsc::channel(message::ORDERS_LIMIT);
-        let Surroundings { backend, force, .. } = surroundings;
-        let (backend, force) = (backend.clone(), force.clone());
+        let TaskContext { backend, force, .. } = context;
+        let (backend, given_up) = (backend.clone(), force.child_token());
         let reservation = backend.reserve(&self.deployment, name.as_str());
         let wanted = (name.clone(), reservation);
-        let run = instance::run(link, wanted, self.deployment.clone(), backend, inbox, force);
+        let ends = Ends {
+            given_up: given_up.clone(),
+            force: force.clone(),
+        };
+        let run = instance::run(link, wanted, self.deployment.clone(), backend, inbox, ends);
         let task = tasks.running.spawn(run);
         tasks.names.insert(task.id(), (pool, instance));
         self.instances.insert(
@@ -162,18 +170,19 @@ impl Function {
             Handle {
                 name,
                 orders,
+                given_up,
                 fresh,
             },
         );
     }
 
-    /// Adopts an instance that already lives, unless it still runs an invocation of this gateway.
+    /// Adopts an instance that is already alive. If it still runs an invocation of this gateway, the pool keeps it.
     pub(super) fn adopt(
         &mut self,
         key: PoolKey,
         name: InstanceName,
         now: Instant,
-        surroundings: &Surroundings,
+        context: &TaskContext,
         tasks: &mut Tasks,
     ) {
         let mut known = self
@@ -184,7 +193,7 @@ impl Function {
             return;
         }
         let instance = self.pool.adopt(now);
-        self.run(key, instance, (name, None), surroundings, tasks);
+        self.run(key, instance, (name, None), context, tasks);
     }
 
     pub(super) fn note_ready(&mut self, instance: InstanceId, status: Status) {
@@ -203,6 +212,14 @@ impl Function {
         }
     }
 
+    fn give_up(&self, instance: InstanceId) {
+        if let Some(handle) = self.instances.get(&instance) {
+            let (function, name) = (&self.deployment.pool, &handle.name);
+            tracing::warn!(%function, instance = %name, "an instance is overdue and is given up");
+            handle.given_up.cancel();
+        }
+    }
+
     fn dispatch(&mut self, invocation: InvocationId, instance: InstanceId) {
         let Some(mut pending) = self.pending.remove(&invocation) else {
             return;
@@ -212,8 +229,8 @@ impl Function {
         };
         pending.span.record("instance", display(&handle.name));
         let fresh = handle.fresh.take();
-        // An instance that was up before the call is no cold start: it was provisioned, or started for
-        // another call.
+        // If the instance was ready before the call arrived, this is no cold start: the instance was provisioned,
+        // or started for another call.
         if let Some(Fresh { begun, ready }) = fresh
             && ready.is_none_or(|ready| pending.invocation.arrived < ready)
         {
@@ -222,7 +239,7 @@ impl Function {
             self.metrics.cold_start();
         }
         if let Err(error) = handle.orders.try_send(Order::Run(pending)) {
-            // The task has ended, and the driver is about to see its end: the invocation never started.
+            // The task has ended, and the driver is about to handle its end. The invocation never started.
             if let Order::Run(pending) = error.into_inner() {
                 self.pending.insert(invocation, pending);
                 let event = pool::Event::NotStarted {

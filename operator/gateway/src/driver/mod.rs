@@ -1,9 +1,9 @@
 //! The one task that owns every function's pool.
 //!
 //! It receives messages (`message`): invocations from `invoker` and reports from `instance` tasks. It
-//! passes them, and the time, to `core::invoke`; `function` carries out the actions that result. It never
-//! waits for IO itself; payloads pass through by handle. It publishes the deployed functions in `catalog`,
-//! which the request handlers read.
+//! passes them, and the time, to `core::invoke`; `function` carries out the resulting actions. The task never
+//! waits for IO, and it passes payloads on without copying them. It publishes the deployed functions in
+//! `catalog`, which the request handlers read.
 
 mod function;
 
@@ -14,21 +14,23 @@ use std::time::{Duration, Instant};
 use pilotlight_core::ids::{PoolId, Qualifier};
 use pilotlight_core::invoke::budget::{Budget, ShareId};
 use pilotlight_core::invoke::pool::{self, InstanceId, Pool, Settings};
+use pilotlight_core::reason::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
-use self::function::{Function, Surroundings, Tasks};
+use self::function::{Function, TaskContext, Tasks};
 use crate::backend::Backend;
 use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::clock;
 use crate::config::Config;
+use crate::intake::Intake;
 use crate::message::{Message, Outcome, OwnershipChange, Pending, Report};
 use crate::metrics::Metrics;
 
 pub(crate) struct Driver {
     config: Config,
-    surroundings: Surroundings,
+    context: TaskContext,
     metrics: Metrics,
     inbox: mpsc::Receiver<Message>,
     catalog: watch::Sender<Arc<Catalog>>,
@@ -43,14 +45,15 @@ impl Driver {
     pub(crate) fn new(
         config: Config,
         backend: Arc<dyn Backend>,
-        metrics: Metrics,
+        (metrics, intake): (Metrics, Intake),
         (sender, inbox): (mpsc::Sender<Message>, mpsc::Receiver<Message>),
         catalog: watch::Sender<Arc<Catalog>>,
     ) -> Self {
         Driver {
             config,
-            surroundings: Surroundings {
+            context: TaskContext {
                 backend,
+                intake,
                 sender,
                 force: CancellationToken::new(),
             },
@@ -128,14 +131,14 @@ impl Driver {
                 let _ = done.send(());
             }
             Message::ChangeOwnership { change, done } => {
-                self.own(change);
+                self.change_ownership(change);
                 let _ = done.send(());
             }
             Message::Shutdown { .. } => {}
         }
     }
 
-    fn own(&mut self, change: OwnershipChange) {
+    fn change_ownership(&mut self, change: OwnershipChange) {
         let now = clock::now();
         let mut catalog = Catalog::clone(&self.catalog.borrow());
         let mut changed = Vec::new();
@@ -151,14 +154,14 @@ impl Driver {
                 changed.push((entry.pool, Some(instances)));
             }
         }
-        // Publish first, so that a call that a pool rejects as moved finds the new owner.
+        // Publish the catalog first, so that a call that a pool rejects as moved finds the new owner.
         self.catalog.send_replace(Arc::new(catalog));
         for (key, instances) in changed {
             match (instances, self.functions.get_mut(&key)) {
                 (Some(instances), Some(function)) => {
                     function.pool.take_over();
                     for name in instances {
-                        function.adopt(key, name, now, &self.surroundings, &mut self.tasks);
+                        function.adopt(key, name, now, &self.context, &mut self.tasks);
                     }
                     self.with(key, |function| function.pool.wake(now));
                 }
@@ -191,6 +194,7 @@ impl Driver {
     fn on_report(&mut self, key: PoolKey, instance: InstanceId, report: Report) {
         self.with(key, |function| {
             let event = match report {
+                Report::Up => pool::Event::Up { instance },
                 Report::Observed(status) => {
                     function.note_ready(instance, status);
                     pool::Event::StatusReported { instance, status }
@@ -205,20 +209,20 @@ impl Driver {
         });
     }
 
-    fn on_task_ended(&mut self, ended: Result<(task::Id, Arc<str>), task::JoinError>) {
+    fn on_task_ended(&mut self, ended: Result<(task::Id, Reason), task::JoinError>) {
         let (id, reason) = match ended {
             Ok((id, reason)) => (id, reason),
             Err(error) => (
                 error.id(),
-                Arc::from(format!("the instance's task failed: {error}")),
+                Reason::from(format!("the instance's task failed: {error}")),
             ),
         };
         let Some((key, instance)) = self.tasks.names.remove(&id) else {
             return;
         };
-        let backend = self.surroundings.backend.clone();
+        let backend = self.context.backend.clone();
         self.with(key, |function| {
-            tracing::debug!(function = %function.deployment.pool, ?instance, %reason, "instance gone");
+            tracing::debug!(function = %function.deployment.pool, ?instance, reason = reason.detail(), "instance gone");
             function.forget(instance);
             let event = match backend.refuses(&function.deployment) {
                 true => pool::Event::Refused { instance, reason },
@@ -273,7 +277,7 @@ impl Driver {
         Entry { deployment, ..old }
     }
 
-    /// The budget of the function: that of its other pools, if there are any.
+    /// The budget that the function's other pools already share, or a new one.
     fn budget(&self, pool: &PoolId, catalog: &Catalog) -> Budget {
         let first = PoolId {
             function: pool.function.clone(),
@@ -295,7 +299,7 @@ impl Driver {
         let share = budget.share(ShareId(key.0));
         let mut pool = Pool::new(settings, self.config.bounds(), share);
         if !is_owned {
-            // Until this gateway knows that it owns the function.
+            // The pool runs nothing until this gateway knows that it owns the function.
             pool.handle(clock::now(), pool::Event::HandedOver);
         }
         let function = Function::new(deployment.clone(), pool, budget, metrics.clone());
@@ -319,6 +323,7 @@ impl Driver {
                 .reserved
                 .map_or(self.config.concurrency, |n| n.get() as usize),
             queue: concurrency.queue.get() as usize,
+            timeout: deployment.spec.timeout.duration(),
             keep_alive: deployment.spec.keep_alive.duration(),
             provisioned: concurrency.provisioned.map_or(0, |n| n.get() as usize),
         }
@@ -332,18 +337,12 @@ impl Driver {
         change(function);
         while let Some(action) = function.pool.poll_action() {
             let is_stopping = self.is_stopping;
-            function.carry_out(
-                key,
-                action,
-                is_stopping,
-                &self.surroundings,
-                &mut self.tasks,
-            );
+            function.carry_out(key, action, is_stopping, &self.context, &mut self.tasks);
         }
         let (counts, queued) = (function.pool.counts(), function.pool.queued());
         function.metrics.observe(counts, queued);
         let deployment = &function.deployment;
-        self.surroundings
+        self.context
             .backend
             .observe(deployment, counts.busy, queued);
         let budget = function.budget.clone();
@@ -351,7 +350,7 @@ impl Driver {
         self.wake_siblings(&budget);
     }
 
-    /// Wakes the pools of the function that can act because this one has changed.
+    /// Wakes the other pools of the function that may now start an instance, or must give one up.
     fn wake_siblings(&mut self, budget: &Budget) {
         while let Some(ShareId(key)) = budget.poll_wakeup() {
             self.with(PoolKey(key), |function| function.pool.wake(clock::now()));
@@ -362,7 +361,7 @@ impl Driver {
         let Some(function) = self.functions.get_mut(&key) else {
             return;
         };
-        // A timer that is too early stays: it costs one wake-up, instead of a change at each call.
+        // A timer that is too early stays: it costs one wake-up, and replacing it would cost a change at each call.
         let wake = function.pool.next_wakeup();
         if wake.is_some_and(|at| function.timer.is_none_or(|timer| at < timer)) {
             if let Some(timer) = function.timer {
@@ -390,7 +389,7 @@ impl Driver {
 
     async fn shut_down(&mut self, grace: Duration) {
         self.is_stopping = true;
-        // The functions stay in the catalog: a caller who arrives now gets the answer that the gateway ends.
+        // The functions stay in the catalog, so a call that arrives now ends as `Stopping` and not as `NotFound`.
         let all: Vec<_> = self.functions.keys().copied().collect();
         for key in all {
             let now = clock::now();
@@ -402,15 +401,15 @@ impl Driver {
         while !self.tasks.running.is_empty() {
             tokio::select! {
                 _ = self.next_message() => {}
-                () = tokio::time::sleep_until(deadline.into()), if !self.surroundings.force.is_cancelled() => {
-                    self.surroundings.force.cancel();
+                () = tokio::time::sleep_until(deadline.into()), if !self.context.force.is_cancelled() => {
+                    self.context.force.cancel();
                 }
             }
         }
     }
 }
 
-/// Whether the second deployment changes nothing.
+/// Whether replacing one deployment by the other changes nothing.
 fn is_same(one: &Deployment, other: &Deployment) -> bool {
     one.revision == other.revision && one.spec == other.spec
 }

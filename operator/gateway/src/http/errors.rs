@@ -99,9 +99,23 @@ impl ApiError {
         )
     }
 
-    /// No instance can be started, for this reason.
-    pub(crate) fn not_ready(reason: &str) -> Self {
-        let message = format!("No instance of the function can be started: {reason}");
+    /// The event came too slowly.
+    pub(crate) fn request_timeout() -> Self {
+        Self::user(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeoutException",
+            "The request body came too slowly; nothing was executed. Try again.",
+        )
+    }
+
+    /// The caller may not call this gateway.
+    pub(crate) fn access_denied(message: impl Into<String>) -> Self {
+        let body = json!({ "Message": message.into() });
+        Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", body)
+    }
+
+    /// No instance can be started. `message`: of `core::reason`, which knows what a caller may read.
+    pub(crate) fn not_ready(message: String) -> Self {
         Self::user(
             StatusCode::BAD_GATEWAY,
             "ResourceNotReadyException",
@@ -226,10 +240,22 @@ mod tests {
                 user(larger),
             ),
             (
-                ApiError::not_ready("no room"),
+                ApiError::access_denied("x"),
+                403,
+                "AccessDeniedException",
+                json!({"Message": "x"}),
+            ),
+            (
+                ApiError::request_timeout(),
+                408,
+                "RequestTimeoutException",
+                user("The request body came too slowly; nothing was executed. Try again."),
+            ),
+            (
+                ApiError::not_ready("no room".to_owned()),
                 502,
                 "ResourceNotReadyException",
-                user("No instance of the function can be started: no room"),
+                user("no room"),
             ),
             (
                 ApiError::service("x"),

@@ -4,6 +4,7 @@
 //! function exists is the catalog's knowledge.
 
 use pilotlight_core::ids::{PoolId, Qualifier};
+use pilotlight_core::reason::Notice;
 
 use super::errors::ApiError;
 use crate::app::App;
@@ -66,7 +67,19 @@ impl FunctionRef {
         })
     }
 
-    pub(crate) fn not_found(&self, scope: &Scope) -> ApiError {
+    /// Why nothing can be done with the function that is meant: [`FunctionRef::find`] does not find it.
+    pub(crate) fn missing(&self, app: &App) -> ApiError {
+        let target = self.target(&app.scope);
+        match target.and_then(|target| app.functions.unreadable(&target)) {
+            Some(reason) => {
+                // This sentence has no request id: it says itself what to do.
+                ApiError::not_ready(Notice::Unreadable(reason).sentence(""))
+            }
+            None => self.not_found(&app.scope),
+        }
+    }
+
+    fn not_found(&self, scope: &Scope) -> ApiError {
         let latest = Qualifier::Latest.as_str();
         let qualifier = self.qualifier.as_deref().unwrap_or(latest);
         ApiError::function_not_found(&format!("{}:{qualifier}", scope.arn(&self.name)))

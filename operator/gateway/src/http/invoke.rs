@@ -1,7 +1,7 @@
 //! `POST /2015-03-31/functions/{FunctionName}/invocations` (contract §4).
 //!
-//! Reads and checks a call, hands it to the invoker, and words the outcome. What it refuses never reaches an
-//! instance. `errors` holds the bodies, `function_ref` the names.
+//! Reads and checks a call, passes it to the invoker, and turns the outcome into a response. A call that fails a
+//! check never reaches an instance. `errors` has the error bodies; `function_ref` parses the names of functions.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
@@ -17,8 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pilotlight_core::ids::Qualifier;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_core::intake::bytes::Share;
 use pilotlight_core::invoke::trace;
-use pilotlight_net::body::{self, Whole};
+use pilotlight_core::reason::Notice;
+use pilotlight_wire::invoke::ThrottleReason;
 use serde::Deserialize;
 use tracing::Instrument;
 
@@ -26,24 +28,25 @@ use super::errors::{self, ApiError, Readable};
 use super::function_ref::FunctionRef;
 use crate::app::App;
 use crate::clock;
-use crate::message::{Answer, Invocation, Outcome};
+use crate::intake::Unread;
+use crate::message::{Answer, Invocation, Invoked, Outcome};
 use crate::span;
 
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
-/// The trace of an invocation, on a call and on its answer (`pilotlight_core::invoke::trace`).
+/// The trace of an invocation, in the request and in the response (`pilotlight_core::invoke::trace`).
 const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
-/// What a cold start took, in milliseconds: <https://www.w3.org/TR/server-timing/>.
+/// The phases of a cold start, in milliseconds: <https://www.w3.org/TR/server-timing/>.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
-/// The client context's limit, base64, in bytes.
+/// The longest client context, in bytes of base64.
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
-/// What is read of a body that is too large, so that the client gets to read the refusal.
-const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
+/// How much is read of a body that is too large. Many clients read a response only after they have sent the body.
+pub(crate) const READ_LIMIT: usize = 8 * PAYLOAD_LIMIT;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Parameters {
@@ -57,8 +60,8 @@ enum InvocationType {
     DryRun,
 }
 
-/// What the headers of a call ask for.
-struct Wishes {
+/// The options of a call, from its headers.
+struct CallOptions {
     kind: InvocationType,
     log_tail: bool,
     client_context: Option<HeaderValue>,
@@ -95,7 +98,7 @@ pub(crate) async fn invoke(
     answered.instrument(span).await
 }
 
-/// What comes with a call, as far as it can be read.
+/// The parts of an HTTP request. A name or a query that cannot be read is an error to return.
 struct Parts {
     name: Result<Readable<Path<String>>, ApiError>,
     parameters: Result<Readable<Query<Parameters>>, ApiError>,
@@ -118,14 +121,14 @@ async fn read_and_answer(
     let read = || {
         let (Readable(Path(name)), Readable(Query(parameters))) = (name?, parameters?);
         let function = FunctionRef::parse(&name, parameters.qualifier.as_deref())?;
-        Ok((function, read_wishes(&headers)?))
+        Ok((function, read_options(&headers)?))
     };
     match read() {
-        Ok((function, wishes)) => {
+        Ok((function, options)) => {
             span::record("function", &function.name);
             let request = Request {
                 function,
-                wishes,
+                options,
                 trace: trace_of(&headers, request_id),
                 id: request_id.clone(),
                 arrived,
@@ -133,16 +136,16 @@ async fn read_and_answer(
             request.answer(app, body).await
         }
         Err(error) => {
-            drain(body).await;
+            app.intake.discard(body, READ_LIMIT).await;
             Err(error)
         }
     }
 }
 
-/// A call as it was made.
+/// A call whose name and headers are valid.
 struct Request {
     function: FunctionRef,
-    wishes: Wishes,
+    options: CallOptions,
     trace: HeaderValue,
     id: RequestId,
     arrived: Instant,
@@ -152,16 +155,16 @@ impl Request {
     async fn answer(self, app: &App, body: Body) -> Result<Response, ApiError> {
         let target = self.function.target(&app.scope);
         let Some(target) = target.filter(|target| app.functions.has(target)) else {
-            drain(body).await;
-            return Err(self.function.not_found(&app.scope));
+            app.intake.discard(body, READ_LIMIT).await;
+            return Err(self.function.missing(app));
         };
-        let payload = read_payload(body).await.inspect_err(|_| {
+        let (payload, _share) = read_payload(app, body).await.inspect_err(|_| {
             if let Some(entry) = app.functions.get(&target) {
                 entry.metrics.refused();
             }
         })?;
         let qualifier = target.qualifier;
-        if self.wishes.kind == InvocationType::DryRun {
+        if self.options.kind == InvocationType::DryRun {
             let version = HeaderValue::from_static(qualifier.as_str());
             let version = [(EXECUTED_VERSION, version)];
             return Ok((StatusCode::NO_CONTENT, version).into_response());
@@ -172,45 +175,45 @@ impl Request {
                 .arn(&format!("{}:{qualifier}", self.function.name)),
             None => app.scope.arn(&self.function.name),
         };
-        let outcome = app.invoker.call(Invocation {
+        let invoked = app.invoker.call(Invocation {
             target,
             request_id: self.id.clone(),
             payload,
             function_arn: HeaderValue::from_maybe_shared(Bytes::from(arn))
                 .expect("a parsed name is a header value"),
-            client_context: self.wishes.client_context,
+            client_context: self.options.client_context.clone(),
             trace: self.trace.clone(),
-            log_tail: self.wishes.log_tail,
+            log_tail: self.options.log_tail,
             arrived: self.arrived,
             hops: 0,
             waited_before: Duration::ZERO,
         });
-        match outcome.await {
+        let outcome = match invoked.await {
+            Invoked::Ended(outcome) => outcome,
+            // The response of `Invoke` is not streamed.
+            Invoked::Began(stream) => stream.collect(&app.intake).await,
+        };
+        match outcome {
             Outcome::Answered(answer) => Ok(answered(answer, qualifier, self.trace)),
             Outcome::Throttled(reason) => Err(ApiError::throttled(reason)),
-            Outcome::NotReady(reason) => Err(ApiError::not_ready(&reason)),
-            Outcome::NotFound => Err(self.function.not_found(&app.scope)),
-            Outcome::NotPlaced => Err(ApiError::service(
-                "No gateway is responsible for the function at the moment; nothing was \
-                 executed. Try again.",
-            )),
-            Outcome::Stopping => Err(ApiError::service(
-                "The gateway is shutting down; nothing was executed.",
-            )),
-            Outcome::Invalid(reason) => Err(ApiError::service(format!(
-                "The gateway that is responsible for the function could not read the call of \
-                 this gateway: {reason}. Nothing was executed."
-            ))),
-            Outcome::Lost => Err(lost(&self.id)),
+            Outcome::NotReady(reason) => {
+                let (function, request_id) = (&self.function.name, &self.id);
+                // The answer has the request id, and this line the reason.
+                tracing::warn!(%function, %request_id, reason = reason.detail(), "no instance can be started");
+                Err(ApiError::not_ready(reason.answer(&self.id, app.audience)))
+            }
+            Outcome::NotFound => Err(self.function.missing(app)),
+            Outcome::NotPlaced => Err(self.failed(Notice::NotPlaced)),
+            Outcome::Stopping => Err(self.failed(Notice::Stopping)),
+            // `invoker` has logged the reason.
+            Outcome::Invalid(_) => Err(self.failed(Notice::Incompatible)),
+            Outcome::Lost => Err(self.failed(Notice::Lost)),
         }
     }
-}
 
-fn lost(request_id: &RequestId) -> ApiError {
-    ApiError::service(format!(
-        "The instance that ran request {request_id} was lost before it answered. The event may \
-         have taken effect; it was not sent again."
-    ))
+    fn failed(&self, notice: Notice) -> ApiError {
+        ApiError::service(notice.sentence(&self.id))
+    }
 }
 
 fn answered(answer: Answer, qualifier: Qualifier, trace: HeaderValue) -> Response {
@@ -236,7 +239,7 @@ fn answered(answer: Answer, qualifier: Qualifier, trace: HeaderValue) -> Respons
     response
 }
 
-fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
+fn read_options(headers: &HeaderMap) -> Result<CallOptions, ApiError> {
     let kind = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
         None | Some(b"RequestResponse") => InvocationType::RequestResponse,
         Some(b"DryRun") => InvocationType::DryRun,
@@ -267,15 +270,15 @@ fn read_wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         .get(CLIENT_CONTEXT)
         .map(decode_client_context)
         .transpose()?;
-    Ok(Wishes {
+    Ok(CallOptions {
         kind,
         log_tail,
         client_context,
     })
 }
 
-/// The caller's trace, or a new one if it is absent or malformed: a bad header fails no call. New ids need to
-/// be unique but not secret, so they are hashes of the request's id under keys of this process.
+/// The caller's trace, or a new one if it is absent or malformed, since a malformed header must not fail the call.
+/// New ids need to be unique but not secret, so they are hashes of the request id under keys of this process.
 fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let caller = headers.get(TRACE).and_then(|text| text.to_str().ok());
@@ -289,7 +292,7 @@ fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
     header.expect("`of_call` writes printable ASCII only")
 }
 
-/// Base64 JSON from the caller; the runtime gets the JSON.
+/// Decodes the caller's base64 to the JSON that the runtime receives.
 fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError> {
     if encoded.len() > CLIENT_CONTEXT_LIMIT {
         return Err(ApiError::invalid_parameter(format!(
@@ -304,11 +307,12 @@ fn decode_client_context(encoded: &HeaderValue) -> Result<HeaderValue, ApiError>
         .map_err(|error| invalid(&error))?;
     let value: serde_json::Value =
         serde_json::from_slice(&decoded).map_err(|error| invalid(&error))?;
-    // Written anew: a header value has no line breaks, and some clients read ASCII alone.
+    // The JSON is serialized again, since a header value has no line breaks, and escaped, since some clients read
+    // only ASCII.
     HeaderValue::from_str(&in_ascii(&value.to_string())).map_err(|error| invalid(&error))
 }
 
-/// The same JSON; what is not ASCII, or no header can hold, can only be in its texts.
+/// Escapes DEL and all characters outside of ASCII. They can occur only inside JSON strings, which allow escapes.
 fn in_ascii(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
@@ -323,17 +327,20 @@ fn in_ascii(json: &str) -> String {
     escaped
 }
 
-async fn read_payload(body: Body) -> Result<Bytes, ApiError> {
-    let payload = match body::read(body, PAYLOAD_LIMIT, READ_LIMIT).await {
-        Whole::Complete(payload) => payload,
-        Whole::TooLarge => return Err(ApiError::request_too_large()),
-        Whole::Broken(error) => return Err(ApiError::content_not_json(&error.to_string())),
-    };
+/// The event, and its share of the budget, which lives as long as the request.
+async fn read_payload(app: &App, body: Body) -> Result<(Bytes, Option<Share>), ApiError> {
+    let read = app.intake.read_event(body, READ_LIMIT).await;
+    let (payload, share) = read.map_err(|unread| match unread {
+        Unread::NoRoom => ApiError::throttled(ThrottleReason::QueueBytes),
+        Unread::TooLarge => ApiError::request_too_large(),
+        Unread::TooSlow => ApiError::request_timeout(),
+        Unread::Broken(error) => ApiError::content_not_json(&error.to_string()),
+    })?;
     if payload.is_empty() {
-        return Ok(Bytes::from_static(b"{}"));
+        return Ok((Bytes::from_static(b"{}"), share));
     }
     check_json(&payload)?;
-    Ok(payload)
+    Ok((payload, share))
 }
 
 fn check_json(payload: &[u8]) -> Result<(), ApiError> {
@@ -341,11 +348,6 @@ fn check_json(payload: &[u8]) -> Result<(), ApiError> {
     let text = std::str::from_utf8(payload).map_err(|error| invalid(&error))?;
     let checked: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
     checked.map(|_| ()).map_err(|error| invalid(&error))
-}
-
-/// Reads a body that nobody needs, within bounds, so that its sender gets to read the answer.
-pub(crate) async fn drain(body: Body) {
-    body::discard(body, READ_LIMIT).await;
 }
 
 #[cfg(test)]

@@ -60,9 +60,7 @@ pub(crate) async fn logs(
 
 async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
     let function = FunctionRef::parse(name, None)?;
-    let entry = function
-        .find(app)
-        .ok_or_else(|| function.not_found(&app.scope))?;
+    let entry = function.find(app).ok_or_else(|| function.missing(app))?;
     let since = choice
         .since
         .map(|since| since.parse::<Timestamp>())

@@ -3,13 +3,14 @@
 //! Answers from `catalog`, with errors in the form of `errors`. Never changes a function: users do that with
 //! manifests. `http::routes` leads here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use pilotlight_core::function::Handler;
+use pilotlight_core::function::{EnvName, EnvValue, Handler};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,6 +21,8 @@ use crate::catalog::Deployment;
 
 /// The number of functions on a page, unless the caller asks for fewer.
 const PAGE: usize = 50;
+const HIDDEN_ENVIRONMENT: &str = "The values of the environment variables are not shown to callers. The operator of \
+                                  Pilotlight can change this with gateway.showEnvironment.";
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
@@ -132,20 +135,23 @@ pub(crate) async fn get_configuration(
 
 fn find(app: &App, name: &str, parameters: &Parameters) -> Result<Arc<Deployment>, ApiError> {
     let function = FunctionRef::parse(name, parameters.qualifier.as_deref())?;
-    let entry = function
-        .find(app)
-        .ok_or_else(|| function.not_found(&app.scope))?;
+    let entry = function.find(app).ok_or_else(|| function.missing(app))?;
     Ok(entry.deployment)
+}
+
+/// `EnvironmentResponse` of the service model. The service answers a caller who may not decrypt the variables with
+/// an error in their place, and so does this gateway, which cannot tell its callers apart yet.
+fn environment(app: &App, variables: &BTreeMap<EnvName, EnvValue>) -> Value {
+    if !app.shows_environment && !variables.is_empty() {
+        return json!({ "Error": { "ErrorCode": "AccessDeniedException", "Message": HIDDEN_ENVIRONMENT } });
+    }
+    let text = |(name, value): (&EnvName, &EnvValue)| (name.to_string(), json!(value.to_string()));
+    json!({ "Variables": Map::from_iter(variables.iter().map(text)) })
 }
 
 /// `FunctionConfiguration` of the service model.
 fn configuration(app: &App, deployment: &Deployment) -> Value {
     let spec = &deployment.spec;
-    let environment: Map<String, Value> = spec
-        .environment
-        .iter()
-        .map(|(name, value)| (name.to_string(), json!(value.to_string())))
-        .collect();
     // The service model has its own names for these runtimes.
     let runtime = match spec.runtime.as_str() {
         "custom" => "provided.al2023".to_owned(),
@@ -161,7 +167,7 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         "Timeout": spec.timeout.get(),
         "MemorySize": spec.memory.get(),
         "EphemeralStorage": { "Size": spec.ephemeral_storage.get() },
-        "Environment": { "Variables": environment },
+        "Environment": environment(app, &spec.environment),
         "LastModified": deployment.modified.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string(),
         "CodeSha256": deployment.code_sha256,
         "CodeSize": deployment.code_size,

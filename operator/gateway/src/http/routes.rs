@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::routing::{get, post};
 use http::Uri;
 use pilotlight_wire::invoke::INVOKE_PATH;
@@ -61,7 +62,12 @@ fn complete(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes.method_not_allowed_fallback(unknown).with_state(app)
 }
 
-async fn unknown(method: http::Method, uri: Uri, body: Body) -> ApiError {
-    invoke::drain(body).await;
+async fn unknown(
+    State(app): State<Arc<App>>,
+    method: http::Method,
+    uri: Uri,
+    body: Body,
+) -> ApiError {
+    app.intake.discard(body, invoke::READ_LIMIT).await;
     ApiError::unknown_operation(&method, uri.path())
 }

@@ -1,23 +1,32 @@
-//! `GET /pilotlight/v1/state`: the functions of this gateway, and on the public API of all gateways.
+//! `GET /pilotlight/v1/state`: the functions of this gateway or, on the public API, of all gateways.
 //!
-//! Reads the functions and the counts of `metrics`; `peers` brings the states of the other gateways. It asks no
-//! driver, so a busy one does not delay it.
+//! Reads the functions from the catalog and their counts from `metrics`; `peers` fetches the states of the other
+//! gateways. It never asks the driver, so a busy driver does not delay it.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State as Shared;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use pilotlight_core::identity::{Caller, Role};
 use pilotlight_wire::state::{FunctionSummary, State};
 
+use super::parts;
 use crate::app::App;
 use crate::catalog::Entry;
 
 /// This gateway's own state, for its peers.
-pub(crate) async fn own(Shared(app): Shared<Arc<App>>) -> Json<State> {
-    Json(state(&app))
+pub(crate) async fn own(
+    Shared(app): Shared<Arc<App>>,
+    caller: Option<Extension<Caller>>,
+) -> Response {
+    match parts::allow(caller, Role::Gateway) {
+        Ok(()) => Json(state(&app)).into_response(),
+        Err(refusal) => refusal,
+    }
 }
 
-/// The state of all gateways. Those that do not answer are named in it.
+/// The merged state of all gateways. It lists the gateways that did not answer.
 pub(crate) async fn of_all(Shared(app): Shared<Arc<App>>) -> Json<State> {
     let mut all = state(&app);
     if let Some(peers) = &app.peers {

@@ -27,6 +27,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
 /// The metrics of this gateway, in the OpenMetrics text format.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    app.metrics.intake.used(app.intake.used());
     match app.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => ApiError::service(error.to_string()).into_response(),

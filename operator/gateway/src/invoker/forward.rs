@@ -6,10 +6,15 @@
 use pilotlight_wire::invoke::InvokeRequest;
 
 use crate::clock;
+use crate::intake::Intake;
 use crate::message::{Invocation, Outcome, Placement};
 use crate::peers::{Forwarded, Peers};
 
-pub(super) async fn forward(peers: &dyn Peers, invocation: Invocation) -> Placement {
+pub(super) async fn forward(
+    peers: &dyn Peers,
+    intake: &Intake,
+    invocation: Invocation,
+) -> Placement {
     let request = InvokeRequest {
         target: invocation.target.clone(),
         request_id: invocation.request_id.clone(),
@@ -18,13 +23,15 @@ pub(super) async fn forward(peers: &dyn Peers, invocation: Invocation) -> Placem
         client_context: invocation.client_context.clone(),
         trace_id: invocation.trace.clone(),
         wants_log_tail: invocation.log_tail,
+        accepts_stream: true,
         hops: invocation.hops + 1,
         waited: invocation.waited_before + clock::since(invocation.arrived),
     };
-    match peers.forward(request).await {
+    match peers.forward(request, intake).await {
         Forwarded::Ended(Outcome::NotPlaced) | Forwarded::NeverSent => {
             Placement::NotStarted(Box::new(invocation))
         }
+        Forwarded::Began(stream) => Placement::Began(stream),
         Forwarded::Ended(outcome) => {
             if let Outcome::Invalid(reason) = &outcome {
                 let (function, request_id) = (&invocation.target, &invocation.request_id);

@@ -1,6 +1,6 @@
 //! Where an invocation runs: in an instance of this gateway, or at the gateway that owns the function.
 //!
-//! Handlers pass an [`Invocation`] to [`Invoker::call`] and get its [`Outcome`]. The invoker finds the
+//! Handlers pass an [`Invocation`] to [`Invoker::call`] and get its [`Outcome`], or an answer that begins. The invoker finds the
 //! function, hands the invocation to `driver` or to a peer (`forward`), and tries again only what provably
 //! never started (rule 2), for a bounded time. It knows no HTTP request, and it decides neither when instances
 //! start nor who owns a function.
@@ -13,14 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pilotlight_core::invoke::queue::InvocationId;
+use pilotlight_core::reason::Reason;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
 use self::forward::forward;
 use crate::catalog::{Entry, PoolKey};
 use crate::clock;
-use crate::message::{Invocation, Message, Outcome, Pending, Placement};
-use crate::metrics::Metrics;
+use crate::intake::Intake;
+use crate::message::{Invocation, Invoked, Message, Outcome, Pending, Placement};
+use crate::metrics::{Metrics, OutcomeLabel, Tally};
 use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::span;
@@ -44,6 +46,8 @@ pub(crate) struct Invoker {
     /// `None` where this is the only gateway.
     peers: Option<Arc<dyn Peers>>,
     metrics: Metrics,
+    /// Where the answers of other gateways take their room.
+    intake: Intake,
     /// Of this gateway, for spans.
     address: Arc<str>,
 }
@@ -53,7 +57,7 @@ impl Invoker {
         functions: Arc<dyn Registry>,
         driver: mpsc::Sender<Message>,
         peers: Option<Arc<dyn Peers>>,
-        metrics: Metrics,
+        (metrics, intake): (Metrics, Intake),
         address: Arc<str>,
     ) -> Self {
         Invoker {
@@ -62,6 +66,7 @@ impl Invoker {
             next_id: AtomicU64::new(0),
             peers,
             metrics,
+            intake,
             address,
         }
     }
@@ -72,13 +77,17 @@ impl Invoker {
     }
 
     /// Has the function's owner run the invocation: this gateway, or a peer. The owner may change meanwhile.
-    pub(crate) async fn call(&self, mut invocation: Invocation) -> Outcome {
+    pub(crate) async fn call(&self, mut invocation: Invocation) -> Invoked {
         let mut catalog = self.functions.watch();
         loop {
             // Before the look-up, so that a change that comes after it ends the wait below.
             catalog.mark_unchanged();
             let Some(entry) = self.functions.get(&invocation.target) else {
-                return Outcome::NotFound;
+                let unreadable = self.functions.unreadable(&invocation.target);
+                return Invoked::Ended(match unreadable {
+                    Some(reason) => Outcome::NotReady(Reason::unreadable(reason)),
+                    None => Outcome::NotFound,
+                });
             };
             let (arrived, waited) = (invocation.arrived, clock::since(invocation.arrived));
             let (hops, was_forwarded) = (invocation.hops, invocation.hops > 0);
@@ -90,31 +99,32 @@ impl Invoker {
                     if hops < HOP_LIMIT && (!was_forwarded || waited >= FORWARDED_WAIT_LIMIT) =>
                 {
                     self.metrics.forwarded();
-                    forward(peers.as_ref(), invocation).await
+                    forward(peers.as_ref(), &self.intake, invocation).await
                 }
                 _ => Placement::NotStarted(Box::new(invocation)),
             };
             invocation = match placement {
-                Placement::Ended(outcome) => return outcome,
+                Placement::Ended(outcome) => return Invoked::Ended(outcome),
+                Placement::Began(stream) => return Invoked::Began(stream),
                 Placement::NotStarted(invocation) => *invocation,
             };
             let waited = clock::since(arrived);
             let is_over_here = was_forwarded && waited >= FORWARDED_WAIT_LIMIT * 2;
             if is_over_here || waited_before + waited >= OWNER_WAIT_LIMIT {
-                return Outcome::NotPlaced;
+                return Invoked::Ended(Outcome::NotPlaced);
             }
             tokio::select! {
                 changed = catalog.changed() => if changed.is_err() {
-                    return Outcome::Stopping;
+                    return Invoked::Ended(Outcome::Stopping);
                 },
                 () = tokio::time::sleep(RETRY_INTERVAL) => {}
             }
         }
     }
 
-    /// Has this gateway's driver run it, and counts how it ended.
+    /// Has this gateway's driver run it.
     async fn run(&self, entry: &Entry, invocation: Invocation) -> Placement {
-        let arrived = invocation.arrived;
+        let tally = Tally::new(entry.metrics.clone(), invocation.arrived);
         span::record("owner", &self.address);
         let id = InvocationId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (placement, placed) = oneshot::channel();
@@ -123,6 +133,7 @@ impl Invoker {
             invocation,
             cold: None,
             span: Span::current(),
+            tally: tally.clone(),
             placement,
         };
         let pool = entry.pool;
@@ -136,15 +147,18 @@ impl Invoker {
             id,
             has_ended: false,
         };
-        let placement = waiting.on(placed).await;
-        if let Placement::Ended(outcome) = &placement {
-            let took = clock::since(arrived);
-            entry.metrics.ended(outcome::label(outcome), took);
-            if let Outcome::Answered(answer) = outcome
-                && let Some(phases) = &answer.phases
-            {
-                self.metrics.cold_start(phases);
-            }
+        let Some(placement) = waiting.on(placed).await else {
+            // Whoever had the invocation went away without a word, as the task of an instance that is stopped by force.
+            tally.ended(OutcomeLabel::lost);
+            return Placement::Ended(Outcome::Lost);
+        };
+        let phases = match &placement {
+            Placement::Ended(Outcome::Answered(answer)) => answer.phases.as_ref(),
+            Placement::Began(stream) => Some(&stream.head.phases),
+            Placement::Ended(_) | Placement::NotStarted(_) => None,
+        };
+        if let Some(phases) = phases {
+            self.metrics.cold_start(phases);
         }
         placement
     }
@@ -159,9 +173,8 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    async fn on(mut self, placed: oneshot::Receiver<Placement>) -> Placement {
-        // A sender that is dropped without a message belonged to an instance whose task failed.
-        let placement = placed.await.unwrap_or(Placement::Ended(Outcome::Lost));
+    async fn on(mut self, placed: oneshot::Receiver<Placement>) -> Option<Placement> {
+        let placement = placed.await.ok();
         self.has_ended = true;
         placement
     }

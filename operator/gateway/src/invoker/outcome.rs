@@ -1,13 +1,9 @@
-//! What a rejection of the pool means for the caller, and how outcomes are counted.
+//! What a rejection of the pool means for the caller.
 //!
-//! `driver` asks for the meaning of a rejection, the invoker for the label. Pure; `http::invoke` and
-//! `wire::invoke` say how an outcome is written.
+//! `driver` asks for it. Pure; `http::invoke` and `wire::invoke` say how an outcome is written.
 
 use pilotlight_core::invoke::pool::Rejection;
-use pilotlight_wire::invoke::ThrottleReason;
-
-use crate::message::{Invocation, Outcome, Placement};
-use crate::metrics::OutcomeLabel;
+use pilotlight_wire::invoke::{Outcome, ThrottleReason};
 
 /// What the function and the gateway are like when the pool rejects an invocation.
 #[derive(Clone, Copy, Debug)]
@@ -17,17 +13,13 @@ pub(crate) struct Circumstances {
     pub(crate) is_stopping: bool,
 }
 
-/// What becomes of an invocation that a pool rejects.
-pub(crate) fn of_rejection(
-    rejection: Rejection,
-    invocation: Invocation,
-    circumstances: Circumstances,
-) -> Placement {
+/// How an invocation ends that a pool rejects. `None`: it has not ended, since another gateway may run it.
+pub(crate) fn of_rejection(rejection: Rejection, circumstances: Circumstances) -> Option<Outcome> {
     let Circumstances {
         is_reserved,
         is_stopping,
     } = circumstances;
-    Placement::Ended(match rejection {
+    Some(match rejection {
         Rejection::Throttled | Rejection::WaitedTooLong => Outcome::Throttled(match is_reserved {
             true => ThrottleReason::ReservedConcurrency,
             false => ThrottleReason::Concurrency,
@@ -36,19 +28,6 @@ pub(crate) fn of_rejection(
         Rejection::CannotStart(reason) => Outcome::NotReady(reason),
         Rejection::Deleted if is_stopping => Outcome::Stopping,
         Rejection::Deleted => Outcome::NotFound,
-        Rejection::Moved => return Placement::NotStarted(Box::new(invocation)),
+        Rejection::Moved => return None,
     })
-}
-
-pub(crate) fn label(outcome: &Outcome) -> OutcomeLabel {
-    match outcome {
-        Outcome::Answered(answer) if answer.is_error => OutcomeLabel::function_error,
-        Outcome::Answered(_) => OutcomeLabel::success,
-        Outcome::Lost => OutcomeLabel::lost,
-        Outcome::NotReady(_) => OutcomeLabel::not_ready,
-        Outcome::Throttled(_) => OutcomeLabel::throttled,
-        Outcome::NotFound | Outcome::NotPlaced | Outcome::Stopping | Outcome::Invalid(_) => {
-            OutcomeLabel::refused
-        }
-    }
 }

@@ -134,7 +134,12 @@ async fn functions_are_listed_page_by_page_in_the_order_of_their_names() {
 async fn a_functions_configuration_is_that_of_its_manifest() {
     on_stage(async {
         let spec = "memory: 512, timeout: 7, description: greets, environment: {A: b}";
-        let stage = Stage::of(function(spec)).await;
+        let config = Config {
+            shows_environment: true,
+            ..Config::default()
+        };
+        let stage = Stage::new(config, None);
+        stage.gateway.deploy(vec![function(spec)]).await;
         let path = "/2015-03-31/functions/hello";
         let whole = stage.get(path).await.json();
         let configuration = stage.get(&format!("{path}/configuration")).await.json();

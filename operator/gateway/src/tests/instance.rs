@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_core::instance::failure::Exit;
 use pilotlight_core::instance::launch::Launch;
+use pilotlight_core::reason::Reason;
 use pilotlight_net::address::{Opening, Stream};
 use pilotlight_net::client::HttpClient;
 use pilotlight_supervisor::in_process::{self, Connector};
@@ -215,6 +216,11 @@ impl Instance {
         self.wires.cut(place);
     }
 
+    /// The function stops its supervisor: its connections stay open, and carry nothing.
+    pub(super) fn stalls(&self) {
+        self.wires.stalled.cancel();
+    }
+
     /// Returns when the supervisor has ended.
     pub(super) async fn ended(&mut self) {
         self.supervisor.ended().await;
@@ -246,18 +252,27 @@ async fn send(
 /// The connections of one instance with gateways, in the order in which they were opened: the gateway's
 /// leases go over the first, statuses over the second.
 #[derive(Clone, Debug, Default)]
-struct Wires(Arc<Mutex<Vec<CancellationToken>>>);
+struct Wires {
+    cuts: Arc<Mutex<Vec<CancellationToken>>>,
+    stalled: CancellationToken,
+}
 
 impl Wires {
     fn lay(&self, near: &Connector) -> io::Result<Stream> {
         let mut supervisor = near.connect()?;
         let (stream, mut gateway) = tokio::io::duplex(WIRE);
         let cut = CancellationToken::new();
-        let mut wires = self.0.lock().expect("one thread");
-        wires.push(cut.clone());
+        let mut cuts = self.cuts.lock().expect("one thread");
+        cuts.push(cut.clone());
+        let stalled = self.stalled.clone();
         // Ends with either end.
         tokio::spawn(async move {
-            let carried = tokio::io::copy_bidirectional(&mut gateway, &mut supervisor);
+            let carried = async {
+                let carried = tokio::io::copy_bidirectional(&mut gateway, &mut supervisor);
+                if stalled.run_until_cancelled(carried).await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+            };
             // Who is at an end sees that it is one.
             let _ = cut.run_until_cancelled(carried).await;
         });
@@ -265,8 +280,8 @@ impl Wires {
     }
 
     fn cut(&self, place: usize) {
-        let wires = self.0.lock().expect("one thread");
-        wires[place].cancel();
+        let cuts = self.cuts.lock().expect("one thread");
+        cuts[place].cancel();
     }
 }
 
@@ -283,10 +298,10 @@ impl Running for Line {
         Box::pin(async move { wires.lay(&control) })
     }
 
-    fn wait(&mut self) -> Promise<'_, Arc<str>> {
+    fn wait(&mut self) -> Promise<'_, Reason> {
         Box::pin(async {
             self.control.ended().await;
-            Arc::from("its supervisor ended")
+            Reason::from("its supervisor ended")
         })
     }
 

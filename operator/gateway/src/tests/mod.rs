@@ -9,6 +9,8 @@
 //! (`stage`), of the callers, and of each runtime process (`instance`), so it decides the order of all
 //! events. Time moves on only while nothing else can happen.
 
+#[cfg(feature = "cluster")]
+pub(crate) mod authority;
 mod instance;
 mod peers;
 mod stage;
@@ -19,10 +21,15 @@ mod deploys;
 mod dispatch;
 mod forward;
 mod handover;
+mod hidden;
+mod intake;
 mod limits;
+mod listeners;
 mod logs;
 mod lost;
 mod not_started;
+#[cfg(feature = "cluster")]
+mod roles;
 mod shutdown;
 mod spans;
 mod state;

@@ -9,11 +9,14 @@ use http::{HeaderName, Request};
 use http_body_util::BodyExt;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::{STATE_PATH, State};
+use pilotlight_wire::stream::StreamHead;
 use tower::ServiceExt;
 
 use super::stage::{Stage, function, shared};
+use crate::answer_stream;
 use crate::backend::Promise;
 use crate::config::Config;
+use crate::intake::Intake;
 use crate::peers::{Forwarded, Peers};
 
 #[derive(Debug, Default)]
@@ -37,12 +40,12 @@ enum Way {
 
 impl Other {
     pub(super) fn is(&self, stage: &Stage) {
-        self.set(Way::Leads(stage.gateway.parts()));
+        self.set(Way::Leads(stage.parts()));
     }
 
     pub(super) fn does_not_get(&self, header: &'static str, stage: &Stage) {
         let header = HeaderName::from_static(header);
-        self.set(Way::LosesHeader(stage.gateway.parts(), header));
+        self.set(Way::LosesHeader(stage.parts(), header));
     }
 
     pub(super) fn is_unreachable(&self) {
@@ -73,7 +76,7 @@ pub(super) async fn two(spec: &str) -> ((Stage, Arc<Other>), (Stage, Arc<Other>)
 }
 
 impl Peers for Other {
-    fn forward(&self, request: InvokeRequest) -> Promise<'_, Forwarded> {
+    fn forward<'a>(&'a self, request: InvokeRequest, _: &'a Intake) -> Promise<'a, Forwarded> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let way = self.way.lock().expect("one thread").clone();
         Box::pin(async move {
@@ -88,7 +91,16 @@ impl Peers for Other {
                 Way::BreaksOff => return Forwarded::Ended(Outcome::Lost),
             };
             let answered = routes.oneshot(request).await;
-            let (head, body) = answered.expect("routes do not fail").into_parts();
+            let (head, mut body) = answered.expect("routes do not fail").into_parts();
+            if let Some(head) = StreamHead::read(&head) {
+                let (writer, stream) = answer_stream::channel(head, None);
+                tokio::spawn(async move {
+                    if let Some(end) = writer.copy(&mut body).await {
+                        writer.end(end);
+                    }
+                });
+                return Forwarded::Began(stream);
+            }
             let body = body.collect().await.expect("a whole answer").to_bytes();
             Forwarded::Ended(Outcome::read(&head, body))
         })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pilotlight_core::reason::Reason;
 use tokio::net::TcpListener;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +49,7 @@ async fn a_gateway_that_ends_lets_the_running_call_finish_and_refuses_the_others
         for refused in late {
             assert_eq!(refused.error(), (500, "ServiceException"));
             let message = refused.json()["Message"].to_string();
-            assert!(message.contains("nothing was executed"), "{message}");
+            assert!(message.contains("was not executed"), "{message}");
         }
         settled().await;
         assert!(!end.is_finished());
@@ -121,7 +122,7 @@ impl Backend for Broken {
         &'a self,
         _: &'a Deployment,
         _: &'a str,
-    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+    ) -> Promise<'a, Result<Box<dyn Running>, Reason>> {
         Box::pin(std::future::pending())
     }
 

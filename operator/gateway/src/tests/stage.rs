@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
+use pilotlight_core::identity;
 use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::instance::launch::Launch;
+use pilotlight_core::reason::Reason;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinHandle, LocalSet};
@@ -175,7 +177,13 @@ impl Stage {
     /// Asks the listener for other parts.
     pub(super) async fn part(&self, path: &str) -> Answer {
         let request = Request::get(path).body(Body::empty());
-        self.send_to(self.gateway.parts(), request).answer().await
+        self.send_to(self.parts(), request).answer().await
+    }
+
+    /// The paths for other parts, as another gateway gets them.
+    pub(super) fn parts(&self) -> Router {
+        let caller = identity::Caller::Proven(identity::Role::Gateway);
+        self.gateway.parts().layer(Extension(caller))
     }
 
     /// The value of a metric, with its labels; 0 if it is not there.
@@ -282,7 +290,7 @@ pub(super) struct Asking {
 pub(super) struct Start {
     pub(super) name: String,
     deployment: Deployment,
-    outcome: oneshot::Sender<Result<Box<dyn Running>, Arc<str>>>,
+    outcome: oneshot::Sender<Result<Box<dyn Running>, Reason>>,
 }
 
 impl Start {
@@ -299,7 +307,7 @@ impl Start {
     }
 
     pub(super) fn fails(self, reason: &str) {
-        let given_up = self.outcome.send(Err(Arc::from(reason))).is_err();
+        let given_up = self.outcome.send(Err(Reason::from(reason))).is_err();
         assert!(!given_up, "the gateway waits for the instance");
     }
 
@@ -322,7 +330,7 @@ impl Backend for Asking {
         &'a self,
         deployment: &'a Deployment,
         instance: &'a str,
-    ) -> Promise<'a, Result<Box<dyn Running>, Arc<str>>> {
+    ) -> Promise<'a, Result<Box<dyn Running>, Reason>> {
         Box::pin(async move {
             let (outcome, decided) = oneshot::channel();
             let start = Start {
@@ -333,7 +341,7 @@ impl Backend for Asking {
             self.ask.send(start).expect("the test goes on");
             decided
                 .await
-                .unwrap_or_else(|_| Err(Arc::from("the test has ended")))
+                .unwrap_or_else(|_| Err("the test has ended".into()))
         })
     }
 

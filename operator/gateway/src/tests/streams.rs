@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_net::client::HttpClient;
+use pilotlight_wire::invoke::InvokeRequest;
 use pilotlight_wire::stream::StreamEnd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tower::ServiceExt;
 
 use super::instance::{Event, Instance};
-use super::stage::{Stage, function, invocation, on_stage};
+use super::peers::two;
+use super::stage::{Caller, Stage, function, invocation, on_stage, settled};
 
 /// A response that the runtime process writes piece by piece.
 struct Response(DuplexStream);
@@ -147,6 +150,7 @@ async fn a_piece_reaches_the_gateway_before_the_response_ends() {
         assert_eq!((rest, status), ("cd".into(), StatusCode::ACCEPTED));
         let end = StreamEnd::read(&trailers).expect("its outcome");
         assert_eq!(end.error, None);
+        assert!(end.status.is_some());
     })
     .await;
 }
@@ -204,7 +208,7 @@ async fn a_process_that_ends_within_its_response_is_reported_whether_its_connect
             response.writes("half of an ans").await;
             if breaks_before {
                 drop(response);
-                super::stage::settled().await;
+                settled().await;
                 assert!(!caller.has_answer(), "the reason is not known yet");
                 instance.crashes();
             } else {
@@ -297,6 +301,188 @@ async fn a_gateway_that_reads_slowly_slows_the_handler_down_within_a_bound() {
         assert!(rest.len() >= written - PIECE, "{} of {written}", rest.len());
         let end = StreamEnd::read(&trailers).expect("its outcome");
         assert!(end.error.is_some());
+    })
+    .await;
+}
+
+fn ended(outcome: &str) -> String {
+    format!(
+        "pilotlight_invocations_total{{namespace=\"local\",function=\"hello\",\
+         qualifier=\"$LATEST\",outcome=\"{outcome}\"}}"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_response_crosses_a_hop_and_the_owner_counts_it_when_it_ends() {
+    on_stage(async {
+        let ((mut first, _), (second, _)) = two("").await;
+        let request = invocation("hello").header("x-amz-log-type", "Tail");
+        let caller = second.send(request.body(Body::from("1")));
+        // Without the passing of time the instance is as old as the call, which is then no cold start.
+        settled().await;
+        let mut instance = first.instance().await;
+        let event = instance.event().await;
+        let mut response = Response::begins(&instance, &event).await;
+        response.writes("ab").await;
+        settled().await;
+        assert!(!caller.has_answer());
+        assert_eq!(first.metric(&ended("success")).await, 0.0);
+
+        response.writes("cd").await;
+        assert_eq!(response.ends("").await, StatusCode::ACCEPTED);
+        instance.asks();
+        let answer = caller.answer().await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (200, "abcd")
+        );
+        assert_eq!(answer.header("content-type"), "text/plain");
+        assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
+        assert!(!answer.header("x-amz-log-result").is_empty());
+        assert!(answer.header("server-timing").contains("queue;dur="));
+        assert_eq!(first.metric(&ended("success")).await, 1.0);
+        assert_eq!(second.metric(&ended("success")).await, 0.0);
+    })
+    .await;
+}
+
+/// A call that the second of two gateways forwards, and whose answer has begun.
+struct Hop {
+    first: Stage,
+    _second: Stage,
+    caller: Caller,
+    instance: Instance,
+    event: Event,
+    response: Response,
+}
+
+async fn begun_over_a_hop() -> Hop {
+    let ((mut first, _), (second, _)) = two("").await;
+    let caller = second.call("1");
+    let mut instance = first.instance().await;
+    let event = instance.event().await;
+    let mut response = Response::begins(&instance, &event).await;
+    response.writes("half of an ans").await;
+    settled().await;
+    Hop {
+        first,
+        _second: second,
+        caller,
+        instance,
+        event,
+        response,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_after_the_beginning_of_a_stream_crosses_a_hop() {
+    on_stage(async {
+        let mut hop = begun_over_a_hop().await;
+        hop.instance.crashes();
+        drop(hop.response);
+        let answer = hop.caller.answer().await;
+        assert_eq!(answer.header("x-amz-function-error"), "Unhandled");
+        assert_eq!(answer.json()["errorType"], "Runtime.ExitError");
+        assert_eq!(hop.first.metric(&ended("function_error")).await, 1.0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_off_is_a_lost_call_on_both_sides_of_a_hop() {
+    on_stage(async {
+        let hop = begun_over_a_hop().await;
+        hop.instance.cut(0);
+        let answer = hop.caller.answer().await;
+        assert_eq!(answer.error(), (500, "ServiceException"));
+        assert!(answer.text().contains(&hop.event.request_id));
+        assert_eq!(hop.first.metric(&ended("lost")).await, 1.0);
+    })
+    .await;
+}
+
+/// A call of another gateway, which reads streams or does not.
+fn forwarded(accepts_stream: bool) -> Request<Body> {
+    let request = InvokeRequest {
+        target: "local/hello:$LATEST".parse().expect("a pool"),
+        request_id: "8f3c4a1e-0000-4000-8000-000000000000".into(),
+        payload: Bytes::from_static(b"2"),
+        function_arn: HeaderValue::from_static("arn"),
+        client_context: None,
+        trace_id: HeaderValue::from_static("Root=1-5e0f-1;Sampled=0"),
+        wants_log_tail: false,
+        accepts_stream,
+        hops: 1,
+        waited: Duration::ZERO,
+    };
+    request.into_request().map(Body::from)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_crosses_a_hop_before_the_response_ends() {
+    on_stage(async {
+        let (stage, mut instance) = warm().await;
+        let runs = async {
+            let event = instance.event().await;
+            let mut response = Response::begins(&instance, &event).await;
+            response.writes("ab").await;
+            response
+        };
+        let asks = stage.parts().oneshot(forwarded(true));
+        let (answered, response) = tokio::join!(asks, runs);
+        let mut body = answered.expect("routes do not fail").into_body();
+        let first = body.frame().await.expect("a piece").expect("no error");
+        assert_eq!(first.into_data().expect("data"), "ab");
+        assert_eq!(response.ends("").await, StatusCode::ACCEPTED);
+        let rest = body.collect().await.expect("whole");
+        let end = StreamEnd::read(rest.trailers().expect("trailers")).expect("its outcome");
+        assert_eq!((end.error, end.status), (None, None));
+        assert_eq!(rest.to_bytes(), "");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_collects_a_stream_for_a_gateway_of_an_earlier_release() {
+    on_stage(async {
+        let (stage, mut instance) = warm().await;
+        let runs = async {
+            let event = instance.event().await;
+            let mut response = Response::begins(&instance, &event).await;
+            response.writes("ab").await;
+            response.writes("cd").await;
+            response.ends("").await
+        };
+        let asks = stage.parts().oneshot(forwarded(false));
+        let (answered, status) = tokio::join!(asks, runs);
+        assert_eq!(status, StatusCode::ACCEPTED);
+        let (head, body) = answered.expect("routes do not fail").into_parts();
+        assert_eq!(head.headers["pilotlight-outcome"], "success");
+        assert!(!head.headers.contains_key("trailer"));
+        let body = body.collect().await.expect("whole").to_bytes();
+        assert_eq!(body, "abcd");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_whose_caller_has_gone_is_read_to_its_end_and_counted() {
+    on_stage(async {
+        let (stage, mut instance) = warm().await;
+        let caller = stage.call("2");
+        let event = instance.event().await;
+        let mut response = Response::begins(&instance, &event).await;
+        response.writes("half of an ans").await;
+        settled().await;
+        caller.goes().await;
+        response.writes(&"x".repeat(1024 * 1024)).await;
+        assert_eq!(response.ends("").await, StatusCode::ACCEPTED);
+        instance.asks();
+        settled().await;
+        assert_eq!(stage.metric(&ended("success")).await, 2.0);
+        let caller = stage.call("3");
+        assert_eq!(instance.serves("3").await, "3");
+        assert_eq!(caller.answer().await.text(), "3");
     })
     .await;
 }

@@ -48,6 +48,17 @@ impl Worker {
                     }
                 }
                 Action::Log(line) => self.log_line(&line),
+                Action::Freeze => {
+                    if let Some(leader) = self.leader {
+                        self.frozen_apart = self.processes.freeze(leader);
+                    }
+                }
+                Action::Thaw => {
+                    let apart = std::mem::take(&mut self.frozen_apart);
+                    if let Some(leader) = self.leader {
+                        self.processes.thaw(leader, &apart);
+                    }
+                }
                 Action::Terminate => {
                     if let Some(leader) = self.leader {
                         self.processes.terminate(leader);
@@ -224,7 +235,8 @@ impl Worker {
             self.log
                 .record(LogSource::Platform, request_id.as_deref(), text);
         }
-        if let Some(text) = text {
+        let is_in_tail = line.is_for_all_callers() || self.config.shows_log_to_callers();
+        if let Some(text) = text.filter(|_| is_in_tail) {
             self.add_to_tail(request_id.as_deref(), &text);
         }
         let reported = request_id.filter(|_| matches!(line, LogLine::Report { .. }));

@@ -9,12 +9,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Gid, Uid};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Method, Request, StatusCode};
 
@@ -23,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The timeout, in seconds, of functions whose test is not about timeouts. It is longer than a test waits.
 pub(crate) const TIMEOUT: u64 = 600;
 const SUPERVISOR: &str = env!("CARGO_BIN_EXE_pilotlight-supervisor");
+/// A user and a group that own nothing.
+const NOBODY: u32 = 65534;
 const SLEEP: &str = "exec sleep 600";
 
 pub(crate) struct Instance {
@@ -92,9 +97,42 @@ impl Instance {
         instance
     }
 
+    /// Starts the supervisor as a user without rights, since no wall stops root. `home`: a directory for a copy of
+    /// the program, which that user may execute. It inherits a descriptor that is none of its own.
+    pub(crate) fn unprivileged(home: &Path, script: &str, changes: Value) -> Self {
+        let config = config(script, changes).to_string();
+        let program = home.join("supervisor");
+        // Another process writes the copy. Did this one, then a process that another test starts meanwhile could
+        // inherit the descriptor for writing, and the kernel executes no file that is open for writing.
+        let copied = Command::new("cp").arg(SUPERVISOR).arg(&program).status();
+        assert!(copied.expect("cp runs").success());
+        let everybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home, everybody).expect("it is this user's");
+        Self::spawn(|command| {
+            *command = Command::new("/bin/sh");
+            command
+                .args(["-c", "exec \"$0\" 7</dev/null"])
+                .arg(&program);
+            command.env("PILOTLIGHT_INSTANCE", config);
+            command.env("PILOTLIGHT_ENV_SECRET", "hunter2");
+            if rustix::process::geteuid().is_root() {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+        })
+    }
+
     /// Starts an unclaimed supervisor, which unpacks a claim's code below `root`.
     pub(crate) fn unclaimed(root: &Path) -> Self {
         Self::unclaimed_with(root, json!({}))
+    }
+
+    /// With additional environment variables.
+    pub(crate) fn unclaimed_and(root: &Path, variables: &[(&str, &str)]) -> Self {
+        let unclaimed = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
+        Self::spawn(|command| {
+            command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
+            command.envs(variables.iter().copied());
+        })
     }
 
     /// `changes`: to its configuration as an unclaimed supervisor.
@@ -103,6 +141,32 @@ impl Instance {
         let unclaimed = changed(unclaimed, changes);
         Self::spawn(|command| {
             command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
+        })
+    }
+
+    /// With additional environment variables.
+    pub(crate) fn unclaimed_with_variables(variables: &[(&str, &str)], root: &Path) -> Self {
+        let unclaimed = json!({ "listen": "127.0.0.1:0", "endsWithParent": true, "root": root });
+        Self::spawn(|command| {
+            command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
+            command.envs(variables.iter().copied());
+        })
+    }
+
+    /// A supervisor that was made as the instance `name`, and waits for its code.
+    pub(crate) fn without_code(root: &Path, name: &str, config: &Value) -> Self {
+        Self::made_for(root, name, config, json!({}))
+    }
+
+    /// The same with changes to its configuration as an unclaimed supervisor.
+    pub(crate) fn made_for(root: &Path, name: &str, config: &Value, changes: Value) -> Self {
+        let unclaimed = json!({
+            "listen": "127.0.0.1:0", "endsWithParent": true, "root": root, "instance": name,
+        });
+        let unclaimed = changed(unclaimed, changes);
+        Self::spawn(|command| {
+            command.env("PILOTLIGHT_UNCLAIMED", unclaimed.to_string());
+            command.env("PILOTLIGHT_INSTANCE", config.to_string());
         })
     }
 
@@ -116,6 +180,11 @@ impl Instance {
             .expect("the supervisor starts");
         let log = Arc::new(Log::default());
         let stdout = child.stdout.take().expect("a pipe");
+        if rustix::process::geteuid().is_root() {
+            // As container runtimes do for a user without rights.
+            let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+            rustix::fs::fchown(&stdout, Some(uid), Some(gid)).expect("root may");
+        }
         thread::spawn({
             let log = log.clone();
             move || log.fill(BufReader::new(stdout))
@@ -262,9 +331,16 @@ pub(crate) fn tar(files: &[(&str, u32, &str)]) -> Vec<u8> {
 }
 
 pub(crate) fn claim(instance: &Instance, name: &str, config: &Value, code: &[u8]) -> Answer {
-    let mut body = json!({ "instance": name, "config": config })
-        .to_string()
-        .into_bytes();
+    claim_with(
+        instance,
+        json!({ "instance": name, "config": config }),
+        code,
+    )
+}
+
+/// A claim with this line.
+pub(crate) fn claim_with(instance: &Instance, line: Value, code: &[u8]) -> Answer {
+    let mut body = line.to_string().into_bytes();
     body.push(b'\n');
     body.extend_from_slice(code);
     call(

@@ -1,4 +1,4 @@
-// An Express application as its users write it, unaware of what serves it.
+// An ordinary Express application. Nothing in it is specific to Lambda.
 const express = require('express');
 
 const app = express();

@@ -1,4 +1,4 @@
-// Logger, tracer and metrics of Powertools as its documentation shows them, as middleware.
+// Uses logger, tracer and metrics of Powertools as middleware, as its documentation does.
 import { Logger } from '@aws-lambda-powertools/logger';
 import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
 import { Metrics, MetricUnit } from '@aws-lambda-powertools/metrics';

@@ -1,4 +1,4 @@
-//! Counts over time: how many calls are open, or handlers at work, at each moment.
+//! Counts over time: how many calls are open, or how many handlers run, at each moment.
 
 use crate::record::At;
 

@@ -1,4 +1,4 @@
-//! A broken journal for each rule, as the lines that a run writes.
+//! For each rule, records that break it, in the form that a run writes.
 
 use std::collections::BTreeSet;
 
@@ -260,7 +260,7 @@ const ONE_ALLOWED: &str = r#"{"record":"instances","at":1,"function":"f","live":
 
 #[test]
 fn a_refusal_needs_as_many_other_calls_as_there_may_be_instances() {
-    // `a` is there from 10 to 40.
+    // Call `a` is open from 10 to 40.
     assert_eq!(found(&[SENT_B, REFUSED_B, ONE_ALLOWED]), []);
     let later = SENT_B.replace("11", "41");
     let alone = found(&[&later, REFUSED_B, ONE_ALLOWED]);

@@ -1,32 +1,36 @@
 //! The objects of one function: the config map of its code, and the pod of an instance.
 //!
 //! Pure: makes complete objects from the Function and the controller's options; `apply` writes them. The
-//! parts that a warm pool's pod has as well come from `instance`, the environment from `variables`.
+//! parts that a warm pool's pod has as well come from `instance` and `volumes`, the environment from `variables`.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, KeyToPath, Pod, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Container, KeyToPath, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::FunctionResource;
-use pilotlight_api::{Code, labels};
+use pilotlight_api::{Code, EnvironmentSource, FunctionSpec, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB};
 use pilotlight_core::ids::Qualifier;
+use pilotlight_core::instance::node_share::CpuLimit;
+use pilotlight_core::instance::parts::OwnArchive;
 use pilotlight_runtimes::IMAGE_TASK_ROOT;
 use serde_json::{Value, json};
 
 use super::instance::{
-    CODE_MODE, CONTAINER, UNPACKED_MIB, Unbuildable, empty, instance_spec, mount, owner, resources,
+    CODE_MODE, CONTAINER, Parts, UNPACKED_MIB, Unbuildable, instance_spec, owner, resizable,
     runtime, runtime_image,
 };
 use super::variables::{self, gateways, given, suggested, unclaimed};
+use super::volumes::Volumes;
 use crate::options::Options;
 
 /// The qualifier of a Function resource itself. Published versions are resources of another kind.
 const QUALIFIER: Qualifier = Qualifier::Latest;
+
+type Quantities = BTreeMap<String, Quantity>;
 
 /// Between the names of function and revision in the name of a config map.
 const CODE_INFIX: &str = "-code-";
@@ -59,6 +63,20 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     runtime(&function.spec.runtime, options)?;
     image(function, options)?;
+    for source in &function.spec.environment_from {
+        if let EnvironmentSource::Secret(secret) = source
+            && options.owns_secret(secret.name.as_str())
+        {
+            return Err(Unbuildable::OwnSecret(secret.name.as_str().to_owned()));
+        }
+    }
+    for (field, archive) in function.spec.archives() {
+        let mut names = archive.secret_ref.iter().map(|secret| secret.name.as_str());
+        if let Some(name) = names.find(|name| !options.archive_secrets.contains(*name)) {
+            let name = name.to_owned();
+            return Err(Unbuildable::ArchiveSecret { field, name });
+        }
+    }
     match &function.spec.code {
         Code::Inline(_) | Code::ConfigMap(_) | Code::Image(_) | Code::Archive(_) => Ok(()),
         Code::Path(_) => Err(Unbuildable::Code("path")),
@@ -91,40 +109,45 @@ pub(crate) fn pod(
     }
     let has_layers = !spec.layers.is_empty();
     if has_layers || matches!(spec.code, Code::Archive(_)) {
-        variables.push(unclaimed(None));
+        variables.push(unclaimed(Some((instance, archives(spec))), None));
     }
-    let (mut volumes, mut mounts) = (
-        vec![empty("tmp", spec.ephemeral_storage.get())],
-        vec![mount("tmp", "/tmp")],
-    );
     // Computed once, because it hashes all inline code.
     let revision = spec.revision();
-    if let Some(volume) = code_volume(function, &revision) {
-        volumes.push(volume);
+    let mut volumes = Volumes::default();
+    volumes.empty("tmp", "/tmp", spec.ephemeral_storage.get());
+    match code_map(function, &revision) {
+        Some(map) => volumes.config_map("code", IMAGE_TASK_ROOT, map),
         // The supervisor writes an archive's code into the volume.
-        let read_only = !matches!(spec.code, Code::Archive(_));
-        mounts.push(VolumeMount {
-            read_only: Some(read_only),
-            ..mount("code", IMAGE_TASK_ROOT)
-        });
+        None if matches!(spec.code, Code::Archive(_)) => {
+            volumes.empty("code", IMAGE_TASK_ROOT, UNPACKED_MIB);
+        }
+        None => {}
     }
     if has_layers {
-        volumes.push(empty("layers", UNPACKED_MIB));
-        mounts.push(mount("layers", "/opt"));
+        volumes.empty("layers", "/opt", UNPACKED_MIB);
     }
     let container = Container {
         image: Some(image(function, options)?),
         env: Some(variables),
         env_from: Some(spec.environment_from.iter().map(given).collect()),
-        resources: Some(resources(spec.memory.get())),
-        volume_mounts: Some(mounts),
         ..Container::default()
     };
-    let own = [
+    let parts = Parts {
+        settings: &spec.pod,
+        longest: spec.timeout.get(),
+        memory: spec.memory,
+        container,
+        is_runtime_image: !matches!(spec.code, Code::Image(_)),
+        volumes,
+    };
+    let mut own = vec![
         (labels::QUALIFIER, labels::qualifier_value(QUALIFIER)),
         (labels::INSTANCE, instance),
         (labels::REVISION, revision.as_str()),
     ];
+    if spec.pod.service_account.is_some() {
+        own.push((labels::SERVICE_ACCOUNT, labels::OWN));
+    }
     Ok(Pod {
         metadata: ObjectMeta {
             name: Some(labels::pod_name(name.as_str(), instance)),
@@ -133,14 +156,20 @@ pub(crate) fn pod(
             owner_references: Some(vec![owner(function)]),
             ..ObjectMeta::default()
         },
-        spec: Some(instance_spec(
-            &spec.pod,
-            spec.timeout.get(),
-            container,
-            volumes,
-        )),
+        spec: Some(instance_spec(parts, options)),
         ..Pod::default()
     })
+}
+
+/// The archives that the pod's supervisor takes as the function's code and layers. The digests are those of the author.
+fn archives(spec: &FunctionSpec) -> Vec<OwnArchive> {
+    let archives = spec.placed_archives();
+    let own = archives.map(|(field, folder, archive)| OwnArchive {
+        field,
+        folder: folder.into(),
+        sha256: archive.digest(),
+    });
+    own.collect()
 }
 
 /// The patch that makes a warm pool's pod the function's. It applies only to the pod with this UID.
@@ -157,6 +186,8 @@ pub(crate) fn taken_over(
     ];
     let mut labels = json!(labelled(function, &own));
     labels[labels::WARM_POOL] = Value::Null;
+    // The pod was made without a token, also if the function has got an account since.
+    labels[labels::SERVICE_ACCOUNT] = Value::Null;
     json!({
         "metadata": { "uid": uid, "labels": labels, "ownerReferences": [owner(function)] },
     })
@@ -164,12 +195,20 @@ pub(crate) fn taken_over(
 
 /// The patch that gives a pod that was taken over the function's own memory and processors; `None` if it
 /// has them.
-pub(crate) fn resized(memory: MemoryMiB, pod: &Pod) -> Option<Value> {
-    let own = resources(memory.get());
+///
+/// It concerns nothing else. Storage keeps the pool's size, because Kubernetes changes that of no running pod. The
+/// patch takes no limit away, either: a pod of a time when processors were limited keeps its limit.
+pub(crate) fn resized(memory: MemoryMiB, limit: CpuLimit, pod: &Pod) -> Option<Value> {
+    let own = resizable(memory, limit);
     let containers = pod.spec.as_ref()?.containers.iter();
     let mut instances = containers.filter(|container| container.name == CONTAINER);
-    let has = instances.next()?.resources.as_ref();
-    let is_same = has.is_some_and(|has| has.limits == own.limits && has.requests == own.requests);
+    let has = instances.next()?.resources.clone().unwrap_or_default();
+    let contains = |has: Option<Quantities>, own: &Option<Quantities>| {
+        let has = has.unwrap_or_default();
+        let mut own = own.iter().flatten();
+        own.all(|(name, quantity)| has.get(name) == Some(quantity))
+    };
+    let is_same = contains(has.limits, &own.limits) && contains(has.requests, &own.requests);
     (!is_same)
         .then(|| json!({ "spec": { "containers": [{ "name": CONTAINER, "resources": own }] } }))
 }
@@ -190,7 +229,8 @@ pub(crate) fn handler(function: &FunctionResource, options: &Options) -> Option<
     })
 }
 
-fn code_volume(function: &FunctionResource, revision: &str) -> Option<Volume> {
+/// The source of the volume with the code, if that is a config map.
+fn code_map(function: &FunctionResource, revision: &str) -> Option<ConfigMapVolumeSource> {
     let (name, items) = match &function.spec.code {
         Code::Inline(files) => {
             let items = files
@@ -204,18 +244,13 @@ fn code_volume(function: &FunctionResource, revision: &str) -> Option<Volume> {
             (code_name(function, revision), Some(items.collect()))
         }
         Code::ConfigMap(name) => (name.as_str().to_owned(), None),
-        Code::Archive(_) => return Some(empty("code", UNPACKED_MIB)),
-        Code::Image(_) | Code::Path(_) => return None,
+        Code::Archive(_) | Code::Image(_) | Code::Path(_) => return None,
     };
-    Some(Volume {
-        name: "code".to_owned(),
-        config_map: Some(ConfigMapVolumeSource {
-            name,
-            items,
-            default_mode: Some(CODE_MODE),
-            ..ConfigMapVolumeSource::default()
-        }),
-        ..Volume::default()
+    Some(ConfigMapVolumeSource {
+        name,
+        items,
+        default_mode: Some(CODE_MODE),
+        ..ConfigMapVolumeSource::default()
     })
 }
 

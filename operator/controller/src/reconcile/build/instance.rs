@@ -1,28 +1,31 @@
 //! What all instances' pods have in common: limits, confinement, volumes, and the runtime's image.
 //!
-//! Pure. Feeds `function` and `warm`, which make complete pods of these parts.
+//! Pure. Feeds `function` and `warm`, which make complete pods of these parts. `volumes` has the volumes.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, PodSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, HTTPGetAction, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
-use pilotlight_api::status::{CODE_NOT_SUPPORTED, NO_IMAGE};
+use pilotlight_api::status::{CODE_NOT_SUPPORTED, NO_IMAGE, SECRET_REFUSED};
 use pilotlight_api::{ObjectName, PodSettings, labels};
-use pilotlight_core::function::Runtime;
+use pilotlight_core::function::{MemoryMiB, Runtime};
 use pilotlight_core::instance::memory::SUPERVISOR_MIB;
+use pilotlight_core::instance::node_share::CpuLimit;
 use pilotlight_runtimes::RuntimeDescription;
+use pilotlight_wire::config::HEALTH_PATH;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::options::Options;
+use super::variables;
+use super::volumes::Volumes;
+use crate::options::{Options, PodOptions};
 
-/// The memory in MiB that comes with one whole processor. Processors are proportional to memory.
-pub(super) const MIB_PER_CPU: u32 = 1769;
 /// The IDs of the user and the group `function` in the images.
 pub(super) const USER: i64 = 993;
 pub(super) const GROUP: i64 = 990;
@@ -31,6 +34,13 @@ pub(super) const FLUSH: u32 = 10;
 /// Everybody reads and executes the code; only root writes it.
 pub(super) const CODE_MODE: i32 = 0o755;
 pub(super) const CONTAINER: &str = "instance";
+
+/// The probe of a supervisor, in seconds. It answers in the pauses of its own work, and a busy function takes
+/// processors from it, so a supervisor counts as dead only after half a minute.
+const PROBE_PERIOD: i32 = 10;
+const PROBE_TIMEOUT: i32 = 5;
+const PROBE_FAILURES: i32 = 3;
+const PROBE_GRACE: i64 = 1;
 
 /// The limit of an archive's content plus the overhead of a file system, in MiB.
 pub(super) const UNPACKED_MIB: u32 = 300;
@@ -49,6 +59,15 @@ pub(crate) enum Unbuildable {
     NoImage(Runtime),
     #[error("spec.runtime: {0}")]
     NoRuntime(String),
+    #[error(
+        "spec.environmentFrom: the Secret {0} belongs to Pilotlight itself: name one of your own"
+    )]
+    OwnSecret(String),
+    #[error(
+        "{field}.secretRef: gateways may not read the Secret {name}: whoever installs Pilotlight adds it to the chart \
+         value gateway.fetch.secrets"
+    )]
+    ArchiveSecret { field: String, name: String },
 }
 
 impl Unbuildable {
@@ -56,20 +75,47 @@ impl Unbuildable {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Unbuildable::Code(_) => CODE_NOT_SUPPORTED,
+            Unbuildable::OwnSecret(_) | Unbuildable::ArchiveSecret { .. } => SECRET_REFUSED,
             // The author of the Function sees both in the same way: there is nothing to run it in.
             Unbuildable::NoImage(_) | Unbuildable::NoRuntime(_) => NO_IMAGE,
         }
     }
 }
 
-/// The spec of a pod with this container and everything that all instances have. `longest`: the longest
-/// time that an event may run, in seconds.
-pub(super) fn instance_spec(
-    settings: &PodSettings,
-    longest: u32,
-    container: Container,
-    volumes: Vec<Volume>,
-) -> PodSpec {
+/// The parts of a pod besides those that all instances have.
+pub(super) struct Parts<'a> {
+    pub(super) settings: &'a PodSettings,
+    /// The longest time that an event may run, in seconds.
+    pub(super) longest: u32,
+    pub(super) memory: MemoryMiB,
+    /// The image and the variables.
+    pub(super) container: Container,
+    /// Whether the image is that of a runtime, and not the function's own.
+    pub(super) is_runtime_image: bool,
+    pub(super) volumes: Volumes,
+}
+
+/// The spec of a pod of these parts and of everything that all instances have.
+pub(super) fn instance_spec(parts: Parts<'_>, options: &Options) -> PodSpec {
+    let Parts {
+        settings, longest, ..
+    } = parts;
+    let mut variables = parts.container.env.unwrap_or_default();
+    let mut volumes = parts.volumes;
+    if let Some(identity) = &options.instance_identity {
+        variables.push(variables::identity(identity));
+        volumes.token();
+    }
+    variables.extend(options.pods.log_rate.map(variables::log_rate));
+    let is_probed = options.pods.liveness_probe && parts.is_runtime_image;
+    if is_probed {
+        variables.push(variables::health());
+    }
+    let Volumes {
+        volumes,
+        mounts,
+        mib,
+    } = volumes;
     PodSpec {
         service_account_name: settings
             .service_account
@@ -80,7 +126,11 @@ pub(super) fn instance_spec(
         image_pull_secrets: Some(as_in_a_pod(&settings.image_pull_secrets)),
         node_selector: Some(as_in_a_pod(&settings.node_selector)),
         tolerations: Some(as_in_a_pod(&settings.tolerations)),
+        runtime_class_name: settings
+            .runtime_class(options.pods.runtime_class.as_ref())
+            .map(ToString::to_string),
         enable_service_links: Some(false),
+        host_users: options.pods.user_namespaces.then_some(false),
         // The kernel ignores a SIGTERM to the first process of a namespace that has no handler for it yet.
         // Otherwise a pod that is deleted while it starts would live for its whole grace period.
         share_process_namespace: Some(true),
@@ -94,11 +144,33 @@ pub(super) fn instance_spec(
                 container_port: labels::CONTROL_PORT.into(),
                 ..ContainerPort::default()
             }]),
+            env: Some(variables),
+            liveness_probe: is_probed.then(liveness_probe),
+            resources: Some(resources(parts.memory, mib, &options.pods)),
+            volume_mounts: Some(mounts),
             security_context: Some(confined()),
-            ..container
+            ..parts.container
         }],
         volumes: Some(volumes),
         ..PodSpec::default()
+    }
+}
+
+/// Ends a supervisor that has been stopped, or hangs, also while it has no invocation and no function. Gateways
+/// notice that only of an instance that has a lease.
+fn liveness_probe() -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(HEALTH_PATH.to_owned()),
+            port: IntOrString::Int(labels::HEALTH_PORT.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(PROBE_PERIOD),
+        timeout_seconds: Some(PROBE_TIMEOUT),
+        failure_threshold: Some(PROBE_FAILURES),
+        // A process that was stopped handles no SIGTERM, and the pod's own grace period is that of a long event.
+        termination_grace_period_seconds: Some(PROBE_GRACE),
+        ..Probe::default()
     }
 }
 
@@ -123,33 +195,29 @@ pub(super) fn runtime<'a>(
         .ok_or_else(|| Unbuildable::NoRuntime(options.runtimes.lacking(name)))
 }
 
-pub(super) fn empty(name: &str, size_mib: u32) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            size_limit: Some(Quantity(format!("{size_mib}Mi"))),
-            ..EmptyDirVolumeSource::default()
-        }),
-        ..Volume::default()
+/// `volumes_mib`: what its volumes may take of the disk. The kubelet counts the container's log as well, and the
+/// file system of a container is read-only, so nothing else counts.
+fn resources(memory: MemoryMiB, volumes_mib: u32, options: &PodOptions) -> ResourceRequirements {
+    let mut resources = resizable(memory, options.cpu_limit);
+    let storage = Quantity(format!("{}Mi", volumes_mib + options.log_storage_mib));
+    // A request as large as the limit: the scheduler never promises the same part of a disk twice.
+    for kind in [&mut resources.limits, &mut resources.requests] {
+        let kind = kind.get_or_insert_default();
+        kind.insert("ephemeral-storage".to_owned(), storage.clone());
     }
+    resources
 }
 
-pub(super) fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
-    }
-}
-
-pub(super) fn resources(memory_mib: u32) -> ResourceRequirements {
-    let memory = Quantity(format!("{}Mi", memory_mib + SUPERVISOR_MIB));
-    let cpu = Quantity(format!("{}m", (memory_mib * 1000).div_ceil(MIB_PER_CPU)));
-    let limits = [("memory".to_owned(), memory.clone())];
-    let requests = [("memory".to_owned(), memory), ("cpu".to_owned(), cpu)];
+/// Memory and processors, which a running pod can be given more or less of.
+pub(super) fn resizable(memory: MemoryMiB, limit: CpuLimit) -> ResourceRequirements {
+    let cpu = limit.of(memory);
+    let memory = Quantity(format!("{}Mi", memory.get() + SUPERVISOR_MIB));
+    let milli = |milli: u32| ("cpu".to_owned(), Quantity(format!("{milli}m")));
+    let memory = ("memory".to_owned(), memory);
+    let limits = [memory.clone()].into_iter().chain(cpu.limit.map(milli));
     ResourceRequirements {
-        limits: Some(limits.into()),
-        requests: Some(requests.into()),
+        limits: Some(limits.collect()),
+        requests: Some([memory, milli(cpu.request)].into()),
         ..ResourceRequirements::default()
     }
 }

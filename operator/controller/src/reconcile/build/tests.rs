@@ -6,27 +6,24 @@ use kube::ResourceExt;
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_core::function::MemoryMiB;
-use pilotlight_runtimes::Runtimes;
-use pilotlight_wire::config::{DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, UNCLAIMED_VARIABLE};
+use pilotlight_wire::config::{
+    DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, IDENTITY_VARIABLE, IdentityConfig, UNCLAIMED_VARIABLE,
+};
 use serde_json::json;
 
 use super::*;
 use crate::options::Options;
 
+mod limits;
+
 fn options() -> Options {
     let images = [("python3.11", "python:1"), ("custom", "custom:1")];
     Options {
-        namespace: "functions".to_owned(),
-        identity: "controller-1".to_owned(),
-        parts_service: "parts".to_owned(),
-        gateway_service: "gateway".to_owned(),
-        gateway_namespace: "system".to_owned(),
-        gateway_port: 80,
-        region: "eu-central-1".to_owned(),
         images: images
             .map(|(name, image)| (name.to_owned(), image.to_owned()))
             .into(),
-        runtimes: Runtimes::built_in(),
+        archive_secrets: ["login".to_owned()].into(),
+        ..Options::of_test()
     }
 }
 
@@ -41,9 +38,13 @@ fn function(spec: serde_json::Value) -> FunctionResource {
 }
 
 fn built(spec: serde_json::Value) -> serde_json::Value {
+    built_with(spec, &options())
+}
+
+fn built_with(spec: serde_json::Value, options: &Options) -> serde_json::Value {
     let name = "hello".parse().expect("a name");
     let instance = "0123456789abcdef0123456789abcdef";
-    let pod = pod(&function(spec), &name, instance, "2026/01/31", &options());
+    let pod = pod(&function(spec), &name, instance, "2026/01/31", options);
     serde_json::to_value(pod.expect("a pod")).expect("JSON")
 }
 
@@ -80,8 +81,10 @@ fn a_pod_is_confined_and_sized_by_its_function() {
     assert_eq!(
         container["resources"],
         json!({
-            "limits": { "memory": "1801Mi" },
-            "requests": { "memory": "1801Mi", "cpu": "1000m" },
+            "limits": { "memory": "1801Mi", "ephemeral-storage": "1089Mi" },
+            "requests": {
+                "memory": "1801Mi", "cpu": "1000m", "ephemeral-storage": "1089Mi",
+            },
         })
     );
     let security = &container["securityContext"];
@@ -248,8 +251,10 @@ fn secrets_and_config_maps_come_under_a_prefix_in_the_manifests_order() {
 
 #[test]
 fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
-    let archive = json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64) });
-    let spec = json!({ "runtime": "custom", "code": { "archive": archive } });
+    let archive = |digit: &str| json!({ "url": "https://host/a.zip", "sha256": digit.repeat(64) });
+    let code = json!({ "archive": archive("0") });
+    let layers = json!([archive("1"), archive("2")]);
+    let spec = json!({ "runtime": "custom", "code": code, "layers": layers });
     let pod = &built(spec)["spec"];
     let container = &pod["containers"][0];
     let names: Vec<_> = container["env"]
@@ -263,18 +268,31 @@ fn the_pod_of_an_archive_waits_for_its_code_with_room_for_it() {
         [
             "PILOTLIGHT_INSTANCE",
             "PILOTLIGHT_GATEWAYS",
-            "PILOTLIGHT_UNCLAIMED"
+            "PILOTLIGHT_UNCLAIMED",
+            "PILOTLIGHT_LOG_RATE",
+            "PILOTLIGHT_HEALTH"
         ]
     );
     let unclaimed = container["env"][2]["value"].as_str().expect("a value");
     let unclaimed: serde_json::Value = serde_json::from_str(unclaimed).expect("JSON");
     assert_eq!(
         unclaimed,
-        json!({ "listen": "0.0.0.0:9001", "endsWithParent": false, "root": "/" })
+        json!({
+            "listen": "0.0.0.0:9001", "endsWithParent": false, "root": "/",
+            "instance": "0123456789abcdef0123456789abcdef",
+            // The supervisor takes these from whoever claims it, and nothing else.
+            "archives": [
+                { "field": "spec.code.archive", "folder": "var/task", "sha256": "0".repeat(64) },
+                { "field": "spec.layers[0]", "folder": "opt", "sha256": "1".repeat(64) },
+                { "field": "spec.layers[1]", "folder": "opt", "sha256": "2".repeat(64) },
+            ],
+        })
     );
-    assert_eq!(container["volumeMounts"][1]["mountPath"], "/var/task");
-    assert_eq!(container["volumeMounts"][1]["readOnly"], false);
-    assert_eq!(pod["volumes"][1]["emptyDir"]["sizeLimit"], "300Mi");
+    for (place, path) in [(1, "/var/task"), (2, "/opt")] {
+        assert_eq!(container["volumeMounts"][place]["mountPath"], path);
+        assert_eq!(container["volumeMounts"][place]["readOnly"], json!(null));
+        assert_eq!(pod["volumes"][place]["emptyDir"]["sizeLimit"], "300Mi");
+    }
 }
 
 fn warm(spec: serde_json::Value, options: &Options) -> Result<Template, Unbuildable> {
@@ -315,7 +333,7 @@ fn the_pod_of_a_pool_waits_for_any_function_confined_as_one_of_a_function() {
         built(inline())["spec"]["containers"][0]["securityContext"]
     );
     let variables = container["env"].as_array().expect("variables");
-    assert_eq!(variables.len(), 2, "it is of no function yet");
+    assert_eq!(variables.len(), 4, "it is of no function yet");
     assert_eq!(variables[0]["name"], UNCLAIMED_VARIABLE);
     let gateways = json!({ "address": "gateway.system.svc:80", "namespace": "functions" });
     assert_eq!(variables[1]["name"], GATEWAYS_VARIABLE);
@@ -348,15 +366,16 @@ fn the_template_of_a_pool_changes_with_what_shapes_its_pods_and_with_nothing_els
 }
 
 #[test]
-fn a_pod_that_was_taken_over_is_resized_only_if_its_function_asks_for_something_else() {
-    let template = warm(of_512(), &options()).expect("a template");
-    let pod = template.pod("warm-1".to_owned());
-    let memory = |mib: i128| MemoryMiB::try_from(mib).expect("a size");
-    assert_eq!(resized(memory(512), &pod), None);
-    let smaller = resized(memory(128), &pod).expect("other resources");
-    let container = &smaller["spec"]["containers"][0];
-    assert_eq!(container["resources"]["limits"]["memory"], "160Mi");
-    assert_eq!(container["resources"]["requests"]["cpu"], "73m");
+fn only_a_pod_that_was_made_with_a_service_account_bears_the_label_of_one() {
+    let label = |labels: &serde_json::Value| labels["pilotlight.dev/service-account"].clone();
+    let mut spec = inline();
+    assert!(label(&built(spec.clone())["metadata"]["labels"]).is_null());
+    spec["pod"] = json!({ "serviceAccount": "orders" });
+    assert_eq!(label(&built(spec.clone())["metadata"]["labels"]), "own");
+    let patch = taken_over(&function(spec), "0123456789abcdef", "1", "the-uid");
+    let labels = patch["metadata"]["labels"].as_object().expect("labels");
+    let removed = labels.get("pilotlight.dev/service-account");
+    assert_eq!(removed, Some(&serde_json::Value::Null));
 }
 
 #[test]
@@ -364,4 +383,91 @@ fn a_pool_without_an_image_is_told_what_to_do() {
     let spec = json!({ "runtime": "python3.14", "size": 1 });
     let unbuildable = warm(spec, &options()).expect_err("no image");
     assert_eq!(unbuildable.reason(), "NoImage");
+}
+
+fn identity() -> IdentityConfig {
+    IdentityConfig {
+        authorities: "PEM".to_owned(),
+        token: TOKEN_PATH.into(),
+        needs_tls: true,
+    }
+}
+
+#[test]
+fn every_pod_recognises_gateways_and_has_a_token_that_opens_nothing_else() {
+    let options = Options {
+        instance_identity: Some(identity()),
+        ..options()
+    };
+    let (name, instance) = ("hello".parse().expect("a name"), "0123456789abcdef");
+    let of_function = pod(&function(inline()), &name, instance, "2026/01/31", &options);
+    let template = warm(of_512(), &options).expect("a template");
+    for pod in [
+        of_function.expect("a pod"),
+        template.pod("warm-1".to_owned()),
+    ] {
+        let pod = serde_json::to_value(pod).expect("JSON");
+        let spec = &pod["spec"];
+        let container = &spec["containers"][0];
+        let variables = container["env"].as_array().expect("variables");
+        let named = |variable: &&serde_json::Value| variable["name"] == IDENTITY_VARIABLE;
+        let text = variables.iter().find(named).expect("it is there")["value"].as_str();
+        let known: IdentityConfig = serde_json::from_str(text.expect("a text")).expect("JSON");
+        assert_eq!(known, identity());
+        let volumes = spec["volumes"].as_array().expect("volumes");
+        let token = &volumes.last().expect("one")["projected"]["sources"][0]["serviceAccountToken"];
+        assert_eq!(token["audience"], "pilotlight.dev/instance");
+        let mounts = container["volumeMounts"].as_array().expect("mounts");
+        let mount = mounts.last().expect("one");
+        let file = format!(
+            "{}/{}",
+            mount["mountPath"].as_str().expect("a path"),
+            token["path"].as_str().expect("a path")
+        );
+        assert_eq!(file, TOKEN_PATH);
+        assert_eq!(mount["readOnly"], true);
+        assert_eq!(spec["automountServiceAccountToken"], false);
+    }
+    let before = warm(of_512(), &self::options()).expect("a template");
+    assert_ne!(template.revision, before.revision);
+}
+
+#[test]
+fn a_function_cannot_have_the_secrets_of_pilotlight_itself() {
+    let with = |secret: &str| {
+        let mut spec = inline();
+        spec["environmentFrom"] = json!([{ "secretRef": { "name": secret } }]);
+        function(spec)
+    };
+    let together = Options {
+        gateway_namespace: "functions".to_owned(),
+        ..options()
+    };
+    for own in ["authorities", "certificate"] {
+        let refused = check(&with(own), &together).expect_err("refused");
+        assert_eq!(refused, Unbuildable::OwnSecret(own.to_owned()));
+        let said = refused.to_string();
+        assert!(said.starts_with("spec.environmentFrom: "), "{said}");
+        // In another namespace the name means another Secret.
+        assert_eq!(check(&with(own), &options()), Ok(()));
+    }
+    assert_eq!(check(&with("mine"), &together), Ok(()));
+}
+
+#[test]
+fn a_secret_for_an_archive_is_one_that_gateways_may_read() {
+    let archive = |secret: &str| json!({ "url": "https://host/a.zip", "sha256": "0".repeat(64), "secretRef": { "name": secret } });
+    let spec = json!({ "runtime": "python3.11", "code": { "archive": archive("login") } });
+    assert_eq!(
+        super::function::check(&function(spec.clone()), &options()),
+        Ok(())
+    );
+    let mut other = spec;
+    other["layers"] = json!([archive("login"), archive("database")]);
+    let refused = super::function::check(&function(other), &options()).expect_err("refused");
+    let text = refused.to_string();
+    assert!(
+        text.starts_with("spec.layers[1].secretRef: gateways may not read the Secret database"),
+        "{text}"
+    );
 }

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::{EnvName, is_reserved_variable};
+use pilotlight_core::instance::parts::OwnArchive;
 use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::config::{
     CONFIG_VARIABLE, DEFAULTS_VARIABLE, DoorConfig, GATEWAYS_VARIABLE, GIVEN_PREFIX,
-    InstanceConfig, UNCLAIMED_VARIABLE, Unclaimed,
+    HEALTH_VARIABLE, IDENTITY_VARIABLE, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE,
+    UNCLAIMED_VARIABLE, Unclaimed,
 };
 
 use std::path::PathBuf;
@@ -26,12 +28,19 @@ pub(super) fn config(config: &InstanceConfig) -> EnvVar {
     variable(CONFIG_VARIABLE, &text_of(config))
 }
 
-/// Makes the supervisor wait for a claim.
-pub(super) fn unclaimed(prestart: Option<Prestart>) -> EnvVar {
+/// Makes the supervisor wait for a claim. `made_as`: the instance that it is made as, with the archives of its function;
+/// `None` in a warm pool.
+pub(super) fn unclaimed(
+    made_as: Option<(&str, Vec<OwnArchive>)>,
+    prestart: Option<Prestart>,
+) -> EnvVar {
+    let (instance, archives) = made_as.unzip();
     let unclaimed = Unclaimed {
         listen: labels::listen(),
         ends_with_parent: false,
         root: PathBuf::from("/"),
+        instance: instance.map(str::to_owned),
+        archives,
         prestart,
         orphaned_after_ms: None,
     };
@@ -47,12 +56,27 @@ pub(super) fn gateways(options: &Options) -> EnvVar {
     variable(GATEWAYS_VARIABLE, &text_of(&gateways))
 }
 
+/// How much the supervisor logs of what the function prints.
+pub(super) fn log_rate(bytes_per_second: u32) -> EnvVar {
+    variable(LOG_RATE_VARIABLE, &bytes_per_second.to_string())
+}
+
+/// Where the supervisor answers the kubelet's probe.
+pub(super) fn health() -> EnvVar {
+    variable(HEALTH_VARIABLE, &labels::health_listen())
+}
+
 /// The names of the variables that secrets and config maps may override.
 pub(super) fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> EnvVar {
     let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
     let names = config.environment.keys().map(String::as_str);
     let suggested = names.filter(|name| !own.contains(name) && !is_reserved_variable(name));
     variable(DEFAULTS_VARIABLE, &Vec::from_iter(suggested).join(","))
+}
+
+/// How the supervisor recognises gateways.
+pub(super) fn identity(config: &IdentityConfig) -> EnvVar {
+    variable(IDENTITY_VARIABLE, &text_of(config))
 }
 
 fn text_of(value: &impl Serialize) -> String {

@@ -15,10 +15,10 @@ use pilotlight_api::labels;
 use pilotlight_runtimes::IMAGE_TASK_ROOT;
 
 use super::instance::{
-    UNPACKED_MIB, Unbuildable, empty, instance_spec, mount, owner, resources, runtime,
-    runtime_image,
+    Parts, UNPACKED_MIB, Unbuildable, instance_spec, owner, runtime, runtime_image,
 };
 use super::variables::{gateways, unclaimed};
+use super::volumes::Volumes;
 use crate::options::Options;
 
 /// The longest time that an event of any function may run, in seconds.
@@ -43,19 +43,23 @@ impl Template {
             let variable = (MEMORY_VARIABLE.to_owned(), spec.memory.get().to_string());
             prestart.environment.extend([variable]);
         }
-        let mounts = [("tmp", "/tmp"), ("code", IMAGE_TASK_ROOT)];
         let container = Container {
             image: Some(runtime_image(&spec.runtime, options)?),
-            env: Some(vec![unclaimed(prestart), gateways(options)]),
-            resources: Some(resources(spec.memory.get())),
-            volume_mounts: Some(mounts.map(|(name, path)| mount(name, path)).into()),
+            env: Some(vec![unclaimed(None, prestart), gateways(options)]),
             ..Container::default()
         };
-        let volumes = vec![
-            empty("tmp", spec.ephemeral_storage.get()),
-            empty("code", UNPACKED_MIB),
-        ];
-        let spec = instance_spec(&spec.pod(), LONGEST, container, volumes);
+        let mut volumes = Volumes::default();
+        volumes.empty("tmp", "/tmp", spec.ephemeral_storage.get());
+        volumes.empty("code", IMAGE_TASK_ROOT, UNPACKED_MIB);
+        let parts = Parts {
+            settings: &spec.pod(),
+            longest: LONGEST,
+            memory: spec.memory,
+            container,
+            is_runtime_image: true,
+            volumes,
+        };
+        let spec = instance_spec(parts, options);
         let mut pod = Pod {
             metadata: ObjectMeta {
                 namespace: pool.namespace(),
@@ -84,7 +88,7 @@ fn labelled(pool: &WarmPoolResource) -> BTreeMap<String, String> {
         (labels::WARM_POOL, pool.name_any()),
         (labels::MANAGED_BY, labels::MANAGER.to_owned()),
     ];
-    let all = own.into_iter().chain(pool.spec.class().labels());
+    let all = own.into_iter().chain(pool.spec.class(None).labels());
     all.map(|(label, value)| (label.to_owned(), value))
         .collect()
 }

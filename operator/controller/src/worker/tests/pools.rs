@@ -127,6 +127,7 @@ impl Pools {
             revision: self.function.spec.revision().into(),
             instances: names.collect(),
             claimed: self.claimed.iter().cloned().collect(),
+            given_up: Default::default(),
             in_flight: 0,
             queued: 0,
             released: false,
@@ -192,6 +193,7 @@ async fn the_pods_of_a_pool_wait_with_its_class_and_belong_to_it() {
 #[tokio::test]
 async fn a_claimed_pod_becomes_the_functions_is_resized_and_none_is_made_for_its_instance() {
     let mut pools = Pools::started(of_size(1)).await;
+    pools.show(0);
     pools.claim("i1", 0);
     let calls = pools.settle().await;
     let name = pools.name(0);
@@ -238,6 +240,30 @@ async fn a_claimed_pod_becomes_the_functions_is_resized_and_none_is_made_for_its
 }
 
 #[tokio::test]
+async fn a_demand_makes_no_pod_a_functions_that_is_of_no_warm_pool() {
+    let mut pools = Pools::started(of_size(1)).await;
+    pools.show(0);
+    pools.settle().await;
+    let mut foreign = pools.made[0].clone();
+    foreign.metadata.name = Some("foreign".to_owned());
+    foreign.metadata.uid = Some("uid-foreign".to_owned());
+    foreign.metadata.owner_references = None;
+    pools.made.push(foreign);
+    pools.show(1);
+    pools.claim("i1", 1);
+    pools.all_are_heard();
+    assert_eq!(
+        told(&pools.settle().await),
+        [""; 0],
+        "labels are not enough"
+    );
+    pools.claimed.clear();
+    pools.claim("i2", 0);
+    let patch = format!("PATCH {PODS}/{}", pools.name(0));
+    assert!(told(&pools.settle().await).contains(&patch));
+}
+
+#[tokio::test]
 async fn a_take_over_that_fails_is_tried_again_and_one_of_a_pod_that_is_gone_is_not() {
     for (code, again) in [
         (StatusCode::BAD_GATEWAY, true),
@@ -250,6 +276,7 @@ async fn a_take_over_that_fails_is_tried_again_and_one_of_a_pod_that_is_gone_is_
             .lock()
             .expect("not poisoned")
             .patch_code = code;
+        pools.show(0);
         pools.claim("i1", 0);
         pools.settle().await;
         let function = pools.fixture.worker.functions.get_mut("hello");
@@ -320,6 +347,7 @@ async fn a_function_says_from_which_pool_its_instances_may_come() {
 async fn a_pool_that_cannot_have_pods_says_why() {
     let mut pools = Pools::started(warm_pool(json!({ "runtime": "python3.14", "size": 1 }))).await;
     assert_eq!(pools.made.len(), 0);
+    let options = pools.fixture.worker.options.clone();
     let pool = pools.fixture.worker.pools.get_mut("warm");
-    assert_eq!(pool.expect("it exists").class(), None);
+    assert_eq!(pool.expect("it exists").class(&options), None);
 }

@@ -20,6 +20,7 @@ fn demand(revision: &str, instances: &[&str]) -> Demand {
         revision: revision.into(),
         instances: instances.iter().map(|name| (*name).into()).collect(),
         claimed: Default::default(),
+        given_up: Default::default(),
         in_flight: 0,
         queued: 0,
         released: false,
@@ -51,7 +52,58 @@ fn delete(instance: &str) -> Step {
     Step::Delete {
         pod: format!("hello-{instance}").into(),
         uid: format!("uid-{instance}").into(),
+        at_once: false,
     }
+}
+
+fn kill(instance: &str) -> Step {
+    Step::Delete {
+        pod: format!("hello-{instance}").into(),
+        uid: format!("uid-{instance}").into(),
+        at_once: true,
+    }
+}
+
+#[test]
+fn a_pod_that_was_given_up_is_deleted_at_once_even_if_its_deletion_has_begun() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let given_up = Demand {
+        given_up: ["a".into(), "b".into(), "c".into()].into(),
+        ..demand("r1", &["c"])
+    };
+    let ending = Pod {
+        is_being_deleted: true,
+        ..pod("b")
+    };
+    let pods = [pod("a"), ending, pod("c"), pod("d")];
+    // One gateway has given c up, and wants it still.
+    assert_eq!(
+        fleet.plan(now, &function(), &[&given_up], &pods),
+        [kill("a"), kill("b"), delete("d")]
+    );
+    assert_eq!(fleet.plan(now, &function(), &[&given_up], &pods), []);
+    fleet.not_deleted(now, &"uid-a".into());
+    let later = now + RETRY_PAUSE;
+    assert_eq!(
+        fleet.plan(later, &function(), &[&given_up], &pods),
+        [kill("a")]
+    );
+}
+
+#[test]
+fn a_pod_that_another_gateway_wants_is_not_deleted_because_one_has_given_it_up() {
+    let (mut fleet, now) = (Fleet::default(), Instant::now());
+    let given_up = Demand {
+        given_up: ["a".into()].into(),
+        ..demand("r1", &[])
+    };
+    let wants = demand("r1", &["a"]);
+    let plan = fleet.plan(now, &function(), &[&given_up, &wants], &[pod("a")]);
+    assert_eq!(plan, []);
+    assert_eq!(
+        fleet.plan(now, &function(), &[&given_up], &[pod("a")]),
+        [kill("a")]
+    );
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn apply(pods: &Pods, pod: Pod) {
 fn delete(pods: &Pods, pod: &Pod) {
     pods.take(Change::Deleted {
         name: pod.name_any(),
-        kept: Identity::of(pod),
+        kept: PodKey::of(pod),
     });
 }
 
@@ -76,7 +76,7 @@ fn another_pod_of_the_same_name_does_not_replace_the_one_that_is_followed() {
 
 #[test]
 fn a_pod_that_a_list_lacks_was_deleted() {
-    let (pods, mut fold) = (Pods::default(), Fold::new(Identity::of));
+    let (pods, mut fold) = (Pods::default(), Fold::new(PodKey::of));
     let mut show = |event| {
         fold.take(event)
             .into_iter()
