@@ -14,6 +14,7 @@
 //! gateways: which gateway owns a function        fleet: which pods the controller makes and deletes
 //! ```
 
+pub mod access;
 pub mod address_rule;
 pub mod code_cache;
 pub mod credentials;
