@@ -376,6 +376,8 @@ fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
     let known = "The fields here are runtime, handler, description, memory, timeout, environment, \
                  environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, betweenEvents, pod";
     let typo = format!("9:3: spec.memroy: is not a field: did you mean `memory`? {known}");
+    let listed = known.trim_start_matches("The");
+    let blank = format!("9:3: spec.\" \": is not a field: the{listed}");
     let cases = [
         ("  memroy: 128", typo.as_str()),
         (
@@ -385,6 +387,19 @@ fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
         (
             "status: {}",
             "9:1: status: is not a field: the fields here are apiVersion, kind, metadata, spec",
+        ),
+        // A name that has nothing to see is shown in quotes.
+        (
+            "\"\": {}",
+            "9:1: \"\": is not a field: the fields here are apiVersion, kind, metadata, spec",
+        ),
+        (
+            "  \" \": 128",
+            blank.as_str(),
+        ),
+        (
+            "? \"\"\n: {}\n\"\": {}",
+            "11:1: \"\": is set twice: remove one of them",
         ),
     ];
     check(&format!("{HEAD}{CODE}"), &cases);

@@ -4,6 +4,7 @@
 //! form `file:line:column: field: what to do`. Never shows the words of a parser or of a Rust type for an error
 //! that it knows.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_path_to_error::{Path, Segment};
@@ -157,9 +158,14 @@ fn dotted(path: &Path) -> String {
         })
 }
 
+/// Puts a name that has nothing to see in quotes.
 fn join(field: &str, name: &str) -> String {
+    let name = match name.trim().is_empty() {
+        true => Cow::Owned(format!("\"{name}\"")),
+        false => Cow::Borrowed(name),
+    };
     if field.is_empty() {
-        name.to_owned()
+        name.into_owned()
     } else {
         format!("{field}.{name}")
     }
