@@ -7,6 +7,7 @@
 mod mode;
 mod principal;
 mod refusal;
+pub mod reviews;
 mod right;
 
 pub use self::mode::{Mode, NotAMode};
