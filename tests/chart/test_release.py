@@ -189,6 +189,7 @@ def test_definitions_without_an_owner_are_adopted_upgraded_and_kept(namespaces):
     # From then on no option.
     done = install(namespaces, *upgrade, "--set=region=eu-west-1", word="upgrade")
     assert done.returncode == 0, done.stderr
+    the_usual_roles_include_pilotlights(namespaces[1])
 
     second = install([f"{namespaces[0]}-b", namespaces[1]], *upgrade, "--create-namespace", release="second")
     assert second.returncode != 0, second.stdout
@@ -201,6 +202,33 @@ def test_definitions_without_an_owner_are_adopted_upgraded_and_kept(namespaces):
     assert [definition(name)["metadata"]["uid"] for name in DEFINITIONS] == uids
     run("kubectl", "delete", "namespace", f"{namespaces[0]}-b", "--wait=false")
     apply_definitions()
+
+
+# What a user with a usual role of Kubernetes may do with Functions: verb, resource and subresource.
+USUAL = {
+    "view": ["get functions", "list warmpools", "get functions logs"],
+    "edit": ["get functions environment", "invoke functions", "create functions", "delete warmpools"],
+}
+USUAL["admin"] = USUAL["edit"] = [*USUAL["view"], *USUAL["edit"]]
+
+
+def the_usual_roles_include_pilotlights(namespace):
+    for role in USUAL:
+        binding = ("create", "rolebinding", f"a-{role}", f"--clusterrole={role}", f"--user=a-{role}")
+        good("kubectl", *binding, f"--namespace={namespace}")
+
+    def may(role, right):
+        verb, resource, *subresource = right.split()
+        words = ("auth", "can-i", verb, f"{resource}.pilotlight.dev", f"--as=a-{role}")
+        options = [f"--subresource={one}" for one in subresource]
+        return run("kubectl", *words, *options, f"--namespace={namespace}").stdout.strip() == "yes"
+
+    for role, rights in USUAL.items():
+        for right in rights:
+            # The controller manager adds up roles, some time after their change.
+            until(lambda: may(role, right), f"{role}: {right}")
+    for right in set(USUAL["edit"]) - set(USUAL["view"]):
+        assert not may("view", right), right
 
 
 def test_a_namespace_of_functions_belongs_to_one_release(namespaces):

@@ -142,6 +142,65 @@ def test_a_release_that_does_not_own_the_definitions_leaves_them_out():
     assert made.returncode == 0 and "kind: CustomResourceDefinition" not in made.stdout, made.stderr
 
 
+def roles(*options):
+    made = template("--show-only=templates/roles.yaml", *options)
+    assert made.returncode == 0, made.stderr
+    return {one["metadata"]["name"]: one for one in yaml.safe_load_all(made.stdout) if one}
+
+
+def granted(role):
+    """`VERB RESOURCE` for each right."""
+    return {
+        f"{verb} {resource}"
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+    }
+
+
+def test_the_roles_grant_each_right_that_gateways_ask_for():
+    source = (REPOSITORY / "operator/core/src/access/right.rs").read_text()
+    verbs = set(re.findall(r'Verb::\w+ => "(\w+)"', source))
+    subresources = set(re.findall(r'Resource::\w+ => Some\("(\w+)"\)', source))
+    asked = {f"{verb} functions" for verb in verbs} | {f"get functions/{one}" for one in subresources}
+    made = roles()
+    assert asked == {
+        "invoke functions",
+        "get functions",
+        "list functions",
+        "get functions/environment",
+        "get functions/logs",
+    }
+    assert asked <= granted(made["pilotlight-edit"])
+    assert granted(made["pilotlight-invoke"]) == {"invoke functions"}
+    # Who only reads neither runs code nor sees values.
+    assert asked & granted(made["pilotlight-view"]) == {
+        "get functions",
+        "list functions",
+        "get functions/logs",
+    }
+    assert {right.split()[0] for right in granted(made["pilotlight-view"])} == {"get", "list", "watch"}
+
+
+def test_the_usual_roles_take_pilotlights_in_and_helm_never_deletes_them():
+    into = {}
+    for name, role in roles().items():
+        labels = role["metadata"]["labels"]
+        into[name] = {
+            label.rpartition("-")[2]
+            for label, value in labels.items()
+            if "/aggregate-to-" in label and value == "true"
+        }
+        assert role["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert into == {
+        "pilotlight-view": {"view", "edit", "admin"},
+        "pilotlight-invoke": {"edit", "admin"},
+        "pilotlight-edit": {"edit", "admin"},
+    }
+    # They belong to the cluster, as the definitions.
+    assert "kind: ClusterRole" not in template("--set=crds.install=false").stdout
+
+
 def test_pools_wait_for_their_definition_unless_the_cluster_or_somebody_else_has_it():
     pool = '--set-json=warmPools.python={"runtime": "python3.11", "size": 1}'
     for options, has_pool in [
