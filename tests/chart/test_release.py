@@ -49,12 +49,17 @@ MADE = {
 }
 
 RIGHTS = {
-    # account: what it may do in (the Functions' namespace, the release's)
+    # account: what it may do in (the Functions' namespace, the release's, the whole cluster)
     "gateway": (
         {"functions.pilotlight.dev": "get list watch", "pods": "get list watch"},
         {
             "endpointslices.discovery.k8s.io": "get list watch",
             "secrets [pilotlight-identity]": "get list watch",
+        },
+        # In the whole cluster.
+        {
+            "tokenreviews.authentication.k8s.io": "create",
+            "subjectaccessreviews.authorization.k8s.io": "create",
         },
     ),
     "controller": (
@@ -76,6 +81,7 @@ RIGHTS = {
             "secrets [pilotlight-authority]": "get list watch patch",
             "secrets [pilotlight-identity]": "get list watch patch",
         },
+        {},
     ),
 }
 
@@ -242,7 +248,7 @@ def test_a_namespace_of_functions_belongs_to_one_release(namespaces):
 def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
     done = install(namespaces)
     assert done.returncode == 0, done.stderr
-    for account, (in_functions, in_system) in RIGHTS.items():
+    for account, (in_functions, in_system, everywhere) in RIGHTS.items():
         who = f"--as=system:serviceaccount:{namespaces[0]}:pilotlight-{account}"
         for namespace, rights in zip(reversed(namespaces), (in_functions, in_system), strict=True):
             listed = good(
@@ -255,10 +261,8 @@ def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):
                 resource += f" [{names}]" if names else ""
                 if not resource.startswith(("[", "selfsubject")):
                     granted[resource] = set(verbs.split())
-            assert granted == {name: set(verbs.split()) for name, verbs in rights.items()}, (
-                account,
-                namespace,
-            )
+            wanted = {name: set(verbs.split()) for name, verbs in (rights | everywhere).items()}
+            assert granted == wanted, (account, namespace)
     assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
 
 

@@ -198,7 +198,7 @@ def test_the_usual_roles_take_pilotlights_in_and_helm_never_deletes_them():
         "pilotlight-edit": {"edit", "admin"},
     }
     # They belong to the cluster, as the definitions.
-    assert "kind: ClusterRole" not in template("--set=crds.install=false").stdout
+    assert "/aggregate-to-" not in template("--set=crds.install=false").stdout
 
 
 def test_pools_wait_for_their_definition_unless_the_cluster_or_somebody_else_has_it():

@@ -20,6 +20,24 @@ cannot do so. That release has no Secret with authorities.
 {{- else }}required{{ end }}
 {{- end }}
 
+{{/*
+Whether callers prove who they are: the value, or else `required`, but `optional` in the upgrade from a release whose
+gateways asked nobody. Such a release has no right to ask the API server about callers.
+*/}}
+{{- define "pilotlight.auth" -}}
+{{- if .Values.auth.mode }}
+{{- .Values.auth.mode }}
+{{- else if .Release.IsUpgrade }}
+{{- $binding := lookup "rbac.authorization.k8s.io/v1" "ClusterRoleBinding" "" (include "pilotlight.accessName" .) }}
+{{- ternary "optional" "required" (empty $binding) }}
+{{- else }}required{{ end }}
+{{- end }}
+
+{{/* Objects of the whole cluster, which each release has for itself. */}}
+{{- define "pilotlight.accessName" -}}
+{{- printf "%s-%s" (include "pilotlight.name" .) (printf "%s/%s" .Release.Namespace .Release.Name | sha256sum | trunc 8) }}
+{{- end }}
+
 {{/* The image of controller and gateway: with its digest instead of the tag, if that is set. */}}
 {{- define "pilotlight.image" -}}
 {{- $image := required "image: set it to Pilotlight's image in your registry, such as --set image=REGISTRY/pilotlight:0.1.0" .Values.image }}

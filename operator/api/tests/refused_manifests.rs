@@ -393,10 +393,7 @@ fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
             "\"\": {}",
             "9:1: \"\": is not a field: the fields here are apiVersion, kind, metadata, spec",
         ),
-        (
-            "  \" \": 128",
-            blank.as_str(),
-        ),
+        ("  \" \": 128", blank.as_str()),
         (
             "? \"\"\n: {}\n\"\": {}",
             "11:1: \"\": is set twice: remove one of them",

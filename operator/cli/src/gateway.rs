@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use pilotlight_api::ObjectName;
 use pilotlight_archive::{FetchProxy, Fetcher};
+use pilotlight_core::access;
 use pilotlight_core::address_rule::{AddressRange, AddressRule};
 use pilotlight_core::code_cache::{CacheLimits, FETCHES, VOLUME_MIN};
 use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::Namespace;
-use pilotlight_gateway::Config;
 use pilotlight_gateway::cluster::{self, Among, CertificateSecret, ClusterConfig, Listeners};
+use pilotlight_gateway::{AUDIENCE, AccessConfig, Config};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -145,8 +146,28 @@ pub(crate) struct Args {
     /// Write a line about each call to standard error.
     #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
     pub(crate) access_log: bool,
-    /// Answer GetFunctionConfiguration, GetFunction and ListFunctions with the values of `environment`. Everybody
-    /// who can call functions reads them then.
+    /// Whether callers have to prove who they are: `required`, `optional` (callers that show nothing may do everything) or
+    /// `off`. Kubernetes' roles say what a caller may do.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_AUTH",
+        default_value = "required",
+        value_name = "MODE"
+    )]
+    auth: access::Mode,
+    /// The audience that callers' tokens of Kubernetes have to have.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_AUDIENCE",
+        default_value = AUDIENCE,
+        value_name = "NAME"
+    )]
+    audience: String,
+    /// Write a line of the audit for each call, and not only for refused ones.
+    #[arg(long, env = "PILOTLIGHT_AUDIT_ALL")]
+    pub(crate) audit_all: bool,
+    /// Answer GetFunctionConfiguration, GetFunction and ListFunctions with the values of `environment` where callers
+    /// are not known. Everybody who can call functions reads them then.
     #[arg(long, env = "PILOTLIGHT_SHOW_ENVIRONMENT")]
     show_environment: bool,
     /// The most instances of a function without a reserved concurrency.
@@ -181,6 +202,11 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             account: args.account,
             concurrency: args.concurrency.into(),
             shows_environment: args.show_environment,
+            access: AccessConfig {
+                mode: args.auth,
+                audience: args.audience,
+                judge: None,
+            },
             limits: args.memory.limits(),
             ..Config::default()
         };

@@ -34,7 +34,7 @@ mod top;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pilotlight_gateway::{ACCESS_TARGET, SPAN_TARGET};
+use pilotlight_gateway::{ACCESS_TARGET, AUDIT_TARGET, SPAN_TARGET};
 use tracing_subscriber::EnvFilter;
 
 use self::exit::Exit;
@@ -80,23 +80,34 @@ impl Command {
             _ => false,
         }
     }
-}
 
-/// What is written of a level. A line of the access log is within the span of its call.
-fn filter(level: &str, has_access_log: bool) -> String {
-    match has_access_log {
-        true => format!("{level},{ACCESS_TARGET}=info,{SPAN_TARGET}=debug"),
-        false => format!("{level},{ACCESS_TARGET}=off"),
+    fn audits_all(&self) -> bool {
+        match self {
+            #[cfg(feature = "cluster")]
+            Command::Gateway(args) => args.audit_all,
+            _ => false,
+        }
+    }
+
+    /// What is written of a level. A line of the access log is within the span of its call.
+    fn filter(&self, level: &str) -> String {
+        let access = match self.has_access_log() {
+            true => format!("{ACCESS_TARGET}=info,{SPAN_TARGET}=debug"),
+            false => format!("{ACCESS_TARGET}=off"),
+        };
+        // Refused calls are warnings.
+        let audit = match self.audits_all() {
+            true => "info",
+            false => "warn",
+        };
+        format!("{level},{access},{AUDIT_TARGET}={audit}")
     }
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter(
-            &cli.log,
-            cli.command.has_access_log(),
-        )))
+        .with_env_filter(EnvFilter::new(cli.command.filter(&cli.log)))
         .with_writer(std::io::stderr)
         .init();
     let exit = match cli.command {

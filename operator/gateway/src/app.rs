@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pilotlight_core::reason::Audience;
 use pilotlight_wire::state::Limits;
 
+use crate::access::Access;
 use crate::catalog::Deployment;
 use crate::config::Scope;
 use crate::intake::Intake;
@@ -29,6 +30,7 @@ pub(crate) struct App {
     pub(crate) audience: Audience,
     /// Whether answers contain the values of `environment`.
     pub(crate) shows_environment: bool,
+    pub(crate) access: Access,
     pub(crate) functions: Arc<dyn Registry>,
     pub(crate) invoker: Invoker,
     /// `None` where logs are kept elsewhere.

@@ -19,6 +19,7 @@ mod codes;
 mod demand;
 mod door;
 mod functions;
+mod judge;
 mod peers;
 mod pods;
 mod sealed;
@@ -62,6 +63,7 @@ use self::codes::Codes;
 pub(crate) use self::demand::Ledger;
 use self::door::{Door, pass};
 use self::functions::Functions;
+use self::judge::ClusterJudge;
 use self::peers::ClusterPeers;
 use self::pods::{PodKey, Pods};
 use self::stock::Stock;
@@ -135,13 +137,15 @@ pub enum ServeError {
 /// at hand finish. The instances live on for the next gateway.
 pub async fn serve(
     place: ClusterConfig,
-    config: Config,
+    mut config: Config,
     listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let client = Client::try_default()
         .await
         .map_err(|error| ServeError::Client(Box::new(error)))?;
+    let audience = config.access.audience.clone();
+    config.access.judge = Some(Arc::new(ClusterJudge::new(client.clone(), audience)));
     let namespace = place.namespace.as_str();
     let identity = Identity::new(place.identity);
     let tokens = match place.identity {

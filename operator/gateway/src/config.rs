@@ -12,6 +12,8 @@ use pilotlight_core::intake::limits::{IntakeLimits, MEMORY_DEFAULT};
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
 use pilotlight_core::reason::Audience;
 
+use crate::access::AccessConfig;
+
 /// The settings that a gateway gets at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub audience: Audience,
     /// Whether the management calls answer with the values of `environment`.
     pub shows_environment: bool,
+    /// What callers have to prove.
+    pub access: AccessConfig,
     /// What its listeners accept.
     pub limits: IntakeLimits,
     /// The names by which this gateway may be called, besides addresses and localhost, so that no web page of a
@@ -51,6 +55,7 @@ impl Default for Config {
             pacing: Pacing::default(),
             audience: Audience::default(),
             shows_environment: false,
+            access: AccessConfig::default(),
             limits: IntakeLimits::of(MEMORY_DEFAULT, usize::MAX),
             hosts: None,
         }

@@ -14,6 +14,7 @@ use http::HeaderValue;
 use pilotlight_core::reason::Audience;
 use tokio::sync::{mpsc, watch};
 
+use crate::access::{Access, AccessConfig};
 use crate::app::App;
 use crate::catalog::{Deployment, Entry, PoolKey};
 use crate::config::Config;
@@ -61,6 +62,7 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
     let app = App {
         audience: Audience::Callers,
         shows_environment: false,
+        access: Access::new(AccessConfig::default(), metrics.access.clone()),
         address: "local".into(),
         concurrency: 1,
         scope: Config::default().scope(),

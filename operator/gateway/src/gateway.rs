@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::app::App;
 use crate::backend::Backend;
 use crate::catalog::Deployment;
@@ -88,6 +89,7 @@ impl Gateway {
             scope: config.scope(),
             audience: config.audience,
             shows_environment: config.shows_environment,
+            access: Access::new(config.access.clone(), metrics.access.clone()),
             functions,
             invoker,
             logs,

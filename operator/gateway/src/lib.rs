@@ -11,6 +11,8 @@
 //!    └─► http::logs ─► log_store (memory_log) ◄─┘
 //! ```
 //!
+//! `http::access` reads who calls, and `access` asks the cluster about callers and remembers its answers.
+//!
 //! `intake` bounds what callers can hold of the gateway's memory: `http::server` and `http::connections` count
 //! connections, `http::invoke` and `http::parts` events, `instance` answers.
 //!
@@ -19,6 +21,7 @@
 // A single gateway does not use the code that several gateways need.
 #![cfg_attr(not(feature = "cluster"), allow(dead_code))]
 
+mod access;
 mod answer_stream;
 mod app;
 mod backend;
@@ -48,6 +51,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 
+pub use access::{AUDIENCE, AUDIT_TARGET, AccessConfig, Judge, Later};
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use config::Config;

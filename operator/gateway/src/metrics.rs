@@ -4,6 +4,7 @@
 //! invocation looks up no label. All labels have fixed sets of values, except the names of the pool, which are
 //! dropped when its function is deleted.
 
+mod access;
 pub(crate) mod intake;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+pub(crate) use self::access::AccessMetrics;
 use self::intake::IntakeMetrics;
 use crate::clock;
 use crate::histogram::DurationHistogram;
@@ -103,6 +105,7 @@ pub(crate) struct Metrics {
     duration: Family<OfPool, DurationHistogram>,
     unreadable: Gauge,
     pub(crate) intake: IntakeMetrics,
+    pub(crate) access: AccessMetrics,
 }
 
 /// The handles of one pool, which the driver and the request handlers share.
@@ -211,6 +214,7 @@ impl Metrics {
             unreadable.clone(),
         );
         let intake = IntakeMetrics::register(&mut registry);
+        let access = AccessMetrics::register(&mut registry);
         let registry = Arc::new(registry);
         Metrics {
             registry,
@@ -224,6 +228,7 @@ impl Metrics {
             duration,
             unreadable,
             intake,
+            access,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Why a call is refused, in the words of the platform whose SDKs read them.
 
+use std::borrow::Cow;
+
 /// Why a caller may not make a call. The kinds are the error types of the API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -11,7 +13,7 @@ pub enum Refusal {
     Incomplete(String),
     /// Nobody of this installation has the access key, or the token is none for it.
     #[error("{0}")]
-    Unrecognized(&'static str),
+    Unrecognized(Cow<'static, str>),
     /// The signature is another one than the request needs, or is too old or of the future.
     #[error("{0}")]
     Signature(String),
@@ -31,8 +33,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// See [`Refusal::Unrecognized`].
-    pub const UNKNOWN_KEY: Refusal =
-        Refusal::Unrecognized("The security token included in the request is invalid.");
+    pub const UNKNOWN_KEY: Refusal = Refusal::Unrecognized(Cow::Borrowed(
+        "The security token included in the request is invalid.",
+    ));
 
     /// The value of the label `reason` in metrics, and of the field in the audit's lines.
     pub fn reason(&self) -> &'static str {

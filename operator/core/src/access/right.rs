@@ -1,5 +1,7 @@
 //! Which right an operation needs, in the words of Kubernetes' roles.
 
+use std::fmt;
+
 use crate::function::FunctionName;
 use crate::ids::Namespace;
 
@@ -51,4 +53,43 @@ pub struct Right {
     pub namespace: Namespace,
     /// `None`: on every function.
     pub name: Option<FunctionName>,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} functions", self.verb.as_str())?;
+        if let Some(subresource) = self.resource.subresource() {
+            write!(f, "/{subresource}")?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " {name}")?;
+        }
+        write!(f, " in namespace {}", self.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_shown_in_the_words_of_a_role() {
+        let mut right = Right {
+            verb: Verb::Invoke,
+            resource: Resource::Function,
+            namespace: "shop".parse().unwrap(),
+            name: Some("pay".parse().unwrap()),
+        };
+        assert_eq!(right.to_string(), "invoke functions pay in namespace shop");
+        right = Right {
+            verb: Verb::Get,
+            resource: Resource::Environment,
+            name: None,
+            ..right
+        };
+        assert_eq!(
+            right.to_string(),
+            "get functions/environment in namespace shop"
+        );
+    }
 }

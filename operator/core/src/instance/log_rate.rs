@@ -61,12 +61,17 @@ impl LogRate {
     /// The text for the log about the lines that were dropped since the last such text; `None` if none was.
     pub fn report(&mut self) -> Option<String> {
         let rate = self.bytes_per_second?;
-        let dropped = std::mem::take(&mut self.dropped);
+        let dropped = self.take_dropped();
         (dropped > 0).then(|| {
             format!(
                 "{dropped} log lines were dropped: the function logs more than {rate} bytes a second"
             )
         })
+    }
+
+    /// The number of lines that were dropped since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     fn refill(&mut self, now: Instant, rate: u64) {

@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use pilotlight_core::access::Refusal;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_wire::invoke::ThrottleReason;
 use serde_json::{Value, json};
@@ -112,6 +113,22 @@ impl ApiError {
     pub(crate) fn access_denied(message: impl Into<String>) -> Self {
         let body = json!({ "Message": message.into() });
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", body)
+    }
+
+    /// Who calls is not known, or may not do this.
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::Missing => "MissingAuthenticationTokenException",
+            Refusal::Incomplete(_) => "IncompleteSignatureException",
+            Refusal::Unrecognized(_) => "UnrecognizedClientException",
+            Refusal::Signature(_) => "InvalidSignatureException",
+            Refusal::Expired => "ExpiredTokenException",
+            Refusal::Denied(message) => return Self::access_denied(message.as_str()),
+            Refusal::Unavailable => return Self::service(refusal.to_string()),
+            Refusal::TooMany => return Self::throttled(ThrottleReason::QueueBytes),
+        };
+        let body = json!({ "message": refusal.to_string() });
+        Self::new(StatusCode::FORBIDDEN, kind, body)
     }
 
     /// No instance can be started. `message`: of `core::reason`, which knows what a caller may read.

@@ -14,7 +14,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pilotlight_core::ids::Qualifier;
+use pilotlight_core::access::{Resource, Verb};
+use pilotlight_core::ids::{PoolId, Qualifier};
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::intake::bytes::Share;
@@ -24,6 +25,7 @@ use pilotlight_wire::invoke::ThrottleReason;
 use serde::Deserialize;
 use tracing::Instrument;
 
+use super::access::{Showing, allow};
 use super::errors::{self, ApiError, Readable};
 use super::function_ref::FunctionRef;
 use crate::app::App;
@@ -71,6 +73,7 @@ pub(crate) async fn invoke(
     State(app): State<Arc<App>>,
     name: Result<Readable<Path<String>>, ApiError>,
     parameters: Result<Readable<Query<Parameters>>, ApiError>,
+    showing: Result<Showing, ApiError>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -80,6 +83,7 @@ pub(crate) async fn invoke(
     let parts = Parts {
         name,
         parameters,
+        showing,
         headers,
         body,
     };
@@ -102,6 +106,7 @@ pub(crate) async fn invoke(
 struct Parts {
     name: Result<Readable<Path<String>>, ApiError>,
     parameters: Result<Readable<Query<Parameters>>, ApiError>,
+    showing: Result<Showing, ApiError>,
     headers: HeaderMap,
     body: Body,
 }
@@ -115,16 +120,19 @@ async fn read_and_answer(
     let Parts {
         name,
         parameters,
+        showing,
         headers,
         body,
     } = parts;
     let read = || {
+        // A stranger learns nothing else.
+        let showing = showing?;
         let (Readable(Path(name)), Readable(Query(parameters))) = (name?, parameters?);
         let function = FunctionRef::parse(&name, parameters.qualifier.as_deref())?;
-        Ok((function, read_options(&headers)?))
+        Ok((showing, function, read_options(&headers)?))
     };
     match read() {
-        Ok((function, options)) => {
+        Ok((showing, function, options)) => {
             span::record("function", &function.name);
             let request = Request {
                 function,
@@ -133,7 +141,7 @@ async fn read_and_answer(
                 id: request_id.clone(),
                 arrived,
             };
-            request.answer(app, body).await
+            request.answer(app, showing, body).await
         }
         Err(error) => {
             app.intake.discard(body, READ_LIMIT).await;
@@ -152,17 +160,27 @@ struct Request {
 }
 
 impl Request {
-    async fn answer(self, app: &App, body: Body) -> Result<Response, ApiError> {
-        let target = self.function.target(&app.scope);
-        let Some(target) = target.filter(|target| app.functions.has(target)) else {
-            app.intake.discard(body, READ_LIMIT).await;
+    async fn answer(self, app: &App, showing: Showing, body: Body) -> Result<Response, ApiError> {
+        let named = self.function.target(&app.scope);
+        let target = named.clone().filter(|target| app.functions.has(target));
+        let (payload, _share) = match (showing.is_proven(), &target) {
+            // Nothing of the body is used.
+            (true, None) => {
+                app.intake.discard(body, READ_LIMIT).await;
+                (Bytes::new(), None)
+            }
+            _ => read_body(app, body)
+                .await
+                .inspect_err(|_| self.count_refused(app, target.as_ref()))?,
+        };
+        // The signature covers the body. The right comes before all that tells whether the function exists.
+        let caller = showing.prove(app, &payload)?;
+        let name = named.as_ref().map(PoolId::name);
+        allow(app, &caller, Verb::Invoke, Resource::Function, name).await?;
+        let Some(target) = target else {
             return Err(self.function.missing(app));
         };
-        let (payload, _share) = read_payload(app, body).await.inspect_err(|_| {
-            if let Some(entry) = app.functions.get(&target) {
-                entry.metrics.refused();
-            }
-        })?;
+        let payload = event(payload).inspect_err(|_| self.count_refused(app, Some(&target)))?;
         let qualifier = target.qualifier;
         if self.options.kind == InvocationType::DryRun {
             let version = HeaderValue::from_static(qualifier.as_str());
@@ -208,6 +226,12 @@ impl Request {
             // `invoker` has logged the reason.
             Outcome::Invalid(_) => Err(self.failed(Notice::Incompatible)),
             Outcome::Lost => Err(self.failed(Notice::Lost)),
+        }
+    }
+
+    fn count_refused(&self, app: &App, target: Option<&PoolId>) {
+        if let Some(entry) = target.and_then(|target| app.functions.get(target)) {
+            entry.metrics.refused();
         }
     }
 
@@ -327,20 +351,24 @@ fn in_ascii(json: &str) -> String {
     escaped
 }
 
-/// The event, and its share of the budget, which lives as long as the request.
-async fn read_payload(app: &App, body: Body) -> Result<(Bytes, Option<Share>), ApiError> {
+/// The body, and its share of the budget, which lives as long as the request.
+async fn read_body(app: &App, body: Body) -> Result<(Bytes, Option<Share>), ApiError> {
     let read = app.intake.read_event(body, READ_LIMIT).await;
-    let (payload, share) = read.map_err(|unread| match unread {
+    read.map_err(|unread| match unread {
         Unread::NoRoom => ApiError::throttled(ThrottleReason::QueueBytes),
         Unread::TooLarge => ApiError::request_too_large(),
         Unread::TooSlow => ApiError::request_timeout(),
         Unread::Broken(error) => ApiError::content_not_json(&error.to_string()),
-    })?;
+    })
+}
+
+/// The event that a body holds.
+fn event(payload: Bytes) -> Result<Bytes, ApiError> {
     if payload.is_empty() {
-        return Ok((Bytes::from_static(b"{}"), share));
+        return Ok(Bytes::from_static(b"{}"));
     }
     check_json(&payload)?;
-    Ok((payload, share))
+    Ok(payload)
 }
 
 fn check_json(payload: &[u8]) -> Result<(), ApiError> {

@@ -14,13 +14,17 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
 use jiff::Timestamp;
+use pilotlight_core::access::{Resource, Verb};
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::PoolId;
 use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::access::allow;
 use super::errors::{ApiError, Readable};
 use super::function_ref::FunctionRef;
+use crate::access::Caller;
 use crate::app::App;
 use crate::log_store::LogEntry;
 
@@ -51,15 +55,24 @@ impl Filter {
 
 pub(crate) async fn logs(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Readable(Path(name)): Readable<Path<String>>,
     Readable(Query(choice)): Readable<Query<Choice>>,
 ) -> Response {
-    let read = read(&app, &name, choice).await;
+    let read = read(&app, &caller, &name, choice).await;
     read.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn read(app: &App, name: &str, choice: Choice) -> Result<Response, ApiError> {
+async fn read(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    choice: Choice,
+) -> Result<Response, ApiError> {
     let function = FunctionRef::parse(name, None)?;
+    let target = function.target(&app.scope);
+    let named = target.as_ref().map(PoolId::name);
+    allow(app, caller, Verb::Get, Resource::Logs, named).await?;
     let entry = function.find(app).ok_or_else(|| function.missing(app))?;
     let since = choice
         .since

@@ -10,19 +10,24 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use pilotlight_core::function::{EnvName, EnvValue, Handler};
+use pilotlight_core::access::{Resource, Verb};
+use pilotlight_core::function::{EnvName, EnvValue, FunctionName, Handler};
+use pilotlight_core::ids::PoolId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::access::{allow, has};
 use super::errors::{ApiError, Readable};
 use super::function_ref::FunctionRef;
+use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::Deployment;
 
 /// The number of functions on a page, unless the caller asks for fewer.
 const PAGE: usize = 50;
-const HIDDEN_ENVIRONMENT: &str = "The values of the environment variables are not shown to callers. The operator of \
-                                  Pilotlight can change this with gateway.showEnvironment.";
+const HIDDEN_ENVIRONMENT: &str = "The values of the environment variables are shown to callers with the right `get` on \
+                                  functions/environment. Where callers are not known, the operator of Pilotlight can \
+                                  show them to all with gateway.showEnvironment.";
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
@@ -42,12 +47,16 @@ pub(crate) struct Parameters {
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Readable(Query(page)): Readable<Query<Page>>,
 ) -> Response {
-    list_page(&app, page).unwrap_or_else(IntoResponse::into_response)
+    let page = list_page(&app, &caller, page).await;
+    page.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
+async fn list_page(app: &App, caller: &Caller, page: Page) -> Result<Response, ApiError> {
+    allow(app, caller, Verb::List, Resource::Function, None).await?;
+    let shows = shows_environment(app, caller, None).await?;
     let size = match page.max_items.as_deref().map(str::parse::<usize>) {
         None => PAGE,
         Some(Ok(size @ 1..=10_000)) => size.min(PAGE),
@@ -92,7 +101,7 @@ fn list_page(app: &App, page: Page) -> Result<Response, ApiError> {
     }
     let functions = functions
         .into_iter()
-        .map(|one| configuration(app, one))
+        .map(|one| configuration(app, one, shows))
         .collect();
     body.insert("Functions".to_owned(), Value::Array(functions));
     Ok(axum::Json(Value::Object(body)).into_response())
@@ -108,12 +117,13 @@ fn decode_marker(marker: &str) -> Result<String, ApiError> {
 
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Readable(Path(name)): Readable<Path<String>>,
     Readable(Query(parameters)): Readable<Query<Parameters>>,
 ) -> Response {
-    match find(&app, &name, &parameters) {
-        Ok(deployment) => axum::Json(json!({
-            "Configuration": configuration(&app, &deployment),
+    match read(&app, &caller, &name, &parameters).await {
+        Ok(configuration) => axum::Json(json!({
+            "Configuration": configuration,
             "Code": {},
             "Tags": {},
         }))
@@ -124,25 +134,48 @@ pub(crate) async fn get(
 
 pub(crate) async fn get_configuration(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Readable(Path(name)): Readable<Path<String>>,
     Readable(Query(parameters)): Readable<Query<Parameters>>,
 ) -> Response {
-    match find(&app, &name, &parameters) {
-        Ok(deployment) => axum::Json(configuration(&app, &deployment)).into_response(),
+    match read(&app, &caller, &name, &parameters).await {
+        Ok(configuration) => axum::Json(configuration).into_response(),
         Err(error) => error.into_response(),
     }
 }
 
-fn find(app: &App, name: &str, parameters: &Parameters) -> Result<Arc<Deployment>, ApiError> {
+/// The configuration of a function, as far as the caller may see it.
+async fn read(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    parameters: &Parameters,
+) -> Result<Value, ApiError> {
     let function = FunctionRef::parse(name, parameters.qualifier.as_deref())?;
+    let target = function.target(&app.scope);
+    let name = target.as_ref().map(PoolId::name);
+    allow(app, caller, Verb::Get, Resource::Function, name).await?;
     let entry = function.find(app).ok_or_else(|| function.missing(app))?;
-    Ok(entry.deployment)
+    let shows = shows_environment(app, caller, name).await?;
+    Ok(configuration(app, &entry.deployment, shows))
+}
+
+/// Whether the caller sees the values of variables. A caller that nobody knows does if the operator allows it to all.
+async fn shows_environment(
+    app: &App,
+    caller: &Caller,
+    name: Option<&FunctionName>,
+) -> Result<bool, ApiError> {
+    match caller.principal {
+        None => Ok(app.shows_environment),
+        Some(_) => has(app, caller, Verb::Get, Resource::Environment, name).await,
+    }
 }
 
 /// `EnvironmentResponse` of the service model. The service answers a caller who may not decrypt the variables with
-/// an error in their place, and so does this gateway, which cannot tell its callers apart yet.
-fn environment(app: &App, variables: &BTreeMap<EnvName, EnvValue>) -> Value {
-    if !app.shows_environment && !variables.is_empty() {
+/// an error in their place, and so does this gateway.
+fn environment(variables: &BTreeMap<EnvName, EnvValue>, shows: bool) -> Value {
+    if !shows && !variables.is_empty() {
         return json!({ "Error": { "ErrorCode": "AccessDeniedException", "Message": HIDDEN_ENVIRONMENT } });
     }
     let text = |(name, value): (&EnvName, &EnvValue)| (name.to_string(), json!(value.to_string()));
@@ -150,7 +183,7 @@ fn environment(app: &App, variables: &BTreeMap<EnvName, EnvValue>) -> Value {
 }
 
 /// `FunctionConfiguration` of the service model.
-fn configuration(app: &App, deployment: &Deployment) -> Value {
+fn configuration(app: &App, deployment: &Deployment, shows_environment: bool) -> Value {
     let spec = &deployment.spec;
     // The service model has its own names for these runtimes.
     let runtime = match spec.runtime.as_str() {
@@ -167,7 +200,7 @@ fn configuration(app: &App, deployment: &Deployment) -> Value {
         "Timeout": spec.timeout.get(),
         "MemorySize": spec.memory.get(),
         "EphemeralStorage": { "Size": spec.ephemeral_storage.get() },
-        "Environment": environment(app, &spec.environment),
+        "Environment": environment(&spec.environment, shows_environment),
         "LastModified": deployment.modified.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string(),
         "CodeSha256": deployment.code_sha256,
         "CodeSize": deployment.code_size,

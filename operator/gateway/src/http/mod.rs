@@ -4,6 +4,7 @@
 //! driver or the catalog through `app`, and writes the answer. `errors` holds the error bodies and
 //! `function_ref` the ways in which callers name a function. No handler decides where an invocation runs.
 
+pub(crate) mod access;
 pub(crate) mod connections;
 pub(crate) mod errors;
 pub(crate) mod function_ref;

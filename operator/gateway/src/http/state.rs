@@ -8,17 +8,21 @@ use std::sync::Arc;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use pilotlight_core::identity::{Caller, Role};
+use pilotlight_core::access::{Resource, Verb};
+use pilotlight_core::identity::{self, Role};
 use pilotlight_wire::state::{FunctionSummary, State};
 
+use super::access::allow;
+use super::errors::ApiError;
 use super::parts;
+use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::Entry;
 
 /// This gateway's own state, for its peers.
 pub(crate) async fn own(
     Shared(app): Shared<Arc<App>>,
-    caller: Option<Extension<Caller>>,
+    caller: Option<Extension<identity::Caller>>,
 ) -> Response {
     match parts::allow(caller, Role::Gateway) {
         Ok(()) => Json(state(&app)).into_response(),
@@ -27,7 +31,11 @@ pub(crate) async fn own(
 }
 
 /// The merged state of all gateways. It lists the gateways that did not answer.
-pub(crate) async fn of_all(Shared(app): Shared<Arc<App>>) -> Json<State> {
+pub(crate) async fn of_all(
+    Shared(app): Shared<Arc<App>>,
+    caller: Caller,
+) -> Result<Json<State>, ApiError> {
+    allow(&app, &caller, Verb::List, Resource::Function, None).await?;
     let mut all = state(&app);
     if let Some(peers) = &app.peers {
         for (address, state) in peers.states().await {
@@ -37,7 +45,7 @@ pub(crate) async fn of_all(Shared(app): Shared<Arc<App>>) -> Json<State> {
             }
         }
     }
-    Json(all)
+    Ok(Json(all))
 }
 
 fn state(app: &App) -> State {

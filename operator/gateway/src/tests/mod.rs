@@ -16,6 +16,7 @@ mod peers;
 mod stage;
 
 mod abandon;
+mod access;
 mod apis;
 mod deploys;
 mod dispatch;

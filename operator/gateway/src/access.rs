@@ -1,0 +1,228 @@
+//! Who calls, and what that caller may do.
+//!
+//! Owns what the gateway knows of its callers: the cluster's answers (`core::access::reviews`), and the lines and counts
+//! of refused calls. `http::access` reads a request and words a refusal; a [`Judge`] asks the cluster, and is `cluster`'s.
+//! Asks at most once at a time for each question, so an invocation of a known caller asks nobody.
+
+mod asking;
+mod audit;
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use pilotlight_core::access::reviews::{ReviewLimits, Unanswered};
+use pilotlight_core::access::{Credential, Mode, Principal, Refusal, Right};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use self::asking::Asking;
+pub use self::audit::AUDIT_TARGET;
+use self::audit::Audit;
+use crate::metrics::AccessMetrics;
+
+/// The longest token that is read, in bytes. Those of Kubernetes have about 1,000.
+const TOKEN_LIMIT: usize = 16 * 1024;
+
+/// An answer that comes later.
+pub type Later<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Unanswered>> + Send>>;
+
+/// Who says who a caller is and what it may do: the cluster.
+pub trait Judge: Debug + Send + Sync {
+    /// Who shows this token; `None` if it is nobody's, or is not meant for gateways.
+    fn who(&self, token: &str) -> Later<Principal>;
+
+    /// Whether this user has the right; `None` if not.
+    fn may(&self, who: &Principal, right: &Right) -> Later<()>;
+}
+
+/// What callers have to prove, and who is asked.
+#[derive(Clone, Debug)]
+pub struct AccessConfig {
+    pub mode: Mode,
+    /// The audience that a token has to have.
+    pub audience: String,
+    /// `None`: nobody is asked, and every caller that proves who it is may do everything.
+    pub judge: Option<Arc<dyn Judge>>,
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        AccessConfig {
+            mode: Mode::Off,
+            audience: AUDIENCE.to_owned(),
+            judge: None,
+        }
+    }
+}
+
+/// The audience of callers' tokens, unless the operator chooses another one.
+pub const AUDIENCE: &str = "pilotlight";
+
+/// See the module. Clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Access(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: AccessConfig,
+    tokens: Asking<[u8; 32], Arc<Reviewed>>,
+    rights: Asking<(Arc<Principal>, Right), ()>,
+    audit: Audit,
+}
+
+/// A token that the cluster knows.
+#[derive(Debug)]
+struct Reviewed {
+    principal: Arc<Principal>,
+    /// Seconds since 1970.
+    expires: Option<u64>,
+}
+
+/// A caller that has proven who it is, or is let in without.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) credential: Credential,
+    /// `None` for anonymous callers.
+    pub(crate) principal: Option<Arc<Principal>>,
+}
+
+impl Caller {
+    pub(crate) const ANONYMOUS: Caller = Caller {
+        credential: Credential::Anonymous,
+        principal: None,
+    };
+
+    pub(crate) fn user(&self) -> &str {
+        self.principal
+            .as_ref()
+            .map_or("system:anonymous", |principal| &principal.user)
+    }
+}
+
+impl Access {
+    pub(crate) fn new(config: AccessConfig, metrics: AccessMetrics) -> Self {
+        Access(Arc::new(Inner {
+            config,
+            tokens: Asking::new(ReviewLimits::DEFAULT),
+            rights: Asking::new(ReviewLimits::DEFAULT),
+            audit: Audit::new(metrics),
+        }))
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.0.config.mode
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Who shows this token.
+    pub(crate) async fn bearer(&self, token: &str) -> Result<Caller, Refusal> {
+        if token.len() > TOKEN_LIMIT {
+            return Err(Refusal::Incomplete(format!(
+                "Authorization: the token has more than {TOKEN_LIMIT} bytes"
+            )));
+        }
+        let claims = Claims::read(token);
+        let audience = &self.0.config.audience;
+        // It would be somebody's key to the API server, which no caller should show here.
+        if let Some(claims) = &claims
+            && !claims.audiences().any(|one| one == audience)
+        {
+            return Err(Refusal::Unrecognized(
+                format!(
+                    "The token is not for this gateway: its audience has to be `{audience}`. Ask for one with \
+                     `kubectl create token ACCOUNT --audience={audience}`, or mount a projected one."
+                )
+                .into(),
+            ));
+        }
+        let Some(judge) = &self.0.config.judge else {
+            return Err(Refusal::UNKNOWN_KEY);
+        };
+        let question: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let expires = claims.and_then(|claims| claims.exp);
+        let ask = || -> Later<Arc<Reviewed>> {
+            let who = judge.who(token);
+            Box::pin(async move {
+                let reviewed = |principal| {
+                    let principal = Arc::new(principal);
+                    Arc::new(Reviewed { principal, expires })
+                };
+                Ok(who.await?.map(reviewed))
+            })
+        };
+        let answer = self.0.tokens.answer(question, ask).await?;
+        let is_over = |expires| expires <= seconds();
+        match answer {
+            Some(known) if known.expires.is_some_and(is_over) => Err(Refusal::Expired),
+            Some(known) => Ok(Caller {
+                credential: Credential::Token,
+                principal: Some(known.principal.clone()),
+            }),
+            None if expires.is_some_and(is_over) => Err(Refusal::Expired),
+            None => Err(Refusal::UNKNOWN_KEY),
+        }
+    }
+
+    /// Whether the caller has the right. An anonymous one has each right: it was let in on purpose.
+    pub(crate) async fn may(&self, caller: &Caller, right: &Right) -> Result<bool, Refusal> {
+        let (Some(who), Some(judge)) = (&caller.principal, &self.0.config.judge) else {
+            return Ok(true);
+        };
+        let ask = || judge.may(who, right);
+        let question = (who.clone(), right.clone());
+        let answer = self.0.rights.answer(question, ask).await?;
+        Ok(answer.is_some())
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// The claims of a token, which prove nothing before the cluster has checked it.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    aud: Audiences,
+    exp: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for Audiences {
+    fn default() -> Self {
+        Audiences::Several(Vec::new())
+    }
+}
+
+impl Claims {
+    /// `None` if it is no JSON Web Token. Then only the cluster can read it.
+    fn read(token: &str) -> Option<Self> {
+        let mut parts = token.split('.');
+        let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+        serde_json::from_slice(&claims).ok()
+    }
+
+    fn audiences(&self) -> impl Iterator<Item = &str> {
+        let all = match &self.aud {
+            Audiences::One(one) => std::slice::from_ref(one),
+            Audiences::Several(several) => several,
+        };
+        all.iter().map(String::as_str)
+    }
+}

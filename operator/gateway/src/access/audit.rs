@@ -1,0 +1,61 @@
+//! The lines of the audit: one for each refused call and, if the operator wants it, for each call.
+//!
+//! Strangers can cause any number of refusals, so the lines have a bounded rate, and a line says how many were left out.
+//! The metrics count all of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use pilotlight_core::access::{Refusal, Right};
+use pilotlight_core::instance::log_rate::LogRate;
+
+use super::Caller;
+use crate::clock;
+use crate::metrics::AccessMetrics;
+
+/// The target of the lines. Refused calls have the level WARN, all others INFO.
+pub const AUDIT_TARGET: &str = "audit";
+
+/// The bytes of lines about refused calls, a second.
+const RATE: u32 = 16 * 1024;
+/// About the bytes of a line.
+const LINE: usize = 240;
+
+#[derive(Debug)]
+pub(crate) struct Audit {
+    metrics: AccessMetrics,
+    rate: Mutex<LogRate>,
+}
+
+impl Audit {
+    pub(super) fn new(metrics: AccessMetrics) -> Self {
+        Audit {
+            metrics,
+            rate: Mutex::new(LogRate::new(Some(RATE))),
+        }
+    }
+
+    /// `caller`: `None` if it is not known who it is. `operation`: the method and the path, or the right.
+    pub(crate) fn refused(&self, caller: Option<&Caller>, operation: &str, refusal: &Refusal) {
+        let reason = refusal.reason();
+        self.metrics.refused(reason);
+        let (admits, report) = {
+            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            let admits = rate.admits(clock::now(), LINE);
+            (admits, admits.then(|| rate.take_dropped()))
+        };
+        if !admits {
+            return;
+        }
+        if let Some(lines @ 1..) = report {
+            tracing::warn!(target: AUDIT_TARGET, lines, "lines about refused calls were left out: there were too many");
+        }
+        let user = caller.map_or("unknown", Caller::user);
+        let credential = caller.map_or("none", |caller| caller.credential.as_str());
+        tracing::warn!(target: AUDIT_TARGET, user, credential, operation, reason, %refusal, "refused");
+    }
+
+    pub(crate) fn allowed(&self, caller: &Caller, right: &Right) {
+        let (user, credential) = (caller.user(), caller.credential.as_str());
+        tracing::info!(target: AUDIT_TARGET, user, credential, operation = %right, "allowed");
+    }
+}
