@@ -11,7 +11,8 @@ use regex::Regex;
 use crate::tree::File;
 
 /// Crates whose files docs may name as `CRATE/file.rs`, and where their sources are.
-const CRATES: [(&str, &str); 12] = [
+const CRATES: [(&str, &str); 13] = [
+    ("access/", "operator/access/src/"),
     ("api/", "operator/api/src/"),
     ("archive/", "operator/archive/src/"),
     ("cli/", "operator/cli/src/"),

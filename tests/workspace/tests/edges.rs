@@ -95,6 +95,12 @@ fn the_messages_have_no_io_and_no_cluster() {
 }
 
 #[test]
+fn what_callers_show_is_read_without_io_and_without_a_cluster() {
+    assert_never("pilotlight-access", &KUBE);
+    assert_never("pilotlight-access", &["tokio", "hyper", "pilotlight-api"]);
+}
+
+#[test]
 fn connections_know_no_message() {
     assert_never("pilotlight-net", &KUBE);
     // It knows core for the roles and modes of `identity` alone.

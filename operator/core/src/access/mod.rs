@@ -9,6 +9,8 @@ mod principal;
 mod refusal;
 pub mod reviews;
 mod right;
+pub mod session_keys;
+pub mod sts_limits;
 
 pub use self::mode::{Mode, NotAMode};
 pub use self::principal::{AccountError, Credential, Principal, ServiceAccount};
