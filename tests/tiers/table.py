@@ -178,6 +178,14 @@ TEST = [
         needs=("Debian packages", "Python packages", "examples"),
         tests=True,
     ),
+    # What unmodified SDKs sign, checked without a gateway. It compiles the client in Go.
+    Stage(
+        "signatures",
+        f"{PYTEST} tests/sdk/signatures",
+        needs=("Python packages", "Node packages", "Rust build"),
+        uses=GO,
+        tests=True,
+    ),
     Stage("JavaScript", f"{LOCAL} {NODE}", needs=("Node packages", "examples"), tests=True),
     # While the suites wait for pods.
     Stage("fuzz", "fuzz/run short", after=("images loaded",), background=True, tests=True, limit=45),

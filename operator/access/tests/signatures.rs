@@ -15,6 +15,8 @@ use pilotlight_access::session::{Grant, SessionKey, SessionKeys};
 use pilotlight_access::shown::{PRESIGNED_MAX, SIGNATURE_WINDOW, Service, Shown};
 use pilotlight_access::verify::SignedRequest;
 use pilotlight_core::access::Refusal;
+use ring::digest::{SHA256, digest};
+use ring::hmac;
 
 /// 2026-11-30T12:00:00Z, in seconds since 1970.
 const NOW: u64 = 1_796_040_000;
@@ -34,7 +36,8 @@ struct Call {
     has_hash: bool,
     presigned: Option<u64>,
     credentials: Credentials,
-    unsigned_body: bool,
+    /// In the place of the body's hash.
+    stands_for_body: Option<&'static str>,
 }
 
 impl Default for Call {
@@ -47,7 +50,7 @@ impl Default for Call {
             has_hash: false,
             presigned: None,
             credentials: Credentials::from_keys(KEY, SECRET, None),
-            unsigned_body: false,
+            stands_for_body: None,
         }
     }
 }
@@ -72,10 +75,14 @@ impl Call {
             .settings(settings)
             .build()
             .expect("all parameters are there");
-        let headers = [("host", "127.0.0.1:7070"), ("x-amz-log-type", "Tail")];
-        let body = match self.unsigned_body {
-            true => SignableBody::UnsignedPayload,
-            false => SignableBody::Bytes(self.body),
+        let headers = [
+            ("host", "127.0.0.1:7070"),
+            ("x-amz-decoded-content-length", "8202"),
+            ("x-amz-log-type", "Tail"),
+        ];
+        let body = match self.stands_for_body {
+            Some(text) => SignableBody::Precomputed(text.to_owned()),
+            None => SignableBody::Bytes(self.body),
         };
         let signable = SignableRequest::new("POST", self.uri, headers.into_iter(), body);
         let signed = sign(signable.expect("a request"), &params.into()).expect("it signs");
@@ -179,7 +186,7 @@ fn a_presigned_url_may_leave_its_body_open_and_a_header_may_not() {
         uri,
         presigned,
         has_hash,
-        unsigned_body: true,
+        stands_for_body: Some("UNSIGNED-PAYLOAD"),
         ..Call::default()
     };
     let other = Bytes::from_static(b"whatever the holder sends");
@@ -446,4 +453,58 @@ fn an_access_key_signs_calls() {
     assert_eq!(request.key_id(), key.id);
     assert_eq!(key.check(request.token(), NOW), Ok(()));
     assert!(request.begin(&key.secret).unwrap().finish(body).is_ok());
+}
+
+/// The frame of a chunk, signed after `last`, and its signature.
+fn chunk(data: &[u8], last: &str) -> (Vec<u8>, String) {
+    let mac = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
+    let parts: [&[u8]; 4] = [b"20261130", b"us-east-1", b"lambda", b"aws4_request"];
+    let key = parts
+        .iter()
+        .fold(format!("AWS4{SECRET}").into_bytes(), |key, part| {
+            mac(&key, part).as_ref().to_vec()
+        });
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let hash = |data: &[u8]| hex(digest(&SHA256, data).as_ref());
+    let (nothing, data_hash) = (hash(b""), hash(data));
+    let text = format!(
+        "AWS4-HMAC-SHA256-PAYLOAD\n20261130T120000Z\n20261130/us-east-1/lambda/aws4_request\n{last}\n{nothing}\n\
+         {data_hash}"
+    );
+    let signature = hex(mac(&key, text.as_bytes()).as_ref());
+    let head = format!("{:x};chunk-signature={signature}\r\n", data.len());
+    ([head.as_bytes(), data, b"\r\n"].concat(), signature)
+}
+
+#[test]
+fn chunks_are_signed_in_their_order() {
+    let stands_for_body = Some("STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
+    let (parts, _) = Call {
+        has_hash: true,
+        stands_for_body,
+        ..Call::default()
+    }
+    .signed();
+    let text = parts.headers["authorization"].to_str().unwrap();
+    let (first, one) = chunk(&[b'a'; 8192], &text[text.len() - 64..]);
+    let (second, two) = chunk(b"0123456789", &one);
+    let (end, _) = chunk(b"", &two);
+    let check = |chunks: &[&[u8]]| verify(&parts, chunks.concat().into(), NOW);
+    let expected = [&[b'a'; 8192][..], b"0123456789"].concat();
+    assert_eq!(check(&[&first, &second, &end]), Ok(expected.into()));
+    assert_refused(check(&[&second, &first, &end]));
+    assert_refused(check(&[&first, &first, &end]));
+    assert_refused(check(&[&first, &end]));
+    let cut = check(&[&first, &second]);
+    assert!(matches!(cut, Err(Refusal::Incomplete(_))), "{cut:?}");
+    // The head is signed too, and checked before any chunk.
+    assert!(matches!(
+        read(&parts, NOW).unwrap().begin("another secret"),
+        Err(Refusal::Signature(_))
+    ));
 }

@@ -1,0 +1,1 @@
+"""Requests that unmodified SDKs sign, checked by `pilotlight-access` without a gateway."""
