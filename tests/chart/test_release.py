@@ -55,6 +55,7 @@ RIGHTS = {
         {
             "endpointslices.discovery.k8s.io": "get list watch",
             "secrets [pilotlight-identity]": "get list watch",
+            "secrets [pilotlight-sessions]": "get list watch",
         },
         # In the whole cluster.
         {
@@ -80,6 +81,7 @@ RIGHTS = {
             "pods": "get",
             "secrets [pilotlight-authority]": "get list watch patch",
             "secrets [pilotlight-identity]": "get list watch patch",
+            "secrets [pilotlight-sessions]": "get list watch patch",
         },
         {},
     ),

@@ -5,13 +5,16 @@ The release of the suite asks its callers to prove who they are while these test
 
 import http.client
 import json
+from contextlib import ExitStack, contextmanager
 
 import pytest
+import yaml
 
 from tests.harness import manifests, release
+from tests.harness.commands import run
 from tests.harness.kubectl import FUNCTIONS, apply, kubectl
 from tests.harness.patience import PATIENCE, until
-from tests.harness.release import HOST
+from tests.harness.release import CHART, HOST, RELEASE
 
 AUDIENCE = "pilotlight"
 ECHO = "def lambda_handler(event, context):\n    return event\n"
@@ -25,42 +28,54 @@ def required(installed):
     release.install()
 
 
+def rules():
+    """The rules of the chart's roles, by the last word of their names. Other releases of the cluster have no such roles,
+    because they belong to one release."""
+    rendered = run(
+        "helm",
+        "template",
+        RELEASE,
+        CHART,
+        "--show-only=templates/roles.yaml",
+        "--set=image=registry.test/none",
+    )
+    roles = [role for role in yaml.safe_load_all(rendered) if role]
+    return {role["metadata"]["name"].rpartition("-")[2]: role["rules"] for role in roles}
+
+
+@contextmanager
+def account_with(name, rules):
+    """A service account with these rights in the namespace of the functions."""
+    api = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
+    kubectl("create", "serviceaccount", name)
+    apply({**api, "kind": "Role", "rules": rules}, namespace=FUNCTIONS)
+    kubectl("create", "rolebinding", name, f"--role={name}", f"--serviceaccount={FUNCTIONS}:{name}")
+    try:
+        yield name
+    finally:
+        kubectl(
+            "delete",
+            *(f"{kind}/{name}" for kind in ("rolebinding", "role", "serviceaccount")),
+            "--ignore-not-found",
+        )
+
+
 @pytest.fixture(scope="module")
 def callers(required):
-    """Service accounts, each with one right, and tokens of theirs."""
-    made = []
+    """Tokens of service accounts, by what these may do."""
+    chosen = rules()
+    [invoke] = chosen["invoke"]
     rights = {
-        "invokes": ({"resources": ["functions"], "verbs": ["invoke"], "resourceNames": ["e2e-mine"]}, "Role"),
-        "invokes-all": ("pilotlight-invoke", "ClusterRole"),
-        "views": ("pilotlight-view", "ClusterRole"),
-        "edits": ("pilotlight-edit", "ClusterRole"),
-        "nobody": (None, None),
+        "invokes-one": [{**invoke, "resourceNames": ["e2e-mine"]}],
+        "invokes": chosen["invoke"],
+        "views": chosen["view"],
+        "edits": chosen["edit"],
+        "nobody": [],
     }
-    for name, (rule, kind) in rights.items():
-        account = f"e2e-{name}"
-        kubectl("create", "serviceaccount", account)
-        made.append(f"serviceaccount/{account}")
-        if kind == "Role":
-            role = {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "Role",
-                "metadata": {"name": account},
-                "rules": [{"apiGroups": ["pilotlight.dev"], **rule}],
-            }
-            apply(role, namespace=FUNCTIONS)
-            made.append(f"role/{account}")
-            rule = account
-        if kind:
-            kubectl(
-                "create",
-                "rolebinding",
-                account,
-                f"--{kind.lower()}={rule}",
-                f"--serviceaccount={FUNCTIONS}:{account}",
-            )
-            made.append(f"rolebinding/{account}")
-    yield {name: token(f"e2e-{name}") for name in rights}
-    kubectl("delete", *made)
+    with ExitStack() as accounts:
+        for name, allowed in rights.items():
+            accounts.enter_context(account_with(f"e2e-{name}", allowed))
+        yield {name: token(f"e2e-{name}") for name in rights}
 
 
 def token(account, audience=AUDIENCE):
@@ -115,8 +130,8 @@ def test_each_caller_may_do_what_its_role_says(functions, callers):
         "state": lambda who: ask("GET", "/pilotlight/v1/state", who),
     }
     allowed = {
-        "invokes": {"call mine"},
-        "invokes-all": {"call mine", "call other"},
+        "invokes-one": {"call mine"},
+        "invokes": {"call mine", "call other"},
         "views": {"read other", "list", "state"},
         "edits": set(operations),
         "nobody": set(),
@@ -126,7 +141,7 @@ def test_each_caller_may_do_what_its_role_says(functions, callers):
             status, kind, body = perform(bearer)
             expected = (200, None) if operation in allowed[who] else denied
             assert (status, kind) == expected, (who, operation, body)
-    assert call(mine, callers["invokes"])[2] == b'"hi"'
+    assert call(mine, callers["invokes-one"])[2] == b'"hi"'
 
     def variables(who):
         return json.loads(configuration(mine, callers[who])[2])["Environment"].get("Variables")
@@ -157,20 +172,8 @@ def test_who_shows_nothing_or_a_token_for_another_audience_is_refused(functions,
 
 def test_a_right_that_was_taken_away_ends_within_a_minute(functions, callers):
     until_known(functions, callers)
-    account = "e2e-leaves"
-    kubectl("create", "serviceaccount", account)
-    kubectl(
-        "create",
-        "rolebinding",
-        account,
-        "--clusterrole=pilotlight-invoke",
-        f"--serviceaccount={FUNCTIONS}:{account}",
-    )
-    try:
+    with account_with("e2e-leaves", rules()["invoke"]) as account:
         bearer = token(account)
         until(lambda: call("e2e-mine", bearer)[0] == 200, lambda: call("e2e-mine", bearer))
         kubectl("delete", "rolebinding", account)
         until(lambda: call("e2e-mine", bearer)[:2] == (403, "AccessDeniedException"), "the right is gone")
-    finally:
-        kubectl("delete", "serviceaccount", account)
-        kubectl("delete", "rolebinding", account, "--ignore-not-found")

@@ -28,6 +28,63 @@ class Mutant:
 
 
 MUTANTS = [
+    # access
+    Mutant(
+        "access::who_shows_nothing_or_something_else_is_refused_as_the_platform_refuses",
+        "a token for the API server is taken",
+        f"{GATEWAY}/access.rs",
+        "&& !claims.audiences().any(|one| one == audience)",
+        "&& !claims.audiences().any(|one| one == audience || one != audience)",
+    ),
+    Mutant(
+        "access::each_operation_needs_its_own_right",
+        "logs need the right to the configuration",
+        f"{GATEWAY}/http/logs.rs",
+        "allow(app, caller, Verb::Get, Resource::Logs, named)",
+        "allow(app, caller, Verb::Get, Resource::Function, named)",
+    ),
+    Mutant(
+        "access::a_refusal_names_the_caller_and_the_right_and_not_whether_the_function_exists",
+        "a refusal does not name the right",
+        f"{GATEWAY}/http/access.rs",
+        "because no role of Kubernetes allows \\\n         it: {right}",
+        "because no role of Kubernetes allows \\\n         {right}",
+    ),
+    Mutant(
+        "access::values_of_variables_are_shown_to_who_may_read_them",
+        "every known caller reads the values of variables",
+        f"{GATEWAY}/http/management.rs",
+        "Some(_) => has(app, caller, Verb::Get, Resource::Environment, name).await,",
+        "Some(_) => has(app, caller, Verb::Get, Resource::Function, name).await,",
+    ),
+    Mutant(
+        "access::optional_lets_in_who_shows_nothing_of_ours_and_checks_all_others",
+        "optional lets in whoever is refused",
+        f"{GATEWAY}/http/access.rs",
+        "Err(Refusal::Missing | Refusal::Unrecognized(_)) if is_optional",
+        "Err(_) if is_optional",
+    ),
+    Mutant(
+        "access::known_callers_are_served_in_an_outage_and_others_get_an_error_that_sdks_repeat",
+        "an outage changes nothing about the time of an answer",
+        f"{CORE}/access/reviews.rs",
+        "if is_paused && age < limits.outage {",
+        "if is_paused && age < limits.yes {",
+    ),
+    Mutant(
+        "access::a_right_that_was_taken_away_ends_while_it_is_used",
+        "a new `no` leaves the old `yes`",
+        f"{CORE}/access/reviews.rs",
+        "        other.remove(&question);",
+        "        let _ = other;",
+    ),
+    Mutant(
+        "access::refusals_are_counted_by_their_reason",
+        "refusals are not counted",
+        f"{GATEWAY}/access/audit.rs",
+        "        self.metrics.refused(reason);\n",
+        "",
+    ),
     # dispatch
     Mutant(
         "dispatch::a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller",

@@ -1,4 +1,5 @@
-//! What callers of the public API show to prove who they are. No IO, no clock: callers pass the time.
+//! What callers of the public API show to prove who they are. No IO, no clock: callers pass the time. [`random`] alone
+//! asks the system.
 //!
 //! The gateway's `http::access` uses it for each call, in this order. Times are seconds since 1970.
 //!
@@ -42,6 +43,7 @@ mod chunked;
 mod digest;
 mod key_text;
 mod moment;
+pub mod random;
 pub mod session;
 pub mod shown;
 pub mod sts;

@@ -91,6 +91,10 @@ pub(crate) struct Args {
         value_name = "NAME"
     )]
     certificate_secret: String,
+    /// The Secret, in the same namespace, for the keys of callers' temporary credentials [default: there is none, and no
+    /// gateway issues any].
+    #[arg(long, env = "PILOTLIGHT_SESSION_KEYS_SECRET", value_name = "NAME")]
+    session_keys_secret: Option<String>,
     /// How long a certificate is valid. It is renewed after half of that time.
     #[arg(
         long,
@@ -139,6 +143,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         identity_secrets: IdentitySecrets {
             authorities: args.authority_secret,
             gateway: args.certificate_secret,
+            session_keys: args.session_keys_secret,
         },
         certificate_lifetimes: Lifetimes {
             certificate: args.certificate_lifetime,

@@ -14,7 +14,9 @@ use pilotlight_core::address_rule::{AddressRange, AddressRule};
 use pilotlight_core::code_cache::{CacheLimits, FETCHES, VOLUME_MIN};
 use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::Namespace;
-use pilotlight_gateway::cluster::{self, Among, CertificateSecret, ClusterConfig, Listeners};
+use pilotlight_gateway::cluster::{
+    self, Among, CertificateSecret, ClusterConfig, KeySecrets, Listeners,
+};
 use pilotlight_gateway::{AUDIENCE, AccessConfig, Config};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
@@ -163,6 +165,22 @@ pub(crate) struct Args {
         value_name = "NAME"
     )]
     audience: String,
+    /// The Secret, in the namespace of --service-namespace, into which the controller writes the keys of temporary
+    /// credentials.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_SESSION_KEYS_SECRET",
+        default_value = "pilotlight-sessions",
+        value_name = "NAME"
+    )]
+    session_keys_secret: String,
+    /// The namespace with the Secrets of access keys [default: there are none].
+    #[arg(
+        long,
+        env = "PILOTLIGHT_ACCESS_KEYS_NAMESPACE",
+        value_name = "NAMESPACE"
+    )]
+    access_keys_namespace: Option<String>,
     /// Write a line of the audit for each call, and not only for refused ones.
     #[arg(long, env = "PILOTLIGHT_AUDIT_ALL")]
     pub(crate) audit_all: bool,
@@ -205,7 +223,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             access: AccessConfig {
                 mode: args.auth,
                 audience: args.audience,
-                judge: None,
+                ..AccessConfig::default()
             },
             limits: args.memory.limits(),
             ..Config::default()
@@ -242,6 +260,10 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             archive_secrets: args.fetch_secrets.into_iter().collect(),
             runtimes,
             identity: args.identity_of_parts.parts_identity,
+            keys: KeySecrets {
+                sessions: (release.clone(), args.session_keys_secret),
+                access_keys: args.access_keys_namespace,
+            },
             certificate: args.certificate_secret.map(|name| CertificateSecret {
                 namespace: release,
                 name,

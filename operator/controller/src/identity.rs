@@ -117,6 +117,7 @@ impl Keeper {
                     let IdentitySecrets {
                         authorities,
                         gateway,
+                        ..
                     } = &self.options.identity_secrets;
                     let name = [authorities, gateway][place];
                     tracing::warn!(

@@ -20,6 +20,7 @@ mod leadership;
 mod metrics;
 mod options;
 mod reconcile;
+mod session_keys;
 mod status_writes;
 mod tracked;
 mod warm_pool;
@@ -43,6 +44,7 @@ use crate::identity::Keeper;
 use crate::leadership::{Contender, LEASE};
 use crate::metrics::Metrics;
 pub use crate::options::{IdentitySecrets, LOG_RATE, LOG_STORAGE_MIB, Options, PodOptions};
+use crate::session_keys::SessionKeeper;
 use crate::worker::{Streams, Worker};
 
 /// Reports of gateways that may wait for the worker. A gateway's stream waits when the inbox is full.
@@ -86,6 +88,7 @@ pub async fn run(
         events,
         metrics.clone(),
     );
+    let mut session_keeper = SessionKeeper::new(client.clone(), &options, leads.clone());
     let (mut keeper, bundle) = Keeper::new(client.clone(), &options, identity, leads.clone());
     let serving = health::serve(health, metrics.clone(), is_ready);
     let timing = Timing::default();
@@ -98,6 +101,7 @@ pub async fn run(
         }
         () = following => Err(RunError::Watch("gateways")),
         () = keeper.run() => Err(RunError::Watch("certificates")),
+        () = session_keeper.run() => Err(RunError::Watch("the keys of sessions")),
         loss = contender.contend() => Err(RunError::Lease(loss)),
         served = serving => Err(RunError::Health(served.err().unwrap_or_else(|| {
             std::io::ErrorKind::UnexpectedEof.into()

@@ -55,6 +55,8 @@ pub struct IdentitySecrets {
     pub authorities: String,
     /// The gateways' certificate.
     pub gateway: String,
+    /// The keys of temporary credentials; `None`: callers are not asked who they are.
+    pub session_keys: Option<String>,
 }
 
 /// Settings of the installation for the pods of all functions and warm pools.
@@ -93,8 +95,11 @@ impl Options {
         let IdentitySecrets {
             authorities,
             gateway,
+            session_keys,
         } = &self.identity_secrets;
-        self.gateway_namespace == self.namespace && (authorities == name || gateway == name)
+        let is_own =
+            authorities == name || gateway == name || session_keys.as_deref() == Some(name);
+        self.gateway_namespace == self.namespace && is_own
     }
 
     /// The `host:port` at which instances call other functions.
@@ -128,6 +133,7 @@ impl Options {
             identity_secrets: IdentitySecrets {
                 authorities: "authorities".to_owned(),
                 gateway: "certificate".to_owned(),
+                session_keys: Some("session-keys".to_owned()),
             },
             certificate_lifetimes: Lifetimes::DEFAULT,
             instance_identity: None,

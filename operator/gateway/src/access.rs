@@ -6,6 +6,7 @@
 
 mod asking;
 mod audit;
+mod keyring;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use pilotlight_access::verify::{BodyCheck, SignedRequest};
 use pilotlight_core::access::reviews::{ReviewLimits, Unanswered};
 use pilotlight_core::access::{Credential, Mode, Principal, Refusal, Right};
 use serde::Deserialize;
@@ -22,10 +24,8 @@ use sha2::{Digest, Sha256};
 use self::asking::Asking;
 pub use self::audit::AUDIT_TARGET;
 use self::audit::Audit;
+pub use self::keyring::Keyring;
 use crate::metrics::AccessMetrics;
-
-/// The longest token that is read, in bytes. Those of Kubernetes have about 1,000.
-const TOKEN_LIMIT: usize = 16 * 1024;
 
 /// An answer that comes later.
 pub type Later<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Unanswered>> + Send>>;
@@ -47,6 +47,8 @@ pub struct AccessConfig {
     pub audience: String,
     /// `None`: nobody is asked, and every caller that proves who it is may do everything.
     pub judge: Option<Arc<dyn Judge>>,
+    /// For callers that sign.
+    pub keyring: Keyring,
 }
 
 impl Default for AccessConfig {
@@ -55,6 +57,7 @@ impl Default for AccessConfig {
             mode: Mode::Off,
             audience: AUDIENCE.to_owned(),
             judge: None,
+            keyring: Keyring::default(),
         }
     }
 }
@@ -123,11 +126,6 @@ impl Access {
 
     /// Who shows this token.
     pub(crate) async fn bearer(&self, token: &str) -> Result<Caller, Refusal> {
-        if token.len() > TOKEN_LIMIT {
-            return Err(Refusal::Incomplete(format!(
-                "Authorization: the token has more than {TOKEN_LIMIT} bytes"
-            )));
-        }
         let claims = Claims::read(token);
         let audience = &self.0.config.audience;
         // It would be somebody's key to the API server, which no caller should show here.
@@ -168,6 +166,41 @@ impl Access {
             None if expires.is_some_and(is_over) => Err(Refusal::Expired),
             None => Err(Refusal::UNKNOWN_KEY),
         }
+    }
+
+    /// Whose key a request is signed with, and the check of its body, which comes later. The signature of a request that
+    /// has the hash of its body in its head is checked at once.
+    pub(crate) fn signed(&self, request: SignedRequest) -> Result<(Caller, BodyCheck), Refusal> {
+        let (id, now) = (request.key_id(), seconds());
+        let keyring = &self.0.config.keyring;
+        let (secret, account, uid, credential) = match request.token() {
+            Some(token) => {
+                let session = keyring.sessions().open(id, token, now)?;
+                let grant = session.grant;
+                (
+                    session.secret,
+                    grant.account,
+                    grant.uid,
+                    Credential::Session,
+                )
+            }
+            None => {
+                let key = keyring.access_key(id).ok_or(Refusal::UNKNOWN_KEY)?;
+                key.check(None, now)?;
+                let account = key.account.clone();
+                (key.secret.clone(), account, None, Credential::AccessKey)
+            }
+        };
+        let check = request.begin(&secret)?;
+        let principal = Principal {
+            uid,
+            ..account.principal()
+        };
+        let caller = Caller {
+            credential,
+            principal: Some(Arc::new(principal)),
+        };
+        Ok((caller, check))
     }
 
     /// Whether the caller has the right. An anonymous one has each right: it was let in on purpose.

@@ -20,6 +20,7 @@ mod demand;
 mod door;
 mod functions;
 mod judge;
+mod keys;
 mod peers;
 mod pods;
 mod sealed;
@@ -44,6 +45,7 @@ use kube::{Api, Client};
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{ObjectName, labels};
 use pilotlight_archive::Fetcher;
+use pilotlight_core::access;
 use pilotlight_core::code_cache::CacheLimits;
 use pilotlight_core::gateways::handover::Handover;
 use pilotlight_core::identity::{Caller, Mode, Role};
@@ -64,6 +66,7 @@ pub(crate) use self::demand::Ledger;
 use self::door::{Door, pass};
 use self::functions::Functions;
 use self::judge::ClusterJudge;
+pub use self::keys::KeySecrets;
 use self::peers::ClusterPeers;
 use self::pods::{PodKey, Pods};
 use self::stock::Stock;
@@ -105,6 +108,8 @@ pub struct ClusterConfig {
     pub runtime_class: Option<ObjectName>,
     /// Whether parts prove who they are. Without a Secret nobody does.
     pub identity: Mode,
+    /// The keys that callers' signatures are checked with.
+    pub keys: KeySecrets,
     /// This gateway's certificate.
     pub certificate: Option<CertificateSecret>,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
@@ -145,6 +150,8 @@ pub async fn serve(
         .await
         .map_err(|error| ServeError::Client(Box::new(error)))?;
     let audience = config.access.audience.clone();
+    let keyring = config.access.keyring.clone();
+    let asks = config.access.mode != access::Mode::Off;
     config.access.judge = Some(Arc::new(ClusterJudge::new(client.clone(), audience)));
     let namespace = place.namespace.as_str();
     let identity = Identity::new(place.identity);
@@ -231,7 +238,7 @@ pub async fn serve(
         let (client, identity) = (client.clone(), &identity);
         let following_certificate = async {
             if let Some(certificate) = &place.certificate {
-                certificates::follow(client, certificate, identity).await;
+                certificates::follow(client.clone(), certificate, identity).await;
             }
         };
         let following_keys = async {
@@ -243,8 +250,19 @@ pub async fn serve(
             identity.ready().await;
             supervisors.meet(announcements).await;
         };
-        // The three go on until the gateway ends.
-        future::join3(following_certificate, following_keys, meeting).await;
+        let following_callers_keys = async {
+            if asks {
+                keys::follow(client.clone(), &place.keys, &keyring).await;
+            }
+        };
+        // They go on until the gateway ends.
+        future::join4(
+            following_certificate,
+            following_keys,
+            following_callers_keys,
+            meeting,
+        )
+        .await;
         std::future::pending::<()>().await;
     };
     let members = cluster.as_ref().map(ClusterPeers::members);

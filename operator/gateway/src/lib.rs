@@ -51,7 +51,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 
-pub use access::{AUDIENCE, AUDIT_TARGET, AccessConfig, Judge, Later};
+pub use access::{AUDIENCE, AUDIT_TARGET, AccessConfig, Judge, Keyring, Later};
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use config::Config;

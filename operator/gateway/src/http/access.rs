@@ -7,88 +7,80 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, header};
+use pilotlight_access::shown::{Service, Shown};
+use pilotlight_access::verify::BodyCheck;
 use pilotlight_core::access::{Mode, Refusal, Resource, Right, Verb};
 use pilotlight_core::function::FunctionName;
 
 use super::errors::ApiError;
-use crate::access::{Access, Caller};
+use crate::access::{Access, Caller, seconds};
 use crate::app::App;
 
 /// A caller whose credential is known. Whether the request is its own may depend on the body.
 #[derive(Debug)]
 pub(crate) struct Showing {
     caller: Caller,
+    /// `None` if the head has proven it.
+    check: Option<(BodyCheck, String)>,
 }
 
 impl Showing {
     /// Whether [`Showing::prove`] needs no body.
     pub(crate) fn is_proven(&self) -> bool {
-        true
+        self.check.is_none()
     }
 
-    /// `body`: as it was sent.
-    pub(crate) fn prove(self, _app: &App, _body: &[u8]) -> Result<Caller, ApiError> {
-        Ok(self.caller)
-    }
-}
-
-/// What a request shows.
-enum Shown<'a> {
-    Nothing,
-    Bearer(&'a str),
-}
-
-fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Refusal> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Ok(Shown::Nothing);
-    };
-    if values.next().is_some() {
-        return Err(Refusal::Incomplete(
-            "Authorization: the header is there twice: send it once".to_owned(),
-        ));
-    }
-    let text = value.to_str().map_err(|_| {
-        Refusal::Incomplete("Authorization: the header has other characters than ASCII".to_owned())
-    })?;
-    let scheme = text.split_once(' ');
-    match scheme {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            Ok(Shown::Bearer(token.trim()))
+    /// `body`: as it was sent. Returns it without the frames of a body that was signed in chunks.
+    pub(crate) fn prove(self, app: &App, body: Bytes) -> Result<(Caller, Bytes), ApiError> {
+        let Some((check, operation)) = self.check else {
+            return Ok((self.caller, body));
+        };
+        match check.finish(body) {
+            Ok(body) => Ok((self.caller, body)),
+            Err(refusal) => Err(refused(app, Some(&self.caller), &operation, refusal)),
         }
-        _ => Err(Refusal::UNKNOWN_KEY),
     }
 }
 
-async fn recognize(access: &Access, headers: &HeaderMap) -> Result<Caller, Refusal> {
-    if access.mode() == Mode::Off {
-        return Ok(Caller::ANONYMOUS);
-    }
-    let recognized = match shown(headers) {
-        Ok(Shown::Nothing) => Err(Refusal::Missing),
-        Ok(Shown::Bearer(token)) => access.bearer(token).await,
-        Err(refusal) => Err(refusal),
+async fn recognize(
+    access: &Access,
+    head: &Parts,
+    service: Service,
+) -> Result<(Caller, Option<BodyCheck>), Refusal> {
+    const ANONYMOUS: (Caller, Option<BodyCheck>) = (Caller::ANONYMOUS, None);
+    let is_optional = match access.mode() {
+        Mode::Off => return Ok(ANONYMOUS),
+        Mode::Optional => true,
+        Mode::Required => false,
     };
-    match (recognized, access.mode()) {
-        // Nothing of this installation: SDKs sign with whatever keys they have.
-        (Err(Refusal::Missing | Refusal::Unrecognized(_)), Mode::Optional) => Ok(Caller::ANONYMOUS),
-        (recognized, _) => recognized,
+    let recognized = match Shown::read(head, service, seconds()) {
+        // Nothing of this installation, as far as anybody can tell: SDKs sign with whatever keys they have.
+        Err(_) if is_optional => return Ok(ANONYMOUS),
+        Err(refusal) => Err(refusal),
+        Ok(Shown::Nothing) => Err(Refusal::Missing),
+        Ok(Shown::Bearer(token)) => access.bearer(&token).await.map(|caller| (caller, None)),
+        Ok(Shown::Signed(request)) => access
+            .signed(request)
+            .map(|(caller, check)| (caller, Some(check))),
+    };
+    match recognized {
+        Err(Refusal::Missing | Refusal::Unrecognized(_)) if is_optional => Ok(ANONYMOUS),
+        recognized => recognized,
     }
-}
-
-fn operation(method: &Method, uri: &Uri) -> String {
-    format!("{method} {}", uri.path())
 }
 
 impl FromRequestParts<Arc<App>> for Showing {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let operation = || operation(&parts.method, &parts.uri);
-        match recognize(&app.access, &parts.headers).await {
-            Ok(caller) => Ok(Showing { caller }),
+        let operation = || format!("{} {}", parts.method, parts.uri.path());
+        match recognize(&app.access, parts, Service::Lambda).await {
+            Ok((caller, check)) => Ok(Showing {
+                caller,
+                check: check.map(|check| (check, operation())),
+            }),
             Err(refusal) => Err(refused(app, None, &operation(), refusal)),
         }
     }
@@ -100,7 +92,8 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let showing = Showing::from_request_parts(parts, app).await?;
-        showing.prove(app, &[])
+        let (caller, _) = showing.prove(app, Bytes::new())?;
+        Ok(caller)
     }
 }
 

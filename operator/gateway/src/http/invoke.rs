@@ -174,7 +174,7 @@ impl Request {
                 .inspect_err(|_| self.count_refused(app, target.as_ref()))?,
         };
         // The signature covers the body. The right comes before all that tells whether the function exists.
-        let caller = showing.prove(app, &payload)?;
+        let (caller, payload) = showing.prove(app, payload)?;
         let name = named.as_ref().map(PoolId::name);
         allow(app, &caller, Verb::Invoke, Resource::Function, name).await?;
         let Some(target) = target else {

@@ -117,7 +117,10 @@ async fn who_shows_nothing_or_something_else_is_refused_as_the_platform_refuses(
         let hour = seconds() + 3600;
         for (authorization, kind) in [
             (None, "MissingAuthenticationTokenException"),
-            (Some("Basic YTpi".to_owned()), "UnrecognizedClientException"),
+            (
+                Some("Basic YTpi".to_owned()),
+                "IncompleteSignatureException",
+            ),
             (
                 Some(bearer("nonsense".to_owned())),
                 "UnrecognizedClientException",
@@ -277,7 +280,7 @@ async fn known_callers_are_served_in_an_outage_and_others_get_an_error_that_sdks
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_right_that_was_taken_away_ends_within_a_minute() {
+async fn a_right_that_was_taken_away_ends_while_it_is_used() {
     on_stage(async {
         let cluster = Cluster::with(&[INVOKE]);
         let stage = stage(Mode::Required, &cluster).await;
@@ -290,7 +293,8 @@ async fn a_right_that_was_taken_away_ends_within_a_minute() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             served += 1;
         }
-        assert!(served <= 60, "{served}");
+        // The gateway asks again in the background after 30 s.
+        assert!((30..=32).contains(&served), "{served}");
     })
     .await;
 }
