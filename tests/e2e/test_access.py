@@ -5,18 +5,23 @@ The release of the suite asks its callers to prove who they are while these test
 
 import http.client
 import json
+import secrets
 from contextlib import ExitStack, contextmanager
 
+import boto3
 import pytest
 import yaml
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from tests.harness import manifests, release
 from tests.harness.commands import run
 from tests.harness.kubectl import FUNCTIONS, apply, kubectl
 from tests.harness.patience import PATIENCE, until
-from tests.harness.release import CHART, HOST, RELEASE
+from tests.harness.release import CHART, ENDPOINT, HOST, RELEASE
 
 AUDIENCE = "pilotlight"
+ACCESS_KEYS = "pilotlight-access-keys"  # the namespace
 ECHO = "def lambda_handler(event, context):\n    return event\n"
 GREETING = {"GREETING": "hello"}
 
@@ -177,3 +182,152 @@ def test_a_right_that_was_taken_away_ends_within_a_minute(functions, callers):
         until(lambda: call("e2e-mine", bearer)[0] == 200, lambda: call("e2e-mine", bearer))
         kubectl("delete", "rolebinding", account)
         until(lambda: call("e2e-mine", bearer)[:2] == (403, "AccessDeniedException"), "the right is gone")
+
+
+# --- signatures
+
+
+@contextmanager
+def access_key(account, expires="2099-01-01T00:00:00Z"):
+    """An access key of the account, in the Secret that `pilotlight access-key create` makes."""
+    key_id = "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16))
+    secret = secrets.token_urlsafe(30)
+    name = f"access-key-{key_id.lower()}"
+    data = {"id": key_id, "secret": secret, "serviceAccount": f"{FUNCTIONS}/{account}", "expires": expires}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": {"pilotlight.dev/credential": "access-key"}},
+        "type": "pilotlight.dev/access-key",
+        "stringData": data,
+    }
+    apply(manifest, namespace=ACCESS_KEYS)
+    try:
+        yield key_id, secret
+    finally:
+        kubectl("delete", "secret", name, "--ignore-not-found", namespace=ACCESS_KEYS)
+
+
+def sdk(service, **credentials):
+    """A client of boto3 with these credentials and no others."""
+    session = boto3.Session(region_name="us-east-1", **credentials)
+    config = Config(retries={"max_attempts": 0}, read_timeout=PATIENCE)
+    return session.client(service, endpoint_url=ENDPOINT, config=config)
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(ClientError) as refused:
+        call(*arguments, **options)
+    return refused.value.response["Error"]["Code"]
+
+
+def invoke(client, name):
+    return json.loads(client.invoke(FunctionName=name, Payload=b'"hi"')["Payload"].read())
+
+
+def until_accepted(client):
+    """Gateways see a new key some milliseconds after its creation, each for itself."""
+    seen = 0
+    while seen < 10:
+        until(lambda: attempt_to_invoke(client), "the key is known")
+        seen += 1
+
+
+def attempt_to_invoke(client):
+    try:
+        return invoke(client, "e2e-mine") == "hi"
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "UnrecognizedClientException", error
+
+
+def test_an_sdk_outside_calls_with_an_access_key_until_it_is_revoked(functions, callers):
+    until_known(functions, callers)
+    with access_key("e2e-invokes-one") as (key_id, secret):
+        client = sdk("lambda", aws_access_key_id=key_id, aws_secret_access_key=secret)
+        until_accepted(client)
+        assert refused(client.invoke, FunctionName="e2e-other") == "AccessDeniedException"
+        assert refused(client.list_functions) == "AccessDeniedException"
+        wrong = sdk("lambda", aws_access_key_id=key_id, aws_secret_access_key=secret[::-1])
+        assert refused(wrong.invoke, FunctionName="e2e-mine") == "InvalidSignatureException"
+        me = sdk("sts", aws_access_key_id=key_id, aws_secret_access_key=secret).get_caller_identity()
+        assert me["Arn"].endswith(f":user/{FUNCTIONS}/e2e-invokes-one"), me
+    until(
+        lambda: not_accepted(client),
+        "the key is revoked",
+    )
+    with access_key("e2e-invokes-one", expires="2020-01-01T00:00:00Z") as (key_id, secret):
+        client = sdk("lambda", aws_access_key_id=key_id, aws_secret_access_key=secret)
+        until(lambda: refused(client.list_functions) == "ExpiredTokenException", "the key has expired")
+
+
+def not_accepted(client):
+    try:
+        invoke(client, "e2e-mine")
+    except ClientError as error:
+        return error.response["Error"]["Code"] == "UnrecognizedClientException"
+
+
+def test_what_was_changed_after_it_was_signed_is_refused(functions, callers):
+    until_known(functions, callers)
+    with access_key("e2e-edits") as (key_id, secret):
+        client = sdk("lambda", aws_access_key_id=key_id, aws_secret_access_key=secret)
+        until_accepted(client)
+
+        def changed(change):
+            # After the signature, before the request is sent.
+            client.meta.events.register_first("before-send.lambda.Invoke", change)
+            try:
+                return refused(client.invoke, FunctionName="e2e-mine", Payload=b'"hi"', ClientContext="e30=")
+            finally:
+                client.meta.events.unregister("before-send.lambda.Invoke", change)
+
+        def body(request, **_):
+            request.body = b'"ho"'
+
+        def header(request, **_):
+            request.headers.replace_header("X-Amz-Client-Context", "e30gIA==")
+
+        def path(request, **_):
+            request.url = request.url.replace("e2e-mine", "e2e-other")
+
+        def query(request, **_):
+            request.url += "?Qualifier=%24LATEST"
+
+        for change in (body, header, path, query):
+            assert changed(change) == "InvalidSignatureException", change.__name__
+        assert invoke(client, "e2e-mine") == "hi"
+
+
+def test_an_sdk_gets_credentials_by_itself_for_the_token_of_its_service_account(
+    functions, callers, tmp_path, monkeypatch
+):
+    until_known(functions, callers)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    role = "arn:aws:iam::000000000000:role/{}/{}"
+    token_file = tmp_path / "token"
+    token_file.write_text(callers["invokes-one"])
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token_file))
+    monkeypatch.setenv("AWS_ROLE_ARN", role.format(FUNCTIONS, "e2e-invokes-one"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", ENDPOINT)
+    # The gateway with the keys of sessions may be the other one for some milliseconds.
+    me = until(lambda: identity(), "credentials")
+    assert f":assumed-role/{FUNCTIONS}/e2e-invokes-one/" in me["Arn"], me
+    client = sdk("lambda")
+    for _ in range(10):
+        assert invoke(client, "e2e-mine") == "hi"
+    assert refused(client.invoke, FunctionName="e2e-other") == "AccessDeniedException"
+
+    # Another account's role, and a token for the API server.
+    monkeypatch.setenv("AWS_ROLE_ARN", role.format(FUNCTIONS, "e2e-edits"))
+    assert refused(sdk("lambda").list_functions) == "AccessDenied"
+    monkeypatch.setenv("AWS_ROLE_ARN", role.format(FUNCTIONS, "e2e-invokes-one"))
+    token_file.write_text(token("e2e-invokes-one", audience=None))
+    assert refused(sdk("lambda").list_functions) == "InvalidIdentityToken"
+
+
+def identity():
+    try:
+        return sdk("sts").get_caller_identity()
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "ServiceUnavailable", error

@@ -82,7 +82,7 @@ MUTANTS = [
         "access::refusals_are_counted_by_their_reason",
         "refusals are not counted",
         f"{GATEWAY}/access/audit.rs",
-        "        self.metrics.refused(reason);\n",
+        "        self.metrics.refused(counted);\n",
         "",
     ),
     # dispatch

@@ -15,6 +15,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use pilotlight_access::access_key::AccessKey;
+use pilotlight_access::random;
+use pilotlight_access::session::{Grant, TemporaryCredentials};
+use pilotlight_access::sts::WebIdentity;
+use pilotlight_access::sts::error::StsError;
 use pilotlight_access::verify::{BodyCheck, SignedRequest};
 use pilotlight_core::access::reviews::{ReviewLimits, Unanswered};
 use pilotlight_core::access::{Credential, Mode, Principal, Refusal, Right};
@@ -106,6 +111,38 @@ impl Caller {
     }
 }
 
+/// Whose key a request is signed with.
+#[derive(Debug)]
+pub(crate) enum Holder {
+    Session(Grant),
+    AccessKey(Arc<AccessKey>),
+}
+
+impl Holder {
+    pub(crate) fn caller(&self) -> Caller {
+        let (credential, principal) = match self {
+            Holder::Session(grant) => {
+                let uid = grant.uid.clone();
+                let principal = grant.account.principal();
+                (Credential::Session, Principal { uid, ..principal })
+            }
+            Holder::AccessKey(key) => (Credential::AccessKey, key.account.principal()),
+        };
+        Caller {
+            credential,
+            principal: Some(Arc::new(principal)),
+        }
+    }
+}
+
+/// Temporary credentials, and for whom they are.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    pub(crate) grant: Grant,
+    pub(crate) credentials: TemporaryCredentials,
+    pub(crate) audience: String,
+}
+
 impl Access {
     pub(crate) fn new(config: AccessConfig, metrics: AccessMetrics) -> Self {
         Access(Arc::new(Inner {
@@ -170,37 +207,58 @@ impl Access {
 
     /// Whose key a request is signed with, and the check of its body, which comes later. The signature of a request that
     /// has the hash of its body in its head is checked at once.
-    pub(crate) fn signed(&self, request: SignedRequest) -> Result<(Caller, BodyCheck), Refusal> {
+    pub(crate) fn signed(&self, request: SignedRequest) -> Result<(Holder, BodyCheck), Refusal> {
         let (id, now) = (request.key_id(), seconds());
         let keyring = &self.0.config.keyring;
-        let (secret, account, uid, credential) = match request.token() {
+        let (holder, check) = match request.token() {
             Some(token) => {
                 let session = keyring.sessions().open(id, token, now)?;
-                let grant = session.grant;
-                (
-                    session.secret,
-                    grant.account,
-                    grant.uid,
-                    Credential::Session,
-                )
+                let check = request.begin(&session.secret)?;
+                (Holder::Session(session.grant), check)
             }
             None => {
                 let key = keyring.access_key(id).ok_or(Refusal::UNKNOWN_KEY)?;
                 key.check(None, now)?;
-                let account = key.account.clone();
-                (key.secret.clone(), account, None, Credential::AccessKey)
+                let check = request.begin(&key.secret)?;
+                (Holder::AccessKey(key), check)
             }
         };
-        let check = request.begin(&secret)?;
-        let principal = Principal {
-            uid,
-            ..account.principal()
+        Ok((holder, check))
+    }
+
+    /// Temporary credentials for a caller that has shown a token.
+    ///
+    /// # Errors
+    /// If the token is not this account's, or there are no keys to sign with.
+    pub(crate) async fn session(&self, identity: WebIdentity) -> Result<Issued, StsError> {
+        if self.mode() == Mode::Off {
+            return Err(StsError::AccessDenied(
+                "Callers need not prove who they are here, so there are no temporary credentials. Any access key will do."
+                    .to_owned(),
+            ));
+        }
+        let caller = self.bearer(&identity.token).await;
+        let caller = caller.map_err(StsError::of_token)?;
+        let principal = caller.principal.ok_or(StsError::InvalidIdentityToken)?;
+        if principal.user != identity.account.user() {
+            return Err(StsError::not_authorized());
+        }
+        let grant = Grant {
+            account: identity.account,
+            uid: principal.uid.clone(),
+            session_name: identity.session_name,
         };
-        let caller = Caller {
-            credential,
-            principal: Some(Arc::new(principal)),
-        };
-        Ok((caller, check))
+        let keys = self.0.config.keyring.sessions();
+        let minted = keys.mint(&grant, seconds(), identity.seconds, random::bytes());
+        let credentials = minted.map_err(|error| {
+            tracing::warn!(%error, "no temporary credentials can be issued");
+            StsError::Refused(Refusal::Unavailable)
+        })?;
+        Ok(Issued {
+            grant,
+            credentials,
+            audience: self.0.config.audience.clone(),
+        })
     }
 
     /// Whether the caller has the right. An anonymous one has each right: it was let in on purpose.

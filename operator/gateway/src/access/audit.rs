@@ -3,8 +3,10 @@
 //! Strangers can cause any number of refusals, so the lines have a bounded rate, and a line says how many were left out.
 //! The metrics count all of them.
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
+use pilotlight_access::sts::error::StsError;
 use pilotlight_core::access::{Refusal, Right};
 use pilotlight_core::instance::log_rate::LogRate;
 
@@ -37,7 +39,18 @@ impl Audit {
     /// `caller`: `None` if it is not known who it is. `operation`: the method and the path, or the right.
     pub(crate) fn refused(&self, caller: Option<&Caller>, operation: &str, refusal: &Refusal) {
         let reason = refusal.reason();
-        self.metrics.refused(reason);
+        self.write(caller, operation, reason, reason, refusal);
+    }
+
+    fn write(
+        &self,
+        caller: Option<&Caller>,
+        operation: &str,
+        counted: &'static str,
+        reason: &str,
+        refusal: &dyn Display,
+    ) {
+        self.metrics.refused(counted);
         let (admits, report) = {
             let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
             let admits = rate.admits(clock::now(), LINE);
@@ -52,6 +65,17 @@ impl Audit {
         let user = caller.map_or("unknown", Caller::user);
         let credential = caller.map_or("none", |caller| caller.credential.as_str());
         tracing::warn!(target: AUDIT_TARGET, user, credential, operation, reason, %refusal, "refused");
+    }
+
+    /// STS issues no credentials. The error's code is the reason in the line; the metric has one for all of them.
+    pub(crate) fn no_session(&self, operation: &str, error: &StsError) {
+        self.write(
+            None,
+            operation,
+            "no-session",
+            error.code(),
+            &error.message(),
+        );
     }
 
     pub(crate) fn allowed(&self, caller: &Caller, right: &Right) {

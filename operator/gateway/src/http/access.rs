@@ -63,7 +63,7 @@ async fn recognize(
         Ok(Shown::Bearer(token)) => access.bearer(&token).await.map(|caller| (caller, None)),
         Ok(Shown::Signed(request)) => access
             .signed(request)
-            .map(|(caller, check)| (caller, Some(check))),
+            .map(|(holder, check)| (holder.caller(), Some(check))),
     };
     match recognized {
         Err(Refusal::Missing | Refusal::Unrecognized(_)) if is_optional => Ok(ANONYMOUS),
@@ -97,7 +97,12 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
-fn refused(app: &App, caller: Option<&Caller>, operation: &str, refusal: Refusal) -> ApiError {
+pub(super) fn refused(
+    app: &App,
+    caller: Option<&Caller>,
+    operation: &str,
+    refusal: Refusal,
+) -> ApiError {
     app.access.audit().refused(caller, operation, &refusal);
     ApiError::refused(&refusal)
 }

@@ -17,3 +17,4 @@ pub(crate) mod routes;
 pub(crate) mod server;
 pub(crate) mod state;
 pub(crate) mod status;
+pub(crate) mod sts;

@@ -1,7 +1,7 @@
 //! Which handler answers which path, for each of the three listeners.
 //!
 //! ```text
-//! api      callers: the Invoke API, management, logs, the state of all gateways
+//! api      callers: the Invoke API, management, logs, the state of all gateways, STS
 //! parts    other gateways and the controller: invocations that are passed on, state; `cluster` adds
 //!          the demand
 //! status   probes and metrics
@@ -21,7 +21,7 @@ use pilotlight_wire::invoke::INVOKE_PATH;
 use pilotlight_wire::state::STATE_PATH;
 
 use super::errors::ApiError;
-use super::{invoke, logs, management, parts, state, status};
+use super::{invoke, logs, management, parts, state, status, sts};
 use crate::app::App;
 
 pub(crate) fn api(app: Arc<App>) -> Router {
@@ -38,7 +38,8 @@ pub(crate) fn api(app: Arc<App>) -> Router {
             post(invoke::invoke),
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))
-        .route(STATE_PATH, get(state::of_all));
+        .route(STATE_PATH, get(state::of_all))
+        .route("/", get(sts::sts).post(sts::sts));
     complete(routes, app)
 }
 
