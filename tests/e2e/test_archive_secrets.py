@@ -39,16 +39,6 @@ def with_secret(code, name):
     return {"archive": {**code["archive"], "secretRef": {"name": name}}}
 
 
-def await_replaced():
-    """Returns once none of the earlier parts serves any more."""
-    for component in ("controller", "gateway"):
-        release.await_rollout(component)
-        until(
-            lambda component=component: len(release.all_parts(component)) == len(release.parts(component)),
-            f"no {component} is on its way out",
-        )
-
-
 @pytest.fixture(scope="module")
 def servers(installed):
     """A server for the holders of a token, and one for a user with a password."""
@@ -63,7 +53,7 @@ def servers(installed):
     apply(*secrets)
     try:
         release.install(f"--set-json=gateway.fetch.secrets={json.dumps(READABLE)}")
-        await_replaced()
+        release.await_replaced()
         yield SimpleNamespace(token=token, login=login)
     finally:
         kubectl("delete", "secret", *(one["metadata"]["name"] for one in secrets))

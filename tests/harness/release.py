@@ -34,6 +34,8 @@ LEASE_PORT, HEALTH_PORT = (
 
 # For what connects to instances itself, as a bench does.
 OPEN = "--set=networkPolicy.enabled=false"
+# Tests name taints and runtime classes as they need them. `test_authors.py` closes these lists again.
+ANY_PLACE = '--set-json=authors.allow={"tolerations": ["*"], "runtimeClasses": ["*"]}'
 
 
 def install(*settings, chart=CHART, version=VERSION):
@@ -58,6 +60,7 @@ def install(*settings, chart=CHART, version=VERSION):
         *([] if has_own_definitions(chart) else ["--set=crds.install=false"]),
         # Callers of most suites show nothing; test_access.py is about those that do.
         *(["--set=auth.mode=off"] if knows(chart, "auth") else []),
+        *([ANY_PLACE] if knows(chart, "authors") else []),
         *settings,
     )
 
@@ -139,6 +142,16 @@ def await_rollout(component):
     """Returns once all of the Deployment's pods are of its latest kind, and ready."""
     deployment = f"deployment/{RELEASE}-{component}"
     kubectl("rollout", "status", deployment, TIMEOUT, namespace=SYSTEM)
+
+
+def await_replaced():
+    """Returns once none of the earlier parts serves any more."""
+    for component in ("controller", "gateway"):
+        await_rollout(component)
+        until(
+            lambda component=component: len(all_parts(component)) == len(parts(component)),
+            f"no {component} is on its way out",
+        )
 
 
 def roll(component):

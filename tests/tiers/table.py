@@ -76,7 +76,7 @@ CHECK = [
     ),
     Stage(
         "golden files",
-        f"runtime-image/build dockerfiles --check; {PYTEST} tests/chart/test_templates.py",
+        f"runtime-image/build dockerfiles --check; {PYTEST} tests/chart/test_templates.py tests/chart/test_authors.py",
         needs=("Python packages", "helm"),
         tests=True,
     ),
