@@ -5,6 +5,7 @@ without them.
 """
 
 import json
+import uuid
 
 import pytest
 
@@ -245,6 +246,90 @@ def test_a_namespace_of_functions_belongs_to_one_release(namespaces):
     assert second.returncode != 0
     assert "pilotlight-" in second.stderr and "exists and cannot be imported" in second.stderr
     assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
+
+
+FUNCTION = """
+apiVersion: pilotlight.dev/v1alpha1
+kind: Function
+metadata: {name: kept}
+spec: {runtime: python3.11, code: {inline: {lambda_function.py: "def lambda_handler(event, context): return 1"}}}
+"""
+
+
+def served(namespace):
+    controller = objects(namespace)["Deployment/pilotlight-controller"]
+    arguments = controller["spec"]["template"]["spec"]["containers"][0]["args"]
+    [argument] = [one for one in arguments if one.startswith("--namespace=")]
+    return argument.removeprefix("--namespace=")
+
+
+def uid(kind, name, *options):
+    return good("kubectl", "get", kind, name, "--output=jsonpath={.metadata.uid}", *options)
+
+
+@pytest.fixture
+def alone(cluster):
+    """The name of a namespace for a release that makes everything by itself."""
+    name = f"chart-{uuid.uuid4().hex[:8]}"
+    yield name
+    run("kubectl", "delete", "namespace", name, f"{name}-functions", "--ignore-not-found", "--wait=false")
+
+
+def install_alone(namespace, *options, word="install"):
+    settings = [
+        *NO_DEFAULTS,
+        "--set=crds.install=false",
+        *(["--create-namespace"] if word == "install" else []),
+    ]
+    done = helm(word, [namespace], CHART, *settings, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_functions_have_a_namespace_of_their_own_and_stay_in_it(alone):
+    apply_definitions()
+    functions = f"{alone}-functions"
+    printed = install_alone(alone)
+    assert served(alone) == functions and f"-n {functions} -f function.yaml" in printed
+    assert "Pod Security does not hold" not in printed
+    assert MADE["functions"] == set(objects(functions)) and MADE["system"] == set(objects(alone))
+    labels = json.loads(
+        good("kubectl", "get", "namespace", functions, "--output=jsonpath={.metadata.labels}")
+    )
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    good("kubectl", "apply", f"--namespace={functions}", "--filename=-", stdin=FUNCTION)
+    before = uid("function", "kept", f"--namespace={functions}")
+
+    for options in ([], ["--reuse-values"], ["--set=region=eu-west-1"]):
+        install_alone(alone, *options, word="upgrade")
+        assert served(alone) == functions, options
+
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={alone}").returncode == 0
+    assert uid("function", "kept", f"--namespace={functions}") == before
+    install_alone(alone)
+    assert served(alone) == functions
+    assert uid("function", "kept", f"--namespace={functions}") == before
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={alone}").returncode == 0
+
+
+def test_an_upgrade_and_a_new_installation_keep_the_namespace_that_has_the_functions(alone):
+    """An earlier release served the Functions of its own namespace unless a value said otherwise."""
+    apply_definitions()
+    install_alone(alone, f"--set=functionNamespace={alone}")
+    good("kubectl", "apply", f"--namespace={alone}", "--filename=-", stdin=FUNCTION)
+    before = uid("function", "kept", f"--namespace={alone}")
+    everything = set(objects(alone))
+    assert everything == MADE["system"] | MADE["functions"]
+
+    printed = install_alone(alone, "--set=functionNamespace=", word="upgrade")
+    assert served(alone) == alone and set(objects(alone)) == everything
+    assert f"kubectl label namespace {alone} pod-security" in printed
+
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={alone}").returncode == 0
+    install_alone(alone)
+    assert served(alone) == alone and uid("function", "kept", f"--namespace={alone}") == before
+    assert run("kubectl", "get", "namespace", f"{alone}-functions").returncode != 0
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={alone}").returncode == 0
 
 
 def test_controller_and_gateway_may_do_what_they_need_and_no_more(namespaces):

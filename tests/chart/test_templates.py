@@ -38,6 +38,7 @@ REFUSED = [
     ("controller.leases=true", "controller", "'leases' not allowed"),
     ("crds.install=maybe", "crds.install", "want boolean"),
     ("crds.keep=true", "crds", "'keep' not allowed"),
+    ("createFunctionNamespace=1", "createFunctionNamespace", "want boolean"),
     ("functionNamespace=My_Functions", "functionNamespace", "not match"),
     ("authors.policy=Audit", "authors.policy", "must be one of"),
     ("authors.allow.image[0]=*", "authors.allow", "'image' not allowed"),
@@ -206,6 +207,47 @@ def test_the_usual_roles_take_pilotlights_in_and_helm_never_deletes_them():
     }
     # They belong to the cluster, as the definitions.
     assert "/aggregate-to-" not in template("--set=crds.install=false").stdout
+
+
+def namespaces(*options):
+    """The namespaces that the chart makes, and the one that the parts serve."""
+    made = template(*options)
+    assert made.returncode == 0, made.stderr
+    objects = [one for one in yaml.safe_load_all(made.stdout) if one]
+    [served] = set(re.findall(r"--namespace=(\S+)", made.stdout))
+    made = [one["metadata"] for one in objects if one["kind"] == "Namespace"]
+    # Access keys have a namespace too.
+    ours = [one for one in made if one["labels"]["app.kubernetes.io/component"] == "functions"]
+    return {one["name"]: one for one in ours}, served
+
+
+def test_functions_have_a_namespace_of_their_own_that_helm_never_deletes():
+    made, served = namespaces()
+    assert served == "system-functions"
+    [metadata] = made.values()
+    assert metadata["name"] == served
+    assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert metadata["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert namespaces("--set=functionNamespace=shop")[1] == "shop"
+    assert list(namespaces("--set=functionNamespace=shop")[0]) == ["shop"]
+
+
+@pytest.mark.parametrize(
+    "options", [["--set=functionNamespace=system"], ["--set=createFunctionNamespace=false"]]
+)
+def test_the_chart_makes_no_namespace_that_is_the_releases_or_somebody_elses(options):
+    assert namespaces(*options)[0] == {}
+
+
+def test_the_namespace_of_the_longest_name_has_a_name_too():
+    made = template(namespace="n" * 63)
+    assert made.returncode == 0, made.stderr
+    assert f"--namespace={'n' * 53}-functions" in made.stdout
+
+
+def test_the_values_of_an_earlier_release_make_a_namespace_too():
+    """`--reuse-values` brings values without `createFunctionNamespace`."""
+    assert namespaces("--set=createFunctionNamespace=null") == namespaces()
 
 
 def test_pools_wait_for_their_definition_unless_the_cluster_or_somebody_else_has_it():

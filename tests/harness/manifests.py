@@ -28,8 +28,8 @@ def as_yaml(objects):
     return "---\n".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects)
 
 
-def namespace(name):
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+def namespace(name, **labels):
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 def config_map(name, data):

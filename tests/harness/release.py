@@ -39,7 +39,8 @@ ANY_PLACE = '--set-json=authors.allow={"tolerations": ["*"], "runtimeClasses": [
 
 
 def install(*settings, chart=CHART, version=VERSION):
-    apply(namespace(FUNCTIONS))
+    # As the chart makes it: every suite shows that the pods of functions and warm pools are admitted there.
+    apply(namespace(FUNCTIONS, **{"pod-security.kubernetes.io/enforce": "restricted"}))
     # The definitions belong to the whole cluster, and suites run side by side, each with a release.
     run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={definitions(CHART)}")
     run(

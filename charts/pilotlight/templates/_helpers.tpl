@@ -3,8 +3,29 @@
 {{- ternary .Release.Name (printf "%s-pilotlight" .Release.Name) (contains "pilotlight" .Release.Name) | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
+{{/*
+The namespace of the Functions: the value, or else the one that this release serves already, so that an upgrade never leaves
+Functions behind. For a new release it is one of their own, unless there are Functions beside the release: an earlier one,
+now uninstalled, has served them. It is looked up once, and noted in the values.
+*/}}
 {{- define "pilotlight.functionNamespace" -}}
-{{- .Values.functionNamespace | default .Release.Namespace }}
+{{- if not .Values.functionNamespace }}
+{{- $namespace := printf "%s-functions" (.Release.Namespace | trunc 53 | trimSuffix "-") }}
+{{- if .Release.IsUpgrade }}
+{{- $controller := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-controller" (include "pilotlight.name" .)) }}
+{{- range dig "spec" "template" "spec" "containers" (list) $controller }}
+{{- range .args }}
+{{- if hasPrefix "--namespace=" . }}{{ $namespace = trimPrefix "--namespace=" . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- else if .Capabilities.APIVersions.Has "pilotlight.dev/v1alpha1/Function" }}
+{{- with (lookup "pilotlight.dev/v1alpha1" "Function" .Release.Namespace "").items }}
+{{- $namespace = $.Release.Namespace }}
+{{- end }}
+{{- end }}
+{{- $_ := set .Values "functionNamespace" $namespace }}
+{{- end }}
+{{- .Values.functionNamespace }}
 {{- end }}
 
 {{/*
@@ -120,4 +141,14 @@ other's. A definition without an owner, or of a release that is gone, is left to
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Not empty if the chart makes the namespace of the Functions: it is one of their own, and nobody else has made it. */}}
+{{- define "pilotlight.makesFunctionNamespace" -}}
+{{- $namespace := include "pilotlight.functionNamespace" . }}
+{{- $live := lookup "v1" "Namespace" "" $namespace }}
+{{- $annotations := dig "metadata" "annotations" (dict) $live }}
+{{- $owner := printf "%s/%s" (get $annotations "meta.helm.sh/release-namespace") (get $annotations "meta.helm.sh/release-name") }}
+{{- $ours := or (not $live) (eq $owner (printf "%s/%s" .Release.Namespace .Release.Name)) }}
+{{- if and $ours (ne $namespace .Release.Namespace) (ne (toString .Values.createFunctionNamespace) "false") }}made{{ end }}
 {{- end }}
