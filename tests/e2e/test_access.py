@@ -14,11 +14,11 @@ import yaml
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.harness import manifests, release
-from tests.harness.commands import run
+from tests.harness import manifests, paths, release
+from tests.harness.commands import attempt, run
 from tests.harness.kubectl import FUNCTIONS, apply, kubectl
 from tests.harness.patience import PATIENCE, until
-from tests.harness.release import CHART, ENDPOINT, HOST, RELEASE
+from tests.harness.release import CHART, ENDPOINT, HOST, RELEASE, SYSTEM
 
 AUDIENCE = "pilotlight"
 ACCESS_KEYS = "pilotlight-access-keys"  # the namespace
@@ -36,14 +36,12 @@ def required(installed):
 def rules():
     """The rules of the chart's roles, by the last word of their names. Other releases of the cluster have no such roles,
     because they belong to one release."""
-    rendered = run(
-        "helm",
-        "template",
-        RELEASE,
-        CHART,
+    options = (
         "--show-only=templates/roles.yaml",
-        "--set=image=registry.test/none",
+        "--set=image=registry.test/none:1",
+        "--kube-version=1.34.0",
     )
+    rendered = run("helm", "template", RELEASE, CHART, *options)
     roles = [role for role in yaml.safe_load_all(rendered) if role]
     return {role["metadata"]["name"].rpartition("-")[2]: role["rules"] for role in roles}
 
@@ -331,3 +329,28 @@ def identity():
         return sdk("sts").get_caller_identity()
     except ClientError as error:
         assert error.response["Error"]["Code"] == "ServiceUnavailable", error
+
+
+# --- the command line
+
+
+def pilotlight(*words):
+    return attempt(paths.PILOTLIGHT, *words)
+
+
+def test_the_command_line_reaches_a_gateway_with_the_rights_of_the_kubeconfig(functions, callers):
+    """By a port-forward, and with a token that the cluster makes for a user with a client certificate."""
+    until_known(functions, callers)
+    reach = [f"--cluster={SYSTEM}", f"--service-account={FUNCTIONS}/e2e-invokes-one"]
+    done = pilotlight("invoke", "e2e-mine", "--payload", '"hi"', *reach)
+    assert (done.returncode, done.stdout) == (0, '"hi"'), done
+    denied = pilotlight("invoke", "e2e-other", *reach)
+    assert denied.returncode == 2 and "AccessDeniedException" in denied.stderr, denied
+    # The token alone, at an address.
+    views = ["--endpoint", ENDPOINT, f"--service-account={FUNCTIONS}/e2e-views"]
+    state = pilotlight("top", "--once", *views)
+    assert state.returncode == 0 and "e2e-mine" in state.stdout, state
+    nobody = pilotlight("invoke", "e2e-mine", "--endpoint", ENDPOINT)
+    assert nobody.returncode == 2 and "--service-account" in nobody.stderr, nobody
+    missing = pilotlight("invoke", "e2e-mine", "--service-account=e2e-not-there", "--endpoint", ENDPOINT)
+    assert missing.returncode == 2 and "e2e-not-there" in missing.stderr, missing

@@ -1,7 +1,8 @@
 //! Calls to a running gateway, for `invoke`, `logs` and `top`.
 //!
-//! Owns the address, the HTTP client and the text for a call that was refused. It never retries, since a call that
-//! started once must not run twice (rule 2).
+//! Owns the address, the HTTP client, the token that a call shows and the text for a call that was refused. `reach` leads
+//! to the gateway of a cluster and gets tokens there. It never retries, since a call that started once must not run twice
+//! (rule 2).
 
 use std::io::Read;
 use std::time::Duration;
@@ -10,8 +11,11 @@ use anyhow::{Context, Result, anyhow};
 use pilotlight_core::shown_url::ShownUrl;
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::typestate::{WithBody, WithoutBody};
+use ureq::{Agent, Body, RequestBuilder};
 
+#[cfg(feature = "cluster")]
+use crate::reach::{InCluster, Reached};
 use crate::terminal;
 
 /// Where `pilotlight local` listens, and where the other subcommands look for it.
@@ -25,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The address of the gateway.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Endpoint {
-    /// Address of the gateway, as `pilotlight local` prints it.
+    /// Address of the gateway, as `pilotlight local` prints it; or pass --cluster.
     #[arg(
         long = "endpoint",
         env = "PILOTLIGHT_ENDPOINT",
@@ -33,11 +37,62 @@ pub(crate) struct Endpoint {
         value_name = "URL"
     )]
     url: String,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    cluster: InCluster,
+}
+
+/// A gateway, and the way to it.
+pub(crate) struct Gateway {
+    url: String,
+    agent: Agent,
+    #[cfg(feature = "cluster")]
+    reached: Option<Reached>,
 }
 
 impl Endpoint {
-    pub(crate) fn url(&self, path: &str) -> String {
+    /// Finds the gateway, and gets a token if a service account is named.
+    pub(crate) fn open(&self) -> Result<Gateway> {
+        #[cfg(feature = "cluster")]
+        let reached = self.cluster.reach()?;
+        #[cfg(feature = "cluster")]
+        let forwarded = reached.as_ref().and_then(Reached::url);
+        #[cfg(not(feature = "cluster"))]
+        let forwarded: Option<String> = None;
+        Ok(Gateway {
+            url: forwarded.unwrap_or_else(|| self.url.clone()),
+            agent: client(),
+            #[cfg(feature = "cluster")]
+            reached,
+        })
+    }
+}
+
+impl Gateway {
+    pub(crate) fn get(&self, path: &str) -> Result<RequestBuilder<WithoutBody>> {
+        self.with_token(self.agent.get(self.address(path)))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Result<RequestBuilder<WithBody>> {
+        self.with_token(self.agent.post(self.address(path)))
+    }
+
+    fn address(&self, path: &str) -> String {
         format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>> {
+        #[cfg(feature = "cluster")]
+        if let Some(token) = self
+            .reached
+            .as_ref()
+            .map(Reached::token)
+            .transpose()?
+            .flatten()
+        {
+            return Ok(request.header("authorization", format!("Bearer {token}")));
+        }
+        Ok(request)
     }
 
     /// An error that says which address did not answer, and what to do.
@@ -61,7 +116,7 @@ impl Endpoint {
 }
 
 /// A client that bounds the time to connect, and not the time of an answer.
-pub(crate) fn client() -> Agent {
+fn client() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -93,6 +148,9 @@ pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::
     let hint = match head.status {
         StatusCode::NOT_FOUND => "; `pilotlight local` prints the names it serves",
         StatusCode::TOO_MANY_REQUESTS => "; try again, or raise its `spec.concurrency`",
+        StatusCode::FORBIDDEN if kind == Some("MissingAuthenticationTokenException") => {
+            "; pass --service-account NAME, of an account that may do this"
+        }
         _ => "",
     };
     let kind = kind
@@ -128,9 +186,12 @@ mod tests {
 
     #[test]
     fn an_endpoint_may_end_in_a_slash() {
-        let endpoint = Endpoint {
+        let gateway = Gateway {
             url: "http://127.0.0.1:7070/".to_owned(),
+            agent: client(),
+            #[cfg(feature = "cluster")]
+            reached: None,
         };
-        assert_eq!(endpoint.url("/x"), "http://127.0.0.1:7070/x");
+        assert_eq!(gateway.address("/x"), "http://127.0.0.1:7070/x");
     }
 }

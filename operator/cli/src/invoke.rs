@@ -42,8 +42,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         "/2015-03-31/functions/{}/invocations",
         endpoint::encode(&args.name)
     );
-    let mut call = endpoint::client()
-        .post(args.endpoint.url(&path))
+    let gateway = args.endpoint.open()?;
+    let mut call = gateway
+        .post(&path)?
         .header("content-type", "application/json");
     if args.tail {
         call = call.header("x-amz-log-type", "Tail");
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     let answer = call
         .send(&event[..])
-        .map_err(|error| args.endpoint.unanswered(error))?;
+        .map_err(|error| gateway.unanswered(error))?;
     if !answer.status().is_success() {
         return Err(endpoint::refusal(&args.name, answer)?);
     }

@@ -41,13 +41,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         query.push_str(&format!("&filter={}", endpoint::encode(filter)));
     }
     let name = endpoint::encode(&args.name);
-    let url = args
-        .endpoint
-        .url(&format!("/pilotlight/v1/functions/{name}/logs?{query}"));
-    let answer = endpoint::client()
-        .get(url)
+    let gateway = args.endpoint.open()?;
+    let answer = gateway
+        .get(&format!("/pilotlight/v1/functions/{name}/logs?{query}"))?
         .call()
-        .map_err(|error| args.endpoint.unanswered(error))?;
+        .map_err(|error| gateway.unanswered(error))?;
     if !answer.status().is_success() {
         return Err(endpoint::refusal(&args.name, answer)?);
     }

@@ -28,6 +28,8 @@ mod memory;
 mod package;
 #[cfg(feature = "cluster")]
 mod parts_identity;
+#[cfg(feature = "cluster")]
+mod reach;
 mod terminal;
 mod top;
 

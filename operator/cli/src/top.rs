@@ -14,9 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pilotlight_wire::state::{FunctionSummary, STATE_PATH, State};
 use rustix::termios::tcgetwinsize;
+use ureq::http::StatusCode;
 
 use self::looks::{quantile, since};
-use crate::endpoint::{self, Endpoint};
+use crate::endpoint::{self, Endpoint, Gateway};
 use crate::exit::Exit;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,12 +40,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let gateway = args.endpoint.open()?;
     let mut out = io::stdout().lock();
     let shown = if args.once || !out.is_terminal() {
-        let state = look(&args.endpoint)?;
+        let state = look(&gateway)?;
         out.write_all(table(&state, None, usize::MAX).as_bytes())
     } else {
-        watch(&args.endpoint, &mut out)?
+        watch(&gateway, &mut out)?
     };
     match shown {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
@@ -54,10 +56,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 }
 
 /// Until it is interrupted.
-fn watch(endpoint: &Endpoint, out: &mut impl Write) -> Result<io::Result<()>> {
+fn watch(gateway: &Gateway, out: &mut impl Write) -> Result<io::Result<()>> {
     let mut looks = VecDeque::new();
     loop {
-        looks.push_back(look(endpoint)?);
+        looks.push_back(look(gateway)?);
         if looks.len() > WINDOW + 1 {
             looks.pop_front();
         }
@@ -81,12 +83,15 @@ fn watch(endpoint: &Endpoint, out: &mut impl Write) -> Result<io::Result<()>> {
     }
 }
 
-fn look(endpoint: &Endpoint) -> Result<State> {
-    let answer = endpoint::client()
-        .get(endpoint.url(STATE_PATH))
+fn look(gateway: &Gateway) -> Result<State> {
+    let answer = gateway
+        .get(STATE_PATH)?
         .call()
-        .map_err(|error| endpoint.unanswered(error))?;
+        .map_err(|error| gateway.unanswered(error))?;
     let status = answer.status();
+    if status == StatusCode::FORBIDDEN {
+        return Err(endpoint::refusal("the state", answer)?);
+    }
     ensure!(
         status.is_success(),
         "the gateway has no state to show ({status}); is it older than this program?"
