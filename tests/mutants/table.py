@@ -85,6 +85,42 @@ MUTANTS = [
         "        self.metrics.refused(counted);\n",
         "",
     ),
+    # signed
+    Mutant(
+        "signed::a_token_becomes_credentials_with_the_rights_of_its_account",
+        "the signature of a session is not asked for its rights",
+        f"{GATEWAY}/access.rs",
+        "let principal = grant.account.principal();",
+        "let mut principal = grant.account.principal(); principal.user.clear();",
+    ),
+    Mutant(
+        "signed::sts_gives_nothing_for_another_account_or_a_token_that_is_not_for_gateways",
+        "a token opens every account",
+        f"{GATEWAY}/access.rs",
+        "if principal.user != identity.account.user() {",
+        "if principal.user.is_empty() {",
+    ),
+    Mutant(
+        "signed::the_path_of_sts_has_no_other_operations",
+        "whatever comes to the path of STS is a form",
+        f"{GATEWAY}/http/sts.rs",
+        "kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(FORM))",
+        "kind.is_some_and(|kind| !kind.eq_ignore_ascii_case(FORM) || true)",
+    ),
+    Mutant(
+        "signed::an_access_key_signs_for_its_account_and_covers_the_body",
+        "the body is not checked",
+        f"{GATEWAY}/http/access.rs",
+        "        match check.finish(body) {",
+        "        match check.finish(body.clone()).or(Ok(body)) {",
+    ),
+    Mutant(
+        "signed::optional_serves_keys_of_other_platforms_and_checks_its_own",
+        "optional refuses keys of other platforms",
+        f"{GATEWAY}/http/access.rs",
+        "Err(Refusal::Missing | Refusal::Unrecognized(_)) if is_optional",
+        "Err(Refusal::Missing) if is_optional",
+    ),
     # dispatch
     Mutant(
         "dispatch::a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller",

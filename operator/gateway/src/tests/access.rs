@@ -20,14 +20,14 @@ use crate::config::Config;
 
 /// Knows the service account `shop/caller` by each token that ends in `.known`, and its rights.
 #[derive(Debug, Default)]
-struct Cluster {
+pub(super) struct Cluster {
     rights: Mutex<Vec<String>>,
     reviews: AtomicUsize,
     is_away: AtomicBool,
 }
 
 impl Cluster {
-    fn with(rights: &[&str]) -> Arc<Self> {
+    pub(super) fn with(rights: &[&str]) -> Arc<Self> {
         let rights = rights.iter().map(ToString::to_string).collect();
         Arc::new(Cluster {
             rights: Mutex::new(rights),
@@ -60,13 +60,13 @@ impl Judge for Cluster {
     }
 }
 
-fn token(audience: &str, expires: u64, end: &str) -> String {
+pub(super) fn token(audience: &str, expires: u64, end: &str) -> String {
     let part = |text: String| BASE64_URL_SAFE_NO_PAD.encode(text);
     let claims = json!({"aud": [audience], "exp": expires}).to_string();
     format!("{}.{}.{end}", part("{}".to_owned()), part(claims))
 }
 
-fn good() -> String {
+pub(super) fn good() -> String {
     token("pilotlight", seconds() + 600, "known")
 }
 
@@ -102,7 +102,7 @@ async fn dry_run(stage: &Stage, name: &str, token: &str) -> Answer {
     stage.send(call.body(Body::from("{}"))).answer().await
 }
 
-const INVOKE: &str = "invoke functions hello in namespace local";
+pub(super) const INVOKE: &str = "invoke functions hello in namespace local";
 const GET: &str = "get functions hello in namespace local";
 const LIST: &str = "list functions in namespace local";
 const ENVIRONMENT: &str = "get functions/environment hello in namespace local";

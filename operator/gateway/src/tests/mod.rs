@@ -32,6 +32,7 @@ mod not_started;
 #[cfg(feature = "cluster")]
 mod roles;
 mod shutdown;
+mod signed;
 mod spans;
 mod state;
 mod streams;
