@@ -39,6 +39,7 @@ def rules():
     options = (
         "--show-only=templates/roles.yaml",
         "--set=image=registry.test/none:1",
+        "--set=test.image=registry.test/none:1",
         "--kube-version=1.34.0",
     )
     rendered = run("helm", "template", RELEASE, CHART, *options)
