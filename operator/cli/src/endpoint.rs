@@ -37,6 +37,14 @@ pub(crate) struct Endpoint {
         value_name = "URL"
     )]
     url: String,
+    /// A token that the calls show; or pass --service-account.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<String>,
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     cluster: InCluster,
@@ -46,6 +54,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Gateway {
     url: String,
     agent: Agent,
+    token: Option<String>,
     #[cfg(feature = "cluster")]
     reached: Option<Reached>,
 }
@@ -62,6 +71,7 @@ impl Endpoint {
         Ok(Gateway {
             url: forwarded.unwrap_or_else(|| self.url.clone()),
             agent: client(),
+            token: self.token.clone(),
             #[cfg(feature = "cluster")]
             reached,
         })
@@ -82,17 +92,17 @@ impl Gateway {
     }
 
     fn with_token<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>> {
+        let bearer = |token: &str| format!("Bearer {token}");
         #[cfg(feature = "cluster")]
-        if let Some(token) = self
-            .reached
-            .as_ref()
-            .map(Reached::token)
-            .transpose()?
-            .flatten()
+        if let Some(reached) = &self.reached
+            && let Some(token) = reached.token()?
         {
-            return Ok(request.header("authorization", format!("Bearer {token}")));
+            return Ok(request.header("authorization", bearer(&token)));
         }
-        Ok(request)
+        Ok(match &self.token {
+            Some(token) => request.header("authorization", bearer(token)),
+            None => request,
+        })
     }
 
     /// An error that says which address did not answer, and what to do.
@@ -149,7 +159,7 @@ pub(crate) fn refusal(function: &str, answer: Response<Body>) -> Result<anyhow::
         StatusCode::NOT_FOUND => "; `pilotlight local` prints the names it serves",
         StatusCode::TOO_MANY_REQUESTS => "; try again, or raise its `spec.concurrency`",
         StatusCode::FORBIDDEN if kind == Some("MissingAuthenticationTokenException") => {
-            "; pass --service-account NAME, of an account that may do this"
+            "; pass --service-account NAME, of an account that may do this, or --token"
         }
         _ => "",
     };
@@ -189,6 +199,7 @@ mod tests {
         let gateway = Gateway {
             url: "http://127.0.0.1:7070/".to_owned(),
             agent: client(),
+            token: None,
             #[cfg(feature = "cluster")]
             reached: None,
         };

@@ -11,6 +11,7 @@
 
 pub(crate) mod advice;
 mod cache;
+mod callers;
 pub(crate) mod code;
 mod custom;
 pub(crate) mod hash;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pilotlight_core::access;
 use pilotlight_core::reason::Audience;
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, MemoryLog};
@@ -83,6 +85,15 @@ pub(crate) struct Args {
     /// Write a line about each call to standard error.
     #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
     pub(crate) access_log: bool,
+    /// Whether callers have to prove who they are: `required`, `optional` or `off`. A key for them is made at the start
+    /// and printed.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_AUTH",
+        default_value = "off",
+        value_name = "MODE"
+    )]
+    auth: access::Mode,
     /// Leave the values of `environment` out of the answers to GetFunctionConfiguration, GetFunction and
     /// ListFunctions, as a cluster does.
     #[arg(long, env = "PILOTLIGHT_HIDE_ENVIRONMENT")]
@@ -205,6 +216,7 @@ async fn local(args: Args) -> Result<Exit> {
         concurrency: args.concurrency.into(),
         audience: Audience::Developer,
         shows_environment: !args.hide_environment,
+        access: callers::config(args.auth),
         limits: args.memory.limits(),
         hosts: Some(args.allow_hosts.into()),
         ..Config::default()
