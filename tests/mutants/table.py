@@ -89,7 +89,7 @@ MUTANTS = [
     Mutant(
         "signed::a_token_becomes_credentials_with_the_rights_of_its_account",
         "the signature of a session is not asked for its rights",
-        f"{GATEWAY}/access.rs",
+        f"{GATEWAY}/access/caller.rs",
         "let principal = grant.account.principal();",
         "let mut principal = grant.account.principal(); principal.user.clear();",
     ),

@@ -216,7 +216,7 @@ async fn local(args: Args) -> Result<Exit> {
         concurrency: args.concurrency.into(),
         audience: Audience::Developer,
         shows_environment: !args.hide_environment,
-        access: callers::config(args.auth),
+        access: callers::config(args.auth, NAMESPACE),
         limits: args.memory.limits(),
         hosts: Some(args.allow_hosts.into()),
         ..Config::default()

@@ -6,22 +6,22 @@
 
 mod asking;
 mod audit;
+mod caller;
+mod judge;
 mod keyring;
 
 use std::fmt::Debug;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use pilotlight_access::access_key::AccessKey;
 use pilotlight_access::random;
 use pilotlight_access::session::{Grant, TemporaryCredentials};
 use pilotlight_access::sts::WebIdentity;
 use pilotlight_access::sts::error::StsError;
 use pilotlight_access::verify::{BodyCheck, SignedRequest};
-use pilotlight_core::access::reviews::{ReviewLimits, Unanswered};
+use pilotlight_core::access::reviews::ReviewLimits;
 use pilotlight_core::access::{Credential, Mode, Principal, Refusal, Right};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -29,20 +29,10 @@ use sha2::{Digest, Sha256};
 use self::asking::Asking;
 pub use self::audit::AUDIT_TARGET;
 use self::audit::Audit;
+pub(crate) use self::caller::{Caller, Holder};
+pub use self::judge::{Judge, Later};
 pub use self::keyring::Keyring;
 use crate::metrics::AccessMetrics;
-
-/// An answer that comes later.
-pub type Later<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Unanswered>> + Send>>;
-
-/// Who says who a caller is and what it may do: the cluster.
-pub trait Judge: Debug + Send + Sync {
-    /// Who shows this token; `None` if it is nobody's, or is not meant for gateways.
-    fn who(&self, token: &str) -> Later<Principal>;
-
-    /// Whether this user has the right; `None` if not.
-    fn may(&self, who: &Principal, right: &Right) -> Later<()>;
-}
 
 /// What callers have to prove, and who is asked.
 #[derive(Clone, Debug)]
@@ -88,51 +78,6 @@ struct Reviewed {
     principal: Arc<Principal>,
     /// Seconds since 1970.
     expires: Option<u64>,
-}
-
-/// A caller that has proven who it is, or is let in without.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) credential: Credential,
-    /// `None` for anonymous callers.
-    pub(crate) principal: Option<Arc<Principal>>,
-}
-
-impl Caller {
-    pub(crate) const ANONYMOUS: Caller = Caller {
-        credential: Credential::Anonymous,
-        principal: None,
-    };
-
-    pub(crate) fn user(&self) -> &str {
-        self.principal
-            .as_ref()
-            .map_or("system:anonymous", |principal| &principal.user)
-    }
-}
-
-/// Whose key a request is signed with.
-#[derive(Debug)]
-pub(crate) enum Holder {
-    Session(Grant),
-    AccessKey(Arc<AccessKey>),
-}
-
-impl Holder {
-    pub(crate) fn caller(&self) -> Caller {
-        let (credential, principal) = match self {
-            Holder::Session(grant) => {
-                let uid = grant.uid.clone();
-                let principal = grant.account.principal();
-                (Credential::Session, Principal { uid, ..principal })
-            }
-            Holder::AccessKey(key) => (Credential::AccessKey, key.account.principal()),
-        };
-        Caller {
-            credential,
-            principal: Some(Arc::new(principal)),
-        }
-    }
 }
 
 /// Temporary credentials, and for whom they are.

@@ -12,18 +12,17 @@ use pilotlight_core::access::{Mode, Principal, Right, ServiceAccount};
 use pilotlight_gateway::{AccessConfig, Judge, Keyring, Later};
 use sha2::{Digest, Sha256};
 
-use super::NAMESPACE;
 use super::print;
 
 /// The name of the only caller.
 const DEVELOPER: &str = "developer";
 
-/// What the gateway asks of callers. Prints the key if it asks anything.
-pub(crate) fn config(mode: Mode) -> AccessConfig {
+/// What the gateway asks of callers. Prints the key if it asks anything. `namespace`: that of the functions.
+pub(crate) fn config(mode: Mode, namespace: &str) -> AccessConfig {
     if mode == Mode::Off {
         return AccessConfig::default();
     }
-    let account = ServiceAccount::new(NAMESPACE, DEVELOPER).expect("both are names");
+    let account = ServiceAccount::new(namespace, DEVELOPER).expect("both are names");
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let expires = since.unwrap_or_default().as_secs() + VALID_MAX;
     let key = AccessKey::new(&random::bytes(), account, expires);

@@ -14,7 +14,7 @@ use pilotlight_core::access::reviews::{Look, ReviewLimits, Reviews, Unanswered};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Later;
+use super::judge::Later;
 use crate::clock;
 
 /// One question to the API server. Its caller waits for it.

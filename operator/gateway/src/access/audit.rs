@@ -10,7 +10,7 @@ use pilotlight_access::sts::error::StsError;
 use pilotlight_core::access::{Refusal, Right};
 use pilotlight_core::instance::log_rate::LogRate;
 
-use super::Caller;
+use super::caller::Caller;
 use crate::clock;
 use crate::metrics::AccessMetrics;
 
