@@ -8,6 +8,7 @@ import json
 import uuid
 
 import pytest
+import yaml
 
 from tests.chart.helm import NO_DEFAULTS, good, run, template
 from tests.harness.kubectl import TIMEOUT
@@ -139,8 +140,11 @@ def region(namespaces):
 )
 def test_a_real_api_server_accepts_every_object(namespaces, options):
     system, functions = namespaces
-    # What a dry run makes is not there for the WarmPools that come after it.
+    # What a dry run makes is not there for what comes after it: WarmPools, the test's pod, roles about access keys.
     apply_definitions()
+    good("kubectl", "create", "serviceaccount", "pilotlight-test", f"--namespace={system}")
+    keys = yaml.safe_load((CHART / "values.yaml").read_text())["auth"]["accessKeys"]["namespace"]
+    run("kubectl", "create", "namespace", keys)
     made = template(*options, f"--set=functionNamespace={functions}", namespace=system)
     assert made.returncode == 0, made.stderr
     told = good("kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=made.stdout)
