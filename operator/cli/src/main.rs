@@ -33,6 +33,7 @@ mod reach;
 mod terminal;
 mod top;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -110,6 +111,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(cli.command.filter(&cli.log)))
+        // Logs of pods are for programs, too.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let exit = match cli.command {
