@@ -8,9 +8,12 @@
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
 //! package:       manifests ─► prepare ─► an archive of each function
 //! invoke, logs, top: endpoint ─► HTTP ─► a gateway
+//! access-key:    kubeconfig ─► the Secrets of access keys (feature `cluster`)
 //! gateway, controller, crd: the parts of a cluster (feature `cluster`)
 //! ```
 
+#[cfg(feature = "cluster")]
+mod access_key;
 #[cfg(feature = "cluster")]
 mod controller;
 #[cfg(feature = "cluster")]
@@ -62,6 +65,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Local(local::Args),
+    #[cfg(feature = "cluster")]
+    AccessKey(access_key::Args),
     #[cfg(feature = "cluster")]
     Controller(controller::Args),
     #[cfg(feature = "cluster")]
@@ -117,6 +122,8 @@ fn main() -> ExitCode {
         .init();
     let exit = match cli.command {
         Command::Local(args) => local::run(args),
+        #[cfg(feature = "cluster")]
+        Command::AccessKey(args) => access_key::run(args),
         #[cfg(feature = "cluster")]
         Command::Controller(args) => controller::run(args),
         #[cfg(feature = "cluster")]
