@@ -54,6 +54,11 @@ show-identity: $(VENV)/ready ## instructions that identity costs a call and a co
 	command -v valgrind >/dev/null || apt-get install --yes --no-install-recommends valgrind
 	$(PYTHON) -m tests.bench.identity
 
+.PHONY: show-callers
+show-callers: build examples load-tool $(VENV)/ready ## what knowing the callers costs them, and bad signatures; writes docs/benchmarks-callers.md
+	cargo build --locked --release -p pilotlight-bench
+	$(VENV)/bin/python -m tests.bench.callers
+
 .PHONY: show-bench-cluster
 show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
 	cargo build --locked --release -p pilotlight-bench -p pilotlight-load

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use bytes::Bytes;
+use hyper::StatusCode;
 use pilotlight_load::invocation;
 use pilotlight_load::timing::Call;
 
@@ -81,6 +82,8 @@ impl Contestant {
             payload: payload.clone(),
             answer: self.function.answer(payload),
             lease: None,
+            headers: Vec::new(),
+            status: StatusCode::OK,
         })
     }
 }

@@ -45,6 +45,10 @@ pub struct Call {
     pub answer: Bytes,
     /// The function's ARN if the address is that of an instance, which takes leases.
     pub lease: Option<HeaderValue>,
+    /// Further headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body is compared only if this is 200.
+    pub status: StatusCode,
 }
 
 /// The results of the calls that were due within the measured time.
@@ -190,8 +194,10 @@ impl Client {
             payload,
             answer: expected,
             lease,
+            headers: further,
+            status: wanted,
         } = &self.call;
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::from_iter(further.iter().cloned());
         if let Some(arn) = lease {
             headers.insert("lambda-runtime-invoked-function-arn", arn.clone());
             let id = format!("00000000-0000-4000-8000-{number:012x}");
@@ -202,12 +208,12 @@ impl Client {
         let (status, body) = (answer.status(), answer.body());
         let shown = || String::from_utf8_lossy(&body[..body.len().min(300)]);
         ensure!(
-            status == StatusCode::OK,
+            status == *wanted,
             "{path} of {address} answered {status}: {}",
             shown()
         );
         ensure!(
-            body == expected,
+            body == expected || status != StatusCode::OK,
             "{path} of {address} answered with a body that is not the expected one: {}",
             shown()
         );
@@ -228,23 +234,41 @@ pub struct Args {
     /// Size of the event
     #[arg(long, default_value_t = 100)]
     bytes: usize,
+    /// The event, instead of one of that size
+    #[arg(long, value_name = "JSON", conflicts_with = "bytes")]
+    event: Option<String>,
     /// The answer that the function must give [default: its event]
     #[arg(long, value_name = "TEXT")]
     answer: Option<String>,
     /// Calls an instance's supervisor, as an invocation of the function with this ARN
     #[arg(long, value_name = "ARN")]
     lease: Option<HeaderValue>,
+    /// A further header, `NAME: VALUE`; may be given several times
+    #[arg(long = "header", value_name = "HEADER", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The status of a good answer
+    #[arg(long, default_value = "200")]
+    status: StatusCode,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':').context("must be NAME: VALUE")?;
+    Ok((name.trim().parse()?, value.trim().parse()?))
 }
 
 /// Prints one JSON object: calls, failed, calls a second, and milliseconds by quantile.
 pub async fn run(args: Args) -> Result<()> {
-    let payload = invocation::payload(args.bytes);
+    let payload = args
+        .event
+        .map_or_else(|| invocation::payload(args.bytes), Bytes::from);
     let call = Call {
         address: args.address,
         path: args.path,
         answer: args.answer.map_or_else(|| payload.clone(), Bytes::from),
         payload,
         lease: args.lease,
+        headers: args.headers,
+        status: args.status,
     };
     let time = Duration::from_secs(args.seconds);
     let Measured {
