@@ -12,11 +12,9 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount as Account};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, Config, Error};
-use pilotlight_access::access_key::{
-    AccessKey, LABEL, RANDOM_BYTES, SECRET_TYPE, VALID_MAX, VALID_MIN,
-};
+use pilotlight_access::access_key::{AccessKey, LABEL, SECRET_TYPE, VALID_MAX, VALID_MIN};
+use pilotlight_access::random;
 use pilotlight_core::access::ServiceAccount;
-use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::exit::Exit;
 
@@ -88,11 +86,7 @@ async fn carry_out(args: Args) -> Result<(String, String)> {
         } => {
             let warning = check_account(&client, &service_account).await?;
             let expires = now().saturating_add(expires);
-            let mut random = [0; RANDOM_BYTES];
-            SystemRandom::new()
-                .fill(&mut random)
-                .map_err(|_| anyhow!("the system gives no random bytes"))?;
-            let key = AccessKey::new(&random, service_account, expires);
+            let key = AccessKey::new(&random::bytes(), service_account, expires);
             let created = secrets.create(&PostParams::default(), &secret(&key)).await;
             created.map_err(|error| refused(error, "create", namespace))?;
             Ok((variables(&key), warning + &usage(&key)))
@@ -250,7 +244,7 @@ mod tests {
 
     fn key() -> AccessKey {
         AccessKey::new(
-            &[9; RANDOM_BYTES],
+            &[9; _],
             "shop/caller".parse().expect("an account"),
             1_800_000_000,
         )
