@@ -250,6 +250,11 @@ def test_the_values_of_an_earlier_release_make_a_namespace_too():
     assert namespaces("--set=createFunctionNamespace=null") == namespaces()
 
 
+def test_the_values_of_an_earlier_release_ask_callers_too():
+    """`--reuse-values` brings values without `auth`."""
+    assert template("--set=auth=null").stdout == template().stdout
+
+
 def test_pools_wait_for_their_definition_unless_the_cluster_or_somebody_else_has_it():
     pool = '--set-json=warmPools.python={"runtime": "python3.11", "size": 1}'
     for options, has_pool in [

@@ -46,12 +46,16 @@ Whether callers prove who they are: the value, or else `required`, but `optional
 gateways asked nobody. Such a release has no right to ask the API server about callers.
 */}}
 {{- define "pilotlight.auth" -}}
-{{- if .Values.auth.mode }}
-{{- .Values.auth.mode }}
+{{- if (.Values.auth).mode }}
+{{- (.Values.auth).mode }}
 {{- else if .Release.IsUpgrade }}
 {{- $binding := lookup "rbac.authorization.k8s.io/v1" "ClusterRoleBinding" "" (include "pilotlight.accessName" .) }}
 {{- ternary "optional" "required" (empty $binding) }}
 {{- else }}required{{ end }}
+{{- end }}
+
+{{- define "pilotlight.accessKeys" -}}
+{{- dig "accessKeys" "namespace" "pilotlight-access-keys" (.Values.auth | default dict) }}
 {{- end }}
 
 {{/* Objects of the whole cluster, which each release has for itself. */}}
