@@ -117,6 +117,7 @@ fn only_own(sandbox: &mut Sandbox, thread: &Thread, config: &InstanceConfig, tar
         let claim = Claim {
             instance: "own".to_owned(),
             config: None,
+            defaults: None,
             parts,
         };
         let archives = vec![OwnArchive {
@@ -184,10 +185,20 @@ fn own_pod(root: &Path, thread: &Thread, line: &[u8], accepted: Option<(String, 
         claimed.accepted, None,
         "it takes no configuration from a claim"
     );
+    let naming_defaults = Claim {
+        instance: "own".to_owned(),
+        config: None,
+        defaults: Some(vec!["PATH".to_owned()]),
+        parts: None,
+    };
+    let sent = naming_defaults.to_line();
+    let claimed = thread.claim(root, Some(own.clone()), None, Pieces::in_two(&sent));
+    assert_eq!(claimed.accepted, None, "it takes no names of defaults");
     for name in ["own", "other"] {
         let claim = Claim {
             instance: name.to_owned(),
             config: None,
+            defaults: None,
             parts: None,
         };
         let claimed = thread.claim(

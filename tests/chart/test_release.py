@@ -53,7 +53,11 @@ MADE = {
 RIGHTS = {
     # account: what it may do in (the Functions' namespace, the release's, the whole cluster)
     "gateway": (
-        {"functions.pilotlight.dev": "get list watch", "pods": "get list watch"},
+        {
+            "functions.pilotlight.dev": "get list watch",
+            "pods": "get list watch",
+            "configmaps": "list watch",
+        },
         {
             "endpointslices.discovery.k8s.io": "get list watch",
             "secrets [pilotlight-identity]": "get list watch",
@@ -69,7 +73,7 @@ RIGHTS = {
         {
             "functions.pilotlight.dev": "list watch",
             "functions.pilotlight.dev/status": "patch",
-            "warmpools.pilotlight.dev": "list watch",
+            "warmpools.pilotlight.dev": "list watch create patch delete",
             "warmpools.pilotlight.dev/status": "patch",
             "pods": "list watch create patch delete",
             "pods/resize": "patch",
@@ -77,6 +81,7 @@ RIGHTS = {
             "events.events.k8s.io": "create patch",
             "leases.coordination.k8s.io": "create",
             "leases.coordination.k8s.io [pilotlight-controller]": "get list watch patch",
+            "rolebindings.rbac.authorization.k8s.io [pilotlight-functions-controller]": "get",
         },
         {
             "endpointslices.discovery.k8s.io": "list watch",
@@ -97,7 +102,12 @@ def helm(word, namespaces, *options, release="pilotlight"):
 
 def install(namespaces, *options, word="install", release="pilotlight"):
     """Without the definitions, which other suites on the cluster need as well."""
-    settings = (*NO_DEFAULTS, f"--set=functionNamespace={namespaces[1]}", "--set=crds.install=false")
+    settings = (
+        *NO_DEFAULTS,
+        f"--set=functionNamespace={namespaces[1]}",
+        "--set=crds.install=false",
+        "--set=defaultWarmPools.size=0",
+    )
     return helm(word, namespaces, CHART, *settings, *options, release=release)
 
 
@@ -381,6 +391,40 @@ def test_helm_test_fails_only_for_a_gateway_that_does_not_answer(namespaces):
     asked = helm_test(system)
     assert asked.returncode != 0 and "Failed" in asked.stdout, asked.stdout + asked.stderr
     assert run("helm", "uninstall", "pilotlight", system).returncode == 0
+
+
+def test_a_new_installation_starts_warm_and_its_pools_go_with_it(namespaces):
+    images = {name: f"{IMAGES}/{name}:{VERSION}" for name in ("pilotlight", "custom")}
+    if not all(is_on_the_nodes(image, namespaces[0]) for image in images.values()):
+        pytest.skip("no images on the nodes: `runtime-image/build archives`, `cluster load`")
+    apply_definitions()
+    chosen = [f"--set=image={images['pilotlight']}", f"--set=runtimeImages.custom={images['custom']}"]
+    done = install(namespaces, *chosen, "--set=defaultWarmPools.size=1")
+    assert done.returncode == 0, done.stderr
+    functions = f"--namespace={namespaces[1]}"
+
+    def pools():
+        listed = json.loads(good("kubectl", "get", "warmpools", functions, "--output=json"))
+        return {pool["metadata"]["name"]: pool.get("status", {}).get("ready") for pool in listed["items"]}
+
+    state = ("kubectl", "get", "warmpools,pods", functions)
+    until(lambda: pools() == {"default-custom": 1}, lambda: good(*state))
+    # A pool of one's own for the same functions takes its place.
+    own = {"runtime": "custom", "size": 0}
+    done = install(
+        namespaces,
+        *chosen,
+        f"--set-json=warmPools.own={json.dumps(own)}",
+        "--set=defaultWarmPools.size=1",
+        word="upgrade",
+    )
+    assert done.returncode == 0, done.stderr
+    until(lambda: set(pools()) == {"own"}, lambda: good(*state))
+    done = install(namespaces, *chosen, "--set=defaultWarmPools.size=1", word="upgrade")
+    assert done.returncode == 0, done.stderr
+    until(lambda: set(pools()) == {"default-custom"}, lambda: good(*state))
+    assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
+    until(lambda: pools() == {}, lambda: good(*state))
 
 
 def is_on_the_nodes(image, namespace):

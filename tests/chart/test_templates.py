@@ -60,6 +60,9 @@ REFUSED = [
     ("warmPools.Warm.size=1", "warmPools", "'Warm' not allowed"),
     ("warmPools.warm.size=1", "warmPools.warm", "missing property 'runtime'"),
     ("warmPools.warm.size=1001", "warmPools.warm.size", "maximum: got 1,001, want 1,000"),
+    ("warmPools.warm.serviceAccount=Orders", "warmPools.warm.serviceAccount", "not match"),
+    ("defaultWarmPools.size=-1", "defaultWarmPools.size", "minimum: got -1, want 0"),
+    ("defaultWarmPools.python=1", "defaultWarmPools", "'python' not allowed"),
     ("functions.cpu.limit=all", "functions.cpu.limit", "not match"),
     ("functions.cpu.limit=0.05", "functions.cpu.limit", "not match"),
     ("functions.cpu.limit=0", "functions.cpu.limit", "minimum: got 0, want 0.1"),
@@ -298,6 +301,22 @@ def test_the_rights_are_on_the_lease_that_controllers_contend_for():
     lease = re.search(r'LEASE: &str = "(.*)"', source)[1]
     rights = template("--show-only=templates/rbac.yaml").stdout
     assert f"resources: [leases]\n    resourceNames: [{lease}]\n" in rights
+
+
+def test_a_small_pool_for_each_runtime_is_the_default_and_a_value_switches_it_off():
+    assert "--default-pool-size=1\n" in template().stdout
+    assert "--default-pool-size=0\n" in template("--set=defaultWarmPools.size=0").stdout
+    # Values of an earlier release (`--reuse-values`) do not have it.
+    assert "--default-pool-size" not in template("--set-json=defaultWarmPools=null").stdout
+
+
+def test_an_object_of_the_release_owns_the_default_pools():
+    source = (REPOSITORY / "operator/controller/src/reconcile/apply.rs").read_text()
+    owner = re.search(r'POOLS_OWNER: &str = "(.*)"', source)[1]
+    rights = template("--show-only=templates/rbac.yaml").stdout
+    assert f"resources: [rolebindings]\n    resourceNames: [{owner}]\n" in rights
+    made = [one for one in yaml.safe_load_all(rights) if one]
+    assert ("RoleBinding", owner) in {(one["kind"], one["metadata"]["name"]) for one in made}
 
 
 def test_instances_are_selected_and_reached_as_the_code_says():

@@ -37,7 +37,10 @@ REFERENCES = [
     Reference("Function", "spec.layers[].secretRef.name", "secrets", ("get", "use")),
     Reference("Function", "spec.pod.imagePullSecrets[].name", "secrets", ("get", "use")),
     Reference("Function", "spec.pod.serviceAccount", "serviceaccounts", ("use", "impersonate")),
+    Reference("WarmPool", "spec.environmentFrom[].secretRef.name", "secrets", ("get",)),
+    Reference("WarmPool", "spec.environmentFrom[].configMapRef.name", "configmaps", ("get",)),
     Reference("WarmPool", "spec.imagePullSecrets[].name", "secrets", ("get", "use")),
+    Reference("WarmPool", "spec.serviceAccount", "serviceaccounts", ("use", "impersonate")),
 ]
 
 # Fields with an allow-list: list of the chart's `authors.allow`.

@@ -4,9 +4,9 @@
 //! platform and runtime, and the reserved variables override both. Local mode passes the result to a
 //! process, the controller to a pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::function::{EnvName, FunctionName, is_reserved_variable};
 use pilotlight_core::ids::Qualifier;
 use pilotlight_core::instance::launch::Launch;
 use pilotlight_wire::config::{InstanceConfig, LogFormat};
@@ -68,6 +68,16 @@ pub fn compose(
         environment,
         between_events: spec.between_events,
     }
+}
+
+/// The names of the variables that secrets and config maps may override: what neither the manifest nor the platform
+/// reserves.
+pub fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> Vec<String> {
+    let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
+    let names = config.environment.keys();
+    let suggested =
+        names.filter(|name| !own.contains(name.as_str()) && !is_reserved_variable(name));
+    suggested.cloned().collect()
 }
 
 /// `platform`: the reserved variables.

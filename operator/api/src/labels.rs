@@ -26,6 +26,9 @@ pub const REVISION: &str = "pilotlight.dev/revision";
 pub const SERVICE_ACCOUNT: &str = "pilotlight.dev/service-account";
 pub const OWN: &str = "own";
 
+/// Marks a WarmPool that the controller has made by itself.
+pub const DEFAULT_POOL: &str = "pilotlight.dev/default-pool";
+
 /// The name of the warm pool of an unclaimed pod. It is removed when the pod is claimed.
 pub const WARM_POOL: &str = "pilotlight.dev/warm-pool";
 /// The runtime of a warm pool's pod. A function that claims the pod must fit this, [`MEMORY`] and
@@ -35,8 +38,21 @@ pub const WARM_POOL: &str = "pilotlight.dev/warm-pool";
 /// for example after files moved in `/var/runtime`. So during an upgrade a gateway never claims a pod whose
 /// image lacks what the gateway's descriptions start.
 pub const RUNTIME: &str = "pilotlight.dev/runtime-v2";
+/// The same label for a pod with a service account, or with variables of Secrets and config maps. Gateways of an earlier
+/// release do not know that only some functions may have such a pod, and find no pod by a label that they do not know.
+/// It is renamed together with [`RUNTIME`].
+pub const RUNTIME_WITH_ACCESS: &str = "pilotlight.dev/runtime-v2-with-access";
 pub const MEMORY: &str = "pilotlight.dev/memory";
 pub const EPHEMERAL_STORAGE: &str = "pilotlight.dev/ephemeral-storage";
+
+/// The annotation of a warm pool's pod with the node selector and the tolerations of its pool, as JSON. The pod's own spec
+/// has more of both: admission controllers add theirs.
+pub const PLACEMENT: &str = "pilotlight.dev/placement";
+
+/// The container of an instance in its pod.
+pub const CONTAINER: &str = "instance";
+/// The folder of layers in it.
+pub const LAYERS_MOUNT: &str = "/opt";
 
 /// The qualifier as a label's value, which may not contain `$`: `$LATEST` is `latest`.
 pub fn qualifier_value(qualifier: Qualifier) -> &'static str {

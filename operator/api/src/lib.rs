@@ -9,6 +9,7 @@
 //! A `Function` is valid once parsed: its values are the newtypes of `pilotlight-core`. This crate has no
 //! client and opens no file: callers bring the text or the object.
 
+mod class;
 mod code;
 mod defaults;
 mod function;
@@ -32,6 +33,9 @@ mod warm_pool;
 #[cfg(feature = "cluster")]
 mod warm_pool_schema;
 
+#[cfg(feature = "cluster")]
+pub use class::class_of_pod;
+pub use class::{class_annotation, class_labels};
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
     SourceFiles, SourceName,
@@ -46,4 +50,4 @@ pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,
 };
-pub use warm_pool::{Class, WarmPoolSpec};
+pub use warm_pool::WarmPoolSpec;

@@ -148,7 +148,7 @@ fn environment() -> Value {
     })
 }
 
-fn environment_from() -> Value {
+pub(crate) fn environment_from() -> Value {
     json!({
         "type": "array",
         "maxItems": 20,
@@ -173,13 +173,17 @@ fn pod() -> Value {
         "type": "object",
         "description": "Where the pods run and as whom; local mode has none.",
         "properties": {
-            "serviceAccount": object_name("The pods' account; absent: none, and no token."),
+            "serviceAccount": service_account(),
             "imagePullSecrets": image_pull_secrets(),
             "nodeSelector": node_selector(),
             "tolerations": tolerations(),
             "runtimeClassName": runtime_class_name(),
         },
     })
+}
+
+pub(crate) fn service_account() -> Value {
+    object_name("The pods' account; absent: none, and no token.")
 }
 
 pub(crate) fn runtime_class_name() -> Value {

@@ -9,7 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::schema::{
-    image_pull_secrets, node_selector, number, rule, runtime, runtime_class_name, tolerations,
+    environment_from, image_pull_secrets, node_selector, number, rule, runtime, runtime_class_name,
+    service_account, tolerations,
 };
 use crate::warm_pool::WarmPoolSpec;
 
@@ -37,6 +38,8 @@ fn spec() -> Value {
             "ephemeralStorage": number(512, 10240, Some(512), "Size of each instance's `/tmp`, in MiB."),
             "size": number(0, 1000, None, "Instances that wait."),
             "max": number(0, 1000, None, "Instances that may wait while many are claimed; absent: `size`."),
+            "serviceAccount": service_account(),
+            "environmentFrom": environment_from(),
             "nodeSelector": node_selector(),
             "tolerations": tolerations(),
             "imagePullSecrets": image_pull_secrets(),

@@ -58,12 +58,24 @@ pub fn pack_texts<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a str)>,
     prefix: &str,
 ) -> io::Result<Vec<u8>> {
+    let files = files.into_iter();
+    pack_files(files.map(|(name, text)| (name, text.as_bytes())), prefix)
+}
+
+/// The same for files of any content.
+///
+/// # Errors
+/// Those of [`pack_texts`].
+pub fn pack_files<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    prefix: &str,
+) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    for (name, text) in files {
+    for (name, content) in files {
         let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
+        header.set_size(content.len() as u64);
         header.set_mode(0o755);
-        archive.append_data(&mut header, Path::new(prefix).join(name), text.as_bytes())?;
+        archive.append_data(&mut header, Path::new(prefix).join(name), content)?;
     }
     archive.into_inner()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pilotlight_controller::{IdentitySecrets, Options};
-use pilotlight_core::function::Runtime;
+use pilotlight_core::function::{PoolSize, Runtime};
 use pilotlight_core::identity::{AUTHORITY_LIFETIME, CERTIFICATE_LIFETIME, Lifetimes};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
@@ -104,6 +104,15 @@ pub(crate) struct Args {
         value_name = "SECONDS"
     )]
     certificate_lifetime: u64,
+    /// The instances that wait in the warm pool of each runtime with an image; 0: there is no such pool. A WarmPool that
+    /// serves the same functions takes its place.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_DEFAULT_POOL_SIZE",
+        default_value = "0",
+        value_name = "INSTANCES"
+    )]
+    default_pool_size: PoolSize,
     /// AWS_REGION of the instances.
     #[arg(long, env = "PILOTLIGHT_REGION", default_value = "us-east-1")]
     region: String,
@@ -151,6 +160,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         },
         instance_identity: None,
         pods: args.pods.into(),
+        default_pool_size: args.default_pool_size,
     };
     runtime.block_on(async {
         let stop = CancellationToken::new();

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use pilotlight_api::labels;
 use pilotlight_api::pod_state::PodState;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::status::FunctionStatus;
-use pilotlight_api::{Class, labels};
+use pilotlight_core::fleet::fit::Class;
 use pilotlight_core::fleet::{self, Fleet, Step};
 use pilotlight_core::function::MemoryMiB;
 use pilotlight_core::gateways::demand::{ClaimedPod, Demand};

@@ -12,6 +12,7 @@
 //! never used twice, and none of the other's pods is deleted, because deletions name the UID.
 
 mod collection;
+mod default_pools;
 mod function;
 mod gateways;
 mod health;

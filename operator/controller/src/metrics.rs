@@ -29,6 +29,7 @@ pub(crate) enum Operation {
     store_code,
     delete_code,
     write_status,
+    write_pool,
     lease,
     watch,
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotlight_api::ObjectName;
+use pilotlight_core::function::PoolSize;
 use pilotlight_core::identity::{Lifetimes, Mode};
 use pilotlight_core::instance::node_share::CpuLimit;
 use pilotlight_runtimes::Runtimes;
@@ -46,6 +47,8 @@ pub struct Options {
     /// How instances recognise gateways. `None`: they do not, or the authorities are not known yet.
     pub instance_identity: Option<IdentityConfig>,
     pub pods: PodOptions,
+    /// The size of the pool that each runtime with an image has by default; 0: there is none.
+    pub default_pool_size: PoolSize,
 }
 
 /// The names of the release's own Secrets. No Function may use them.
@@ -138,6 +141,12 @@ impl Options {
             certificate_lifetimes: Lifetimes::DEFAULT,
             instance_identity: None,
             pods: PodOptions::default(),
+            default_pool_size: no_pools(),
         }
     }
+}
+
+#[cfg(test)]
+pub(crate) fn no_pools() -> PoolSize {
+    PoolSize::try_from(0_i128).expect("within bounds")
 }

@@ -190,6 +190,11 @@ impl<R: Kind> Tracked<R> {
         self.unreadable = None;
     }
 
+    /// Present while the resource exists, whether or not its spec can be read.
+    pub(crate) fn metadata(&self) -> Option<&ObjectMeta> {
+        self.metadata.as_ref()
+    }
+
     pub(crate) fn exists(&self) -> bool {
         self.metadata.is_some()
     }

@@ -6,9 +6,10 @@
 
 use std::time::Instant;
 
+use pilotlight_api::labels;
 use pilotlight_api::resource::WarmPoolResource;
 use pilotlight_api::status::WarmPoolStatus;
-use pilotlight_api::{Class, labels};
+use pilotlight_core::fleet::fit::Class;
 use pilotlight_core::fleet::stock::{self, Count, Step, Stock};
 use pilotlight_core::gateways::demand::ClaimedPod;
 use pilotlight_core::ids::{PodName, Uid};

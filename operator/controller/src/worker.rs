@@ -11,10 +11,11 @@ use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
+use pilotlight_api::labels;
 use pilotlight_api::pod_state::warm_pool_of;
 use pilotlight_api::resource::{FunctionResource, WarmPoolResource};
-use pilotlight_api::{Class, labels};
 use pilotlight_core::fleet::demands::{Demands, GatewayEvent};
+use pilotlight_core::fleet::fit::Class;
 use pilotlight_core::fleet::stock::Count;
 use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::PoolId;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
 use crate::collection::{Collection, Concerned};
+use crate::default_pools::DefaultPools;
 use crate::function::code::Shown;
 use crate::function::{self, Function};
 use crate::identity::Bundle;
@@ -60,6 +62,7 @@ pub(crate) struct Worker {
     writer: Writer,
     functions: Collection<Function>,
     pools: Collection<WarmPool>,
+    default_pools: DefaultPools,
     /// Keeps the name of the function that a pod belongs to; empty for an unclaimed pod.
     shown_pods: Fold<Pod, String>,
     /// Keeps the name of the function that the code belongs to.
@@ -87,6 +90,7 @@ impl Worker {
             options: options.clone(),
             functions: Collection::new(),
             pools: Collection::new(),
+            default_pools: DefaultPools::default(),
             shown_pods: Fold::new(function_of),
             shown_code: Fold::new(function_of),
             demands: Demands::default(),
@@ -141,6 +145,11 @@ impl Worker {
                 }
                 Some(completed) = self.pools.operations.join_next() => {
                     self.on_pool_completed(completed);
+                }
+                Some(done) = self.default_pools.under_way.join_next() => {
+                    if self.default_pools.completed(Instant::now(), done) {
+                        self.settle_default_pools();
+                    }
                 }
                 () = alarm => self.on_alarm(),
             }
@@ -205,8 +214,9 @@ impl Worker {
             }
         }
         // Statuses of functions name the pool that their instances may come from.
-        if self.classes() != classes {
-            self.settle_all();
+        match self.classes() == classes {
+            true => self.settle_default_pools(),
+            false => self.settle_all(),
         }
         self.count_pools();
         self.metrics
@@ -360,6 +370,10 @@ impl Worker {
         for name in self.pools.wake(now, concerns_all) {
             self.settle_pool(&name);
         }
+        let retry_at = self.default_pools.next_wakeup();
+        if retry_at.is_some_and(|at| at <= now) {
+            self.settle_default_pools();
+        }
     }
 
     fn next_wakeup(&self) -> Option<Instant> {
@@ -367,6 +381,7 @@ impl Worker {
             self.functions.next_wakeup(),
             self.pools.next_wakeup(),
             self.demands.next_wakeup(),
+            self.default_pools.next_wakeup().filter(|_| self.leads),
         ];
         all.into_iter().flatten().min()
     }
@@ -381,6 +396,15 @@ impl Worker {
             self.settle_function(&name);
         }
         self.settle_pools();
+        self.settle_default_pools();
+    }
+
+    fn settle_default_pools(&mut self) {
+        if *self.ready.borrow() && self.leads {
+            let now = Instant::now();
+            self.default_pools
+                .settle(now, &self.pools, &self.options, &self.writer);
+        }
     }
 
     fn settle_pools(&mut self) {

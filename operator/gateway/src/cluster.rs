@@ -16,6 +16,7 @@ mod certificates;
 mod claim;
 mod code_store;
 mod codes;
+mod config_maps;
 mod demand;
 mod door;
 mod functions;
@@ -62,6 +63,7 @@ use self::archive_secrets::ArchiveSecrets;
 use self::backend::PodBackend;
 pub use self::certificates::CertificateSecret;
 use self::codes::Codes;
+use self::config_maps::ConfigMaps;
 pub(crate) use self::demand::Ledger;
 use self::door::{Door, pass};
 use self::functions::Functions;
@@ -164,11 +166,15 @@ pub async fn serve(
     let pods = Pods::new(stock, tokens.is_some().then_some(announced));
     let ledger = Ledger::new();
     let supervisors = Supervisors::new(identity.clone(), tokens.clone(), pods.proven.clone());
+    let maps = ConfigMaps::default();
     let codes = Codes::new(
         place.cache.clone(),
         place.cache_limits,
         place.fetcher.clone(),
-        ArchiveSecrets::new(client.clone(), namespace, place.archive_secrets.clone()),
+        (
+            ArchiveSecrets::new(client.clone(), namespace, place.archive_secrets.clone()),
+            maps.clone(),
+        ),
     );
     let (refused, refusals) = watch::channel(Arc::default());
     let backend = PodBackend {
@@ -298,6 +304,7 @@ pub async fn serve(
         served = serving => Ok(served.map(|_| ())?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
+        () = maps.follow(&client, namespace) => Err(ServeError::Watch("config maps")),
         () = following_peers => Err(ServeError::Watch("gateways")),
         () = proving => Err(ServeError::Watch("the certificate")),
         () = gateway.driver_failed() => Err(ServeError::Driver),

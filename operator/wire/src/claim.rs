@@ -38,6 +38,11 @@ pub struct Claim {
     pub instance: String,
     /// `None` for one that was started with its configuration, and lacks the code alone.
     pub config: Option<InstanceConfig>,
+    /// The names of variables in `config` that the pod's own variables from Secrets and config maps override. `None` if
+    /// the function has no such sources, and from a gateway of an earlier release. A pod that was started with its
+    /// configuration has them in [`DEFAULTS_VARIABLE`](crate::config::DEFAULTS_VARIABLE).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Vec<String>>,
     /// The parts of the code that follow, in their order. `None` from a gateway of an earlier release, which names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
@@ -136,6 +141,26 @@ mod tests {
         let earlier = br#"{"instance":"hello-1","config":null}"#;
         let claim: Claim = serde_json::from_slice(earlier).expect("a claim");
         assert_eq!((claim.instance.as_str(), claim.parts), ("hello-1", None));
+        assert_eq!(claim.defaults, None);
+    }
+
+    #[test]
+    fn a_claim_without_sources_is_written_as_releases_write_it_that_know_none() {
+        let claim = Claim {
+            instance: "hello-1".to_owned(),
+            config: None,
+            defaults: None,
+            parts: None,
+        };
+        let line = "{\"instance\":\"hello-1\",\"config\":null}\n";
+        assert_eq!(claim.to_line(), line.as_bytes());
+        let claim = Claim {
+            defaults: Some(vec!["PATH".to_owned()]),
+            ..claim
+        };
+        let line = "{\"instance\":\"hello-1\",\"config\":null,\"defaults\":[\"PATH\"]}\n";
+        assert_eq!(claim.to_line(), line.as_bytes());
+        assert_eq!(serde_json::from_str::<Claim>(line).expect("a claim"), claim);
     }
 
     #[test]
@@ -143,6 +168,7 @@ mod tests {
         let claim = Claim {
             instance: "hello-1".to_owned(),
             config: None,
+            defaults: None,
             parts: Some(vec![Part {
                 field: "spec.code.archive".to_owned(),
                 bytes: 5,

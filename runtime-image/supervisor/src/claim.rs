@@ -46,6 +46,8 @@ pub(crate) struct Claimed {
     pub(crate) config: InstanceConfig,
     /// Whether the configuration came with the claim, which means that the instance is from a warm pool.
     pub(crate) from_pool: bool,
+    /// As in [`Claim`].
+    pub(crate) defaults: Option<Vec<String>>,
     /// How long it took to receive and unpack the code; `None` if the claim brought none.
     pub(crate) unpack: Option<Duration>,
 }
@@ -182,6 +184,7 @@ async fn claim(pending: &Rc<RefCell<PendingClaim>>, mut body: impl ClaimBody) ->
             instance: claim.instance,
             config,
             from_pool,
+            defaults: claim.defaults,
             unpack,
         })
     });
@@ -221,6 +224,11 @@ fn choose(own: Option<&Own>, claim: &Claim) -> anyhow::Result<(InstanceConfig, b
         (None, None) => bail!("a claim of this instance needs a `config`"),
         (Some(_), Some(_)) => {
             bail!("this pod has its configuration, and takes none from a claim: leave `config` out")
+        }
+        (Some(_), None) if claim.defaults.is_some() => {
+            bail!(
+                "this pod has its variables, and takes no names of defaults from a claim: leave `defaults` out"
+            )
         }
         (Some(own), None) => match &own.instance {
             Some(name) if *name != claim.instance => {

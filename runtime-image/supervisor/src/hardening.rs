@@ -91,6 +91,12 @@ impl Variables {
         place.map(|place| self.0.swap_remove(place).1)
     }
 
+    /// Adds a variable, as if this process had been started with it.
+    pub(crate) fn put(&mut self, name: &str, value: String) {
+        self.take(name);
+        self.0.push((name.into(), value.into()));
+    }
+
     pub(crate) fn into_pairs(self) -> impl Iterator<Item = (OsString, OsString)> {
         self.0.into_iter()
     }

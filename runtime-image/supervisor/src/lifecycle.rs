@@ -15,7 +15,7 @@ use anyhow::Context;
 use pilotlight_core::instance::following::ORPHANED_AFTER;
 use pilotlight_core::instance::launch;
 use pilotlight_wire::config::{
-    DoorConfig, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE, Unclaimed,
+    DEFAULTS_VARIABLE, DoorConfig, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE, Unclaimed,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -63,7 +63,7 @@ pub struct Neighbours {
 pub async fn run(
     purpose: Purpose,
     Neighbours { gateways, identity }: Neighbours,
-    variables: Variables,
+    mut variables: Variables,
 ) -> anyhow::Result<()> {
     let (listen, ends_with_parent) = match &purpose {
         Purpose::Run(config) => (&config.listen, config.ends_with_parent),
@@ -94,6 +94,9 @@ pub async fn run(
             let Some((claimed, setup)) = claimed else {
                 return Ok(());
             };
+            if let Some(defaults) = claimed.defaults {
+                variables.put(DEFAULTS_VARIABLE, defaults.join(","));
+            }
             (claimed.config, Some(claimed.instance), setup)
         }
     };

@@ -98,6 +98,44 @@ fn a_stranger_cannot_give_a_pod_of_a_function_another_command_or_another_name() 
     assert_eq!(status.headers()["pilotlight-instance"], "i1");
 }
 
+/// The variables of a pod's sources reach the function as in a pod of its own: they override what the claim lists as
+/// defaults, and neither the manifest's values nor reserved names.
+#[test]
+fn a_claim_says_which_variables_the_sources_of_its_pod_override() {
+    let sources = [
+        ("PILOTLIGHT_ENV_TABLE", "from the secret"),
+        ("PILOTLIGHT_ENV_LANG", "from the secret"),
+        ("PILOTLIGHT_ENV_STAGE", "from the secret"),
+        ("PILOTLIGHT_ENV__HANDLER", "from the secret"),
+    ];
+    let script = "echo $TABLE, $LANG, $STAGE, $_HANDLER; exec sleep 600";
+    let environment = json!({ "LANG": "default", "STAGE": "manifest", "_HANDLER": "a.b" });
+    let config = config(script, json!({ "environment": environment }));
+    for (defaults, lang) in [
+        (json!(["LANG"]), "from the secret"),
+        (json!(null), "default"),
+    ] {
+        let root = tempfile::tempdir().expect("a directory");
+        let instance = Instance::unclaimed_and(root.path(), &sources);
+        let line = json!({ "instance": "i1", "config": config, "defaults": defaults });
+        let claimed = claim_with(&instance, line, b"");
+        assert_eq!(claimed.status, 200, "{claimed:?}");
+        instance.logged(&format!("from the secret, {lang}, manifest, a.b"), 1);
+    }
+}
+
+#[test]
+fn a_pod_of_a_function_takes_no_names_of_defaults_from_a_claim() {
+    let root = tempfile::tempdir().expect("a directory");
+    let own = runs_bootstrap(root.path());
+    let instance = Instance::without_code(root.path(), "i1", &own);
+    let code = tar(&[BOOTSTRAP, ("var/task/lib/name", 0o644, "its own")]);
+    let line = json!({ "instance": "i1", "config": null, "defaults": ["TZ"] });
+    let refused = claim_with(&instance, line, &code);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert_eq!(claim(&instance, "i1", &json!(null), &code).status, 200);
+}
+
 fn gzipped(tar: &[u8]) -> Vec<u8> {
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(tar).expect("in memory");

@@ -9,10 +9,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
+use pilotlight_api::labels;
+use pilotlight_api::resource::WarmPoolResource;
+use pilotlight_core::function::{PoolSize, Runtime};
 use pilotlight_watch::Decoded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +46,9 @@ pub(crate) struct Writer {
     term: watch::Receiver<Term>,
     metrics: Metrics,
 }
+
+/// The object of the chart that owns the default pools. It is in the Functions' namespace, and goes with the release.
+const POOLS_OWNER: &str = "pilotlight-functions-controller";
 
 /// An event about an object after a change of its status, for `kubectl describe`. Losing one is harmless.
 pub(crate) struct Note {
@@ -187,6 +196,64 @@ impl Writer {
             }
             Err(error) => tracing::warn!(pod, %error, "a pod keeps its resources"),
         }
+    }
+
+    fn pools(&self) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<WarmPoolResource>(&());
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
+    }
+
+    /// Creates a default pool. One that is there counts as created.
+    pub(crate) async fn create_pool(
+        &self,
+        name: &str,
+        runtime: &Runtime,
+        size: PoolSize,
+    ) -> Result<(), String> {
+        let owners = Api::<RoleBinding>::namespaced(self.client.clone(), &self.namespace);
+        let created = async {
+            let owner = owners.get(POOLS_OWNER).await.map_err(|error| {
+                format!("the RoleBinding {POOLS_OWNER}, which owns the default pools: {error}")
+            })?;
+            let pool = json!({
+                "apiVersion": WarmPoolResource::api_version(&()),
+                "kind": WarmPoolResource::kind(&()),
+                "metadata": {
+                    "name": name,
+                    "labels": { labels::MANAGED_BY: labels::MANAGER, labels::DEFAULT_POOL: "true" },
+                    "ownerReferences": [owner.owner_ref(&())],
+                },
+                "spec": { "runtime": runtime, "size": size },
+            });
+            let pool = serde_json::from_value(pool).map_err(|error| error.to_string())?;
+            match self.pools().create(&PostParams::default(), &pool).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        self.step(Operation::write_pool, created).await
+    }
+
+    /// Changes the size of the pool with this UID.
+    pub(crate) async fn resize_pool(
+        &self,
+        name: &str,
+        uid: &str,
+        size: PoolSize,
+    ) -> Result<(), String> {
+        let patch = Patch::Merge(json!({ "metadata": { "uid": uid }, "spec": { "size": size } }));
+        let (pools, parameters) = (self.pools(), PatchParams::default());
+        let resized = async { unless_gone(pools.patch(name, &parameters, &patch).await) };
+        let resized = self.step(Operation::write_pool, resized).await;
+        resized.map_err(|error| error.to_string())
+    }
+
+    /// Deletes the pool with this UID.
+    pub(crate) async fn delete_pool(&self, name: &str, uid: &str) -> Result<(), String> {
+        let deleted = async { unless_gone(self.pools().delete(name, &only(uid)).await) };
+        let deleted = self.step(Operation::write_pool, deleted).await;
+        deleted.map_err(|error| error.to_string())
     }
 
     /// Writes the status of a resource of kind `R`, and then the events about the change.

@@ -14,7 +14,8 @@ use pilotlight_api::status::{
     CODE_NOT_STORED, FunctionStatus, NOT_READABLE, POD_REFUSED, PodRefusal, READABLE, READY,
     RefusalScope, WarmPoolStatus,
 };
-use pilotlight_api::{Class, FunctionSpec, ObjectName};
+use pilotlight_api::{FunctionSpec, ObjectName};
+use pilotlight_core::fleet::fit::{self, Class, Misfit, Served};
 use pilotlight_core::fleet::stock::Count;
 use pilotlight_core::function::Handler;
 use pilotlight_core::gateways::demand::Demand;
@@ -355,32 +356,29 @@ pub(crate) fn of_warm_pool(count: Count, claims: u64) -> (WarmPoolStatus, Health
     (status, health)
 }
 
-/// The pool of the smallest class that the function fits, which is the one that gateways choose; or why
-/// there is none.
+/// The pool that serves the function, or why there is none.
 /// `default`: the runtime class of functions that name none.
 pub(crate) fn warm_pool(
     spec: &FunctionSpec,
     pools: &[(Class, String)],
     default: Option<&ObjectName>,
 ) -> String {
-    if let Some(field) = spec.needs_own_pods() {
-        return format!("none: {field} needs pods of its own");
+    match fit::served(&spec.needs(default), pools) {
+        Served::By(name) => name.to_owned(),
+        Served::OwnPod(field) => format!("none: {field} needs pods of its own"),
+        Served::Nearly(name, misfits) => {
+            let fields = misfits.iter().map(|misfit| match misfit {
+                Misfit::Memory => format!("{} ({})", misfit.field(), spec.memory),
+                Misfit::EphemeralStorage => {
+                    format!("{} ({})", misfit.field(), spec.ephemeral_storage)
+                }
+                misfit => misfit.field().to_owned(),
+            });
+            let fields = Vec::from_iter(fields).join(", ");
+            format!("none: the nearest WarmPool, {name}, does not match {fields}")
+        }
+        Served::NoPool => format!("none: no WarmPool of {}", spec.runtime),
     }
-    let fitting = pools
-        .iter()
-        .filter(|(class, _)| class.fits(spec, default))
-        .min();
-    fitting.map_or_else(
-        || {
-            let (memory, storage) = (spec.memory, spec.ephemeral_storage);
-            let runtime = &spec.runtime;
-            let class = spec.pod.runtime_class(default);
-            let class =
-                class.map_or_else(String::new, |class| format!(" in runtime class {class}"));
-            format!("none: no WarmPool of {runtime}{class} with {memory}, and {storage} of storage")
-        },
-        |(_, name)| name.clone(),
-    )
 }
 
 /// The state of a pod in the metrics.

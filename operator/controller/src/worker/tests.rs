@@ -3,6 +3,7 @@
 //! The tests play the watches and the gateways. Each call is answered in turn, so no test waits. `pools` has
 //! the tests of warm pools, `unreadable` those of resources that this version cannot read.
 
+mod default_pools;
 mod identity;
 mod pools;
 mod unreadable;
@@ -135,6 +136,11 @@ impl Fixture {
                     assert!(completed.is_ok(), "an operation that ends");
                     worker.on_pool_completed(completed);
                 }
+                Some(done) = worker.default_pools.under_way.join_next() => {
+                    if worker.default_pools.completed(Instant::now(), done) {
+                        worker.settle_default_pools();
+                    }
+                }
                 else => break,
             }
         }
@@ -183,6 +189,18 @@ impl ApiServer {
                 });
                 (StatusCode::FORBIDDEN, status)
             }
+            _ if path.contains("/rolebindings/") => (
+                StatusCode::OK,
+                json!({
+                    "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                    "metadata": { "name": "pilotlight-functions-controller", "uid": "b1" },
+                    "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "a" },
+                }),
+            ),
+            _ if path.contains("/warmpools/") && method == Method::DELETE => (
+                StatusCode::OK,
+                json!({ "kind": "Status", "status": "Success" }),
+            ),
             _ if path.contains("/warmpools/") => (StatusCode::OK, pools::answered(&body)),
             _ if method == Method::PATCH && path.contains("/pods/") => {
                 (self.patch_code, pools::patched(self.patch_code, &body))

@@ -23,6 +23,8 @@ pub(crate) enum Broken {
     NeverNamed,
     /// A pod of another gateway is offered again.
     LostOfferedAgain,
+    /// A gateway takes any pod, whatever its pool declares.
+    AnyPodTaken,
     /// The controller deletes before all gateways have reported.
     DeletedBeforeReports,
     /// An instance that was given up stays in the demand.
@@ -30,7 +32,7 @@ pub(crate) enum Broken {
 }
 
 impl Broken {
-    pub(crate) const ALL: [Broken; 10] = [
+    pub(crate) const ALL: [Broken; 11] = [
         Broken::ClaimedBeforeAdoption,
         Broken::ReleasedAfterHandover,
         Broken::RevisionNamedLate,
@@ -39,6 +41,7 @@ impl Broken {
         Broken::NamedAtOnce,
         Broken::NeverNamed,
         Broken::LostOfferedAgain,
+        Broken::AnyPodTaken,
         Broken::DeletedBeforeReports,
         Broken::NeverCancelled,
     ];
@@ -54,6 +57,7 @@ impl Broken {
             Broken::NamedAtOnce => ("NamedEarly", &[]),
             Broken::NeverNamed => ("DeletedInUse", &["LeftBehind", "Unserved"]),
             Broken::LostOfferedAgain => ("ClaimedAgain", &["Unserved", "DeletedInUse"]),
+            Broken::AnyPodTaken => ("Unfit", &["Unserved", "LeftBehind", "DeletedInUse"]),
             Broken::DeletedBeforeReports => ("DeletedInUse", &[]),
             Broken::NeverCancelled => ("LeftBehind", &[]),
         }

@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 
+use pilotlight_core::fleet::fit::Class;
 use pilotlight_core::gateways::choice::{AfterFailure, ClaimFailure};
 use pilotlight_core::gateways::demand::ClaimedPod;
 use pilotlight_core::gateways::handover::Step;
 use pilotlight_core::gateways::naming::{NAMING_DELAY, Naming};
-use pilotlight_core::ids::{InstanceName, PodName, Uid};
+use pilotlight_core::ids::{InstanceName, PodName, Revision, Uid};
 use pilotlight_core::instance::following::ORPHANED_AFTER;
 
 use crate::broken::Broken;
 use crate::rules::Finding;
-use crate::state::{Claimed, Happening, Input, Instance, Next, Shown, World, number};
+use crate::state::{Claimed, Happening, Input, Instance, Next, Shown, World, class, needs, number};
 
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -190,11 +191,13 @@ impl World {
 
     fn start(&mut self, index: usize) {
         let (now, pool) = (self.now, self.pool.clone());
+        let takes_any = self.is_broken(Broken::AnyPodTaken);
         let name: InstanceName = self.new_name("i").into();
         let gateway = &mut self.gateways[index];
         let deployed = gateway.deployed.clone().expect("it is deployed");
         let order = |uid: &Uid| order(index, uid);
-        let taken = gateway.choice.take(now, &name, |()| Some(()), order);
+        let rank = rank(&deployed.revision, takes_any);
+        let taken = gateway.choice.take(now, &name, rank, order);
         let request = match &taken {
             Some(_) => None,
             None => Some(gateway.ledger.request(&pool, &name, None)),
@@ -225,6 +228,10 @@ impl World {
         let failure = match pod {
             None => ClaimFailure::Unreachable,
             Some((_, pod)) if pod.claimed_by.is_some() => ClaimFailure::Lost,
+            Some((_, pod)) if !pod.class.fits(&needs(&deployed.revision)) => {
+                let account = pod.class.settings.account.clone();
+                return self.find(Finding::Unfit(format!("{uid} with {account:?} by {name}")));
+            }
             Some((pod_name, pod)) => {
                 pod.claimed_by = Some((name.clone(), now));
                 let pod = ClaimedPod {
@@ -273,20 +280,22 @@ impl World {
         self.seen.missed += 1;
         let (now, pool) = (self.now, self.pool.clone());
         let forgets_loss = self.is_broken(Broken::LostOfferedAgain);
+        let takes_any = self.is_broken(Broken::AnyPodTaken);
         let ignores_miss = self.is_broken(Broken::MissedNotRequested);
         let gateway = &mut self.gateways[index];
         if failure == ClaimFailure::Lost {
             gateway.lost.insert(uid.clone());
         }
         let order = |uid: &Uid| order(index, uid);
+        let rank = rank(&gateway.instances[name].deployed.revision, takes_any);
         let next = gateway
             .choice
-            .failed(now, (uid, failure), name, |()| Some(()), order);
+            .failed(now, (uid, failure), name, rank, order);
         if forgets_loss {
             gateway.choice.remove(uid.as_str());
             gateway
                 .choice
-                .put("again".into(), uid.clone(), (), Some(IP));
+                .put("again".into(), uid.clone(), class(None), Some(IP));
         }
         match next {
             AfterFailure::Claim(pod) => {
@@ -341,15 +350,19 @@ impl World {
     pub(crate) fn gateway_sees_pods(&mut self, index: usize, shown: &Shown) {
         let gateway = &mut self.gateways[index];
         let before = std::mem::replace(&mut gateway.pods, shown.clone());
-        let unclaimed = |shown: &Shown| -> BTreeMap<Uid, (PodName, bool)> {
+        let unclaimed = |shown: &Shown| -> BTreeMap<Uid, (PodName, bool, Class)> {
             let pods = shown.iter().filter(|(_, pod)| pod.labels.is_none());
-            pods.map(|(name, pod)| (pod.uid.clone(), (name.clone(), pod.is_ready)))
-                .collect()
+            pods.map(|(name, pod)| {
+                let known = (name.clone(), pod.is_ready, pod.class.clone());
+                (pod.uid.clone(), known)
+            })
+            .collect()
         };
         let (old, new) = (unclaimed(&before), unclaimed(shown));
-        for (uid, (name, is_ready)) in &new {
+        for (uid, (name, is_ready, class)) in &new {
             let ip = is_ready.then_some(IP);
-            gateway.choice.put(name.clone(), uid.clone(), (), ip);
+            let class = class.clone();
+            gateway.choice.put(name.clone(), uid.clone(), class, ip);
         }
         let gone = old.keys().filter(|uid| !new.contains_key(*uid));
         let mut ended: Vec<InstanceName> = Vec::new();
@@ -379,6 +392,12 @@ impl World {
     fn ledger_changed(&mut self, index: usize) {
         self.soon(200, Happening::StreamRead(index));
     }
+}
+
+/// The rank of a pod for a function of this revision.
+fn rank(revision: &Revision, takes_any: bool) -> impl Fn(&Class) -> Option<()> + use<> {
+    let needs = needs(revision);
+    move |class| (takes_any || class.fits(&needs)).then_some(())
 }
 
 fn order(gateway: usize, uid: &Uid) -> u64 {

@@ -41,7 +41,7 @@ fn in_every_world_wanted_instances_get_pods_and_no_pod_in_use_is_deleted() {
     }
 }
 
-const BROKEN_SEEDS: u64 = 120;
+const BROKEN_SEEDS: u64 = 400;
 
 /// The rules name the fault within the seeds, and no rules except its own and its consequences.
 #[track_caller]
@@ -107,6 +107,11 @@ fn a_claimed_pod_that_is_never_named_is_found() {
 #[test]
 fn a_pod_of_another_gateway_that_is_offered_again_is_found() {
     assert_found(Broken::LostOfferedAgain);
+}
+
+#[test]
+fn a_pod_that_does_not_fit_its_function_is_found() {
+    assert_found(Broken::AnyPodTaken);
 }
 
 #[test]

@@ -17,16 +17,19 @@ pub(crate) enum Finding {
     NamedEarly(Duration),
     /// A gateway tried to claim a pod that it knew to belong to another.
     ClaimedAgain(String),
+    /// A gateway claimed a pod whose pool declares what its function does not ask for, or the other way round.
+    Unfit(String),
 }
 
 impl Finding {
-    pub(crate) const NAMES: [&str; 6] = [
+    pub(crate) const NAMES: [&str; 7] = [
         "DeletedInUse",
         "Outdated",
         "Unserved",
         "LeftBehind",
         "NamedEarly",
         "ClaimedAgain",
+        "Unfit",
     ];
 
     pub(crate) fn name(&self) -> &'static str {
@@ -37,6 +40,7 @@ impl Finding {
             Finding::LeftBehind(_) => "LeftBehind",
             Finding::NamedEarly(_) => "NamedEarly",
             Finding::ClaimedAgain(_) => "ClaimedAgain",
+            Finding::Unfit(_) => "Unfit",
         }
     }
 }

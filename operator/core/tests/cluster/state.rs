@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use pilotlight_core::fleet::Fleet;
 use pilotlight_core::fleet::demands::{Demands, GatewayEvent};
+use pilotlight_core::fleet::fit::{Class, Needs, Settings};
 use pilotlight_core::fleet::stock::Stock;
 use pilotlight_core::gateways::choice::Choice;
 use pilotlight_core::gateways::demand::ClaimedPod;
@@ -31,6 +32,8 @@ pub(crate) struct Pod {
     pub(crate) is_ready: bool,
     /// Its labels: instance, revision and owner of a function's pod; `None` for an unclaimed one.
     pub(crate) labels: Option<(InstanceName, Revision, Uid)>,
+    /// What the warm pool declared when an unclaimed pod was made.
+    pub(crate) class: Class,
     pub(crate) claimed_by: Option<(InstanceName, Instant)>,
 }
 
@@ -70,6 +73,8 @@ pub(crate) struct World {
     /// The last delivery to each viewer of pods: the gateways, then the controller.
     pub(crate) delivered: [Instant; GATEWAYS + 1],
     pub(crate) pool: PoolId,
+    /// The account that the warm pool declares for the pods that it makes.
+    pub(crate) declared: Account,
     /// The function at the API server: the number of its resource and of its revision.
     pub(crate) function: (u64, u64),
     pub(crate) owner: usize,
@@ -119,7 +124,7 @@ pub(crate) struct Gateway {
     pub(crate) index: usize,
     pub(crate) handover: Handover,
     pub(crate) ledger: Ledger,
-    pub(crate) choice: Choice<()>,
+    pub(crate) choice: Choice<Class>,
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) steps: VecDeque<Step>,
     /// How many instances the driver wants.
@@ -231,6 +236,39 @@ impl Gateway {
 
 pub(crate) fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// The account of a pod or a function; a small number stands for its name.
+pub(crate) type Account = Option<u64>;
+
+fn settings(account: Account) -> Settings {
+    Settings {
+        account: account.map(|number| number.to_string()),
+        ..Settings::default()
+    }
+}
+
+pub(crate) fn class(account: Account) -> Class {
+    Class {
+        memory: Default::default(),
+        ephemeral_storage: Default::default(),
+        runtime: "custom".parse().expect("a name"),
+        takes_layers: true,
+        settings: settings(account),
+    }
+}
+
+/// What a function of this revision needs: every third one has an account.
+pub(crate) fn needs(revision: &Revision) -> Needs {
+    let account = number(revision).is_multiple_of(3).then_some(1);
+    Needs {
+        memory: Default::default(),
+        ephemeral_storage: Default::default(),
+        runtime: "custom".parse().expect("a name"),
+        has_layers: false,
+        settings: settings(account),
+        own_pod: None,
+    }
 }
 
 /// The number of a revision, which grows with each change.

@@ -17,7 +17,7 @@ use pilotlight_core::instance::following::ORPHANED_AFTER;
 use crate::broken::Broken;
 use crate::rules::{Finding, Seen};
 use crate::state::{
-    Controller, Deletion, GATEWAYS, Gateway, Happening, Input, Pod, Shown, World, millis,
+    Controller, Deletion, GATEWAYS, Gateway, Happening, Input, Pod, Shown, World, class, millis,
 };
 
 /// How long after a claim the controller may not know it yet: the naming delay, and the lag of the stream
@@ -40,6 +40,7 @@ impl World {
             sequence: 0,
             delivered: [now; GATEWAYS + 1],
             pool: PoolId::latest(Namespace::local(), name),
+            declared: None,
             function: (1, 1),
             owner: 0,
             pods: BTreeMap::new(),
@@ -186,6 +187,8 @@ impl World {
             84..88 => self.restart_controller(),
             _ => {
                 self.controller.size = self.rng.usize(0..4);
+                // The pool declares something else for the pods that it makes from now on.
+                self.declared = (self.rng.u8(..4) == 0).then_some(1);
                 self.controller_acts();
             }
         }
@@ -247,6 +250,7 @@ impl World {
             uid: self.new_name("uid-").into(),
             is_ready: false,
             labels,
+            class: class(self.declared),
             claimed_by: None,
         };
         self.pods.insert(name.clone(), pod);

@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_api::instance_config::{Place, compose};
+use pilotlight_api::instance_config::{Place, compose, suggested};
 use pilotlight_api::pod_state::PodState;
 use pilotlight_api::status::PodRefusal;
 use pilotlight_api::{FunctionSpec, labels};
@@ -190,9 +190,13 @@ impl PodBackend {
         mut taken: UnclaimedPod,
     ) -> Result<Option<PodInstance>, Reason> {
         let code = self.codes.all_of(&deployment.spec).await?;
+        let spec = &deployment.spec;
+        let config = self.config(deployment, instance.as_str())?;
+        let has_sources = !spec.environment_from.is_empty();
         let own = Claim {
             instance: instance.to_string(),
-            config: Some(self.config(deployment, instance.as_str())?),
+            defaults: has_sources.then(|| suggested(&config, spec)),
+            config: Some(config),
             // `claim` names what it sends.
             parts: None,
         };
@@ -345,6 +349,7 @@ impl PodBackend {
         let own = Claim {
             instance: instance.to_owned(),
             config: None,
+            defaults: None,
             parts: None,
         };
         if let Err(error) = claim::claim(&supervisor, &own, &code).await {
@@ -402,7 +407,9 @@ impl Backend for PodBackend {
     fn reserve(&self, deployment: &Deployment, instance: &str) -> Reservation {
         let is_new = !self.pods.has(instance);
         let instance = InstanceName::from(instance);
-        if is_new && self.pods.stock.take(&deployment.spec, &instance).is_some() {
+        let spec = &deployment.spec;
+        let may_claim = is_new && self.codes.can_bring(spec);
+        if may_claim && self.pods.stock.take(spec, &instance).is_some() {
             // The demand requests no pod: `start` claims this one.
             let stock = self.pods.stock.clone();
             return Box::new(Taken { stock, instance });

@@ -299,6 +299,7 @@ mod tests {
         Claim {
             instance: name.to_owned(),
             config: Some(serde_json::from_value(config).expect("a configuration")),
+            defaults: None,
             parts: None,
         }
     }

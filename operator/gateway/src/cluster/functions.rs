@@ -353,6 +353,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::super::archive_secrets::ArchiveSecrets;
+    use super::super::config_maps::ConfigMaps;
     use super::*;
     use crate::backend::{Backend, Promise, Reservation, Running};
     use crate::config::Config;
@@ -451,7 +452,7 @@ mod tests {
                 "unused".into(),
                 CacheLimits::of(VOLUME_MIN, 1),
                 Fetcher::Unrestricted,
-                ArchiveSecrets::default(),
+                (ArchiveSecrets::default(), ConfigMaps::default()),
             ),
             refused: watch::Sender::new(Arc::default()),
             namespace: Namespace::local(),

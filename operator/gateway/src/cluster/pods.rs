@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_api::pod_state::{Cause, PodState, is_being_deleted, warm_pool_of};
-use pilotlight_api::{Class, labels};
+use pilotlight_api::{class_of_pod, labels};
 use pilotlight_core::gateways::choice::UnclaimedPod;
 use pilotlight_core::ids::{InstanceName, PoolId, Revision, Uid};
 use pilotlight_watch::Change;
@@ -202,7 +202,7 @@ impl Pods {
     /// The watch shows a pod that belongs to no function yet.
     fn apply_unclaimed(&self, pod: &Pod, uid: Uid) {
         let pool = warm_pool_of(pod);
-        let Some(class) = pool.and_then(|_| Class::of_pod(pod)) else {
+        let Some(class) = pool.and_then(|_| class_of_pod(pod)) else {
             return;
         };
         let ip = match PodState::of(pod) {

@@ -7,7 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pilotlight_api::{Class, FunctionSpec, ObjectName};
+use pilotlight_api::{FunctionSpec, ObjectName};
+use pilotlight_core::fleet::fit::Class;
 use pilotlight_core::function::{EphemeralStorageMiB, MemoryMiB};
 use pilotlight_core::gateways::choice::{AfterFailure, Choice, ClaimFailure, UnclaimedPod};
 use pilotlight_core::ids::{InstanceName, PodName, Uid};
@@ -37,11 +38,11 @@ impl Stock {
     fn rank(
         &self,
         spec: &FunctionSpec,
-    ) -> impl Fn(&Class) -> Option<(MemoryMiB, EphemeralStorageMiB)> {
-        let default = self.runtime_class.as_ref();
+    ) -> impl Fn(&Class) -> Option<(MemoryMiB, EphemeralStorageMiB)> + use<> {
+        let needs = spec.needs(self.runtime_class.as_ref());
         move |class| {
             class
-                .fits(spec, default)
+                .fits(&needs)
                 .then_some((class.memory, class.ephemeral_storage))
         }
     }
@@ -101,6 +102,8 @@ impl Stock {
 
 #[cfg(test)]
 mod tests {
+    use pilotlight_core::fleet::fit::Settings;
+
     use super::*;
 
     const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -110,7 +113,8 @@ mod tests {
             memory: memory.to_string().parse().expect("a memory size"),
             ephemeral_storage: Default::default(),
             runtime: "python3.11".parse().expect("a runtime"),
-            runtime_class: None,
+            takes_layers: true,
+            settings: Settings::default(),
         };
         stock.put(name.into(), format!("uid-{name}").into(), class, Some(IP));
     }
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_needs_its_own_pods_takes_none() {
+    fn a_function_with_settings_takes_no_plain_pod() {
         let stock = Stock::default();
         put(&stock, "one", 256);
         for needs in [

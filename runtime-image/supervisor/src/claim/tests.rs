@@ -35,6 +35,7 @@ fn naming(instance: &str, config: Option<InstanceConfig>, parts: Option<Vec<Part
     Claim {
         instance,
         config,
+        defaults: None,
         parts,
     }
     .to_line()

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use pilotlight_api::instance_config::{Place, compose};
 use pilotlight_api::resource::FunctionResource;
-use pilotlight_api::{Code, EnvironmentSource, FunctionSpec, labels};
+use pilotlight_api::{Code, FunctionSpec, labels};
 use pilotlight_core::function::{FunctionName, Handler, MemoryMiB};
 use pilotlight_core::ids::Qualifier;
 use pilotlight_core::instance::node_share::CpuLimit;
@@ -20,7 +20,7 @@ use pilotlight_runtimes::IMAGE_TASK_ROOT;
 use serde_json::{Value, json};
 
 use super::instance::{
-    CODE_MODE, CONTAINER, Parts, UNPACKED_MIB, Unbuildable, instance_spec, owner, resizable,
+    CODE_MODE, Parts, UNPACKED_MIB, Unbuildable, check_sources, instance_spec, owner, resizable,
     runtime, runtime_image,
 };
 use super::variables::{self, gateways, given, suggested, unclaimed};
@@ -63,13 +63,7 @@ pub(crate) fn code(function: &FunctionResource) -> Option<ConfigMap> {
 pub(crate) fn check(function: &FunctionResource, options: &Options) -> Result<(), Unbuildable> {
     runtime(&function.spec.runtime, options)?;
     image(function, options)?;
-    for source in &function.spec.environment_from {
-        if let EnvironmentSource::Secret(secret) = source
-            && options.owns_secret(secret.name.as_str())
-        {
-            return Err(Unbuildable::OwnSecret(secret.name.as_str().to_owned()));
-        }
-    }
+    check_sources(&function.spec.environment_from, options)?;
     for (field, archive) in function.spec.archives() {
         let mut names = archive.secret_ref.iter().map(|secret| secret.name.as_str());
         if let Some(name) = names.find(|name| !options.archive_secrets.contains(*name)) {
@@ -124,7 +118,7 @@ pub(crate) fn pod(
         None => {}
     }
     if has_layers {
-        volumes.empty("layers", "/opt", UNPACKED_MIB);
+        volumes.empty("layers", labels::LAYERS_MOUNT, UNPACKED_MIB);
     }
     let container = Container {
         image: Some(image(function, options)?),
@@ -185,9 +179,8 @@ pub(crate) fn taken_over(
         (labels::REVISION, revision),
     ];
     let mut labels = json!(labelled(function, &own));
+    // The label of a service account stays as it is: the pod has a token or has none since it was made.
     labels[labels::WARM_POOL] = Value::Null;
-    // The pod was made without a token, also if the function has got an account since.
-    labels[labels::SERVICE_ACCOUNT] = Value::Null;
     json!({
         "metadata": { "uid": uid, "labels": labels, "ownerReferences": [owner(function)] },
     })
@@ -201,7 +194,7 @@ pub(crate) fn taken_over(
 pub(crate) fn resized(memory: MemoryMiB, limit: CpuLimit, pod: &Pod) -> Option<Value> {
     let own = resizable(memory, limit);
     let containers = pod.spec.as_ref()?.containers.iter();
-    let mut instances = containers.filter(|container| container.name == CONTAINER);
+    let mut instances = containers.filter(|container| container.name == labels::CONTAINER);
     let has = instances.next()?.resources.clone().unwrap_or_default();
     let contains = |has: Option<Quantities>, own: &Option<Quantities>| {
         let has = has.unwrap_or_default();
@@ -209,8 +202,9 @@ pub(crate) fn resized(memory: MemoryMiB, limit: CpuLimit, pod: &Pod) -> Option<V
         own.all(|(name, quantity)| has.get(name) == Some(quantity))
     };
     let is_same = contains(has.limits, &own.limits) && contains(has.requests, &own.requests);
-    (!is_same)
-        .then(|| json!({ "spec": { "containers": [{ "name": CONTAINER, "resources": own }] } }))
+    (!is_same).then(
+        || json!({ "spec": { "containers": [{ "name": labels::CONTAINER, "resources": own }] } }),
+    )
 }
 
 fn image(function: &FunctionResource, options: &Options) -> Result<String, Unbuildable> {

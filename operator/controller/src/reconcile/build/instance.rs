@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use pilotlight_api::status::{CODE_NOT_SUPPORTED, NO_IMAGE, SECRET_REFUSED};
-use pilotlight_api::{ObjectName, PodSettings, labels};
+use pilotlight_api::{EnvironmentSource, ObjectName, PodSettings, labels};
 use pilotlight_core::function::{MemoryMiB, Runtime};
 use pilotlight_core::instance::memory::SUPERVISOR_MIB;
 use pilotlight_core::instance::node_share::CpuLimit;
@@ -33,7 +33,6 @@ pub(super) const GROUP: i64 = 990;
 pub(super) const FLUSH: u32 = 10;
 /// Everybody reads and executes the code; only root writes it.
 pub(super) const CODE_MODE: i32 = 0o755;
-pub(super) const CONTAINER: &str = "instance";
 
 /// The probe of a supervisor, in seconds. It answers in the pauses of its own work, and a busy function takes
 /// processors from it, so a supervisor counts as dead only after half a minute.
@@ -79,6 +78,22 @@ impl Unbuildable {
             // The author of the Function sees both in the same way: there is nothing to run it in.
             Unbuildable::NoImage(_) | Unbuildable::NoRuntime(_) => NO_IMAGE,
         }
+    }
+}
+
+/// The release's own Secrets become nobody's variables, neither of a function's pods nor of a pool's.
+pub(super) fn check_sources(
+    sources: &[EnvironmentSource],
+    options: &Options,
+) -> Result<(), Unbuildable> {
+    let secrets = sources.iter().filter_map(|source| match source {
+        EnvironmentSource::Secret(secret) => Some(secret.name.as_str()),
+        EnvironmentSource::ConfigMap(_) => None,
+    });
+    let mut own = secrets.filter(|name| options.owns_secret(name));
+    match own.next() {
+        Some(name) => Err(Unbuildable::OwnSecret(name.to_owned())),
+        None => Ok(()),
     }
 }
 
@@ -137,7 +152,7 @@ pub(super) fn instance_spec(parts: Parts<'_>, options: &Options) -> PodSpec {
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some((longest + FLUSH).into()),
         containers: vec![Container {
-            name: CONTAINER.to_owned(),
+            name: labels::CONTAINER.to_owned(),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             ports: Some(vec![ContainerPort {
                 name: Some("lease".to_owned()),

@@ -372,10 +372,94 @@ fn only_a_pod_that_was_made_with_a_service_account_bears_the_label_of_one() {
     assert!(label(&built(spec.clone())["metadata"]["labels"]).is_null());
     spec["pod"] = json!({ "serviceAccount": "orders" });
     assert_eq!(label(&built(spec.clone())["metadata"]["labels"]), "own");
+    let mut pool = of_512();
+    let of_pool = |pool: &serde_json::Value| {
+        let template = warm(pool.clone(), &options()).expect("a template");
+        serde_json::to_value(template.pod("warm-1".to_owned())).expect("JSON")
+    };
+    assert!(label(&of_pool(&pool)["metadata"]["labels"]).is_null());
+    pool["serviceAccount"] = json!("orders");
+    assert_eq!(label(&of_pool(&pool)["metadata"]["labels"]), "own");
+    // A pod that is claimed keeps what it was made with.
     let patch = taken_over(&function(spec), "0123456789abcdef", "1", "the-uid");
     let labels = patch["metadata"]["labels"].as_object().expect("labels");
-    let removed = labels.get("pilotlight.dev/service-account");
-    assert_eq!(removed, Some(&serde_json::Value::Null));
+    assert_eq!(labels.get("pilotlight.dev/service-account"), None);
+}
+
+#[test]
+fn the_pods_of_a_pool_have_what_it_declares_and_gateways_read_it_back() {
+    let mut pool = of_512();
+    let declared = json!({
+        "serviceAccount": "orders",
+        "environmentFrom": [{ "configMapRef": { "name": "defaults" } }, { "secretRef": { "name": "login" } }],
+        "nodeSelector": { "disk": "fast" },
+        "tolerations": [{ "key": "dedicated", "operator": "Exists", "effect": "NoSchedule" }],
+        "runtimeClassName": "sandbox",
+    });
+    for (name, value) in declared.as_object().expect("fields") {
+        pool[name] = value.clone();
+    }
+    let template = warm(pool.clone(), &options()).expect("a template");
+    let pod = template.pod("warm-1".to_owned());
+    let as_json = serde_json::to_value(&pod).expect("JSON");
+    assert_eq!(as_json["spec"]["serviceAccountName"], "orders");
+    assert_eq!(as_json["spec"]["automountServiceAccountToken"], true);
+    let container = &as_json["spec"]["containers"][0];
+    assert_eq!(
+        container["envFrom"],
+        json!([
+            { "prefix": "PILOTLIGHT_ENV_", "configMapRef": { "name": "defaults" } },
+            { "prefix": "PILOTLIGHT_ENV_", "secretRef": { "name": "login" } },
+        ])
+    );
+    assert_eq!(container["volumeMounts"][2]["mountPath"], "/opt");
+    let spec: pilotlight_api::WarmPoolSpec = serde_json::from_value(pool).expect("a spec");
+    assert_eq!(pilotlight_api::class_of_pod(&pod), Some(spec.class(None)));
+    let plain = warm(of_512(), &options()).expect("a template");
+    assert_ne!(plain.revision, template.revision);
+}
+
+#[test]
+fn a_pod_that_waits_with_access_serves_nobody_without_proof_even_during_an_upgrade() {
+    let permissive = Options {
+        instance_identity: Some(IdentityConfig {
+            needs_tls: false,
+            ..identity()
+        }),
+        ..options()
+    };
+    for (field, value, needs_tls) in [
+        ("nodeSelector", json!({ "disk": "fast" }), false),
+        ("serviceAccount", json!("orders"), true),
+        (
+            "environmentFrom",
+            json!([{ "secretRef": { "name": "login" } }]),
+            true,
+        ),
+    ] {
+        let mut pool = of_512();
+        pool[field] = value;
+        let template = warm(pool, &permissive).expect("a template");
+        let pod = serde_json::to_value(template.pod("warm-1".to_owned())).expect("JSON");
+        let variables = pod["spec"]["containers"][0]["env"].as_array().cloned();
+        let mut identities = variables.iter().flatten();
+        let known = identities.find(|one| one["name"] == "PILOTLIGHT_INSTANCE_IDENTITY");
+        let known = known.expect("it is there")["value"].as_str().expect("JSON");
+        let known: IdentityConfig = serde_json::from_str(known).expect("JSON");
+        assert_eq!(known.needs_tls, needs_tls, "{field}");
+    }
+}
+
+#[test]
+fn a_pool_cannot_have_the_secrets_of_the_release_either() {
+    let options = Options {
+        gateway_namespace: "functions".to_owned(),
+        ..options()
+    };
+    let mut pool = of_512();
+    pool["environmentFrom"] = json!([{ "secretRef": { "name": "authorities" } }]);
+    let refused = warm(pool, &options).expect_err("it is the release's own");
+    assert_eq!(refused.reason(), "SecretRefused");
 }
 
 #[test]

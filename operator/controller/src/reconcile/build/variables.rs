@@ -3,10 +3,6 @@
 //! Pure, like its parent. A supervisor in an image of an earlier release refuses unknown fields of the
 //! configuration and ignores unknown variables, so each addition is a variable of its own.
 
-use std::collections::BTreeSet;
-
-use pilotlight_api::FunctionSpec;
-use pilotlight_core::function::{EnvName, is_reserved_variable};
 use pilotlight_core::instance::parts::OwnArchive;
 use pilotlight_core::instance::prestart::Prestart;
 use pilotlight_wire::config::{
@@ -18,7 +14,7 @@ use pilotlight_wire::config::{
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMapEnvSource, EnvFromSource, EnvVar, SecretEnvSource};
-use pilotlight_api::{EnvironmentSource, labels};
+use pilotlight_api::{EnvironmentSource, FunctionSpec, instance_config, labels};
 use serde::Serialize;
 
 use crate::options::Options;
@@ -68,10 +64,8 @@ pub(super) fn health() -> EnvVar {
 
 /// The names of the variables that secrets and config maps may override.
 pub(super) fn suggested(config: &InstanceConfig, spec: &FunctionSpec) -> EnvVar {
-    let own: BTreeSet<&str> = spec.environment.keys().map(EnvName::as_str).collect();
-    let names = config.environment.keys().map(String::as_str);
-    let suggested = names.filter(|name| !own.contains(name) && !is_reserved_variable(name));
-    variable(DEFAULTS_VARIABLE, &Vec::from_iter(suggested).join(","))
+    let suggested = instance_config::suggested(config, spec);
+    variable(DEFAULTS_VARIABLE, &suggested.join(","))
 }
 
 /// How the supervisor recognises gateways.

@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use pilotlight_api::labels;
+use pilotlight_api::{class_annotation, class_labels, labels};
+use pilotlight_core::fleet::fit::Class;
 use pilotlight_runtimes::IMAGE_TASK_ROOT;
 
 use super::instance::{
-    Parts, UNPACKED_MIB, Unbuildable, instance_spec, owner, runtime, runtime_image,
+    Parts, UNPACKED_MIB, Unbuildable, check_sources, instance_spec, owner, runtime, runtime_image,
 };
-use super::variables::{gateways, unclaimed};
+use super::variables::{gateways, given, unclaimed};
 use super::volumes::Volumes;
 use crate::options::Options;
 
@@ -37,6 +38,7 @@ impl Template {
     pub(crate) fn of(pool: &WarmPoolResource, options: &Options) -> Result<Self, Unbuildable> {
         let spec = &pool.spec;
         let description = runtime(&spec.runtime, options)?;
+        check_sources(&spec.environment_from, options)?;
         let mut prestart = description.prestart(spec.memory);
         if let Some(prestart) = &mut prestart {
             // The same for all functions that fit the pool, and the size of the heap depends on it.
@@ -46,11 +48,13 @@ impl Template {
         let container = Container {
             image: Some(runtime_image(&spec.runtime, options)?),
             env: Some(vec![unclaimed(None, prestart), gateways(options)]),
+            env_from: Some(spec.environment_from.iter().map(given).collect()),
             ..Container::default()
         };
         let mut volumes = Volumes::default();
         volumes.empty("tmp", "/tmp", spec.ephemeral_storage.get());
         volumes.empty("code", IMAGE_TASK_ROOT, UNPACKED_MIB);
+        volumes.empty("layers", labels::LAYERS_MOUNT, UNPACKED_MIB);
         let parts = Parts {
             settings: &spec.pod(),
             longest: LONGEST,
@@ -59,11 +63,17 @@ impl Template {
             is_runtime_image: true,
             volumes,
         };
-        let spec = instance_spec(parts, options);
+        let class = spec.class(None);
+        let (placement, text) = class_annotation(&class);
+        let spec = match class.settings.has_access() {
+            true => instance_spec(parts, &closed(options)),
+            false => instance_spec(parts, options),
+        };
         let mut pod = Pod {
             metadata: ObjectMeta {
                 namespace: pool.namespace(),
-                labels: Some(labelled(pool)),
+                labels: Some(labelled(pool, &class)),
+                annotations: Some([(placement.to_owned(), text)].into()),
                 owner_references: Some(vec![owner(pool)]),
                 ..ObjectMeta::default()
             },
@@ -83,12 +93,24 @@ impl Template {
     }
 }
 
-fn labelled(pool: &WarmPoolResource) -> BTreeMap<String, String> {
+/// The same options for pods that hold an account or Secrets while they wait: they serve only who proves to be a gateway,
+/// also during the upgrade from a release whose gateways cannot. Those find no such pods.
+fn closed(options: &Options) -> Options {
+    let mut closed = options.clone();
+    if let Some(identity) = &mut closed.instance_identity {
+        identity.needs_tls = true;
+    }
+    closed
+}
+
+fn labelled(pool: &WarmPoolResource, class: &Class) -> BTreeMap<String, String> {
     let own = [
         (labels::WARM_POOL, pool.name_any()),
         (labels::MANAGED_BY, labels::MANAGER.to_owned()),
     ];
-    let all = own.into_iter().chain(pool.spec.class(None).labels());
+    let account = class.settings.account.as_ref();
+    let account = account.map(|_| (labels::SERVICE_ACCOUNT, labels::OWN.to_owned()));
+    let all = own.into_iter().chain(account).chain(class_labels(class));
     all.map(|(label, value)| (label.to_owned(), value))
         .collect()
 }

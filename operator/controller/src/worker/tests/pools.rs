@@ -332,15 +332,20 @@ async fn a_function_says_from_which_pool_its_instances_may_come() {
             .map(|(_, _, body)| body["status"]["warmPool"].clone());
         last.expect("a status")
     };
-    let none = "none: no WarmPool of python3.11 with 128 MiB, and 512 MiB of storage";
-    assert_eq!(said(&fixture), none);
-    fixture.worker.on_pool(Event::Apply(of_size(0).into()));
-    let later = Instant::now() + std::time::Duration::from_secs(2);
-    let hello = fixture.worker.functions.get_mut("hello");
-    hello.expect("known").wake(later);
-    fixture.worker.settle_function("hello");
-    fixture.finish().await;
-    assert_eq!(said(&fixture), "warm");
+    assert_eq!(said(&fixture), "none: no WarmPool of python3.11");
+    let declared = json!({ "runtime": "python3.11", "size": 0, "serviceAccount": "orders",
+        "environmentFrom": [{ "secretRef": { "name": "login" } }] });
+    let differs = "none: the nearest WarmPool, warm, does not match spec.pod.serviceAccount, spec.environmentFrom";
+    let mut later = Instant::now();
+    for (pool, expected) in [(warm_pool(declared), differs), (of_size(0), "warm")] {
+        fixture.worker.on_pool(Event::Apply(pool.into()));
+        later += std::time::Duration::from_secs(2);
+        let hello = fixture.worker.functions.get_mut("hello");
+        hello.expect("known").wake(later);
+        fixture.worker.settle_function("hello");
+        fixture.finish().await;
+        assert_eq!(said(&fixture), expected);
+    }
 }
 
 #[tokio::test]

@@ -130,6 +130,7 @@ fn own(name: &str) -> pilotlight_wire::claim::Claim {
     pilotlight_wire::claim::Claim {
         instance: name.to_owned(),
         config: Some(serde_json::from_value(config).expect("a configuration")),
+        defaults: None,
         parts: None,
     }
 }
