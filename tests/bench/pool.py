@@ -114,10 +114,10 @@ def phases_of(timing, took):
     return found
 
 
-def measure_hits(kind, runtime, code, samples, size, **spec):
-    """The first call of each of so many Functions, with a pool that is full."""
+def measure_hits(kind, runtime, code, samples, size, pool=None, **spec):
+    """The first call of each of so many Functions, with a pool that is full. `pool`: what it declares."""
     name = f"bench-{kind}"
-    apply(warm_pool(name, runtime=runtime, size=size))
+    apply(warm_pool(name, runtime=runtime, size=size, **(pool or {})))
     names = [f"{name}-{number}" for number in range(samples)]
     for begin in range(0, samples, 100):
         apply(
