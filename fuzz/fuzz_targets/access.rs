@@ -38,8 +38,20 @@ fuzz_target!(|input: &[u8]| {
         forms(&body);
         forms(head.uri.query().unwrap_or_default().as_bytes());
     }
+    if let Some((head, body)) = edited(input).as_deref().and_then(request) {
+        calls(&head, &body);
+    }
     secrets(input);
 });
+
+/// A signed request in which something is replaced: which request, the place, how many bytes, and the new ones.
+fn edited(input: &[u8]) -> Option<Vec<u8>> {
+    let ([which, high, low, removed], text) = input.split_first_chunk()?;
+    let signed = SIGNED[usize::from(*which) % SIGNED.len()];
+    let place = usize::from(u16::from_be_bytes([*high, *low])) % signed.len();
+    let end = signed.len().min(place + usize::from(*removed));
+    Some([&signed[..place], text, &signed[end..]].concat())
+}
 
 /// Lines of a head, an empty line, a body.
 fn request(input: &[u8]) -> Option<(Parts, Bytes)> {
