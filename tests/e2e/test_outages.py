@@ -7,6 +7,8 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.e2e.refusal import refusal
+from tests.harness import release
+from tests.harness.callers import account_with, call, rules, token
 from tests.harness.cluster import without_api_server, without_node
 from tests.harness.kubectl import get, kubectl, wait
 from tests.harness.load import HANDLER, Load, assert_no_rule_is_broken
@@ -109,20 +111,33 @@ def test_warm_calls_succeed_while_the_api_server_is_down(function, warm_pool, cl
     concurrency = {"reserved": 8, "queue": 10_000}
     warm = function("e2e-warm", HANDLER, memory=256, concurrency=concurrency)
     cold = function("e2e-cold", "def lambda_handler(event, context):\n    return event\n", memory=256)
-    pooled = function(
-        "e2e-pooled", "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n"
-    )
-    with ThreadPoolExecutor(1) as callers:
+    hostname = "import os\ndef lambda_handler(event, context):\n    return os.uname().nodename\n"
+    pooled, fits = function("e2e-pooled", hostname), function("e2e-fits", hostname)
+    # Callers that show nothing are served, and the others are asked.
+    release.install("--set=auth.mode=optional")
+    hosts = [gateway.removeprefix("http://") for gateway in release.gateways()]
+    invokes = account_with("e2e-away", rules()["invoke"])
+    with invokes as account, ThreadPoolExecutor(1) as callers:
+        known, stranger = token(account), token(account)
+        for host in hosts:
+            until(lambda: call(pooled, known, host=host)[0] == 200, f"served by {host}")
         with Load(journal, HOST, {warm: f"steady:{RATE}"}, work=20) as load:
             load.await_successes(60)
             until(lambda: is_full(pool), lambda: kubectl("get", "warmpools,pods"))
             with without_api_server():
                 refused = callers.submit(refusal, client, cold, "became ready in the time")
                 # A claim asks no API server: its pod bears the pool's name.
-                assert invoke(pooled)["Body"].startswith(f"{pool}-")
-                load.await_successes(OUTAGE)
+                assert invoke(fits)["Body"].startswith(f"{pool}-")
+                # Each gateway serves whom it knows, and nobody else who shows something.
+                for _ in range(4):
+                    assert [call(pooled, known, host=host)[0] for host in hosts] == [200] * len(hosts)
+                    unknown = [call(pooled, stranger, host=host)[:2] for host in hosts]
+                    assert unknown == [(500, "ServiceException")] * len(hosts)
+                    load.await_successes(OUTAGE // 4)
                 print(f"a cold call: {refused.result(PATIENCE)}")
             load.await_successes(RATE)
+        for host in hosts:
+            until(lambda: call(pooled, stranger, host=host)[0] == 200, f"the other token is served by {host}")
     assert_no_rule_is_broken(journal.folder)
     # While the parts find each other again, a call may end with a typed error. Nodes that could not report for too
     # long count as lost for some seconds, and then the Service leads nowhere.
