@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use pilotlight_controller::{IdentitySecrets, Options};
+use pilotlight_controller::{IdentitySecrets, Options, PublicTls};
 use pilotlight_core::function::{PoolSize, Runtime};
 use pilotlight_core::identity::{AUTHORITY_LIFETIME, CERTIFICATE_LIFETIME, Lifetimes};
+use pilotlight_core::tls;
+use pilotlight_gateway::AUDIENCE;
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,44 @@ pub(crate) struct Args {
         value_name = "PORT"
     )]
     gateway_port: u16,
+    /// Whether gateways speak TLS with their callers at that port, as the gateways have it: off, optional or required.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_TLS",
+        default_value = "off",
+        value_name = "off|optional|required"
+    )]
+    tls: tls::Mode,
+    /// The Secret, in the namespace of --gateway-namespace, with the certificate that callers get. No Function may use it.
+    #[arg(long, env = "PILOTLIGHT_TLS_SECRET", value_name = "NAME")]
+    tls_secret: Option<String>,
+    /// The names and addresses for which the controller signs this certificate. Repeat the option for each. Without it
+    /// somebody else writes the Secret.
+    #[arg(
+        long = "tls-name",
+        env = "PILOTLIGHT_TLS_NAMES",
+        value_delimiter = ',',
+        value_name = "NAME",
+        requires = "tls_secret"
+    )]
+    tls_names: Vec<String>,
+    /// The ConfigMap, in the same namespace, into which the controller writes the authorities by which callers verify that
+    /// certificate.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_AUTHORITIES_CONFIG_MAP",
+        value_name = "NAME",
+        requires = "tls_names"
+    )]
+    authorities_config_map: Option<String>,
+    /// The audience of the tokens by which callers prove who they are, as the gateways have it.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_AUDIENCE",
+        default_value = AUDIENCE,
+        value_name = "NAME"
+    )]
+    audience: String,
     /// The image of a runtime. Repeat the option for each runtime.
     #[arg(
         long = "image",
@@ -144,6 +184,13 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         parts_service: args.parts_service,
         gateway_service: args.gateway_service,
         gateway_port: args.gateway_port,
+        tls: PublicTls {
+            mode: args.tls,
+            secret: args.tls_secret,
+            names: args.tls_names,
+            authorities: args.authorities_config_map,
+        },
+        caller_audience: args.audience,
         region: args.region,
         images: BTreeMap::from_iter(args.images),
         archive_secrets: args.fetch_secrets.into_iter().collect(),

@@ -4,13 +4,16 @@
 //! to the gateway of a cluster and gets tokens there. It never retries, since a call that started once must not run twice
 //! (rule 2).
 
+use std::fs;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use pilotlight_core::shown_url::ShownUrl;
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, Body, RequestBuilder};
 
@@ -37,6 +40,10 @@ pub(crate) struct Endpoint {
         value_name = "URL"
     )]
     url: String,
+    /// The authorities that verify a gateway at https://, in PEM, such as `ca.crt` of the ConfigMap `pilotlight-ca`
+    /// [default: those of this machine].
+    #[arg(long, env = "PILOTLIGHT_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// A token that the calls show; or pass --service-account.
     #[arg(
         long,
@@ -69,12 +76,27 @@ impl Endpoint {
         #[cfg(not(feature = "cluster"))]
         let forwarded: Option<String> = None;
         Ok(Gateway {
+            agent: client(self.tls(forwarded.is_some())?),
             url: forwarded.unwrap_or_else(|| self.url.clone()),
-            agent: client(),
             token: self.token.clone(),
             #[cfg(feature = "cluster")]
             reached,
         })
+    }
+}
+
+impl Endpoint {
+    /// Whom to trust at https://.
+    fn tls(&self, is_forwarded: bool) -> Result<TlsConfig> {
+        let tls = TlsConfig::builder();
+        if is_forwarded {
+            // The API server leads to this very pod, which is what a certificate would prove.
+            return Ok(tls.disable_verification(true).build());
+        }
+        // The machine's own certificates, since a company may sign its servers itself.
+        let machines = || Ok(RootCerts::PlatformVerifier);
+        let roots = self.ca.as_deref().map_or_else(machines, authorities)?;
+        Ok(tls.root_certs(roots).build())
     }
 }
 
@@ -126,13 +148,32 @@ impl Gateway {
 }
 
 /// A client that bounds the time to connect, and not the time of an answer.
-fn client() -> Agent {
+fn client(tls: TlsConfig) -> Agent {
     Agent::config_builder()
+        .tls_config(tls)
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .max_redirects(0)
         .build()
         .new_agent()
+}
+
+/// The certificates in a file of --ca.
+fn authorities(file: &Path) -> Result<RootCerts> {
+    let text =
+        fs::read(file).with_context(|| format!("--ca {}: cannot be read", file.display()))?;
+    let found: Vec<_> = parse_pem(&text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    ensure!(
+        !found.is_empty(),
+        "--ca {}: it has no certificate in PEM",
+        file.display()
+    );
+    Ok(RootCerts::from(found))
 }
 
 /// The error in an answer with an error status, as a sentence for the user.
@@ -198,11 +239,23 @@ mod tests {
     fn an_endpoint_may_end_in_a_slash() {
         let gateway = Gateway {
             url: "http://127.0.0.1:7070/".to_owned(),
-            agent: client(),
+            agent: client(TlsConfig::default()),
             token: None,
             #[cfg(feature = "cluster")]
             reached: None,
         };
         assert_eq!(gateway.address("/x"), "http://127.0.0.1:7070/x");
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused_by_its_name() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (path, why) in [
+            (file.path().to_owned(), "it has no certificate in PEM"),
+            ("/nowhere/ca.crt".into(), "cannot be read"),
+        ] {
+            let said = authorities(&path).expect_err("refused").to_string();
+            assert_eq!(said, format!("--ca {}: {why}", path.display()));
+        }
     }
 }

@@ -14,6 +14,7 @@ use pilotlight_core::address_rule::{AddressRange, AddressRule};
 use pilotlight_core::code_cache::{CacheLimits, FETCHES, VOLUME_MIN};
 use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::Namespace;
+use pilotlight_core::tls;
 use pilotlight_gateway::cluster::{
     self, Among, CertificateSecret, ClusterConfig, KeySecrets, Listeners,
 };
@@ -82,6 +83,18 @@ pub(crate) struct Args {
     /// The Secret, in the namespace of --service-namespace, into which the controller writes this gateway's certificate.
     #[arg(long, env = "PILOTLIGHT_CERTIFICATE_SECRET", value_name = "NAME")]
     certificate_secret: Option<String>,
+    /// Whether callers have to speak TLS: off (plain text alone), optional (both on the same port) or required.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_TLS",
+        default_value = "off",
+        value_name = "off|optional|required"
+    )]
+    tls: tls::Mode,
+    /// The Secret, in the namespace of --service-namespace, with the certificate that callers get: `tls.crt` and
+    /// `tls.key`, as cert-manager makes it. A new version of it applies to new connections without a restart.
+    #[arg(long, env = "PILOTLIGHT_TLS_SECRET", value_name = "NAME")]
+    tls_secret: Option<String>,
     /// A directory for code from archives [default: below the system's temporary directory].
     #[arg(long, env = "PILOTLIGHT_CACHE", value_name = "DIRECTORY")]
     cache: Option<PathBuf>,
@@ -233,6 +246,10 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             args.identity_of_parts.parts_identity == Mode::Off || args.certificate_secret.is_some(),
             "--certificate-secret: --parts-identity needs the name of the Secret with this gateway's certificate"
         );
+        anyhow::ensure!(
+            args.tls == tls::Mode::Off || args.tls_secret.is_some(),
+            "--tls-secret: --tls needs the name of the Secret with the certificate for callers"
+        );
         let release = args
             .service_namespace
             .unwrap_or_else(|| args.namespace.to_string());
@@ -242,6 +259,10 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             service,
             address: SocketAddr::new(ip, port),
         });
+        let secret = |name| CertificateSecret {
+            namespace: release.clone(),
+            name,
+        };
         let cache = args
             .cache
             .unwrap_or_else(|| std::env::temp_dir().join("pilotlight"));
@@ -264,10 +285,13 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
                 sessions: (release.clone(), args.session_keys_secret),
                 access_keys: args.access_keys_namespace,
             },
-            certificate: args.certificate_secret.map(|name| CertificateSecret {
-                namespace: release,
-                name,
-            }),
+            certificate: args.certificate_secret.map(&secret),
+            tls: args.tls,
+            // Without TLS nobody reads the Secret.
+            tls_secret: args
+                .tls_secret
+                .filter(|_| args.tls != tls::Mode::Off)
+                .map(&secret),
             runtime_class: args.function_runtime_class,
             among,
         };

@@ -42,8 +42,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pilotlight_core::access;
 use pilotlight_core::reason::Audience;
+use pilotlight_core::tls;
 use pilotlight_gateway::process::ProcessBackend;
 use pilotlight_gateway::{Config, Gateway, MemoryLog};
+use pilotlight_net::identity::Identity;
+use pilotlight_net::identity::public::{PublicCertificate, PublicDoor};
 use pilotlight_wire::config::DoorConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +85,23 @@ pub(crate) struct Args {
     /// Where to listen for probes and metrics; port 0 picks a free one [default: nowhere].
     #[arg(long, env = "PILOTLIGHT_STATUS", value_name = "HOST:PORT")]
     status: Option<String>,
+    /// A certificate in PEM, with those that verify it after it. With it callers may speak TLS; functions that call each
+    /// other, and callers of the same port without TLS, go on with plain text.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate in PEM.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
     /// Write a line about each call to standard error.
     #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
     pub(crate) access_log: bool,
@@ -148,6 +168,23 @@ impl Args {
         }
     }
 
+    fn door(&self) -> Result<PublicDoor> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(PublicDoor::off());
+        };
+        let read = |option: &str, path: &PathBuf| {
+            let text = fs::read(path);
+            text.with_context(|| format!("{option} {}: cannot be read", path.display()))
+        };
+        let (certificate, key) = (read("--tls-cert", certificate)?, read("--tls-key", key)?);
+        let certificate = PublicCertificate::of_pem(&certificate, &key)
+            .context("--tls-cert (tls.crt) and --tls-key (tls.key)")?;
+        // Functions call each other without TLS, since no authority of a release signs a certificate here.
+        let door = PublicDoor::new(tls::Mode::Optional, Identity::off(), "")?;
+        door.renew(certificate);
+        Ok(door)
+    }
+
     async fn status_listener(&self) -> Result<Option<TcpListener>> {
         let Some(address) = &self.status else {
             return Ok(None);
@@ -193,6 +230,7 @@ async fn local(args: Args) -> Result<Exit> {
         return Ok(Exit::Refused);
     }
     let supervisor = args.supervisor()?;
+    let door = args.door()?;
     let listeners = (args.listener().await?, args.status_listener().await?);
     let mut preparer = args.places.preparer(runtimes)?;
 
@@ -219,6 +257,7 @@ async fn local(args: Args) -> Result<Exit> {
         access: callers::config(args.auth, NAMESPACE),
         limits: args.memory.limits(),
         hosts: Some(args.allow_hosts.into()),
+        door,
         ..Config::default()
     };
     serve(config, supervisor, listeners, served, signals).await
@@ -235,6 +274,8 @@ fn gateways(mut address: SocketAddr) -> DoorConfig {
     DoorConfig {
         address: address.to_string(),
         namespace: NAMESPACE.to_owned(),
+        tls: None,
+        token: None,
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) struct Reached {
 /// A port of this machine that leads to a gateway.
 struct Forward {
     address: SocketAddr,
+    needs_tls: bool,
     /// Ends the thread.
     _end: DropGuard,
 }
@@ -113,7 +114,8 @@ impl Reached {
     /// The address of the gateway on this machine, if it is reached through the API server.
     pub(crate) fn url(&self) -> Option<String> {
         let forward = self.forward.as_ref()?;
-        Some(format!("http://{}", forward.address))
+        let scheme = if forward.needs_tls { "https" } else { "http" };
+        Some(format!("{scheme}://{}", forward.address))
     }
 
     /// The token to show, if a service account is named.
@@ -157,13 +159,13 @@ impl Forward {
         })?;
         let found = listed.items.iter().find_map(|pod| {
             let port = port(pod).filter(|_| is_ready(pod))?;
-            Some((pod.name_any(), port))
+            Some((pod.name_any(), port, needs_tls(pod)))
         });
         ensure!(
             !listed.items.is_empty(),
             "--cluster={namespace}: there is no gateway in this namespace; name the namespace of the release"
         );
-        let (pod, port) = found.ok_or_else(|| {
+        let (pod, port, needs_tls) = found.ok_or_else(|| {
             anyhow!("--cluster={namespace}: no gateway there is ready; `kubectl get pods` says why")
         })?;
         let listener = std::net::TcpListener::bind("127.0.0.1:0");
@@ -180,6 +182,7 @@ impl Forward {
         });
         Ok(Forward {
             address,
+            needs_tls,
             _end: end.drop_guard(),
         })
     }
@@ -246,6 +249,13 @@ fn port(pod: &Pod) -> Option<u16> {
     named.container_port.try_into().ok()
 }
 
+/// Whether the gateway serves TLS alone (`gateway.tls.mode` of the chart).
+fn needs_tls(pod: &Pod) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut arguments = containers.flat_map(|container| container.args.iter().flatten());
+    arguments.any(|argument| argument == "--tls=required")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -273,5 +283,23 @@ mod tests {
         assert!(!is_ready(&gateway("False", ports)));
         assert_eq!(port(&gateway("True", json!([]))), None);
         assert!(!is_ready(&Pod::default()));
+    }
+
+    #[test]
+    fn a_gateway_is_called_by_tls_when_it_serves_nothing_else() {
+        for (argument, is_needed) in [
+            ("--tls=required", true),
+            ("--tls=optional", false),
+            ("--tls=off", false),
+        ] {
+            let mut pod = gateway("True", json!([]));
+            let spec = pod.spec.as_mut().expect("a spec");
+            spec.containers[0].args = Some(vec!["gateway".to_owned(), argument.to_owned()]);
+            assert_eq!(needs_tls(&pod), is_needed);
+        }
+        assert!(
+            !needs_tls(&gateway("True", json!([]))),
+            "of an earlier release"
+        );
     }
 }

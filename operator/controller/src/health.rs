@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::service::TowerToHyperService;
-use pilotlight_net::listen::Entered;
+use pilotlight_net::listen::{Admission, Entered};
 use pilotlight_net::{keepalive, listen};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ pub(crate) async fn serve(
     listen::serve(
         listener,
         keepalive::CALLERS,
-        None,
+        Admission::Everybody,
         enter,
         CancellationToken::new(),
     )

@@ -1,21 +1,22 @@
 //! The release's authorities and the certificates of its parts.
 //!
 //! Two Secrets in the release's namespace: one with the authorities and their keys, which controllers alone read, and
-//! one with the gateways' certificate. The leading controller carries out what `core::identity` plans, with writes that
+//! one with the gateways' certificate. Where nobody else brings a certificate for callers, `public` keeps a third Secret
+//! with one, and the ConfigMap by which callers verify it. The leading controller carries out what `core::identity` plans, with writes that
 //! name the version which they replace, so two leaders for a moment do not mix. Each controller signs a certificate for
-//! itself, in memory. The chart makes both Secrets empty, so that a controller need not create any.
+//! itself, in memory. The chart makes all these objects empty, so that a controller need not create any.
 
 mod authority;
+mod public;
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -48,18 +49,22 @@ struct SignedBy {
     from: u64,
     until: u64,
     authority: String,
+    /// Those of a certificate for callers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) struct Keeper {
     secrets: Api<Secret>,
+    config_maps: Api<ConfigMap>,
     options: Options,
     identity: Identity,
     bundle: watch::Sender<Bundle>,
     term: watch::Receiver<Term>,
     /// The Secrets as the watches show them last; `None`: absent, or not known yet.
-    shown: [Option<Secret>; 2],
+    shown: [Option<Secret>; 3],
     authorities: Vec<Authority>,
     /// This controller's own certificate, and the certificate of the authority that has signed it.
     own: Option<(Validity, String)>,
@@ -74,12 +79,13 @@ impl Keeper {
     ) -> (Self, watch::Receiver<Bundle>) {
         let (bundle, published) = watch::channel(None);
         let keeper = Keeper {
-            secrets: Api::namespaced(client, &options.gateway_namespace),
+            secrets: Api::namespaced(client.clone(), &options.gateway_namespace),
+            config_maps: Api::namespaced(client, &options.gateway_namespace),
             options: options.clone(),
             identity,
             bundle,
             term,
-            shown: [None, None],
+            shown: [None, None, None],
             authorities: Vec::new(),
             own: None,
         };
@@ -91,38 +97,40 @@ impl Keeper {
         if self.options.parts_identity == Mode::Off {
             return pending().await;
         }
-        let names = self.options.identity_secrets.clone();
-        let follow = |name: &str| {
-            watcher::watch_object(self.secrets.clone(), name).backoff(Backoff::default())
+        let followed = self.followed().into_iter().enumerate();
+        let follow = |(place, name): (usize, Option<String>)| {
+            let shown = watcher::watch_object(self.secrets.clone(), &name?);
+            let shown = shown.backoff(Backoff::default());
+            Some(shown.map(move |event| (place, event)).boxed())
         };
-        let (mut authorities, mut gateway) = (
-            pin!(follow(&names.authorities)),
-            pin!(follow(&names.gateway)),
-        );
+        let mut events = stream::select_all(followed.filter_map(follow));
         loop {
             let look = self.look().await;
             tokio::select! {
-                Some(event) = authorities.next() => self.take(0, event),
-                Some(event) = gateway.next() => self.take(1, event),
+                Some((place, event)) = events.next() => self.take(place, event),
                 Ok(()) = self.term.changed() => {}
                 () = tokio::time::sleep(look) => {}
             }
         }
     }
 
+    /// The names of the Secrets, in the order of `shown`.
+    fn followed(&self) -> [Option<String>; 3] {
+        let IdentitySecrets {
+            authorities,
+            gateway,
+            ..
+        } = self.options.identity_secrets.clone();
+        [Some(authorities), Some(gateway), self.public_secret()]
+    }
+
     fn take(&mut self, place: usize, event: Result<Option<Secret>, watcher::Error>) {
         match event {
             Ok(secret) => {
                 if secret.is_none() {
-                    let IdentitySecrets {
-                        authorities,
-                        gateway,
-                        ..
-                    } = &self.options.identity_secrets;
-                    let name = [authorities, gateway][place];
                     tracing::warn!(
-                        secret = name,
-                        "the Secret for certificates is missing: no pod is made until it is there; the chart makes it"
+                        secret = self.followed()[place],
+                        "a Secret for certificates is missing: the chart makes it, and no pod is made without those of the parts"
                     );
                 }
                 self.shown[place] = secret;
@@ -143,6 +151,12 @@ impl Keeper {
             tracing::warn!(%error, "the certificates cannot be renewed; the last ones stay in force");
             return WRITE_PAUSE;
         }
+        if self.leads()
+            && let Err(error) = self.keep_public(now).await
+        {
+            tracing::warn!(%error, "the certificate for callers cannot be renewed; the last one stays in force");
+            return WRITE_PAUSE;
+        }
         let lifetimes = self.options.certificate_lifetimes;
         let soonest = self.own.as_ref();
         let look = soonest.map_or(1, |(validity, _)| next_look(*validity, lifetimes));
@@ -156,7 +170,7 @@ impl Keeper {
     /// Carries out the plan, as the leader.
     async fn renew(&mut self, now: u64) -> Result<(), Failure> {
         // Absent Secrets are not made: this account may not create any.
-        let [Some(stored), Some(gateway)] = &self.shown else {
+        let [Some(stored), Some(gateway), _] = &self.shown else {
             return Ok(());
         };
         let mut authorities = read_authorities(stored)?;
@@ -205,6 +219,7 @@ impl Keeper {
                 from: validity.from,
                 until: validity.until,
                 authority: signer.certificate.clone(),
+                names: Vec::new(),
             };
             let fields = BTreeMap::from([
                 (AUTHORITIES, bundle_of(&authorities).into_bytes()),
@@ -315,3 +330,6 @@ fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests;

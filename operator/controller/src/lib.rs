@@ -44,7 +44,9 @@ use crate::function::code::Shown;
 use crate::identity::Keeper;
 use crate::leadership::{Contender, LEASE};
 use crate::metrics::Metrics;
-pub use crate::options::{IdentitySecrets, LOG_RATE, LOG_STORAGE_MIB, Options, PodOptions};
+pub use crate::options::{
+    IdentitySecrets, LOG_RATE, LOG_STORAGE_MIB, Options, PodOptions, PublicTls,
+};
 use crate::session_keys::SessionKeeper;
 use crate::worker::{Streams, Worker};
 

@@ -8,6 +8,7 @@ use pilotlight_api::ObjectName;
 use pilotlight_core::function::PoolSize;
 use pilotlight_core::identity::{Lifetimes, Mode};
 use pilotlight_core::instance::node_share::CpuLimit;
+use pilotlight_core::tls;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::config::IdentityConfig;
 
@@ -33,6 +34,10 @@ pub struct Options {
     pub gateway_namespace: String,
     /// The port of the Service at which instances call other functions.
     pub gateway_port: u16,
+    /// How gateways speak TLS with their callers, at this port.
+    pub tls: PublicTls,
+    /// The audience of the tokens by which callers prove who they are.
+    pub caller_audience: String,
     pub region: String,
     /// The image of each runtime, by the runtime's canonical name.
     pub images: BTreeMap<String, String>,
@@ -49,6 +54,18 @@ pub struct Options {
     pub pods: PodOptions,
     /// The size of the pool that each runtime with an image has by default; 0: there is none.
     pub default_pool_size: PoolSize,
+}
+
+/// How gateways speak TLS with their callers.
+#[derive(Clone, Debug, Default)]
+pub struct PublicTls {
+    pub mode: tls::Mode,
+    /// The Secret with the certificate that callers get, in the namespace of the Services. No Function may use it.
+    pub secret: Option<String>,
+    /// The names that the controller signs this certificate for. Empty: somebody else brings it.
+    pub names: Vec<String>,
+    /// The ConfigMap, in the same namespace, by which callers get the authorities that have signed it.
+    pub authorities: Option<String>,
 }
 
 /// The names of the release's own Secrets. No Function may use them.
@@ -100,9 +117,11 @@ impl Options {
             gateway,
             session_keys,
         } = &self.identity_secrets;
-        let is_own =
-            authorities == name || gateway == name || session_keys.as_deref() == Some(name);
-        self.gateway_namespace == self.namespace && is_own
+        let own = [authorities, gateway]
+            .into_iter()
+            .chain(session_keys)
+            .chain(&self.tls.secret);
+        self.gateway_namespace == self.namespace && own.into_iter().any(|own| own == name)
     }
 
     /// The `host:port` at which instances call other functions.
@@ -128,6 +147,8 @@ impl Options {
             gateway_service: "gateway".to_owned(),
             gateway_namespace: "system".to_owned(),
             gateway_port: 80,
+            tls: PublicTls::default(),
+            caller_audience: "pilotlight".to_owned(),
             region: "eu-central-1".to_owned(),
             images: BTreeMap::new(),
             runtimes: Runtimes::built_in(),

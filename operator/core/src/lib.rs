@@ -30,3 +30,4 @@ pub mod invoke;
 pub mod reason;
 pub mod redirect;
 pub mod shown_url;
+pub mod tls;

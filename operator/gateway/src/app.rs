@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pilotlight_core::reason::Audience;
+use pilotlight_net::identity::public::PublicDoor;
 use pilotlight_wire::state::Limits;
 
 use crate::access::Access;
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) metrics: Metrics,
     pub(crate) intake: Intake,
+    /// The TLS of the listener for callers.
+    pub(crate) door: PublicDoor,
 }
 
 impl App {

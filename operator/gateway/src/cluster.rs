@@ -24,6 +24,7 @@ mod judge;
 mod keys;
 mod peers;
 mod pods;
+mod public_certificate;
 mod sealed;
 mod stock;
 mod supervisors;
@@ -51,7 +52,10 @@ use pilotlight_core::code_cache::CacheLimits;
 use pilotlight_core::gateways::handover::Handover;
 use pilotlight_core::identity::{Caller, Mode, Role};
 use pilotlight_core::ids::Namespace;
-use pilotlight_net::identity::Identity;
+use pilotlight_core::tls;
+use pilotlight_net::identity::public::PublicDoor;
+use pilotlight_net::identity::{Identity, MaterialError};
+use pilotlight_net::listen::Admission;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::{Backoff, Decoded, Fold};
 use pilotlight_wire::demand::DEMAND_PATH;
@@ -76,8 +80,9 @@ use self::supervisors::Supervisors;
 use self::tokens::Tokens;
 use crate::config::Config;
 use crate::gateway::{DRIVER_FAILED, Gateway};
+use crate::http::https_only::HTTPS_ONLY;
 use crate::http::parts;
-use crate::http::server::{self, Served};
+use crate::http::server;
 use crate::intake::Listener;
 use crate::peers::Peers;
 
@@ -114,6 +119,10 @@ pub struct ClusterConfig {
     pub keys: KeySecrets,
     /// This gateway's certificate.
     pub certificate: Option<CertificateSecret>,
+    /// Whether callers have to speak TLS.
+    pub tls: tls::Mode,
+    /// The certificate that they get.
+    pub tls_secret: Option<CertificateSecret>,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
     /// one; `None` if there is no other.
     pub among: Option<Among>,
@@ -132,6 +141,8 @@ pub struct Among {
 pub enum ServeError {
     #[error("no way to the API server: {0}")]
     Client(#[source] Box<kube::Error>),
+    #[error("no TLS for callers: {0}")]
+    Tls(#[from] MaterialError),
     #[error("the watch of {0} ended")]
     Watch(&'static str),
     #[error("{DRIVER_FAILED}")]
@@ -193,6 +204,11 @@ pub async fn serve(
     let peers = cluster
         .clone()
         .map(|peers| Arc::new(peers) as Arc<dyn Peers>);
+    let public = PublicDoor::new(place.tls, identity.clone(), HTTPS_ONLY)?;
+    let config = Config {
+        door: public.clone(),
+        ..config
+    };
     let gateway = Gateway::start_among(peers, config, Arc::new(backend), None);
 
     let (pods_known, pods_are_known) = oneshot::channel();
@@ -247,6 +263,12 @@ pub async fn serve(
                 certificates::follow(client.clone(), certificate, identity).await;
             }
         };
+        let following_public = async {
+            if let Some(secret) = &place.tls_secret {
+                let metrics = &gateway.metrics().tls;
+                public_certificate::follow(client.clone(), secret, &public, metrics).await;
+            }
+        };
         let following_keys = async {
             if let Some(tokens) = &tokens {
                 tokens.follow().await;
@@ -262,8 +284,9 @@ pub async fn serve(
             }
         };
         // They go on until the gateway ends.
-        future::join4(
+        future::join5(
             following_certificate,
+            following_public,
             following_keys,
             following_callers_keys,
             meeting,
@@ -274,12 +297,12 @@ pub async fn serve(
     let members = cluster.as_ref().map(ClusterPeers::members);
     let door = Door::new(are_deployed, members, stop);
     let end = CancellationToken::new();
-    let serve = |routes: Router, whose, identity, listener| {
+    let serve = |routes: Router, whose, parts: Option<Identity>, listener| {
         let routes = routes.layer(middleware::from_fn_with_state(door.clone(), pass));
-        let served = Served {
-            identity,
-            ..gateway.served(routes, whose)
-        };
+        let mut served = gateway.served(routes, whose);
+        if let Some(identity) = parts {
+            served.admission = Admission::Parts(identity);
+        }
         server::serve(served, listener, end.clone())
     };
     let between_parts = between_parts(&gateway, ledger, end.clone());

@@ -11,6 +11,7 @@ use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::intake::limits::{IntakeLimits, MEMORY_DEFAULT};
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
 use pilotlight_core::reason::Audience;
+use pilotlight_net::identity::public::PublicDoor;
 
 use crate::access::AccessConfig;
 
@@ -41,6 +42,8 @@ pub struct Config {
     /// The names by which this gateway may be called, besides addresses and localhost, so that no web page of a
     /// developer's browser can call it. `None`: by any name and from any page, as in a cluster.
     pub hosts: Option<Arc<[String]>>,
+    /// The TLS of the listener for callers.
+    pub door: PublicDoor,
 }
 
 impl Default for Config {
@@ -58,6 +61,7 @@ impl Default for Config {
             access: AccessConfig::default(),
             limits: IntakeLimits::of(MEMORY_DEFAULT, usize::MAX),
             hosts: None,
+            door: PublicDoor::off(),
         }
     }
 }

@@ -78,6 +78,7 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
         peers: None,
         intake,
         metrics,
+        door: Config::default().door,
     };
     (routes::api(Arc::new(app)), told)
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use pilotlight_core::ids::PoolId;
+use pilotlight_core::tls;
+use pilotlight_net::listen::Admission;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -96,6 +98,7 @@ impl Gateway {
             peers,
             metrics: metrics.clone(),
             intake: intake.clone(),
+            door: config.door.clone(),
         };
         let inbox = (driver.clone(), inbox);
         let running = Driver::new(config, backend, (metrics, intake), inbox, publish).run();
@@ -181,9 +184,19 @@ impl Gateway {
             routes,
             listener,
             intake,
-            identity: None,
+            admission: match listener {
+                Listener::api if self.app.door.mode() != tls::Mode::Off => {
+                    Admission::Callers(self.app.door.clone())
+                }
+                _ => Admission::Everybody,
+            },
             hosts: self.hosts.clone(),
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.app.metrics
     }
 
     pub(crate) fn api(&self) -> Router {

@@ -6,6 +6,7 @@
 
 mod access;
 pub(crate) mod intake;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(crate) use self::access::AccessMetrics;
 use self::intake::IntakeMetrics;
+use self::tls::TlsMetrics;
 use crate::clock;
 use crate::histogram::DurationHistogram;
 
@@ -106,6 +108,7 @@ pub(crate) struct Metrics {
     unreadable: Gauge,
     pub(crate) intake: IntakeMetrics,
     pub(crate) access: AccessMetrics,
+    pub(crate) tls: TlsMetrics,
 }
 
 /// The handles of one pool, which the driver and the request handlers share.
@@ -215,6 +218,7 @@ impl Metrics {
         );
         let intake = IntakeMetrics::register(&mut registry);
         let access = AccessMetrics::register(&mut registry);
+        let tls = TlsMetrics::register(&mut registry);
         let registry = Arc::new(registry);
         Metrics {
             registry,
@@ -229,6 +233,7 @@ impl Metrics {
             unreadable,
             intake,
             access,
+            tls,
         }
     }
 

@@ -379,6 +379,8 @@ mod tests {
         let root = root.join("instances");
         let config = Config::default();
         let gateways = DoorConfig {
+            tls: None,
+            token: None,
             address: "127.0.0.1:1".to_owned(),
             namespace: "local".to_owned(),
         };

@@ -1,13 +1,13 @@
-//! The accept loop: HTTP/1.1 and cleartext HTTP/2 on one port, and its graceful end.
+//! The accept loop: HTTP/1.1 and HTTP/2 on one port, and its graceful end.
 //!
-//! Serves whatever service it is given, and knows no API. A request on a listener that finds out who connects has a
-//! [`Caller`](pilotlight_core::identity::Caller) among its extensions. The caller of [`serve`] decides when a connection
-//! may enter and when it has to end ([`Entered`]); this module bounds what the protocols buffer for each. `axum::serve`
-//! is not used, because it closes connections at the end even though a call has arrived on them or is in the kernel's
-//! buffers.
+//! Serves whatever service it is given, and knows no API. [`Admission`] says who may enter, with TLS or without. The
+//! caller of [`serve`] decides when a connection may enter and when it has to end ([`Entered`]); this module bounds what
+//! the protocols buffer for each. `axum::serve` is not used, because it closes connections at the end even though a call
+//! has arrived on them or is in the kernel's buffers.
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,11 +17,13 @@ use hyper::body::{Body, Incoming};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use pilotlight_core::identity::Caller;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::framing::{Framed, Observer};
+use crate::identity::public::PublicDoor;
 use crate::identity::{Accepted, Identity};
 use crate::keepalive::{self, Keepalive};
 
@@ -50,6 +52,31 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const SEND_BUFFER: usize = 16 * 1024;
 /// The most bytes of answers that the kernel buffers for a reader.
 const KERNEL_SEND_BUFFER: usize = 256 * 1024;
+
+/// Who may enter a listener, and how.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    /// Everybody, without TLS.
+    Everybody,
+    /// Parts of the release. Requests have a [`Caller`] among their extensions.
+    Parts(Identity),
+    /// Everybody, with TLS as the door says.
+    Callers(PublicDoor),
+}
+
+impl Admission {
+    /// Does what comes before the first request.
+    async fn admit(&self, stream: TcpStream) -> io::Result<(Accepted, Option<Caller>)> {
+        match self {
+            Admission::Everybody => Ok((Accepted::Left(stream), None)),
+            Admission::Parts(identity) => {
+                let (stream, caller) = identity.accept(stream).await?;
+                Ok((stream, Some(caller)))
+            }
+            Admission::Callers(door) => Ok((door.accept(stream).await?, None)),
+        }
+    }
+}
 
 /// A connection that may be served.
 #[derive(Debug)]
@@ -80,12 +107,11 @@ async fn accept(listener: &TcpListener, keepalive: Keepalive) -> TcpStream {
 
 /// Serves until `stop`, then finishes the calls that have arrived and returns.
 ///
-/// `identity`: finds out who has connected; `None` for a listener that everybody may use. `enter` waits until the next
-/// connection may be served. Further ones wait in the kernel's queue meanwhile.
+/// `enter` waits until the next connection may be served. Further ones wait in the kernel's queue meanwhile.
 pub async fn serve<E, F, S, O, B>(
     listener: TcpListener,
     keepalive: Keepalive,
-    identity: Option<Identity>,
+    admission: Admission,
     enter: E,
     stop: CancellationToken,
 ) where
@@ -108,8 +134,8 @@ pub async fn serve<E, F, S, O, B>(
             next = next => next,
             () = closes.as_mut() => break,
         };
-        let identity = identity.clone();
-        connections.spawn(connection(stream, identity, entered, stop.clone()));
+        let admission = admission.clone();
+        connections.spawn(connection(stream, admission, entered, stop.clone()));
     }
     drop(listener);
     connections.close();
@@ -145,7 +171,7 @@ fn protocols() -> auto::Builder<TokioExecutor> {
 /// have arrived by then are answered.
 async fn connection<S, O, B>(
     stream: TcpStream,
-    identity: Option<Identity>,
+    admission: Admission,
     entered: Entered<S, O>,
     stop: CancellationToken,
 ) where
@@ -159,13 +185,14 @@ async fn connection<S, O, B>(
         observer,
         end,
     } = entered;
-    // A stranger gets no answer: this port is for parts, which log why they are refused.
-    let (stream, caller) = match identity {
-        None => (Accepted::Left(stream), None),
-        Some(identity) => match identity.accept(stream).await {
-            Ok((stream, caller)) => (stream, Some(caller)),
+    // A stranger among parts gets no answer: parts log why they are refused. A handshake has the deadline of a head.
+    let (stream, caller) = tokio::select! {
+        biased;
+        admitted = admission.admit(stream) => match admitted {
+            Ok(admitted) => admitted,
             Err(_) => return,
         },
+        () = end.cancelled() => return,
     };
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Requests on public listeners have no caller, and need no room for one.

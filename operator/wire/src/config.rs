@@ -72,6 +72,23 @@ pub struct DoorConfig {
     pub address: String,
     /// The function's namespace, for [`CALLER`](crate::caller::CALLER).
     pub namespace: String,
+    /// `None`: calls are in plain text. Otherwise the gateway shows a certificate of the authorities in
+    /// [`IdentityConfig`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<DoorTls>,
+    /// The file with the token that proves to gateways whose calls they are. `None`: calls prove nothing, or what the
+    /// function shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<PathBuf>,
+}
+
+/// Whether gateways may be called without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DoorTls {
+    /// Gateways of a release that speaks no TLS are called without it.
+    Preferred,
+    Required,
 }
 
 /// The environment variable that holds [`IdentityConfig`] as JSON. It is no field of the configuration, for the same

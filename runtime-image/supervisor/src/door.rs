@@ -1,31 +1,42 @@
 //! The loopback door: a function calls another function with the defaults of its SDK.
 //!
 //! Owns a port on 127.0.0.1, which `AWS_ENDPOINT_URL_LAMBDA` names (`environment`), and forwards each request to
-//! a gateway on behalf of this function. Bodies are streamed in both directions. Never retries: the SDK decides
-//! that from the error, which has the Invoke API's form. Until the first call the door is one listening socket.
+//! a gateway on behalf of this function: it shows the token of the function's account, and nothing that the function's SDK
+//! has made with other keys. Bodies are streamed in both directions. Never retries: the SDK decides that from the error,
+//! which has the Invoke API's form. Until the first call the door is one listening socket.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use pilotlight_core::access::other_keys;
 use pilotlight_core::function::FunctionName;
+use pilotlight_net::address::Stream;
 use pilotlight_net::client::{ExchangeError, HttpClient};
 use pilotlight_net::framing::Framed;
+use pilotlight_net::identity::gateways::GatewayDialer;
 use pilotlight_net::{address, keepalive};
 use pilotlight_wire::caller::{CALLER, HEADER_PREFIX};
-use pilotlight_wire::config::DoorConfig;
+use pilotlight_wire::config::{DoorConfig, DoorTls};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::connection::Listener;
 use crate::response;
@@ -34,6 +45,8 @@ use crate::response;
 const CONNECTION_LIMIT: usize = 256;
 /// How long connecting to a gateway may take. The answer may take as long as the called function.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a token is used before its file is read again. The kubelet replaces it long before it ends.
+const TOKEN_FRESH: Duration = Duration::from_secs(10);
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1), which are not forwarded. hyper adds the ones that it needs.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -48,11 +61,45 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// The gateways' address, and the identity of this function in its calls.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Door {
     address: Arc<str>,
     host: HeaderValue,
     caller: HeaderValue,
+    /// `None`: without TLS.
+    gateways: Option<GatewayDialer>,
+    token: Option<Token>,
+}
+
+/// The token of the function's account.
+#[derive(Debug)]
+struct Token {
+    file: PathBuf,
+    /// As it was read last, and when.
+    read: RefCell<Option<(HeaderValue, Instant)>>,
+}
+
+impl Token {
+    /// The header that shows it. If the file cannot be read, the last one: it may still be good, and the gateway decides.
+    fn header(&self) -> Option<HeaderValue> {
+        let mut read = self.read.borrow_mut();
+        if let Some((header, at)) = &*read
+            && at.elapsed() < TOKEN_FRESH
+        {
+            return Some(header.clone());
+        }
+        if let Some(header) = bearer(&self.file) {
+            *read = Some((header, Instant::now()));
+        }
+        read.as_ref().map(|(header, _)| header.clone())
+    }
+}
+
+fn bearer(file: &Path) -> Option<HeaderValue> {
+    let token = fs::read_to_string(file).ok()?;
+    let mut header = HeaderValue::try_from(format!("Bearer {}", token.trim_end())).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 /// Why a call has no answer of a gateway.
@@ -71,13 +118,46 @@ enum ForwardError {
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
 
 impl Door {
-    /// `None` if the address is not valid in a `Host` header. Then the instance has no door.
-    pub(crate) fn new(gateways: &DoorConfig, function: &FunctionName) -> Option<Self> {
-        let caller = format!("{}/{function}", gateways.namespace);
-        Some(Door {
-            address: gateways.address.as_str().into(),
-            host: HeaderValue::from_str(&gateways.address).ok()?,
-            caller: HeaderValue::from_str(&caller).ok()?,
+    /// `authorities`: those of the release, in PEM.
+    ///
+    /// # Errors
+    /// If the address is not valid in a `Host` header, or TLS is wanted and the authorities cannot be used.
+    pub(crate) fn new(
+        config: &DoorConfig,
+        authorities: Option<&str>,
+        function: &FunctionName,
+    ) -> anyhow::Result<Self> {
+        let caller = format!("{}/{function}", config.namespace);
+        let gateways = config.tls.map(|tls| {
+            let authorities = authorities.context("none is known")?;
+            let needs_tls = tls == DoorTls::Required;
+            Ok::<_, anyhow::Error>(GatewayDialer::new(authorities, needs_tls)?)
+        });
+        let token = config.token.as_ref().map(|file| Token {
+            file: file.clone(),
+            read: RefCell::default(),
+        });
+        Ok(Door {
+            address: config.address.as_str().into(),
+            host: HeaderValue::from_str(&config.address).context("the gateways' address")?,
+            caller: HeaderValue::from_str(&caller).context("the function's name")?,
+            gateways: gateways
+                .transpose()
+                .context("the authorities of the release")?,
+            token,
+        })
+    }
+
+    async fn connect(&self) -> io::Result<Stream> {
+        // The answer may take minutes, and the gateway's node may be lost meanwhile.
+        let keepalive = keepalive::INSTANCE;
+        Ok(match &self.gateways {
+            Some(gateways) => {
+                gateways
+                    .connect(&self.address, CONNECT_LIMIT, keepalive)
+                    .await?
+            }
+            None => Box::new(address::connect(&*self.address, CONNECT_LIMIT, keepalive).await?),
         })
     }
 
@@ -97,8 +177,7 @@ impl Door {
     {
         self.sign(&mut request);
         let address = &self.address;
-        // The answer may take minutes, and the gateway's node may be lost meanwhile.
-        let stream = address::connect(&**address, CONNECT_LIMIT, keepalive::INSTANCE).await;
+        let stream = self.connect().await;
         let stream = stream.map_err(|error| ForwardError::NotReached(address.clone(), error))?;
         let client = HttpClient::over(stream).await;
         let mut client = client.map_err(|_| ForwardError::NeverSent(address.clone()))?;
@@ -115,7 +194,10 @@ impl Door {
 
     /// Addresses the request to the gateway, and sets this function as its caller.
     fn sign<B>(&self, request: &mut Request<B>) {
-        let path = request.uri().path_and_query().cloned();
+        let mut path = request.uri().path_and_query().cloned();
+        if self.token.is_some() {
+            path = path.map(without_signature);
+        }
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         *request.version_mut() = hyper::Version::HTTP_11;
         let headers = request.headers_mut();
@@ -125,6 +207,15 @@ impl Door {
             .filter(|name| name.as_str().starts_with(HEADER_PREFIX));
         for name in forged.cloned().collect::<Vec<_>>() {
             headers.remove(name);
+        }
+        if let Some(token) = &self.token {
+            for name in other_keys::HEADERS {
+                headers.remove(name);
+            }
+            // Without a token the gateway answers that the call proves nothing.
+            if let Some(bearer) = token.header() {
+                headers.insert(header::AUTHORIZATION, bearer);
+            }
         }
         headers.insert(header::HOST, self.host.clone());
         headers.insert(HeaderName::from_static(CALLER), self.caller.clone());
@@ -144,6 +235,21 @@ impl ForwardError {
         let headers = response.headers_mut();
         headers.insert(kind, HeaderValue::from_static("ServiceException"));
         response
+    }
+}
+
+/// The same path, without a signature in its query.
+fn without_signature(path: PathAndQuery) -> PathAndQuery {
+    let query = path.query().map(other_keys::without_signature);
+    match query {
+        Some(Cow::Owned(query)) => {
+            let left = match query.is_empty() {
+                true => path.path().to_owned(),
+                false => format!("{}?{query}", path.path()),
+            };
+            left.parse().unwrap_or(path)
+        }
+        _ => path,
     }
 }
 
@@ -181,113 +287,4 @@ pub(crate) async fn serve(listener: Listener, door: Door) {
 }
 
 #[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::task::LocalSet;
-
-    use super::*;
-
-    fn door(address: &str) -> Door {
-        let gateways = DoorConfig {
-            address: address.to_owned(),
-            namespace: "shop".to_owned(),
-        };
-        Door::new(&gateways, &"hello".parse().expect("a name")).expect("an address")
-    }
-
-    async fn text(answer: Answer) -> String {
-        let body = answer.into_body().collect().await.expect("whole");
-        String::from_utf8_lossy(&body.to_bytes()).into_owned()
-    }
-
-    #[test]
-    fn a_call_carries_this_functions_identity_whatever_the_function_claims() {
-        let mut request = Request::builder()
-            .uri("http://127.0.0.1:9/2015-03-31/functions/b%3A1/invocations?Qualifier=1")
-            .header("host", "127.0.0.1:9")
-            .header("connection", "keep-alive, x-mine")
-            .header("x-mine", "1")
-            .header("pilotlight-caller", "shop/admin")
-            .header("pilotlight-hops", "3")
-            .header("x-amz-log-type", "Tail")
-            .body(())
-            .expect("a request");
-        door("gateway:80").sign(&mut request);
-        let uri = request.uri().to_string();
-        assert_eq!(uri, "/2015-03-31/functions/b%3A1/invocations?Qualifier=1");
-        let headers = request.headers();
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["host", "pilotlight-caller", "x-amz-log-type"]);
-        assert_eq!(headers["host"], "gateway:80");
-        assert_eq!(headers[CALLER], "shop/hello");
-    }
-
-    #[tokio::test]
-    async fn an_unreachable_gateway_is_a_service_error_that_says_nothing_ran() {
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = free.local_addr().expect("bound").to_string();
-        drop(free);
-        let request = Request::new(Full::new(Bytes::new()));
-        let answer = LocalSet::new()
-            .run_until(door(&address).answer(request))
-            .await;
-        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
-        assert_eq!(answer.headers()["x-amzn-errortype"], "ServiceException");
-        let text = text(answer).await;
-        assert!(text.contains("nothing was executed"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_broken_connection_is_an_error_that_says_the_event_may_have_run() {
-        let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = gateway.local_addr().expect("bound").to_string();
-        let here = LocalSet::new();
-        let answered = here.run_until(async {
-            let breaks = async {
-                let (mut stream, _) = gateway.accept().await.expect("a connection");
-                let mut read = [0; 16];
-                stream.read_exact(&mut read).await.expect("a request");
-            };
-            let request = Request::new(Full::new(Bytes::from_static(b"{}")));
-            let door = door(&address);
-            tokio::join!(breaks, door.answer(request)).1
-        });
-        let answer = answered.await;
-        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let text = text(answer).await;
-        assert!(text.contains("may have taken effect"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn the_first_piece_of_an_answer_is_forwarded_before_the_last_arrives() {
-        let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = gateway.local_addr().expect("bound").to_string();
-        let here = LocalSet::new();
-        let streamed = here.run_until(async {
-            let (done, is_done) = tokio::sync::oneshot::channel::<()>();
-            let serves = async {
-                let (mut stream, _) = gateway.accept().await.expect("a connection");
-                assert!(stream.read(&mut [0; 1024]).await.expect("a request") > 0);
-                let head =
-                    "HTTP/1.1 200 OK\r\nx-amz-executed-version: 1\r\ncontent-length: 4\r\n\r\nab";
-                stream.write_all(head.as_bytes()).await.expect("sent");
-                is_done.await.expect("the first piece has come");
-                stream.write_all(b"cd").await.expect("sent");
-            };
-            let calls = async {
-                let request = Request::new(Full::new(Bytes::from_static(b"{}")));
-                let mut answer = door(&address).answer(request).await;
-                assert_eq!(answer.headers()["x-amz-executed-version"], "1");
-                let first = answer.body_mut().frame().await.expect("a piece");
-                assert_eq!(first.expect("read").into_data().expect("data"), "ab");
-                done.send(()).expect("the gateway waits");
-                text(answer).await
-            };
-            tokio::join!(serves, calls).1
-        });
-        assert_eq!(streamed.await, "cd");
-    }
-}
+mod tests;

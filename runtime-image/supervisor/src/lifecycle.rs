@@ -100,7 +100,9 @@ pub async fn run(
             (claimed.config, Some(claimed.instance), setup)
         }
     };
-    let caller = gateways.and_then(|gateways| Door::new(&gateways, &config.function));
+    let authorities = identity.as_ref().map(|identity| &*identity.authorities);
+    let caller = gateways.map(|gateways| Door::new(&gateways, authorities, &config.function));
+    let caller = caller.transpose().context("the door to other functions")?;
     let door = door.zip(caller);
     let addresses = RuntimeAddresses {
         api: runtime.1,

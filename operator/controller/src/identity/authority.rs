@@ -62,19 +62,8 @@ impl Authority {
         now: u64,
         lifetime: u64,
     ) -> Result<(Validity, String, String), rcgen::Error> {
-        let validity = Validity {
-            from: now,
-            until: (now + lifetime).min(self.validity.until),
-        };
-        let issuer = Issuer::new(
-            authority_params(self.validity),
-            KeyPair::from_pem(&self.key)?,
-        );
         let mut params = CertificateParams::new([role.host().to_owned()])?;
         params.distinguished_name = named(role.host());
-        set_times(&mut params, validity);
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match role {
             Role::Gateway => vec![
                 ExtendedKeyUsagePurpose::ClientAuth,
@@ -83,6 +72,39 @@ impl Authority {
             // Nobody connects to a controller.
             Role::Controller => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
+        self.sign_params(params, now, lifetime)
+    }
+
+    /// The same for the names and addresses at which callers reach gateways.
+    pub(super) fn sign_public(
+        &self,
+        names: &[String],
+        now: u64,
+        lifetime: u64,
+    ) -> Result<(Validity, String, String), rcgen::Error> {
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = named("pilotlight gateway");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign_params(params, now, lifetime)
+    }
+
+    fn sign_params(
+        &self,
+        mut params: CertificateParams,
+        now: u64,
+        lifetime: u64,
+    ) -> Result<(Validity, String, String), rcgen::Error> {
+        let validity = Validity {
+            from: now,
+            until: (now + lifetime).min(self.validity.until),
+        };
+        let issuer = Issuer::new(
+            authority_params(self.validity),
+            KeyPair::from_pem(&self.key)?,
+        );
+        set_times(&mut params, validity);
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &issuer)?;
         Ok((validity, certificate.pem(), key.serialize_pem()))

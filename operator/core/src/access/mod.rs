@@ -5,6 +5,7 @@
 //! answers for a bounded time.
 
 mod mode;
+pub mod other_keys;
 mod principal;
 mod refusal;
 pub mod reviews;

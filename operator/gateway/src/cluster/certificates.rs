@@ -21,16 +21,28 @@ pub struct CertificateSecret {
 }
 
 pub(crate) async fn follow(client: Client, place: &CertificateSecret, identity: &Identity) {
+    let take = |secret: Option<&Secret>| match secret {
+        Some(secret) => take(secret, place, identity),
+        None => tracing::warn!(secret = %place.name, "the Secret of the certificate is gone"),
+    };
+    follow_secret(client, place, take).await;
+}
+
+/// Follows one Secret. `take` gets each of its versions, and `None` if it does not exist.
+pub(super) async fn follow_secret(
+    client: Client,
+    place: &CertificateSecret,
+    mut take: impl FnMut(Option<&Secret>),
+) {
     let secrets = Api::<Secret>::namespaced(client, &place.namespace);
     let shown = watcher::watch_object(secrets, &place.name).backoff(Backoff::default());
     let mut shown = pin!(shown);
     while let Some(event) = shown.next().await {
         match event {
-            Ok(Some(secret)) => take(&secret, place, identity),
-            Ok(None) => {
-                tracing::warn!(secret = %place.name, "the Secret of the certificate is gone")
+            Ok(secret) => take(secret.as_ref()),
+            Err(error) => {
+                tracing::warn!(%error, secret = %place.name, "the watch of a certificate is interrupted");
             }
-            Err(error) => tracing::warn!(%error, "the watch of the certificate is interrupted"),
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod connections;
 pub(crate) mod errors;
 pub(crate) mod function_ref;
 pub(crate) mod hosts;
+pub(crate) mod https_only;
 pub(crate) mod invoke;
 pub(crate) mod logs;
 pub(crate) mod management;

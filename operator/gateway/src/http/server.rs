@@ -19,8 +19,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
 use pilotlight_core::intake::bytes::Share;
 use pilotlight_core::intake::connection::AnswerId;
-use pilotlight_net::identity::Identity;
-use pilotlight_net::listen::Entered;
+use pilotlight_net::listen::{Admission, Entered};
 use pilotlight_net::{keepalive, listen};
 use pilotlight_wire::invoke::ThrottleReason;
 use tokio::net::TcpListener;
@@ -40,8 +39,7 @@ pub(crate) struct Served {
     pub(crate) routes: Router,
     pub(crate) listener: Listener,
     pub(crate) intake: Intake,
-    /// Finds out who connects; `None` for listeners that everybody may use.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) admission: Admission,
     /// See [`Config::hosts`](crate::config::Config::hosts).
     pub(crate) hosts: Option<Arc<[String]>>,
 }
@@ -56,7 +54,7 @@ pub(crate) async fn serve(
         routes,
         listener: whose,
         intake,
-        identity,
+        admission,
         hosts,
     } = served;
     let connections = Connections::of(whose, intake.clone());
@@ -94,7 +92,7 @@ pub(crate) async fn serve(
             end,
         }
     };
-    listen::serve(listener, keepalive::CALLERS, identity, enter, stop).await;
+    listen::serve(listener, keepalive::CALLERS, admission, enter, stop).await;
     Ok(())
 }
 
@@ -285,7 +283,7 @@ mod tests {
             routes,
             listener: Listener::status,
             intake: Intake::new(Config::default().limits, Metrics::new().intake),
-            identity: None,
+            admission: Admission::Everybody,
             hosts: None,
         };
         let serving = tokio::spawn(serve(served, listener, stop.clone()));

@@ -16,18 +16,21 @@ pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Answers that the gateway is ready unless its driver has ended.
+/// Answers that the gateway is ready unless its driver has ended, or callers need TLS and there is no certificate yet.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.invoker.has_ended() {
-        false => "ok\n".into_response(),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
-    }
+    let why_not = match (app.invoker.has_ended(), app.door.is_ready()) {
+        (false, true) => return "ok\n".into_response(),
+        (true, _) => "shutting down\n",
+        (false, false) => "no certificate for callers yet: the log of this gateway says why\n",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why_not).into_response()
 }
 
 /// The metrics of this gateway, in the OpenMetrics text format.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     app.metrics.intake.used(app.intake.used());
+    app.metrics.tls.counted(app.door.counts());
     match app.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => ApiError::service(error.to_string()).into_response(),

@@ -1,6 +1,7 @@
 //! An authority of a release, which signs the certificates of its parts.
 
 use pilotlight_core::identity::{Mode, Role};
+use pilotlight_net::identity::public::PublicCertificate;
 use pilotlight_net::identity::{Identity, Material};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -22,11 +23,22 @@ impl Authority {
         }
     }
 
-    pub(crate) fn identity(&self, mode: Mode, role: Role) -> Identity {
-        let params = CertificateParams::new([role.host().to_owned()]);
+    /// A certificate for this name and its key, in PEM.
+    fn sign(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new([name.to_owned()]);
         let key = KeyPair::generate().expect("a key");
         let signed = params.expect("a name").signed_by(&key, &self.issuer);
-        let (certificate, key) = (signed.expect("signed").pem(), key.serialize_pem());
+        (signed.expect("signed").pem(), key.serialize_pem())
+    }
+
+    /// A certificate for callers.
+    pub(crate) fn public(&self, name: &str) -> PublicCertificate {
+        let (certificate, key) = self.sign(name);
+        PublicCertificate::of_pem(certificate.as_bytes(), key.as_bytes()).expect("valid")
+    }
+
+    pub(crate) fn identity(&self, mode: Mode, role: Role) -> Identity {
+        let (certificate, key) = self.sign(role.host());
         let authority = self.certificate.as_bytes();
         let material = Material::of_pem(authority, certificate.as_bytes(), key.as_bytes());
         let identity = Identity::new(mode);

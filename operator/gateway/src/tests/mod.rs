@@ -36,3 +36,5 @@ mod signed;
 mod spans;
 mod state;
 mod streams;
+#[cfg(feature = "cluster")]
+mod tls;

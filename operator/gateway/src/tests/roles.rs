@@ -7,6 +7,7 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use pilotlight_core::identity::{Mode, Role};
 use pilotlight_net::identity::Identity;
+use pilotlight_net::listen::Admission;
 use pilotlight_wire::demand::DEMAND_PATH;
 use pilotlight_wire::invoke::INVOKE_PATH;
 use pilotlight_wire::state::STATE_PATH;
@@ -39,7 +40,7 @@ async fn listen(stage: &Stage, identity: Identity) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     let served = Served {
-        identity: Some(identity),
+        admission: Admission::Parts(identity),
         ..stage.gateway.served(routes(stage), Listener::parts)
     };
     task::spawn_local(server::serve(served, listener, CancellationToken::new()));

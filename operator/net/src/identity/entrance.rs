@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotlight_core::identity::{Caller, Role};
+use pilotlight_core::tls::TLS_HANDSHAKE;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -19,9 +20,6 @@ use webpki::EndEntityCert;
 
 /// How long the other end may take from the connection to the end of the handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The first byte of a connection with TLS: a record with a message of the handshake. No request of HTTP begins so.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A connection that was accepted, with TLS or without.
 pub type Accepted<S = TcpStream> = Either<S, Box<TlsStream<S>>>;
@@ -85,7 +83,7 @@ impl Entrance {
     /// Finds out whether the other end speaks TLS, and then who it is.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(Accepted, Caller)> {
         let accepting = async {
-            if is_tls(&stream).await? {
+            if first_byte(&stream).await? == TLS_HANDSHAKE {
                 let stream = TlsAcceptor::from(self.config.clone())
                     .accept(stream)
                     .await?;
@@ -113,10 +111,11 @@ pub(super) fn denied(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, reason)
 }
 
-async fn is_tls(stream: &TcpStream) -> io::Result<bool> {
+/// Waits for it, and leaves it in the stream.
+pub(super) async fn first_byte(stream: &TcpStream) -> io::Result<u8> {
     let mut first = [0];
     match stream.peek(&mut first).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(first[0] == TLS_HANDSHAKE),
+        _ => Ok(first[0]),
     }
 }

@@ -20,6 +20,7 @@ use rustls::pki_types::{
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::net::TcpStream;
@@ -35,7 +36,7 @@ use crate::keepalive;
 /// Sessions with instances that can be resumed without another exchange of certificates.
 const SESSIONS: usize = 4096;
 /// How long a part that does not speak TLS is not asked again whether it does ([`Mode::Permissive`]).
-const PLAIN_TIME: Duration = Duration::from_secs(60);
+pub(super) const PLAIN_TIME: Duration = Duration::from_secs(60);
 
 /// A certificate with its key, and the authorities that are trusted.
 pub struct Material {
@@ -54,12 +55,16 @@ pub enum MaterialError {
     },
     #[error("{0} is empty")]
     Empty(&'static str),
+    #[error("{field} has no valid certificate first: {error}")]
+    NotX509 { field: &'static str, error: String },
     #[error("an authority is not valid: {0}")]
     Authority(#[source] rustls::Error),
     #[error("the authorities cannot be used: {0}")]
     Verifier(String),
     #[error("the certificate and its key cannot be used: {0}")]
     Own(#[source] rustls::Error),
+    #[error("tls.key is not the key of the first certificate in tls.crt")]
+    KeyMismatch,
 }
 
 impl Material {
@@ -102,6 +107,17 @@ pub(super) fn certificates(
     }
 }
 
+/// A certificate with its key, once it is clear that the two belong together.
+pub(super) fn certified(
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, MaterialError> {
+    CertifiedKey::from_der(certificates, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => MaterialError::KeyMismatch,
+        error => MaterialError::Own(error),
+    })
+}
+
 /// The key that an instance has shown, as DER. Two connections that show the same key lead to the same process.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerKey(Vec<u8>);
@@ -121,7 +137,9 @@ pub(super) fn verifier(
     verifier.map_err(|error| MaterialError::Verifier(error.to_string()))
 }
 
-fn roots(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, MaterialError> {
+pub(super) fn roots(
+    authorities: &[CertificateDer<'static>],
+) -> Result<Arc<RootCertStore>, MaterialError> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let added = roots.add(authority.clone());
@@ -145,6 +163,8 @@ struct Inner {
 
 struct Configs {
     accepts: Arc<ServerConfig>,
+    /// What `accepts` shows.
+    own: Arc<CertifiedKey>,
     /// Checks who connects.
     callers: Arc<dyn ClientCertVerifier>,
     gateways: Connector,
@@ -191,6 +211,13 @@ impl Identity {
         let configs = Configs::of(material, &self.0.sessions)?;
         self.0.configs.send_replace(Some(Arc::new(configs)));
         Ok(())
+    }
+
+    /// The present certificate and its key.
+    #[cfg(feature = "server")]
+    pub(super) fn own(&self) -> Option<Arc<CertifiedKey>> {
+        let configs = self.0.configs.borrow();
+        configs.as_ref().map(|configs| configs.own.clone())
     }
 
     /// Whether it has a certificate, or needs none.
@@ -334,7 +361,7 @@ enum Connected {
 
 /// Whether the other end has answered the handshake with something else than TLS. An end that breaks off says nothing
 /// of that kind.
-fn speaks_no_tls(error: &io::Error) -> bool {
+pub(super) fn speaks_no_tls(error: &io::Error) -> bool {
     let inner = error.get_ref();
     let error = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(error, Some(rustls::Error::InvalidMessage(_)))
@@ -348,12 +375,13 @@ impl Configs {
             key,
         } = material;
         let callers = verifier(&authorities)?;
+        let own = Arc::new(certified(certificates.clone(), key.clone_key())?);
+        let shown = SingleCertAndKey::from(own.clone());
         let accepts = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has TLS 1.3")
             .with_client_cert_verifier(callers.clone())
-            .with_single_cert(certificates.clone(), key.clone_key())
-            .map_err(MaterialError::Own)?;
+            .with_cert_resolver(Arc::new(shown));
         let roots = roots(&authorities)?;
         let gateways = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
         let gateways = gateways.map_err(|error| MaterialError::Verifier(error.to_string()))?;
@@ -374,6 +402,7 @@ impl Configs {
         };
         Ok(Configs {
             accepts: Arc::new(accepts),
+            own,
             callers,
             gateways: connector(gateways, Resumption::default())?,
             instances: connector(Arc::new(AnyKey(provider())), sessions.clone())?,

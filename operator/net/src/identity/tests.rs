@@ -16,6 +16,9 @@ use super::instance::InstanceIdentity;
 use super::*;
 use crate::address::Stream;
 
+#[cfg(feature = "server")]
+mod public;
+
 const LIMIT: Duration = Duration::from_secs(300);
 
 struct Authority {

@@ -119,8 +119,11 @@ pub(super) fn instance_spec(parts: Parts<'_>, options: &Options) -> PodSpec {
     let mut volumes = parts.volumes;
     if let Some(identity) = &options.instance_identity {
         variables.push(variables::identity(identity));
-        volumes.token();
     }
+    volumes.tokens(
+        options.instance_identity.is_some(),
+        &options.caller_audience,
+    );
     variables.extend(options.pods.log_rate.map(variables::log_rate));
     let is_probed = options.pods.liveness_probe && parts.is_runtime_image;
     if is_probed {

@@ -6,13 +6,15 @@ use kube::ResourceExt;
 use pilotlight_api::labels;
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_core::function::MemoryMiB;
+use pilotlight_core::tls;
 use pilotlight_wire::config::{
-    DEFAULTS_VARIABLE, GATEWAYS_VARIABLE, IDENTITY_VARIABLE, IdentityConfig, UNCLAIMED_VARIABLE,
+    DEFAULTS_VARIABLE, DoorConfig, DoorTls, GATEWAYS_VARIABLE, IDENTITY_VARIABLE, IdentityConfig,
+    UNCLAIMED_VARIABLE,
 };
 use serde_json::json;
 
 use super::*;
-use crate::options::Options;
+use crate::options::{Options, PublicTls};
 
 mod limits;
 
@@ -335,7 +337,10 @@ fn the_pod_of_a_pool_waits_for_any_function_confined_as_one_of_a_function() {
     let variables = container["env"].as_array().expect("variables");
     assert_eq!(variables.len(), 4, "it is of no function yet");
     assert_eq!(variables[0]["name"], UNCLAIMED_VARIABLE);
-    let gateways = json!({ "address": "gateway.system.svc:80", "namespace": "functions" });
+    let gateways = json!({
+        "address": "gateway.system.svc:80", "namespace": "functions",
+        "token": "/var/run/secrets/pilotlight.dev/identity/caller",
+    });
     assert_eq!(variables[1]["name"], GATEWAYS_VARIABLE);
     let text = variables[1]["value"].as_str().expect("a value");
     let known: serde_json::Value = serde_json::from_str(text).expect("JSON");
@@ -478,9 +483,14 @@ fn identity() -> IdentityConfig {
 }
 
 #[test]
-fn every_pod_recognises_gateways_and_has_a_token_that_opens_nothing_else() {
+fn every_pod_recognises_gateways_and_has_a_token_for_them_and_one_for_its_calls() {
     let options = Options {
         instance_identity: Some(identity()),
+        tls: PublicTls {
+            mode: tls::Mode::Required,
+            ..PublicTls::default()
+        },
+        caller_audience: "callers".to_owned(),
         ..options()
     };
     let (name, instance) = ("hello".parse().expect("a name"), "0123456789abcdef");
@@ -494,21 +504,35 @@ fn every_pod_recognises_gateways_and_has_a_token_that_opens_nothing_else() {
         let spec = &pod["spec"];
         let container = &spec["containers"][0];
         let variables = container["env"].as_array().expect("variables");
-        let named = |variable: &&serde_json::Value| variable["name"] == IDENTITY_VARIABLE;
-        let text = variables.iter().find(named).expect("it is there")["value"].as_str();
-        let known: IdentityConfig = serde_json::from_str(text.expect("a text")).expect("JSON");
+        let text = |name: &str| {
+            let named = |variable: &&serde_json::Value| variable["name"] == name;
+            let variable = variables.iter().find(named).expect("it is there");
+            variable["value"].as_str().expect("a text")
+        };
+        let known: IdentityConfig = serde_json::from_str(text(IDENTITY_VARIABLE)).expect("JSON");
         assert_eq!(known, identity());
+        let door: DoorConfig = serde_json::from_str(text(GATEWAYS_VARIABLE)).expect("JSON");
+        assert_eq!(door.tls, Some(DoorTls::Required));
+        let caller = door.token.expect("a file");
         let volumes = spec["volumes"].as_array().expect("volumes");
-        let token = &volumes.last().expect("one")["projected"]["sources"][0]["serviceAccountToken"];
-        assert_eq!(token["audience"], "pilotlight.dev/instance");
+        let tokens = &volumes.last().expect("one")["projected"]["sources"];
         let mounts = container["volumeMounts"].as_array().expect("mounts");
         let mount = mounts.last().expect("one");
-        let file = format!(
-            "{}/{}",
-            mount["mountPath"].as_str().expect("a path"),
-            token["path"].as_str().expect("a path")
-        );
-        assert_eq!(file, TOKEN_PATH);
+        assert_eq!(tokens.as_array().map(Vec::len), Some(2));
+        for (place, audience, path) in [
+            (0, "pilotlight.dev/instance", TOKEN_PATH),
+            (1, "callers", caller.to_str().expect("a path")),
+        ] {
+            let token = &tokens[place]["serviceAccountToken"];
+            assert_eq!(token["audience"], audience);
+            assert_eq!(token["expirationSeconds"], 3600);
+            let file = format!(
+                "{}/{}",
+                mount["mountPath"].as_str().expect("a path"),
+                token["path"].as_str().expect("a path")
+            );
+            assert_eq!(file, path);
+        }
         assert_eq!(mount["readOnly"], true);
         assert_eq!(spec["automountServiceAccountToken"], false);
     }
@@ -525,9 +549,13 @@ fn a_function_cannot_have_the_secrets_of_pilotlight_itself() {
     };
     let together = Options {
         gateway_namespace: "functions".to_owned(),
+        tls: PublicTls {
+            secret: Some("public".to_owned()),
+            ..PublicTls::default()
+        },
         ..options()
     };
-    for own in ["authorities", "certificate"] {
+    for own in ["authorities", "certificate", "public"] {
         let refused = check(&with(own), &together).expect_err("refused");
         assert_eq!(refused, Unbuildable::OwnSecret(own.to_owned()));
         let said = refused.to_string();

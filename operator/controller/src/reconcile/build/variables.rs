@@ -5,8 +5,9 @@
 
 use pilotlight_core::instance::parts::OwnArchive;
 use pilotlight_core::instance::prestart::Prestart;
+use pilotlight_core::tls;
 use pilotlight_wire::config::{
-    CONFIG_VARIABLE, DEFAULTS_VARIABLE, DoorConfig, GATEWAYS_VARIABLE, GIVEN_PREFIX,
+    CONFIG_VARIABLE, DEFAULTS_VARIABLE, DoorConfig, DoorTls, GATEWAYS_VARIABLE, GIVEN_PREFIX,
     HEALTH_VARIABLE, IDENTITY_VARIABLE, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE,
     UNCLAIMED_VARIABLE, Unclaimed,
 };
@@ -17,6 +18,7 @@ use k8s_openapi::api::core::v1::{ConfigMapEnvSource, EnvFromSource, EnvVar, Secr
 use pilotlight_api::{EnvironmentSource, FunctionSpec, instance_config, labels};
 use serde::Serialize;
 
+use super::volumes::CALLER_TOKEN_PATH;
 use crate::options::Options;
 
 /// The instance's configuration.
@@ -43,11 +45,19 @@ pub(super) fn unclaimed(
     variable(UNCLAIMED_VARIABLE, &text_of(&unclaimed))
 }
 
-/// The address of the gateways, for calls of other functions.
+/// Where the gateways are and how they are called, for calls of other functions.
 pub(super) fn gateways(options: &Options) -> EnvVar {
+    let tls = match options.tls.mode {
+        tls::Mode::Off => None,
+        tls::Mode::Optional => Some(DoorTls::Preferred),
+        tls::Mode::Required => Some(DoorTls::Required),
+    };
     let gateways = DoorConfig {
         address: options.gateways(),
         namespace: options.namespace.clone(),
+        // Without the authorities no gateway can be verified.
+        tls: tls.filter(|_| options.instance_identity.is_some()),
+        token: Some(CALLER_TOKEN_PATH.into()),
     };
     variable(GATEWAYS_VARIABLE, &text_of(&gateways))
 }

@@ -13,9 +13,12 @@ use pilotlight_net::identity::token::AUDIENCE;
 const IDENTITY_VOLUME: &str = "identity";
 const IDENTITY_MOUNT: &str = "/var/run/secrets/pilotlight.dev/identity";
 const TOKEN_FILE: &str = "token";
+const CALLER_TOKEN_FILE: &str = "caller";
+/// The file with the token that the supervisor shows to gateways when the function calls another one.
+pub(crate) const CALLER_TOKEN_PATH: &str = "/var/run/secrets/pilotlight.dev/identity/caller";
 /// The file with the token of the pod.
 pub(crate) const TOKEN_PATH: &str = "/var/run/secrets/pilotlight.dev/identity/token";
-/// Seconds. The kubelet replaces the token long before.
+/// Seconds. The kubelet replaces a token long before.
 const TOKEN_LIFETIME: i64 = 3600;
 
 /// The volumes of a pod, and where its container has them.
@@ -50,21 +53,25 @@ impl Volumes {
         self.add(volume, path, Some(true), CONFIG_MAP_MIB);
     }
 
-    /// The token by which the pod proves to gateways who it is. The API server accepts it nowhere else. It is in
-    /// memory and takes nothing of the disk.
-    pub(super) fn token(&mut self) {
-        let token = ServiceAccountTokenProjection {
-            audience: Some(AUDIENCE.to_owned()),
-            expiration_seconds: Some(TOKEN_LIFETIME),
-            path: TOKEN_FILE.to_owned(),
-        };
+    /// The tokens by which the pod proves to gateways which pod it is (`shows_pod`), and in calls which account it has.
+    /// The API server accepts neither for its own API. They are in memory and take nothing of the disk.
+    pub(super) fn tokens(&mut self, shows_pod: bool, caller_audience: &str) {
+        let pod = shows_pod.then_some((AUDIENCE, TOKEN_FILE));
+        let tokens = pod
+            .into_iter()
+            .chain([(caller_audience, CALLER_TOKEN_FILE)]);
+        let sources = tokens.map(|(audience, file)| VolumeProjection {
+            service_account_token: Some(ServiceAccountTokenProjection {
+                audience: Some(audience.to_owned()),
+                expiration_seconds: Some(TOKEN_LIFETIME),
+                path: file.to_owned(),
+            }),
+            ..VolumeProjection::default()
+        });
         let volume = Volume {
             name: IDENTITY_VOLUME.to_owned(),
             projected: Some(ProjectedVolumeSource {
-                sources: Some(vec![VolumeProjection {
-                    service_account_token: Some(token),
-                    ..VolumeProjection::default()
-                }]),
+                sources: Some(sources.collect()),
                 ..ProjectedVolumeSource::default()
             }),
             ..Volume::default()
