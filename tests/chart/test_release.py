@@ -28,10 +28,12 @@ MADE = {
         "PodDisruptionBudget/pilotlight-controller",
         "PodDisruptionBudget/pilotlight-gateway",
         "Role/pilotlight-authority",
+        "Role/pilotlight-ca",
         "Role/pilotlight-gateways",
         "Role/pilotlight-identity",
         "Role/pilotlight-peers",
         "RoleBinding/pilotlight-authority",
+        "RoleBinding/pilotlight-ca",
         "RoleBinding/pilotlight-gateways",
         "RoleBinding/pilotlight-identity",
         "RoleBinding/pilotlight-peers",
@@ -62,6 +64,9 @@ RIGHTS = {
             "endpointslices.discovery.k8s.io": "get list watch",
             "secrets [pilotlight-identity]": "get list watch",
             "secrets [pilotlight-sessions]": "get list watch",
+            "secrets [pilotlight-tls]": "get list watch",
+            # As every account.
+            "configmaps [pilotlight-ca]": "get list watch",
         },
         # In the whole cluster.
         {
@@ -89,6 +94,8 @@ RIGHTS = {
             "secrets [pilotlight-authority]": "get list watch patch",
             "secrets [pilotlight-identity]": "get list watch patch",
             "secrets [pilotlight-sessions]": "get list watch patch",
+            "secrets [pilotlight-tls]": "get list watch patch",
+            "configmaps [pilotlight-ca]": "get list watch patch",
         },
         {},
     ),
@@ -168,7 +175,7 @@ def test_installed_upgraded_rolled_back_and_removed(namespaces):
     assert made() == {"system": set(), "functions": set()}
     done = install(namespaces)
     assert done.returncode == 0, done.stderr
-    assert f"-n {namespaces[0]} service/pilotlight-gateway 7070:80" in done.stdout
+    assert f"-n {namespaces[0]} service/pilotlight-gateway 7070:443" in done.stdout
     assert made() == MADE and region(namespaces) == ["--region=us-east-1"]
 
     done = install(namespaces, "--set=region=eu-west-1", "--set=networkPolicy.enabled=false", word="upgrade")

@@ -31,6 +31,11 @@ REFUSED = [
     ("gateway.concurrency=65536", "gateway.concurrency", "maximum: got 65,536, want 65,535"),
     ("gateway.service.type=ExternalName", "gateway.service.type", "must be one of"),
     ("gateway.service.port=http", "gateway.service.port", "want integer"),
+    ("gateway.service.tlsPort=0", "gateway.service.tlsPort", "minimum: got 0, want 1"),
+    ("gateway.tls.mode=permissive", "gateway.tls.mode", "must be one of"),
+    ("gateway.tls.secretName=Mine", "gateway.tls.secretName", "not match"),
+    ("gateway.tls.hosts[0]=https://a", "gateway.tls.hosts.0", "not match"),
+    ("gateway.tls.issuer=a", "gateway.tls", "'issuer' not allowed"),
     ("gateway.resources.limit.memory=1Gi", "gateway.resources", "'limit' not allowed"),
     ("gateway.resources.limits.memory=1 GB", "gateway.resources.limits.memory", "not match"),
     ("controller.replicas=-1", "controller.replicas", "minimum: got -1"),
@@ -362,3 +367,43 @@ def test_no_two_objects_of_a_release_have_one_name(release):
     named = re.findall(r"^kind: (\w+)\nmetadata:\n  name: (.*)$", made.stdout, re.MULTILINE)
     assert len(named) == len(set(named)) == made.stdout.count("\nkind: "), named
     assert all(len(name) <= 63 for _, name in named), named
+
+
+def component(name, *options):
+    """The arguments of a Deployment's container, and the ports of the gateways' Service."""
+    rendered = template("--set=crds.install=false", *options)
+    assert rendered.returncode == 0, rendered.stderr
+    named = {
+        (each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered.stdout) if each
+    }
+    container = named["Deployment", f"pilotlight-{name}"]["spec"]["template"]["spec"]["containers"][0]
+    ports = {port["name"]: port["port"] for port in named["Service", "pilotlight-gateway"]["spec"]["ports"]}
+    return container["args"], ports
+
+
+def test_the_controller_signs_for_the_services_names_unless_somebody_else_brings_a_certificate():
+    arguments, ports = component(
+        "controller", "--set=gateway.tls.hosts={functions.example,192.0.2.7,localhost}"
+    )
+    names = [each.partition("=")[2] for each in arguments if each.startswith("--tls-name=")]
+    service = ("pilotlight-gateway", "pilotlight-gateway.system", "pilotlight-gateway.system.svc")
+    own = [*service, f"{service[-1]}.cluster.local", "localhost", "127.0.0.1"]
+    assert names == [*own, "functions.example", "192.0.2.7"]
+    assert ports == {"http": 80, "https": 443}
+    assert {"--tls-secret=pilotlight-tls", "--authorities-config-map=pilotlight-ca"} <= {*arguments}
+
+    arguments, _ = component("controller", "--set=gateway.tls.secretName=mine")
+    assert "--tls-secret=mine" in arguments
+    assert not [each for each in arguments if each.startswith(("--tls-name=", "--authorities-config-map="))]
+
+
+def test_plain_text_needs_an_explicit_value():
+    for name in ("gateway", "controller"):
+        arguments, _ = component(name)
+        assert "--tls=required" in arguments
+        arguments, ports = component(name, "--set=gateway.tls.mode=off")
+        assert "--tls=off" in arguments and ports == {"http": 80}
+        assert not [each for each in arguments if each.startswith("--tls-")]
+    # A release whose gateways are not known to speak TLS, as `helm template` sees any.
+    arguments, _ = component("gateway", "--is-upgrade")
+    assert "--tls=optional" in arguments

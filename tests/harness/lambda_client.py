@@ -9,10 +9,12 @@ from botocore.config import Config
 from tests.harness.patience import PATIENCE, until
 
 
-def lambda_client(endpoint, retries=None):
+def lambda_client(endpoint, retries=None, verify=None):
+    """`verify`: a file with the authorities of its certificate."""
     return boto3.client(
         "lambda",
         endpoint_url=endpoint,
+        verify=verify,
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",

@@ -64,6 +64,8 @@ def install(*settings, chart=CHART, version=VERSION):
         *([ANY_PLACE] if knows(chart, "authors") else []),
         # Tests count pods, and two small nodes have room for few.
         *(["--set=defaultWarmPools.size=0"] if knows(chart, "defaultWarmPools") else []),
+        # Most suites call by plain text; test_tls.py is about TLS.
+        *(["--set=gateway.tls.mode=off"] if knows(chart, "  tls") else []),
         *settings,
     )
 

@@ -42,6 +42,41 @@ cannot do so. That release has no Secret with authorities.
 {{- end }}
 
 {{/*
+Whether callers have to speak TLS: the value, or else `required`, but `optional` in the upgrade from a release whose gateways
+serve plain text alone.
+*/}}
+{{- define "pilotlight.tls" -}}
+{{- $mode := ((.Values.gateway).tls).mode }}
+{{- if $mode }}
+{{- $mode }}
+{{- else if .Release.IsUpgrade }}
+{{- $gateway := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-gateway" (include "pilotlight.name" .)) }}
+{{- $containers := dig "spec" "template" "spec" "containers" list $gateway }}
+{{- $speaks := false }}
+{{- range $containers }}
+{{- if or (has "--tls=optional" .args) (has "--tls=required" .args) }}{{ $speaks = true }}{{ end }}
+{{- end }}
+{{- ternary "required" "optional" $speaks }}
+{{- else }}required{{ end }}
+{{- end }}
+
+{{/* The Secret with the certificate that callers get. Without a name of its own the controller writes it. */}}
+{{- define "pilotlight.tlsSecret" -}}
+{{- ((.Values.gateway).tls).secretName | default (printf "%s-tls" (include "pilotlight.name" .)) }}
+{{- end }}
+
+{{/* Not empty if the controller signs the certificate that callers get. */}}
+{{- define "pilotlight.signsTls" -}}
+{{- if and (ne (include "pilotlight.tls" .) "off") (not ((.Values.gateway).tls).secretName) }}signs{{ end }}
+{{- end }}
+
+{{/* The port at which functions and `helm test` call gateways. */}}
+{{- define "pilotlight.port" -}}
+{{- $service := .Values.gateway.service }}
+{{- ternary $service.port ($service.tlsPort | default 443) (eq (include "pilotlight.tls" .) "off") }}
+{{- end }}
+
+{{/*
 Whether callers prove who they are: the value, or else `required`, but `optional` in the upgrade from a release whose
 gateways asked nobody. Such a release has no right to ask the API server about callers.
 */}}
