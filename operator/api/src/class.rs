@@ -116,6 +116,7 @@ pub fn class_labels(class: &Class) -> [(&'static str, String); 3] {
 ///
 /// # Panics
 /// Never: it is plain data.
+#[cfg(feature = "cluster")]
 pub fn class_annotation(class: &Class) -> (&'static str, String) {
     let placement = serde_json::to_string(&class.settings.placement);
     (

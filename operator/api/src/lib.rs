@@ -33,9 +33,9 @@ mod warm_pool;
 #[cfg(feature = "cluster")]
 mod warm_pool_schema;
 
+pub use class::class_labels;
 #[cfg(feature = "cluster")]
-pub use class::class_of_pod;
-pub use class::{class_annotation, class_labels};
+pub use class::{class_annotation, class_of_pod};
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
     SourceFiles, SourceName,

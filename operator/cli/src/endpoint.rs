@@ -68,24 +68,28 @@ pub(crate) struct Gateway {
 
 impl Endpoint {
     /// Finds the gateway, and gets a token if a service account is named.
+    #[cfg(feature = "cluster")]
     pub(crate) fn open(&self) -> Result<Gateway> {
-        #[cfg(feature = "cluster")]
         let reached = self.cluster.reach()?;
-        #[cfg(feature = "cluster")]
         let forwarded = reached.as_ref().and_then(Reached::url);
-        #[cfg(not(feature = "cluster"))]
-        let forwarded: Option<String> = None;
         Ok(Gateway {
             agent: client(self.tls(forwarded.is_some())?),
             url: forwarded.unwrap_or_else(|| self.url.clone()),
             token: self.token.clone(),
-            #[cfg(feature = "cluster")]
             reached,
         })
     }
-}
 
-impl Endpoint {
+    /// The gateway at the address.
+    #[cfg(not(feature = "cluster"))]
+    pub(crate) fn open(&self) -> Result<Gateway> {
+        Ok(Gateway {
+            agent: client(self.tls(false)?),
+            url: self.url.clone(),
+            token: self.token.clone(),
+        })
+    }
+
     /// Whom to trust at https://.
     fn tls(&self, is_forwarded: bool) -> Result<TlsConfig> {
         let tls = TlsConfig::builder();
