@@ -265,7 +265,7 @@ def test_a_namespace_of_functions_belongs_to_one_release(namespaces):
     assert install(namespaces).returncode == 0
     second = install(namespaces, release="second")
     assert second.returncode != 0
-    assert "pilotlight-" in second.stderr and "exists and cannot be imported" in second.stderr
+    assert "pilotlight-functions-" in second.stderr and "exists and cannot be imported" in second.stderr
     assert run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}").returncode == 0
 
 

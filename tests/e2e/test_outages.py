@@ -115,6 +115,7 @@ def test_warm_calls_succeed_while_the_api_server_is_down(function, warm_pool, cl
     pooled, fits = function("e2e-pooled", hostname), function("e2e-fits", hostname)
     # Callers that show nothing are served, and the others are asked.
     release.install("--set=auth.mode=optional")
+    release.await_replaced()
     hosts = [gateway.removeprefix("http://") for gateway in release.gateways()]
     invokes = account_with("e2e-away", rules()["invoke"])
     with invokes as account, ThreadPoolExecutor(1) as callers:

@@ -43,6 +43,8 @@ def functions(installed):
     release.await_known(NAMES)
     yield
     release.install()
+    # The next tests speak plain text.
+    release.await_replaced()
     kubectl("delete", "function", *NAMES)
 
 
@@ -50,6 +52,7 @@ def functions(installed):
 def required(functions, tmp_path_factory):
     """TLS alone, as a new installation has it; where the authorities are."""
     release.install("--set=gateway.tls.mode=required")
+    release.await_replaced()
     path = tmp_path_factory.mktemp("authorities") / "ca.crt"
 
     def published():
@@ -152,6 +155,7 @@ def own(required, tmp_path_factory):
     secret, _ = authority.secret()
     apply(secret, namespace=SYSTEM)
     release.install("--set=gateway.tls.mode=optional", f"--set=gateway.tls.secretName={SECRET}")
+    release.await_replaced()
     yield authority
     kubectl("delete", "secret", SECRET, namespace=SYSTEM)
 

@@ -32,6 +32,9 @@ LEASE_PORT, HEALTH_PORT = (
 )
 
 
+ACCESS_KEYS = "pilotlight-access-keys"  # the namespace of access keys
+
+
 # For what connects to instances itself, as a bench does.
 OPEN = "--set=networkPolicy.enabled=false"
 # Tests name taints and runtime classes as they need them. `test_authors.py` closes these lists again.
@@ -41,6 +44,8 @@ ANY_PLACE = '--set-json=authors.allow={"tolerations": ["*"], "runtimeClasses": [
 def install(*settings, chart=CHART, version=VERSION):
     # As the chart makes it: every suite shows that the pods of functions and warm pools are admitted there.
     apply(namespace(FUNCTIONS, **{"pod-security.kubernetes.io/enforce": "restricted"}))
+    # Releases share it, and the first one would make it.
+    apply(namespace(ACCESS_KEYS))
     # The definitions belong to the whole cluster, and suites run side by side, each with a release.
     run("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={definitions(CHART)}")
     run(

@@ -33,8 +33,8 @@ MUTANTS = [
         "access::who_shows_nothing_or_something_else_is_refused_as_the_platform_refuses",
         "a token for the API server is taken",
         f"{GATEWAY}/access.rs",
-        "&& !claims.audiences().any(|one| one == audience)",
-        "&& !claims.audiences().any(|one| one == audience || one != audience)",
+        "Shown::Claims(claims) => claims.is_for(audience),",
+        "Shown::Claims(claims) => claims.is_for(audience) || true,",
     ),
     Mutant(
         "access::each_operation_needs_its_own_right",
@@ -68,8 +68,8 @@ MUTANTS = [
         "access::known_callers_are_served_in_an_outage_and_others_get_an_error_that_sdks_repeat",
         "an outage changes nothing about the time of an answer",
         f"{CORE}/access/reviews.rs",
-        "if is_paused && age < limits.outage {",
-        "if is_paused && age < limits.yes {",
+        "true => limits.outage,",
+        "true => limits.yes,",
     ),
     Mutant(
         "access::a_right_that_was_taken_away_ends_while_it_is_used",
@@ -120,6 +120,49 @@ MUTANTS = [
         f"{GATEWAY}/http/access.rs",
         "Err(Refusal::Missing | Refusal::Unrecognized(_)) if is_optional",
         "Err(Refusal::Missing) if is_optional",
+    ),
+    Mutant(
+        "access::a_caller_without_the_right_learns_nothing_from_a_body_that_is_too_large",
+        "whoever shows a token reads why a call of a function is refused",
+        f"{GATEWAY}/http/invoke.rs",
+        "(Err(refusal), _) => Some(refusal),",
+        "(Err(refusal), None) => Some(refusal), (Err(_), Some(_)) => None,",
+    ),
+    Mutant(
+        "access::who_may_not_read_values_reads_the_rest_in_an_outage_too",
+        "without an answer values are shown",
+        f"{GATEWAY}/http/access.rs",
+        "app.access.may(caller, &right).await.unwrap_or(false)",
+        "app.access.may(caller, &right).await.unwrap_or(true)",
+    ),
+    Mutant(
+        "access::names_that_no_function_has_are_one_question",
+        "each name is a question",
+        f"{GATEWAY}/http/access.rs",
+        "name: right.name.clone().filter(exists),",
+        "name: right.name.clone().filter(|name| exists(name) || true),",
+    ),
+    # tls
+    Mutant(
+        "tls::callers_with_tls_speak_both_versions_of_http_and_those_without_learn_why_not",
+        "no version of HTTP is agreed on",
+        f"{NET}/identity/public.rs",
+        "config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();",
+        "config.alpn_protocols = vec![PROTOCOLS[1].to_vec()];",
+    ),
+    Mutant(
+        "tls::a_handshake_that_stalls_gives_its_place_to_a_caller_that_waits",
+        "a handshake does not have the deadline of a head",
+        f"{NET}/listen.rs",
+        "() = end.cancelled() => return,",
+        "() = end.cancelled(), if false => return,",
+    ),
+    Mutant(
+        "tls::a_gateway_that_needs_tls_is_ready_once_it_has_a_certificate",
+        "a gateway is ready without a certificate",
+        f"{GATEWAY}/http/status.rs",
+        "match (app.invoker.has_ended(), app.door.is_ready()) {",
+        "match (app.invoker.has_ended(), true) {",
     ),
     # dispatch
     Mutant(

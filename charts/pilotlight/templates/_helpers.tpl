@@ -42,22 +42,30 @@ cannot do so. That release has no Secret with authorities.
 {{- end }}
 
 {{/*
-Whether callers have to speak TLS: the value, or else `required`, but `optional` in the upgrade from a release whose gateways
-serve plain text alone.
+A mode of the gateways towards their callers. Takes (list $ OPTION VALUE): the value, or else in an upgrade what the living
+gateways have, so that an upgrade shuts nobody out; `optional` if they do not know the option; and `required` in a new
+installation.
 */}}
-{{- define "pilotlight.tls" -}}
-{{- $mode := ((.Values.gateway).tls).mode }}
-{{- if $mode }}
-{{- $mode }}
-{{- else if .Release.IsUpgrade }}
-{{- $gateway := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-gateway" (include "pilotlight.name" .)) }}
-{{- $containers := dig "spec" "template" "spec" "containers" list $gateway }}
-{{- $speaks := false }}
-{{- range $containers }}
-{{- if or (has "--tls=optional" .args) (has "--tls=required" .args) }}{{ $speaks = true }}{{ end }}
+{{- define "pilotlight.mode" -}}
+{{- $root := index . 0 }}
+{{- $option := printf "--%s=" (index . 1) }}
+{{- if index . 2 }}
+{{- index . 2 }}
+{{- else if $root.Release.IsUpgrade }}
+{{- $gateway := lookup "apps/v1" "Deployment" $root.Release.Namespace (printf "%s-gateway" (include "pilotlight.name" $root)) }}
+{{- $mode := "optional" }}
+{{- range dig "spec" "template" "spec" "containers" list $gateway }}
+{{- range .args }}
+{{- if hasPrefix $option . }}{{ $mode = trimPrefix $option . }}{{ end }}
 {{- end }}
-{{- ternary "required" "optional" $speaks }}
+{{- end }}
+{{- $mode }}
 {{- else }}required{{ end }}
+{{- end }}
+
+{{/* Whether callers have to speak TLS. */}}
+{{- define "pilotlight.tls" -}}
+{{- include "pilotlight.mode" (list . "tls" ((.Values.gateway).tls).mode) }}
 {{- end }}
 
 {{/* The Secret with the certificate that callers get. Without a name of its own the controller writes it. */}}
@@ -76,21 +84,17 @@ serve plain text alone.
 {{- ternary $service.port ($service.tlsPort | default 443) (eq (include "pilotlight.tls" .) "off") }}
 {{- end }}
 
-{{/*
-Whether callers prove who they are: the value, or else `required`, but `optional` in the upgrade from a release whose
-gateways asked nobody. Such a release has no right to ask the API server about callers.
-*/}}
+{{/* Whether callers prove who they are. */}}
 {{- define "pilotlight.auth" -}}
-{{- if (.Values.auth).mode }}
-{{- (.Values.auth).mode }}
-{{- else if .Release.IsUpgrade }}
-{{- $binding := lookup "rbac.authorization.k8s.io/v1" "ClusterRoleBinding" "" (include "pilotlight.accessName" .) }}
-{{- ternary "optional" "required" (empty $binding) }}
-{{- else }}required{{ end }}
+{{- include "pilotlight.mode" (list . "auth" (.Values.auth).mode) }}
 {{- end }}
 
 {{- define "pilotlight.accessKeys" -}}
-{{- dig "accessKeys" "namespace" "pilotlight-access-keys" (.Values.auth | default dict) }}
+{{- $namespace := dig "accessKeys" "namespace" "pilotlight-access-keys" (.Values.auth | default dict) }}
+{{- if has $namespace (list .Release.Namespace (include "pilotlight.functionNamespace" .)) }}
+{{- fail "auth.accessKeys.namespace: gateways read all Secrets of this namespace, so it has to be another one than the release's and that of the Functions" }}
+{{- end }}
+{{- $namespace }}
 {{- end }}
 
 {{/* Objects of the whole cluster, which each release has for itself. */}}

@@ -12,7 +12,7 @@
 //! between twelve and sixty minutes left when an SDK exchanges it, and botocore renews credentials that have fewer than
 //! fifteen minutes left: if a session ended with its token, each call would renew it. A session is therefore bounded by
 //! its length, an hour by default, as with STS. It only says who calls. Gateways ask the cluster for the rights of the
-//! account, so a session loses a right together with its account.
+//! account, so a session loses a right when the binding goes that gives it.
 
 use std::fmt;
 

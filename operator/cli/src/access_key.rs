@@ -147,7 +147,7 @@ async fn check_account(client: &Client, account: &ServiceAccount) -> Result<Stri
             "there is no service account {account}: create it, and give it a role with the right to invoke functions"
         )),
         Err(Error::Api(status)) if status.code == 403 => Ok(format!(
-            "warning: you may not look up {account}; the key does nothing unless this account exists\n"
+            "warning: you may not look up {account}; the key has the rights that roles give to this name, whether the account exists or not\n"
         )),
         Err(error) => {
             Err(error).with_context(|| format!("cannot look up the service account {account}"))

@@ -108,15 +108,22 @@ impl Access {
 
     /// Who shows this token.
     pub(crate) async fn bearer(&self, token: &str) -> Result<Caller, Refusal> {
-        let claims = Claims::read(token);
+        // Kubernetes would read such a token up to its first blank, and each rest would be a question of its own.
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::UNKNOWN_KEY);
+        }
+        let shown = Claims::read(token);
         let audience = &self.0.config.audience;
-        // It would be somebody's key to the API server, which no caller should show here.
-        if let Some(claims) = &claims
-            && !claims.audiences().any(|one| one == audience)
-        {
+        let is_for_gateways = match &shown {
+            Shown::Claims(claims) => claims.is_for(audience),
+            Shown::Unreadable => false,
+            Shown::Opaque => true,
+        };
+        // It would be somebody's key to the API server, or to another service, which no caller should show here.
+        if !is_for_gateways {
             return Err(Refusal::Unrecognized(
                 format!(
-                    "The token is not for this gateway: its audience has to be `{audience}`. Ask for one with \
+                    "The token is not for this gateway: its audience has to be `{audience}` and no other. Ask for one with \
                      `kubectl create token ACCOUNT --audience={audience}`, or mount a projected one."
                 )
                 .into(),
@@ -126,7 +133,10 @@ impl Access {
             return Err(Refusal::UNKNOWN_KEY);
         };
         let question: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let expires = claims.and_then(|claims| claims.exp);
+        let (expires, is_opaque) = match shown {
+            Shown::Claims(claims) => (claims.exp, false),
+            Shown::Unreadable | Shown::Opaque => (None, true),
+        };
         let ask = || -> Later<Arc<Reviewed>> {
             let who = judge.who(token);
             Box::pin(async move {
@@ -137,7 +147,12 @@ impl Access {
                 Ok(who.await?.map(reviewed))
             })
         };
-        let answer = self.0.tokens.answer(question, ask).await?;
+        let answer = self.0.tokens.answer(question, ask).await;
+        let answer = answer.map_err(|refusal| match self.mode() {
+            // It may be of a proxy in front, which says nothing of this installation.
+            Mode::Optional if is_opaque => Refusal::UNKNOWN_KEY,
+            _ => refusal,
+        })?;
         let is_over = |expires| expires <= seconds();
         match answer {
             Some(known) if known.expires.is_some_and(is_over) => Err(Refusal::Expired),
@@ -155,14 +170,25 @@ impl Access {
     pub(crate) fn signed(&self, request: SignedRequest) -> Result<(Holder, BodyCheck), Refusal> {
         let (id, now) = (request.key_id(), seconds());
         let keyring = &self.0.config.keyring;
+        // A gateway that has just started does not refuse for good what it may get to know. Where keys of other platforms
+        // are welcome, an unknown key is one of them.
+        let awaits = keyring.may_lack(request.token().is_some());
+        let unknown = || match awaits && self.mode() == Mode::Required {
+            true => Refusal::Unavailable,
+            false => Refusal::UNKNOWN_KEY,
+        };
         let (holder, check) = match request.token() {
             Some(token) => {
-                let session = keyring.sessions().open(id, token, now)?;
+                let session = keyring.sessions().open(id, token, now);
+                let session = session.map_err(|refusal| match refusal {
+                    Refusal::Unrecognized(_) => unknown(),
+                    refusal => refusal,
+                })?;
                 let check = request.begin(&session.secret)?;
                 (Holder::Session(session.grant), check)
             }
             None => {
-                let key = keyring.access_key(id).ok_or(Refusal::UNKNOWN_KEY)?;
+                let key = keyring.access_key(id).ok_or_else(unknown)?;
                 key.check(None, now)?;
                 let check = request.begin(&key.secret)?;
                 (Holder::AccessKey(key), check)
@@ -245,20 +271,33 @@ impl Default for Audiences {
     }
 }
 
+/// A token, as far as its text says.
+enum Shown {
+    Claims(Claims),
+    /// It has the form of a JSON Web Token, and none of its claims can be read.
+    Unreadable,
+    /// Only the cluster can read it.
+    Opaque,
+}
+
 impl Claims {
-    /// `None` if it is no JSON Web Token. Then only the cluster can read it.
-    fn read(token: &str) -> Option<Self> {
+    fn read(token: &str) -> Shown {
         let mut parts = token.split('.');
-        let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
-        serde_json::from_slice(&claims).ok()
+        let (_, claims, signature) = (parts.next(), parts.next(), parts.next());
+        let Some((claims, _)) = claims.zip(signature) else {
+            return Shown::Opaque;
+        };
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok();
+        let claims = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+        claims.map_or(Shown::Unreadable, Shown::Claims)
     }
 
-    fn audiences(&self) -> impl Iterator<Item = &str> {
+    /// Whether the token is for this audience, and for no other.
+    fn is_for(&self, audience: &str) -> bool {
         let all = match &self.aud {
             Audiences::One(one) => std::slice::from_ref(one),
             Audiences::Several(several) => several,
         };
-        all.iter().map(String::as_str)
+        !all.is_empty() && all.iter().all(|one| one == audience)
     }
 }

@@ -43,7 +43,7 @@ use futures_util::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
-use kube::{Api, Client};
+use kube::{Api, Client, Config as ClientConfig};
 use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{ObjectName, labels};
 use pilotlight_archive::Fetcher;
@@ -165,7 +165,10 @@ pub async fn serve(
     let audience = config.access.audience.clone();
     let keyring = config.access.keyring.clone();
     let asks = config.access.mode != access::Mode::Off;
-    config.access.judge = Some(Arc::new(ClusterJudge::new(client.clone(), audience)));
+    config.access.judge = Some(Arc::new(ClusterJudge::new(
+        asking_client().await?,
+        audience,
+    )));
     let namespace = place.namespace.as_str();
     let identity = Identity::new(place.identity);
     let tokens = match place.identity {
@@ -332,6 +335,19 @@ pub async fn serve(
         () = proving => Err(ServeError::Watch("the certificate")),
         () = gateway.driver_failed() => Err(ServeError::Driver),
     }
+}
+
+/// For questions about callers. kube would repeat them by itself, and callers wait for them.
+async fn asking_client() -> Result<Client, ServeError> {
+    let made = async {
+        let mut config = ClientConfig::infer()
+            .await
+            .map_err(kube::Error::InferConfig)?;
+        config.default_retry = false;
+        Client::try_from(config)
+    };
+    made.await
+        .map_err(|error| ServeError::Client(Box::new(error)))
 }
 
 /// All paths of the listener for parts. `end`: ends the streams of the demand.

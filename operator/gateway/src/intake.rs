@@ -89,7 +89,17 @@ impl Intake {
         body: Body,
         discard: usize,
     ) -> Result<(Bytes, Option<Share>), Unread> {
-        let read = self.read_within_budget(body, discard).await;
+        self.read(body, PAYLOAD_LIMIT, discard).await
+    }
+
+    /// The same for a body of at most `limit` bytes.
+    pub(crate) async fn read(
+        &self,
+        body: Body,
+        limit: usize,
+        discard: usize,
+    ) -> Result<(Bytes, Option<Share>), Unread> {
+        let read = self.read_within_budget(body, limit, discard).await;
         let refusal = match read {
             Err(Unread::NoRoom) => Refusal::event_bytes,
             Err(Unread::TooSlow) => Refusal::slow_body,
@@ -102,11 +112,12 @@ impl Intake {
     async fn read_within_budget(
         &self,
         body: Body,
+        limit: usize,
         discard: usize,
     ) -> Result<(Bytes, Option<Share>), Unread> {
         let size = body.size_hint().exact();
         let size = size.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-        if size.is_some_and(|size| size > PAYLOAD_LIMIT) {
+        if size.is_some_and(|size| size > limit) {
             self.discard(body, discard).await;
             return Err(Unread::TooLarge);
         }
@@ -117,7 +128,7 @@ impl Intake {
         // Without a length, the share grows with the body.
         let is_growing = size.is_none();
         let mut body = Paced::new(body, &self.events, Some(share), is_growing);
-        match body::read(&mut body, PAYLOAD_LIMIT, discard).await {
+        match body::read(&mut body, limit, discard).await {
             Whole::Complete(bytes) => {
                 let share = body.into_share().ok_or(Unread::NoRoom)?;
                 Ok(held(bytes, share))

@@ -22,7 +22,7 @@ pub struct ReviewLimits {
     pub no: Duration,
     /// Until this age a `yes` holds while the cluster cannot be asked.
     pub outage: Duration,
-    /// After a question without an answer, nothing is asked for this time.
+    /// After a question without an answer, nothing is asked for this time, and then one question at a time.
     pub pause: Duration,
     /// Answers that are kept of each kind. The one that was not used for the longest time makes room.
     pub kept: usize,
@@ -75,6 +75,8 @@ pub struct Reviews<K, V> {
     no: HashMap<K, Kept<V>>,
     asked: HashSet<K>,
     uses: u64,
+    /// The last question had no answer. Then one question at a time is asked, and known callers wait for none.
+    is_away: bool,
     /// Nothing is asked before.
     paused_until: Option<Instant>,
     /// New questions that may be asked, and when this number was right.
@@ -90,6 +92,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Reviews<K, V> {
             no: HashMap::new(),
             asked: HashSet::new(),
             uses: 0,
+            is_away: false,
             paused_until: None,
         }
     }
@@ -100,6 +103,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Reviews<K, V> {
         let limits = self.limits;
         let is_asked = self.asked.contains(question);
         let is_paused = self.paused_until.is_some_and(|until| now < until);
+        let can_ask = !is_paused && (!self.is_away || self.asked.is_empty());
         if let Some(kept) = self.yes.get_mut(question) {
             kept.used = self.uses;
             let age = now.saturating_duration_since(kept.since);
@@ -107,16 +111,17 @@ impl<K: Clone + Eq + Hash, V: Clone> Reviews<K, V> {
                 answer: kept.answer.clone(),
                 renews,
             };
-            if age < limits.yes {
-                let renews = age >= limits.renew_after && !is_asked && !is_paused;
+            let holds = match self.is_away {
+                true => limits.outage,
+                false => limits.yes,
+            };
+            if age < holds {
+                let renews = age >= limits.renew_after && !is_asked && can_ask;
                 let look = known(renews);
                 if renews {
                     self.asked.insert(question.clone());
                 }
                 return look;
-            }
-            if is_paused && age < limits.outage {
-                return known(false);
             }
         }
         if let Some(kept) = self.no.get_mut(question) {
@@ -131,7 +136,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Reviews<K, V> {
         if is_asked {
             return Look::Wait;
         }
-        if is_paused {
+        if !can_ask {
             return Look::Refused(Refusal::Unavailable);
         }
         // Callers that the cluster knew before have their own bound: the number of answers that are kept.
@@ -145,6 +150,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Reviews<K, V> {
     /// Takes the cluster's answer: `Ok(None)` for `no`, an error if there was none.
     pub fn answered(&mut self, now: Instant, question: K, answer: Result<Option<V>, Unanswered>) {
         self.asked.remove(&question);
+        self.is_away = answer.is_err();
         let Ok(answer) = answer else {
             self.paused_until = Some(now + self.limits.pause);
             return;
@@ -305,18 +311,45 @@ mod tests {
                         stage.no_answer("a");
                     }
                 }
-                Look::Ask => {
-                    stage.no_answer("a");
-                    // The caller looks again.
-                    match stage.look("a") {
-                        Look::Known { .. } => served += 1,
-                        look => assert_eq!(look, Look::Refused(Refusal::Unavailable)),
-                    }
-                }
+                Look::Ask => stage.no_answer("a"),
                 look => assert_eq!(look, Look::Refused(Refusal::Unavailable)),
             }
         }
         assert_eq!(served, 899);
+    }
+
+    #[test]
+    fn no_known_caller_waits_for_a_cluster_that_is_silent() {
+        let mut stage = Stage::new();
+        for question in ["a", "b"] {
+            stage.look(question);
+            stage.answer(question, Some(1));
+        }
+        stage.pass(70);
+        // Whoever comes first waits once, and then it is known that the cluster is away.
+        assert_eq!(stage.look("a"), Look::Ask);
+        stage.pass(5);
+        stage.no_answer("a");
+        let renewing = Look::Known {
+            answer: Some(1),
+            renews: true,
+        };
+        for _ in 0..100 {
+            stage.pass(1);
+            assert_eq!(stage.look("a"), renewing);
+            // While one question is open, there is no other.
+            assert_eq!(stage.look("b"), known(1));
+            assert_eq!(stage.look("c"), Look::Refused(Refusal::Unavailable));
+            stage.pass(5);
+            stage.no_answer("a");
+            assert_eq!(stage.look("b"), known(1));
+        }
+        stage.pass(1);
+        assert_eq!(stage.look("b"), renewing);
+        stage.answer("b", None);
+        assert_eq!(stage.look("b"), NO);
+        // The cluster answers again, so the old answer has no further time.
+        assert_eq!(stage.look("a"), Look::Ask);
     }
 
     #[test]

@@ -94,8 +94,9 @@ where
         let asking = self.clone();
         // It ends by its own time limit.
         tokio::spawn(async move {
-            let answer = timeout(QUESTION_LIMIT, answer).await;
-            let answer = answer.unwrap_or(Err(Unanswered));
+            // A task of its own: a question that panics has no answer, and can be asked again.
+            let answer = tokio::spawn(timeout(QUESTION_LIMIT, answer)).await;
+            let answer = answer.map_or(Err(Unanswered), |answer| answer.unwrap_or(Err(Unanswered)));
             let mut inner = asking.lock();
             inner.asked.remove(&question);
             inner.reviews.answered(clock::now(), question, answer);

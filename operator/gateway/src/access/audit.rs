@@ -19,8 +19,10 @@ pub const AUDIT_TARGET: &str = "audit";
 
 /// The bytes of lines about refused calls, a second.
 const RATE: u32 = 16 * 1024;
-/// About the bytes of a line.
-const LINE: usize = 240;
+/// About the bytes of a line besides the texts below.
+const LINE: usize = 160;
+/// The longest text of a caller in a line, in bytes.
+const TEXT: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Audit {
@@ -51,9 +53,14 @@ impl Audit {
         refusal: &dyn Display,
     ) {
         self.metrics.refused(counted);
+        let user = caller.map_or("unknown", Caller::user);
+        let (user, operation) = (short(user), short(operation));
+        let refusal = refusal.to_string();
+        let refusal = short(&refusal);
+        let length = LINE + user.len() + operation.len() + refusal.len();
         let (admits, report) = {
             let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            let admits = rate.admits(clock::now(), LINE);
+            let admits = rate.admits(clock::now(), length);
             (admits, admits.then(|| rate.take_dropped()))
         };
         if !admits {
@@ -62,9 +69,8 @@ impl Audit {
         if let Some(lines @ 1..) = report {
             tracing::warn!(target: AUDIT_TARGET, lines, "lines about refused calls were left out: there were too many");
         }
-        let user = caller.map_or("unknown", Caller::user);
         let credential = caller.map_or("none", |caller| caller.credential.as_str());
-        tracing::warn!(target: AUDIT_TARGET, user, credential, operation, reason, %refusal, "refused");
+        tracing::warn!(target: AUDIT_TARGET, user, credential, operation, reason, refusal, "refused");
     }
 
     /// STS issues no credentials. The error's code is the reason in the line; the metric has one for all of them.
@@ -81,5 +87,23 @@ impl Audit {
     pub(crate) fn allowed(&self, caller: &Caller, right: &Right) {
         let (user, credential) = (caller.user(), caller.credential.as_str());
         tracing::info!(target: AUDIT_TARGET, user, credential, operation = %right, "allowed");
+    }
+}
+
+/// The beginning of a text.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_of_a_caller_is_cut_at_a_character() {
+        assert_eq!(short("GET /"), "GET /");
+        let long = "ü".repeat(60_000);
+        assert_eq!(short(&long).len(), TEXT);
+        assert_eq!(short(&format!("a{long}")).len(), TEXT - 1);
     }
 }

@@ -17,17 +17,33 @@ struct Held {
     sessions: Arc<SessionKeys>,
     /// By their ids.
     access_keys: Arc<HashMap<String, Arc<AccessKey>>>,
+    /// Sessions, and access keys: whether their Secrets have not been read yet.
+    awaits: [bool; 2],
 }
 
 impl Keyring {
+    /// Secrets will say which keys there are.
+    pub(crate) fn await_lists(&self, access_keys: bool) {
+        self.write().awaits = [true, access_keys];
+    }
+
+    /// Whether a key that is not here may exist all the same.
+    pub(crate) fn may_lack(&self, is_session: bool) -> bool {
+        self.read().awaits[usize::from(!is_session)]
+    }
+
     pub fn set_sessions(&self, keys: SessionKeys) {
-        self.write().sessions = Arc::new(keys);
+        let mut held = self.write();
+        held.sessions = Arc::new(keys);
+        held.awaits[0] = false;
     }
 
     /// Replaces all of them.
     pub fn set_access_keys(&self, keys: impl IntoIterator<Item = AccessKey>) {
         let keys = keys.into_iter().map(|key| (key.id.clone(), Arc::new(key)));
-        self.write().access_keys = Arc::new(keys.collect());
+        let mut held = self.write();
+        held.access_keys = Arc::new(keys.collect());
+        held.awaits[1] = false;
     }
 
     pub(crate) fn sessions(&self) -> Arc<SessionKeys> {

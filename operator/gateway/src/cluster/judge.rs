@@ -18,6 +18,9 @@ use pilotlight_core::access::{Principal, Right};
 
 use crate::access::{Judge, Later};
 
+/// What Kubernetes says about a token besides its user.
+const OF_TOKENS: &str = "authentication.kubernetes.io/";
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct ClusterJudge {
@@ -83,7 +86,14 @@ fn principal(review: TokenReview, audience: &str) -> Option<Principal> {
         user: user.username.filter(|name| !name.is_empty())?,
         uid: user.uid.filter(|uid| !uid.is_empty()),
         groups: user.groups.unwrap_or_default(),
-        extra: user.extra.unwrap_or_default(),
+        // Kubernetes adds which token of which pod this is. Roles say nothing about it, and each pod would have rights of
+        // its own to ask for.
+        extra: user
+            .extra
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with(OF_TOKENS))
+            .collect(),
     })
 }
 
@@ -135,7 +145,7 @@ mod tests {
                     "username": "jane",
                     "uid": "7",
                     "groups": ["devs"],
-                    "extra": {"example.com/team": ["shop"]},
+                    "extra": {"example.com/team": ["shop"], "authentication.kubernetes.io/pod-name": ["a"]},
                 },
             })
         };

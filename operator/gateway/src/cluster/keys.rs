@@ -1,8 +1,8 @@
 //! The keys that signatures are checked with, as Secrets have them.
 //!
 //! Follows the one Secret with the keys of sessions, which the leading controller writes, and the Secrets with access
-//! keys, which have a namespace of their own. While the API server is away, or a Secret is not valid, the last keys stay
-//! in force. `access` uses them ([`Keyring`]).
+//! keys, which have a namespace of their own. While the API server is away, the last keys stay in force. An entry that
+//! cannot be read, and a Secret that is gone, gives no key. `access` uses them ([`Keyring`]).
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -29,6 +29,7 @@ pub struct KeySecrets {
 
 /// Goes on until it is dropped.
 pub(crate) async fn follow(client: Client, place: &KeySecrets, keyring: &Keyring) {
+    keyring.await_lists(place.access_keys.is_some());
     let sessions = follow_sessions(client.clone(), &place.sessions, keyring);
     let access_keys = async {
         if let Some(namespace) = &place.access_keys {
@@ -45,8 +46,10 @@ async fn follow_sessions(client: Client, (namespace, name): &(String, String), k
     while let Some(event) = shown.next().await {
         match event {
             Ok(Some(secret)) => keyring.set_sessions(session_keys(&secret)),
+            // Whoever deletes it ends all sessions.
             Ok(None) => {
-                tracing::warn!(secret = %name, "the Secret with the keys of sessions is gone")
+                tracing::warn!(secret = %name, "there is no Secret with the keys of sessions, so no session is valid");
+                keyring.set_sessions(SessionKeys::default());
             }
             Err(error) => {
                 tracing::warn!(%error, "the watch of the keys of sessions is interrupted")
@@ -76,7 +79,10 @@ async fn follow_access_keys(client: Client, namespace: &str, keyring: &Keyring) 
         match event {
             Ok(event) => {
                 fold.take(event);
-                keyring.set_access_keys(fold.kept().flatten().cloned());
+                // Until the first list is complete, it is not known which keys there are not.
+                if fold.is_complete() {
+                    keyring.set_access_keys(fold.kept().flatten().cloned());
+                }
             }
             Err(error) => tracing::warn!(%error, "the watch of access keys is interrupted"),
         }

@@ -163,20 +163,31 @@ impl Request {
     async fn answer(self, app: &App, showing: Showing, body: Body) -> Result<Response, ApiError> {
         let named = self.function.target(&app.scope);
         let target = named.clone().filter(|target| app.functions.has(target));
-        let (payload, _share) = match (showing.is_proven(), &target) {
-            // Nothing of the body is used.
-            (true, None) => {
-                app.intake.discard(body, READ_LIMIT).await;
-                (Bytes::new(), None)
-            }
-            _ => read_body(app, body)
-                .await
-                .inspect_err(|_| self.count_refused(app, target.as_ref()))?,
-        };
-        // The signature covers the body. The right comes before all that tells whether the function exists.
-        let (caller, payload) = showing.prove(app, payload)?;
         let name = named.as_ref().map(PoolId::name);
-        allow(app, &caller, Verb::Invoke, Resource::Function, name).await?;
+        // The right comes before all that tells whether the function exists.
+        let (payload, _share) = match showing.proven() {
+            Some(caller) => {
+                let allowed = allow(app, caller, Verb::Invoke, Resource::Function, name).await;
+                let refusal = match (allowed, &target) {
+                    (Err(refusal), _) => Some(refusal),
+                    (Ok(()), None) => Some(self.function.missing(app)),
+                    (Ok(()), Some(_)) => None,
+                };
+                if let Some(refusal) = refusal {
+                    // Nothing of the body is used.
+                    app.intake.discard(body, READ_LIMIT).await;
+                    return Err(refusal);
+                }
+                self.read_body(app, body, target.as_ref()).await?
+            }
+            // The signature covers the body.
+            None => {
+                let (body, share) = self.read_body(app, body, target.as_ref()).await?;
+                let (caller, payload) = showing.prove(app, body)?;
+                allow(app, &caller, Verb::Invoke, Resource::Function, name).await?;
+                (payload, share)
+            }
+        };
         let Some(target) = target else {
             return Err(self.function.missing(app));
         };
@@ -227,6 +238,25 @@ impl Request {
             Outcome::Invalid(_) => Err(self.failed(Notice::Incompatible)),
             Outcome::Lost => Err(self.failed(Notice::Lost)),
         }
+    }
+
+    /// The body, and its share of the budget, which lives as long as the request.
+    async fn read_body(
+        &self,
+        app: &App,
+        body: Body,
+        target: Option<&PoolId>,
+    ) -> Result<(Bytes, Option<Share>), ApiError> {
+        let read = app.intake.read_event(body, READ_LIMIT).await;
+        read.map_err(|unread| {
+            self.count_refused(app, target);
+            match unread {
+                Unread::NoRoom => ApiError::throttled(ThrottleReason::QueueBytes),
+                Unread::TooLarge => ApiError::request_too_large(),
+                Unread::TooSlow => ApiError::request_timeout(),
+                Unread::Broken(error) => ApiError::content_not_json(&error.to_string()),
+            }
+        })
     }
 
     fn count_refused(&self, app: &App, target: Option<&PoolId>) {
@@ -349,17 +379,6 @@ fn in_ascii(json: &str) -> String {
         }
     }
     escaped
-}
-
-/// The body, and its share of the budget, which lives as long as the request.
-async fn read_body(app: &App, body: Body) -> Result<(Bytes, Option<Share>), ApiError> {
-    let read = app.intake.read_event(body, READ_LIMIT).await;
-    read.map_err(|unread| match unread {
-        Unread::NoRoom => ApiError::throttled(ThrottleReason::QueueBytes),
-        Unread::TooLarge => ApiError::request_too_large(),
-        Unread::TooSlow => ApiError::request_timeout(),
-        Unread::Broken(error) => ApiError::content_not_json(&error.to_string()),
-    })
 }
 
 /// The event that a body holds.

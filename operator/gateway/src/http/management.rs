@@ -56,7 +56,7 @@ pub(crate) async fn list(
 
 async fn list_page(app: &App, caller: &Caller, page: Page) -> Result<Response, ApiError> {
     allow(app, caller, Verb::List, Resource::Function, None).await?;
-    let shows = shows_environment(app, caller, None).await?;
+    let shows = shows_environment(app, caller, None).await;
     let size = match page.max_items.as_deref().map(str::parse::<usize>) {
         None => PAGE,
         Some(Ok(size @ 1..=10_000)) => size.min(PAGE),
@@ -156,18 +156,14 @@ async fn read(
     let name = target.as_ref().map(PoolId::name);
     allow(app, caller, Verb::Get, Resource::Function, name).await?;
     let entry = function.find(app).ok_or_else(|| function.missing(app))?;
-    let shows = shows_environment(app, caller, name).await?;
+    let shows = shows_environment(app, caller, name).await;
     Ok(configuration(app, &entry.deployment, shows))
 }
 
 /// Whether the caller sees the values of variables. A caller that nobody knows does if the operator allows it to all.
-async fn shows_environment(
-    app: &App,
-    caller: &Caller,
-    name: Option<&FunctionName>,
-) -> Result<bool, ApiError> {
+async fn shows_environment(app: &App, caller: &Caller, name: Option<&FunctionName>) -> bool {
     match caller.principal {
-        None => Ok(app.shows_environment),
+        None => app.shows_environment,
         Some(_) => has(app, caller, Verb::Get, Resource::Environment, name).await,
     }
 }

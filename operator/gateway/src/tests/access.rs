@@ -23,6 +23,8 @@ use crate::config::Config;
 pub(super) struct Cluster {
     rights: Mutex<Vec<String>>,
     reviews: AtomicUsize,
+    /// Questions about rights.
+    asked: AtomicUsize,
     is_away: AtomicBool,
 }
 
@@ -55,6 +57,7 @@ impl Judge for Cluster {
 
     fn may(&self, who: &Principal, right: &Right) -> Later<()> {
         assert_eq!(who.user, "system:serviceaccount:shop:caller");
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let rights = self.rights.lock().expect("no test panics with it");
         self.answer(rights.contains(&right.to_string()).then_some(()))
     }
@@ -62,7 +65,7 @@ impl Judge for Cluster {
 
 pub(super) fn token(audience: &str, expires: u64, end: &str) -> String {
     let part = |text: String| BASE64_URL_SAFE_NO_PAD.encode(text);
-    let claims = json!({"aud": [audience], "exp": expires}).to_string();
+    let claims = format!(r#"{{"aud": ["{audience}"], "exp": {expires}}}"#);
     format!("{}.{}.{end}", part("{}".to_owned()), part(claims))
 }
 
@@ -115,6 +118,11 @@ async fn who_shows_nothing_or_something_else_is_refused_as_the_platform_refuses(
         let stage = stage(Mode::Required, &cluster).await;
         let bearer = |token: String| format!("Bearer {token}");
         let hour = seconds() + 3600;
+        let for_both = token(
+            "pilotlight\", \"https://kubernetes.default.svc",
+            hour,
+            "known",
+        );
         for (authorization, kind) in [
             (None, "MissingAuthenticationTokenException"),
             (
@@ -136,6 +144,12 @@ async fn who_shows_nothing_or_something_else_is_refused_as_the_platform_refuses(
                     hour,
                     "known",
                 ))),
+                "UnrecognizedClientException",
+            ),
+            // A key to both.
+            (Some(bearer(for_both)), "UnrecognizedClientException"),
+            (
+                Some(bearer("e30.bm8ganNvbg.known".to_owned())),
                 "UnrecognizedClientException",
             ),
             (
@@ -275,6 +289,51 @@ async fn known_callers_are_served_in_an_outage_and_others_get_an_error_that_sdks
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(dry_run(&stage, "hello", &known).await.status, 204);
         assert_eq!(dry_run(&stage, "hello", &other).await.status, 204);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_the_right_learns_nothing_from_a_body_that_is_too_large() {
+    on_stage(async {
+        let stage = stage(Mode::Required, &Cluster::with(&[GET])).await;
+        let bearer = format!("Bearer {}", good());
+        for name in ["hello", "nobody"] {
+            let call = invocation(name).header("authorization", &bearer);
+            let large = Body::from(vec![b' '; 7 * 1024 * 1024]);
+            let answer = stage.send(call.body(large)).answer().await;
+            assert_eq!(answer.error(), (403, "AccessDeniedException"), "{name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_read_values_reads_the_rest_in_an_outage_too() {
+    on_stage(async {
+        let cluster = Cluster::with(&[GET]);
+        let stage = stage(Mode::Required, &cluster).await;
+        let bearer = format!("Bearer {}", good());
+        assert_eq!(ask(&stage, CONFIGURATION, Some(&bearer)).await.status, 200);
+        cluster.is_away.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let answer = ask(&stage, CONFIGURATION, Some(&bearer)).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.json()["Environment"]["Variables"].is_null());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_no_function_has_are_one_question() {
+    on_stage(async {
+        let cluster = Cluster::with(&[]);
+        let stage = stage(Mode::Required, &cluster).await;
+        for number in 0..300 {
+            let answer = dry_run(&stage, &format!("nobody-{number}"), &good()).await;
+            assert_eq!(answer.error(), (403, "AccessDeniedException"));
+        }
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), 1);
     })
     .await;
 }

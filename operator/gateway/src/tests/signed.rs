@@ -178,6 +178,12 @@ async fn the_path_of_sts_has_no_other_operations() {
         let json = Request::post("/").header("content-type", "application/json");
         let json = stage.send(json.body(Body::from("{}"))).answer().await;
         assert_eq!(json.error(), unknown);
+        // Nobody has proven anything yet, so a large form takes no room from good callers.
+        let form = "application/x-www-form-urlencoded";
+        let large = Request::post("/").header("content-type", form);
+        let large = large.body(Body::from("a".repeat(65 * 1024)));
+        let refused = stage.send(large).answer().await;
+        assert_eq!(element(&refused.text(), "Code"), "ValidationError");
         // There is nothing to prove here, and no credentials for it.
         let answer = assume(&stage, ROLE, &good()).await;
         assert_eq!(element(&answer.text(), "Code"), "AccessDenied");
