@@ -12,7 +12,7 @@ mod public;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use k8s_openapi::ByteString;
@@ -29,6 +29,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use self::authority::Authority;
+use crate::clock::now;
 use crate::leadership::Term;
 use crate::options::{IdentitySecrets, Options};
 
@@ -324,11 +325,6 @@ fn bundle_of(authorities: &[Authority]) -> String {
         .iter()
         .map(|authority| authority.certificate.as_str())
         .collect()
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

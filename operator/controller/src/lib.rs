@@ -11,6 +11,7 @@
 //! they take over. If two should act for a moment nevertheless, no pod is created twice, because names are
 //! never used twice, and none of the other's pods is deleted, because deletions name the UID.
 
+mod clock;
 mod collection;
 mod default_pools;
 mod function;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::ByteString;
@@ -22,6 +22,7 @@ use pilotlight_watch::Backoff;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::clock::now;
 use crate::leadership::Term;
 use crate::options::Options;
 
@@ -130,11 +131,6 @@ fn changes(secret: &Secret, now: u64) -> (BTreeMap<String, Option<ByteString>>, 
         changes.insert(name, Some(ByteString(value)));
     }
     (changes, plan.next)
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

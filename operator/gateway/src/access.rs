@@ -12,7 +12,6 @@ mod keyring;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -32,6 +31,7 @@ use self::audit::Audit;
 pub(crate) use self::caller::{Caller, Holder};
 pub use self::judge::{Judge, Later};
 pub use self::keyring::Keyring;
+use crate::clock::seconds;
 use crate::metrics::AccessMetrics;
 
 /// What callers have to prove, and who is asked.
@@ -242,12 +242,6 @@ impl Access {
         let answer = self.0.rights.answer(question, ask).await?;
         Ok(answer.is_some())
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 /// The claims of a token, which prove nothing before the cluster has checked it.

@@ -5,7 +5,7 @@
 //! fetches have a pause between them, so that a stranger's tokens cannot flood the API server.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::Request;
 use kube::Client;
@@ -13,6 +13,8 @@ use pilotlight_net::identity::token::{Expected, Keys, Unproven};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+use crate::clock;
 
 /// Between two fetches of the cluster's keys.
 const KEYS_INTERVAL: Duration = Duration::from_secs(600);
@@ -81,7 +83,7 @@ impl Tokens {
             namespace: &self.0.namespace,
             uid,
         };
-        let check = || self.keys().check(token, now(), expected);
+        let check = || self.keys().check(token, clock::seconds(), expected);
         match check() {
             Err(Unproven::UnknownKey) => {
                 if let Err(error) = self.fetch_after_pause().await {
@@ -128,11 +130,6 @@ impl Tokens {
         let set = self.0.client.request_text(get(KEYS)?).await?;
         Ok(Keys::of(configuration.issuer, set.as_bytes())?)
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use pilotlight_core::access::{Mode, Refusal, Resource, Right, Verb};
 use pilotlight_core::function::FunctionName;
 
 use super::errors::ApiError;
-use crate::access::{Access, Caller, seconds};
+use crate::access::{Access, Caller};
 use crate::app::App;
+use crate::clock::seconds;
 
 /// A caller whose credential is known. Whether the request is its own may depend on the body.
 #[derive(Debug)]

@@ -19,8 +19,9 @@ use pilotlight_core::access::{Mode, Refusal};
 
 use super::errors::{self, ApiError};
 use super::invoke::READ_LIMIT;
-use crate::access::{Holder, seconds};
+use crate::access::Holder;
 use crate::app::App;
+use crate::clock::seconds;
 use crate::intake::Unread;
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";

@@ -15,7 +15,8 @@ use pilotlight_core::access::{Mode, Principal, Right, ServiceAccount};
 use serde_json::json;
 
 use super::stage::{Answer, Stage, function, invocation, on_stage};
-use crate::access::{AccessConfig, Judge, Later, seconds};
+use crate::access::{AccessConfig, Judge, Later};
+use crate::clock::seconds;
 use crate::config::Config;
 
 /// Knows the service account `shop/caller` by each token that ends in `.known`, and its rights.

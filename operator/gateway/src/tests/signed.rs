@@ -15,7 +15,8 @@ use pilotlight_core::access::Mode;
 
 use super::access::{Cluster, INVOKE, good, token};
 use super::stage::{Answer, Stage, function, on_stage};
-use crate::access::{AccessConfig, Keyring, seconds};
+use crate::access::{AccessConfig, Keyring};
+use crate::clock::seconds;
 use crate::config::Config;
 
 const ROLE: &str = "arn%3Aaws%3Aiam%3A%3A000000000000%3Arole%2Fshop%2Fcaller";
