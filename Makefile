@@ -55,18 +55,27 @@ show-identity: $(VENV)/ready ## instructions that identity costs a call and a co
 	$(PYTHON) -m tests.bench.identity
 
 .PHONY: show-callers
-show-callers: build examples load-tool $(VENV)/ready ## what knowing the callers costs them, and bad signatures; writes docs/benchmarks-callers.md
+show-callers: cluster-ready ## each SDK from a pod with nothing but a service account, and from outside; writes a table into docs/access.md
+	$(VENV)/bin/python -m tests.sdk.callers.image
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/sdk/callers/callers.tar; \
+	$(MODULE) tests.sdk.callers.show
+
+.PHONY: show-bench-callers
+show-bench-callers: build examples load-tool $(VENV)/ready ## what knowing the callers costs them, and bad signatures; writes docs/benchmarks-callers.md
 	cargo build --locked --release -p pilotlight-bench
 	$(VENV)/bin/python -m tests.bench.callers
 
 .PHONY: show-bench-cluster
-show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool}.*
+show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool,callers}.*
 	cargo build --locked --release -p pilotlight-bench -p pilotlight-load
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
 	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
 	$(MODULE) tests.bench.cluster; \
-	$(MODULE) tests.bench.pool
+	$(MODULE) tests.bench.pool; \
+	$(MODULE) tests.bench.pool_real
 
 .PHONY: show-chaos
 show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call accounted for, for an hour; writes docs/reliability.*
@@ -76,6 +85,14 @@ show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call ac
 	test ! -d target/previous || $(CLUSTER) load target/previous/source/target/images/*.tar; \
 	$(MODULE) tests.chaos.run $(CHAOS)
 
+.PHONY: show-chaos-lines
+show-chaos-lines: cluster-ready load-tool ## a short chaos run with a store of logs: each printed line is accounted for
+	$(CLUSTER) build victoria-logs
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar; \
+	PILOTLIGHT_SUITE=chaos $(MODULE) tests.chaos.printed
+
 .PHONY: show-chaos-seeds
 show-chaos-seeds: cluster-ready load-tool ## killed chaos runs, and short ones with 20 seeds; writes docs/chaos-seeds.md
 	@trap '$(CLUSTER) down' EXIT; set -e; \
@@ -84,8 +101,22 @@ show-chaos-seeds: cluster-ready load-tool ## killed chaos runs, and short ones w
 	$(MODULE) tests.chaos.killed; \
 	$(MODULE) tests.chaos.seeds $(SEEDS)
 
+.PHONY: show-outage
+show-outage: cluster-ready ## ten minutes without the API server, and whom gateways serve then; writes a table into docs/access.md
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(MODULE) tests.e2e.outage $(OUTAGE)
+
+.PHONY: show-upgrade
+show-upgrade: cluster-ready load-tool ## an upgrade from `make previous REF=c70955b`, which asked nobody, under load; writes a table into docs/upgrading.md
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar target/previous/source/target/images/*.tar; \
+	$(MODULE) tests.e2e.upgrade
+
 .PHONY: previous
-previous: ## programs, images and chart of the commit REF, for `make show-chaos` to upgrade from
+previous: ## programs, images and chart of the commit REF, for `make show-chaos` and `make show-upgrade` to upgrade from
 	tests/chaos/previous $(REF)
 
 .PHONY: show-runtimes
@@ -124,9 +155,40 @@ show-door: build examples load-tool $(VENV)/ready ## 2,000 connections that stal
 	cargo build --locked --release -p pilotlight-bench
 	$(VENV)/bin/python -m tests.bench.door
 
+.PHONY: show-logs-search
+show-logs-search: $(VENV)/ready ## searches over LINES=10000000 lines of logs; writes docs/benchmarks-logs.md
+	$(CLUSTER) build victoria-logs
+	cargo build --locked --release -p pilotlight-bench --bin log-search
+	$(VENV)/bin/python -m tests.bench.logs $(LINES)
+
+.PHONY: show-logs-cost
+show-logs-cost: build examples load-tool $(VENV)/ready ## what logging costs a call, and a quiet function beside a loud one; writes docs/benchmarks-logs.md
+	cargo build --locked --release -p pilotlight-bench
+	$(VENV)/bin/python -m tests.bench.logs_cost
+
+.PHONY: show-logs-pods
+show-logs-pods: cluster-ready ## from the print to the reader in pods, and 10,000 lines a second; writes docs/benchmarks-logs.md
+	$(CLUSTER) build victoria-logs
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar; \
+	$(MODULE) tests.bench.logs_pods
+
 .PHONY: show-load
 show-load: build load-tool $(VENV)/ready ## all kinds of arrivals on local mode, each call accounted for; writes docs/load.md
 	$(VENV)/bin/python -m tests.load.show
+
+.PHONY: show-traces
+show-traces: build $(VENV)/ready ## one trace through two functions, sent to Jaeger and asked of it; writes docs/traces.md
+	$(VENV)/bin/python -m tests.traces.show
+
+.PHONY: show-traces-cluster
+show-traces-cluster: cluster-ready ## the same in pods, with the collector in the cluster; writes docs/traces.md
+	$(VENV)/bin/python -m tests.traces.pack
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/traces/jaeger.tar; \
+	$(MODULE) tests.traces.cluster
 
 .PHONY: show-mutants
 show-mutants: ## check that each in-process test of the gateway fails without its mechanism

@@ -47,6 +47,15 @@ const ERRORS: [(u16, &str); 9] = [
     (502, "ResourceNotReadyException"),
 ];
 
+const LOGS_ERRORS: [(u16, &str); 6] = [
+    (400, "InvalidParameterException"),
+    (400, "LimitExceededException"),
+    (400, "ResourceNotFoundException"),
+    (400, "SerializationException"),
+    (400, "ThrottlingException"),
+    (400, "UnknownOperationException"),
+];
+
 struct Gateway {
     runtime: Runtime,
     routes: Router,
@@ -136,6 +145,13 @@ impl Gateway {
 }
 
 fn is_documented(answer: &Response<Bytes>) {
+    if answer
+        .headers()
+        .get("content-type")
+        .is_some_and(|kind| kind == "application/x-amz-json-1.1")
+    {
+        return is_documented_of_logs(answer);
+    }
     let kind = answer.headers().get("x-amzn-errortype").expect("a type");
     let kind = (answer.status().as_u16(), kind.to_str().expect("a name"));
     assert!(ERRORS.contains(&kind), "{kind:?}");
@@ -144,6 +160,15 @@ fn is_documented(answer: &Response<Bytes>) {
     let message = body.get("message").or(body.get("Message"));
     let message = message.and_then(Value::as_str).expect("a message");
     assert!(!message.is_empty());
+}
+
+/// The same for CloudWatch Logs (contract §10), whose errors have their type in the body.
+fn is_documented_of_logs(answer: &Response<Bytes>) {
+    let body: Value = serde_json::from_slice(answer.body()).expect("JSON");
+    let text = |field: &str| body[field].as_str().expect("a text");
+    let kind = (answer.status().as_u16(), text("__type"));
+    assert!(LOGS_ERRORS.contains(&kind), "{kind:?}");
+    assert!(!text("message").is_empty());
 }
 
 fn is_as_asked(headers: &HeaderMap, pieces: &Pieces, invocation: &Invocation) {

@@ -1,6 +1,6 @@
 """What it costs to know the callers, and what bad signatures cost the good callers; writes docs/benchmarks-callers.md.
 
-    make show-callers
+    make show-bench-callers
 
 Two gateways of local mode, one of which asks its callers who they are, and a bare proxy in front of an echo server. The
 same event goes to each of them at a steady rate, by turns: without a credential, with a token, and signed. Then good
@@ -29,8 +29,10 @@ from tests.harness.local_server import LocalServer
 from tests.harness.manifests import as_yaml, resource
 from tests.harness.paths import EXAMPLES, LOAD, PILOTLIGHT, REPOSITORY
 from tests.harness.patience import PATIENCE
+from tests.harness.section import rewrite
 from tests.harness.stalls import path_of
 
+DOCUMENT = REPOSITORY / "docs/benchmarks-callers.md"
 EVENT = '{"name": "world", "text": "%s"}' % ("x" * 64)
 FUNCTIONS = {"quiet": {"runtime": "custom", "code": {"path": str(EXAMPLES / "rust-echo/build")}}}
 KEY = r"AWS_ACCESS_KEY_ID=(\S+) AWS_SECRET_ACCESS_KEY=(\S+) PILOTLIGHT_TOKEN=(\S+)"
@@ -45,7 +47,6 @@ def main():
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     parser.add_argument("--rate", type=int, default=500, help="calls a second of good callers")
     parser.add_argument("--flood", type=int, default=10_000, help="calls a second with a bad signature")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/benchmarks-callers.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         manifest = Path(folder) / "functions.yaml"
@@ -91,9 +92,9 @@ def main():
                 else:
                     found["nobody"] = in_turns(of, ["proxy", "signature"], turn)
             beside.append(found)
-    text = page(alone, beside, floods, options)
-    options.output.write_text(text)
-    print(text)
+    lines = page(alone, beside, floods, options)
+    print("\n".join(lines))
+    rewrite(DOCUMENT, "show-bench-callers", lines)
 
 
 def in_turns(of, kinds, turn):
@@ -151,28 +152,23 @@ def page(alone, beside, floods, options):
         costs.append(
             f"| {figure} | {quartiles(cost['signature'])} | {quartiles(cost['proxy'])} | {quartiles(own)} |"
         )
-    return "\n".join(
-        [
-            "# The cost of knowing the callers",
-            "",
-            f"Written by `make show-callers` with the programs of `{PILOTLIGHT.parent.name}` at commit `{commit()}`.",
-            f"{options.rate} calls a second of a warm function, {options.rounds} rounds by turns of {options.seconds} s each;",
-            "medians over the rounds, with quartiles in brackets. The answers about the callers are known, as they are for",
-            "all calls but the first of a minute. [access.md](access.md) explains what a gateway asks.",
-            "",
-            "| callers show | p50 | p99 | p50 added to `auth: off` | p50 / `auth: off` |",
-            "|---|---:|---:|---:|---:|",
-            *rows,
-            "",
-            f"Good callers that sign, beside {statistics.median(floods):,.0f} refused calls a second with a bad signature,",
-            "divided by the same round beside nobody:",
-            "",
-            "| | good callers | a bare proxy on the same machine | good callers / proxy |",
-            "|---|---:|---:|---:|",
-            *costs,
-            "",
-        ]
-    )
+    return [
+        f"With the programs of `{PILOTLIGHT.parent.name}` at commit `{commit()}`.",
+        f"{options.rate} calls a second of a warm function, {options.rounds} rounds by turns of {options.seconds} s each;",
+        "medians over the rounds, with quartiles in brackets. The answers about the callers are known, as they are for",
+        "all calls but the first of a minute. [access.md](access.md) explains what a gateway asks.",
+        "",
+        "| callers show | p50 | p99 | p50 added to `auth: off` | p50 / `auth: off` |",
+        "|---|---:|---:|---:|---:|",
+        *rows,
+        "",
+        f"Good callers that sign, beside {statistics.median(floods):,.0f} refused calls a second with a bad signature,",
+        "divided by the same round beside nobody:",
+        "",
+        "| | good callers | a bare proxy on the same machine | good callers / proxy |",
+        "|---|---:|---:|---:|",
+        *costs,
+    ]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Compares cold starts from a warm pool: a function with two layers, a Secret and a service account beside a plain one, in
-turns on one cluster in one run.
+turns on one cluster in one run; writes the table into docs/benchmarks-callers.md.
 
     python -m tests.bench.pool_real          in the cluster's client network, the images loaded
 
@@ -16,9 +16,13 @@ from tests.bench.cluster import SOURCE, percentile
 from tests.bench.pool import measure_hits, medians, milliseconds
 from tests.harness import manifests, release
 from tests.harness.archives import zipped
+from tests.harness.commit import commit
 from tests.harness.kubectl import apply, kubectl
+from tests.harness.paths import REPOSITORY
+from tests.harness.section import rewrite
 from tests.harness.web import Web
 
+DOCUMENT = REPOSITORY / "docs/benchmarks-callers.md"
 NAME = "bench-real"
 READS = """
 import os
@@ -39,9 +43,10 @@ def main():
     parser.add_argument("--pool", type=int, default=6, help="pods that wait")
     options = parser.parse_args()
     found = {kind: [] for kind in KINDS}
-    web = Web(release.HOST)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME}}
     with release.installed():
+        # The release's name is known as soon as it is installed.
+        web = Web(release.HOST)
         apply(account, manifests.secret(NAME, {"TOKEN": "secret"}))
         access = {"environmentFrom": [{"secretRef": {"name": NAME}}]}
         settings = {
@@ -63,8 +68,10 @@ def main():
                 found[kind].append((took, timings))
         kubectl("delete", "secret", NAME)
         kubectl("delete", "serviceaccount", NAME)
-    web.close()
-    print("\n".join(table(found)))
+        web.close()
+    lines = list(table(found))
+    print("\n".join(lines))
+    rewrite(DOCUMENT, "show-bench-cluster", lines)
 
 
 def layers(web):
@@ -80,6 +87,8 @@ def layers(web):
 
 
 def table(found):
+    yield f"At commit `{commit()}`, {len(found['plain'])} turns of each with a full pool; times are the client's, inside the cluster."
+    yield ""
     yield "| cold start from the pool, ms | plain, p50 | with layers, Secret and account, p50 | ratio of the turns' p50 | plain, p95 | with, p95 | calls |"
     yield "|---|--:|--:|--:|--:|--:|--:|"
     turns = {kind: [milliseconds(took) for took, _ in found[kind]] for kind in KINDS}

@@ -114,8 +114,8 @@ def clear_networks():
     return found
 
 
-def install_release():
-    """Installs the version of this commit, with the chart's number of gateways."""
+def install_release(settings):
+    """Installs the version of this commit with these settings, and the chart's number of gateways."""
     words = ("secrets", f"--selector=owner=helm,name={RELEASE},{UNFINISHED}")
     found = [
         f"helm had not finished: {secret['metadata']['name']}"
@@ -126,7 +126,7 @@ def install_release():
     images = {pod["spec"]["containers"][0]["image"] for pod in pods}
     found += [f"another version: {image}" for image in images if not image.endswith(f":{VERSION}")]
     scaled = len(all_parts("gateway"))
-    install()
+    install(*settings)
     # helm compares charts, so it does not reset a number that is the same in both.
     kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={GATEWAYS}", namespace=SYSTEM)
     return [*found, f"{scaled} gateways"] if scaled not in (0, GATEWAYS) else found
@@ -171,8 +171,9 @@ def forgotten_supervisors():
     return [pid for pid, groups in supervisors.items() if not any(name in groups for name in known)]
 
 
-def clean(guard: Guard, world: World):
-    """Removes all leftovers and returns what they were."""
+def clean(guard: Guard, world: World, settings=()):
+    """Removes all leftovers and returns what they were. `settings`: those of the release in this run, which other ones would
+    replace."""
     # The order matters. Processes of a killed run would undo later steps, all steps need the API server, pods
     # on a stopped node do not end, a release behind faulty networks does not become ready, and only a running
     # controller deletes the pods of functions.
@@ -180,7 +181,7 @@ def clean(guard: Guard, world: World):
     found += start_api_server(guard)
     found += start_nodes()
     found += clear_networks()
-    found += install_release()
+    found += install_release(settings)
     found += delete_functions()
     found += delete_probes()
     world.rest()

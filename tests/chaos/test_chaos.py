@@ -18,15 +18,18 @@ GROUPS = [
 ]
 
 
+# A certificate lives for as long as the run takes, and half of that is over within it.
+SETTINGS = ("--set=certificateLifetime=120",)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    # A certificate lives for as long as the run takes, and half of that is over within it.
-    with release.installed("--set=certificateLifetime=120"):
+    with release.installed(*SETTINGS):
         yield
 
 
 def test_every_invocation_is_accounted_for():
-    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30) as trial:
+    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30, settings=SETTINGS) as trial:
         trial.warm_up()
         for names in GROUPS:
             trial.strike([FAULTS[name] for name in names])

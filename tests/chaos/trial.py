@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from tests.chaos import plan
 from tests.chaos.clean import clean, left, mark
 from tests.chaos.guard import Guard, HarnessError, last_line, reason
+from tests.chaos.lines import logged
 from tests.chaos.world import World
 from tests.harness.addresses import own_address
 from tests.harness.kubectl import FUNCTIONS, apply, kubectl
@@ -53,7 +54,10 @@ SETTLED = 5  # seconds after a fault is undone in which a failed call may still 
 class Trial:
     """One run. The load runs inside the `with` block."""
 
-    def __init__(self, folder, seed, rate=100, work=10, clients=2):
+    def __init__(self, folder, seed, rate=100, work=10, clients=2, reads_logs=False, settings=()):
+        self.settings = settings
+        # What the logs have at the end, if the run reads them (`lines.py`).
+        self.reads_logs, self.logged = reads_logs, None
         self.folder, self.seed, self.rate, self.work, self.clients = folder, seed, rate, work, clients
         folder.mkdir(parents=True, exist_ok=True)
         for old in (*folder.glob("*.jsonl"), *folder.glob("*.errors")):
@@ -68,7 +72,7 @@ class Trial:
 
     def __enter__(self):
         mark()
-        for found in clean(self.guard, self.world):
+        for found in clean(self.guard, self.world, self.settings):
             print(f"cleaned up: {found}", flush=True)
         self._open = ExitStack()
         try:
@@ -118,6 +122,9 @@ class Trial:
         for number, sender in enumerate(self.senders):
             if sender.wait(LAST_ANSWER) != 0:
                 raise HarnessError(f"client-{number} failed: {last_line(self.errors(f'client-{number}'))}")
+        # A function's log cannot be read by its name once the function is gone.
+        if self.reads_logs:
+            self.logged = logged(LOADS)
         # The watch of pods ends only after they are deleted. Pods that are being replaced may exceed a limit for
         # some seconds, and if the records ended then, the limit would seem to stay exceeded.
         self.clear()
@@ -132,14 +139,14 @@ class Trial:
         self._notes.close()
         guard = Guard()
         try:
-            clean(guard, World(self.seed, list(LOADS), guard))
+            clean(guard, World(self.seed, list(LOADS), guard), self.settings)
         except Exception as error:
             # Only printed, because the caller raises the first error.
             print(f"the cluster could not be cleaned up; the next run tries again: {error}", flush=True)
 
     def function(self, name, spec):
         concurrency = {**spec["concurrency"], "queue": QUEUE}
-        return accounted(name, **{**spec, "concurrency": concurrency})
+        return accounted(name, prints=self.reads_logs, **{**spec, "concurrency": concurrency})
 
     def client(self, number, address):
         share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}

@@ -18,29 +18,37 @@ from tests.harness.release import IMAGES, VERSION
 
 DEFINITIONS = ("functions.pilotlight.dev", "warmpools.pilotlight.dev")
 OWNERSHIP = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
-KINDS = "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+KINDS = "deployments,statefulsets,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
 MADE = {
     "system": {
         "Deployment/pilotlight-controller",
         "Deployment/pilotlight-gateway",
         "NetworkPolicy/pilotlight-controller",
+        "NetworkPolicy/pilotlight-events",
         "NetworkPolicy/pilotlight-gateway",
+        "NetworkPolicy/pilotlight-logs",
         "PodDisruptionBudget/pilotlight-controller",
         "PodDisruptionBudget/pilotlight-gateway",
         "Role/pilotlight-authority",
         "Role/pilotlight-ca",
         "Role/pilotlight-gateways",
         "Role/pilotlight-identity",
+        "Role/pilotlight-logs",
         "Role/pilotlight-peers",
         "RoleBinding/pilotlight-authority",
         "RoleBinding/pilotlight-ca",
         "RoleBinding/pilotlight-gateways",
         "RoleBinding/pilotlight-identity",
+        "RoleBinding/pilotlight-logs",
         "RoleBinding/pilotlight-peers",
+        "Service/pilotlight-events",
         "Service/pilotlight-gateway",
+        "Service/pilotlight-logs",
         "Service/pilotlight-parts",
         "ServiceAccount/pilotlight-controller",
         "ServiceAccount/pilotlight-gateway",
+        "StatefulSet/pilotlight-events",
+        "StatefulSet/pilotlight-logs",
     },
     "functions": {
         "NetworkPolicy/pilotlight-functions",
@@ -62,7 +70,10 @@ RIGHTS = {
         },
         {
             "endpointslices.discovery.k8s.io": "get list watch",
+            # Whether the store of the logs is ready.
+            "pods [pilotlight-logs-0]": "get",
             "secrets [pilotlight-identity]": "get list watch",
+            "secrets [pilotlight-logs]": "get list watch",
             "secrets [pilotlight-sessions]": "get list watch",
             "secrets [pilotlight-tls]": "get list watch",
             # As every account.
@@ -92,7 +103,9 @@ RIGHTS = {
             "endpointslices.discovery.k8s.io": "list watch",
             "pods": "get",
             "secrets [pilotlight-authority]": "get list watch patch",
+            "secrets [pilotlight-events]": "get list watch patch",
             "secrets [pilotlight-identity]": "get list watch patch",
+            "secrets [pilotlight-logs]": "get list watch patch",
             "secrets [pilotlight-sessions]": "get list watch patch",
             "secrets [pilotlight-tls]": "get list watch patch",
             "configmaps [pilotlight-ca]": "get list watch patch",

@@ -12,11 +12,17 @@ from tests.harness.paths import CHART, REPOSITORY
 
 HERE = REPOSITORY / "tests/chart"
 WARM_POOL = "pilotlight.dev/v1alpha1/WarmPool"
+OPERATOR = "monitoring.coreos.com/v1"
 # The definitions have a test of their own.
 RENDERED = {
     "default": ["--set=crds.install=false"],
     # On a cluster that knows WarmPools, as on every upgrade.
-    "all": [f"--values={HERE}/all.values.yaml", f"--api-versions={WARM_POOL}", "--set=crds.install=false"],
+    "all": [
+        f"--values={HERE}/all.values.yaml",
+        f"--api-versions={WARM_POOL}",
+        f"--api-versions={OPERATOR}",
+        "--set=crds.install=false",
+    ],
 }
 
 REFUSED = [
@@ -26,6 +32,16 @@ REFUSED = [
     ("gateway.fetch.proxy=proxy:3128", "gateway.fetch.proxy", "not match"),
     ("gateway.fetch.secrets[0]=", "gateway.fetch.secrets.0", "not match"),
     ("gateway.fetch.concurrent=0", "gateway.fetch.concurrent", "minimum: got 0, want 1"),
+    ("logs.otlp.endpoint=collector:4318", "logs.otlp.endpoint", "not match"),
+    ("logs.otlp.endpoint=http://a/v1/logs?key=1", "logs.otlp.endpoint", "not match"),
+    ("logs.otlp.headersSecret=Mine", "logs.otlp.headersSecret", "not match"),
+    ("logs.otlp.headersSecret=mine", "logs.otlp.endpoint", "minLength: got 0, want 1"),
+    ("logs.otlp.headers=a", "logs.otlp", "'headers' not allowed"),
+    ("tracing.endpoint=collector:4318", "tracing.endpoint", "not match"),
+    ("tracing.sampling.ratio=2", "tracing.sampling.ratio", "maximum: got 2, want 1"),
+    ("tracing.sampling.ratio=1.5", "tracing.sampling.ratio", "not match"),
+    ("tracing.sampling.slowMs=-1", "tracing.sampling.slowMs", "minimum: got -1, want 0"),
+    ("tracing.sample.ratio=1", "tracing", "'sample' not allowed"),
     ("gateway.cacheSize=1Gi", "gateway.cacheSize", "not match"),
     ("gateway.concurrency=0", "gateway.concurrency", "minimum: got 0, want 1"),
     ("gateway.concurrency=65536", "gateway.concurrency", "maximum: got 65,536, want 65,535"),
@@ -85,7 +101,17 @@ REFUSED = [
     ("networkPolicy.enabled=1", "networkPolicy.enabled", "want boolean"),
     ("networkPolicy.callers[0].pod=a", "networkPolicy.callers.0", "'pod' not allowed"),
     ("serviceMonitor.interval=30", "serviceMonitor.interval", "want string"),
+    ("monitoring.alerts=all", "monitoring.alerts", "want boolean"),
+    ("monitoring.rules=true", "monitoring", "'rules' not allowed"),
+    ("gateway.ownSeries=-1", "gateway.ownSeries", "minimum: got -1, want 0"),
     ("networkPolicies.enabled=true", "", "'networkPolicies' not allowed"),
+    ("events.queue.url=nats://me:pw@nats", "events.queue.url", "does not match"),
+    ("events.queue.url=http://nats", "events.queue.url", "does not match"),
+    ("events.queue.prefix=a.b", "events.queue.prefix", "does not match"),
+    ("events.queue.replicas=0", "events.queue.replicas", "minimum: got 0, want 1"),
+    ("logs.store.url=http://me:pw@logs", "logs.store.url", "does not match"),
+    ("logs.store.retention=30m", "logs.store.retention", "does not match"),
+    ("logs.store.tenant=a", "logs.store.tenant", "does not match"),
 ]
 
 
@@ -136,6 +162,45 @@ def test_a_digest_takes_the_place_of_the_tag(image):
     assert made.stdout.count(f'image: "host:5000/a/pilotlight@{digest}"') == 2
 
 
+def monitoring(*options):
+    """The kinds of what `serviceMonitor` and `monitoring` add, and the objects."""
+    made = template(
+        "--set=serviceMonitor.enabled=true,monitoring.alerts=true,monitoring.dashboard=true", *options
+    )
+    assert made.returncode == 0, made.stderr
+    objects = [one for one in yaml.safe_load_all(made.stdout) if one]
+    return [
+        one
+        for one in objects
+        if one["apiVersion"] == OPERATOR
+        or one["metadata"]["name"] in ("pilotlight-alerts", "pilotlight-dashboard")
+    ]
+
+
+def test_without_the_prometheus_operator_there_are_config_maps_alone():
+    assert [one["kind"] for one in monitoring()] == ["ConfigMap", "ConfigMap"]
+    kinds = sorted(one["kind"] for one in monitoring(f"--api-versions={OPERATOR}"))
+    assert kinds == ["ConfigMap", "ConfigMap", "PrometheusRule", "ServiceMonitor", "ServiceMonitor"]
+
+
+def test_alerts_and_dashboard_are_the_files_of_the_chart():
+    files = CHART / "files"
+    alerts = yaml.safe_load((files / "alerts.yaml").read_text())
+    rules, dashboards = 0, 0
+    for one in monitoring(f"--api-versions={OPERATOR}"):
+        data = one.get("data", {})
+        if one["kind"] == "PrometheusRule":
+            assert one["spec"] == alerts
+        elif "alerts.yaml" in data:
+            rules += 1
+            assert yaml.safe_load(data["alerts.yaml"]) == alerts
+        elif "pilotlight.json" in data:
+            dashboards += 1
+            assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
+            assert json.loads(data["pilotlight.json"]) == json.loads((files / "dashboard.json").read_text())
+    assert (rules, dashboards) == (1, 1)
+
+
 def definitions(*options):
     made = template("--show-only=templates/crds.yaml", *options)
     assert made.returncode == 0, made.stderr
@@ -178,7 +243,12 @@ def test_the_roles_grant_each_right_that_gateways_ask_for():
     source = (REPOSITORY / "operator/core/src/access/right.rs").read_text()
     verbs = set(re.findall(r'Verb::\w+ => "(\w+)"', source))
     subresources = set(re.findall(r'Resource::\w+ => Some\("(\w+)"\)', source))
-    asked = {f"{verb} functions" for verb in verbs} | {f"get functions/{one}" for one in subresources}
+    # These are asked for of logs alone.
+    changes = {"update", "delete"}
+    asked = {f"{verb} functions" for verb in verbs - changes} | {
+        f"get functions/{one}" for one in subresources
+    }
+    asked |= {f"{verb} functions/logs" for verb in verbs & changes}
     made = roles()
     assert asked == {
         "invoke functions",
@@ -186,6 +256,8 @@ def test_the_roles_grant_each_right_that_gateways_ask_for():
         "list functions",
         "get functions/environment",
         "get functions/logs",
+        "update functions/logs",
+        "delete functions/logs",
     }
     assert asked <= granted(made["pilotlight-edit"])
     assert granted(made["pilotlight-invoke"]) == {"invoke functions"}
@@ -389,7 +461,7 @@ def test_the_controller_signs_for_the_services_names_unless_somebody_else_brings
     service = ("pilotlight-gateway", "pilotlight-gateway.system", "pilotlight-gateway.system.svc")
     own = [*service, f"{service[-1]}.cluster.local", "localhost", "127.0.0.1"]
     assert names == [*own, "functions.example", "192.0.2.7"]
-    assert ports == {"http": 80, "https": 443}
+    assert ports == {"api": 80, "https": 443}
     assert {"--tls-secret=pilotlight-tls", "--authorities-config-map=pilotlight-ca"} <= {*arguments}
 
     arguments, _ = component("controller", "--set=gateway.tls.secretName=mine")
@@ -402,8 +474,139 @@ def test_plain_text_needs_an_explicit_value():
         arguments, _ = component(name)
         assert "--tls=required" in arguments
         arguments, ports = component(name, "--set=gateway.tls.mode=off")
-        assert "--tls=off" in arguments and ports == {"http": 80}
+        assert "--tls=off" in arguments and ports == {"api": 80}
         assert not [each for each in arguments if each.startswith("--tls-")]
     # A release whose gateways are not known to speak TLS, as `helm template` sees any.
     arguments, _ = component("gateway", "--is-upgrade")
     assert "--tls=optional" in arguments
+
+
+def log_store(*options):
+    """The objects of the store of logs, and the gateways' arguments about it."""
+    made = template("--set=crds.install=false", *options)
+    assert made.returncode == 0, made.stderr
+    objects = {}
+    for one in yaml.safe_load_all(made.stdout):
+        if one and one["metadata"]["name"] == "pilotlight-logs":
+            objects[one["kind"]] = one
+    arguments, _ = component("gateway", *options)
+    return objects, [each for each in arguments if each.startswith("--log-store")]
+
+
+def test_the_store_of_logs_is_reached_by_gateways_alone_and_with_a_password():
+    objects, arguments = log_store()
+    assert arguments == [
+        "--log-store=http://pilotlight-logs.system:9428",
+        "--log-store-flush-interval=1",
+        "--log-store-tenant=0:0",
+        "--log-store-secret=pilotlight-logs",
+        "--log-store-pod=pilotlight-logs-0",
+    ]
+    assert "data" not in objects["Secret"], "the controller fills it"
+    [rule] = objects["NetworkPolicy"]["spec"]["ingress"]
+    [peer] = rule["from"]
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    assert objects["NetworkPolicy"]["spec"]["egress"] == []
+    [container] = objects["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    assert "-httpAuth.password=file:///etc/victoria-logs/password" in container["args"]
+    assert "--log-store-secret=pilotlight-logs" in component("controller")[0]
+    assert "NetworkPolicy" not in log_store("--set=networkPolicy.enabled=false")[0]
+
+
+def event_queue(*options):
+    """The objects of the event queue, and the gateways' arguments about it."""
+    made = template("--set=crds.install=false", *options)
+    assert made.returncode == 0, made.stderr
+    objects = {}
+    for one in yaml.safe_load_all(made.stdout):
+        if one and one["metadata"]["name"] == "pilotlight-events":
+            objects[one["kind"]] = one
+    arguments, _ = component("gateway", *options)
+    return objects, [each for each in arguments if each.startswith("--event-queue")]
+
+
+def test_the_event_queue_is_reached_by_gateways_alone_and_syncs_each_message():
+    objects, arguments = event_queue()
+    assert arguments == [
+        "--event-queue=nats://pilotlight-events.system:4222",
+        "--event-queue-prefix=pilotlight",
+        "--event-queue-replicas=1",
+        # Seven tenths of the volume.
+        "--event-queue-size=7168Mi",
+        "--event-queue-credentials=/etc/pilotlight/events",
+    ]
+    assert "data" not in objects["Secret"], "the controller fills it"
+    assert "--event-queue-secret=pilotlight-events" in component("controller")[0]
+    [rule] = objects["NetworkPolicy"]["spec"]["ingress"]
+    [peer] = rule["from"]
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    assert objects["NetworkPolicy"]["spec"]["egress"] == []
+    config = objects["ConfigMap"]["data"]["nats.conf"]
+    assert "sync_interval: always" in config and "max_payload: 2MB" in config
+    assert "password: $PILOTLIGHT_EVENTS_PASSWORD" in config
+    [claim] = objects["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"] == {"requests": {"storage": "10Gi"}}
+    objects, _ = event_queue("--set=events.queue.volume=false")
+    assert "volumeClaimTemplates" not in objects["StatefulSet"]["spec"]
+
+
+def test_an_event_queue_can_be_somebody_elses_or_none():
+    objects, arguments = event_queue(
+        "--set=events.queue.url=tls://nats.example",
+        "--set=events.queue.secretName=a",
+        "--set=events.queue.replicas=3",
+    )
+    assert objects == {}
+    assert arguments == [
+        "--event-queue=tls://nats.example",
+        "--event-queue-prefix=pilotlight",
+        "--event-queue-replicas=3",
+        "--event-queue-size=1Gi",
+        "--event-queue-credentials=/etc/pilotlight/events",
+    ]
+    assert event_queue("--set=events.queue.install=false") == ({}, [])
+    # `--reuse-values` brings values without `events`.
+    objects, arguments = event_queue("--set=events=null")
+    assert set(objects) == set(event_queue()[0]) and arguments == event_queue()[1]
+
+
+def test_the_store_of_logs_has_a_volume_unless_a_value_says_otherwise():
+    objects, _ = log_store("--set=logs.store.size=10Gi", "--set=logs.store.storageClass=fast")
+    spec = objects["StatefulSet"]["spec"]
+    [claim] = spec["volumeClaimTemplates"]
+    assert claim["spec"]["resources"] == {"requests": {"storage": "10Gi"}}
+    assert claim["spec"]["storageClassName"] == "fast"
+    # Four fifths, so that the oldest days go before it is full.
+    [container] = spec["template"]["spec"]["containers"]
+    assert "-retention.maxDiskSpaceUsageBytes=8192MiB" in container["args"]
+
+    objects, _ = log_store("--set=logs.store.volume=false")
+    spec = objects["StatefulSet"]["spec"]
+    assert "volumeClaimTemplates" not in spec
+    assert {"name": "data", "emptyDir": {"sizeLimit": "20Gi"}} in spec["template"]["spec"]["volumes"]
+
+
+def test_a_store_of_logs_can_be_somebody_elses_or_none():
+    objects, arguments = log_store(
+        "--set=logs.store.url=https://logs.example/x", "--set=logs.store.secretName=a"
+    )
+    assert objects == {}
+    assert arguments == [
+        "--log-store=https://logs.example/x",
+        "--log-store-flush-interval=5",
+        "--log-store-tenant=0:0",
+        "--log-store-secret=a",
+    ]
+    assert (
+        "a]"
+        in template(
+            "--show-only=templates/identity.yaml", "--set=logs.store.url=http://b,logs.store.secretName=a"
+        ).stdout
+    )
+    assert log_store("--set=logs.store.install=false") == ({}, [])
+
+
+def test_the_values_of_an_earlier_release_have_a_store_of_logs_too():
+    """`--reuse-values` brings values without `logs`."""
+    objects, arguments = log_store("--set=logs=null")
+    assert set(objects) == set(log_store()[0]) and arguments == log_store()[1]

@@ -201,7 +201,9 @@ def test_trace(invoke):
     # Java has it as a property: its variables cannot be changed.
     seen = answer["Body"]["variables"].get("_X_AMZN_TRACE_ID") or answer["Body"]["trace"]
     assert seen == answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"]
-    assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", seen)
+    assert re.fullmatch(
+        r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0;Lineage=1:[0-9a-f]{8}:0", seen
+    )
 
 
 def test_init_once(invoke):

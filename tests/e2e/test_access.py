@@ -4,7 +4,7 @@ The release of the suite asks its callers to prove who they are while these test
 """
 
 import json
-import re
+import os
 from contextlib import ExitStack, contextmanager
 
 import boto3
@@ -12,9 +12,19 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.harness import manifests, paths, release
-from tests.harness.callers import account_with, ask, call, rules, token
-from tests.harness.commands import attempt
+from tests.harness import manifests, release
+from tests.harness.callers import (
+    access_key,
+    account_with,
+    ask,
+    call,
+    pilotlight,
+    rules,
+    session,
+    signature,
+    token,
+    user_with,
+)
 from tests.harness.kubectl import FUNCTIONS, apply, kubectl
 from tests.harness.patience import PATIENCE, until
 from tests.harness.release import ENDPOINT, SYSTEM
@@ -49,8 +59,8 @@ def callers(required):
         yield {name: token(f"e2e-{name}") for name in rights}
 
 
-def configuration(name, bearer=None, **options):
-    return ask("GET", f"/2015-03-31/functions/{name}/configuration", bearer, **options)
+def configuration(name, shown=None, **options):
+    return ask("GET", f"/2015-03-31/functions/{name}/configuration", shown, **options)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +80,40 @@ def until_known(functions, callers):
             until(lambda: configuration(name, callers["edits"], host=host)[0] == 200, f"{name} is known")
 
 
-def test_each_caller_may_do_what_its_role_says(functions, callers):
+@contextmanager
+def credential(kind, account, bearer):
+    """What the account shows."""
+    if kind == "token":
+        yield bearer
+    elif kind == "session":
+        # The gateway with the keys of sessions may be the other one for some milliseconds.
+        yield signature(*until(lambda: session(account, bearer), f"a session of {account}"))
+    else:
+        with access_key(account) as key:
+            until_each(*key, is_known, "the key is known")
+            yield signature(*key)
+
+
+def is_known(client):
+    try:
+        client.list_functions()
+    except ClientError as error:
+        return error.response["Error"]["Code"] == "AccessDeniedException"
+    return True
+
+
+# What each account may do, with whatever credential.
+ALLOWED = {
+    "invokes-one": {"call mine"},
+    "invokes": {"call mine", "call other"},
+    "views": {"read other", "list", "state", "logs"},
+    "edits": {"call mine", "call other", "read other", "list", "state", "logs", "values"},
+    "nobody": set(),
+}
+
+
+@pytest.mark.parametrize("kind", ["token", "session", "access key"])
+def test_each_caller_may_do_what_its_role_says(functions, callers, kind):
     until_known(functions, callers)
     denied = (403, "AccessDeniedException")
     mine, other = functions
@@ -80,25 +123,24 @@ def test_each_caller_may_do_what_its_role_says(functions, callers):
         "read other": lambda who: configuration(other, who),
         "list": lambda who: ask("GET", "/2015-03-31/functions", who),
         "state": lambda who: ask("GET", "/pilotlight/v1/state", who),
-    }
-    allowed = {
-        "invokes-one": {"call mine"},
-        "invokes": {"call mine", "call other"},
-        "views": {"read other", "list", "state"},
-        "edits": set(operations),
-        "nobody": set(),
+        "logs": lambda who: ask("GET", f"/pilotlight/v1/functions/{mine}/logs", who),
     }
     for who, bearer in callers.items():
-        for operation, perform in operations.items():
-            status, kind, body = perform(bearer)
-            expected = (200, None) if operation in allowed[who] else denied
-            assert (status, kind) == expected, (who, operation, body)
-    assert call(mine, callers["invokes-one"])[2] == b'"hi"'
-
-    def variables(who):
-        return json.loads(configuration(mine, callers[who])[2])["Environment"].get("Variables")
-
-    assert variables("views") is None and variables("edits") == GREETING
+        with credential(kind, f"e2e-{who}", bearer) as shown:
+            for operation, perform in operations.items():
+                status, refusal, body = perform(shown)
+                if operation not in ALLOWED[who]:
+                    assert (status, refusal) == denied, (who, operation, body)
+                elif operation == "logs":
+                    # Whether gateways have the logs of pods is another matter.
+                    assert status != 403, (who, body)
+                else:
+                    assert (status, refusal) == (200, None), (who, operation, body)
+            if "call mine" in ALLOWED[who]:
+                assert call(mine, shown)[2] == b'"hi"'
+            if "read other" in ALLOWED[who]:
+                shows = json.loads(configuration(mine, shown)[2])["Environment"].get("Variables")
+                assert shows == (GREETING if "values" in ALLOWED[who] else None), who
 
 
 def test_who_shows_nothing_or_a_token_for_another_audience_is_refused(functions, callers):
@@ -137,24 +179,6 @@ def test_a_right_that_was_taken_away_ends_within_a_minute(functions, callers):
 
 
 # --- signatures
-
-
-@contextmanager
-def access_key(account):
-    """An access key of the account, which the command line makes and revokes."""
-    made = pilotlight("access-key", "create", f"--service-account={FUNCTIONS}/{account}")
-    assert made.returncode == 0, made
-    key_id, secret = re.findall(r"=(\S+)$", made.stdout, re.MULTILINE)
-    assert key_id in pilotlight("access-key", "list").stdout
-    try:
-        yield key_id, secret
-    finally:
-        revoked = pilotlight("access-key", "revoke", key_id)
-        assert revoked.returncode == 0, revoked
-
-
-def pilotlight(*words):
-    return attempt(paths.PILOTLIGHT, *words)
 
 
 def sdk(service, endpoint=ENDPOINT, **credentials):
@@ -271,18 +295,56 @@ def identity():
 # --- the command line
 
 
-def test_the_command_line_reaches_a_gateway_with_the_rights_of_the_kubeconfig(functions, callers):
-    """By a port-forward, and with a token that the cluster makes for a user with a client certificate."""
+@pytest.fixture(scope="module")
+def developer(callers, tmp_path_factory):
+    """The environment of the command line of a user with a client certificate, whose rights are those that
+    docs/access.md names and no others."""
+    accounts = [f"e2e-{who}" for who in callers]
+    makes_tokens = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]}
+    reaches = [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+    ]
+    rights = {FUNCTIONS: [{**makes_tokens, "resourceNames": accounts}], SYSTEM: reaches}
+    with user_with(f"e2e-developer-{FUNCTIONS}", rights, tmp_path_factory.mktemp("developer")) as kubeconfig:
+        yield {**os.environ, "KUBECONFIG": str(kubeconfig)}
+
+
+def test_each_account_may_do_what_its_role_says_from_the_command_line(functions, callers, developer):
+    """By a port-forward, and with tokens that the cluster makes for the user of the kubeconfig."""
     until_known(functions, callers)
-    reach = [f"--cluster={SYSTEM}", f"--service-account={FUNCTIONS}/e2e-invokes-one"]
-    done = pilotlight("invoke", "e2e-mine", "--payload", '"hi"', *reach)
-    assert (done.returncode, done.stdout) == (0, '"hi"'), done
-    denied = pilotlight("invoke", "e2e-other", *reach)
-    assert denied.returncode == 2 and "AccessDeniedException" in denied.stderr, denied
+    mine, other = functions
+    operations = {
+        "call mine": ["invoke", mine, "--payload", '"hi"'],
+        "call other": ["invoke", other, "--payload", '"hi"'],
+        "list": ["top", "--once"],
+        "logs": ["logs", mine],
+    }
+    for who in callers:
+        reach = [f"--cluster={SYSTEM}", f"--service-account={FUNCTIONS}/e2e-{who}"]
+        for operation, words in operations.items():
+            done = pilotlight(*words, *reach, env=developer)
+            if operation not in ALLOWED[who]:
+                assert done.returncode == 2, (who, operation, done)
+                assert "AccessDeniedException" in done.stderr, (who, operation, done)
+            elif operation == "logs":
+                assert "AccessDeniedException" not in done.stderr, (who, done)
+            else:
+                assert done.returncode == 0, (who, operation, done)
+                assert not operation.startswith("call") or done.stdout == '"hi"', done
+
+
+def test_the_rights_of_the_kubeconfig_decide_as_whom_the_command_line_calls(functions, callers, developer):
+    until_known(functions, callers)
     # The token alone, at an address.
     views = ["--endpoint", ENDPOINT, f"--service-account={FUNCTIONS}/e2e-views"]
-    state = pilotlight("top", "--once", *views)
+    state = pilotlight("top", "--once", *views, env=developer)
     assert state.returncode == 0 and "e2e-mine" in state.stdout, state
+    # An account that is there, whose tokens the user may not make.
+    other = pilotlight(
+        "invoke", "e2e-mine", f"--service-account={FUNCTIONS}/default", "--endpoint", ENDPOINT, env=developer
+    )
+    assert other.returncode == 2 and "e2e-developer" in other.stderr, other
     nobody = pilotlight("invoke", "e2e-mine", "--endpoint", ENDPOINT)
     assert nobody.returncode == 2 and "--service-account" in nobody.stderr, nobody
     missing = pilotlight("invoke", "e2e-mine", "--service-account=e2e-not-there", "--endpoint", ENDPOINT)

@@ -91,13 +91,37 @@ exports.handler = async (event) => {
 };
 """
 
+# Calls itself, or the next one of a circle, until a call is refused.
+CIRCLE = (
+    CALLER
+    + """
+def lambda_handler(event, context):
+    runs = event.get("runs", []) + [context.function_name]
+    found = call(os.environ["NEXT"], {"runs": runs})
+    return found["body"] if found["status"] == 200 else [runs, found]
+"""
+)
+
 CREDENTIALS = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+
+# Each call of a circle needs an instance of its own.
+ROOM = {"reserved": 20, "queue": 0}
 
 FUNCTIONS = {
     "caller": python(CALLER, memory=256),
     "echo": python(ECHO, memory=256),
     "sdk": python(SDK, memory=256),
     "itself": python(ITSELF, concurrency={"reserved": 1, "queue": 0}),
+    "round": python(CIRCLE, environment={"NEXT": "round"}, timeout=120, concurrency=ROOM),
+    "there": python(CIRCLE, environment={"NEXT": "back"}, timeout=120, concurrency=ROOM),
+    "back": python(CIRCLE, environment={"NEXT": "there"}, timeout=120, concurrency=ROOM),
+    "allowed": python(
+        CIRCLE,
+        environment={"NEXT": "allowed"},
+        recursiveLoop="Allow",
+        concurrency={"reserved": 18, "queue": 0},
+        timeout=120,
+    ),
     "node": nodejs(NODE, "index.js"),
     "node-sdk": nodejs(NODE_SDK, "index.js", memory=512),
     "proxied": python(
@@ -153,6 +177,25 @@ def test_a_function_that_calls_itself_without_room_is_throttled(served):
     found = served.answer("itself")
     assert found["status"] == 429
     assert found["body"]["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+
+
+@only_local("a circle of 33 calls would take 33 pods")
+def test_calls_that_go_round_in_a_circle_are_stopped(served):
+    """a function is called 16 times by what it has called, also if others are between"""
+    for name, most in (("round", 16), ("there", 33)):
+        runs, refused = served.answer(name)
+        assert (refused["status"], refused["headers"]["x-amzn-errortype"]) == (
+            400,
+            "RecursiveInvocationException",
+        )
+        assert "recursiveLoop" in refused["body"]["Message"]
+        assert len(runs) == most
+
+
+@only_local("18 calls would take 18 pods")
+def test_a_function_may_allow_that_its_calls_go_round(served):
+    runs, refused = served.answer("allowed")
+    assert (len(runs), refused["status"]) == (18, 429), "its instances are the limit"
 
 
 def test_other_languages_pass_the_same_door(served):

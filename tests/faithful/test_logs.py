@@ -218,7 +218,7 @@ FUNCTIONS = {
 def entries(served, name, request_id):
     """The records of one call, as the gateway has them."""
     connection = http.client.HTTPConnection(served.endpoint.removeprefix("http://"))
-    connection.request("GET", f"/pilotlight/v1/functions/{name}/logs?filter={request_id}")
+    connection.request("GET", f"/pilotlight/v1/functions/{name}/logs?request-id={request_id}")
     answer = connection.getresponse()
     lines = [json.loads(line) for line in answer.read().splitlines()]
     connection.close()
@@ -455,7 +455,7 @@ def test_a_frame_without_an_end_does_not_hide_later_output(served):
 def test_the_log_right_after_an_answer_has_all_of_the_call(served):
     for n in range(20):
         answer = served.invoke("prints", {"text": f"call {n}"})
-        log = served.logs("prints", "--filter", answer["RequestId"])
+        log = served.logs("prints", "--request-id", answer["RequestId"])
         assert f"call {n}THE-END-0\n" in log
         assert f"END RequestId: {answer['RequestId']}\n" in log and "\tMax Memory Used: " in log
 

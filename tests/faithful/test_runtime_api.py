@@ -11,7 +11,7 @@ from tests.harness.endpoint import only_local
 
 ROOT = "1-5759e988-bd862e3fe1be46a994272793"
 PARENT = "53995c3f42cd8ad8"
-TRACE = re.compile(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0")
+TRACE = re.compile(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0;Lineage=1:[0-9a-f]{8}:0")
 
 # Speaks HTTP itself, and answers with the bytes that it received.
 OWN_HTTP = """#!/usr/bin/python3
@@ -166,19 +166,20 @@ def test_every_call_has_a_trace_of_its_own_that_the_answer_names(served, name):
 
 @pytest.mark.parametrize("sampled", ["0", "1"])
 def test_a_callers_trace_is_continued(served, sampled):
-    sent = f"Root={ROOT};Parent={PARENT};Sampled={sampled};Lineage=1:38a5ab94:0"
-    (own, child), answered = traced(served, "traces", sent)
-    assert own == child == answered == sent
+    sent = f"Root={ROOT};Parent={PARENT};Sampled={sampled}"
+    (own, child), answered = traced(served, "traces", f"{sent};Lineage=7:38a5ab94:3")
+    assert own == child == answered == f"{sent};Lineage=8:{own.split(':')[1]}:0"
 
 
 def test_missing_parts_of_a_callers_trace_are_added(served):
     (own, _), answered = traced(served, "traces", f"Root={ROOT}")
-    assert re.fullmatch(f"Root={ROOT};Parent=[0-9a-f]{{16}};Sampled=0", own) and answered == own
+    assert re.fullmatch(f"Root={ROOT};Parent=[0-9a-f]{{16}};Sampled=0;Lineage=1:[0-9a-f]{{8}}:0", own)
+    assert answered == own
 
 
 def test_the_order_and_the_case_of_a_traces_fields_do_not_count(served):
     (own, _), _ = traced(served, "traces", f"Self=1-67891234-12456789abcdef012345678;sampled=1;root={ROOT}")
-    assert re.fullmatch(f"Root={ROOT};Parent=[0-9a-f]{{16}};Sampled=1", own)
+    assert re.fullmatch(f"Root={ROOT};Parent=[0-9a-f]{{16}};Sampled=1;Lineage=1:[0-9a-f]{{8}}:0", own)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from tests.harness.patience import PATIENCE, until
 HANDLER = (REPOSITORY / "tests/load/handler.py").read_text()
 
 
-def accounted(name, **spec):
-    """A Function with that handler; the account knows its revisions."""
-    return function(name, HANDLER, timeout=30, environment={"REVISION": "0"}, **spec)
+def accounted(name, prints=False, **spec):
+    """A Function with that handler; the account knows its revisions. `prints`: it prints a line for each record."""
+    environment = {"REVISION": "0", **({"PRINTS": "yes"} if prints else {})}
+    return function(name, HANDLER, timeout=30, environment=environment, **spec)
 
 
 class Ending(subprocess.Popen):

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -37,13 +38,24 @@ class LocalServer:
 
     host = "127.0.0.1"  # where its functions reach the tests
 
-    def __init__(self, *paths, environment=None, program=PILOTLIGHT, has_status=True, arguments=()):
+    def __init__(
+        self, *paths, environment=None, program=PILOTLIGHT, has_status=True, arguments=(), variables=None
+    ):
+        """`environment`: all variables, instead of those of this process; `variables`: some more."""
         assert program.is_file(), f"{program} is missing: build it, or name it in PILOTLIGHT_BIN"
         # Whatever the server loses becomes a child of this process, where stop() finds it.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.lines = []
         self._grown = threading.Condition()
         self._before = children_of(os.getpid())
+        # Servers of other suites keep their logs and events apart.
+        self._state = tempfile.TemporaryDirectory(prefix="pilotlight-state-")
+        environment = {
+            "PILOTLIGHT_LOGS": f"{self._state.name}/logs",
+            "PILOTLIGHT_EVENTS": f"{self._state.name}/events",
+            **(environment or os.environ),
+            **(variables or {}),
+        }
         self.process = subprocess.Popen(
             [
                 program,

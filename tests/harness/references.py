@@ -57,9 +57,10 @@ LISTED = {
 # Fields that refer to nothing of the cluster.
 PLAIN = {
     "Function": """
-        betweenEvents code.archive.sha256 code.archive.url code.inline code.path concurrency.provisioned
-        concurrency.queue concurrency.reserved description environment ephemeralStorage errors handler keepAlive
-        layers[].sha256 layers[].url logging.enabled logging.format memory runtime timeout
+        async.maxAge async.retries betweenEvents code.archive.sha256 code.archive.url code.inline code.path
+        concurrency.provisioned concurrency.queue concurrency.reserved description environment ephemeralStorage errors
+        handler keepAlive layers[].sha256 layers[].url logging.enabled logging.format logging.level logging.retention memory
+        recursiveLoop runtime timeout
         """,
     "WarmPool": "ephemeralStorage max memory runtime size",
 }

@@ -35,6 +35,22 @@ LEASE_PORT, HEALTH_PORT = (
 ACCESS_KEYS = "pilotlight-access-keys"  # the namespace of access keys
 
 
+# The store of logs that the chart installs. The cluster has no storage class.
+STORED = (
+    "--set=logs.store.install=true",
+    f"--set=logs.store.image={IMAGES}/victoria-logs:v1.52.1",
+    "--set=logs.store.size=1Gi",
+    "--set=logs.store.resources.requests.cpu=20m",
+    "--set=logs.store.volume=false",
+)
+# The event queue that the chart installs, likewise without a volume.
+QUEUED = (
+    "--set=events.queue.install=true",
+    f"--set=events.queue.image={IMAGES}/nats:v2.15.3",
+    "--set=events.queue.size=1Gi",
+    "--set=events.queue.resources.requests.cpu=20m",
+    "--set=events.queue.volume=false",
+)
 # For what connects to instances itself, as a bench does.
 OPEN = "--set=networkPolicy.enabled=false"
 # Tests name taints and runtime classes as they need them. `test_authors.py` closes these lists again.
@@ -69,6 +85,10 @@ def install(*settings, chart=CHART, version=VERSION):
         *([ANY_PLACE] if knows(chart, "authors") else []),
         # Tests count pods, and two small nodes have room for few.
         *(["--set=defaultWarmPools.size=0"] if knows(chart, "defaultWarmPools") else []),
+        # test_log_store.py is about the store of logs.
+        *(["--set=logs.store.install=false"] if knows(chart, "logs") else []),
+        # test_events.py is about the event queue.
+        *(["--set=events.queue.install=false"] if knows(chart, "events") else []),
         # Most suites call by plain text; test_tls.py is about TLS.
         *(["--set=gateway.tls.mode=off"] if knows(chart, "  tls") else []),
         *settings,

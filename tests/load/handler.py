@@ -1,8 +1,9 @@
 """Reports to a journal outside of its instance when an event begins and ends, and answers with its id.
 
 The handler continues only after the journal has acknowledged a record, so the journal's order is the order of
-events. It sends no record twice: a missing acknowledgement is a `JournalGone`, an error of the harness that
-ends the load. This file is short because every claim contains it.
+events. With PRINTS it prints a line before each record, so what the journal has was printed. It sends no record twice: a
+missing acknowledgement is a `JournalGone`, an error of the harness that ends the load. This file is short because every
+claim contains it.
 """
 
 import json
@@ -12,6 +13,7 @@ import time
 import uuid
 
 INSTANCE, REVISION = uuid.uuid4().hex, int(os.environ.get("REVISION", "0"))
+PRINTS = "PRINTS" in os.environ
 journal, address = None, None
 
 
@@ -21,6 +23,8 @@ class JournalGone(Exception):
 
 def note(place, word, call):
     global journal, address
+    if PRINTS:
+        print(word, call)
     try:
         if address != place:  # an instance may outlive a run, and the next run has another journal
             host, port = place.rsplit(":", 1)

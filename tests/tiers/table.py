@@ -70,7 +70,7 @@ CHECK = [
     ),
     Stage(
         "Python units",
-        f"{PYTEST} tests/tiers tests/chaos/test_plan.py tests/mutants",
+        f"{PYTEST} tests/tiers tests/chaos/test_plan.py tests/chaos/test_lines.py tests/mutants",
         needs=("Python packages",),
         tests=True,
     ),
@@ -112,7 +112,11 @@ SUITES = [
         f"{LOCAL} {release('chaos')} {PYTEST} tests/chaos/test_guard.py tests/chaos/test_chaos.py",
         needs=("Rust build",),
     ),
-    suite("boto3 in pods", f"{release('boto3')} {PYTHON} -m tests.e2e.serve {PYTEST} tests/sdk/python"),
+    suite(
+        "boto3 in pods",
+        f"{release('boto3')} {PYTHON} -m tests.e2e.serve {PYTEST} tests/sdk/python",
+        needs=("command line of AWS",),
+    ),
     suite(
         "JavaScript in pods",
         f"{release('node')} {PYTHON} -m tests.e2e.serve {NODE}",
@@ -139,7 +143,17 @@ TEST = [
     Stage("programs", "make --silent build"),
     Stage("image roots", f"runtime-image/build roots {IMAGES}", needs=("Debian packages",)),
     Stage("images", f"runtime-image/build archives {IMAGES}", needs=("programs", "image roots")),
+    Stage("VictoriaLogs", f"{CLUSTER} build victoria-logs", uses=GO, limit=20),
+    Stage("NATS", f"{CLUSTER} build nats", uses=GO, limit=20),
     *CHECK,
+    # From the cluster's network no registry is reached.
+    Stage(
+        "command line of AWS",
+        f"{PYTHON} -m tests.harness.aws_cli",
+        needs=("Python packages",),
+        slots=0.5,
+        limit=10,
+    ),
     Stage("Node packages", f"make --silent {NODE_MODULES}", slots=0.5, limit=10),
     Stage(
         "examples",
@@ -148,7 +162,11 @@ TEST = [
         slots=0.1,
     ),
     Stage("cluster up", f"{CLUSTER} up --nodes 2", needs=("Kubernetes", "helm")),
-    Stage("images loaded", f"{CLUSTER} load target/images/*.tar", needs=("cluster up", "images")),
+    Stage(
+        "images loaded",
+        f"{CLUSTER} load target/images/*.tar",
+        needs=("cluster up", "images", "VictoriaLogs", "NATS"),
+    ),
     *SUITES,
     OUTAGES,
     Stage(
@@ -178,12 +196,45 @@ TEST = [
         needs=("Debian packages", "Python packages", "examples"),
         tests=True,
     ),
+    # Alerts and dashboard, asked of a real Prometheus.
+    Stage(
+        "monitoring",
+        f"{LOCAL} {PYTEST} tests/monitoring",
+        needs=("Debian packages", "Python packages", "Rust build"),
+        tests=True,
+    ),
     # What unmodified SDKs sign, checked without a gateway. It compiles the client in Go.
     Stage(
         "signatures",
         f"{PYTEST} tests/sdk/signatures",
         needs=("Python packages", "Node packages", "Rust build"),
         uses=GO,
+        tests=True,
+    ),
+    # The store of logs with a real VictoriaLogs, most of whose time is waiting for its disk.
+    Stage(
+        "log store",
+        f"cargo {TIMED} test --locked -p pilotlight-logs --features conformance,victoria --test victoria "
+        "-- --ignored -Z unstable-options --report-time",
+        needs=("VictoriaLogs", "Rust build"),
+        uses=DEBUG,
+        tests=True,
+    ),
+    # The event queue with a real NATS server, most of whose time is waiting; and schedules, which no program has yet.
+    Stage(
+        "event queue",
+        f"cargo {TIMED} test --locked -p pilotlight-events --lib --tests "
+        "--features conformance,jetstream,schedule "
+        "-- --include-ignored -Z unstable-options --report-time",
+        needs=("NATS", "Rust build"),
+        uses=DEBUG,
+        tests=True,
+    ),
+    # Log records in a receiver of OTLP.
+    Stage(
+        "log export",
+        f"{LOCAL} {PYTEST} tests/logs",
+        needs=("Debian packages", "Python packages", "VictoriaLogs", "Rust build"),
         tests=True,
     ),
     Stage("JavaScript", f"{LOCAL} {NODE}", needs=("Node packages", "examples"), tests=True),

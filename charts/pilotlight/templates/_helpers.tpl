@@ -195,3 +195,50 @@ other's. A definition without an owner, or of a release that is gone, is left to
 {{- $ours := or (not $live) (eq $owner (printf "%s/%s" .Release.Namespace .Release.Name)) }}
 {{- if and $ours (ne $namespace .Release.Namespace) (ne (toString .Values.createFunctionNamespace) "false") }}made{{ end }}
 {{- end }}
+
+{{/*
+The event queue, as YAML: the values, with defaults for those of an earlier release (`--reuse-values`), and what follows from
+them. `installed`: by this chart. `address`: empty if there is no queue. `secret`: with what gateways show it. `bytes`: what
+events may take; the rest of the volume is for their progress, and for what the server has not cleaned up yet.
+*/}}
+{{- define "pilotlight.eventQueue" -}}
+{{- $defaults := dict "install" true "image" "nats:2.15.3" "volume" true "size" "10Gi" "storageClass" "" "url" "" "secretName" "" "prefix" "pilotlight" "replicas" 1 "maxSize" "1Gi" }}
+{{- $queue := mergeOverwrite $defaults (deepCopy (dig "queue" dict (.Values.events | default dict))) }}
+{{- $name := printf "%s-events" (include "pilotlight.name" .) }}
+{{- $installed := and $queue.install (not $queue.url) }}
+{{- $address := $queue.url }}
+{{- $secret := $queue.secretName }}
+{{- $replicas := $queue.replicas }}
+{{- $bytes := $queue.maxSize }}
+{{- $mib := include "pilotlight.mib" $queue.size | int64 }}
+{{- if $installed }}
+{{- $address = printf "nats://%s.%s:4222" $name .Release.Namespace }}
+{{- $secret = $name }}
+{{- $replicas = 1 }}
+{{- $bytes = printf "%dMi" (div (mul $mib 7) 10) }}
+{{- end }}
+{{- $made := dict "installed" $installed "address" $address "secret" $secret "replicas" $replicas "bytes" $bytes "storeMib" (div (mul $mib 9) 10) }}
+{{- merge $made $queue | toYaml }}
+{{- end }}
+
+{{/*
+The store of logs, as YAML: the values, with defaults for those of an earlier release (`--reuse-values`), and what follows
+from them. `installed`: by this chart. `address`: empty if there is no store. `secret`: with what gateways show it.
+*/}}
+{{- define "pilotlight.logStore" -}}
+{{- $defaults := dict "install" true "image" "victoriametrics/victoria-logs:v1.52.1" "retention" "30d" "volume" true "size" "20Gi" "storageClass" "" "url" "" "secretName" "" "tenant" "0:0" "flushInterval" 5 }}
+{{- $store := mergeOverwrite $defaults (deepCopy (dig "store" dict (.Values.logs | default dict))) }}
+{{- $name := printf "%s-logs" (include "pilotlight.name" .) }}
+{{- $installed := and $store.install (not $store.url) }}
+{{- $address := $store.url }}
+{{- $secret := $store.secretName }}
+{{- $flush := $store.flushInterval }}
+{{- if $installed }}
+{{- $address = printf "http://%s.%s:9428" $name .Release.Namespace }}
+{{- $secret = $name }}
+{{- $flush = 1 }}
+{{- end }}
+{{- $mib := include "pilotlight.mib" $store.size | int64 }}
+{{- $made := dict "installed" $installed "address" $address "secret" $secret "flush" $flush "usedMib" (div (mul $mib 8) 10) "pod" (ternary (printf "%s-0" $name) "" $installed) }}
+{{- merge $made $store | toYaml }}
+{{- end }}

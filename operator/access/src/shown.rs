@@ -31,6 +31,7 @@ const SIGNED_HEADERS_MAX: usize = 64;
 pub enum Service {
     Lambda,
     Sts,
+    Logs,
 }
 
 impl Service {
@@ -38,6 +39,7 @@ impl Service {
         match self {
             Service::Lambda => "lambda",
             Service::Sts => "sts",
+            Service::Logs => "logs",
         }
     }
 }

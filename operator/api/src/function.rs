@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pilotlight_core::events::retry::EventPolicy;
 use pilotlight_core::function::{
-    Concurrency, EnvName, EnvValue, EphemeralStorageMiB, FunctionName, Handler, KeepAlive,
-    MemoryMiB, QueueLimit, Runtime, Timeout,
+    Concurrency, EnvName, EnvValue, EphemeralStorageMiB, EventRetries, FunctionName, Handler,
+    KeepAlive, LogRetention, MaxEventAge, MemoryMiB, QueueLimit, Runtime, Timeout,
 };
 use pilotlight_core::ids::Namespace;
 use pilotlight_wire::config::{BetweenEvents, LogFormat};
@@ -126,9 +127,15 @@ pub struct FunctionSpec {
     pub logging: Logging,
     #[serde(default, skip_serializing_if = "is_default")]
     pub errors: ErrorDetail,
+    /// What becomes of the events of asynchronous calls.
+    #[serde(default, rename = "async", skip_serializing_if = "is_default")]
+    pub asynchronous: AsyncSpec,
     /// Whether the function's processes may go on while no event is at hand.
     #[serde(default, skip_serializing_if = "is_default")]
     pub between_events: BetweenEvents,
+    /// Whether calls that go round in a circle are stopped.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recursive_loop: RecursiveLoop,
     /// Where the function's pods run and under which account. Local mode ignores it.
     #[serde(default, skip_serializing_if = "PodSettings::is_empty")]
     pub pod: PodSettings,
@@ -218,15 +225,118 @@ impl TryFrom<ConcurrencyFields> for ConcurrencySpec {
     }
 }
 
+/// What becomes of the events of asynchronous calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AsyncSpec {
+    /// How old an event may be when an attempt begins, in seconds: 60 to 21600 (default).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_age: MaxEventAge,
+    /// How many attempts follow one in which the function failed: 0 to 2 (default).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: EventRetries,
+}
+
+impl AsyncSpec {
+    pub fn policy(&self) -> EventPolicy {
+        EventPolicy {
+            max_age: self.max_age.duration(),
+            // 0 to 2.
+            retries: self.retries.get() as u8,
+        }
+    }
+}
+
+/// What happens when a function has led to its own call again and again, in the words of the platform's
+/// PutFunctionRecursionConfig.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecursiveLoop {
+    /// The next call is refused.
+    #[default]
+    Terminate,
+    Allow,
+}
+
 /// Where the function's log lines go and how they look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", try_from = "LoggingFields")]
 pub struct Logging {
     #[serde(skip_serializing_if = "is_default")]
     pub format: LogFormat,
+    /// What the function's own logger writes, with the JSON format. Absent: from INFO on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<LogLevel>,
+    /// Absent: as long as the log store keeps records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<LogRetention>,
     /// False drops the function's output; the answers stay the same.
-    #[serde(deserialize_with = "unquoted", skip_serializing_if = "is_on")]
+    #[serde(skip_serializing_if = "is_on")]
     pub enabled: bool,
+}
+
+/// The least severe records that a function's logger writes, in the spelling of `AWS_LAMBDA_LOG_LEVEL` (contract §2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    #[default]
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Trace => "TRACE",
+            LogLevel::Debug => "DEBUG",
+            LogLevel::Info => "INFO",
+            LogLevel::Warn => "WARN",
+            LogLevel::Error => "ERROR",
+            LogLevel::Fatal => "FATAL",
+        }
+    }
+}
+
+/// Logging as it is written, before its fields are checked against each other.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LoggingFields {
+    #[serde(default)]
+    format: LogFormat,
+    #[serde(default)]
+    level: Option<LogLevel>,
+    #[serde(default)]
+    retention: Option<LogRetention>,
+    #[serde(default = "on", deserialize_with = "unquoted")]
+    enabled: bool,
+}
+
+fn on() -> bool {
+    true
+}
+
+/// The clients filter by level in the JSON format alone.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("has a `level` without `format: JSON`: add the format, or remove the level")]
+struct LevelOfText;
+
+impl TryFrom<LoggingFields> for Logging {
+    type Error = LevelOfText;
+
+    fn try_from(fields: LoggingFields) -> Result<Self, LevelOfText> {
+        if fields.level.is_some() && fields.format != LogFormat::Json {
+            return Err(LevelOfText);
+        }
+        Ok(Self {
+            format: fields.format,
+            level: fields.level,
+            retention: fields.retention,
+            enabled: fields.enabled,
+        })
+    }
 }
 
 /// Refuses text. The YAML parser would accept `"no"` in quotes as false, and the API server does not.
@@ -254,6 +364,8 @@ impl Default for Logging {
     fn default() -> Self {
         Self {
             format: LogFormat::default(),
+            level: None,
+            retention: None,
             enabled: true,
         }
     }

@@ -110,7 +110,8 @@ fn environment<'a>(
     ];
     if spec.logging.format == LogFormat::Json {
         // As on the original platform, where a function with the JSON format logs from INFO on.
-        defaults.push(("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()));
+        let level = spec.logging.level.unwrap_or_default();
+        defaults.push(("AWS_LAMBDA_LOG_LEVEL", level.as_str().to_owned()));
     }
     let heap = launch.heap.iter();
     let heap = heap.map(|(name, limit)| (name.clone(), limit.of(spec.memory)));

@@ -41,8 +41,8 @@ pub use code::{
     SourceFiles, SourceName,
 };
 pub use function::{
-    ApiVersion, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,
-    FunctionSpec, Kind, Logging, Metadata, OPT, TASK,
+    ApiVersion, AsyncSpec, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,
+    FunctionSpec, Kind, LogLevel, Logging, Metadata, OPT, RecursiveLoop, TASK,
 };
 pub use manifest::{Manifest, ManifestError, duplicates, read};
 pub use pilotlight_wire::config::{BetweenEvents, LogFormat};

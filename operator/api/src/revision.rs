@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::function::{ConcurrencySpec, FunctionSpec};
+use crate::function::{AsyncSpec, ConcurrencySpec, FunctionSpec, Logging, RecursiveLoop};
 
 /// Digits of a revision: enough to distinguish specs, and few enough for the value of a label.
 const REVISION_DIGITS: usize = 16;
@@ -18,13 +18,20 @@ const REVISION_DIGITS: usize = 16;
 impl FunctionSpec {
     /// The revision of this spec: 16 hexadecimal digits.
     ///
-    /// Specs whose instances are interchangeable have the same revision: limits on the number of instances
-    /// and their idle time may change without new instances.
+    /// Specs whose instances are interchangeable have the same revision: limits on the number of instances,
+    /// their idle time, how long their records are kept, and what becomes of events and of loops may change without new
+    /// instances.
     pub fn revision(&self) -> String {
         let shaped = FunctionSpec {
             concurrency: ConcurrencySpec::default(),
             keep_alive: KeepAlive::default(),
             description: None,
+            asynchronous: AsyncSpec::default(),
+            recursive_loop: RecursiveLoop::default(),
+            logging: Logging {
+                retention: None,
+                ..self.logging.clone()
+            },
             ..self.clone()
         };
         revision_of(&shaped)

@@ -85,8 +85,18 @@ fn spec() -> Value {
                 "description": "What the function prints, and the platform's lines.",
                 "properties": {
                     "format": { "type": "string", "enum": ["Text", "JSON"], "default": "Text" },
+                    "level": {
+                        "type": "string",
+                        "enum": ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"],
+                        "description": "What the function's logger writes, with the JSON format; absent: from INFO on.",
+                    },
+                    "retention": number(1, 3653, None, "How long records are kept, in days; absent: as long as the log store keeps any."),
                     "enabled": { "type": "boolean", "default": true },
                 },
+                "x-kubernetes-validations": [rule(
+                    "!has(self.level) || self.format == 'JSON'",
+                    "has a `level` without `format: JSON`: add the format, or remove the level",
+                )],
             },
             "errors": {
                 "type": "string",
@@ -94,10 +104,23 @@ fn spec() -> Value {
                 "default": "Full",
                 "description": "How much of a failure its caller is told.",
             },
+            "async": {
+                "type": "object",
+                "description": "What becomes of the events of asynchronous calls.",
+                "properties": {
+                    "maxAge": number(60, 21600, None, "How old an event may be when an attempt begins, in seconds; absent: 21600."),
+                    "retries": number(0, 2, None, "Attempts after one in which the function failed; absent: 2."),
+                },
+            },
             "betweenEvents": {
                 "type": "string",
                 "enum": ["Run", "Freeze"],
                 "description": "Whether the function's processes go on between events, or stand still; absent: Run.",
+            },
+            "recursiveLoop": {
+                "type": "string",
+                "enum": ["Terminate", "Allow"],
+                "description": "Whether calls that go round in a circle are stopped; absent: Terminate.",
             },
             "pod": pod(),
         },

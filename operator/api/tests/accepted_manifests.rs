@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pilotlight_api::{
-    BetweenEvents, Code, EnvironmentSource, ErrorDetail, Function, LogFormat, ObjectName,
-    PodSettings, TaintEffect, TolerationOperator, read,
+    BetweenEvents, Code, EnvironmentSource, ErrorDetail, Function, LogFormat, LogLevel, ObjectName,
+    PodSettings, RecursiveLoop, TaintEffect, TolerationOperator, read,
 };
 
 fn only(text: &str) -> Function {
@@ -59,9 +59,10 @@ spec:
   ephemeralStorage: 512
   concurrency: { reserved: 0, queue: 0 }
   keepAlive: 0
-  logging: { format: JSON, enabled: false }
+  logging: { format: JSON, enabled: false, level: WARN, retention: 14 }
   errors: Sanitized
   betweenEvents: Freeze
+  recursiveLoop: Allow
   environmentFrom:
     - secretRef: { name: shop.credentials }
     - configMapRef: { name: settings }
@@ -93,6 +94,7 @@ fn absent_fields_have_their_documented_defaults() {
     );
     assert_eq!(spec.errors, ErrorDetail::Full);
     assert_eq!(spec.between_events, BetweenEvents::Run);
+    assert_eq!(spec.recursive_loop, RecursiveLoop::Terminate);
     assert!(spec.environment.is_empty() && spec.description.is_none());
     assert!(spec.environment_from.is_empty() && spec.pod == PodSettings::default());
 }
@@ -120,8 +122,11 @@ fn every_field_holds_what_was_written() {
         (spec.logging.format, spec.logging.enabled),
         (LogFormat::Json, false)
     );
+    assert_eq!(spec.logging.level, Some(LogLevel::Warn));
+    assert_eq!(spec.logging.retention.map(|days| days.get()), Some(14));
     assert_eq!(spec.errors, ErrorDetail::Sanitized);
     assert_eq!(spec.between_events, BetweenEvents::Freeze);
+    assert_eq!(spec.recursive_loop, RecursiveLoop::Allow);
     let variables = spec
         .environment
         .iter()

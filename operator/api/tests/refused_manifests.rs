@@ -106,6 +106,22 @@ const SPEC: &[(&str, &str)] = &[
         "9:21: spec.logging.format: must be Text or JSON, got `json`",
     ),
     (
+        "  logging: {format: JSON, level: info}",
+        "9:34: spec.logging.level: must be TRACE or DEBUG or INFO or WARN or ERROR or FATAL, got `info`",
+    ),
+    (
+        "  logging: {level: INFO}",
+        "9:12: spec.logging: has a `level` without `format: JSON`: add the format, or remove the level",
+    ),
+    (
+        "  logging: {retention: 0}",
+        "9:24: spec.logging.retention: must be between 1 and 3653 days, got 0",
+    ),
+    (
+        "  logging: {retention: 7d}",
+        "9:24: spec.logging.retention: must be a whole number of days between 1 and 3653, got the text \"7d\"",
+    ),
+    (
         "  logging: {enabled: 5}",
         "9:22: spec.logging.enabled: must be true or false",
     ),
@@ -120,6 +136,10 @@ const SPEC: &[(&str, &str)] = &[
     (
         "  betweenEvents: freeze",
         "9:18: spec.betweenEvents: must be Run or Freeze, got `freeze`",
+    ),
+    (
+        "  recursiveLoop: Deny",
+        "9:18: spec.recursiveLoop: must be Terminate or Allow, got `Deny`",
     ),
     (
         "  errors:",
@@ -374,7 +394,8 @@ fn a_text_too_long_for_its_field_is_refused() {
 #[test]
 fn a_field_is_neither_unknown_nor_missing_nor_set_twice() {
     let known = "The fields here are runtime, handler, description, memory, timeout, environment, \
-                 environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, betweenEvents, pod";
+                 environmentFrom, code, layers, ephemeralStorage, concurrency, keepAlive, logging, errors, async, betweenEvents, \
+                 recursiveLoop, pod";
     let typo = format!("9:3: spec.memroy: is not a field: did you mean `memory`? {known}");
     let listed = known.trim_start_matches("The");
     let blank = format!("9:3: spec.\" \": is not a field: the{listed}");

@@ -26,7 +26,8 @@ const GOLDEN: &[(&str, &[&str])] = &[
                 "pod": {"tolerations": [], "nodeSelector": {}, "imagePullSecrets": []}}"#,
             // Limits on instances need no other instances.
             r#"{"runtime": "python3.11", "code": {"inline": {"a.py": "1"}}, "keepAlive": 1,
-                "concurrency": {"reserved": 3, "provisioned": 1, "queue": 0}, "description": "one"}"#,
+                "concurrency": {"reserved": 3, "provisioned": 1, "queue": 0}, "description": "one",
+                "logging": {"retention": 7}}"#,
         ],
     ),
     (
@@ -74,6 +75,14 @@ const GOLDEN: &[(&str, &[&str])] = &[
             // One default beside another value.
             r#"{"runtime": "custom", "code": {"image": "a:1"},
                 "logging": {"enabled": true, "format": "JSON"}}"#,
+            r#"{"runtime": "custom", "code": {"image": "a:1"},
+                "logging": {"format": "JSON", "retention": 30}}"#,
+        ],
+    ),
+    (
+        "52320ba32f446172",
+        &[
+            r#"{"runtime": "custom", "code": {"image": "a:1"}, "logging": {"format": "JSON", "level": "DEBUG"}}"#,
         ],
     ),
     (

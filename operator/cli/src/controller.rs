@@ -19,6 +19,7 @@ use crate::exit::Exit;
 use crate::function_pods::FunctionPods;
 use crate::gateway::cancel_at_the_end;
 use crate::parts_identity::PartsIdentity;
+use crate::traces::{self, Collector};
 
 /// Make and delete the pods of a namespace's Functions.
 #[derive(Debug, clap::Args)]
@@ -135,6 +136,14 @@ pub(crate) struct Args {
     /// gateway issues any].
     #[arg(long, env = "PILOTLIGHT_SESSION_KEYS_SECRET", value_name = "NAME")]
     session_keys_secret: Option<String>,
+    /// The Secret, in the same namespace, for the password of the store of logs that the chart installs [default: it
+    /// installs none].
+    #[arg(long, env = "PILOTLIGHT_LOG_STORE_SECRET", value_name = "NAME")]
+    log_store_secret: Option<String>,
+    /// The Secret, in the same namespace, for the password of the event queue that the chart installs [default: it installs
+    /// none].
+    #[arg(long, env = "PILOTLIGHT_EVENT_QUEUE_SECRET", value_name = "NAME")]
+    event_queue_secret: Option<String>,
     /// How long a certificate is valid. It is renewed after half of that time.
     #[arg(
         long,
@@ -158,6 +167,8 @@ pub(crate) struct Args {
     region: String,
     #[command(flatten)]
     pods: FunctionPods,
+    #[command(flatten)]
+    collector: Collector,
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -175,7 +186,11 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         .enable_all()
         .build();
     let runtime = runtime.context("no runtime for the controller")?;
+    let exporter = args
+        .collector
+        .exporter("pilotlight-controller", args.identity.clone())?;
     let options = Options {
+        exporter: exporter.clone(),
         gateway_namespace: args
             .gateway_namespace
             .unwrap_or_else(|| args.namespace.clone()),
@@ -200,6 +215,8 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             authorities: args.authority_secret,
             gateway: args.certificate_secret,
             session_keys: args.session_keys_secret,
+            log_store: args.log_store_secret,
+            event_queue: args.event_queue_secret,
         },
         certificate_lifetimes: Lifetimes {
             certificate: args.certificate_lifetime,
@@ -218,7 +235,9 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
                 let listen = &args.health_listen;
                 format!("--health-listen {listen}: cannot listen there")
             })?;
-        pilotlight_controller::run(options, health, stop).await?;
+        let ended = pilotlight_controller::run(options, health, stop).await;
+        traces::end(exporter).await;
+        ended?;
         Ok(Exit::Success)
     })
 }

@@ -90,6 +90,15 @@ impl Endpoint {
         })
     }
 
+    /// Whether the user has named no gateway, so that only local mode on this machine can be meant.
+    pub(crate) fn is_default(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.cluster.is_given() {
+            return false;
+        }
+        self.url == DEFAULT_ENDPOINT
+    }
+
     /// Whom to trust at https://.
     fn tls(&self, is_forwarded: bool) -> Result<TlsConfig> {
         let tls = TlsConfig::builder();
@@ -107,6 +116,10 @@ impl Endpoint {
 impl Gateway {
     pub(crate) fn get(&self, path: &str) -> Result<RequestBuilder<WithoutBody>> {
         self.with_token(self.agent.get(self.address(path)))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<RequestBuilder<WithoutBody>> {
+        self.with_token(self.agent.delete(self.address(path)))
     }
 
     pub(crate) fn post(&self, path: &str) -> Result<RequestBuilder<WithBody>> {

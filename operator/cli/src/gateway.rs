@@ -15,18 +15,20 @@ use pilotlight_core::code_cache::{CacheLimits, FETCHES, VOLUME_MIN};
 use pilotlight_core::identity::Mode;
 use pilotlight_core::ids::Namespace;
 use pilotlight_core::tls;
-use pilotlight_gateway::cluster::{
-    self, Among, CertificateSecret, ClusterConfig, KeySecrets, Listeners,
-};
-use pilotlight_gateway::{AUDIENCE, AccessConfig, Config};
+use pilotlight_gateway::cluster::{self, Among, ClusterConfig, KeySecrets, Listeners, SecretPlace};
+use pilotlight_gateway::{AUDIENCE, AccessConfig, Config, OWN_SERIES_DEFAULT};
 use pilotlight_runtimes::Runtimes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::event_queue::EventQueueOptions;
 use crate::exit::Exit;
+use crate::log_export::{self, LogExport};
+use crate::log_store::LogStore;
 use crate::memory::{self, Memory};
 use crate::parts_identity::PartsIdentity;
+use crate::traces::{self, TraceOptions};
 
 /// Serve the Functions of a namespace; instances are pods.
 #[derive(Debug, clap::Args)]
@@ -158,6 +160,15 @@ pub(crate) struct Args {
     /// Account number of the functions' ARNs.
     #[arg(long, env = "PILOTLIGHT_ACCOUNT", default_value = "000000000000")]
     account: String,
+    /// How many functions have series of their own in the metrics; the others share one set (docs/metrics.md).
+    #[arg(
+        long,
+        env = "PILOTLIGHT_OWN_SERIES",
+        default_value_t = OWN_SERIES_DEFAULT,
+        value_parser = clap::value_parser!(u32).range(..=10_000),
+        value_name = "FUNCTIONS"
+    )]
+    own_series: u32,
     /// Write a line about each call to standard error.
     #[arg(long, env = "PILOTLIGHT_ACCESS_LOG")]
     pub(crate) access_log: bool,
@@ -211,7 +222,15 @@ pub(crate) struct Args {
     )]
     concurrency: u16,
     #[command(flatten)]
+    event_queue: EventQueueOptions,
+    #[command(flatten)]
+    log_store: LogStore,
+    #[command(flatten)]
+    log_export: LogExport,
+    #[command(flatten)]
     memory: Memory,
+    #[command(flatten)]
+    traces: TraceOptions,
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
@@ -227,7 +246,11 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             parts: bind("--parts", &args.parts).await?,
             status: bind("--status", &args.status).await?,
         };
-        let config = Config {
+        let address = args.address.map(|address| address.to_string());
+        let traces = args.traces.start(Some(address.unwrap_or_default()))?;
+        let exporter = traces.as_ref().map(|traces| traces.exporter.clone());
+        let mut config = Config {
+            traces,
             namespace: args.namespace.clone(),
             region: args.region,
             account: args.account,
@@ -239,8 +262,11 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
                 ..AccessConfig::default()
             },
             limits: args.memory.limits(),
+            own_series: args.own_series as usize,
+            events: args.event_queue.open()?,
             ..Config::default()
         };
+        let log_exports = args.log_export.start(&mut config, true)?;
         let port = listeners.parts.local_addr()?.port();
         anyhow::ensure!(
             args.identity_of_parts.parts_identity == Mode::Off || args.certificate_secret.is_some(),
@@ -259,7 +285,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             service,
             address: SocketAddr::new(ip, port),
         });
-        let secret = |name| CertificateSecret {
+        let secret = |name| SecretPlace {
             namespace: release.clone(),
             name,
         };
@@ -279,6 +305,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
                 proxy: args.fetch_proxy,
             },
             archive_secrets: args.fetch_secrets.into_iter().collect(),
+            log_store: args.log_store.config(&release),
             runtimes,
             identity: args.identity_of_parts.parts_identity,
             keys: KeySecrets {
@@ -295,7 +322,9 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             runtime_class: args.function_runtime_class,
             among,
         };
-        cluster::serve(place, config, listeners, stop).await?;
+        let served = cluster::serve(place, config, listeners, stop).await;
+        tokio::join!(traces::end(exporter), log_export::end(log_exports));
+        served?;
         Ok(Exit::Success)
     })
 }

@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// JSON that the handler finds as its context's client context.
     #[arg(long, value_name = "JSON")]
     client_context: Option<String>,
+    /// Do not wait for the answer: the event is stored, and the request id is printed.
+    #[arg(long, conflicts_with = "tail")]
+    event: bool,
     #[command(flatten)]
     endpoint: Endpoint,
 }
@@ -49,6 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if args.tail {
         call = call.header("x-amz-log-type", "Tail");
     }
+    if args.event {
+        call = call.header("x-amz-invocation-type", "Event");
+    }
     if let Some(context) = &args.client_context {
         call = call.header("x-amz-client-context", BASE64.encode(context));
     }
@@ -65,6 +71,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
+    if args.event {
+        let request_id = header("x-amzn-requestid").unwrap_or_default();
+        anstream::println!("{request_id}");
+        return Ok(Exit::Success);
+    }
     let failed = header("x-amz-function-error").map(str::to_owned);
     if let Some(log) = header("x-amz-log-result") {
         let log = BASE64

@@ -14,9 +14,11 @@ mod cache;
 mod callers;
 pub(crate) mod code;
 mod custom;
+mod event_files;
 pub(crate) mod hash;
 mod layers;
 mod libraries;
+mod log_files;
 pub(crate) mod make;
 pub(crate) mod manifests;
 pub(crate) mod places;
@@ -44,30 +46,32 @@ use pilotlight_core::access;
 use pilotlight_core::reason::Audience;
 use pilotlight_core::tls;
 use pilotlight_gateway::process::ProcessBackend;
-use pilotlight_gateway::{Config, Gateway, MemoryLog};
+use pilotlight_gateway::{Config, Gateway};
 use pilotlight_net::identity::Identity;
 use pilotlight_net::identity::public::{PublicCertificate, PublicDoor};
 use pilotlight_wire::config::DoorConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::event_files::EventFiles;
+use self::log_files::LogFiles;
 use self::places::Places;
 use self::print::Progress;
 use self::reload::Served;
 use self::signals::Signals;
 use crate::endpoint::DEFAULT_LISTEN;
 use crate::exit::Exit;
+use crate::log_export::{self, LogExport};
 use crate::memory::Memory;
+use crate::traces::{self, TraceOptions};
 
-/// How much of each function's log is kept for `pilotlight logs`, in bytes.
-const LOG_BYTES: usize = 8 * 1024 * 1024;
 /// How long the end waits for the instances. Those that are left end when they notice that this process is gone.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long the end waits for open connections once no instance is left.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const SUPERVISOR: &str = "pilotlight-supervisor";
 /// The namespace of all functions when they call others; namespaces in manifests are ignored.
-const NAMESPACE: &str = "local";
+pub(crate) const NAMESPACE: &str = "local";
 
 /// Run functions on this machine, and reload them when they change.
 #[derive(Debug, clap::Args)]
@@ -129,6 +133,8 @@ pub(crate) struct Args {
     concurrency: u16,
     #[command(flatten)]
     memory: Memory,
+    #[command(flatten)]
+    traces: TraceOptions,
     /// A host name by which this server may be called, besides addresses and localhost; may be given several times.
     /// Pages of that host may call it as well.
     #[arg(
@@ -141,6 +147,12 @@ pub(crate) struct Args {
     /// The supervisor program [default: the one beside this program].
     #[arg(long, env = "PILOTLIGHT_SUPERVISOR", value_name = "FILE")]
     supervisor: Option<PathBuf>,
+    #[command(flatten)]
+    logs: LogFiles,
+    #[command(flatten)]
+    log_export: LogExport,
+    #[command(flatten)]
+    events: EventFiles,
     #[command(flatten)]
     places: Places,
 }
@@ -250,7 +262,11 @@ async fn local(args: Args) -> Result<Exit> {
         return Ok(Exit::Failure);
     }
     let served = Served::new(args.paths, preparer, outcome.deployments);
-    let config = Config {
+    let traces = args.traces.start(None)?;
+    let exporter = traces.as_ref().map(|traces| traces.exporter.clone());
+    let mut config = Config {
+        traces,
+        events: args.events.open(args.logs.folder()),
         concurrency: args.concurrency.into(),
         audience: Audience::Developer,
         shows_environment: !args.hide_environment,
@@ -260,7 +276,10 @@ async fn local(args: Args) -> Result<Exit> {
         door,
         ..Config::default()
     };
-    serve(config, supervisor, listeners, served, signals).await
+    let log_exports = args.log_export.start(&mut config, false)?;
+    let served = serve(config, supervisor, &args.logs, listeners, served, signals).await;
+    tokio::join!(traces::end(exporter), log_export::end(log_exports));
+    served
 }
 
 /// The address at which functions call other functions. An unspecified address becomes the loopback address.
@@ -282,6 +301,7 @@ fn gateways(mut address: SocketAddr) -> DoorConfig {
 async fn serve(
     config: Config,
     supervisor: PathBuf,
+    log_files: &LogFiles,
     (listener, status): (TcpListener, Option<TcpListener>),
     mut served: Served,
     mut signals: Signals,
@@ -289,9 +309,9 @@ async fn serve(
     // A short path, since the path of a socket is limited. It is removed when this function returns.
     let scratch = tempfile::Builder::new().prefix("pilotlight-").tempdir();
     let scratch = scratch.context("no temporary directory for the instances")?;
-    let logs = MemoryLog::new(LOG_BYTES);
+    let logs = log_files.open();
     let (stop, quiet) = (CancellationToken::new(), CancellationToken::new());
-    let printer = tokio::spawn(print::logs(logs.subscribe(), quiet.clone()));
+    let printer = tokio::spawn(print::logs(logs.follow_all(), quiet.clone()));
     let address = listener.local_addr()?;
     let status_address = status.as_ref().map(TcpListener::local_addr).transpose()?;
     let backend = ProcessBackend::new(
@@ -301,7 +321,7 @@ async fn serve(
         &config,
         gateways(address),
     );
-    let gateway = Gateway::start(config, Arc::new(backend), Some(Arc::new(logs)));
+    let gateway = Gateway::start(config, Arc::new(backend), Some(logs.clone()));
     gateway.deploy(served.deployments()).await;
     let mut serving = tokio::spawn({
         let (gateway, stop) = (gateway.clone(), stop.clone());
@@ -327,6 +347,7 @@ async fn serve(
     stop.cancel();
     let end = async {
         gateway.shutdown().await;
+        logs.flush(log_files::FLUSH_LIMIT).await;
         if failure.is_none()
             && tokio::time::timeout(CLOSE_LIMIT, &mut serving)
                 .await

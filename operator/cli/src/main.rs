@@ -7,7 +7,7 @@
 //! ```text
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
 //! package:       manifests ─► prepare ─► an archive of each function
-//! invoke, logs, top: endpoint ─► HTTP ─► a gateway
+//! invoke, events, logs, top: endpoint ─► HTTP ─► a gateway
 //! access-key:    kubeconfig ─► the Secrets of access keys (feature `cluster`)
 //! gateway, controller, crd: the parts of a cluster (feature `cluster`)
 //! ```
@@ -19,6 +19,9 @@ mod controller;
 #[cfg(feature = "cluster")]
 mod crd;
 mod endpoint;
+#[cfg(feature = "cluster")]
+mod event_queue;
+mod events;
 mod exit;
 #[cfg(feature = "cluster")]
 mod function_pods;
@@ -26,6 +29,10 @@ mod function_pods;
 mod gateway;
 mod invoke;
 mod local;
+mod log_export;
+mod log_folder;
+#[cfg(feature = "cluster")]
+mod log_store;
 mod logs;
 mod memory;
 mod package;
@@ -35,6 +42,7 @@ mod parts_identity;
 mod reach;
 mod terminal;
 mod top;
+mod traces;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -73,6 +81,7 @@ enum Command {
     Crd(crd::Args),
     #[cfg(feature = "cluster")]
     Gateway(gateway::Args),
+    Events(events::Args),
     Invoke(invoke::Args),
     Logs(logs::Args),
     Package(package::Args),
@@ -130,6 +139,7 @@ fn main() -> ExitCode {
         Command::Crd(args) => crd::run(&args),
         #[cfg(feature = "cluster")]
         Command::Gateway(args) => gateway::run(args),
+        Command::Events(args) => events::run(&args),
         Command::Invoke(args) => invoke::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Package(args) => package::run(args),

@@ -34,7 +34,7 @@ const TOKEN_AGE: Duration = Duration::from_secs(3000);
 #[derive(Debug, clap::Args)]
 pub(crate) struct InCluster {
     /// Reach a gateway of the cluster through the API server instead of --endpoint, with the rights of the kubeconfig:
-    /// the right `create` on pods/portforward in the release's namespace.
+    /// `list` on pods, and `get` and `create` on pods/portforward, in the release's namespace.
     #[arg(
         long,
         env = "PILOTLIGHT_CLUSTER",
@@ -81,9 +81,13 @@ struct Forward {
 }
 
 impl InCluster {
+    pub(crate) fn is_given(&self) -> bool {
+        self.cluster.is_some() || self.service_account.is_some()
+    }
+
     /// `None` if the cluster has no part in it.
     pub(crate) fn reach(&self) -> Result<Option<Reached>> {
-        if self.cluster.is_none() && self.service_account.is_none() {
+        if !self.is_given() {
             return Ok(None);
         }
         let runtime = Builder::new_current_thread().enable_all().build();

@@ -6,12 +6,13 @@
 use std::io;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::service::TowerToHyperService;
 use pilotlight_net::listen::{Admission, Entered};
 use pilotlight_net::{keepalive, listen};
+use pilotlight_wire::exposition::Format;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,15 +55,15 @@ fn routes(metrics: Metrics, ready: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/healthz", get(async || "well\n"))
         .route("/readyz", get(readiness))
-        .route("/metrics", get(async move || text(&metrics)))
+        .route(
+            "/metrics",
+            get(async move |headers: HeaderMap| text(&metrics, Format::accepted(&headers))),
+        )
 }
 
-fn text(metrics: &Metrics) -> Response {
-    match metrics.encode() {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+fn text(metrics: &Metrics, format: Format) -> Response {
+    match metrics.encode(format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -89,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_healthy_at_once_ready_with_its_watches_and_tells_what_it_counts() {
-        let (metrics, (ready, is_ready)) = (Metrics::new(), watch::channel(false));
+        let (metrics, (ready, is_ready)) = (Metrics::new(None), watch::channel(false));
         let routes = routes(metrics.clone(), is_ready);
         assert_eq!(asked(&routes, "/healthz").await.0, StatusCode::OK);
         let (status, _) = asked(&routes, "/readyz").await;

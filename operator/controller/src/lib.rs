@@ -21,8 +21,10 @@ mod identity;
 mod leadership;
 mod metrics;
 mod options;
+mod passwords;
 mod reconcile;
 mod session_keys;
+mod spans;
 mod status_writes;
 mod tracked;
 mod warm_pool;
@@ -48,6 +50,7 @@ use crate::metrics::Metrics;
 pub use crate::options::{
     IdentitySecrets, LOG_RATE, LOG_STORAGE_MIB, Options, PodOptions, PublicTls,
 };
+use crate::passwords::PasswordKeeper;
 use crate::session_keys::SessionKeeper;
 use crate::worker::{Streams, Worker};
 
@@ -80,7 +83,8 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let client = client().await?;
-    let metrics = Metrics::new();
+    let exports = options.exporter.as_ref().map(|exporter| exporter.counts());
+    let metrics = Metrics::new(exports);
     let (term, leads) = watch::channel(None);
     let (events, demands) = mpsc::channel(INBOX);
     let (ready, is_ready) = watch::channel(false);
@@ -93,6 +97,7 @@ pub async fn run(
         metrics.clone(),
     );
     let mut session_keeper = SessionKeeper::new(client.clone(), &options, leads.clone());
+    let [mut log_password, mut queue_password] = PasswordKeeper::both(&client, &options, &leads);
     let (mut keeper, bundle) = Keeper::new(client.clone(), &options, identity, leads.clone());
     let serving = health::serve(health, metrics.clone(), is_ready);
     let timing = Timing::default();
@@ -105,6 +110,8 @@ pub async fn run(
         }
         () = following => Err(RunError::Watch("gateways")),
         () = keeper.run() => Err(RunError::Watch("certificates")),
+        () = log_password.run() => Err(RunError::Watch("the log store's password")),
+        () = queue_password.run() => Err(RunError::Watch("the event queue's password")),
         () = session_keeper.run() => Err(RunError::Watch("the keys of sessions")),
         loss = contender.contend() => Err(RunError::Lease(loss)),
         served = serving => Err(RunError::Health(served.err().unwrap_or_else(|| {

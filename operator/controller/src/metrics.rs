@@ -1,4 +1,4 @@
-//! The controller's metrics, in Prometheus' text format at `/metrics`.
+//! The controller's metrics, in Prometheus' text formats at `/metrics`. docs/metrics.md has a row for each.
 //!
 //! Fed by `worker`, `leadership` and `reconcile::apply`; `health` serves it. Labels come from
 //! fixed sets; functions and pods have no series of their own.
@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotlight_core::fleet::stock::Count;
+use pilotlight_otlp::SpanCounts;
+use pilotlight_wire::exposition::Format;
+use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -95,8 +98,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// `exports`: the counts of the exporter of spans, if there is one.
+    pub(crate) fn new(exports: Option<Arc<SpanCounts>>) -> Self {
         let mut registry = Registry::with_prefix("pilotlight_controller");
+        if let Some(exports) = exports {
+            pilotlight_otlp::metrics::register_spans(exports, &mut registry);
+        }
         let leader = Gauge::default();
         registry.register(
             "leader",
@@ -225,9 +232,11 @@ impl Metrics {
         self.errors.get_or_create(&OfOperation { operation }).inc();
     }
 
-    pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub(crate) fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        let mut text = format.of(text);
+        text.push_str(format.end());
         Ok(text)
     }
 }

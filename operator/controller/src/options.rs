@@ -9,6 +9,7 @@ use pilotlight_core::function::PoolSize;
 use pilotlight_core::identity::{Lifetimes, Mode};
 use pilotlight_core::instance::node_share::CpuLimit;
 use pilotlight_core::tls;
+use pilotlight_otlp::SpanExporter;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_wire::config::IdentityConfig;
 
@@ -52,6 +53,8 @@ pub struct Options {
     /// How instances recognise gateways. `None`: they do not, or the authorities are not known yet.
     pub instance_identity: Option<IdentityConfig>,
     pub pods: PodOptions,
+    /// Where spans go; `None`: nowhere, and instances take no segments either.
+    pub exporter: Option<SpanExporter>,
     /// The size of the pool that each runtime with an image has by default; 0: there is none.
     pub default_pool_size: PoolSize,
 }
@@ -77,6 +80,10 @@ pub struct IdentitySecrets {
     pub gateway: String,
     /// The keys of temporary credentials; `None`: callers are not asked who they are.
     pub session_keys: Option<String>,
+    /// The password of the store of logs; `None`: the release has no store of its own.
+    pub log_store: Option<String>,
+    /// The password of the event queue; `None`: the release has no queue of its own.
+    pub event_queue: Option<String>,
 }
 
 /// Settings of the installation for the pods of all functions and warm pools.
@@ -116,10 +123,14 @@ impl Options {
             authorities,
             gateway,
             session_keys,
+            log_store,
+            event_queue,
         } = &self.identity_secrets;
         let own = [authorities, gateway]
             .into_iter()
             .chain(session_keys)
+            .chain(log_store)
+            .chain(event_queue)
             .chain(&self.tls.secret);
         self.gateway_namespace == self.namespace && own.into_iter().any(|own| own == name)
     }
@@ -158,10 +169,13 @@ impl Options {
                 authorities: "authorities".to_owned(),
                 gateway: "certificate".to_owned(),
                 session_keys: Some("session-keys".to_owned()),
+                log_store: Some("log-store".to_owned()),
+                event_queue: Some("event-queue".to_owned()),
             },
             certificate_lifetimes: Lifetimes::DEFAULT,
             instance_identity: None,
             pods: PodOptions::default(),
+            exporter: None,
             default_pool_size: no_pools(),
         }
     }

@@ -86,7 +86,12 @@ impl Worker {
     ) -> Self {
         let namespace = &options.namespace;
         Worker {
-            writer: Writer::new(&client, namespace, term.clone(), metrics.clone()),
+            writer: Writer::new(
+                &client,
+                namespace,
+                term.clone(),
+                (metrics.clone(), options.exporter.clone()),
+            ),
             options: options.clone(),
             functions: Collection::new(),
             pools: Collection::new(),

@@ -11,6 +11,7 @@
 //! invoke::pool ─ admit ─► queue ─ dispatch ─► lease ──► instance ── deliver ──► runtime
 //!   └── wanted = in flight + queued: start, stop           └── failure: the caller's error
 //!
+//! events: when an event is tried, and again
 //! gateways: which gateway owns a function        fleet: which pods the controller makes and deletes
 //! ```
 
@@ -19,6 +20,7 @@ pub mod address_rule;
 pub mod code_cache;
 pub mod credentials;
 pub mod election;
+pub mod events;
 pub mod fleet;
 pub mod function;
 pub mod gateways;
@@ -27,7 +29,10 @@ pub mod ids;
 pub mod instance;
 pub mod intake;
 pub mod invoke;
+pub mod logs;
+pub mod metrics;
 pub mod reason;
 pub mod redirect;
 pub mod shown_url;
 pub mod tls;
+pub mod traces;

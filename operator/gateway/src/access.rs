@@ -159,6 +159,7 @@ impl Access {
             Some(known) => Ok(Caller {
                 credential: Credential::Token,
                 principal: Some(known.principal.clone()),
+                is_function: false,
             }),
             None if expires.is_some_and(is_over) => Err(Refusal::Expired),
             None => Err(Refusal::UNKNOWN_KEY),

@@ -74,12 +74,18 @@ impl AnswerWriter {
         None
     }
 
-    pub(crate) fn end(mut self, end: StreamEnd) {
-        if let Some(tally) = self.tally.take() {
-            tally.ended(match end.error {
-                None => OutcomeLabel::success,
-                Some(_) => OutcomeLabel::function_error,
-            });
+    pub(crate) fn end(mut self, mut end: StreamEnd) {
+        match (self.tally.take(), &mut end.report) {
+            (Some(mut tally), _) => {
+                tally.failed(end.failure);
+                tally.ended(match end.error {
+                    None => OutcomeLabel::Success,
+                    Some(_) => OutcomeLabel::FunctionError,
+                });
+            }
+            // It comes from another gateway.
+            (None, Some(report)) => report.is_forwarded = true,
+            (None, None) => {}
         }
         if let Some(sender) = self.end.take() {
             // It fails if the reader has gone.
@@ -91,7 +97,7 @@ impl AnswerWriter {
 impl Drop for AnswerWriter {
     fn drop(&mut self) {
         if let Some(tally) = self.tally.take() {
-            tally.ended(OutcomeLabel::lost);
+            tally.ended(OutcomeLabel::Lost);
         }
     }
 }

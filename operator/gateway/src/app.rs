@@ -12,12 +12,14 @@ use pilotlight_wire::state::Limits;
 use crate::access::Access;
 use crate::catalog::Deployment;
 use crate::config::Scope;
+use crate::events::Events;
 use crate::intake::Intake;
 use crate::invoker::Invoker;
-use crate::log_store::LogStore;
+use crate::logs::Hub;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::registry::Registry;
+use crate::traces::Traces;
 
 /// See the module.
 #[derive(Debug)]
@@ -33,15 +35,19 @@ pub(crate) struct App {
     pub(crate) shows_environment: bool,
     pub(crate) access: Access,
     pub(crate) functions: Arc<dyn Registry>,
-    pub(crate) invoker: Invoker,
+    pub(crate) invoker: Arc<Invoker>,
+    /// `None` where events cannot be stored.
+    pub(crate) events: Option<Events>,
     /// `None` where logs are kept elsewhere.
-    pub(crate) logs: Option<Arc<dyn LogStore>>,
+    pub(crate) logs: Option<Hub>,
     /// `None` where this is the only gateway.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) metrics: Metrics,
     pub(crate) intake: Intake,
     /// The TLS of the listener for callers.
     pub(crate) door: PublicDoor,
+    /// Where spans go, if anywhere.
+    pub(crate) traces: Option<Traces>,
 }
 
 impl App {

@@ -12,6 +12,7 @@ use pilotlight_core::reason::Reason;
 use pilotlight_net::address::Opening;
 
 use crate::catalog::Deployment;
+use crate::logs::Way;
 
 /// A boxed future, which the trait needs to be used as an object.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -48,6 +49,16 @@ pub trait Backend: Debug + Send + Sync {
 pub trait Running: Send + Sync {
     /// Opens a connection to its supervisor. Nothing happens before the returned future is polled.
     fn connect(&self) -> Opening;
+
+    /// How to connect to it later on, if it hands its log records over on the status stream. `None`: they come another way.
+    fn records(&self) -> Option<Way> {
+        None
+    }
+
+    /// How long the gateway waited for the code that it brought to the instance.
+    fn fetched(&self) -> Option<Duration> {
+        None
+    }
 
     /// How long the supervisor took to unpack the code, if the instance was claimed for the function.
     fn unpacked(&self) -> Option<Duration> {

@@ -15,8 +15,19 @@ pub(crate) fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
 
+/// The time of day.
+pub(crate) fn time_of_day() -> SystemTime {
+    SystemTime::now()
+}
+
 /// The time of day, in seconds since 1970.
 pub(crate) fn seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = time_of_day().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
+}
+
+/// The time of day, in seconds since 1970 and parts of them.
+pub(crate) fn unix_time() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
 }

@@ -22,10 +22,13 @@ mod door;
 mod functions;
 mod judge;
 mod keys;
+mod log_store;
+mod peer_logs;
 mod peers;
 mod pods;
 mod public_certificate;
 mod sealed;
+mod secrets;
 mod stock;
 mod supervisors;
 mod tokens;
@@ -35,6 +38,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -53,9 +57,13 @@ use pilotlight_core::gateways::handover::Handover;
 use pilotlight_core::identity::{Caller, Mode, Role};
 use pilotlight_core::ids::Namespace;
 use pilotlight_core::tls;
+use pilotlight_logs::memory::MemoryStore;
+use pilotlight_logs::store::Store;
+pub use pilotlight_logs::victoria::Tenant;
 use pilotlight_net::identity::public::PublicDoor;
 use pilotlight_net::identity::{Identity, MaterialError};
 use pilotlight_net::listen::Admission;
+pub use pilotlight_net::outbound::BaseUrl;
 use pilotlight_runtimes::Runtimes;
 use pilotlight_watch::{Backoff, Decoded, Fold};
 use pilotlight_wire::demand::DEMAND_PATH;
@@ -65,7 +73,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::archive_secrets::ArchiveSecrets;
 use self::backend::PodBackend;
-pub use self::certificates::CertificateSecret;
 use self::codes::Codes;
 use self::config_maps::ConfigMaps;
 pub(crate) use self::demand::Ledger;
@@ -73,8 +80,11 @@ use self::door::{Door, pass};
 use self::functions::Functions;
 use self::judge::ClusterJudge;
 pub use self::keys::KeySecrets;
+use self::log_store::ClusterStore;
+pub use self::log_store::LogStoreConfig;
 use self::peers::ClusterPeers;
 use self::pods::{PodKey, Pods};
+pub use self::secrets::SecretPlace;
 use self::stock::Stock;
 use self::supervisors::Supervisors;
 use self::tokens::Tokens;
@@ -84,7 +94,13 @@ use crate::http::https_only::HTTPS_ONLY;
 use crate::http::parts;
 use crate::http::server;
 use crate::intake::Listener;
+use crate::logs::Hub;
 use crate::peers::Peers;
+
+/// How much of each function's log is kept without a store, in bytes.
+const MEMORY_LOG_BYTES: usize = 256 * 1024;
+/// How long the end waits for the log store to take the last records.
+const LOG_FLUSH_LIMIT: Duration = Duration::from_secs(15);
 
 /// Where a gateway of a cluster listens.
 #[derive(Debug)]
@@ -110,6 +126,8 @@ pub struct ClusterConfig {
     pub fetcher: Fetcher,
     /// The Secrets that Functions may name for archives.
     pub archive_secrets: BTreeSet<String>,
+    /// Where log records are stored; `None`: in this process's memory.
+    pub log_store: Option<LogStoreConfig>,
     pub runtimes: Runtimes,
     /// The runtime class of functions that name none, as the controller has it.
     pub runtime_class: Option<ObjectName>,
@@ -118,11 +136,11 @@ pub struct ClusterConfig {
     /// The keys that callers' signatures are checked with.
     pub keys: KeySecrets,
     /// This gateway's certificate.
-    pub certificate: Option<CertificateSecret>,
+    pub certificate: Option<SecretPlace>,
     /// Whether callers have to speak TLS.
     pub tls: tls::Mode,
     /// The certificate that they get.
-    pub tls_secret: Option<CertificateSecret>,
+    pub tls_secret: Option<SecretPlace>,
     /// Its Service, by namespace and name, and where the other gateways behind that reach this
     /// one; `None` if there is no other.
     pub among: Option<Among>,
@@ -212,7 +230,35 @@ pub async fn serve(
         door: public.clone(),
         ..config
     };
-    let gateway = Gateway::start_among(peers, config, Arc::new(backend), None);
+    let kept = place.log_store.clone();
+    let kept = kept.map(|place| Arc::new(ClusterStore::new(client.clone(), place)));
+    let store = match &kept {
+        Some(store) => store.clone() as Arc<dyn Store>,
+        None => {
+            tracing::warn!(
+                bytes_per_function = MEMORY_LOG_BYTES,
+                "no log store is configured: the logs of functions are kept in memory, and end with this gateway"
+            );
+            // All together: as much as may wait for a store otherwise.
+            let bytes = config.limits.log_bytes;
+            Arc::new(MemoryStore::new(MEMORY_LOG_BYTES, bytes))
+        }
+    };
+    let following_store = async {
+        match &kept {
+            Some(store) => store.run().await,
+            None => std::future::pending().await,
+        }
+    };
+    let logs = Hub::new(store, config.limits.log_bytes);
+    let logs = match place.log_store {
+        Some(_) => logs,
+        None => logs.with_own_store(),
+    };
+    if let Some(cluster) = &cluster {
+        logs.set_others(Arc::new(cluster.clone()));
+    }
+    let gateway = Gateway::start_among(peers, config, Arc::new(backend), Some(logs.clone()));
 
     let (pods_known, pods_are_known) = oneshot::channel();
     let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
@@ -326,15 +372,22 @@ pub async fn serve(
         };
         future::join(serving, closing).await.0
     };
-    tokio::select! {
+    let ended = tokio::select! {
         served = serving => Ok(served.map(|_| ())?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
         () = maps.follow(&client, namespace) => Err(ServeError::Watch("config maps")),
         () = following_peers => Err(ServeError::Watch("gateways")),
         () = proving => Err(ServeError::Watch("the certificate")),
+        () = following_store => Err(ServeError::Watch("the Secret of the log store")),
         () = gateway.driver_failed() => Err(ServeError::Driver),
+    };
+    if !logs.flush(LOG_FLUSH_LIMIT).await {
+        tracing::warn!(
+            "the log store has not taken the last records; the instances send them again to the next gateway"
+        );
     }
+    ended
 }
 
 /// For questions about callers. kube would repeat them by itself, and callers wait for them.

@@ -6,14 +6,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pilotlight_core::events::retry::EventTime;
 use pilotlight_core::function::FunctionName;
 use pilotlight_core::ids::{Namespace, PoolId};
 use pilotlight_core::intake::limits::{IntakeLimits, MEMORY_DEFAULT};
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
 use pilotlight_core::reason::Audience;
+use pilotlight_events::queue::EventQueue;
 use pilotlight_net::identity::public::PublicDoor;
 
 use crate::access::AccessConfig;
+use crate::logs::LogExports;
+use crate::traces::Traces;
+
+/// How many functions have series of their own, unless an option says otherwise.
+pub const OWN_SERIES_DEFAULT: u32 = 500;
 
 /// The settings that a gateway gets at its start.
 #[derive(Clone, Debug)]
@@ -37,6 +44,8 @@ pub struct Config {
     pub shows_environment: bool,
     /// What callers have to prove.
     pub access: AccessConfig,
+    /// How many functions have series of their own in the metrics; the others share one set.
+    pub own_series: usize,
     /// What its listeners accept.
     pub limits: IntakeLimits,
     /// The names by which this gateway may be called, besides addresses and localhost, so that no web page of a
@@ -44,6 +53,19 @@ pub struct Config {
     pub hosts: Option<Arc<[String]>>,
     /// The TLS of the listener for callers.
     pub door: PublicDoor,
+    /// Where spans go; `None`: nowhere.
+    pub traces: Option<Traces>,
+    /// Where log records go beside their store; `None`: nowhere.
+    pub log_exports: Option<LogExports>,
+    /// Where the events of asynchronous calls are kept; `None`: such calls are refused.
+    pub events: Option<EventsConfig>,
+}
+
+/// Where the events of asynchronous calls are kept, and by which clock they are tried again.
+#[derive(Clone, Debug)]
+pub struct EventsConfig {
+    pub queue: Arc<dyn EventQueue>,
+    pub clock: fn() -> EventTime,
 }
 
 impl Default for Config {
@@ -59,9 +81,13 @@ impl Default for Config {
             audience: Audience::default(),
             shows_environment: false,
             access: AccessConfig::default(),
+            own_series: OWN_SERIES_DEFAULT as usize,
             limits: IntakeLimits::of(MEMORY_DEFAULT, usize::MAX),
             hosts: None,
             door: PublicDoor::off(),
+            traces: None,
+            log_exports: None,
+            events: None,
         }
     }
 }

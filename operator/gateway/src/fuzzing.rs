@@ -12,6 +12,7 @@ use axum::Router;
 use bytes::Bytes;
 use http::HeaderValue;
 use pilotlight_core::reason::Audience;
+use pilotlight_logs::entry::Origin;
 use tokio::sync::{mpsc, watch};
 
 use crate::access::{Access, AccessConfig};
@@ -21,8 +22,7 @@ use crate::config::Config;
 use crate::http::routes;
 use crate::intake::Intake;
 use crate::invoker::Invoker;
-use crate::log_store::{LogEntry, LogStore};
-use crate::memory_log::MemoryLog;
+use crate::logs::Hub;
 use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
 use crate::metrics::Metrics;
 use crate::registry::{Deployed, Registry, Unreadables};
@@ -39,10 +39,15 @@ pub struct Invocation {
 
 /// A gateway's routes, and what it would have run. Needs a tokio runtime.
 pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation>) {
-    let metrics = Metrics::new();
-    let logs = MemoryLog::new(1024 * 1024);
+    let metrics = Metrics::new(1, None, (None, None));
+    let logs = Hub::in_memory(1024 * 1024);
     let line = "2026-01-31T10:00:00Z stdout 8f3c4a1e hello";
-    logs.append(LogEntry::from_line(deployment.name(), "i", line));
+    let origin = Origin {
+        function: deployment.pool.function.clone(),
+        qualifier: deployment.pool.qualifier,
+        instance: "i".to_owned(),
+    };
+    logs.feed(origin).line(line);
     let entry = Entry {
         pool: PoolKey(0),
         metrics: metrics.function(&deployment.pool),
@@ -67,18 +72,20 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
         concurrency: 1,
         scope: Config::default().scope(),
         functions: functions.clone(),
-        invoker: Invoker::new(
+        invoker: Arc::new(Invoker::new(
             functions,
             driver,
             None,
             (metrics.clone(), intake.clone()),
             "local".into(),
-        ),
-        logs: Some(Arc::new(logs)),
+        )),
+        events: None,
+        logs: Some(logs),
         peers: None,
         intake,
         metrics,
         door: Config::default().door,
+        traces: None,
     };
     (routes::api(Arc::new(app)), told)
 }
@@ -95,6 +102,7 @@ async fn answer_all(mut inbox: mpsc::Receiver<Message>, tell: std_mpsc::Sender<I
             body: call.payload.clone(),
             log_tail: None,
             phases: None,
+            report: None,
         };
         let invocation = Invocation {
             payload: call.payload.clone(),

@@ -20,13 +20,14 @@ use crate::access::Access;
 use crate::app::App;
 use crate::backend::Backend;
 use crate::catalog::Deployment;
-use crate::config::Config;
+use crate::config::{Config, EventsConfig};
 use crate::driver::Driver;
+use crate::events::{Events, Runner};
 use crate::http::routes;
 use crate::http::server::{Served, serve};
 use crate::intake::{Intake, Listener};
 use crate::invoker::Invoker;
-use crate::log_store::LogStore;
+use crate::logs::{Hub, LogExports, retention};
 use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -51,11 +52,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts a gateway without functions and without a port. It must be called in a tokio runtime.
-    pub fn start(
-        config: Config,
-        backend: Arc<dyn Backend>,
-        logs: Option<Arc<dyn LogStore>>,
-    ) -> Gateway {
+    pub fn start(config: Config, backend: Arc<dyn Backend>, logs: Option<Hub>) -> Gateway {
         Self::start_among(None, config, backend, logs)
     }
 
@@ -64,9 +61,21 @@ impl Gateway {
         peers: Option<Arc<dyn Peers>>,
         config: Config,
         backend: Arc<dyn Backend>,
-        logs: Option<Arc<dyn LogStore>>,
+        logs: Option<Hub>,
     ) -> Gateway {
-        let metrics = Metrics::new();
+        let exports = config
+            .traces
+            .as_ref()
+            .map(|traces| traces.exporter.counts());
+        let log_exports = config.log_exports.clone();
+        let exports = (exports, log_exports.as_ref().map(LogExports::counts));
+        let metrics = Metrics::new(config.own_series, logs.as_ref().map(Hub::metrics), exports);
+        if let Some(logs) = &logs {
+            logs.count_into(&metrics);
+            if let Some(exports) = log_exports {
+                logs.export_to(exports);
+            }
+        }
         let intake = Intake::new(config.limits, metrics.intake.clone());
         let (driver, inbox) = mpsc::channel(INBOX_LIMIT);
         let (publish, catalog) = watch::channel(Arc::default());
@@ -77,13 +86,28 @@ impl Gateway {
         });
         let address = peers.as_ref().map(|peers| peers.own_address());
         let address: Arc<str> = address.map_or_else(|| Arc::from("local"), Arc::from);
-        let invoker = Invoker::new(
+        let invoker = Arc::new(Invoker::new(
             functions.clone(),
             driver.clone(),
             peers.clone(),
             (metrics.clone(), intake.clone()),
             address.clone(),
-        );
+        ));
+        let events = config.events.clone().map(|EventsConfig { queue, clock }| {
+            let runner = Runner {
+                functions: functions.clone(),
+                invoker: invoker.clone(),
+                intake: intake.clone(),
+                peers: peers.clone(),
+                concurrency: config.concurrency,
+                clock,
+            };
+            Events::start(queue, runner)
+        });
+        if let Some(logs) = &logs {
+            // Ends when the driver does.
+            tokio::spawn(retention::run(logs.store().clone(), functions.watch()));
+        }
         let hosts = config.hosts.clone();
         let app = App {
             address,
@@ -94,14 +118,16 @@ impl Gateway {
             access: Access::new(config.access.clone(), metrics.access.clone()),
             functions,
             invoker,
-            logs,
+            events,
+            logs: logs.clone(),
             peers,
             metrics: metrics.clone(),
             intake: intake.clone(),
             door: config.door.clone(),
+            traces: config.traces.clone(),
         };
         let inbox = (driver.clone(), inbox);
-        let running = Driver::new(config, backend, (metrics, intake), inbox, publish).run();
+        let running = Driver::new(config, backend, (metrics, intake, logs), inbox, publish).run();
         let driver_failed = CancellationToken::new();
         // Joined by `shutdown`, which waits until the driver confirms its end.
         tokio::spawn(watch_over(tokio::spawn(running), driver_failed.clone()));
@@ -194,7 +220,7 @@ impl Gateway {
         }
     }
 
-    #[cfg(feature = "cluster")]
+    #[cfg(any(feature = "cluster", test))]
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.app.metrics
     }
@@ -215,7 +241,14 @@ impl Gateway {
     /// Drains and ends all instances; returns when none is left.
     pub async fn shutdown(&self) {
         let grace = DRAIN_LIMIT;
+        if let Some(events) = &self.app.events {
+            events.stop();
+        }
         self.request(|done| Message::Shutdown { grace, done }).await;
+        if let Some(events) = &self.app.events {
+            // Each has its outcome by now. What is not written is tried again by the next process.
+            events.settled().await;
+        }
     }
 }
 

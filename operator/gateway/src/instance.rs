@@ -7,23 +7,22 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::{Empty, Full};
-use pilotlight_core::ids::InstanceName;
+use http_body_util::Full;
+use pilotlight_core::ids::{InstanceName, PoolId};
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::invoke::pool::InstanceId;
 use pilotlight_core::reason::Reason;
+use pilotlight_core::traces::spans::CallReport;
 use pilotlight_net::address::{Opening, Stream};
 use pilotlight_net::body::{self, Whole};
 use pilotlight_net::client::{ExchangeError, HttpClient};
-use pilotlight_net::lines::Lines;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LeaseHead, LeaseRefusal, LeaseRequest};
-use pilotlight_wire::status;
 use pilotlight_wire::stream::{StreamEnd, StreamHead};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,23 +31,26 @@ use crate::backend::{Backend, Reservation, Running};
 use crate::catalog::{Deployment, PoolKey};
 use crate::clock;
 use crate::intake::Intake;
+use crate::logs::Hub;
 use crate::message::{Answer, Invocation, Message, Order, Outcome, Pending, Report};
+use crate::status_stream::{StatusStream, Taking};
 
-/// The longest line of a status stream, in bytes. A status has at most 30.
-const STATUS_LINE_LIMIT: usize = 1024;
 /// How long the task waits, after a connection broke, for the instance's end, which then is the reason.
 const END_WAIT: Duration = Duration::from_secs(2);
 /// Why an instance that was given up has ended.
 const OVERDUE: &str = "its supervisor did not keep the function's limits";
 
 /// Where an instance's task sends its reports, and the ids that they carry.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) pool: PoolKey,
     pub(crate) instance: InstanceId,
+    pub(crate) name: InstanceName,
     pub(crate) driver: mpsc::Sender<Message>,
     /// Where its answers take their room.
     pub(crate) intake: Intake,
+    /// Where its log records go.
+    pub(crate) logs: Option<Hub>,
 }
 
 impl Link {
@@ -99,13 +101,17 @@ pub(crate) async fn run(
         Err(reason) => return reason,
     };
     let took = clock::since(begun);
-    let up = match process.unpacked() {
-        Some(unpacked) => (Phase::Claim, took.saturating_sub(unpacked)),
-        None => (Phase::Start, took),
-    };
+    let fetched = process.fetched();
+    let took = took.saturating_sub(fetched.unwrap_or_default());
+    let mut up = Phases::default();
+    up.add(Phase::Fetch, fetched);
+    match process.unpacked() {
+        Some(unpacked) => up.add(Phase::Claim, Some(took.saturating_sub(unpacked))),
+        None => up.add(Phase::Start, Some(took)),
+    }
     link.report(Report::Up).await;
     let reason = tokio::select! {
-        reason = serve(&link, process.as_mut(), &mut orders, up) => Some(reason),
+        reason = serve(&link, process.as_mut(), &mut orders, &up, (&deployment.pool, &name)) => Some(reason),
         // A call that it has is lost with the future that waits for the answer.
         () = given_up.cancelled() => None,
     };
@@ -137,13 +143,25 @@ async fn serve(
     link: &Link,
     process: &mut dyn Running,
     orders: &mut mpsc::Receiver<Order>,
-    up: (Phase, Duration),
+    up: &Phases,
+    (pool, name): (&PoolId, &InstanceName),
 ) -> Reason {
     let mut client = match connect(process.connect()).await {
         Ok(client) => client,
         Err(error) => return Reason::from(format!("its supervisor cannot be reached: {error}")),
     };
-    let mut statuses = pin!(follow_status(link, process.connect()));
+    let taking = link.logs.clone().zip(process.records());
+    let taking = taking.map(|(logs, way)| Taking {
+        logs,
+        pool: pool.clone(),
+        instance: name.to_string(),
+        way,
+    });
+    let reports = link.clone();
+    let mut statuses = StatusStream::open(process.connect(), taking, move |status| {
+        let link = reports.clone();
+        async move { link.report(Report::Observed(status)).await }
+    });
     loop {
         tokio::select! {
             biased;
@@ -162,12 +180,16 @@ async fn serve(
                         return Reason::from("its supervisor cannot be reached");
                     }
                     // `wait` alone is not enough: the pod of a lost machine may exist for a long time.
-                    statuses.as_mut().await;
+                    statuses.ended().await;
                     break;
                 }
-                Some(Order::Release) => return Reason::from("another gateway has it"),
+                Some(Order::Release) => {
+                    // The other gateway gets the records that are not acknowledged.
+                    statuses.close();
+                    return Reason::from("another gateway has it");
+                }
             },
-            () = &mut statuses => break,
+            () = statuses.ended() => break,
             reason = process.wait() => return reason,
         }
     }
@@ -199,30 +221,6 @@ async fn connect(
     Ok(HttpClient::over(opening.await?).await?)
 }
 
-/// Reports each status that the instance sends to the driver; ends with the stream.
-async fn follow_status(link: &Link, opening: Opening) {
-    let stream = async {
-        let mut client = HttpClient::over(opening.await.ok()?).await.ok()?;
-        let request = Request::builder()
-            .uri(status::STATUS_PATH)
-            .body(Empty::<Bytes>::new())
-            .ok()?;
-        let body = client.send(request).await.ok()?.into_body();
-        let mut lines = Lines::new(body, STATUS_LINE_LIMIT);
-        let read = async {
-            while let Ok(Some(line)) = lines.next().await {
-                let line = std::str::from_utf8(&line);
-                if let Some(Ok(status)) = line.ok().map(status::read) {
-                    link.report(Report::Observed(status)).await;
-                }
-            }
-        };
-        client.during(read).await;
-        Some(())
-    };
-    stream.await;
-}
-
 /// How a lease ends.
 enum Lease {
     /// The driver has a report of it.
@@ -232,18 +230,19 @@ enum Lease {
 }
 
 /// Runs one lease to its end: the caller gets its outcome, or the driver gets the invocation back.
-async fn lease(
-    link: &Link,
-    client: &mut LeaseClient,
-    pending: Pending,
-    (phase, took): (Phase, Duration),
-) -> Lease {
+async fn lease(link: &Link, client: &mut LeaseClient, mut pending: Pending, up: &Phases) -> Lease {
     let cold = pending
         .cold
-        .map(|queued| Phases::of([(Phase::Queue, queued), (phase, took)]));
+        .map(|queued| Phases::of([(Phase::Queue, queued)].into_iter().chain(up.iter())));
+    let timing = Timing::begin(&pending, cold.as_ref(), link);
+    if let Some(logs) = &link.logs {
+        // Before its first record can come.
+        logs.begin_call(&pending.invocation.request_id, &pending.invocation.trace);
+    }
     let request = lease_of(&pending.invocation, cold.clone())
         .into_request()
         .map(Full::new);
+    pending.tally.leased();
     let response = match client.send(request).await {
         Ok(response) => response,
         Err(ExchangeError::NeverSent) => {
@@ -272,11 +271,13 @@ async fn lease(
                 pending.end(Outcome::Lost);
                 return Lease::Lost;
             };
+            pending.tally.failed(answer.failure);
             let answered = Answer {
                 is_error: answer.is_error,
                 content_type: answer.content_type,
                 body: room.hold(body),
                 log_tail: answer.log_tail,
+                report: timing.map(|timing| timing.report(answer.report, &answer.phases)),
                 phases: with_cold(answer.phases),
             };
             pending.end(Outcome::Answered(answered));
@@ -287,6 +288,7 @@ async fn lease(
             content_type,
             phases,
         }) => {
+            let inside = phases.clone();
             let writer = pending.begin(StreamHead {
                 content_type,
                 phases: with_cold(phases).unwrap_or_default(),
@@ -297,6 +299,7 @@ async fn lease(
             };
             writer.end(StreamEnd {
                 status: None,
+                report: timing.map(|timing| timing.report(end.report, &inside)),
                 ..end
             });
             link.report(Report::Finished(status)).await;
@@ -309,14 +312,62 @@ async fn lease(
     }
 }
 
+/// How long the parts of one lease take, for the trace.
+struct Timing {
+    /// Before the lease: until it was sent, or the parts of a cold start.
+    before: Phases,
+    sent: Instant,
+    instance: String,
+}
+
+impl Timing {
+    /// `None` if nobody asks for it. `cold`: the parts of a cold start before the lease.
+    fn begin(pending: &Pending, cold: Option<&Phases>, link: &Link) -> Option<Self> {
+        let invocation = &pending.invocation;
+        invocation.wants_report.then(|| Timing {
+            before: cold.cloned().unwrap_or_else(|| {
+                let waited = clock::since(invocation.arrived);
+                Phases::of([(Phase::Queue, waited)])
+            }),
+            sent: clock::now(),
+            instance: link.name.to_string(),
+        })
+    }
+
+    /// `inside`: what the supervisor says, and the phases of a cold start in the instance.
+    fn report(self, inside: Option<Box<CallReport>>, started: &Phases) -> Box<CallReport> {
+        let took = clock::since(self.sent);
+        let mut report = inside.unwrap_or_default();
+        let (init, run) = (started.get(Phase::Init), report.phases.get(Phase::Run));
+        // An event may wait in the instance too: for the end of the one before it, or for an init.
+        let waited = report.phases.get(Phase::Queue).unwrap_or_default();
+        let queued = waited.saturating_sub(init.unwrap_or_default());
+        let mut phases = Phases::of(self.before.iter().map(|(phase, duration)| match phase {
+            Phase::Queue => (phase, duration + queued),
+            _ => (phase, duration),
+        }));
+        phases.add(Phase::Unpack, started.get(Phase::Unpack));
+        phases.add(Phase::Init, init);
+        if let Some(run) = run {
+            phases.add(Phase::Run, Some(run));
+            phases.add(Phase::Respond, Some(took.saturating_sub(waited + run)));
+        }
+        report.phases = phases;
+        report.instance = Some(self.instance);
+        report
+    }
+}
+
 fn lease_of(invocation: &Invocation, phases: Option<Phases>) -> LeaseRequest {
     LeaseRequest {
         request_id: invocation.request_id.clone(),
         event: invocation.payload.clone(),
         function_arn: invocation.function_arn.clone(),
         trace_id: Some(invocation.trace.clone()),
+        trace_state: invocation.trace_state.clone(),
         client_context: invocation.client_context.clone(),
         wants_log_tail: invocation.log_tail,
+        wants_report: invocation.wants_report,
         accepts_stream: true,
         phases,
     }

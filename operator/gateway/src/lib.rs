@@ -8,8 +8,10 @@
 //!    │                    └─────────┘ │ ◄───────┴──── outcome ◄──────────┘
 //!    │                                └─► peers ─► (wire) http::parts of the gateway that owns the function
 //!    ├─► http::management ─► registry         backend, process: instances as local processes
-//!    └─► http::logs ─► log_store (memory_log) ◄─┘
+//!    └─► http::logs ─► logs (hub) ◄──────────────┘
 //! ```
+//!
+//! An event of an asynchronous call goes from `http::invoke` to the durable queue of `events`, and from there to `invoker`.
 //!
 //! `http::access` reads who calls, and `access` asks the cluster about callers and remembers its answers.
 //!
@@ -31,6 +33,7 @@ mod clock;
 pub mod cluster;
 mod config;
 mod driver;
+mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gateway;
@@ -39,23 +42,24 @@ mod http;
 mod instance;
 mod intake;
 mod invoker;
-mod log_marks;
-mod log_store;
-mod memory_log;
+mod logs;
 mod message;
 mod metrics;
 mod peers;
 pub mod process;
 mod registry;
 mod span;
+mod status_stream;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 pub use access::{AUDIENCE, AUDIT_TARGET, AccessConfig, Judge, Keyring, Later};
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
-pub use config::Config;
+pub use config::{Config, EventsConfig, OWN_SERIES_DEFAULT};
+pub use events::time_of_day;
 pub use gateway::Gateway;
-pub use log_store::{LogEntry, LogStore};
-pub use memory_log::MemoryLog;
+pub use logs::{ExportPlace, Followed, Hub, LogExports, Tail};
 pub use span::{ACCESS_TARGET, SPAN_TARGET};
+pub use traces::Traces;

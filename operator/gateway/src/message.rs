@@ -36,9 +36,14 @@ pub(crate) struct Invocation {
     pub(crate) function_arn: HeaderValue,
     /// JSON, no longer encoded in base64.
     pub(crate) client_context: Option<HeaderValue>,
+    /// X-Ray's header for the next hop.
     pub(crate) trace: HeaderValue,
+    /// The caller's `tracestate`.
+    pub(crate) trace_state: Option<HeaderValue>,
     /// Whether the caller wants the end of the log with the answer.
     pub(crate) log_tail: bool,
+    /// Whether the answer needs a report for the trace.
+    pub(crate) wants_report: bool,
     /// When it arrived at this gateway.
     pub(crate) arrived: Instant,
     /// How many gateways have passed it on.
@@ -63,7 +68,10 @@ pub(crate) struct Pending {
 impl Pending {
     /// Tells the caller how the invocation ended, and counts it. A caller that has gone gets nothing.
     pub(crate) fn end(self, outcome: Outcome) {
-        self.tally.ended(OutcomeLabel::of(&outcome));
+        let label = OutcomeLabel::of(&outcome);
+        let invocation = &self.invocation;
+        let call = (&invocation.request_id, &invocation.trace);
+        self.tally.ended_as(label, call);
         let _ = self.placement.send(Placement::Ended(outcome));
     }
 
@@ -75,7 +83,10 @@ impl Pending {
 
     /// Gives the caller the beginning of an answer. The writer passes on the rest, and counts the invocation.
     pub(crate) fn begin(self, head: StreamHead) -> AnswerWriter {
-        let (writer, stream) = answer_stream::channel(head, Some(self.tally));
+        let tally = self
+            .tally
+            .of(&self.invocation.request_id, &self.invocation.trace);
+        let (writer, stream) = answer_stream::channel(head, Some(tally));
         let _ = self.placement.send(Placement::Began(stream));
         writer
     }

@@ -5,6 +5,8 @@
 
 use std::fmt::Debug;
 
+use futures_util::stream::BoxStream;
+use pilotlight_core::ids::FunctionKey;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::State;
 
@@ -18,6 +20,12 @@ pub(crate) trait Peers: Debug + Send + Sync {
 
     /// Where the other gateways reach this one.
     fn own_address(&self) -> String;
+
+    /// Whether this gateway owns the function. It owns none while it does not know the others yet.
+    fn owns(&self, function: &FunctionKey) -> bool;
+
+    /// A notice whenever it may own others than before.
+    fn changes(&self) -> BoxStream<'static, ()>;
 
     /// The state of each other gateway, by its address; `None` if it does not answer.
     fn states(&self) -> Promise<'_, Vec<(String, Option<State>)>>;

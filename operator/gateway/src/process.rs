@@ -1,6 +1,6 @@
 //! Instances as local processes: each is a supervisor in a process group of its own.
 //!
-//! Starts and ends them for `instance`, and puts what they log into `memory_log`. This process holds the other
+//! Starts and ends them for `instance`, and feeds what they log to `logs`. This process holds the other
 //! end of a supervisor's standard input, so the supervisor and its runtime end with this process. Decides nothing.
 
 use std::path::PathBuf;
@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pilotlight_api::instance_config::{Place, compose};
-use pilotlight_core::function::FunctionName;
+use pilotlight_core::ids::{FunctionKey, PoolId};
 use pilotlight_core::reason::Reason;
+use pilotlight_logs::entry::Origin;
 use pilotlight_net::address::{Address, Opening, UNIX};
-use pilotlight_wire::config::{CONFIG_VARIABLE, DoorConfig, GATEWAYS_VARIABLE};
+use pilotlight_wire::config::{CONFIG_VARIABLE, DoorConfig, GATEWAYS_VARIABLE, TRACES_VARIABLE};
 use pilotlight_wire::log_record::{LISTENING, LogRecord, LogSource, MARK};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -23,9 +24,7 @@ use tokio::task::JoinHandle;
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::config::Config;
-use crate::log_marks::Way;
-use crate::log_store::{LogEntry, LogStore};
-use crate::memory_log::MemoryLog;
+use crate::logs::{Feed, Hub, Way};
 
 /// How long a supervisor may take until it reports the address that it listens on.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -60,9 +59,11 @@ pub(crate) enum StartError {
 pub struct ProcessBackend {
     supervisor: PathBuf,
     root: PathBuf,
-    logs: MemoryLog,
+    logs: Hub,
     region: String,
     gateways: String,
+    /// Whether instances take segments.
+    keeps_traces: bool,
 }
 
 impl ProcessBackend {
@@ -71,7 +72,7 @@ impl ProcessBackend {
     pub fn new(
         supervisor: PathBuf,
         root: PathBuf,
-        logs: MemoryLog,
+        logs: Hub,
         config: &Config,
         gateways: DoorConfig,
     ) -> Self {
@@ -81,6 +82,7 @@ impl ProcessBackend {
             logs,
             region: config.region.clone(),
             gateways: serde_json::to_string(&gateways).expect("two texts are always JSON"),
+            keeps_traces: config.traces.is_some(),
         }
     }
 
@@ -123,6 +125,7 @@ impl ProcessBackend {
             .env_clear()
             .env(CONFIG_VARIABLE, config)
             .env(GATEWAYS_VARIABLE, &self.gateways)
+            .envs(self.keeps_traces.then_some((TRACES_VARIABLE, "1")))
             .current_dir(&scratch.directory)
             .process_group(0)
             .stdin(Stdio::piped())
@@ -135,11 +138,7 @@ impl ProcessBackend {
                 source,
             })?;
         let (tell, listening) = oneshot::channel();
-        let reader = LogReader {
-            logs: self.logs.clone(),
-            function: function.clone(),
-            instance: instance.to_owned(),
-        };
+        let reader = LogReader::new(&self.logs, &deployment.pool, instance);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let lifeline = child.stdin.take();
         let logs = tokio::spawn(async move {
@@ -265,14 +264,28 @@ impl Running for InstanceProcess {
     }
 }
 
-/// Puts what a supervisor writes into the log store.
+/// Reads what a supervisor writes.
 pub(crate) struct LogReader {
-    pub(crate) logs: MemoryLog,
-    pub(crate) function: FunctionName,
-    pub(crate) instance: String,
+    logs: Hub,
+    function: FunctionKey,
+    feed: Feed,
 }
 
 impl LogReader {
+    pub(crate) fn new(logs: &Hub, pool: &PoolId, instance: &str) -> Self {
+        let function = pool.function.clone();
+        let feed = logs.feed(Origin {
+            function: function.clone(),
+            qualifier: pool.qualifier,
+            instance: instance.to_owned(),
+        });
+        LogReader {
+            logs: logs.clone(),
+            function,
+            feed,
+        }
+    }
+
     /// `way`: how to connect to a supervisor that does not announce its address.
     pub(crate) async fn records(
         &self,
@@ -300,14 +313,9 @@ impl LogReader {
                 (_, Some(source)) if said.starts_with(MARK) => {
                     source.reached(&said[MARK.len()..]);
                 }
-                _ => self.add(&line),
+                _ => self.feed.line(&line),
             }
         }
-    }
-
-    fn add(&self, line: &str) {
-        let entry = LogEntry::from_line(&self.function, &self.instance, line);
-        self.logs.append(entry);
     }
 
     /// Logs the standard error of the supervisor itself, and returns its last line.
@@ -315,7 +323,7 @@ impl LogReader {
         let mut lines = BufReader::new(from).lines();
         let mut last = String::new();
         while let Ok(Some(line)) = lines.next_line().await {
-            self.add(&line);
+            self.feed.line(&line);
             last = line;
         }
         last
@@ -326,8 +334,9 @@ impl LogReader {
 mod tests {
     use std::path::Path;
 
-    use pilotlight_core::ids::{Namespace, PoolId, Revision};
+    use pilotlight_core::ids::{Namespace, Revision};
     use pilotlight_core::instance::launch::Launch;
+    use pilotlight_logs::query::Query;
 
     use super::*;
 
@@ -372,10 +381,10 @@ mod tests {
     }
 
     /// A backend whose supervisor is this script.
-    fn backend(root: &Path, script: &str) -> (ProcessBackend, MemoryLog) {
+    fn backend(root: &Path, script: &str) -> (ProcessBackend, Hub) {
         let supervisor = root.join("supervisor");
         write_script(&supervisor, script);
-        let logs = MemoryLog::new(1024 * 1024);
+        let logs = Hub::in_memory(1024 * 1024);
         let root = root.join("instances");
         let config = Config::default();
         let gateways = DoorConfig {
@@ -425,7 +434,9 @@ mod tests {
         assert!(scratch.is_dir());
         Box::new(instance).end().await;
         assert!(!scratch.exists());
-        let entries = logs.read(deployment().name());
+        let query = Query::all(deployment().pool.function);
+        let page = logs.reader(&query.function).await.read(&query).await;
+        let entries = page.unwrap().records;
         let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_str()).collect();
         assert_eq!(texts, ["hello", "the end"]);
         assert_eq!(entries[0].request_id.as_deref(), Some("8f3c"));

@@ -113,13 +113,19 @@ impl Framing {
     pub fn follow(&mut self, bytes: &mut [u8]) -> bool {
         let mut has_both = false;
         let mut at = 0;
-        while let Some(rest) = bytes.get_mut(at..)
-            && let Some(first) = rest.first_mut()
-        {
+        while let Some(rest) = bytes.get(at..) {
+            // Most bytes of a head are in the values of fields, and none of these but a length counts.
+            if self.passes_over_line() {
+                at += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            }
+            let Some(first) = bytes.get_mut(at) else {
+                break;
+            };
             at += match &mut self.state {
-                State::Opaque => rest.len(),
+                State::Opaque => bytes.len() - at,
                 State::Body { left } | State::Chunk { left } | State::Preface { left } => {
-                    let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                    let skipped = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let skipped = skipped.min(bytes.len() - at);
                     *left -= skipped as u64;
                     if *left == 0 {
                         self.state = match self.state {
@@ -184,6 +190,18 @@ impl Framing {
             };
         }
         has_both
+    }
+
+    /// Whether the rest of the present line says nothing.
+    fn passes_over_line(&self) -> bool {
+        let line = &self.line;
+        match self.state {
+            State::RequestLine => line.length >= NAME_LIMIT,
+            State::Fields { .. } => {
+                line.name_length.is_some() && line.length > 0 && !line.is(CONTENT_LENGTH)
+            }
+            _ => false,
+        }
     }
 
     /// Whether a head has begun that has not ended.

@@ -13,4 +13,6 @@ pub mod keepalive;
 pub mod lines;
 #[cfg(feature = "server")]
 pub mod listen;
+#[cfg(feature = "outbound")]
+pub mod outbound;
 pub mod pooled;

@@ -157,8 +157,8 @@ mod tests {
     fn a_value_out_of_range_and_a_field_of_a_part_are_named() {
         let why = unreadable(function("newer", "memory", json!(20480)));
         assert_eq!(why.field, "spec.memory");
-        let why = unreadable(function("newer", "logging", json!({ "level": "INFO" })));
-        assert_eq!(why.field, "spec.logging.level");
+        let why = unreadable(function("newer", "logging", json!({ "sampling": 5 })));
+        assert_eq!(why.field, "spec.logging.sampling");
     }
 
     /// Manifests may not have it any more, but a function that has it goes on.

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode, response};
 use pilotlight_core::instance::Status;
+use pilotlight_core::instance::failure::FailureKind;
 use pilotlight_core::instance::phases::Phases;
+use pilotlight_core::traces::spans::CallReport;
 
-use crate::headers::{LOG_TAIL, OUTCOME};
-use crate::{phases, status};
+use crate::headers::{FAILURE, LOG_TAIL, OUTCOME, failure_of};
+use crate::{phases, report, status};
 
 /// The values of [`OUTCOME`].
 pub(crate) const SUCCESS: HeaderValue = HeaderValue::from_static("success");
@@ -27,6 +29,10 @@ pub struct LeaseAnswer {
     pub phases: Phases,
     /// The instance's status after the invocation.
     pub status: Status,
+    /// For the trace, if the lease wants it.
+    pub report: Option<Box<CallReport>>,
+    /// Which failure it was, if the handler itself did not answer. A supervisor of an earlier release never says so.
+    pub failure: Option<FailureKind>,
 }
 
 impl LeaseAnswer {
@@ -45,8 +51,14 @@ impl LeaseAnswer {
         if !self.phases.is_empty() {
             headers.insert(phases::PHASES, phases::write(&self.phases));
         }
+        if let Some(failure) = self.failure {
+            headers.insert(FAILURE, HeaderValue::from_static(failure.as_str()));
+        }
         if let Some(tail) = self.log_tail {
             headers.insert(LOG_TAIL, tail);
+        }
+        if let Some(report) = &self.report {
+            report::write(report, headers);
         }
         response
     }
@@ -62,6 +74,8 @@ impl LeaseAnswer {
             log_tail: headers.get(LOG_TAIL).cloned(),
             phases: phases::read(headers),
             status: status::of_headers(headers)?,
+            report: report::read(headers).map(Box::new),
+            failure: failure_of(headers),
         })
     }
 }

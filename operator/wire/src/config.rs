@@ -64,6 +64,10 @@ pub const HEALTH_PATH: &str = "/healthz";
 /// there is no limit.
 pub const LOG_RATE_VARIABLE: &str = "PILOTLIGHT_LOG_RATE";
 
+/// The environment variable that says, by being there, that the installation keeps traces: the supervisor then takes the
+/// segments of the function.
+pub const TRACES_VARIABLE: &str = "PILOTLIGHT_TRACES";
+
 /// Where an instance calls other functions, and the namespace that its calls name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -16,9 +16,10 @@ use pilotlight_core::ids::PoolId;
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::reason::{Notice, Reason};
+use pilotlight_core::traces::spans::CallReport;
 
-use crate::headers::{LOG_TAIL, OUTCOME, accept_stream, accepts_stream};
-use crate::phases;
+use crate::headers::{LOG_TAIL, OUTCOME, TRACE_STATE, accept_stream, accepts_stream};
+use crate::{phases, report};
 
 pub const INVOKE_PATH: &str = "/pilotlight/v1/invoke";
 
@@ -60,8 +61,13 @@ pub struct InvokeRequest {
     pub function_arn: HeaderValue,
     /// JSON.
     pub client_context: Option<HeaderValue>,
+    /// The header of X-Ray, whose parent is the span that the invocation belongs to.
     pub trace_id: HeaderValue,
+    /// The caller's `tracestate`.
+    pub trace_state: Option<HeaderValue>,
     pub wants_log_tail: bool,
+    /// The answer must carry a report for the trace.
+    pub wants_report: bool,
     /// The answer may be a stream (`stream`). A gateway of an earlier release reads whole ones alone.
     pub accepts_stream: bool,
     /// How many gateways have passed it on, this request included.
@@ -93,11 +99,17 @@ impl InvokeRequest {
             headers.insert(CLIENT_CONTEXT, context);
         }
         headers.insert(TRACE_ID, self.trace_id);
+        if let Some(state) = self.trace_state {
+            headers.insert(TRACE_STATE, state);
+        }
         headers.insert(HOPS, HeaderValue::from(self.hops));
         let waited = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
         headers.insert(WAITED, HeaderValue::from(waited));
         if self.wants_log_tail {
             headers.insert(LOG_TAIL, HeaderValue::from_static("1"));
+        }
+        if self.wants_report {
+            report::want(headers);
         }
         if self.accepts_stream {
             accept_stream(headers);
@@ -129,7 +141,9 @@ impl InvokeRequest {
             function_arn: value(&FUNCTION_ARN, "pilotlight-function-arn")?,
             client_context: headers.get(CLIENT_CONTEXT).cloned(),
             trace_id: value(&TRACE_ID, "pilotlight-trace-id")?,
+            trace_state: headers.get(TRACE_STATE).cloned(),
             wants_log_tail: headers.contains_key(LOG_TAIL),
+            wants_report: report::is_wanted(headers),
             accepts_stream: accepts_stream(headers),
             hops: hops.map_err(|_| InvalidInvoke("pilotlight-hops"))?,
             waited: waited
@@ -171,6 +185,8 @@ pub struct Answer {
     pub log_tail: Option<HeaderValue>,
     /// How long each phase took, if this was a cold start.
     pub phases: Option<Phases>,
+    /// For the trace, if the request wants it.
+    pub report: Option<Box<CallReport>>,
 }
 
 /// Which limit an invocation met.
@@ -282,6 +298,9 @@ impl Answer {
         if let Some(phases) = self.phases {
             headers.insert(phases::PHASES, phases::write(&phases));
         }
+        if let Some(report) = &self.report {
+            report::write(report, headers);
+        }
         match self.is_error {
             false => SUCCESS,
             true => FUNCTION_ERROR,
@@ -297,6 +316,7 @@ impl Answer {
             body,
             log_tail: headers.get(LOG_TAIL).cloned(),
             phases: phases.map(Phases::read),
+            report: report::read(headers).map(Box::new),
         }
     }
 }
@@ -317,7 +337,9 @@ mod tests {
             function_arn: HeaderValue::from_static("arn:aws:lambda:us-east-1:0:function:hello"),
             client_context: Some(HeaderValue::from_static(r#"{"custom":{}}"#)),
             trace_id: HeaderValue::from_static("Root=1-5e0f-1;Sampled=0"),
+            trace_state: Some(HeaderValue::from_static("vendor=1")),
             wants_log_tail: true,
+            wants_report: true,
             accepts_stream: true,
             hops: 2,
             waited: Duration::from_millis(2050),
@@ -329,6 +351,7 @@ mod tests {
         let short = InvokeRequest {
             client_context: None,
             wants_log_tail: false,
+            wants_report: false,
             accepts_stream: false,
             waited: Duration::ZERO,
             ..request()
@@ -384,12 +407,14 @@ mod tests {
             body: Bytes::from_static(b"[]"),
             log_tail: Some(HeaderValue::from_static("U1RBUlQ=")),
             phases: Some(Phases::of([(Phase::Init, Duration::from_millis(8))])),
+            report: Some(Box::default()),
         };
         let failed = Answer {
             is_error: true,
             content_type: None,
             log_tail: None,
             phases: None,
+            report: None,
             ..answer.clone()
         };
         let mut outcomes = vec![

@@ -13,9 +13,9 @@ use pilotlight_core::instance::phases::Phases;
 use pilotlight_core::instance::{Refusal, RequestId, Status};
 
 use crate::answer::LeaseAnswer;
-use crate::headers::{LOG_TAIL, accept_stream, accepts_stream};
+use crate::headers::{LOG_TAIL, TRACE_STATE, accept_stream, accepts_stream};
 use crate::stream::StreamHead;
-use crate::{phases, status};
+use crate::{phases, report, status};
 
 pub const LEASE_PATH: &str = "/lease";
 
@@ -36,10 +36,14 @@ pub struct LeaseRequest {
     pub event: Bytes,
     pub function_arn: HeaderValue,
     pub trace_id: Option<HeaderValue>,
+    /// The caller's `tracestate`, for the calls that the function makes.
+    pub trace_state: Option<HeaderValue>,
     /// JSON.
     pub client_context: Option<HeaderValue>,
     /// The answer must carry the end of the log.
     pub wants_log_tail: bool,
+    /// The answer must carry a report for the trace.
+    pub wants_report: bool,
     /// The answer may be a stream.
     pub accepts_stream: bool,
     /// Set on an instance's first lease: how long the cold start took before the instance was up.
@@ -68,11 +72,17 @@ impl LeaseRequest {
         if let Some(trace_id) = self.trace_id {
             headers.insert(TRACE_ID, trace_id);
         }
+        if let Some(state) = self.trace_state {
+            headers.insert(TRACE_STATE, state);
+        }
         if let Some(phases) = &self.phases {
             headers.insert(phases::PHASES, phases::write(phases));
         }
         if self.wants_log_tail {
             headers.insert(LOG_TAIL, HeaderValue::from_static("1"));
+        }
+        if self.wants_report {
+            report::want(headers);
         }
         if self.accepts_stream {
             accept_stream(headers);
@@ -90,8 +100,10 @@ impl LeaseRequest {
             event,
             function_arn: headers.get(FUNCTION_ARN).ok_or(InvalidLease)?.clone(),
             trace_id: headers.get(TRACE_ID).cloned(),
+            trace_state: headers.get(TRACE_STATE).cloned(),
             client_context: headers.get(CLIENT_CONTEXT).cloned(),
             wants_log_tail: headers.contains_key(LOG_TAIL),
+            wants_report: report::is_wanted(headers),
             accepts_stream: accepts_stream(headers),
             phases: headers
                 .contains_key(phases::PHASES)
@@ -181,6 +193,7 @@ mod tests {
     use std::time::Duration;
 
     use pilotlight_core::instance::Condition;
+    use pilotlight_core::instance::failure::FailureKind;
     use pilotlight_core::instance::phases::Phase;
 
     use super::*;
@@ -203,8 +216,10 @@ mod tests {
             event: Bytes::from_static(b"{}"),
             function_arn: HeaderValue::from_static("arn:aws:lambda:us-east-1:0:function:hello"),
             trace_id: Some(HeaderValue::from_static("Root=1-5e0f-1;Sampled=0")),
+            trace_state: Some(HeaderValue::from_static("vendor=1")),
             client_context: Some(HeaderValue::from_static(r#"{"custom":{}}"#)),
             wants_log_tail: true,
+            wants_report: true,
             accepts_stream: true,
             phases: Some(Phases::of([queued])),
         }
@@ -216,11 +231,13 @@ mod tests {
             body: Bytes::from_static(b"[]"),
             content_type: Some(HeaderValue::from_static("application/json")),
             log_tail: Some(HeaderValue::from_static("TE9H")),
+            report: None,
             phases: Phases::of([(Phase::Init, Duration::from_micros(8400))]),
             status: Status {
                 epoch: 3,
                 condition: Condition::Ready,
             },
+            failure: Some(FailureKind::OutOfMemory),
         }
     }
 
@@ -238,6 +255,8 @@ mod tests {
             "pilotlight-log-tail: 1",
             "pilotlight-phases: queue;dur=0.21",
             "pilotlight-request-id: 8f3c4a1e-0000-4000-8000-000000000000",
+            "pilotlight-trace-state: vendor=1",
+            "pilotlight-traced: 1",
             "te: trailers",
         ];
         assert_eq!(lines(request.headers()), golden);
@@ -271,6 +290,7 @@ mod tests {
         assert_eq!((head.status, body), (StatusCode::OK, answer().body));
         let golden = [
             "content-type: application/json",
+            "pilotlight-failure: out_of_memory",
             "pilotlight-log-tail: TE9H",
             "pilotlight-outcome: function-error",
             "pilotlight-phases: init;dur=8.40",

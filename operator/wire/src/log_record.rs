@@ -86,13 +86,19 @@ fn unescaped(text: &str) -> Option<String> {
     is_own.then_some(whole)
 }
 
+/// The text before the first blank, and the text after it. The general search costs more than these short words are worth.
+fn first_word(text: &str) -> Option<(&str, &str)> {
+    let end = text.bytes().position(|byte| byte == b' ')?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
 impl<'a> LogRecord<'a> {
     /// `None` if the line is not a record.
     pub fn parse(line: &'a str) -> Option<Self> {
-        let mut parts = line.splitn(4, ' ');
-        let (time, source) = (parts.next()?, parts.next()?);
-        let request_id = parts.next().map(|id| (id != "-").then_some(id))?;
-        let text = parts.next()?;
+        let (time, rest) = first_word(line)?;
+        let (source, rest) = first_word(rest)?;
+        let (request_id, text) = first_word(rest)?;
+        let request_id = (request_id != "-").then_some(request_id);
         let (source, text) = match source.strip_suffix(ESCAPED) {
             Some(source) => (source, Cow::Owned(unescaped(text)?)),
             None => (source, Cow::Borrowed(text)),

@@ -1,6 +1,6 @@
 //! `POST /mark`: adds a record to the log, after everything logged before.
 //!
-//! The gateway's `log_marks` asks for it and waits for the record ([`crate::log_record::MARK`]).
+//! The gateway's `logs/marks` asks for it and waits for the record ([`crate::log_record::MARK`]).
 
 use crate::lease::is_request_id;
 

@@ -10,16 +10,19 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use http::{Response, StatusCode, response};
 use pilotlight_core::instance::Status;
+use pilotlight_core::instance::failure::FailureKind;
 use pilotlight_core::instance::phases::Phases;
+use pilotlight_core::traces::spans::CallReport;
 
 use crate::answer::{FUNCTION_ERROR, SUCCESS};
-use crate::headers::{LOG_TAIL, OUTCOME};
+use crate::headers::{FAILURE, LOG_TAIL, OUTCOME, failure_of};
 use crate::invoke::Answer;
-use crate::{phases, status};
+use crate::{phases, report, status};
 
 /// The names of the trailers. HTTP/1.1 sends only those that the head lists.
 const TRAILERS: HeaderValue = HeaderValue::from_static(
-    "pilotlight-outcome, pilotlight-status, pilotlight-log-tail, pilotlight-error",
+    "pilotlight-outcome, pilotlight-status, pilotlight-log-tail, pilotlight-error, pilotlight-failure, pilotlight-timing, \
+     pilotlight-segments, pilotlight-segments-dropped, pilotlight-ran-in",
 );
 /// In the trailers: the body of an error that replaces the stream, in base64.
 const ERROR: HeaderName = HeaderName::from_static("pilotlight-error");
@@ -42,6 +45,10 @@ pub struct StreamEnd {
     pub log_tail: Option<HeaderValue>,
     /// The instance's status after the invocation. An instance always sends it, a gateway never.
     pub status: Option<Status>,
+    /// For the trace, if the request wants it.
+    pub report: Option<Box<CallReport>>,
+    /// Which failure it was, if the handler itself did not end the stream.
+    pub failure: Option<FailureKind>,
 }
 
 impl StreamHead {
@@ -80,6 +87,7 @@ impl StreamHead {
             },
             log_tail: end.log_tail,
             phases: (!self.phases.is_empty()).then_some(self.phases),
+            report: end.report,
         }
     }
 }
@@ -98,9 +106,15 @@ impl StreamEnd {
         if let Some(tail) = self.log_tail {
             trailers.insert(LOG_TAIL, tail);
         }
+        if let Some(failure) = self.failure {
+            trailers.insert(FAILURE, HeaderValue::from_static(failure.as_str()));
+        }
         if let Some(error) = self.error {
             let error = HeaderValue::try_from(BASE64_STANDARD.encode(error));
             trailers.insert(ERROR, error.expect("base64 is ASCII"));
+        }
+        if let Some(report) = &self.report {
+            report::write(report, &mut trailers);
         }
         trailers
     }
@@ -114,6 +128,8 @@ impl StreamEnd {
             error: is_error.then(|| error.unwrap_or_default().into()),
             log_tail: trailers.get(LOG_TAIL).cloned(),
             status: status::of_headers(trailers),
+            report: report::read(trailers).map(Box::new),
+            failure: failure_of(trailers),
         })
     }
 }
@@ -143,6 +159,11 @@ mod tests {
                 epoch: 3,
                 condition: Condition::Ready,
             }),
+            report: Some(Box::new(CallReport {
+                instance: Some("8f3c".to_owned()),
+                ..CallReport::default()
+            })),
+            failure: error.map(|_| FailureKind::Timeout),
         }
     }
 

@@ -14,15 +14,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use pilotlight_core::instance::Status;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_net::body::{self, Whole};
+use pilotlight_net::lines::Lines;
 use pilotlight_wire::claim::CLAIM_PATH;
 use pilotlight_wire::drain;
 use pilotlight_wire::lease::{LEASE_PATH, LeaseRefusal, LeaseRequest};
 use pilotlight_wire::mark;
-use pilotlight_wire::status;
+use pilotlight_wire::{records, status};
 use tokio::sync::watch;
 
 use crate::claim;
 use crate::invocation::{AnswerStream, Answered};
+use crate::relay::{Relay, Taker};
 use crate::response::{ControlResponse, control, text};
 use crate::worker::{Shared, WeakShared};
 
@@ -38,7 +40,7 @@ pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> ControlResp
     let (worker, instance) = (&api.worker, api.instance.as_deref());
     match (request.method(), request.uri().path()) {
         (&Method::POST, LEASE_PATH) => lease(worker, request).await,
-        (&Method::GET, status::STATUS_PATH) => status(worker, instance),
+        (&Method::GET, status::STATUS_PATH) => status(worker, instance, request),
         (&Method::POST, drain::DRAIN_PATH) => {
             worker.borrow_mut().drain();
             text(StatusCode::ACCEPTED, "")
@@ -157,24 +159,87 @@ impl Drop for OpenRequest {
     }
 }
 
-/// Streams the present status, then each change, until the instance ends or the gateway disconnects.
-fn status(worker: &Shared, instance: Option<&str>) -> ControlResponse {
+/// Streams the present status, then each change, until the instance ends or the gateway disconnects. A gateway that takes
+/// records gets them in between, and acknowledges them in the body of this request.
+fn status(worker: &Shared, instance: Option<&str>, request: Request<Incoming>) -> ControlResponse {
     let Some(mut changes) = worker.borrow().follow_status() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the instance is ending\n");
     };
     changes.mark_changed();
-    let state = (changes, OpenRequest::of(worker));
-    let lines = stream::unfold(
-        state,
-        |(mut changes, open): (watch::Receiver<Status>, OpenRequest)| async move {
-            changes.changed().await.ok()?;
-            let line = format!("{}\n", status::write(*changes.borrow_and_update()));
-            Some((Ok(Frame::data(Bytes::from(line))), (changes, open)))
-        },
-    );
+    let takes = records::are_taken(request.headers());
+    let log = worker.borrow().log();
+    let taker = log.relay().filter(|_| takes).map(Relay::taker).map(Rc::new);
+    if let Some(taker) = taker.clone() {
+        // It ends with the request, or with the connection.
+        tokio::task::spawn_local(read_acknowledgements(taker, request.into_body()));
+    }
+    let is_taken = taker.is_some();
+    let statuses = Statuses {
+        changes,
+        taker,
+        is_ending: false,
+        _open: OpenRequest::of(worker),
+    };
+    let lines = stream::unfold(statuses, |mut statuses| async move {
+        let lines = statuses.next().await?;
+        Some((Ok(Frame::data(lines)), statuses))
+    });
     let mut response: ControlResponse = Response::new(Box::pin(StreamBody::new(lines)));
+    if is_taken {
+        records::take(response.headers_mut());
+    }
     if let Some(name) = instance.and_then(|name| HeaderValue::try_from(name).ok()) {
         response.headers_mut().insert(status::INSTANCE, name);
     }
     response
+}
+
+async fn read_acknowledgements(taker: Rc<Taker>, body: Incoming) {
+    let mut lines = Lines::new(body, records::ACKNOWLEDGEMENT_LIMIT);
+    while let Ok(Some(line)) = lines.next().await {
+        if let Some(sequence) = records::read_acknowledgement(&line) {
+            taker.acknowledge(sequence);
+        }
+    }
+}
+
+/// What one status stream sends.
+struct Statuses {
+    changes: watch::Receiver<Status>,
+    taker: Option<Rc<Taker>>,
+    /// No status follows.
+    is_ending: bool,
+    _open: OpenRequest,
+}
+
+impl Statuses {
+    /// The next lines. `None`: the instance has ended, and the gateway has all its records or did not take them in time.
+    async fn next(&mut self) -> Option<Bytes> {
+        while !self.is_ending {
+            let records = async {
+                match &self.taker {
+                    Some(taker) => taker.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // A status waits for one batch of records at most.
+                biased;
+                changed = self.changes.changed() => match changed {
+                    Ok(()) => {
+                        let status = *self.changes.borrow_and_update();
+                        return Some(format!("{}\n", status::write(status)).into());
+                    }
+                    Err(_) => self.is_ending = true,
+                },
+                records = records => return Some(records),
+            }
+        }
+        let taker = self.taker.as_ref()?;
+        if let Some(records) = taker.take() {
+            return Some(records);
+        }
+        taker.handed_over().await;
+        None
+    }
 }

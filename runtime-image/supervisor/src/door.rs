@@ -27,6 +27,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use pilotlight_core::access::other_keys;
 use pilotlight_core::function::FunctionName;
+use pilotlight_core::traces::context;
 use pilotlight_net::address::Stream;
 use pilotlight_net::client::{ExchangeError, HttpClient};
 use pilotlight_net::framing::Framed;
@@ -34,12 +35,14 @@ use pilotlight_net::identity::gateways::GatewayDialer;
 use pilotlight_net::{address, keepalive};
 use pilotlight_wire::caller::{CALLER, HEADER_PREFIX};
 use pilotlight_wire::config::{DoorConfig, DoorTls};
+use pilotlight_wire::lease::LeaseRequest;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::connection::Listener;
 use crate::response;
+use crate::worker::WeakShared;
 
 /// The most open connections from the function's processes; further ones wait to be accepted.
 const CONNECTION_LIMIT: usize = 256;
@@ -47,6 +50,11 @@ const CONNECTION_LIMIT: usize = 256;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a token is used before its file is read again. The kubelet replaces it long before it ends.
 const TOKEN_FRESH: Duration = Duration::from_secs(10);
+
+/// By which a call continues a trace, in the forms of X-Ray and of W3C.
+const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1), which are not forwarded. hyper adds the ones that it needs.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -69,6 +77,8 @@ pub(crate) struct Door {
     /// `None`: without TLS.
     gateways: Option<GatewayDialer>,
     token: Option<Token>,
+    /// Has the invocation that calls, whose trace goes on.
+    worker: WeakShared,
 }
 
 /// The token of the function's account.
@@ -145,7 +155,13 @@ impl Door {
                 .transpose()
                 .context("the authorities of the release")?,
             token,
+            worker: WeakShared::new(),
         })
+    }
+
+    /// The same door, whose calls belong to the trace of the invocation at hand.
+    pub(crate) fn traced_by(self, worker: WeakShared) -> Self {
+        Door { worker, ..self }
     }
 
     async fn connect(&self) -> io::Result<Stream> {
@@ -217,6 +233,11 @@ impl Door {
                 headers.insert(header::AUTHORIZATION, bearer);
             }
         }
+        if let Some(worker) = self.worker.upgrade()
+            && let Some(lease) = worker.borrow().current()
+        {
+            continue_trace(headers, lease);
+        }
         headers.insert(header::HOST, self.host.clone());
         headers.insert(HeaderName::from_static(CALLER), self.caller.clone());
     }
@@ -235,6 +256,32 @@ impl ForwardError {
         let headers = response.headers_mut();
         headers.insert(kind, HeaderValue::from_static("ServiceException"));
         response
+    }
+}
+
+/// Has a call of the function belong to the trace of its invocation, unless its client has said so, or has named another
+/// trace. `tracestate` has no place in X-Ray's header, by which clients of AWS do so.
+fn continue_trace(headers: &mut HeaderMap, lease: &LeaseRequest) {
+    if headers.contains_key(TRACEPARENT) {
+        return;
+    }
+    let Some(own) = &lease.trace_id else { return };
+    let read = |value: &HeaderValue| context::of_xray(value.to_str().ok()?);
+    let present = headers.entry(XRAY).or_insert(own.clone());
+    let (Some(mut call), Some(own)) = (read(present), read(own)) else {
+        return;
+    };
+    let Some(parent) = call.parent.filter(|_| call.trace == own.trace) else {
+        return;
+    };
+    let is_sampled = call.decision == Some(true);
+    let value = |text| HeaderValue::try_from(text).expect("a header of a trace is ASCII");
+    if call.descends_from(&own) {
+        *present = value(call.to_xray(parent, is_sampled));
+    }
+    if let Some(state) = &lease.trace_state {
+        headers.insert(TRACEPARENT, value(call.to_traceparent(parent, is_sampled)));
+        headers.insert(TRACESTATE, state.clone());
     }
 }
 

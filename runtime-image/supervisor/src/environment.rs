@@ -60,12 +60,13 @@ const REGION_VARIABLES: [(&str, &str); 2] = [
 ];
 
 /// Completes the environment. `process`: the variables that this process was started with; `api`: the address of the Runtime API;
-/// `door`: the address for calls of other functions.
+/// `door`: the address for calls of other functions; `daemon`: that for segments.
 pub(crate) fn complete(
     mut environment: BTreeMap<String, String>,
     process: impl Iterator<Item = (OsString, OsString)>,
     api: SocketAddr,
     door: Option<SocketAddr>,
+    daemon: Option<SocketAddr>,
 ) -> BTreeMap<String, String> {
     // Kubernetes passes UTF-8 only, so no variable of its is left out.
     let texts = process
@@ -104,6 +105,9 @@ pub(crate) fn complete(
     if let Some(door) = door {
         add_door(&mut environment, door);
     }
+    if let Some(daemon) = daemon {
+        add_daemon(&mut environment, daemon);
+    }
     add_own(&mut environment, api);
     environment
 }
@@ -113,6 +117,19 @@ pub(crate) fn add_own(environment: &mut BTreeMap<String, String>, api: SocketAdd
     environment.insert("AWS_LAMBDA_RUNTIME_API".to_owned(), api.to_string());
     if let Some(number) = process::records_descriptor() {
         environment.insert("_LAMBDA_TELEMETRY_LOG_FD".to_owned(), number.to_string());
+    }
+}
+
+/// Has X-Ray's SDKs report to this instance, unless the function names another daemon.
+fn add_daemon(environment: &mut BTreeMap<String, String>, daemon: SocketAddr) {
+    let daemon = [
+        ("AWS_XRAY_DAEMON_ADDRESS", daemon.to_string()),
+        ("_AWS_XRAY_DAEMON_ADDRESS", daemon.ip().to_string()),
+        ("_AWS_XRAY_DAEMON_PORT", daemon.port().to_string()),
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
+    ];
+    for (name, value) in daemon {
+        environment.entry(name.to_owned()).or_insert(value);
     }
 }
 
@@ -149,7 +166,7 @@ mod tests {
         let own = own.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let process = process.iter();
         let process = process.map(|(name, value)| (name.into(), value.into()));
-        let environment = complete(own.collect(), process, API.into(), door);
+        let environment = complete(own.collect(), process, API.into(), door, None);
         environment.into_iter().collect()
     }
 
@@ -264,5 +281,30 @@ mod tests {
         let elsewhere = ("AWS_ENDPOINT_URL_LAMBDA", "http://elsewhere");
         assert!(with(&[("ALL_PROXY", "http://proxy"), elsewhere]).is_empty());
         assert!(with(&[]).is_empty());
+    }
+
+    #[test]
+    fn segments_go_to_this_instance_unless_the_function_names_another_daemon() {
+        let daemon = SocketAddr::from(([127, 0, 0, 1], 2000));
+        let of = |own: BTreeMap<String, String>| {
+            complete(own, [].into_iter(), API.into(), None, Some(daemon))
+        };
+        let environment = of(BTreeMap::new());
+        for (name, value) in [
+            ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000"),
+            ("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1"),
+            ("_AWS_XRAY_DAEMON_PORT", "2000"),
+            ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
+        ] {
+            assert_eq!(environment[name], value);
+        }
+        let own = (
+            "AWS_XRAY_DAEMON_ADDRESS".to_owned(),
+            "10.0.0.1:2000".to_owned(),
+        );
+        assert_eq!(
+            of(BTreeMap::from([own]))["AWS_XRAY_DAEMON_ADDRESS"],
+            "10.0.0.1:2000"
+        );
     }
 }

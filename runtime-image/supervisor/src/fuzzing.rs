@@ -128,14 +128,17 @@ impl Thread {
                         // As a gateway collects it.
                         (Some(stream), Some(end)) => {
                             let status = end.status.expect("an instance sends its status");
+                            let failure = end.failure;
                             let answer = stream.into_answer(body.to_bytes(), end);
                             let answer = LeaseAnswer {
+                                report: None,
                                 is_error: answer.is_error,
                                 body: answer.body,
                                 content_type: answer.content_type,
                                 log_tail: answer.log_tail,
                                 phases: answer.phases.unwrap_or_default(),
                                 status,
+                                failure,
                             };
                             answer.into_response()
                         }

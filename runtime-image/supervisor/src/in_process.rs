@@ -40,6 +40,7 @@ const STREAM_BUFFER: usize = 64 * 1024;
 const UNUSED_ADDRESSES: RuntimeAddresses = RuntimeAddresses {
     api: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
     door: None,
+    daemon: None,
 };
 
 /// A supervisor that runs in a task of its own. Dropping this ends it at once.
@@ -191,6 +192,13 @@ impl Instance {
     /// How many runtime processes have been started so far.
     pub fn starts(&self) -> watch::Receiver<usize> {
         self.process.starts.subscribe()
+    }
+
+    /// The `tracestate` of the invocation that the runtime process works on.
+    pub fn trace_state(&self) -> Option<String> {
+        let worker = self.worker.borrow();
+        let state = worker.current()?.trace_state.as_ref()?;
+        state.to_str().ok().map(str::to_owned)
     }
 
     /// Has the runtime process print a line.

@@ -5,18 +5,23 @@
 //! for the error type when errors are sanitised.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
+use pilotlight_core::instance::phases::{Phase, Phases};
 use pilotlight_core::instance::{Outcome, Refusal};
+use pilotlight_core::traces::spans::CallReport;
 use pilotlight_wire::answer::LeaseAnswer;
 use pilotlight_wire::lease::LeaseRequest;
 use pilotlight_wire::stream::{StreamEnd, StreamHead};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock;
 use crate::response::{FunctionError, JSON};
+use crate::segments::{Daemon, Received};
 
 /// Bytes of the log that a caller can ask for (contract §4).
 const TAIL_LIMIT: usize = 4096;
@@ -85,6 +90,10 @@ pub(crate) struct Invocation {
     gateway: Gateway,
     /// For the task that reads the runtime's streamed response, once that has begun.
     pieces: Option<mpsc::Sender<Bytes>>,
+    leased: Instant,
+    /// When the runtime process got the event.
+    pub(crate) delivered: Option<Instant>,
+    received: Received,
 }
 
 /// The last [`TAIL_LIMIT`] bytes of a log.
@@ -120,7 +129,39 @@ impl Invocation {
             held: None,
             gateway: Gateway::Waiting(waiting),
             pieces: None,
+            leased: clock::now(),
+            delivered: None,
+            received: Received::default(),
         }
+    }
+
+    /// Where segments of the function belong until it is answered.
+    pub(crate) fn receiving(&mut self) -> Option<(&LeaseRequest, &mut Received)> {
+        let is_open = !matches!(self.gateway, Gateway::Answered) && self.held.is_none();
+        is_open.then_some((&self.request, &mut self.received))
+    }
+
+    /// What the answer says for the trace, if the gateway wants that.
+    pub(crate) fn report(
+        &mut self,
+        now: Instant,
+        daemon: Option<&mut Daemon>,
+    ) -> Option<Box<CallReport>> {
+        // Read in any case, so that the next invocation finds none of this one.
+        let segments = daemon.map(|daemon| daemon.read_all(&self.request, &mut self.received));
+        self.request.wants_report.then_some(())?;
+        let mut phases = Phases::default();
+        let since = |later: Instant, earlier: Instant| later.saturating_duration_since(earlier);
+        if let Some(delivered) = self.delivered {
+            phases.add(Phase::Queue, Some(since(delivered, self.leased)));
+            phases.add(Phase::Run, Some(since(now, delivered)));
+        }
+        Some(Box::new(CallReport {
+            phases,
+            segments: segments.unwrap_or_default(),
+            instance: None,
+            is_forwarded: false,
+        }))
     }
 
     /// Whether the answer is sent while the last record is not logged yet.
@@ -178,6 +219,8 @@ impl Invocation {
                     error: answer.is_error.then_some(answer.body),
                     log_tail: answer.log_tail,
                     status: Some(answer.status),
+                    report: answer.report,
+                    failure: answer.failure,
                 });
             }
             Gateway::Answered => {}
@@ -285,8 +328,10 @@ mod tests {
             event: Bytes::new(),
             function_arn: HeaderValue::from_static("arn"),
             trace_id: None,
+            trace_state: None,
             client_context: None,
             wants_log_tail: false,
+            wants_report: false,
             accepts_stream: false,
             phases: None,
         };

@@ -32,8 +32,10 @@ mod prestart;
 mod process;
 mod process_table;
 mod records;
+mod relay;
 mod response;
 mod runtime_api;
+mod segments;
 mod streamed;
 mod worker;
 

@@ -15,9 +15,11 @@ use anyhow::Context;
 use pilotlight_core::instance::following::ORPHANED_AFTER;
 use pilotlight_core::instance::launch;
 use pilotlight_wire::config::{
-    DEFAULTS_VARIABLE, DoorConfig, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE, Unclaimed,
+    DEFAULTS_VARIABLE, DoorConfig, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE,
+    TRACES_VARIABLE, Unclaimed,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UdpSocket;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -32,7 +34,8 @@ use crate::log::Stdout;
 use crate::memory::group::Group;
 use crate::prestart::Prestarted;
 use crate::process::Kernel;
-use crate::worker::{Setup, Shared, Worker};
+use crate::segments::Daemon;
+use crate::worker::{Setup, Shared, WeakShared, Worker};
 use crate::{environment, log, process, runtime_api};
 
 /// How long the end waits for a slow reader of the log.
@@ -104,7 +107,15 @@ pub async fn run(
     let caller = gateways.map(|gateways| Door::new(&gateways, authorities, &config.function));
     let caller = caller.transpose().context("the door to other functions")?;
     let door = door.zip(caller);
+    let (daemon, daemon_address) = match variables.take(TRACES_VARIABLE) {
+        Some(_) => Daemon::bind(!ends_with_parent).map(Option::Some),
+        None => Ok(None),
+    }
+    .context("cannot listen for the function's segments")?
+    .unzip();
+    let setup = Setup { daemon, ..setup };
     let addresses = RuntimeAddresses {
+        daemon: daemon_address,
         api: runtime.1,
         door: door.as_ref().map(|((_, address), _)| *address),
     };
@@ -207,6 +218,8 @@ pub(crate) struct RuntimeAddresses {
     pub(crate) api: SocketAddr,
     /// The door for calls of other functions, if the instance has one.
     pub(crate) door: Option<SocketAddr>,
+    /// The port for segments, if the instance has one.
+    pub(crate) daemon: Option<SocketAddr>,
 }
 
 /// The state of an instance whose function is known. Completes the runtime process's environment and command.
@@ -225,9 +238,9 @@ pub(crate) fn worker_of(
         !config.command.is_empty(),
         "the configuration's `command` is empty"
     );
-    let RuntimeAddresses { api, door } = addresses;
-    config.environment =
-        environment::complete(config.environment, variables.into_pairs(), api, door);
+    let RuntimeAddresses { api, door, daemon } = addresses;
+    let pairs = variables.into_pairs();
+    config.environment = environment::complete(config.environment, pairs, api, door, daemon);
     config.command = launch::wrapped(config.command, &mut config.environment);
     Ok(Worker::new(config, setup))
 }
@@ -263,7 +276,13 @@ pub(crate) async fn live(worker: Shared, connections: Connections) -> anyhow::Re
     };
     let control = tokio::task::spawn_local(control.serve(api, closing.clone()));
     let runtime = tokio::task::spawn_local(runtime_api::serve(runtime, worker.clone()));
-    let door = door.map(|(listener, door)| tokio::task::spawn_local(door::serve(listener, door)));
+    let daemon = worker.borrow().daemon().map(Daemon::readiness);
+    let daemon = daemon.map(|socket| read_segments(socket, Rc::downgrade(&worker)));
+    let daemon = daemon.map(tokio::task::spawn_local);
+    let door = door.map(|(listener, door)| {
+        let door = door.traced_by(Rc::downgrade(&worker));
+        tokio::task::spawn_local(door::serve(listener, door))
+    });
     worker.borrow_mut().boot();
     // A spawned task, since waking the outermost future costs a system call and waking a task does not.
     let driven = worker.clone();
@@ -274,12 +293,31 @@ pub(crate) async fn live(worker: Shared, connections: Connections) -> anyhow::Re
 
     runtime.abort();
     door.inspect(tokio::task::JoinHandle::abort);
+    daemon.inspect(tokio::task::JoinHandle::abort);
     worker.borrow_mut().end();
     closing.notify_one();
     control.await.context("the control API panicked")?;
     // After the timeout the rest of the log is lost: its reader is gone, or takes nothing.
     let _ = tokio::time::timeout(LOG_FLUSH_TIMEOUT, log).await;
     Ok(())
+}
+
+/// Reads datagrams as they come, so that the kernel need not keep many, until the instance ends.
+async fn read_segments(socket: Rc<UdpSocket>, worker: WeakShared) {
+    while socket.readable().await.is_ok() {
+        let Some(worker) = worker.upgrade() else {
+            return;
+        };
+        let is_empty = worker.borrow_mut().read_segments();
+        drop(worker);
+        match is_empty {
+            // Has the socket wait for the next datagram.
+            true => drop(socket.try_io(Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            })),
+            false => tokio::task::yield_now().await,
+        }
+    }
 }
 
 /// An event from the kernel or the parent process.

@@ -19,6 +19,8 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
 
+use crate::relay::Relay;
+
 /// While more bytes than this wait for the reader, the process's output stays in its pipe.
 const BACKPRESSURE_AT: usize = 1024 * 1024;
 /// Records beyond this many bytes are dropped. It is larger than [`BACKPRESSURE_AT`], because output that is
@@ -38,7 +40,7 @@ const READER_LIMIT: Duration = Duration::from_secs(1);
 const BUFFER_KEPT: usize = 64 * 1024;
 
 /// A handle to the records that wait for the reader. Clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log(Rc<Shared>);
 
 #[derive(Debug, Default)]
@@ -48,6 +50,8 @@ struct Shared {
     ready: Notify,
     /// Notified after each write.
     written: Notify,
+    /// In a cluster each record also goes to a gateway.
+    relay: Option<Relay>,
 }
 
 #[derive(Debug, Default)]
@@ -65,15 +69,43 @@ struct Buffer {
 }
 
 impl Log {
+    pub(crate) fn new(relay: Option<Relay>) -> Self {
+        Log(Rc::new(Shared {
+            relay,
+            ..Shared::default()
+        }))
+    }
+
+    /// Where gateways take the records, if they do.
+    pub(crate) fn relay(&self) -> Option<&Relay> {
+        self.0.relay.as_ref()
+    }
+
     pub(crate) fn record(&self, source: LogSource, request_id: Option<&str>, text: &str) {
         let mut buffer = self.0.buffer.borrow_mut();
-        if buffer.record(source, request_id, text) {
+        let begin = buffer.pending.len();
+        let is_due = buffer.record(source, request_id, text);
+        if let Some(relay) = &self.0.relay {
+            match buffer.pending[begin..].strip_suffix('\n') {
+                Some(line) => relay.add(line),
+                // It was dropped here, because nobody reads standard output.
+                None => {
+                    let mut line = String::new();
+                    write_line(&mut line, &mut buffer.time, (source, request_id, text));
+                    relay.add(&line);
+                }
+            }
+        }
+        if is_due {
             self.0.ready.notify_one();
         }
     }
 
     /// Writes a record at once which tells the reader that it has everything logged before.
     pub(crate) fn mark(&self, mark: &str) {
+        if let Some(relay) = &self.0.relay {
+            relay.mark(mark);
+        }
         if self.0.buffer.borrow_mut().mark(mark) {
             self.0.ready.notify_one();
         }
@@ -124,18 +156,12 @@ impl Buffer {
 
     fn put(&mut self, source: LogSource, request_id: Option<&str>, text: &str) -> bool {
         let was_empty = self.pending.is_empty();
-        self.time.clear();
-        let now = jiff::Timestamp::now();
-        let record = write!(self.time, "{now:.6}").and_then(|()| {
-            let record = LogRecord {
-                time: &self.time,
-                source,
-                request_id,
-                text: text.into(),
-            };
-            writeln!(self.pending, "{record}")
-        });
-        record.expect("a string takes any text");
+        write_line(
+            &mut self.pending,
+            &mut self.time,
+            (source, request_id, text),
+        );
+        self.pending.push('\n');
         was_empty || self.pending.len() > BATCH_SIZE
     }
 
@@ -166,6 +192,26 @@ impl Buffer {
         }
         Some(taken)
     }
+}
+
+/// Adds a record of this moment, without the end of its line. `time`: a buffer.
+fn write_line(
+    to: &mut String,
+    time: &mut String,
+    (source, request_id, text): (LogSource, Option<&str>, &str),
+) {
+    time.clear();
+    let now = jiff::Timestamp::now();
+    let written = write!(time, "{now:.6}").and_then(|()| {
+        let record = LogRecord {
+            time,
+            source,
+            request_id,
+            text: text.into(),
+        };
+        write!(to, "{record}")
+    });
+    written.expect("a string takes any text");
 }
 
 /// Writes the first record, which tells the parent where this process listens for leases.
@@ -280,7 +326,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_is_given_up_after_its_limit() {
-        let log = Log::default();
+        let log = Log::new(None);
         print(&mut log.0.buffer.borrow_mut(), 2 * BACKPRESSURE_AT);
         let before = tokio::time::Instant::now();
         log.has_room().await;

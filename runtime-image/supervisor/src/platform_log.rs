@@ -11,6 +11,10 @@ use pilotlight_core::instance::phases::Phases;
 use pilotlight_wire::config::{InstanceConfig, LogFormat};
 use serde_json::{Map, Value, json};
 
+/// Pilotlight's own part of a REPORT, in the words of the header `X-Amz-Function-Error`: the original platform does not say
+/// in its log whether a function answered with an error.
+const FUNCTION_ERROR: &str = "Function Error: Unhandled\t";
+
 #[derive(Debug)]
 pub(crate) struct PlatformLog {
     log_format: LogFormat,
@@ -88,16 +92,18 @@ impl PlatformLog {
                 duration,
                 init,
                 failure,
+                function_error,
             } => {
                 let init = init.map(|init| format!("Init Duration: {:.2} ms\t", millis(init)));
                 format!(
                     "REPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {} ms\t\
-                     Memory Size: {} MB\tMax Memory Used: {peak_mib} MB\t{}{}{}",
+                     Memory Size: {} MB\tMax Memory Used: {peak_mib} MB\t{}{}{}{}",
                     millis(*duration),
                     billed_ms(*duration),
                     self.memory_mib,
                     init.unwrap_or_default(),
                     phases.map(text_phases).unwrap_or_default(),
+                    if *function_error { FUNCTION_ERROR } else { "" },
                     failure.as_ref().map(text_status).unwrap_or_default(),
                 )
             }
@@ -142,6 +148,7 @@ impl PlatformLog {
                 duration,
                 init,
                 failure,
+                function_error,
             } => {
                 let mut metrics = json!({
                     "durationMs": rounded(*duration),
@@ -157,6 +164,9 @@ impl PlatformLog {
                 record.insert("metrics".to_owned(), metrics);
                 if let Some(phases) = phases {
                     record.insert("coldStart".to_owned(), json_phases(phases));
+                }
+                if *function_error {
+                    record.insert("functionError".to_owned(), json!("Unhandled"));
                 }
                 ("platform.report", record.into())
             }

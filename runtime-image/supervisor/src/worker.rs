@@ -33,6 +33,8 @@ use crate::output::{Drained, Output};
 use crate::platform_log::PlatformLog;
 use crate::prestart::Prestarted;
 use crate::process::{Kernel, ProcessControl};
+use crate::relay::Relay;
+use crate::segments::Daemon;
 
 /// Happens when the gateway that claimed the instance was lost before another one knew about it.
 const ORPHANED: &str = "the instance ends because no gateway is connected to it";
@@ -58,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) prestarted: Option<Prestarted>,
     /// How long it took to receive and unpack the code.
     pub(crate) unpack: Option<Duration>,
+    /// Takes the function's segments, if traces are kept.
+    pub(crate) daemon: Option<Daemon>,
     /// For an instance of a warm pool: it ends when no gateway was connected for this long.
     pub(crate) orphaned_after: Option<Duration>,
 }
@@ -68,6 +72,7 @@ impl Default for Setup {
             processes: Box::new(Kernel::default()),
             prestarted: None,
             unpack: None,
+            daemon: None,
             orphaned_after: None,
             log_rate: None,
         }
@@ -88,6 +93,7 @@ pub(crate) struct Worker {
     log: Log,
     platform_log: PlatformLog,
     log_rate: LogRate,
+    daemon: Option<Daemon>,
     memory: Memory,
     /// When the memory is measured next.
     measure_at: Option<Instant>,
@@ -126,6 +132,8 @@ impl Worker {
         let machine = Machine::new(config.timeout.duration()).freezing(freezes);
         let limit = setup.orphaned_after;
         let (status, _) = watch::channel(machine.status());
+        // In local mode the gateway reads standard output.
+        let relay = (!config.ends_with_parent).then(Relay::default);
         Rc::new_cyclic(|this| {
             RefCell::new(Worker {
                 this: this.clone(),
@@ -136,8 +144,9 @@ impl Worker {
                 prestarted: setup.prestarted,
                 unpack: setup.unpack,
                 following: limit.map(|limit| Following::new(clock::now(), limit)),
-                log: Log::default(),
+                log: Log::new(relay),
                 log_rate: LogRate::new(setup.log_rate),
+                daemon: setup.daemon,
                 memory: Memory::default(),
                 measure_at: None,
                 leader: None,
@@ -186,6 +195,13 @@ impl Worker {
 
     pub(crate) fn log(&self) -> Log {
         self.log.clone()
+    }
+
+    /// The lease of the invocation that the runtime process works on.
+    pub(crate) fn current(&self) -> Option<&LeaseRequest> {
+        let id = self.machine.current_request()?;
+        let mut requests = self.invocations.iter().map(|held| &held.request);
+        requests.find(|request| request.request_id == *id)
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -255,6 +271,23 @@ impl Worker {
     pub(crate) fn respond_too_large(&mut self, id: &str) -> Result<(), Refusal> {
         let (request_id, bytes) = (id.into(), PAYLOAD_LIMIT + 1);
         self.post(id, Event::Response { request_id, bytes }, None)
+    }
+
+    /// Takes segments of the function that have come. Returns whether none is left.
+    pub(crate) fn read_segments(&mut self) -> bool {
+        let current = self.machine.current_request().cloned();
+        let Some(mut daemon) = self.daemon.take() else {
+            return true;
+        };
+        let invocation = current.as_deref().and_then(|id| self.invocation(id));
+        let is_empty = daemon.read(invocation.and_then(Invocation::receiving));
+        self.daemon = Some(daemon);
+        is_empty
+    }
+
+    /// The port for segments, if there is one.
+    pub(crate) fn daemon(&self) -> Option<&Daemon> {
+        self.daemon.as_ref()
     }
 
     /// Whether the gateway that waits for this answer reads streams.

@@ -10,14 +10,52 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import layout, packages
-from .layout import BASE_IMAGE, BIN, HOME, IMAGES, PAUSE_IMAGE, RUNSC_SHIM, SOURCE, inside
+from .layout import (
+    BASE_IMAGE,
+    BIN,
+    HOME,
+    IMAGES,
+    NATS_IMAGE,
+    PAUSE_IMAGE,
+    RUNSC_SHIM,
+    SOURCE,
+    VICTORIA_LOGS_IMAGE,
+    inside,
+)
 from .progress import Failed, exclusive, stage
 
 KUBERNETES = "v1.34.4"
 HELM = "v3.22.0"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that the chart installs."""
+
+    name: str
+    package: str
+    version: str
+    program: str
+    # The name that the program has in the server's own image.
+    entrypoint: str
+    image: Path
+
+
+VICTORIA_LOGS = Server(
+    "victoria-logs",
+    "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",
+    "v1.52.1",
+    "victoria-logs",
+    "victoria-logs-prod",
+    VICTORIA_LOGS_IMAGE,
+)
+NATS = Server(
+    "nats", "github.com/nats-io/nats-server/v2", "v2.15.3", "nats-server", "nats-server", NATS_IMAGE
+)
 # Where gVisor's shim sets its OOM score.
 OOM_SCORE = "if err := sys.SetOOMScore(cmd.Process.Pid, oomScoreMax); err != nil"
 SHIM_OF_CONTAINERD_1_6 = f"""\
@@ -74,6 +112,15 @@ def build_gvisor() -> None:
     made("gvisor", [go_version()], install_gvisor)
 
 
+def build_server(server: Server) -> None:
+    """The program, which tests also start by themselves, and its image."""
+    for folder in (BIN, server.image.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    made(server.name, [go_version(), SOURCE / "image"], lambda: install_server(server))
+    if not server.image.exists():
+        pack_server(server)
+
+
 def build(part: str | None) -> None:
     """One part, or all that a cluster needs."""
     for name in [part] if part else ("kubernetes", "helm"):
@@ -120,6 +167,20 @@ def go_build(module: str, program: str, linker_flags: str) -> None:
 def install_helm() -> None:
     command = ["go", "install", "-trimpath", f"-ldflags={STRIP}", f"helm.sh/helm/v3/cmd/helm@{HELM}"]
     run_go(command, HOME)
+
+
+def install_server(server: Server) -> None:
+    package = f"{server.package}@{server.version}"
+    run_go(["go", "install", "-trimpath", f"-ldflags={STRIP}", package], HOME)
+    server.image.unlink(missing_ok=True)
+
+
+def pack_server(server: Server) -> None:
+    root = fresh_root(server.name)
+    shutil.copy2(BIN / server.program, root / server.entrypoint)
+    tag = f"pilotlight.test/{server.name}:{server.version}"
+    options = ("--entrypoint", f"/{server.entrypoint}", "--user", "65534:65534")
+    pack_as(server.image, tag, root, *options)
 
 
 def install_gvisor() -> None:
@@ -188,7 +249,10 @@ def fresh_root(name: str) -> Path:
 
 
 def pack(name: str, tag: str, root: Path, *options: str) -> None:
-    archive = IMAGES / f"{name}.tar"
+    pack_as(IMAGES / f"{name}.tar", tag, root, *options)
+
+
+def pack_as(archive: Path, tag: str, root: Path, *options: str) -> None:
     command = [
         sys.executable,
         str(SOURCE / "image"),
@@ -200,7 +264,7 @@ def pack(name: str, tag: str, root: Path, *options: str) -> None:
         str(archive),
     ]
     if subprocess.run(command).returncode != 0:
-        raise Failed(f"the {name} image cannot be made")
+        raise Failed(f"the image {tag} cannot be made")
     shutil.rmtree(root)
 
 
@@ -215,4 +279,6 @@ PARTS: dict[str, Callable[[], None]] = {
     "kubernetes": build_cluster,
     "helm": build_helm,
     "gvisor": build_gvisor,
+    VICTORIA_LOGS.name: lambda: build_server(VICTORIA_LOGS),
+    NATS.name: lambda: build_server(NATS),
 }

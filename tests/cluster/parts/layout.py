@@ -36,6 +36,9 @@ MAX_NODES = 9
 RUNSC_SHIM = "containerd-shim-runsc-v1"
 PAUSE_IMAGE = "pilotlight.test/pause:1"
 BASE_IMAGE = "pilotlight.test/base:1"
+# Beside Pilotlight's own, so that `cluster load target/images/*.tar` brings it to the nodes.
+VICTORIA_LOGS_IMAGE = HOME.parent / "images/victoria-logs.tar"
+NATS_IMAGE = HOME.parent / "images/nats.tar"
 
 
 def node_name(number: int) -> str:

@@ -25,9 +25,11 @@ WANTED = {
     "unshare": "util-linux",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
-# The same for the images' root file systems, a shifted clock, the fuzz targets and the runtimes of local mode.
+# The same for the images' root file systems, a shifted clock, the fuzz targets, the runtimes of local mode, and what reads
+# the metrics.
 TESTS = {
     "mmdebstrap": "mmdebstrap",
+    "prometheus": "prometheus",
     "/usr/lib/*/faketime/libfaketimeMT.so.1": "libfaketime",
     "g++": "g++",
     "make": "make",

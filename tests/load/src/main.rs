@@ -81,7 +81,9 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
     }
     anstream::println!("{} sent, {} executed", verdict.sent, verdict.executed);
     anstream::println!("told: {}", listed(&verdict.outcomes));
-    anstream::println!("most instances: {}", listed(&verdict.instances));
+    if !verdict.instances.is_empty() {
+        anstream::println!("most instances: {}", listed(&verdict.instances));
+    }
     for violation in verdict.violations.iter().take(args.show) {
         anstream::println!("{violation}");
     }

@@ -49,7 +49,7 @@ export class Server {
 
   /** `statuses`: where each gateway has its metrics. */
   connect(endpoint, statuses) {
-    this.statuses = statuses;
+    [this.endpoint, this.statuses] = [endpoint, statuses];
     this.client = new LambdaClient({
       endpoint,
       region: "us-east-1",

@@ -11,7 +11,7 @@ use regex::Regex;
 use crate::tree::File;
 
 /// Crates whose files docs may name as `CRATE/file.rs`, and where their sources are.
-const CRATES: [(&str, &str); 13] = [
+const CRATES: [(&str, &str); 16] = [
     ("access/", "operator/access/src/"),
     ("api/", "operator/api/src/"),
     ("archive/", "operator/archive/src/"),
@@ -19,10 +19,13 @@ const CRATES: [(&str, &str); 13] = [
     ("controller/", "operator/controller/src/"),
     ("core/", "operator/core/src/"),
     ("core/tests/", "operator/core/tests/"),
+    ("events/", "operator/events/src/"),
     ("gateway/", "operator/gateway/src/"),
+    ("logs/", "operator/logs/src/"),
     ("net/", "operator/net/src/"),
     ("runtimes/", "operator/runtimes/src/"),
     ("supervisor/", "runtime-image/supervisor/src/"),
+    ("otlp/", "operator/otlp/src/"),
     ("watch/", "operator/watch/src/"),
     ("wire/", "operator/wire/src/"),
 ];

@@ -130,6 +130,12 @@ fn the_manifests_have_no_behaviour() {
 }
 
 #[test]
+fn the_exporter_of_spans_knows_no_invocation() {
+    assert_never("pilotlight-otlp", &KUBE);
+    assert_never("pilotlight-otlp", &["tokio", "hyper", "pilotlight-wire"]);
+}
+
+#[test]
 fn archives_know_nothing_of_functions() {
     // They use `core` for what it decides on addresses.
     assert_never("pilotlight-archive", &["pilotlight-api", "tokio"]);

@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 use std::hash::{Hash, Hasher};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -17,9 +16,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::Handler;
-use pilotlight_gateway::{Deployment, LogEntry};
+use pilotlight_gateway::{Deployment, Followed, Tail};
+use pilotlight_logs::entry::Entry;
 use pilotlight_wire::log_record::LogSource;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::DEFAULT_LISTEN;
@@ -161,28 +160,25 @@ fn summary(spec: &FunctionSpec) -> String {
 }
 
 /// Prints the log until `end`, and then the rest of it.
-pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: CancellationToken) {
+pub(crate) async fn logs(mut entries: Tail, end: CancellationToken) {
     let is_terminal = io::stdout().is_terminal();
     let mut batch = Vec::new();
     loop {
         let first = tokio::select! {
-            first = entries.recv() => first,
-            () = end.cancelled() => entries.try_recv().map_err(|_| RecvError::Closed),
+            first = entries.next() => first,
+            () = end.cancelled() => entries.try_next(),
         };
         match first {
-            Ok(entry) => add(&mut batch, &entry, is_terminal),
-            Err(RecvError::Lagged(count)) => note(&format!(
-                "{count} log lines were too quick to print; `pilotlight logs` has them"
-            )),
-            Err(RecvError::Closed) => return,
+            Some(followed) => add(&mut batch, followed, is_terminal),
+            None => return,
         }
         // Everything that has arrived is written at once.
         while batch.len() < BATCH_SIZE
-            && let Ok(entry) = entries.try_recv()
+            && let Some(followed) = entries.try_next()
         {
-            add(&mut batch, &entry, is_terminal);
+            add(&mut batch, followed, is_terminal);
         }
-        if anstream::stdout().write_all(&batch).is_err() {
+        if write(&batch).is_err() {
             // Nobody reads the output. The functions keep running.
             return;
         }
@@ -190,12 +186,32 @@ pub(crate) async fn logs(mut entries: Receiver<Arc<LogEntry>>, end: Cancellation
     }
 }
 
-fn add(batch: &mut Vec<u8>, entry: &LogEntry, is_terminal: bool) {
-    line(batch, entry, is_terminal).expect("a vector takes all");
+/// Standard output gets the colours that it can show, and no other control characters.
+fn write(batch: &[u8]) -> io::Result<()> {
+    // Most logs have none, and looking at each character takes longer than all else that is done for a line.
+    match batch.iter().all(|byte| is_plain(*byte)) {
+        true => io::stdout().write_all(batch),
+        false => anstream::stdout().write_all(batch),
+    }
 }
 
-fn line(out: &mut impl Write, entry: &LogEntry, is_terminal: bool) -> io::Result<()> {
-    let LogEntry {
+fn is_plain(byte: u8) -> bool {
+    (byte >= b' ' && byte != 0x7f) || byte == b'\n' || byte == b'\t'
+}
+
+fn add(batch: &mut Vec<u8>, followed: Followed, is_terminal: bool) {
+    match followed {
+        Followed::Record(entry) => {
+            line(batch, &entry, is_terminal).expect("a vector takes all");
+        }
+        Followed::Missed(count) => note(&format!(
+            "{count} log lines were too quick to print; `pilotlight logs` has them"
+        )),
+    }
+}
+
+fn line(out: &mut impl Write, entry: &Entry, is_terminal: bool) -> io::Result<()> {
+    let Entry {
         time,
         function,
         instance,
@@ -248,8 +264,8 @@ mod tests {
     }
 
     fn printed_text(text: &str, is_terminal: bool) -> String {
-        let mut entry: LogEntry = serde_json::from_str(
-            r#"{"time":"2026-01-31T10:00:00.123456Z","function":"hello","source":"stdout",
+        let mut entry: Entry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00.123456Z","namespace":"local","function":"hello","sequence":1,"source":"stdout",
                 "instance":"3f2a0000deadbeef","requestId":"8c1d1111-2222","text":""}"#,
         )
         .expect("an entry");
@@ -269,8 +285,8 @@ mod tests {
 
     #[test]
     fn no_line_of_a_text_of_several_lines_looks_like_an_entry() {
-        let entry: LogEntry = serde_json::from_str(
-            r#"{"time":"2026-01-31T10:00:00Z","function":"hello","source":"stdout",
+        let entry: Entry = serde_json::from_str(
+            r#"{"time":"2026-01-31T10:00:00Z","namespace":"local","function":"hello","sequence":1,"source":"stdout",
                 "instance":"3f2a","text":"a\n2026-01-31T10:00:00Z hello 3f2a - forged"}"#,
         )
         .expect("an entry");

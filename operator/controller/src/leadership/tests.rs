@@ -109,7 +109,7 @@ fn contender(stored: &Arc<Mutex<Stored>>, name: &str) -> (Contender, watch::Rece
         retry: Duration::from_millis(5),
     };
     let (term, leads) = watch::channel(None);
-    let contender = Contender::new(client(stored), &options, timing, term, Metrics::new());
+    let contender = Contender::new(client(stored), &options, timing, term, Metrics::new(None));
     (contender, leads)
 }
 

@@ -19,6 +19,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use pilotlight_api::labels;
 use pilotlight_api::resource::WarmPoolResource;
 use pilotlight_core::function::{PoolSize, Runtime};
+use pilotlight_otlp::SpanExporter;
 use pilotlight_watch::Decoded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::leadership::Term;
 use crate::metrics::{Metrics, Operation};
+use crate::{clock, spans};
 
 /// The field manager of everything that the controller writes.
 const MANAGER: &str = "pilotlight-controller";
@@ -45,6 +47,8 @@ pub(crate) struct Writer {
     turns: Arc<Semaphore>,
     term: watch::Receiver<Term>,
     metrics: Metrics,
+    /// Where spans go, if anywhere.
+    exporter: Option<SpanExporter>,
 }
 
 /// The object of the chart that owns the default pools. It is in the Functions' namespace, and goes with the release.
@@ -70,9 +74,10 @@ impl Writer {
         client: &Client,
         namespace: &str,
         term: watch::Receiver<Term>,
-        metrics: Metrics,
+        (metrics, exporter): (Metrics, Option<SpanExporter>),
     ) -> Self {
         Writer {
+            exporter,
             client: client.clone(),
             namespace: namespace.to_owned(),
             pods: Api::namespaced(client.clone(), namespace),
@@ -147,7 +152,15 @@ impl Writer {
                 Err(error) => Err(NotCreated::Unanswered(error.to_string())),
             }
         };
-        self.step(Operation::create_pod, created).await
+        let begun = clock::since_epoch();
+        let result = self.step(Operation::create_pod, created).await;
+        if let Some(exporter) = &self.exporter {
+            let error = result.as_ref().err().map(|why| match why {
+                NotCreated::Refused(message) | NotCreated::Unanswered(message) => message.clone(),
+            });
+            spans::export_creation(exporter, pod, (begun, clock::since_epoch()), error);
+        }
+        result
     }
 
     /// `at_once`: without a grace period, instead of the pod's own.

@@ -68,7 +68,13 @@ impl Fixture {
         let client = Client::new(service, "functions");
         let ready = watch::Sender::new(false);
         let (bundle, bundled) = watch::channel(None);
-        let worker = Worker::new(client, &options, (leads, bundled), ready, Metrics::new());
+        let worker = Worker::new(
+            client,
+            &options,
+            (leads, bundled),
+            ready,
+            Metrics::new(None),
+        );
         Fixture {
             worker,
             term,

@@ -37,6 +37,18 @@ impl Refusal {
         "The security token included in the request is invalid.",
     ));
 
+    /// All values of [`Refusal::reason`].
+    pub const REASONS: [&str; 8] = [
+        "missing",
+        "incomplete",
+        "unrecognized",
+        "signature",
+        "expired",
+        "denied",
+        "unavailable",
+        "too-many",
+    ];
+
     /// The value of the label `reason` in metrics, and of the field in the audit's lines.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -11,6 +11,8 @@ pub enum Verb {
     Invoke,
     Get,
     List,
+    Update,
+    Delete,
 }
 
 impl Verb {
@@ -19,6 +21,8 @@ impl Verb {
             Verb::Invoke => "invoke",
             Verb::Get => "get",
             Verb::List => "list",
+            Verb::Update => "update",
+            Verb::Delete => "delete",
         }
     }
 }

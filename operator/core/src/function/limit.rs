@@ -183,15 +183,40 @@ limit! {
 }
 
 limit! {
+    /// How old an event of an asynchronous call may be when an attempt begins, in whole seconds.
+    MaxEventAge, 60 to 21600 "seconds", default 21600
+}
+limit! {
+    /// How many attempts follow a failed one, for an event of an asynchronous call.
+    EventRetries, 0 to 2 "retries", default 2
+}
+
+limit! {
     /// How many unclaimed instances a warm pool keeps.
     PoolSize, 0 to 1000 "instances"
+}
+limit! {
+    /// How long the records of a function's log are kept, in whole days.
+    LogRetention, 1 to 3653 "days"
 }
 limit! {
     /// How long a pod stays on a node whose taint evicts it, in whole seconds.
     TolerationSeconds, 0 to 31536000 "seconds"
 }
 
+impl LogRetention {
+    pub fn duration(self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.0))
+    }
+}
+
 impl Timeout {
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+impl MaxEventAge {
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0.into())
     }
@@ -223,6 +248,9 @@ mod tests {
         check::<EphemeralStorageMiB>(512, 10240, "MiB");
         check::<Concurrency>(0, 10_000, "instances");
         check::<QueueLimit>(0, 10_000, "events");
+        check::<LogRetention>(1, 3653, "days");
+        check::<MaxEventAge>(60, 21_600, "seconds");
+        check::<EventRetries>(0, 2, "retries");
         check::<PoolSize>(0, 1000, "instances");
         check::<TolerationSeconds>(0, 31_536_000, "seconds");
     }
@@ -234,6 +262,8 @@ mod tests {
         assert_eq!(KeepAlive::default().duration(), Duration::from_secs(600));
         assert_eq!(EphemeralStorageMiB::default().get(), 512);
         assert_eq!(QueueLimit::default().get(), 100);
+        assert_eq!(MaxEventAge::default().duration(), Duration::from_hours(6));
+        assert_eq!(EventRetries::default().get(), 2);
     }
 
     #[test]

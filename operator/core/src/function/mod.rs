@@ -9,8 +9,8 @@ mod limit;
 mod name;
 
 pub use limit::{
-    Concurrency, EphemeralStorageMiB, KeepAlive, MemoryMiB, OutOfRange, PoolSize, QueueLimit,
-    Timeout, TolerationSeconds,
+    Concurrency, EphemeralStorageMiB, EventRetries, KeepAlive, LogRetention, MaxEventAge,
+    MemoryMiB, OutOfRange, PoolSize, QueueLimit, Timeout, TolerationSeconds,
 };
 pub(crate) use name::check_label;
 pub use name::{

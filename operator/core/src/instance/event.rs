@@ -178,5 +178,7 @@ pub enum LogLine {
         duration: Duration,
         init: Option<Duration>,
         failure: Option<Failure>,
+        /// The function itself answered with an error, which is no failure of its instance.
+        function_error: bool,
     },
 }

@@ -26,6 +26,45 @@ pub enum Failure {
     Init,
 }
 
+/// Which failure it was, without its details: for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    Timeout,
+    Exit,
+    OutOfMemory,
+    Entrypoint,
+    ResponseSize,
+    Init,
+}
+
+impl FailureKind {
+    pub const ALL: [FailureKind; 6] = [
+        FailureKind::Timeout,
+        FailureKind::Exit,
+        FailureKind::OutOfMemory,
+        FailureKind::Entrypoint,
+        FailureKind::ResponseSize,
+        FailureKind::Init,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Timeout => "timeout",
+            FailureKind::Exit => "exit",
+            FailureKind::OutOfMemory => "out_of_memory",
+            FailureKind::Entrypoint => "entrypoint",
+            FailureKind::ResponseSize => "response_size",
+            FailureKind::Init => "init",
+        }
+    }
+
+    /// `None` for a kind of a newer release.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut all = FailureKind::ALL.into_iter();
+        all.find(|kind| kind.as_str() == text)
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -74,6 +113,17 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 impl Failure {
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Failure::Timeout(_) => FailureKind::Timeout,
+            Failure::Exit(_) => FailureKind::Exit,
+            Failure::OutOfMemory => FailureKind::OutOfMemory,
+            Failure::InvalidEntrypoint => FailureKind::Entrypoint,
+            Failure::ResponseTooLarge => FailureKind::ResponseSize,
+            Failure::Init => FailureKind::Init,
+        }
+    }
+
     /// `errorType` of the answer's body.
     pub fn error_type(&self) -> &'static str {
         match self {

@@ -54,6 +54,8 @@ struct Closing {
     request_id: RequestId,
     started: Instant,
     answered_as: Option<Failure>,
+    /// The function itself answered with an error.
+    function_error: bool,
 }
 
 /// The state of one instance. The first event is [`Event::Boot`].
@@ -520,6 +522,7 @@ impl Machine {
             request_id: lease.request_id,
             started: lease.started,
             answered_as,
+            function_error: outcome == Outcome::FunctionError,
         });
     }
 
@@ -528,11 +531,12 @@ impl Machine {
             request_id,
             started,
             answered_as,
+            function_error,
         } = self
             .closing
             .take()
             .expect("only an answered invocation closes");
-        self.log_end(request_id, now - started, answered_as);
+        self.log_end(request_id, now - started, answered_as, function_error);
     }
 
     fn fail_lease(&mut self, now: Instant, failure: Failure) {
@@ -542,7 +546,8 @@ impl Machine {
             let request_id = lease.request_id.clone();
             self.log(LogLine::NotStarted { request_id });
         }
-        self.log_end(lease.request_id.clone(), now - lease.started, Some(failure));
+        let duration = now - lease.started;
+        self.log_end(lease.request_id.clone(), duration, Some(failure), false);
         let outcome = Outcome::Failed(failure);
         self.actions.push_back(Action::Answer {
             request_id: lease.request_id,
@@ -574,7 +579,13 @@ impl Machine {
         }
     }
 
-    fn log_end(&mut self, request_id: RequestId, duration: Duration, failure: Option<Failure>) {
+    fn log_end(
+        &mut self,
+        request_id: RequestId,
+        duration: Duration,
+        failure: Option<Failure>,
+        function_error: bool,
+    ) {
         let init = self.init.take();
         self.log(LogLine::End {
             request_id: request_id.clone(),
@@ -584,6 +595,7 @@ impl Machine {
             duration,
             init,
             failure,
+            function_error,
         });
     }
 

@@ -7,11 +7,13 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A part of a cold start. Each follows the one before it.
+/// A part of an invocation. Each follows the one before it; all but `Run` and `Respond` belong to cold starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The wait until an instance started for the call, since starts are paced.
     Queue,
+    /// The time until the gateway had the code of a claim.
+    Fetch,
     /// The time until the instance's pod or process was up.
     Start,
     /// The time until an instance of a warm pool was claimed; replaces `Start`.
@@ -20,25 +22,35 @@ pub enum Phase {
     Unpack,
     /// The runtime's start and the code outside the handler.
     Init,
+    /// The handler.
+    Run,
+    /// The way of the answer to the gateway.
+    Respond,
 }
 
 impl Phase {
     /// In the order in which they come.
-    pub const ALL: [Phase; 5] = [
+    pub const ALL: [Phase; 8] = [
         Phase::Queue,
+        Phase::Fetch,
         Phase::Start,
         Phase::Claim,
         Phase::Unpack,
         Phase::Init,
+        Phase::Run,
+        Phase::Respond,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Queue => "queue",
+            Phase::Fetch => "fetch",
             Phase::Start => "start",
             Phase::Claim => "claim",
             Phase::Unpack => "unpack",
             Phase::Init => "init",
+            Phase::Run => "run",
+            Phase::Respond => "respond",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The budgets of a gateway, derived from the memory that it may use.
 //!
-//! A quarter holds events, a quarter answers, a quarter the buffers of connections. The rest is for the program,
-//! its functions and what the three cost beyond their bytes.
+//! A quarter holds events, a quarter answers, a quarter the buffers of connections, a sixteenth the log records that no
+//! store has yet, a sixty-fourth those that wait to be exported. The rest is for the program, its functions and what these cost beyond their bytes.
 
 /// The least memory that the limits can be derived from, in bytes: the largest event fits, even if it comes without a
 /// length and takes twice its size.
@@ -22,6 +22,11 @@ pub struct IntakeLimits {
     pub event_bytes: usize,
     /// Bytes of answers that are read from instances or wait for their readers.
     pub answer_bytes: usize,
+    /// Bytes of log records that wait for their store.
+    pub log_bytes: usize,
+    /// Bytes of log records that wait for a receiver of OTLP. Records that wait for the store too count there as well, and
+    /// lie in memory once.
+    pub log_export_bytes: usize,
     /// Open connections of callers.
     pub api_connections: usize,
     /// Open connections of other gateways and controllers.
@@ -41,6 +46,8 @@ impl IntakeLimits {
         IntakeLimits {
             event_bytes: quarter,
             answer_bytes: quarter,
+            log_bytes: quarter / 4,
+            log_export_bytes: quarter / 16,
             api_connections,
             parts_connections: api_connections / 2,
             status_connections: STATUS_CONNECTIONS,
@@ -60,6 +67,8 @@ mod tests {
         let mib = 1024 * 1024;
         assert_eq!(limits.event_bytes, 256 * mib);
         assert_eq!(limits.answer_bytes, 256 * mib);
+        assert_eq!(limits.log_bytes, 64 * mib);
+        assert_eq!(limits.log_export_bytes, 16 * mib);
         assert_eq!(limits.api_connections, 2730);
         assert_eq!(limits.parts_connections, 1365);
         let all = limits.api_connections + limits.parts_connections;

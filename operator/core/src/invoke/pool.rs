@@ -122,6 +122,17 @@ pub enum Action {
     },
 }
 
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As the pool wanted: it was idle for too long, replaced, handed over, or its function was deleted.
+    Stopped,
+    /// It was never ready.
+    NotStarted,
+    /// It ended by itself, was lost, or was given up.
+    Lost,
+}
+
 /// Why an invocation never started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
@@ -269,6 +280,20 @@ impl Pool {
 
     pub fn queued(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Since when the invocation waits that has waited for the longest time.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.queue.oldest()
+    }
+
+    /// What the end of an instance would mean now: [`Event::Gone`] follows.
+    pub fn end_of(&self, instance: InstanceId) -> Option<End> {
+        Some(match self.roster.state(instance)? {
+            State::Stopping => End::Stopped,
+            State::Starting { was_ready: false } => End::NotStarted,
+            State::Starting { was_ready: true } | State::Idle | State::Busy { .. } => End::Lost,
+        })
     }
 
     /// How many instances the pool wants alive: see the module's text.

@@ -101,6 +101,13 @@ impl Queue {
         left.map_or(Duration::ZERO, |left| self.max_wait.saturating_sub(left))
     }
 
+    /// When the first waiter arrived.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.waiters
+            .front()
+            .and_then(|first| first.deadline.checked_sub(self.max_wait))
+    }
+
     pub fn len(&self) -> usize {
         self.waiters.len()
     }

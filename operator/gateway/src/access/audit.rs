@@ -17,6 +17,8 @@ use crate::metrics::AccessMetrics;
 /// The target of the lines. Refused calls have the level WARN, all others INFO.
 pub const AUDIT_TARGET: &str = "audit";
 
+/// How the line ends about a function that is served although it lacks the right.
+const LET_IN: &str = "served, because it is a function and auth.mode is optional";
 /// The bytes of lines about refused calls, a second.
 const RATE: u32 = 16 * 1024;
 /// About the bytes of a line besides the texts below.
@@ -41,18 +43,24 @@ impl Audit {
     /// `caller`: `None` if it is not known who it is. `operation`: the method and the path, or the right.
     pub(crate) fn refused(&self, caller: Option<&Caller>, operation: &str, refusal: &Refusal) {
         let reason = refusal.reason();
-        self.write(caller, operation, reason, reason, refusal);
+        self.metrics.refused(reason);
+        self.write(caller, operation, reason, refusal, "refused");
+    }
+
+    /// With `optional`, a function may do what it would be refused with `required`.
+    pub(crate) fn let_in(&self, caller: &Caller, right: &Right, refusal: &Refusal) {
+        let reason = refusal.reason();
+        self.write(Some(caller), &right.to_string(), reason, refusal, LET_IN);
     }
 
     fn write(
         &self,
         caller: Option<&Caller>,
         operation: &str,
-        counted: &'static str,
         reason: &str,
         refusal: &dyn Display,
+        outcome: &'static str,
     ) {
-        self.metrics.refused(counted);
         let user = caller.map_or("unknown", Caller::user);
         let (user, operation) = (short(user), short(operation));
         let refusal = refusal.to_string();
@@ -70,18 +78,13 @@ impl Audit {
             tracing::warn!(target: AUDIT_TARGET, lines, "lines about refused calls were left out: there were too many");
         }
         let credential = caller.map_or("none", |caller| caller.credential.as_str());
-        tracing::warn!(target: AUDIT_TARGET, user, credential, operation, reason, refusal, "refused");
+        tracing::warn!(target: AUDIT_TARGET, user, credential, operation, reason, refusal, "{outcome}");
     }
 
     /// STS issues no credentials. The error's code is the reason in the line; the metric has one for all of them.
     pub(crate) fn no_session(&self, operation: &str, error: &StsError) {
-        self.write(
-            None,
-            operation,
-            "no-session",
-            error.code(),
-            &error.message(),
-        );
+        self.metrics.refused("no-session");
+        self.write(None, operation, error.code(), &error.message(), "refused");
     }
 
     pub(crate) fn allowed(&self, caller: &Caller, right: &Right) {

@@ -12,12 +12,16 @@ pub(crate) struct Caller {
     pub(crate) credential: Credential,
     /// `None` for anonymous callers.
     pub(crate) principal: Option<Arc<Principal>>,
+    /// Whether the call says that it comes from a function, whose supervisor has added what it shows. Anybody can say so,
+    /// so it gives no right that a caller who shows nothing would lack.
+    pub(crate) is_function: bool,
 }
 
 impl Caller {
     pub(crate) const ANONYMOUS: Caller = Caller {
         credential: Credential::Anonymous,
         principal: None,
+        is_function: false,
     };
 
     pub(crate) fn user(&self) -> &str {
@@ -47,6 +51,7 @@ impl Holder {
         Caller {
             credential,
             principal: Some(Arc::new(principal)),
+            is_function: false,
         }
     }
 }

@@ -39,6 +39,7 @@ use super::supervisors::{self, Supervisor, Supervisors};
 use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::clock;
+use crate::logs::Way;
 
 /// A node that does not acknowledge a new pod within this time is lost, whatever the API server thinks of it.
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,6 +146,7 @@ impl PodBackend {
             supervisor,
             state,
             unpacked: None,
+            fetched: None,
             named: self.named(&deployment.pool, instance),
             _wanted: missed.map_or(Wanted::Reserved, Wanted::Missed),
         }))
@@ -189,7 +191,9 @@ impl PodBackend {
         instance: &InstanceName,
         mut taken: UnclaimedPod,
     ) -> Result<Option<PodInstance>, Reason> {
+        let begun = clock::now();
         let code = self.codes.all_of(&deployment.spec).await?;
+        let fetched = codes::are_brought(&deployment.spec).then(|| clock::since(begun));
         let spec = &deployment.spec;
         let config = self.config(deployment, instance.as_str())?;
         let has_sources = !spec.environment_from.is_empty();
@@ -213,6 +217,7 @@ impl PodBackend {
                         supervisor,
                         state: self.pods.claimed(instance, &taken),
                         unpacked: Some(unpacked),
+                        fetched,
                         named: self.named(&deployment.pool, instance),
                         _wanted: Wanted::Claimed(self.name(&deployment.pool, instance, pod)),
                     }));
@@ -442,6 +447,8 @@ struct PodInstance {
     state: watch::Receiver<PodState>,
     /// As in [`Running::unpacked`].
     unpacked: Option<Duration>,
+    /// As in [`Running::fetched`].
+    fetched: Option<Duration>,
     named: Named,
     _wanted: Wanted,
 }
@@ -469,6 +476,15 @@ enum Wanted {
 impl Running for PodInstance {
     fn connect(&self) -> Opening {
         self.supervisor.connect()
+    }
+
+    fn records(&self) -> Option<Way> {
+        let supervisor = self.supervisor.clone();
+        Some(Box::new(move || supervisor.connect()))
+    }
+
+    fn fetched(&self) -> Option<Duration> {
+        self.fetched
     }
 
     fn unpacked(&self) -> Option<Duration> {

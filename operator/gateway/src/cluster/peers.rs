@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, future};
 use http::Request;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -104,6 +105,15 @@ impl ClusterPeers {
             )),
             identity,
         }
+    }
+
+    pub(super) fn client(&self) -> &PooledClient {
+        &self.client
+    }
+
+    /// All other members, including those that do not accept connections.
+    pub(super) fn others(&self) -> BTreeSet<SocketAddr> {
+        self.members.borrow().others()
     }
 
     pub(crate) fn members(&self) -> watch::Receiver<Members> {
@@ -242,6 +252,18 @@ impl Peers for ClusterPeers {
 
     fn own_address(&self) -> String {
         self.me.to_string()
+    }
+
+    fn owns(&self, function: &FunctionKey) -> bool {
+        self.members.borrow().is_mine(function)
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        let changes = stream::unfold(self.members(), |mut members| async {
+            members.changed().await.ok()?;
+            Some(((), members))
+        });
+        changes.boxed()
     }
 
     fn states(&self) -> Promise<'_, Vec<(String, Option<State>)>> {

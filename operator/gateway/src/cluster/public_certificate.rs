@@ -10,12 +10,12 @@ use pilotlight_api::identity::{CERTIFICATE, KEY, field};
 use pilotlight_net::identity::MaterialError;
 use pilotlight_net::identity::public::{PublicCertificate, PublicDoor};
 
-use super::certificates::{CertificateSecret, follow_secret};
+use super::secrets::{self, SecretPlace};
 use crate::metrics::tls::TlsMetrics;
 
 pub(crate) async fn follow(
     client: Client,
-    place: &CertificateSecret,
+    place: &SecretPlace,
     door: &PublicDoor,
     metrics: &TlsMetrics,
 ) {
@@ -26,7 +26,7 @@ pub(crate) async fn follow(
             metrics.unusable(&place.name);
         }
     };
-    follow_secret(client, place, take).await;
+    secrets::follow(client, place, take).await;
 }
 
 /// Why a Secret has no certificate.
@@ -66,6 +66,7 @@ mod tests {
     use k8s_openapi::ByteString;
     use pilotlight_core::tls::Mode;
     use pilotlight_net::identity::Identity;
+    use pilotlight_wire::exposition::Format;
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -91,9 +92,14 @@ mod tests {
 
     #[test]
     fn a_secret_that_cannot_be_used_names_its_field_and_leaves_the_last_certificate_in_force() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(1, None, (None, None));
         let door = PublicDoor::new(Mode::Required, Identity::off(), "").expect("random numbers");
-        let shows = |text: &str| metrics.encode().expect("text").contains(text);
+        let shows = |text: &str| {
+            metrics
+                .encode(Format::OpenMetrics)
+                .expect("text")
+                .contains(text)
+        };
         let (certificate, key) = made();
         let (_, other) = made();
         for (fields, why) in [
@@ -130,6 +136,10 @@ mod tests {
         // The begin of 2096-10-02.
         let expiry =
             "pilotlight_tls_certificate_expiry_timestamp_seconds{secret=\"mine\"} 3999974400";
-        assert!(shows(expiry), "{}", metrics.encode().expect("text"));
+        assert!(
+            shows(expiry),
+            "{}",
+            metrics.encode(Format::OpenMetrics).expect("text")
+        );
     }
 }

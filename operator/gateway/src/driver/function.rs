@@ -24,6 +24,7 @@ use crate::clock;
 use crate::instance::{self, Ends};
 use crate::intake::Intake;
 use crate::invoker::outcome::{Circumstances, of_rejection};
+use crate::logs::Hub;
 use crate::message::{self, Message, Order, Pending};
 use crate::metrics::FunctionMetrics;
 
@@ -64,6 +65,7 @@ pub(super) struct Tasks {
 pub(super) struct TaskContext {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) intake: Intake,
+    pub(super) logs: Option<Hub>,
     /// Sends the reports of the tasks to the driver.
     pub(super) sender: mpsc::Sender<Message>,
     /// Cancelled at the end of the grace period. Then all tasks end without waiting for their instances.
@@ -104,6 +106,7 @@ impl Function {
                     begun: clock::now(),
                     ready: None,
                 };
+                self.metrics.instance_started();
                 self.run(key, instance, (name, Some(fresh)), context, tasks);
             }
             pool::Action::Stop { instance } => self.order(instance, Order::Drain),
@@ -150,8 +153,10 @@ impl Function {
         let link = instance::Link {
             pool,
             instance,
+            name: name.clone(),
             driver: context.sender.clone(),
             intake: context.intake.clone(),
+            logs: context.logs.clone(),
         };
         let (orders, inbox) = mpsc::channel(message::ORDERS_LIMIT);
         let TaskContext { backend, force, .. } = context;

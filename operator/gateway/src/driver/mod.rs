@@ -25,6 +25,7 @@ use crate::catalog::{Catalog, Deployment, Entry, PoolKey, Source};
 use crate::clock;
 use crate::config::Config;
 use crate::intake::Intake;
+use crate::logs::Hub;
 use crate::message::{Message, Outcome, OwnershipChange, Pending, Report};
 use crate::metrics::Metrics;
 
@@ -45,7 +46,7 @@ impl Driver {
     pub(crate) fn new(
         config: Config,
         backend: Arc<dyn Backend>,
-        (metrics, intake): (Metrics, Intake),
+        (metrics, intake, logs): (Metrics, Intake, Option<Hub>),
         (sender, inbox): (mpsc::Sender<Message>, mpsc::Receiver<Message>),
         catalog: watch::Sender<Arc<Catalog>>,
     ) -> Self {
@@ -54,6 +55,7 @@ impl Driver {
             context: TaskContext {
                 backend,
                 intake,
+                logs,
                 sender,
                 force: CancellationToken::new(),
             },
@@ -224,6 +226,9 @@ impl Driver {
         self.with(key, |function| {
             tracing::debug!(function = %function.deployment.pool, ?instance, reason = reason.detail(), "instance gone");
             function.forget(instance);
+            if let Some(end) = function.pool.end_of(instance) {
+                function.metrics.instance_ended(end);
+            }
             let event = match backend.refuses(&function.deployment) {
                 true => pool::Event::Refused { instance, reason },
                 false => pool::Event::Gone { instance, reason },
@@ -269,6 +274,7 @@ impl Driver {
             true => pool::Event::Configured { settings },
             false => pool::Event::Replaced { settings },
         };
+        old.metrics.limited(settings, memory_of(&deployment));
         let deployment = Arc::new(deployment);
         self.with(old.pool, |function| {
             function.deployment = deployment.clone();
@@ -295,6 +301,7 @@ impl Driver {
         self.next_key += 1;
         let deployment = Arc::new(deployment);
         let metrics = self.metrics.function(&deployment.pool);
+        metrics.limited(settings, memory_of(&deployment));
         let is_owned = matches!(deployment.source, Source::Local(_));
         let share = budget.share(ShareId(key.0));
         let mut pool = Pool::new(settings, self.config.bounds(), share);
@@ -340,7 +347,8 @@ impl Driver {
             function.carry_out(key, action, is_stopping, &self.context, &mut self.tasks);
         }
         let (counts, queued) = (function.pool.counts(), function.pool.queued());
-        function.metrics.observe(counts, queued);
+        let waiting_since = function.pool.waiting_since();
+        function.metrics.observe(counts, queued, waiting_since);
         let deployment = &function.deployment;
         self.context
             .backend
@@ -407,6 +415,11 @@ impl Driver {
             }
         }
     }
+}
+
+/// The memory of a function, in bytes.
+fn memory_of(deployment: &Deployment) -> u64 {
+    u64::from(deployment.spec.memory.get()) * 1024 * 1024
 }
 
 /// Whether replacing one deployment by the other changes nothing.

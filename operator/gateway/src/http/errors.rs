@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pilotlight_core::access::Refusal;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
+use pilotlight_core::traces::lineage::LOOPS;
 use pilotlight_wire::invoke::ThrottleReason;
 use serde_json::{Value, json};
 
@@ -100,6 +101,40 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn event_too_large(bytes: usize, limit: usize) -> Self {
+        let message = format!(
+            "{bytes} byte payload is too large for the Event invocation type (limit {limit} bytes)"
+        );
+        Self::user(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestTooLargeException",
+            message,
+        )
+    }
+
+    /// The function was called too often in the chain of calls that led to this one.
+    pub(crate) fn recursive(function: &str) -> Self {
+        let message = format!(
+            "{function} was called {LOOPS} times in the chain of calls that led to this one, so this call was not executed. If that is intended, set spec.recursiveLoop: Allow."
+        );
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "RecursiveInvocationException",
+            json!({ "Type": "User", "Message": message }),
+        )
+    }
+
+    /// No room for an event.
+    pub(crate) fn events_full() -> Self {
+        let message = "The event queue is full. Nothing was executed: try again later.";
+        let reason = reason_text(ThrottleReason::QueueBytes);
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequestsException",
+            json!({ "Reason": reason, "Type": "User", "message": message }),
+        )
+    }
+
     /// The event came too slowly.
     pub(crate) fn request_timeout() -> Self {
         Self::user(
@@ -151,6 +186,11 @@ impl ApiError {
 
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        let message = self.body.get("message").or(self.body.get("Message"));
+        message.and_then(Value::as_str).unwrap_or_default()
     }
 }
 

@@ -3,9 +3,8 @@
 //! Reads and checks a call, passes it to the invoker, and turns the outcome into a response. A call that fails a
 //! check never reaches an instance. `errors` has the error bodies; `function_ref` parses the names of functions.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -14,13 +13,16 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pilotlight_api::RecursiveLoop;
 use pilotlight_core::access::{Resource, Verb};
+use pilotlight_core::events::retry::Progress;
 use pilotlight_core::ids::{PoolId, Qualifier};
 use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::intake::bytes::Share;
-use pilotlight_core::invoke::trace;
 use pilotlight_core::reason::Notice;
+use pilotlight_events::event::{EventHead, QueuedEvent};
+use pilotlight_events::queue::QueueError;
 use pilotlight_wire::invoke::ThrottleReason;
 use serde::Deserialize;
 use tracing::Instrument;
@@ -28,6 +30,7 @@ use tracing::Instrument;
 use super::access::{Showing, allow};
 use super::errors::{self, ApiError, Readable};
 use super::function_ref::FunctionRef;
+use super::trace::CallTrace;
 use crate::app::App;
 use crate::clock;
 use crate::intake::Unread;
@@ -37,14 +40,14 @@ use crate::span;
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
-/// The trace of an invocation, in the request and in the response (`pilotlight_core::invoke::trace`).
-const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 /// The phases of a cold start, in milliseconds: <https://www.w3.org/TR/server-timing/>.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
+/// The largest event of an asynchronous call, in bytes.
+const EVENT_LIMIT: usize = 1024 * 1024;
 /// The longest client context, in bytes of base64.
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
 /// How much is read of a body that is too large. Many clients read a response only after they have sent the body.
@@ -59,6 +62,7 @@ pub(crate) struct Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InvocationType {
     RequestResponse,
+    Event,
     DryRun,
 }
 
@@ -67,6 +71,19 @@ struct CallOptions {
     kind: InvocationType,
     log_tail: bool,
     client_context: Option<HeaderValue>,
+}
+
+/// `POST /2014-11-13/functions/{FunctionName}/invoke-async`: an event, as earlier clients send it.
+pub(crate) async fn invoke_async(
+    state: State<Arc<App>>,
+    name: Result<Readable<Path<String>>, ApiError>,
+    parameters: Result<Readable<Query<Parameters>>, ApiError>,
+    showing: Result<Showing, ApiError>,
+    mut headers: HeaderMap,
+    body: Body,
+) -> Response {
+    headers.insert(INVOCATION_TYPE, HeaderValue::from_static("Event"));
+    invoke(state, name, parameters, showing, headers, body).await
 }
 
 pub(crate) async fn invoke(
@@ -134,10 +151,13 @@ async fn read_and_answer(
     match read() {
         Ok((showing, function, options)) => {
             span::record("function", &function.name);
+            let named = function.target(&app.scope);
+            let key = named.as_ref().map(|target| &target.function);
             let request = Request {
+                trace: CallTrace::of(&headers, key, (request_id, arrived), app.traces.as_ref()),
                 function,
+                named,
                 options,
-                trace: trace_of(&headers, request_id),
                 id: request_id.clone(),
                 arrived,
             };
@@ -153,15 +173,22 @@ async fn read_and_answer(
 /// A call whose name and headers are valid.
 struct Request {
     function: FunctionRef,
+    /// The function, whether it exists or not. `None`: there cannot be one of this name.
+    named: Option<PoolId>,
     options: CallOptions,
-    trace: HeaderValue,
+    trace: CallTrace,
     id: RequestId,
     arrived: Instant,
 }
 
 impl Request {
-    async fn answer(self, app: &App, showing: Showing, body: Body) -> Result<Response, ApiError> {
-        let named = self.function.target(&app.scope);
+    async fn answer(
+        mut self,
+        app: &App,
+        showing: Showing,
+        body: Body,
+    ) -> Result<Response, ApiError> {
+        let named = self.named.take();
         let target = named.clone().filter(|target| app.functions.has(target));
         let name = named.as_ref().map(PoolId::name);
         // The right comes before all that tells whether the function exists.
@@ -194,9 +221,13 @@ impl Request {
         let payload = event(payload).inspect_err(|_| self.count_refused(app, Some(&target)))?;
         let qualifier = target.qualifier;
         if self.options.kind == InvocationType::DryRun {
-            let version = HeaderValue::from_static(qualifier.as_str());
-            let version = [(EXECUTED_VERSION, version)];
-            return Ok((StatusCode::NO_CONTENT, version).into_response());
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        if self.trace.is_loop && !may_loop(app, &target) {
+            let (function, request_id) = (&self.function.name, &self.id);
+            tracing::warn!(%function, %request_id, "a call that goes round in a circle is refused");
+            self.count_refused(app, Some(&target));
+            return Err(ApiError::recursive(function));
         }
         let arn = match &self.function.qualifier {
             Some(qualifier) => app
@@ -204,6 +235,10 @@ impl Request {
                 .arn(&format!("{}:{qualifier}", self.function.name)),
             None => app.scope.arn(&self.function.name),
         };
+        if self.options.kind == InvocationType::Event {
+            return self.accept(app, target, arn, payload).await;
+        }
+        self.trace.calls(&target);
         let invoked = app.invoker.call(Invocation {
             target,
             request_id: self.id.clone(),
@@ -211,17 +246,20 @@ impl Request {
             function_arn: HeaderValue::from_maybe_shared(Bytes::from(arn))
                 .expect("a parsed name is a header value"),
             client_context: self.options.client_context.clone(),
-            trace: self.trace.clone(),
+            trace: self.trace.xray.clone(),
+            trace_state: self.trace.state.clone(),
             log_tail: self.options.log_tail,
+            wants_report: self.trace.is_recorded(),
             arrived: self.arrived,
             hops: 0,
             waited_before: Duration::ZERO,
         });
-        let outcome = match invoked.await {
+        let mut outcome = match invoked.await {
             Invoked::Ended(outcome) => outcome,
             // The response of `Invoke` is not streamed.
             Invoked::Began(stream) => stream.collect(&app.intake).await,
         };
+        self.trace.end(&mut outcome);
         match outcome {
             Outcome::Answered(answer) => Ok(answered(answer, qualifier, self.trace)),
             Outcome::Throttled(reason) => Err(ApiError::throttled(reason)),
@@ -238,6 +276,51 @@ impl Request {
             Outcome::Invalid(_) => Err(self.failed(Notice::Incompatible)),
             Outcome::Lost => Err(self.failed(Notice::Lost)),
         }
+    }
+
+    /// Stores the event. The answer says that it is not lost any more.
+    async fn accept(
+        self,
+        app: &App,
+        target: PoolId,
+        function_arn: String,
+        payload: Bytes,
+    ) -> Result<Response, ApiError> {
+        let Some(events) = &app.events else {
+            return Err(ApiError::invalid_parameter(
+                "X-Amz-Invocation-Type: asynchronous invocation (Event) is not supported yet by this \
+                 gateway, which has no queue for events; use RequestResponse",
+            ));
+        };
+        if payload.len() > EVENT_LIMIT {
+            self.count_refused(app, Some(&target));
+            return Err(ApiError::event_too_large(payload.len(), EVENT_LIMIT));
+        }
+        // Headers that this gateway has made, or read as text.
+        let text = |value: &HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
+        let head = EventHead {
+            request_id: self.id.to_string(),
+            target: target.clone(),
+            function_arn,
+            client_context: self.options.client_context.as_ref().map(text),
+            trace: text(&self.trace.xray),
+            trace_state: self.trace.state.as_ref().map(text),
+            progress: Progress::new(events.now()),
+        };
+        let stored = events.accept(QueuedEvent { head, payload }).await;
+        if let Err(error) = stored {
+            tracing::warn!(function = %self.function.name, request_id = %self.id, %error, "an event is refused");
+            self.count_refused(app, Some(&target));
+            return Err(match error {
+                QueueError::Full(_) => ApiError::events_full(),
+                QueueError::Unavailable(_) => ApiError::service(
+                    "The event queue cannot store the event, which was not accepted: try again. The gateway's log says why.",
+                ),
+            });
+        }
+        let mut response = StatusCode::ACCEPTED.into_response();
+        self.trace.answer(response.headers_mut());
+        Ok(response)
     }
 
     /// The body, and its share of the budget, which lives as long as the request.
@@ -270,7 +353,13 @@ impl Request {
     }
 }
 
-fn answered(answer: Answer, qualifier: Qualifier, trace: HeaderValue) -> Response {
+/// Whether the function may be called by what it has called.
+fn may_loop(app: &App, target: &PoolId) -> bool {
+    let entry = app.functions.get(target);
+    entry.is_some_and(|entry| entry.deployment.spec.recursive_loop == RecursiveLoop::Allow)
+}
+
+fn answered(answer: Answer, qualifier: Qualifier, trace: CallTrace) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json");
@@ -279,7 +368,7 @@ fn answered(answer: Answer, qualifier: Qualifier, trace: HeaderValue) -> Respons
         EXECUTED_VERSION,
         HeaderValue::from_static(qualifier.as_str()),
     );
-    headers.insert(TRACE, trace);
+    trace.answer(headers);
     if answer.is_error {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
@@ -297,12 +386,7 @@ fn read_options(headers: &HeaderMap) -> Result<CallOptions, ApiError> {
     let kind = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
         None | Some(b"RequestResponse") => InvocationType::RequestResponse,
         Some(b"DryRun") => InvocationType::DryRun,
-        Some(b"Event") => {
-            return Err(ApiError::invalid_parameter(
-                "X-Amz-Invocation-Type: asynchronous invocation (Event) is not supported yet; \
-                 use RequestResponse",
-            ));
-        }
+        Some(b"Event") => InvocationType::Event,
         Some(other) => {
             return Err(ApiError::invalid_parameter(format!(
                 "X-Amz-Invocation-Type: {} is not one of RequestResponse, Event, DryRun",
@@ -329,21 +413,6 @@ fn read_options(headers: &HeaderMap) -> Result<CallOptions, ApiError> {
         log_tail,
         client_context,
     })
-}
-
-/// The caller's trace, or a new one if it is absent or malformed, since a malformed header must not fail the call.
-/// New ids need to be unique but not secret, so they are hashes of the request id under keys of this process.
-fn trace_of(headers: &HeaderMap, request_id: &RequestId) -> HeaderValue {
-    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    let caller = headers.get(TRACE).and_then(|text| text.to_str().ok());
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
-    let fresh = trace::Fresh {
-        // Eight hexadecimal digits last until the year 2106.
-        seconds: seconds.unwrap_or_default().as_secs() as u32,
-        random: [0, 1, 2].map(|place| KEYS.hash_one((request_id, place))),
-    };
-    let header = HeaderValue::from_maybe_shared(Bytes::from(trace::of_call(caller, fresh)));
-    header.expect("`of_call` writes printable ASCII only")
 }
 
 /// Decodes the caller's base64 to the JSON that the runtime receives.

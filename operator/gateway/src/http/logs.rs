@@ -1,10 +1,9 @@
-//! `GET /pilotlight/v1/functions/{name}/logs`: a function's log as NDJSON, one `LogEntry` per line.
+//! `GET /pilotlight/v1/functions/{name}/logs`: a function's log as NDJSON, one record per line.
 //!
-//! `since` (RFC 3339) and `filter` (a text that the entry contains) select entries. With `follow=true` the answer
-//! continues with new entries; without it, it has every entry of calls that have been answered. Reads `log_store`;
-//! `pilotlight logs` prints the entries. In a cluster the logs are with the pods.
+//! `pilotlight-logs::parameters` has the parameters, which select records or whole invocations. With `follow=true` the answer
+//! continues with new records; without it, it has every record of calls that have been answered. With `limit` it is one
+//! page, and its header [`NEXT`] says where the next one begins. Reads through `logs`; `pilotlight logs` prints the records.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,54 +11,46 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderValue, header};
-use jiff::Timestamp;
+use http::{HeaderName, HeaderValue, header};
 use pilotlight_core::access::{Resource, Verb};
-use pilotlight_core::function::FunctionName;
 use pilotlight_core::ids::PoolId;
-use serde::Deserialize;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use pilotlight_core::reason::Audience;
+use pilotlight_logs::entry::Entry;
+use pilotlight_logs::invocations;
+use pilotlight_logs::parameters::Reading;
+use pilotlight_logs::report::Report;
+use pilotlight_logs::store::{Page, StoreError};
 
 use super::access::allow;
 use super::errors::{ApiError, Readable};
 use super::function_ref::FunctionRef;
 use crate::access::Caller;
 use crate::app::App;
-use crate::log_store::LogEntry;
+use crate::logs::{Followed, Hub, Tail};
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Choice {
-    since: Option<String>,
-    filter: Option<String>,
-    #[serde(default)]
-    follow: bool,
-}
+/// The parameter `after` of the next page. An answer without it is the last page.
+const NEXT: HeaderName = HeaderName::from_static("pilotlight-next");
+/// How many records are read at once for an answer with all of them.
+const CHUNK: usize = 1000;
+/// How often the store is asked for one page, if few records of what it has read are selected.
+const ROUNDS: usize = 16;
 
-struct Filter {
-    function: FunctionName,
-    since: Option<Timestamp>,
-    text: Option<String>,
-}
-
-impl Filter {
-    fn admits(&self, entry: &LogEntry) -> bool {
-        let holds = |text: &str| {
-            entry.text.contains(text) || entry.request_id.as_deref().is_some_and(|id| id == text)
-        };
-        entry.function == self.function
-            && self.since.is_none_or(|since| entry.time >= since)
-            && self.text.as_deref().is_none_or(holds)
-    }
+/// What is left of a log to send: the pages from a query on, then what follows.
+struct Source {
+    logs: Hub,
+    reading: Reading,
+    page: Option<Page>,
+    is_last: bool,
+    tail: Option<Tail>,
 }
 
 pub(crate) async fn logs(
     State(app): State<Arc<App>>,
     caller: Caller,
     Readable(Path(name)): Readable<Path<String>>,
-    Readable(Query(choice)): Readable<Query<Choice>>,
+    Readable(Query(parameters)): Readable<Query<Vec<(String, String)>>>,
 ) -> Response {
-    let read = read(&app, &caller, &name, choice).await;
+    let read = read(&app, &caller, &name, &parameters).await;
     read.unwrap_or_else(IntoResponse::into_response)
 }
 
@@ -67,77 +58,169 @@ async fn read(
     app: &App,
     caller: &Caller,
     name: &str,
-    choice: Choice,
+    parameters: &[(String, String)],
 ) -> Result<Response, ApiError> {
     let function = FunctionRef::parse(name, None)?;
     let target = function.target(&app.scope);
     let named = target.as_ref().map(PoolId::name);
     allow(app, caller, Verb::Get, Resource::Logs, named).await?;
     let entry = function.find(app).ok_or_else(|| function.missing(app))?;
-    let since = choice
-        .since
-        .map(|since| since.parse::<Timestamp>())
-        .transpose()
-        .map_err(|e| {
-            ApiError::invalid_parameter(format!(
-                "since must be a time in the format of RFC 3339: {e}"
-            ))
-        })?;
-    let function = entry.deployment.name().clone();
-    let filter = Filter {
-        function,
-        since,
-        text: choice.filter,
-    };
     let Some(logs) = &app.logs else {
         return Err(ApiError::invalid_parameter(format!(
             "the logs are with the pods: kubectl logs --selector=pilotlight.dev/function={name} \
              --prefix"
         )));
     };
-    let (kept, news) = match choice.follow {
-        true => {
-            let (kept, news) = logs.follow(&filter.function);
-            (kept, Some(news))
-        }
-        false => {
-            logs.catch_up(&filter.function).await;
-            (logs.read(&filter.function), None)
-        }
+    let function = entry.deployment.pool.function.clone();
+    let pairs = parameters.iter();
+    let pairs = pairs.map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut reading = Reading::of(function.clone(), pairs)
+        .map_err(|error| ApiError::invalid_parameter(error.to_string()))?;
+    let tail = reading.follow.then(|| {
+        // Before the pages are read, so that no record is missed in between.
+        let selection = match reading.invocations.admits_all() {
+            true => reading.query.selection.clone(),
+            false => reading.invocations.reports(&reading.query).selection,
+        };
+        logs.follow(&function, selection)
+    });
+    if tail.is_none() {
+        logs.catch_up(&function).await;
+    }
+    let failed = |error| unavailable(app, error);
+    if reading.is_one_page {
+        let page = one_page(logs, reading).await.map_err(failed)?;
+        return Ok(answer_page(&page));
+    }
+    reading.query.limit = CHUNK;
+    // The first page is read here, so that a store that is away is an error of the answer.
+    let page = next_page(logs, &reading).await.map_err(failed)?;
+    let source = Source {
+        logs: logs.clone(),
+        reading,
+        page: Some(page),
+        is_last: false,
+        tail,
     };
-    let body = Body::from_stream(stream::unfold((kept, news, filter), next_chunk));
-    let ndjson = HeaderValue::from_static("application/x-ndjson");
-    Ok(([(header::CONTENT_TYPE, ndjson)], body).into_response())
+    Ok(ndjson(Body::from_stream(stream::try_unfold(
+        source, next_chunk,
+    ))))
 }
 
-type Source = (
-    Vec<Arc<LogEntry>>,
-    Option<broadcast::Receiver<Arc<LogEntry>>>,
-    Filter,
-);
-
-/// Returns all stored entries first, then each new one.
-async fn next_chunk(
-    (mut kept, mut news, filter): Source,
-) -> Option<(Result<Bytes, Infallible>, Source)> {
-    let mut chunk = Vec::new();
-    for entry in kept.drain(..).filter(|entry| filter.admits(entry)) {
-        write_line(&mut chunk, &entry);
-    }
-    while chunk.is_empty() {
-        match news.as_mut()?.recv().await {
-            Ok(entry) if filter.admits(&entry) => write_line(&mut chunk, &entry),
-            Ok(_) => {}
-            Err(RecvError::Lagged(lines)) => {
-                write_line(&mut chunk, &LogEntry::missed(&filter.function, lines));
-            }
-            Err(RecvError::Closed) => return None,
+/// In local mode the reason goes to the reader. Elsewhere it goes to the gateway's log, because it names hosts.
+fn unavailable(app: &App, error: StoreError) -> ApiError {
+    tracing::warn!(%error, "a log cannot be read");
+    match app.audience {
+        Audience::Developer => ApiError::service(error.to_string()),
+        Audience::Callers => {
+            ApiError::service("the log store cannot answer; the gateway's log says why")
         }
     }
-    Some((Ok(Bytes::from(chunk)), (kept, news, filter)))
 }
 
-fn write_line(chunk: &mut Vec<u8>, entry: &LogEntry) {
+/// Keeps the records that other gateways have for this page alone: a log can have many pages, and its reader can be slow.
+async fn next_page(logs: &Hub, reading: &Reading) -> Result<Page, StoreError> {
+    let reader = logs.reader(&reading.query.function).await;
+    reading.page(&reader).await
+}
+
+/// A page that is as full as the reader wants it, if a few questions to the store are enough for that.
+async fn one_page(logs: &Hub, mut reading: Reading) -> Result<Page, StoreError> {
+    let reader = logs.reader(&reading.query.function).await;
+    let limit = reading.query.limit;
+    let mut whole = Page::default();
+    for _ in 0..ROUNDS {
+        reading.query.limit = limit - whole.records.len();
+        let page = reading.page(&reader).await?;
+        whole.records.extend(page.records);
+        whole.next = page.next.clone();
+        reading.query.after = page.next;
+        if reading.query.after.is_none() || whole.records.len() >= limit {
+            break;
+        }
+    }
+    Ok(whole)
+}
+
+fn answer_page(page: &Page) -> Response {
+    let mut body = Vec::new();
+    for record in &page.records {
+        write_line(&mut body, record);
+    }
+    let mut answer = ndjson(Body::from(body));
+    let next = page.next.as_ref().map(|next| next.cursor());
+    // The name of an instance has no characters that a header could not have.
+    if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+        answer.headers_mut().insert(NEXT, next);
+    }
+    answer
+}
+
+fn ndjson(body: Body) -> Response {
+    let ndjson = HeaderValue::from_static("application/x-ndjson");
+    ([(header::CONTENT_TYPE, ndjson)], body).into_response()
+}
+
+/// Returns the pages first, then each new record.
+async fn next_chunk(mut source: Source) -> Result<Option<(Bytes, Source)>, StoreError> {
+    let mut chunk = Vec::new();
+    while chunk.is_empty() {
+        if source.is_last {
+            match source.news().await? {
+                Some(records) => records.iter().for_each(|r| write_line(&mut chunk, r)),
+                None => return Ok(None),
+            }
+            continue;
+        }
+        let page = match source.page.take() {
+            Some(page) => page,
+            None => next_page(&source.logs, &source.reading).await?,
+        };
+        source.is_last = page.next.is_none();
+        source.reading.query.after = page.next;
+        if let Some(tail) = &mut source.tail {
+            tail.skip(&page.records);
+        }
+        for record in &page.records {
+            write_line(&mut chunk, record);
+        }
+    }
+    Ok(Some((Bytes::from(chunk), source)))
+}
+
+impl Source {
+    /// The next records that come. `None`: none follow.
+    async fn news(&mut self) -> Result<Option<Vec<Arc<Entry>>>, StoreError> {
+        let Some(tail) = &mut self.tail else {
+            return Ok(None);
+        };
+        let Reading {
+            query, invocations, ..
+        } = &self.reading;
+        loop {
+            let record = match tail.next().await {
+                None => return Ok(None),
+                Some(Followed::Missed(count)) => {
+                    let missed = self.logs.missed(&query.function, count);
+                    return Ok(Some(vec![Arc::new(missed)]));
+                }
+                Some(Followed::Record(record)) => record,
+            };
+            if invocations.admits_all() {
+                return Ok(Some(vec![record]));
+            }
+            // The last record of an invocation: the others are there already.
+            let report = Report::of(&record).filter(|report| invocations.admits(report));
+            if let Some(report) = report {
+                let reader = self.logs.reader(&query.function).await;
+                let all = invocations::all_of(&reader, query, &report.request_id).await?;
+                return Ok(Some(all.into_iter().map(Arc::new).collect()));
+            }
+        }
+    }
+}
+
+pub(super) fn write_line(chunk: &mut Vec<u8>, entry: &Entry) {
     serde_json::to_writer(&mut *chunk, entry).expect("an entry is plain data");
     chunk.push(b'\n');
 }

@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use pilotlight_api::LogFormat;
 use pilotlight_core::access::{Resource, Verb};
 use pilotlight_core::function::{EnvName, EnvValue, FunctionName, Handler};
 use pilotlight_core::ids::PoolId;
@@ -207,9 +208,21 @@ fn configuration(app: &App, deployment: &Deployment, shows_environment: bool) ->
         "PackageType": "Zip",
         "Architectures": [if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }],
         "TracingConfig": { "Mode": "PassThrough" },
-        "LoggingConfig": {
-            "LogFormat": spec.logging.format.as_str(),
-            "LogGroup": format!("/aws/lambda/{}", deployment.name()),
-        },
+        "LoggingConfig": logging(deployment),
     })
+}
+
+/// With the JSON format the service shows both levels. The platform's own records are all of level INFO or above.
+fn logging(deployment: &Deployment) -> Value {
+    let logging = &deployment.spec.logging;
+    let mut shown = json!({
+        "LogFormat": logging.format.as_str(),
+        "LogGroup": format!("/aws/lambda/{}", deployment.name()),
+    });
+    if logging.format == LogFormat::Json {
+        let level = logging.level.unwrap_or_default();
+        shown["ApplicationLogLevel"] = level.as_str().into();
+        shown["SystemLogLevel"] = "INFO".into();
+    }
+    shown
 }

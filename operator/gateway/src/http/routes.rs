@@ -1,9 +1,9 @@
 //! Which handler answers which path, for each of the three listeners.
 //!
 //! ```text
-//! api      callers: the Invoke API, management, logs, the state of all gateways, STS
-//! parts    other gateways and the controller: invocations that are passed on, state; `cluster` adds
-//!          the demand
+//! api      callers: the Invoke API, management, logs, the state of all gateways, STS, CloudWatch Logs
+//! parts    other gateways and the controller: invocations that are passed on, state, logs;
+//!          `cluster` adds the demand
 //! status   probes and metrics
 //! ```
 //!
@@ -14,14 +14,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::response::Response;
 use axum::routing::{get, post};
 use http::Uri;
 use pilotlight_wire::invoke::INVOKE_PATH;
+use pilotlight_wire::logs::LOGS_PATH;
 use pilotlight_wire::state::STATE_PATH;
 
 use super::errors::ApiError;
-use super::{invoke, logs, management, parts, state, status, sts};
+use super::{cloudwatch, events, invoke, logs, management, part_logs, parts, state, status, sts};
 use crate::app::App;
 
 pub(crate) fn api(app: Arc<App>) -> Router {
@@ -37,16 +39,37 @@ pub(crate) fn api(app: Arc<App>) -> Router {
             "/2015-03-31/functions/{name}/invocations",
             post(invoke::invoke),
         )
+        .route(
+            "/2014-11-13/functions/{name}/invoke-async",
+            post(invoke::invoke_async),
+        )
+        .route(
+            "/2014-11-13/functions/{name}/invoke-async/",
+            post(invoke::invoke_async),
+        )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))
+        .route(
+            "/pilotlight/v1/functions/{name}/events",
+            get(events::waiting).delete(events::purge),
+        )
         .route(STATE_PATH, get(state::of_all))
-        .route("/", get(sts::sts).post(sts::sts));
+        .route("/", get(sts::sts).post(root));
     complete(routes, app)
+}
+
+/// Services whose calls all go to one path: a header tells them apart.
+async fn root(state: State<Arc<App>>, request: Request) -> Response {
+    match cloudwatch::is_one(request.headers()) {
+        true => cloudwatch::cloudwatch(state.0, request).await,
+        false => sts::sts(state, request).await,
+    }
 }
 
 pub(crate) fn parts(app: Arc<App>) -> Router {
     let routes = Router::new()
         .route(INVOKE_PATH, post(parts::invoke))
-        .route(STATE_PATH, get(state::own));
+        .route(STATE_PATH, get(state::own))
+        .route(LOGS_PATH, get(part_logs::logs));
     complete(routes, app)
 }
 

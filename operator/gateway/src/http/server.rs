@@ -282,7 +282,10 @@ mod tests {
         let served = Served {
             routes,
             listener: Listener::status,
-            intake: Intake::new(Config::default().limits, Metrics::new().intake),
+            intake: Intake::new(
+                Config::default().limits,
+                Metrics::new(1, None, (None, None)).intake,
+            ),
             admission: Admission::Everybody,
             hosts: None,
         };

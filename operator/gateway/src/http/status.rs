@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
+use pilotlight_wire::exposition::Format;
 
 use super::errors::ApiError;
 use crate::app::App;
@@ -26,13 +27,13 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why_not).into_response()
 }
 
-/// The metrics of this gateway, in the OpenMetrics text format.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The metrics of this gateway, in the text format that the scraper accepts.
+pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(&headers);
     app.metrics.intake.used(app.intake.used());
     app.metrics.tls.counted(app.door.counts());
-    match app.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+    match app.metrics.encode(format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => ApiError::service(error.to_string()).into_response(),
     }
 }

@@ -22,7 +22,9 @@ pub(super) async fn forward(
         function_arn: invocation.function_arn.clone(),
         client_context: invocation.client_context.clone(),
         trace_id: invocation.trace.clone(),
+        trace_state: invocation.trace_state.clone(),
         wants_log_tail: invocation.log_tail,
+        wants_report: invocation.wants_report,
         accepts_stream: true,
         hops: invocation.hops + 1,
         waited: invocation.waited_before + clock::since(invocation.arrived),
@@ -32,7 +34,12 @@ pub(super) async fn forward(
             Placement::NotStarted(Box::new(invocation))
         }
         Forwarded::Began(stream) => Placement::Began(stream),
-        Forwarded::Ended(outcome) => {
+        Forwarded::Ended(mut outcome) => {
+            if let Outcome::Answered(answer) = &mut outcome
+                && let Some(report) = &mut answer.report
+            {
+                report.is_forwarded = true;
+            }
             if let Outcome::Invalid(reason) = &outcome {
                 let (function, request_id) = (&invocation.target, &invocation.request_id);
                 tracing::warn!(%function, %request_id, %reason, "a gateway cannot read this gateway's calls");

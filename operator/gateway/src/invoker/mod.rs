@@ -149,7 +149,7 @@ impl Invoker {
         };
         let Some(placement) = waiting.on(placed).await else {
             // Whoever had the invocation went away without a word, as the task of an instance that is stopped by force.
-            tally.ended(OutcomeLabel::lost);
+            tally.ended(OutcomeLabel::Lost);
             return Placement::Ended(Outcome::Lost);
         };
         let phases = match &placement {
@@ -159,6 +159,7 @@ impl Invoker {
         };
         if let Some(phases) = phases {
             self.metrics.cold_start(phases);
+            entry.metrics.phases(phases);
         }
         placement
     }

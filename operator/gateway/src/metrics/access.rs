@@ -2,6 +2,7 @@
 //!
 //! `access::audit` counts. The label has a fixed set of values: `core::access::Refusal::reason`.
 
+use pilotlight_core::access::Refusal;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -26,6 +27,10 @@ impl AccessMetrics {
             "Calls whose caller was refused, by reason",
             refused.clone(),
         );
+        // Every series exists from the start, so that its first count is seen as an increase.
+        for reason in Refusal::REASONS {
+            drop(refused.get_or_create(&OfReason { reason }));
+        }
         AccessMetrics { refused }
     }
 

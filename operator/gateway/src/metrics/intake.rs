@@ -119,7 +119,29 @@ impl IntakeMetrics {
             Unit::Bytes,
             metrics.limit.clone(),
         );
+        metrics.begin();
         metrics
+    }
+
+    /// Every series exists from the start, so that its first count is seen as an increase.
+    fn begin(&self) {
+        for listener in [Listener::api, Listener::parts, Listener::status] {
+            let of = OfListener { listener };
+            drop(self.connections.get_or_create(&of));
+            drop(self.waited.get_or_create(&of));
+            for reason in [Reason::slow_head, Reason::slow_reader, Reason::idle] {
+                drop(self.closed.get_or_create(&OfClosed { listener, reason }));
+            }
+        }
+        let refusals = [
+            Refusal::event_bytes,
+            Refusal::request_bytes,
+            Refusal::slow_body,
+            Refusal::both_lengths,
+        ];
+        for reason in refusals {
+            drop(self.refused.get_or_create(&OfRefusal { reason }));
+        }
     }
 
     pub(crate) fn limits(&self, limits: &IntakeLimits) {

@@ -264,6 +264,34 @@ async fn optional_lets_in_who_shows_nothing_of_ours_and_checks_all_others() {
     .await;
 }
 
+/// Supervisors of an earlier release add no token, and those of this one do: an upgrade must not shut functions out.
+#[tokio::test(start_paused = true)]
+async fn optional_lets_in_functions_whose_supervisors_show_what_they_have_not_chosen() {
+    on_stage(async {
+        let expired = token("pilotlight", seconds() - 1, "known");
+        for (mode, is_function, served) in [
+            (Mode::Optional, true, true),
+            (Mode::Optional, false, false),
+            (Mode::Required, true, false),
+        ] {
+            let cluster = Cluster::with(&[]);
+            let stage = stage(mode, &cluster).await;
+            for bearer in [good(), expired.clone()] {
+                let mut request =
+                    Request::get(CONFIGURATION).header("authorization", format!("Bearer {bearer}"));
+                if is_function {
+                    request = request.header("pilotlight-caller", "functions/other");
+                }
+                let answer = stage.send(request.body(Body::empty())).answer().await;
+                assert_eq!(answer.status == 200, served, "{mode:?} {is_function}");
+                // What only a right opens stays closed.
+                assert!(!served || answer.json()["Environment"]["Variables"].is_null());
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn known_callers_are_served_in_an_outage_and_others_get_an_error_that_sdks_repeat() {
     on_stage(async {

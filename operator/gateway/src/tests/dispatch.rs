@@ -10,7 +10,9 @@ use pilotlight_core::invoke::pool::Pacing;
 use super::stage::{Stage, function, invocation, on_stage, settled};
 use crate::config::Config;
 
-const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:38a5ab94:0";
+const TRACE: &str =
+    "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;a=b";
+const COUNTED: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:b86b5ecb:0;a=b";
 
 #[tokio::test(start_paused = true)]
 async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
@@ -29,7 +31,7 @@ async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
         let header = |name| event.headers[name].to_str().unwrap();
         let arn = "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST";
         assert_eq!(header("lambda-runtime-invoked-function-arn"), arn);
-        assert_eq!(header("lambda-runtime-trace-id"), TRACE);
+        assert_eq!(header("lambda-runtime-trace-id"), COUNTED);
         let client_context = header("lambda-runtime-client-context");
         assert_eq!(client_context, r#"{"custom":{"a":1}}"#);
 
@@ -42,7 +44,7 @@ async fn a_call_reaches_the_handler_as_it_was_made_and_the_answer_the_caller() {
         assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
         assert_eq!(answer.header("x-amz-executed-version"), "$LATEST");
         assert_eq!(answer.header("x-amz-function-error"), "");
-        assert_eq!(answer.header("x-amzn-trace-id"), TRACE);
+        assert_eq!(answer.header("x-amzn-trace-id"), COUNTED);
     })
     .await;
 }

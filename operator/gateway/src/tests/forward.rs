@@ -29,7 +29,8 @@ async fn a_forwarded_call_keeps_its_request_id_and_reaches_the_handler_as_it_was
         let header = |name| event.headers[name].to_str().unwrap();
         let arn = "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST";
         assert_eq!(header("lambda-runtime-invoked-function-arn"), arn);
-        assert_eq!(header("lambda-runtime-trace-id"), trace);
+        let counted = format!("{trace};Lineage=1:b86b5ecb:0");
+        assert_eq!(header("lambda-runtime-trace-id"), counted);
         let client_context = header("lambda-runtime-client-context");
         assert_eq!(client_context, r#"{"custom":{"a":1}}"#);
 
@@ -42,7 +43,7 @@ async fn a_forwarded_call_keeps_its_request_id_and_reaches_the_handler_as_it_was
         assert_eq!(answer.header("x-amzn-requestid"), event.request_id);
         assert_eq!(answer.header("x-amz-executed-version"), "$LATEST");
         assert_eq!(answer.header("x-amz-function-error"), "");
-        assert_eq!(answer.header("x-amzn-trace-id"), trace);
+        assert_eq!(answer.header("x-amzn-trace-id"), counted);
         assert!(!answer.header("x-amz-log-result").is_empty());
         assert!(answer.header("server-timing").contains("queue;dur="));
         assert_eq!(to_first.count(), 1);

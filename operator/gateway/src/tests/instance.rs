@@ -25,8 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Promise, Running};
 use crate::catalog::{Deployment, Source};
-use crate::log_marks::Way;
-use crate::memory_log::MemoryLog;
+use crate::logs::{Hub, Way};
 use crate::process::LogReader;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";
@@ -54,7 +53,7 @@ pub(super) struct Event {
 }
 
 impl Instance {
-    pub(super) fn start(deployment: &Deployment, name: &str, logs: &MemoryLog) -> (Self, Line) {
+    pub(super) fn start(deployment: &Deployment, name: &str, logs: &Hub) -> (Self, Line) {
         let launch = match &deployment.source {
             Source::Local(launch) => launch.clone(),
             Source::Cluster { .. } => Launch {
@@ -66,36 +65,42 @@ impl Instance {
                 relocated: Default::default(),
             },
         };
+        let is_pod = matches!(deployment.source, Source::Cluster { .. });
         let place = Place {
             qualifier: deployment.pool.qualifier,
             instance: name,
             date: "2026/01/31",
             region: "us-east-1",
             listen: "memory",
-            ends_with_parent: true,
+            // The log of a pod comes over its status stream.
+            ends_with_parent: !is_pod,
         };
         let config = compose(deployment.name(), &deployment.spec, &launch, place);
         let (supervisor, log) = in_process::Instance::start(config);
-        let control = supervisor.control().clone();
-        let way: Way = Box::new(move || -> Opening {
-            let opened = control.connect();
-            Box::pin(async { Ok(Box::new(opened?) as Stream) })
-        });
-        let reader = LogReader {
-            logs: logs.clone(),
-            function: deployment.name().clone(),
-            instance: name.to_owned(),
-        };
-        // Nothing listens on an address.
-        let (tell, _) = oneshot::channel();
-        task::spawn_local(async move { reader.records(log, tell, Some(way)).await });
+        if is_pod {
+            // The container's log, which no gateway reads.
+            task::spawn_local(async move {
+                let mut log = log;
+                let _ = tokio::io::copy(&mut log, &mut tokio::io::sink()).await;
+            });
+        } else {
+            let control = supervisor.control().clone();
+            let way: Way = Box::new(move || -> Opening {
+                let opened = control.connect();
+                Box::pin(async { Ok(Box::new(opened?) as Stream) })
+            });
+            let reader = LogReader::new(logs, &deployment.pool, name);
+            // Nothing listens on an address.
+            let (tell, _) = oneshot::channel();
+            task::spawn_local(async move { reader.records(log, tell, Some(way)).await });
+        }
         let instance = Instance {
             name: name.to_owned(),
             supervisor,
             wires: Wires::default(),
             next: None,
             arrived: None,
-            is_pod: matches!(deployment.source, Source::Cluster { .. }),
+            is_pod,
         };
         let line = instance.line();
         (instance, line)
@@ -163,6 +168,11 @@ impl Instance {
         let event = self.event().await;
         self.answers(&event, body).await;
         event.payload
+    }
+
+    /// The `tracestate` of the invocation at hand.
+    pub(super) fn trace_state(&self) -> Option<String> {
+        self.supervisor.trace_state()
     }
 
     /// Init fails.
@@ -296,6 +306,15 @@ impl Running for Line {
     fn connect(&self) -> Opening {
         let (control, wires) = (self.control.clone(), self.wires.clone());
         Box::pin(async move { wires.lay(&control) })
+    }
+
+    fn records(&self) -> Option<Way> {
+        let control = self.control.clone();
+        let way: Way = Box::new(move || -> Opening {
+            let opened = control.connect();
+            Box::pin(async { Ok(Box::new(opened?) as Stream) })
+        });
+        self.is_pod.then_some(way)
     }
 
     fn wait(&mut self) -> Promise<'_, Reason> {

@@ -18,16 +18,20 @@ mod stage;
 mod abandon;
 mod access;
 mod apis;
+mod cloudwatch;
 mod deploys;
 mod dispatch;
+mod events;
 mod forward;
 mod handover;
 mod hidden;
 mod intake;
 mod limits;
 mod listeners;
+mod log_exports;
 mod logs;
 mod lost;
+mod metrics;
 mod not_started;
 #[cfg(feature = "cluster")]
 mod roles;
@@ -38,3 +42,4 @@ mod state;
 mod streams;
 #[cfg(feature = "cluster")]
 mod tls;
+mod traces;

@@ -5,11 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use http::{HeaderName, Request};
 use http_body_util::BodyExt;
+use pilotlight_core::ids::FunctionKey;
 use pilotlight_wire::invoke::{InvokeRequest, Outcome};
 use pilotlight_wire::state::{STATE_PATH, State};
 use pilotlight_wire::stream::StreamHead;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::stage::{Stage, function, shared};
@@ -24,6 +28,8 @@ pub(super) struct Other {
     way: Mutex<Way>,
     /// How many calls were sent to it, or were meant to be.
     calls: AtomicUsize,
+    /// Whether it owns the functions, by the members that the gateway knows.
+    owns: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -52,6 +58,11 @@ impl Other {
         self.set(Way::IsClosed);
     }
 
+    /// The gateway that knows it learns that it owns the functions, or that the gateway itself does.
+    pub(super) fn owns_all(&self, owns: bool) {
+        self.owns.send_replace(owns);
+    }
+
     fn set(&self, way: Way) {
         *self.way.lock().expect("one thread") = way;
     }
@@ -63,9 +74,17 @@ impl Other {
 
 /// Two gateways that forward to each other, and the same function on both. It is the first one's.
 pub(super) async fn two(spec: &str) -> ((Stage, Arc<Other>), (Stage, Arc<Other>)) {
+    two_with(spec, (Config::default(), Config::default())).await
+}
+
+/// The same with these settings.
+pub(super) async fn two_with(
+    spec: &str,
+    configs: (Config, Config),
+) -> ((Stage, Arc<Other>), (Stage, Arc<Other>)) {
     let (to_second, to_first) = (Arc::new(Other::default()), Arc::new(Other::default()));
-    let first = Stage::new(Config::default(), Some(to_second.clone()));
-    let second = Stage::new(Config::default(), Some(to_first.clone()));
+    let first = Stage::new(configs.0, Some(to_second.clone()));
+    let second = Stage::new(configs.1, Some(to_first.clone()));
     to_second.is(&second);
     to_first.is(&first);
     for stage in [&first, &second] {
@@ -108,6 +127,18 @@ impl Peers for Other {
 
     fn own_address(&self) -> String {
         "this".to_owned()
+    }
+
+    fn owns(&self, _: &FunctionKey) -> bool {
+        !*self.owns.borrow()
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        let changes = stream::unfold(self.owns.subscribe(), |mut owns| async {
+            owns.changed().await.ok()?;
+            Some(((), owns))
+        });
+        changes.boxed()
     }
 
     fn states(&self) -> Promise<'_, Vec<(String, Option<State>)>> {

@@ -27,7 +27,7 @@ use crate::backend::{Backend, Promise, Reservation, Running};
 use crate::catalog::{Deployment, Source};
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::memory_log::MemoryLog;
+use crate::logs::Hub;
 use crate::message::OwnershipChange;
 use crate::peers::Peers;
 
@@ -90,7 +90,7 @@ pub(super) fn shared(mut deployment: Deployment) -> Deployment {
 /// A gateway and who asks it.
 pub(super) struct Stage {
     pub(super) gateway: Gateway,
-    pub(super) logs: MemoryLog,
+    pub(super) logs: Hub,
     pub(super) backend: Arc<Asking>,
     starts: mpsc::UnboundedReceiver<Start>,
 }
@@ -104,15 +104,14 @@ impl Stage {
     }
 
     pub(super) fn new(config: Config, peers: Option<Arc<dyn Peers>>) -> Stage {
-        let logs = MemoryLog::new(LOGS);
+        let logs = Hub::in_memory(LOGS);
         let (ask, starts) = mpsc::unbounded_channel();
         let backend = Arc::new(Asking {
             ask,
             refuses: AtomicBool::new(false),
             loads: Mutex::default(),
         });
-        let gateway =
-            Gateway::start_among(peers, config, backend.clone(), Some(Arc::new(logs.clone())));
+        let gateway = Gateway::start_among(peers, config, backend.clone(), Some(logs.clone()));
         Stage {
             gateway,
             logs,
@@ -172,6 +171,11 @@ impl Stage {
     pub(super) async fn status(&self, path: &str) -> Answer {
         let request = Request::get(path).body(Body::empty());
         self.send_to(self.gateway.status(), request).answer().await
+    }
+
+    /// The same with headers, as a scraper has them.
+    pub(super) fn scrape(&self, request: http::Result<Request<Body>>) -> Caller {
+        self.send_to(self.gateway.status(), request)
     }
 
     /// Asks the listener for other parts.
@@ -294,7 +298,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn up(self, logs: &MemoryLog) -> Instance {
+    pub(super) fn up(self, logs: &Hub) -> Instance {
         let (instance, line) = Instance::start(&self.deployment, &self.name, logs);
         self.found(line);
         instance

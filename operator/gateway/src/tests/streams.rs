@@ -410,6 +410,8 @@ fn forwarded(accepts_stream: bool) -> Request<Body> {
         function_arn: HeaderValue::from_static("arn"),
         client_context: None,
         trace_id: HeaderValue::from_static("Root=1-5e0f-1;Sampled=0"),
+        trace_state: None,
+        wants_report: false,
         wants_log_tail: false,
         accepts_stream,
         hops: 1,

@@ -164,6 +164,7 @@ struct Inner {
 struct Configs {
     accepts: Arc<ServerConfig>,
     /// What `accepts` shows.
+    #[cfg(feature = "server")]
     own: Arc<CertifiedKey>,
     /// Checks who connects.
     callers: Arc<dyn ClientCertVerifier>,
@@ -402,6 +403,7 @@ impl Configs {
         };
         Ok(Configs {
             accepts: Arc::new(accepts),
+            #[cfg(feature = "server")]
             own,
             callers,
             gateways: connector(gateways, Resumption::default())?,

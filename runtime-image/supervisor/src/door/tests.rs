@@ -54,6 +54,61 @@ fn a_call_carries_this_functions_identity_whatever_the_function_claims() {
     assert_eq!(headers[CALLER], "shop/hello");
 }
 
+#[test]
+fn a_call_belongs_to_the_trace_of_its_invocation_unless_it_names_another_one() {
+    let value = |text: &str| HeaderValue::try_from(text).expect("a header");
+    let own = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0f1b758a73ce5eaa;Sampled=1;Lineage=1:38a5ab94:0";
+    let counted = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=00000000000000aa;Sampled=1;Lineage=1:38a5ab94:0";
+    let deeper = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=00000000000000aa;Sampled=1";
+    let other = "Root=1-5759e988-bd862e3fe1be46a994272794;Parent=0f1b758a73ce5eaa;Sampled=1";
+    let w3c = "00-5759e988bd862e3fe1be46a994272794-0f1b758a73ce5eaa-00";
+    let trace = "00-5759e988bd862e3fe1be46a994272793";
+    let lease = LeaseRequest {
+        request_id: "8f3c".into(),
+        event: Bytes::new(),
+        function_arn: value("arn"),
+        trace_id: Some(value(own)),
+        trace_state: Some(value("vendor=1")),
+        client_context: None,
+        wants_log_tail: false,
+        wants_report: false,
+        accepts_stream: false,
+        phases: None,
+    };
+    for (sent, xray, traceparent) in [
+        (
+            None,
+            Some(own),
+            Some(format!("{trace}-0f1b758a73ce5eaa-01")),
+        ),
+        (
+            Some((XRAY, deeper)),
+            Some(counted),
+            Some(format!("{trace}-00000000000000aa-01")),
+        ),
+        (Some((XRAY, other)), Some(other), None),
+        (Some((TRACEPARENT, w3c)), None, Some(w3c.to_owned())),
+    ] {
+        let sent = sent.map(|(name, text)| (name, value(text)));
+        let mut headers = HeaderMap::from_iter(sent);
+        let has_own = headers.contains_key(TRACEPARENT);
+        continue_trace(&mut headers, &lease);
+        let text = |name| {
+            headers
+                .get(name)
+                .map(|value| value.to_str().expect("ASCII"))
+        };
+        assert_eq!(
+            (text(XRAY), text(TRACEPARENT)),
+            (xray, traceparent.as_deref())
+        );
+        assert_eq!(
+            text(TRACESTATE).is_some(),
+            traceparent.is_some() && !has_own
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_shows_the_token_of_this_function_and_nothing_made_with_other_keys() {
     let root = tempfile::tempdir().expect("a directory");

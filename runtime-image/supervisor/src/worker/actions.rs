@@ -132,10 +132,12 @@ impl Worker {
     }
 
     fn deliver(&mut self, id: &str, deadline: Instant) {
+        let now = clock::now();
         let Some(invocation) = self.invocation(id) else {
             return;
         };
-        let left = deadline.saturating_duration_since(clock::now());
+        invocation.delivered = Some(now);
+        let left = deadline.saturating_duration_since(now);
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -182,9 +184,12 @@ impl Worker {
             Outcome::Failed(Failure::InvalidEntrypoint) => Some(self.invalid_entrypoint(id)),
             _ => None,
         };
+        let mut daemon = self.daemon.take();
         let Some(invocation) = self.invocation(id) else {
+            self.daemon = daemon;
             return;
         };
+        let report = invocation.report(clock::now(), daemon.as_mut());
         let posted = init_error.or_else(|| invocation.posted.take());
         let (body, content_type) = answer_body(&invocation.request, outcome, posted, sanitize);
         invocation.answer(LeaseAnswer {
@@ -194,7 +199,13 @@ impl Worker {
             log_tail: None,
             phases,
             status,
+            report,
+            failure: match outcome {
+                Outcome::Failed(failure) => Some(failure.kind()),
+                Outcome::Success | Outcome::FunctionError => None,
+            },
         });
+        self.daemon = daemon;
     }
 
     /// The error body if the runtime process cannot be started: no runtime has posted one.

@@ -88,7 +88,7 @@ def find
     group: [Process.getpgrp == Process.pid, Process.getsid == Process.pid],
     niceness: Process.getpriority(Process::PRIO_PROCESS, 0),
     name: File.read('/proc/self/comm'),
-    threads: [Thread.list.size, Thread.main.equal?(Thread.current), Thread.current.name, status('Threads')],
+    threads: [Thread.list.size, Thread.main.equal?(Thread.current), Thread.current.name],
     thread: [Thread.report_on_exception, Thread.abort_on_exception, Thread.current.keys],
     time: [Time.at(0).to_s, Time.now.zone, Time.at(2_000_000_000).utc_offset],
     gc: [GC.stress, GC.disable, GC.enable, GC.measure_total_time],

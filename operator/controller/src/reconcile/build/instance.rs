@@ -125,6 +125,9 @@ pub(super) fn instance_spec(parts: Parts<'_>, options: &Options) -> PodSpec {
         &options.caller_audience,
     );
     variables.extend(options.pods.log_rate.map(variables::log_rate));
+    if options.exporter.is_some() {
+        variables.push(variables::traces());
+    }
     let is_probed = options.pods.liveness_probe && parts.is_runtime_image;
     if is_probed {
         variables.push(variables::health());

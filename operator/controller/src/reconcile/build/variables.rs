@@ -9,7 +9,7 @@ use pilotlight_core::tls;
 use pilotlight_wire::config::{
     CONFIG_VARIABLE, DEFAULTS_VARIABLE, DoorConfig, DoorTls, GATEWAYS_VARIABLE, GIVEN_PREFIX,
     HEALTH_VARIABLE, IDENTITY_VARIABLE, IdentityConfig, InstanceConfig, LOG_RATE_VARIABLE,
-    UNCLAIMED_VARIABLE, Unclaimed,
+    TRACES_VARIABLE, UNCLAIMED_VARIABLE, Unclaimed,
 };
 
 use std::path::PathBuf;
@@ -65,6 +65,11 @@ pub(super) fn gateways(options: &Options) -> EnvVar {
 /// How much the supervisor logs of what the function prints.
 pub(super) fn log_rate(bytes_per_second: u32) -> EnvVar {
     variable(LOG_RATE_VARIABLE, &bytes_per_second.to_string())
+}
+
+/// The supervisor takes the function's segments.
+pub(super) fn traces() -> EnvVar {
+    variable(TRACES_VARIABLE, "1")
 }
 
 /// Where the supervisor answers the kubelet's probe.

@@ -1,0 +1,300 @@
+//! The checks that each queue must pass.
+//!
+//! A queue's own tests call them with an empty queue. None knows which queue it is, but how it passes time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use pilotlight_core::events::retry::{EventTime, Progress};
+use pilotlight_core::ids::{FunctionKey, PoolId};
+
+use crate::event::{EventHead, QueuedEvent};
+use crate::queue::{EventQueue, Settled, Ticket};
+
+/// For how many seconds a check waits for what must happen.
+const PATIENCE: u64 = 20;
+/// Milliseconds between two looks.
+const LOOK_PAUSE: u64 = 20;
+/// What a pause between attempts lasts, in seconds, by the time of whoever asks and by the time of day.
+const PAUSES: (u64, u64) = (60, 2);
+
+/// Whose time a queue goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestTime {
+    /// That of whoever asks, so minutes pass at once.
+    Told,
+    /// The time of day.
+    Real,
+}
+
+impl TestTime {
+    pub fn now(self) -> EventTime {
+        match self {
+            TestTime::Told => EventTime(1_800_000_000_000),
+            TestTime::Real => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH);
+                EventTime(since.expect("it is later than 1970").as_millis() as u64)
+            }
+        }
+    }
+
+    /// What a pause between attempts lasts.
+    fn pause(self) -> Duration {
+        let (told, real) = PAUSES;
+        Duration::from_secs(match self {
+            TestTime::Told => told,
+            TestTime::Real => real,
+        })
+    }
+
+    /// Returns once it is this time.
+    async fn reach(self, time: EventTime) -> EventTime {
+        if self == TestTime::Real {
+            tokio::time::sleep(time.since(self.now())).await;
+        }
+        time
+    }
+}
+
+fn function(name: &str) -> FunctionKey {
+    format!("local/{name}").parse().expect("a key")
+}
+
+pub fn event(name: &str, request_id: &str, accepted: EventTime) -> QueuedEvent {
+    let FunctionKey { name, namespace } = function(name);
+    QueuedEvent {
+        head: EventHead {
+            request_id: request_id.to_owned(),
+            function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{name}"),
+            target: PoolId::latest(namespace, name),
+            client_context: Some("{\"a\":\"ü\"}".to_owned()),
+            trace: "Root=1-5e1b4151-5ac6c58f12345678abcdefab".to_owned(),
+            trace_state: None,
+            progress: Progress::new(accepted),
+        },
+        payload: Bytes::from_static(b"{\"text\":\"\\u0000 \xc3\xbc\"}"),
+    }
+}
+
+async fn taken(queue: &dyn EventQueue, name: &str, now: EventTime) -> Vec<(Ticket, QueuedEvent)> {
+    let taken = queue.take(&function(name), now, 100).await;
+    taken.expect("events").events
+}
+
+/// As many events as that, once they can be taken.
+pub async fn taken_soon(
+    queue: &dyn EventQueue,
+    name: &str,
+    now: EventTime,
+    count: usize,
+) -> Vec<(Ticket, QueuedEvent)> {
+    let mut events = Vec::new();
+    let all = async {
+        loop {
+            events.extend(taken(queue, name, now).await);
+            if events.len() >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(LOOK_PAUSE)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(PATIENCE), all).await;
+    ended.unwrap_or_else(|_| panic!("{count} events of {name}"));
+    assert_eq!(events.len(), count, "{:?}", ids(&events));
+    events
+}
+
+fn ids(events: &[(Ticket, QueuedEvent)]) -> BTreeSet<&str> {
+    let ids = events
+        .iter()
+        .map(|(_, event)| event.head.request_id.as_str());
+    ids.collect()
+}
+
+/// An event comes out as it went in, to one taker, until it is gone.
+pub async fn events_are_given_to_one_until_they_are_settled(
+    queue: &dyn EventQueue,
+    time: TestTime,
+) {
+    let now = time.now();
+    for id in ["r1", "r2"] {
+        queue.accept(event("a", id, now)).await.expect("room");
+    }
+    queue.accept(event("b", "r3", now)).await.expect("room");
+    let first = taken_soon(queue, "a", now, 2).await;
+    assert_eq!(ids(&first), BTreeSet::from(["r1", "r2"]));
+    for (_, found) in &first {
+        assert_eq!(*found, event("a", &found.head.request_id, now));
+    }
+    let later = now.after(time.pause());
+    assert_eq!(taken(queue, "a", later).await, []);
+    let of_b = taken_soon(queue, "b", now, 1).await;
+    assert_eq!(ids(&of_b), BTreeSet::from(["r3"]));
+    for (ticket, _) in first {
+        queue.settle(ticket, Settled::Gone).await.expect("settled");
+        // Whoever is not sure asks again.
+        queue.settle(ticket, Settled::Gone).await.expect("settled");
+    }
+    assert_eq!(taken(queue, "a", later).await, []);
+    let waiting = queue.waiting().await.expect("counts");
+    let names = waiting
+        .iter()
+        .map(|events| (events.function.clone(), events.count));
+    assert_eq!(Vec::from_iter(names), [(function("b"), 1)]);
+    let of_b = queue.of(&function("b")).await.expect("counts");
+    let of_b = of_b.expect("its events");
+    assert_eq!((of_b.count, of_b.oldest, of_b.due), (1, Some(now), None));
+    assert_eq!(queue.of(&function("a")).await, Ok(None));
+}
+
+/// An event that is tried again comes with its progress, and not before its time.
+pub async fn events_come_again_at_their_time(queue: &dyn EventQueue, time: TestTime) {
+    let now = time.now();
+    queue.accept(event("a", "r1", now)).await.expect("room");
+    let [(ticket, found)] = &taken_soon(queue, "a", now, 1).await[..] else {
+        panic!("one event");
+    };
+    let progress = Progress {
+        failures: 1,
+        ..found.head.progress
+    };
+    let due = time.now().after(time.pause());
+    let again = Settled::Again { progress, due };
+    queue.settle(*ticket, again).await.expect("settled");
+    let early = queue.take(&function("a"), time.now(), 100).await;
+    let early = early.expect("none yet");
+    assert_eq!((early.events.len(), early.due), (0, Some(due)));
+    let before = EventTime(due.0 - 200);
+    let before = time.reach(before).await;
+    assert_eq!(taken(queue, "a", before).await, []);
+    let at = time.reach(due).await;
+    let [(ticket, found)] = &taken_soon(queue, "a", at, 1).await[..] else {
+        panic!("one event");
+    };
+    let mut expected = event("a", "r1", now);
+    expected.head.progress = progress;
+    assert_eq!(*found, expected);
+    // An attempt that does not begin changes nothing but the backoff.
+    let progress = Progress {
+        refusals: 1,
+        ..progress
+    };
+    let due = time.now().after(time.pause() / 2);
+    let again = Settled::Again { progress, due };
+    queue.settle(*ticket, again).await.expect("settled");
+    let at = time.reach(due).await;
+    let [(ticket, found)] = &taken_soon(queue, "a", at, 1).await[..] else {
+        panic!("one event");
+    };
+    expected.head.progress = progress;
+    assert_eq!(*found, expected);
+    queue.settle(*ticket, Settled::Gone).await.expect("settled");
+    assert_eq!(queue.waiting().await, Ok(Vec::new()));
+}
+
+/// Those that have waited longest are the first, and no more than asked for.
+pub async fn the_first_are_those_that_wait_longest(queue: &dyn EventQueue, time: TestTime) {
+    let now = time.now();
+    let later = |millis: u64| now.after(Duration::from_millis(millis));
+    for (id, at) in [("r1", 1), ("r2", 2), ("r3", 3)] {
+        let accepted = later(at);
+        queue.accept(event("a", id, accepted)).await.expect("room");
+    }
+    let first = queue.take(&function("a"), later(10), 2).await.expect("two");
+    assert_eq!(ids(&first.events), BTreeSet::from(["r1", "r2"]));
+    let due = first.due.expect("there is another");
+    assert!(due <= later(10), "it can be tried now: {due:?}");
+    let of_a = queue.of(&function("a")).await.expect("counts");
+    let of_a = of_a.expect("its events");
+    assert_eq!((of_a.count, of_a.oldest), (3, Some(later(1))));
+    assert!(of_a.due.is_some());
+    assert!(of_a.bytes.is_none_or(|bytes| bytes > 3 * 24));
+}
+
+/// What was taken and not tried can be taken by the next one at once.
+pub async fn what_was_not_tried_is_given_out_again(queue: &dyn EventQueue, time: TestTime) {
+    let now = time.now();
+    queue.accept(event("a", "r1", now)).await.expect("room");
+    let [(ticket, _)] = &taken_soon(queue, "a", now, 1).await[..] else {
+        panic!("one event");
+    };
+    let untried = queue.settle(*ticket, Settled::Untried).await;
+    untried.expect("settled");
+    let [(_, found)] = &taken_soon(queue, "a", now, 1).await[..] else {
+        panic!("one event");
+    };
+    let Progress {
+        accepted, failures, ..
+    } = found.head.progress;
+    assert_eq!((accepted, failures), (now, 0));
+}
+
+/// What nobody has can be removed, whether it waits for its time or not.
+pub async fn a_purge_removes_what_waits(queue: &dyn EventQueue, time: TestTime) {
+    let now = time.now();
+    queue.accept(event("b", "r4", now)).await.expect("room");
+    queue.accept(event("a", "r0", now)).await.expect("room");
+    let [(ticket, found)] = &taken_soon(queue, "a", now, 1).await[..] else {
+        panic!("one event");
+    };
+    let progress = Progress {
+        failures: 1,
+        ..found.head.progress
+    };
+    let due = now.after(time.pause());
+    let again = Settled::Again { progress, due };
+    queue.settle(*ticket, again).await.expect("settled");
+    for id in ["r1", "r2", "r3"] {
+        queue.accept(event("a", id, now)).await.expect("room");
+    }
+    let one = queue.take(&function("a"), now, 1).await.expect("one");
+    assert_eq!(queue.purge(&function("a")).await, Ok(3));
+    let (ticket, _) = one.events[0];
+    let again = Settled::Again { progress, due };
+    queue.settle(ticket, again).await.expect("settled");
+    assert_eq!(queue.of(&function("a")).await, Ok(None));
+    let at = time.reach(due.after(time.pause() / 4)).await;
+    assert_eq!(taken(queue, "a", at).await, []);
+    assert_eq!(taken_soon(queue, "b", at, 1).await.len(), 1);
+    assert_eq!(queue.purge(&function("nobody")).await, Ok(0));
+}
+
+/// What was accepted outlives whoever has taken it, with the progress that was stored. `open` opens the queue again.
+pub async fn what_was_taken_is_taken_again<Opened>(open: impl Fn() -> Opened, time: TestTime)
+where
+    Opened: Future<Output = Arc<dyn EventQueue>>,
+{
+    let queue = open().await;
+    let now = time.now();
+    for id in ["r1", "r2", "r3"] {
+        queue.accept(event("a", id, now)).await.expect("room");
+    }
+    let first = taken_soon(&*queue, "a", now, 3).await;
+    let of = |wanted: &str| {
+        let found = first
+            .iter()
+            .find(|(_, event)| event.head.request_id == wanted);
+        found.expect("it was taken").0
+    };
+    queue.settle(of("r1"), Settled::Gone).await.expect("gone");
+    let progress = Progress {
+        failures: 2,
+        ..Progress::new(now)
+    };
+    let due = time.now().after(time.pause());
+    let again = Settled::Again { progress, due };
+    queue.settle(of("r2"), again).await.expect("settled");
+    drop(queue);
+    let queue = open().await;
+    let at = time.reach(due).await;
+    let mut left = taken_soon(&*queue, "a", at, 2).await;
+    left.sort_by(|(_, one), (_, other)| one.head.request_id.cmp(&other.head.request_id));
+    assert_eq!(ids(&left), BTreeSet::from(["r2", "r3"]));
+    let failures: Vec<u8> = left
+        .iter()
+        .map(|(_, event)| event.head.progress.failures)
+        .collect();
+    assert_eq!(failures, [2, 0]);
+}

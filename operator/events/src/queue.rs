@@ -1,0 +1,115 @@
+//! What every durable queue of events does. Others depend on this alone.
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use pilotlight_core::events::retry::{EventTime, Progress};
+use pilotlight_core::ids::FunctionKey;
+use thiserror::Error;
+
+use crate::event::QueuedEvent;
+
+/// A queue from which no event is lost once it was accepted. An event is given out again only if whoever took it ended
+/// without settling it: at least once. The order of events is not promised.
+pub trait EventQueue: Debug + Send + Sync {
+    /// Returns when the event is durable: it survives the end of the process and of the machine.
+    fn accept(&self, event: QueuedEvent) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// The function's events that can be tried now, those that have waited longest first, `count` at most. They are given
+    /// to nobody else until they are settled.
+    fn take<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+        now: EventTime,
+        count: usize,
+    ) -> BoxFuture<'a, Result<Taken, QueueError>>;
+
+    /// An attempt has ended. If this fails, the event is still taken, and can be settled again.
+    fn settle(&self, ticket: Ticket, settled: Settled) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// All functions with events.
+    fn waiting(&self) -> BoxFuture<'_, Result<Vec<FunctionEvents>, QueueError>>;
+
+    /// The events of one function, with more about them than [`EventQueue::waiting`] may say. `None`: it has none.
+    fn of<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<Option<FunctionEvents>, QueueError>> {
+        let of_it = async move {
+            let waiting = self.waiting().await?;
+            let found = waiting
+                .into_iter()
+                .find(|events| events.function == *function);
+            Ok(found)
+        };
+        of_it.boxed()
+    }
+
+    /// What others have put into the queue, as it comes. A ring may come twice or be missed, so [`Ring::Any`] comes from time
+    /// to time as well, and first of all. A queue that nobody else uses never rings.
+    fn rings(&self) -> BoxStream<'static, Ring> {
+        stream::pending().boxed()
+    }
+
+    /// Removes the function's events that are not taken, and returns how many these were. Those that are taken are not tried
+    /// again.
+    fn purge<'a>(&'a self, function: &'a FunctionKey) -> BoxFuture<'a, Result<u64, QueueError>>;
+}
+
+/// Names an event that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// Events that can be tried now.
+#[derive(Debug, Default, PartialEq)]
+pub struct Taken {
+    pub events: Vec<(Ticket, QueuedEvent)>,
+    /// When to take again: the first of the function's other events can be tried then, as far as the queue knows. `None`: there
+    /// is no other, or the queue will ring.
+    pub due: Option<EventTime>,
+}
+
+/// Something was put into a queue that several processes use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ring {
+    /// An event of this function.
+    Events(FunctionKey),
+    /// Any function may have events: look at [`EventQueue::waiting`].
+    Any,
+}
+
+/// What becomes of an event after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It has ended.
+    Gone,
+    /// It is tried again at this time. Its progress differs by the attempt that has ended.
+    Again { progress: Progress, due: EventTime },
+    /// Nothing was tried, and somebody else may take it at once.
+    Untried,
+}
+
+/// The events of one function, the taken ones among them. `None` is what the queue does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionEvents {
+    pub function: FunctionKey,
+    pub count: u64,
+    pub bytes: Option<u64>,
+    /// When the oldest one was accepted.
+    pub oldest: Option<EventTime>,
+    /// When the first one that is not taken can be tried, or should be asked for. `None`: all are taken.
+    pub due: Option<EventTime>,
+}
+
+/// The queue cannot do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum QueueError {
+    /// There is no room for this event.
+    #[error("the event queue is full: {0}")]
+    Full(String),
+    /// It may work later.
+    #[error("the event queue cannot be used: {0}")]
+    Unavailable(String),
+}

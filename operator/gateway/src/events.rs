@@ -1,0 +1,405 @@
+//! Events of asynchronous calls: from a caller's 202 to the event's end.
+//!
+//! ```text
+//! http::invoke ─ accept ─► queue (durable) ─ take ─► attempt ─► invoker ─► settle: gone, or again later
+//!                              whose turn, and when again: core::events
+//! ```
+//!
+//! A caller's 202 means that the queue has the event on its disk. Attempts go through the invoker like calls, and share the
+//! instances with them. Each gateway accepts events of all functions, and takes those of the functions that it owns; the queue
+//! rings when there are some. Attempts that have begun end where they are. What is under way when this process is killed is
+//! tried again by the next one. It decides nothing.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use http::HeaderValue;
+use pilotlight_api::AsyncSpec;
+use pilotlight_core::events::dispatch::Dispatch;
+use pilotlight_core::events::retry::{Attempt, EventEnd, EventTime, Next, Progress};
+use pilotlight_core::function::Concurrency;
+use pilotlight_core::ids::{FunctionKey, PoolId};
+use pilotlight_events::event::{EventHead, QueuedEvent};
+use pilotlight_events::queue::{EventQueue, FunctionEvents, QueueError, Ring, Settled, Ticket};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::clock;
+use crate::intake::Intake;
+use crate::invoker::Invoker;
+use crate::message::{Invocation, Invoked, Outcome};
+use crate::peers::Peers;
+use crate::registry::Registry;
+use crate::span;
+
+/// How many events of all functions are under way at most: their payloads are in memory then.
+const UNDER_WAY: usize = 256;
+/// How much news the dispatcher has at most that it has not read. Callers wait then.
+const NEWS: usize = 1024;
+/// How long the dispatcher sleeps at most: the time of day can go on while this machine stands still.
+const CLOCK_PAUSE: Duration = Duration::from_secs(10);
+/// The pause before the queue is asked again that did not answer.
+const QUEUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    queue: Arc<dyn EventQueue>,
+    runner: Runner,
+    news: mpsc::Sender<News>,
+    /// Cancelled when the gateway ends: no further attempt begins.
+    stop: CancellationToken,
+    attempts: TaskTracker,
+}
+
+/// What the dispatcher learns from others.
+#[derive(Debug)]
+enum News {
+    /// An event of the function waits until this time.
+    Waits(FunctionKey, EventTime),
+    /// An attempt has ended. Its event waits again, if there is a time.
+    Ended {
+        function: FunctionKey,
+        has_begun: bool,
+        due: Option<EventTime>,
+    },
+}
+
+/// What attempts need of the gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Runner {
+    pub(crate) functions: Arc<dyn Registry>,
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) intake: Intake,
+    /// `None`: there is no other gateway.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    /// The maximum number of instances of a function that has no reserved concurrency.
+    pub(crate) concurrency: usize,
+    pub(crate) clock: fn() -> EventTime,
+}
+
+impl Events {
+    /// Starts the dispatcher. It must be called in a tokio runtime.
+    pub(crate) fn start(queue: Arc<dyn EventQueue>, runner: Runner) -> Self {
+        let (news, received) = mpsc::channel(NEWS);
+        let events = Events {
+            queue,
+            runner,
+            news,
+            stop: CancellationToken::new(),
+            attempts: TaskTracker::new(),
+        };
+        tokio::spawn(dispatch(events.clone(), received));
+        events
+    }
+
+    pub(crate) fn now(&self) -> EventTime {
+        (self.runner.clock)()
+    }
+
+    /// Takes an event. When this returns, it is not lost any more.
+    ///
+    /// # Errors
+    /// The queue has no room, or cannot be used.
+    pub(crate) async fn accept(&self, event: QueuedEvent) -> Result<(), QueueError> {
+        let (target, due) = (event.head.target.clone(), event.head.progress.accepted);
+        self.queue.accept(event).await?;
+        if let Some(entry) = self.runner.functions.get(&target) {
+            entry.metrics.event_accepted();
+        }
+        // The dispatcher has ended with the gateway, and the next one finds the event. The owner hears of it from the queue.
+        if self.runner.owns(&target.function) {
+            let _ = self.news.send(News::Waits(target.function, due)).await;
+        }
+        Ok(())
+    }
+
+    /// The events of a function. `None`: it has none.
+    ///
+    /// # Errors
+    /// The queue cannot be used.
+    pub(crate) async fn of(
+        &self,
+        function: &FunctionKey,
+    ) -> Result<Option<FunctionEvents>, QueueError> {
+        self.queue.of(function).await
+    }
+
+    /// Removes the function's events that are not under way, and returns how many these were.
+    ///
+    /// # Errors
+    /// The queue cannot be used.
+    pub(crate) async fn purge(&self, function: &FunctionKey) -> Result<u64, QueueError> {
+        self.queue.purge(function).await
+    }
+
+    /// Begins no attempt any more.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+        self.attempts.close();
+    }
+
+    /// Returns when the attempts that had begun are settled.
+    pub(crate) async fn settled(&self) {
+        self.attempts.wait().await;
+    }
+}
+
+/// The clock of events: the time of day, because events outlive this process.
+pub fn time_of_day() -> EventTime {
+    let since = clock::time_of_day().duration_since(UNIX_EPOCH);
+    EventTime(since.unwrap_or_default().as_millis() as u64)
+}
+
+async fn dispatch(events: Events, mut news: mpsc::Receiver<News>) {
+    let runner = &events.runner;
+    let run = async {
+        let mut dispatch = Dispatch::new(UNDER_WAY);
+        let (mut rings, mut changes) = (events.queue.rings(), runner.changes());
+        // What other processes have left, or have put there unheard.
+        let (mut looks, mut is_away) = (true, false);
+        loop {
+            if looks {
+                let looked = look(&events, &mut dispatch).await;
+                if let Err(error) = &looked
+                    && !is_away
+                {
+                    tracing::warn!(%error, "the events that wait cannot be read");
+                }
+                is_away = looked.is_err();
+                looks = is_away;
+            }
+            begin_attempts(&events, &mut dispatch).await;
+            let due = dispatch.next_wakeup();
+            let wait = due.map_or(CLOCK_PAUSE, |due| due.since(events.now()).min(CLOCK_PAUSE));
+            let wait = if looks { wait.min(QUEUE_PAUSE) } else { wait };
+            let received = tokio::select! {
+                received = news.recv() => received,
+                Some(ring) = rings.next() => {
+                    match ring {
+                        Ring::Any => looks = true,
+                        Ring::Events(function) if runner.owns(&function) => {
+                            dispatch.waits(&function, events.now(), runner.most(&function));
+                        }
+                        Ring::Events(_) => {}
+                    }
+                    continue;
+                }
+                // Events of a function that this gateway owns now.
+                Some(()) = changes.next() => {
+                    looks = true;
+                    continue;
+                }
+                () = tokio::time::sleep(wait) => continue,
+            };
+            let Some(first) = received else {
+                return;
+            };
+            learn(&mut dispatch, runner, first);
+            while let Ok(next) = news.try_recv() {
+                learn(&mut dispatch, runner, next);
+            }
+        }
+    };
+    events.stop.run_until_cancelled(run).await;
+}
+
+/// Learns of all functions with events.
+async fn look(events: &Events, dispatch: &mut Dispatch<FunctionKey>) -> Result<(), QueueError> {
+    let runner = &events.runner;
+    let waiting = events.queue.waiting().await?;
+    for left in waiting {
+        if let Some(due) = left.due.filter(|_| runner.owns(&left.function)) {
+            dispatch.waits(&left.function, due, runner.most(&left.function));
+        }
+    }
+    Ok(())
+}
+
+fn learn(dispatch: &mut Dispatch<FunctionKey>, runner: &Runner, news: News) {
+    match news {
+        News::Waits(function, due) => dispatch.waits(&function, due, runner.most(&function)),
+        News::Ended {
+            function,
+            has_begun,
+            due,
+        } => {
+            // Before the end, so that the function is not forgotten in between.
+            if let Some(due) = due {
+                dispatch.waits(&function, due, runner.most(&function));
+            }
+            dispatch.ended(&function, has_begun);
+        }
+    }
+}
+
+async fn begin_attempts(events: &Events, dispatch: &mut Dispatch<FunctionKey>) {
+    loop {
+        let now = events.now();
+        let Some((function, count)) = dispatch.next(now) else {
+            return;
+        };
+        if !events.runner.owns(&function) {
+            // Its owner takes them.
+            dispatch.taken(&function, 0, None);
+            continue;
+        }
+        match events.queue.take(&function, now, count).await {
+            Ok(taken) => {
+                dispatch.taken(&function, taken.events.len(), taken.due);
+                for (ticket, event) in taken.events {
+                    events
+                        .attempts
+                        .spawn(attempt(events.clone(), ticket, event));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%function, %error, "events cannot be taken");
+                dispatch.taken(&function, 0, Some(now.after(QUEUE_PAUSE)));
+            }
+        }
+    }
+}
+
+/// One attempt, and what it means for the event.
+async fn attempt(events: Events, ticket: Ticket, event: QueuedEvent) {
+    let (runner, head) = (&events.runner, event.head);
+    let entry = runner.functions.get(&head.target);
+    let (policy, reserved) = match &entry {
+        Some(entry) => {
+            let spec = &entry.deployment.spec;
+            let reserved = spec.concurrency.reserved.map(Concurrency::get);
+            (spec.asynchronous.policy(), reserved)
+        }
+        // The function may come back until the event is too old.
+        None => (AsyncSpec::default().policy(), None),
+    };
+    let span = span::open(&head.request_id);
+    let mut progress = head.progress;
+    let (next, has_begun) = match progress.before(events.now(), &policy, reserved) {
+        Some(end) => (Next::End(end), false),
+        None => {
+            let run = runner.run(&head, event.payload).instrument(span.clone());
+            let Some(attempt) = run.await else {
+                // The gateway ends, and the next one finds the event as it is: at once, or when nobody has it any more.
+                let _ = events.queue.settle(ticket, Settled::Untried).await;
+                return;
+            };
+            if let Some(entry) = &entry {
+                entry.metrics.event_attempt(attempt);
+            }
+            let next = progress.after(attempt, events.now(), &policy, random(&head.request_id));
+            (next, attempt != Attempt::NotBegun)
+        }
+    };
+    let (settled, due) = match next {
+        Next::End(_) => (Settled::Gone, None),
+        Next::Again(due) => (Settled::Again { progress, due }, Some(due)),
+    };
+    while let Err(error) = events.queue.settle(ticket, settled).await {
+        tracing::warn!(request_id = head.request_id, %error, "an attempt cannot be recorded");
+        if events.stop.is_cancelled() {
+            return;
+        }
+        tokio::time::sleep(QUEUE_PAUSE).await;
+    }
+    if let Next::End(end) = next {
+        if let Some(entry) = &entry {
+            entry.metrics.event_ended(end);
+        }
+        span.in_scope(|| log_end(&head, end, &progress));
+    }
+    let ended = News::Ended {
+        function: head.target.function,
+        has_begun,
+        due,
+    };
+    // The dispatcher has ended with the gateway.
+    let _ = events.news.send(ended).await;
+}
+
+fn log_end(head: &EventHead, end: EventEnd, progress: &Progress) {
+    let (condition, attempts) = (end.condition(), progress.attempts(Some(end)));
+    let (function, request_id) = (head.target.name(), &head.request_id);
+    match end {
+        EventEnd::Success => {
+            tracing::debug!(%function, request_id, condition, attempts, "an event has ended");
+        }
+        _ => {
+            tracing::warn!(%function, request_id, condition, attempts, "an event has ended without an answer");
+        }
+    }
+}
+
+/// Spreads attempts. It need not be secret.
+fn random(request_id: &str) -> u32 {
+    RandomState::new().hash_one(request_id) as u32
+}
+
+impl Runner {
+    fn owns(&self, function: &FunctionKey) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.owns(function))
+    }
+
+    /// A notice of each change of who owns what.
+    fn changes(&self) -> BoxStream<'static, ()> {
+        match &self.peers {
+            Some(peers) => peers.changes(),
+            None => stream::pending().boxed(),
+        }
+    }
+
+    /// How many events of the function may be under way.
+    fn most(&self, function: &FunctionKey) -> usize {
+        let FunctionKey { name, namespace } = function.clone();
+        let entry = self.functions.get(&PoolId::latest(namespace, name));
+        let reserved = entry.and_then(|entry| entry.deployment.spec.concurrency.reserved);
+        reserved.map_or(self.concurrency, |reserved| reserved.get() as usize)
+    }
+
+    /// `None`: the gateway ends, and the function has not run.
+    async fn run(&self, head: &EventHead, payload: Bytes) -> Option<Attempt> {
+        let value = |text: &String| HeaderValue::try_from(text.as_str()).ok();
+        let (Some(function_arn), Some(trace)) = (value(&head.function_arn), value(&head.trace))
+        else {
+            // The file was changed by another program: the event ends when it is too old.
+            return Some(Attempt::NotBegun);
+        };
+        let invoked = self.invoker.call(Invocation {
+            target: head.target.clone(),
+            request_id: Arc::from(head.request_id.as_str()),
+            payload,
+            function_arn,
+            client_context: head.client_context.as_ref().and_then(value),
+            trace,
+            trace_state: head.trace_state.as_ref().and_then(value),
+            log_tail: false,
+            wants_report: false,
+            arrived: clock::now(),
+            hops: 0,
+            waited_before: Duration::ZERO,
+        });
+        let outcome = match invoked.await {
+            Invoked::Ended(outcome) => outcome,
+            Invoked::Began(stream) => stream.collect(&self.intake).await,
+        };
+        match outcome {
+            Outcome::Answered(answer) if answer.is_error => Some(Attempt::Failed),
+            Outcome::Answered(_) => Some(Attempt::Succeeded),
+            // It may have done its work.
+            Outcome::Lost => Some(Attempt::Failed),
+            Outcome::Throttled(_)
+            | Outcome::NotReady(_)
+            | Outcome::NotFound
+            | Outcome::NotPlaced
+            | Outcome::Invalid(_) => Some(Attempt::NotBegun),
+            Outcome::Stopping => None,
+        }
+    }
+}
