@@ -1,11 +1,12 @@
-//! `pilotlight events`: the events of a function's asynchronous calls that have not ended, and their removal.
+//! `pilotlight events`: the events of a function's asynchronous calls that have not ended or have failed, their replay and
+//! their removal.
 //!
 //! Asks a gateway (`wire::events`). Never reads the queue itself.
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use jiff::{SignedDuration, Timestamp, Unit};
-use pilotlight_wire::events::{EventsPurged, EventsSummary};
+use pilotlight_wire::events::{EventsPurged, EventsReplayed, EventsSummary};
 use serde::de::DeserializeOwned;
 use ureq::Body;
 use ureq::http::Response;
@@ -13,7 +14,7 @@ use ureq::http::Response;
 use crate::endpoint::{self, Endpoint, Gateway};
 use crate::exit::Exit;
 
-/// Show how many events of asynchronous calls wait for a function.
+/// Show how many events of asynchronous calls wait for a function, and how many have failed.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -34,7 +35,17 @@ struct Show {
 
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
+    Replay(Replay),
     Purge(Purge),
+}
+
+/// Try all events again that have failed for good, as if they had just been accepted.
+#[derive(Debug, clap::Args)]
+struct Replay {
+    /// Name of the function.
+    name: String,
+    #[command(flatten)]
+    endpoint: Endpoint,
 }
 
 /// Remove the events that wait. Those that are under way go on, and are not tried again.
@@ -42,15 +53,29 @@ enum EventsCommand {
 struct Purge {
     /// Name of the function.
     name: String,
+    /// Remove those that have failed for good instead.
+    #[arg(long)]
+    dead: bool,
     #[command(flatten)]
     endpoint: Endpoint,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     match &args.command {
+        Some(EventsCommand::Replay(replay)) => {
+            let gateway = replay.endpoint.open()?;
+            let answer = gateway.post(&format!("{}/replay", path(&replay.name)))?;
+            let answer = answer.send_empty();
+            let EventsReplayed { replayed } = read(&gateway, &replay.name, answer)?;
+            anstream::println!("{replayed} events are tried again");
+        }
         Some(EventsCommand::Purge(purge)) => {
             let gateway = purge.endpoint.open()?;
-            let answer = gateway.delete(&path(&purge.name))?.call();
+            let path = match purge.dead {
+                true => format!("{}/dead", path(&purge.name)),
+                false => path(&purge.name),
+            };
+            let answer = gateway.delete(&path)?.call();
             let EventsPurged { purged } = read(&gateway, &purge.name, answer)?;
             anstream::println!("{purged} events removed");
         }
@@ -83,24 +108,39 @@ fn read<T: DeserializeOwned>(
 }
 
 fn shown(summary: &EventsSummary, now: Timestamp) -> String {
-    let EventsSummary { count, .. } = summary;
-    if *count == 0 {
-        return "no events".to_owned();
-    }
     let until = |millis: u64| {
         let time = i64::try_from(millis).ok()?;
         let time = Timestamp::from_millisecond(time).ok()?;
         let whole = time.duration_since(now).round(Unit::Second).ok()?;
         Some(whole)
     };
+    let mut text = match summary.count {
+        0 => "no events".to_owned(),
+        count => waiting(summary, count, until),
+    };
+    if summary.dead > 0 {
+        text += &format!("\n{} have failed for good", summary.dead);
+        if let Some(oldest) = summary.oldest_dead.and_then(until) {
+            text += &format!(", the first {:#} ago", oldest.abs());
+        }
+        text += ": `pilotlight events replay` tries them again";
+    }
+    text
+}
+
+fn waiting(
+    summary: &EventsSummary,
+    count: u64,
+    until: impl Fn(u64) -> Option<SignedDuration>,
+) -> String {
     let mut text = format!("{count} events");
     if let Some(bytes) = summary.bytes {
         text += &format!(", {} KiB", bytes.div_ceil(1024));
     }
-    if let Some(oldest) = summary.oldest.and_then(until) {
+    if let Some(oldest) = summary.oldest.and_then(&until) {
         text += &format!(", the oldest from {:#} ago", oldest.abs());
     }
-    match summary.due.and_then(until) {
+    match summary.due.and_then(&until) {
         Some(due) if due > SignedDuration::ZERO => {
             text += &format!(", the next attempt in {due:#}")
         }
@@ -123,9 +163,19 @@ mod tests {
             bytes: Some(2000),
             oldest,
             due,
+            ..EventsSummary::default()
+        };
+        let dead = EventsSummary {
+            dead: 2,
+            oldest_dead: at(-3600),
+            ..EventsSummary::default()
         };
         for (summary, expected) in [
             (EventsSummary::default(), "no events"),
+            (
+                dead,
+                "no events\n2 have failed for good, the first 1h ago: `pilotlight events replay` tries them again",
+            ),
             (
                 summary(at(-90), at(60)),
                 "3 events, 2 KiB, the oldest from 1m 30s ago, the next attempt in 1m",

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use pilotlight_core::events::retry::{EventTime, Progress};
+use pilotlight_core::events::retry::{EventEnd, EventTime, Progress};
 use pilotlight_core::ids::{FunctionKey, PoolId};
 
-use crate::event::{EventHead, QueuedEvent};
-use crate::queue::{EventQueue, Settled, Ticket};
+use crate::event::{EventHead, EventOutcome, EventResponse, QueuedEvent};
+use crate::queue::{DeadLetters, EventQueue, Settled, Ticket};
 
 /// For how many seconds a check waits for what must happen.
 const PATIENCE: u64 = 20;
@@ -73,6 +73,7 @@ pub fn event(name: &str, request_id: &str, accepted: EventTime) -> QueuedEvent {
             trace: "Root=1-5e1b4151-5ac6c58f12345678abcdefab".to_owned(),
             trace_state: None,
             progress: Progress::new(accepted),
+            outcome: None,
         },
         payload: Bytes::from_static(b"{\"text\":\"\\u0000 \xc3\xbc\"}"),
     }
@@ -261,6 +262,110 @@ pub async fn a_purge_removes_what_waits(queue: &dyn EventQueue, time: TestTime) 
     assert_eq!(queue.purge(&function("nobody")).await, Ok(0));
 }
 
+/// How an event ends that has failed for the last time.
+fn outcome(at: EventTime) -> EventOutcome {
+    EventOutcome {
+        end: EventEnd::RetriesExhausted,
+        at,
+        attempts: 3,
+        response: Some(EventResponse {
+            payload: "{\"errorMessage\":\"ü\\n\"}".to_owned(),
+            version: "$LATEST".to_owned(),
+            function_error: Some("Unhandled".to_owned()),
+        }),
+    }
+}
+
+/// An event that has ended stays taken, comes again with its outcome for each further delivery, and is gone in the end.
+pub async fn an_event_that_has_ended_comes_with_its_outcome(
+    queue: &dyn EventQueue,
+    time: TestTime,
+) {
+    let now = time.now();
+    queue.accept(event("a", "r1", now)).await.expect("room");
+    let [(ticket, found)] = &taken_soon(queue, "a", now, 1).await[..] else {
+        panic!("one event");
+    };
+    let (ticket, mut progress) = (*ticket, found.head.progress);
+    progress.failures = 3;
+    let ended = queue.end(ticket, progress, outcome(now));
+    ended.await.expect("it is stored");
+    assert_eq!(taken(queue, "a", now).await, [], "it is still taken");
+    let mut ticket = ticket;
+    for delivery in 1..3 {
+        progress.refusals = delivery;
+        let due = time.now().after(time.pause() / 2);
+        let again = Settled::Again { progress, due };
+        queue.settle(ticket, again).await.expect("settled");
+        let at = time.reach(due).await;
+        let [(taken, found)] = &taken_soon(queue, "a", at, 1).await[..] else {
+            panic!("one event");
+        };
+        let mut expected = event("a", "r1", now);
+        (expected.head.progress, expected.head.outcome) = (progress, Some(outcome(now)));
+        assert_eq!(*found, expected);
+        ticket = *taken;
+    }
+    queue.settle(ticket, Settled::Gone).await.expect("settled");
+    assert_eq!(queue.of(&function("a")).await, Ok(None));
+    assert_eq!(dead(queue, "a").await, DeadLetters::default());
+}
+
+async fn dead(queue: &dyn EventQueue, name: &str) -> DeadLetters {
+    let dead = queue.dead_letters(&function(name)).await;
+    dead.expect("counts")
+}
+
+/// Dead letters wait for nobody until they are replayed: then they are events like new ones.
+pub async fn dead_letters_are_kept_until_they_are_replayed(queue: &dyn EventQueue, time: TestTime) {
+    let now = time.now();
+    let later = now.after(Duration::from_secs(1));
+    for id in ["r1", "r2", "r3"] {
+        queue.accept(event("a", id, now)).await.expect("room");
+    }
+    queue.accept(event("b", "r4", now)).await.expect("room");
+    let mut first = taken_soon(queue, "a", now, 3).await;
+    first.extend(taken_soon(queue, "b", now, 1).await);
+    for (ticket, found) in first {
+        let id = &*found.head.request_id;
+        let at = if id == "r2" { now } else { later };
+        // The record of one of them could not be delivered.
+        if id == "r1" {
+            let ended = queue.end(ticket, found.head.progress, outcome(at));
+            ended.await.expect("it is stored");
+        }
+        let buried = queue.settle(ticket, Settled::Dead(outcome(at))).await;
+        buried.expect("it is stored");
+    }
+    assert_eq!(queue.waiting().await, Ok(Vec::new()));
+    let of_a = dead(queue, "a").await;
+    assert_eq!(of_a.count, 3);
+    assert!(
+        of_a.oldest
+            .is_some_and(|oldest| (now..=later).contains(&oldest))
+    );
+    assert_eq!(queue.purge(&function("a")).await, Ok(0), "they do not wait");
+
+    let replayed = time.now().after(Duration::from_millis(1));
+    assert_eq!(queue.replay(&function("a"), replayed).await, Ok(3));
+    let again = taken_soon(queue, "a", replayed, 3).await;
+    assert_eq!(ids(&again), BTreeSet::from(["r1", "r2", "r3"]));
+    for (_, found) in &again {
+        assert_eq!(*found, event("a", &found.head.request_id, replayed));
+    }
+    assert_eq!(dead(queue, "a").await, DeadLetters::default());
+    assert_eq!(queue.replay(&function("a"), replayed).await, Ok(0));
+    // It fails again.
+    for (ticket, _) in again {
+        let buried = queue.settle(ticket, Settled::Dead(outcome(now))).await;
+        buried.expect("it is stored");
+    }
+    assert_eq!(queue.purge_dead(&function("a")).await, Ok(3));
+    assert_eq!(dead(queue, "a").await.count, 0);
+    assert_eq!(dead(queue, "b").await.count, 1, "those of others stay");
+    assert_eq!(queue.replay(&function("nobody"), now).await, Ok(0));
+}
+
 /// What was accepted outlives whoever has taken it, with the progress that was stored. `open` opens the queue again.
 pub async fn what_was_taken_is_taken_again<Opened>(open: impl Fn() -> Opened, time: TestTime)
 where
@@ -268,10 +373,10 @@ where
 {
     let queue = open().await;
     let now = time.now();
-    for id in ["r1", "r2", "r3"] {
+    for id in ["r1", "r2", "r3", "r4", "r5"] {
         queue.accept(event("a", id, now)).await.expect("room");
     }
-    let first = taken_soon(&*queue, "a", now, 3).await;
+    let first = taken_soon(&*queue, "a", now, 5).await;
     let of = |wanted: &str| {
         let found = first
             .iter()
@@ -286,15 +391,20 @@ where
     let due = time.now().after(time.pause());
     let again = Settled::Again { progress, due };
     queue.settle(of("r2"), again).await.expect("settled");
+    let ended = queue.end(of("r4"), Progress::new(now), outcome(now));
+    ended.await.expect("it is stored");
+    let buried = queue.settle(of("r5"), Settled::Dead(outcome(now)));
+    buried.await.expect("it is stored");
     drop(queue);
     let queue = open().await;
     let at = time.reach(due).await;
-    let mut left = taken_soon(&*queue, "a", at, 2).await;
+    let mut left = taken_soon(&*queue, "a", at, 3).await;
     left.sort_by(|(_, one), (_, other)| one.head.request_id.cmp(&other.head.request_id));
-    assert_eq!(ids(&left), BTreeSet::from(["r2", "r3"]));
-    let failures: Vec<u8> = left
+    assert_eq!(ids(&left), BTreeSet::from(["r2", "r3", "r4"]));
+    let states: Vec<_> = left
         .iter()
-        .map(|(_, event)| event.head.progress.failures)
+        .map(|(_, event)| (event.head.progress.failures, event.head.outcome.clone()))
         .collect();
-    assert_eq!(failures, [2, 0]);
+    assert_eq!(states, [(2, None), (0, None), (0, Some(outcome(now)))]);
+    assert_eq!(dead(&*queue, "a").await.count, 1);
 }

@@ -9,35 +9,14 @@ use pilotlight_core::events::retry::{EventEnd, EventTime};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::event::{EventOutcome, QueuedEvent};
+
 /// The version of a record's form.
 const VERSION: &str = "1.0";
+/// How many colons a function's ARN has without a qualifier.
+const UNQUALIFIED: usize = 6;
 /// The media type of [`cloud_event`].
 pub const CLOUD_EVENT: &str = "application/cloudevents+json";
-
-/// An event that has ended.
-#[derive(Clone, Debug)]
-pub struct Ended<'a> {
-    pub request_id: &'a str,
-    /// With the qualifier.
-    pub function_arn: &'a str,
-    pub at: EventTime,
-    pub end: EventEnd,
-    /// How many attempts have begun.
-    pub attempts: u32,
-    pub payload: &'a Bytes,
-    /// Absent if no attempt ran when it ended, or if its instance was lost.
-    pub response: Option<Response<'a>>,
-}
-
-/// How the last attempt was answered.
-#[derive(Clone, Debug)]
-pub struct Response<'a> {
-    pub payload: &'a Bytes,
-    /// `$LATEST`, or a number.
-    pub version: &'a str,
-    /// `Unhandled`, unless it succeeded.
-    pub function_error: Option<&'a str>,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +35,7 @@ struct Record<'a> {
 #[serde(rename_all = "camelCase")]
 struct RequestContext<'a> {
     request_id: &'a str,
-    function_arn: &'a str,
+    function_arn: String,
     condition: &'static str,
     approximate_invoke_count: u32,
 }
@@ -75,7 +54,7 @@ struct ResponseContext<'a> {
 struct CloudEvent<'a> {
     specversion: &'static str,
     id: String,
-    source: &'a str,
+    source: String,
     #[serde(rename = "type")]
     kind: &'static str,
     time: String,
@@ -83,47 +62,61 @@ struct CloudEvent<'a> {
     data: Record<'a>,
 }
 
-/// The record in JSON.
-pub fn record(ended: &Ended<'_>) -> Bytes {
-    json(&Record::of(ended))
+/// The record in JSON of an event that ended so.
+pub fn record(event: &QueuedEvent, outcome: &EventOutcome) -> Bytes {
+    json(&Record::of(event, outcome))
 }
 
 /// A CloudEvent whose data is the record.
-pub fn cloud_event(ended: &Ended<'_>) -> Bytes {
+pub fn cloud_event(event: &QueuedEvent, outcome: &EventOutcome) -> Bytes {
     json(&CloudEvent {
         specversion: "1.0",
-        // An event ends once, but what it does for another function may fail under the same id.
-        id: format!("{}-{}", ended.request_id, ended.end.condition()),
-        source: ended.function_arn,
-        kind: match ended.end {
+        id: record_id(event, outcome),
+        source: function_arn(event),
+        kind: match outcome.end {
             EventEnd::Success => "dev.pilotlight.invocation.succeeded",
             _ => "dev.pilotlight.invocation.failed",
         },
-        time: time(ended.at),
+        time: time(outcome.at),
         datacontenttype: "application/json",
-        data: Record::of(ended),
+        data: Record::of(event, outcome),
     })
 }
 
+/// Names the record, also when it is sent twice. An event ends once, unless it is replayed.
+pub fn record_id(event: &QueuedEvent, outcome: &EventOutcome) -> String {
+    let (request_id, accepted) = (&event.head.request_id, event.head.progress.accepted.0);
+    format!("{request_id}-{accepted}-{}", outcome.end.condition())
+}
+
+/// With its qualifier, as the platform writes it in records.
+fn function_arn(event: &QueuedEvent) -> String {
+    let arn = &event.head.function_arn;
+    match arn.matches(':').count() {
+        UNQUALIFIED => format!("{arn}:{}", event.head.target.qualifier.as_str()),
+        _ => arn.clone(),
+    }
+}
+
 impl<'a> Record<'a> {
-    fn of(ended: &Ended<'a>) -> Self {
-        let response = ended.response.as_ref();
+    fn of(event: &'a QueuedEvent, outcome: &'a EventOutcome) -> Self {
+        let response = outcome.response.as_ref();
         Record {
             version: VERSION,
-            timestamp: time(ended.at),
+            timestamp: time(outcome.at),
             request_context: RequestContext {
-                request_id: ended.request_id,
-                function_arn: ended.function_arn,
-                condition: ended.end.condition(),
-                approximate_invoke_count: ended.attempts,
+                request_id: &event.head.request_id,
+                function_arn: function_arn(event),
+                condition: outcome.end.condition(),
+                approximate_invoke_count: outcome.attempts,
             },
-            request_payload: raw(ended.payload),
+            request_payload: raw(&event.payload),
             response_context: response.map(|response| ResponseContext {
                 status_code: 200,
-                executed_version: response.version,
-                function_error: response.function_error,
+                executed_version: &response.version,
+                function_error: response.function_error.as_deref(),
             }),
-            response_payload: response.map(|response| raw(response.payload)),
+            response_payload: response.map(|response| raw(response.payload.as_bytes())),
         }
     }
 }
@@ -156,37 +149,44 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::conformance::event;
+    use crate::event::EventResponse;
 
     const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST";
+    const AT: EventTime = EventTime(1_800_000_000_120);
 
     fn value(json: &[u8]) -> Value {
         serde_json::from_slice(json).expect("JSON")
     }
 
-    fn check(ended: &Ended<'_>, expected: &Value) {
-        assert_eq!(value(&record(ended)), *expected);
-        let event = value(&cloud_event(ended));
+    fn response(payload: &str, function_error: Option<&str>) -> Option<EventResponse> {
+        Some(EventResponse {
+            payload: payload.to_owned(),
+            version: "$LATEST".to_owned(),
+            function_error: function_error.map(str::to_owned),
+        })
+    }
+
+    fn check(event: &QueuedEvent, outcome: &EventOutcome, expected: &Value) -> Value {
+        assert_eq!(value(&record(event, outcome)), *expected);
+        let event = value(&cloud_event(event, outcome));
         assert_eq!(event["data"], *expected);
         assert_eq!(event["time"], expected["timestamp"]);
         assert_eq!(event["source"], ARN);
+        event
     }
 
     #[test]
     fn a_record_says_how_the_event_ended_and_what_was_answered() {
-        let payload = Bytes::from_static(b"{\"n\": 1.10, \"n\": 12345678901234567890123}");
-        let answer = Bytes::from_static(b"[ 1 ]");
-        let mut ended = Ended {
-            request_id: "8f3c",
-            function_arn: ARN,
-            at: EventTime(1_800_000_000_120),
+        let payload = "{\"n\": 1.10, \"n\": 12345678901234567890123}";
+        let answer = "[ 1 ]";
+        let mut event = event("hello", "8f3c", AT);
+        event.payload = Bytes::from_static(payload.as_bytes());
+        let mut outcome = EventOutcome {
             end: EventEnd::Success,
+            at: AT,
             attempts: 1,
-            payload: &payload,
-            response: Some(Response {
-                payload: &answer,
-                version: "$LATEST",
-                function_error: None,
-            }),
+            response: response(answer, None),
         };
         let mut expected = json!({
             "version": "1.0",
@@ -197,41 +197,36 @@ mod tests {
                 "condition": "Success",
                 "approximateInvokeCount": 1,
             },
-            "requestPayload": value(&payload),
+            "requestPayload": value(payload.as_bytes()),
             "responseContext": { "statusCode": 200, "executedVersion": "$LATEST" },
             "responsePayload": [1],
         });
-        check(&ended, &expected);
-        let event = value(&cloud_event(&ended));
-        assert_eq!(event["type"], "dev.pilotlight.invocation.succeeded");
-        let text = String::from_utf8(record(&ended).to_vec()).expect("text");
-        for part in [&payload, &answer] {
-            let part = std::str::from_utf8(part).expect("text");
+        let sent = check(&event, &outcome, &expected);
+        assert_eq!(sent["type"], "dev.pilotlight.invocation.succeeded");
+        let text = String::from_utf8(record(&event, &outcome).to_vec()).expect("text");
+        for part in [payload, answer] {
             assert!(text.contains(part), "{text}");
         }
 
-        let error = Bytes::from_static(b"{\"errorMessage\":\"no\"}");
-        (ended.end, ended.attempts) = (EventEnd::RetriesExhausted, 3);
-        ended.response = Some(Response {
-            payload: &error,
-            version: "$LATEST",
-            function_error: Some("Unhandled"),
-        });
+        (outcome.end, outcome.attempts) = (EventEnd::RetriesExhausted, 3);
+        outcome.response = response("{\"errorMessage\":\"no\"}", Some("Unhandled"));
+        // The caller has named the version.
+        event.head.function_arn = ARN.to_owned();
         expected["requestContext"]["condition"] = "RetriesExhausted".into();
         expected["requestContext"]["approximateInvokeCount"] = 3.into();
         expected["responseContext"]["functionError"] = "Unhandled".into();
         expected["responsePayload"] = json!({ "errorMessage": "no" });
-        check(&ended, &expected);
-        let event = value(&cloud_event(&ended));
-        assert_eq!(event["type"], "dev.pilotlight.invocation.failed");
+        let failed = check(&event, &outcome, &expected);
+        assert_eq!(failed["type"], "dev.pilotlight.invocation.failed");
+        assert_ne!(failed["id"], sent["id"]);
 
-        (ended.end, ended.attempts) = (EventEnd::ZeroReservedConcurrency, 0);
-        ended.response = None;
+        (outcome.end, outcome.attempts) = (EventEnd::ZeroReservedConcurrency, 0);
+        outcome.response = None;
         expected["requestContext"]["condition"] = "ZeroReservedConcurrency".into();
         expected["requestContext"]["approximateInvokeCount"] = 0.into();
         let fields = expected.as_object_mut().expect("an object");
         fields.retain(|name, _| !name.starts_with("response"));
-        check(&ended, &expected);
+        check(&event, &outcome, &expected);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! know.
 
 use bytes::Bytes;
-use pilotlight_core::events::retry::Progress;
+use pilotlight_core::events::retry::{EventEnd, EventTime, Progress};
 use pilotlight_core::ids::PoolId;
 use serde::{Deserialize, Serialize};
 
@@ -33,27 +33,66 @@ pub struct EventHead {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_state: Option<String>,
     pub progress: Progress,
+    /// Absent until it has ended. It stays in its queue until its destination has the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<EventOutcome>,
+}
+
+/// How an event has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventOutcome {
+    pub end: EventEnd,
+    pub at: EventTime,
+    /// How many attempts have begun.
+    pub attempts: u32,
+    /// Absent if no attempt ran when it ended, if its instance was lost, or if the queue has no room for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<EventResponse>,
+}
+
+/// How the last attempt was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventResponse {
+    pub payload: String,
+    /// `$LATEST`, or a number.
+    pub version: String,
+    /// `Unhandled`, unless it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_error: Option<String>,
 }
 
 impl QueuedEvent {
     /// Its part of a queue's bound, in bytes.
     pub fn size(&self) -> usize {
+        self.head.size() + self.payload.len()
+    }
+}
+
+impl EventHead {
+    pub(crate) fn size(&self) -> usize {
         let EventHead {
             request_id,
             function_arn,
             client_context,
             trace,
             trace_state,
+            outcome,
             ..
-        } = &self.head;
-        let optional =
-            [client_context, trace_state].map(|text| text.as_ref().map_or(0, String::len));
+        } = self;
+        let response = outcome
+            .as_ref()
+            .and_then(|outcome| outcome.response.as_ref());
+        let response = response.map(|response| &response.payload);
+        let optional = [client_context.as_ref(), trace_state.as_ref(), response];
         // The fields of the progress, and what a row takes besides.
         const ROW: usize = 200;
-        ROW + self.payload.len()
-            + request_id.len()
+        ROW + request_id.len()
             + function_arn.len()
             + trace.len()
-            + optional.iter().sum::<usize>()
+            + optional
+                .into_iter()
+                .flatten()
+                .map(String::len)
+                .sum::<usize>()
     }
 }

@@ -3,7 +3,9 @@
 //! ```text
 //! accept ─► stream of the namespace, a subject for each function ─► ring: the function's name, to all gateways
 //! take   ◄─ consumer of the function: taken until it is settled, or until nobody says any more that they have it
+//! end    ─► its outcome is stored beside it
 //! settle ─► gone: acknowledged │ again: its progress is stored beside it, and the server gives it out at its time
+//!           dead: stored in the stream of dead letters, and acknowledged (dead)
 //! ```
 //!
 //! An event is one message from its 202 to its end. It is never published a second time, so that a crash in between can neither
@@ -16,6 +18,7 @@
 
 mod config;
 mod credentials;
+mod dead;
 mod errors;
 mod link;
 mod names;
@@ -28,28 +31,30 @@ mod taken;
 use std::sync::{Arc, Mutex};
 
 use async_nats::Request;
-use async_nats::jetstream::AckKind;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{RawMessageBuilder, RawMessageErrorKind};
+use async_nats::jetstream::{AckKind, ErrorCode};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use pilotlight_core::events::retry::{EventTime, Progress};
-use pilotlight_core::ids::FunctionKey;
+use pilotlight_core::ids::{FunctionKey, Namespace};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use self::errors::{code, is_full};
-use self::link::{Link, Session, locked};
+use self::link::{Link, MESSAGE_BYTES, Session, locked};
 use self::pull::{Delivery, PullError, pull};
 use self::record::{StoredProgress, progress_now};
 use self::rings::rings;
 use self::server::Server;
 use self::taken::{Held, TakenEvent};
-use crate::event::QueuedEvent;
-use crate::queue::{EventQueue, FunctionEvents, QueueError, Ring, Settled, Taken, Ticket};
+use crate::event::{EventOutcome, QueuedEvent};
+use crate::queue::{
+    DeadLetters, EventQueue, FunctionEvents, QueueError, Ring, Settled, Taken, Ticket,
+};
 
 pub use self::config::{ACK_WAIT, JetStreamConfig, JetStreamTiming, REQUEST_LIMIT};
 pub use self::credentials::NatsCredentials;
@@ -123,6 +128,15 @@ impl EventQueue for JetStreamQueue {
         self.shared.take(function, now, count).boxed()
     }
 
+    fn end(
+        &self,
+        ticket: Ticket,
+        progress: Progress,
+        outcome: EventOutcome,
+    ) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.shared.end(ticket, progress, outcome).boxed()
+    }
+
     fn settle(&self, ticket: Ticket, settled: Settled) -> BoxFuture<'_, Result<(), QueueError>> {
         self.shared.settle(ticket, settled).boxed()
     }
@@ -140,6 +154,28 @@ impl EventQueue for JetStreamQueue {
 
     fn purge<'a>(&'a self, function: &'a FunctionKey) -> BoxFuture<'a, Result<u64, QueueError>> {
         self.shared.purge(function).boxed()
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<DeadLetters, QueueError>> {
+        self.shared.dead_letters(function).boxed()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+        now: EventTime,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.shared.replay(function, now).boxed()
+    }
+
+    fn purge_dead<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.shared.purge_dead(function).boxed()
     }
 
     fn rings(&self) -> BoxStream<'static, Ring> {
@@ -180,7 +216,12 @@ impl Shared {
     }
 
     async fn accept(&self, event: QueuedEvent) -> Result<(), QueueError> {
-        let text = record::encode(&event);
+        self.store(&event, &event.head.request_id).await
+    }
+
+    /// `id`: the server stores one message with it within the time for which it remembers ids.
+    async fn store(&self, event: &QueuedEvent, id: &str) -> Result<(), QueueError> {
+        let text = record::encode(event);
         let kibibytes = (text.len() / 1024 + 1).min(SENDING) as u32;
         let limit = self.timing.request;
         let accepted = async {
@@ -189,10 +230,8 @@ impl Shared {
             let function = &event.head.target.function;
             self.server.need_streams(&function.namespace).await?;
             let session = self.link().session().await?;
-            let id = &event.head.request_id;
             let mut stored = self.publish(&session, function, id, text.clone()).await;
-            let is_lost = |error: &PublishError| error.kind() == PublishErrorKind::StreamNotFound;
-            if stored.as_ref().is_err_and(is_lost) {
+            if stored.as_ref().is_err_and(is_stream_lost) {
                 self.server.lost_streams(&function.namespace).await;
                 self.server.need_streams(&function.namespace).await?;
                 stored = self.publish(&session, function, id, text).await;
@@ -213,13 +252,13 @@ impl Shared {
         &self,
         session: &Session,
         function: &FunctionKey,
-        request_id: &str,
+        id: &str,
         text: Bytes,
     ) -> Result<(), PublishError> {
         let prefix = &self.server.prefix;
         let message = PublishMessage::build()
             .payload(text)
-            .message_id(request_id)
+            .message_id(id)
             .expected_stream(prefix.events_stream(&function.namespace));
         let subject = prefix.events(function);
         let sent = session.jetstream.send_publish(subject, message).await?;
@@ -279,6 +318,8 @@ impl Shared {
             }
             let progress = progress_now(&event.head.progress, record.as_ref(), deliveries);
             event.head.progress = progress;
+            let has_record = record.is_some();
+            event.head.outcome = record.and_then(|record| record.outcome);
             let ticket = held.take(TakenEvent {
                 function: function.clone(),
                 request_id: event.head.request_id.clone(),
@@ -286,7 +327,8 @@ impl Shared {
                 reply,
                 progress,
                 deliveries,
-                has_record: record.is_some(),
+                has_record,
+                outcome: event.head.outcome.clone().map(Arc::new),
                 is_purged: false,
             });
             if let Some(ticket) = ticket {
@@ -348,23 +390,30 @@ impl Shared {
         let found = self.message(session, &stream, |ask| ask.last_by_subject(subject));
         let request_id = &delivery.event.head.request_id;
         let found = found.await?;
-        Ok(found.and_then(|text| StoredProgress::decode(&text, request_id)))
+        Ok(found.and_then(|(_, text)| StoredProgress::decode(&text, request_id)))
     }
 
-    /// What the message says that is asked for in a stream. `None`: there is no such message.
+    /// The message that is asked for in a stream, with its sequence. `None`: there is no such message.
     async fn message(
         &self,
         session: &Session,
         stream: &str,
         ask: impl FnOnce(RawMessageBuilder) -> RawMessageBuilder + Send,
-    ) -> Result<Option<Bytes>, QueueError> {
+    ) -> Result<Option<(u64, Bytes)>, QueueError> {
         let failed = |error: &dyn std::error::Error| self.link().unavailable(stream, error);
         let messages = session.jetstream.get_stream_no_info(stream).await;
         let messages = messages.map_err(|error| failed(&error))?;
         match ask(messages.raw_message_builder()).send().await {
-            Ok(found) => Ok(Some(found.payload)),
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(failed(&error)),
+            Ok(found) => Ok(Some((found.sequence, found.payload))),
+            Err(error) => match error.kind() {
+                RawMessageErrorKind::NoMessageFound => Ok(None),
+                RawMessageErrorKind::JetStream(refused)
+                    if refused.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(failed(&error)),
+            },
         }
     }
 
@@ -374,11 +423,16 @@ impl Shared {
         };
         let due = match settled {
             Settled::Gone => {
-                self.end(&event).await?;
+                self.acknowledge(&event).await?;
                 None
             }
             // Its message is gone, and so it does not come again.
-            Settled::Again { .. } | Settled::Untried if event.is_purged => None,
+            _ if event.is_purged => None,
+            Settled::Dead(outcome) => {
+                self.bury(&event, outcome).await?;
+                self.acknowledge(&event).await?;
+                None
+            }
             Settled::Again { progress, due } => {
                 self.give_back_later(&event, progress, due).await?;
                 Some(due)
@@ -393,15 +447,65 @@ impl Shared {
         Ok(())
     }
 
-    /// The event has ended.
-    async fn end(&self, event: &TakenEvent) -> Result<(), QueueError> {
+    async fn end(
+        &self,
+        ticket: Ticket,
+        progress: Progress,
+        outcome: EventOutcome,
+    ) -> Result<(), QueueError> {
+        let Some(event) = locked(&self.held)
+            .get(ticket)
+            .filter(|event| !event.is_purged)
+        else {
+            return Ok(());
+        };
+        let record = |outcome: &EventOutcome| {
+            let (id, deliveries) = (&event.request_id, event.deliveries);
+            StoredProgress::ended(id, progress, deliveries, outcome.clone()).encode()
+        };
+        let stored = self.with_room(outcome, record, |text| self.store_progress(&event, text));
+        let outcome = stored.await?;
+        locked(&self.held).ended(ticket, progress, outcome);
+        Ok(())
+    }
+
+    /// Stores what `text` makes of the outcome. Where there is no room for that, the response is left out. Returns the outcome
+    /// that was stored.
+    async fn with_room<Stored>(
+        &self,
+        mut outcome: EventOutcome,
+        text: impl Fn(&EventOutcome) -> Bytes + Send,
+        store: impl Fn(Bytes) -> Stored + Send,
+    ) -> Result<EventOutcome, QueueError>
+    where
+        Stored: Future<Output = Result<(), QueueError>> + Send,
+    {
+        loop {
+            let record = text(&outcome);
+            let stored = match record.len() > MESSAGE_BYTES {
+                true => Err(QueueError::Full("it is too long".to_owned())),
+                false => store(record).await,
+            };
+            match stored {
+                Err(QueueError::Full(why)) if outcome.response.is_some() => {
+                    tracing::warn!(why, "the answer of an event that has ended is not kept");
+                    outcome.response = None;
+                }
+                stored => return stored.map(|()| outcome),
+            }
+        }
+    }
+
+    /// The queue has nothing more to do with the event.
+    async fn acknowledge(&self, event: &TakenEvent) -> Result<(), QueueError> {
         let FunctionKey { namespace, .. } = &event.function;
+        let prefix = &self.server.prefix;
         if self.tell(event, AckKind::Ack).await.is_err() {
             // Its consumer is another one, which knows nothing of this delivery.
-            self.server.remove(namespace, event.sequence).await?;
+            let stream = prefix.events_stream(namespace);
+            self.server.remove(&stream, event.sequence).await?;
         }
         if event.has_record {
-            let prefix = &self.server.prefix;
             let (stream, subject) = (
                 prefix.progress_stream(namespace),
                 prefix.progress(&event.function, event.sequence),
@@ -420,24 +524,15 @@ impl Shared {
         progress: Progress,
         due: EventTime,
     ) -> Result<(), QueueError> {
-        let prefix = &self.server.prefix;
         if progress.failures != event.progress.failures {
             let stored = StoredProgress {
                 request_id: event.request_id.clone(),
                 progress,
                 due,
                 deliveries: event.deliveries,
+                outcome: event.outcome.as_deref().cloned(),
             };
-            let stream = prefix.progress_stream(&event.function.namespace);
-            let message = PublishMessage::build()
-                .payload(stored.encode())
-                .expected_stream(stream);
-            let subject = prefix.progress(&event.function, event.sequence);
-            let failed = |error| self.link().unavailable("an event's progress", &error);
-            let session = self.link().session().await?;
-            let sent = session.jetstream.send_publish(subject, message).await;
-            let sent = sent.map_err(failed)?;
-            sent.await.map_err(failed)?;
+            self.store_progress(event, stored.encode()).await?;
         }
         let pause = Some(due.since((self.clock)())).filter(|pause| !pause.is_zero());
         match self.tell(event, AckKind::Nak(pause)).await {
@@ -446,6 +541,43 @@ impl Shared {
             Err(TellError::NoConsumer) => Ok(()),
             Err(TellError::Failed(error)) => Err(error),
         }
+    }
+
+    async fn store_progress(&self, event: &TakenEvent, text: Bytes) -> Result<(), QueueError> {
+        let (prefix, namespace) = (&self.server.prefix, &event.function.namespace);
+        let stream = prefix.progress_stream(namespace);
+        let subject = prefix.progress(&event.function, event.sequence);
+        self.store_beside(namespace, stream, subject, text).await
+    }
+
+    /// Stores a message that replaces the one that has this subject.
+    async fn store_beside(
+        &self,
+        namespace: &Namespace,
+        stream: String,
+        subject: String,
+        text: Bytes,
+    ) -> Result<(), QueueError> {
+        self.server.need_streams(namespace).await?;
+        let session = self.link().session().await?;
+        let what = stream.clone();
+        let message = PublishMessage::build()
+            .payload(text)
+            .expected_stream(stream);
+        let stored = async {
+            let sent = session.jetstream.send_publish(subject, message).await?;
+            sent.await.map(|_| ())
+        };
+        let stored: Result<(), PublishError> = stored.await;
+        if stored.as_ref().is_err_and(is_stream_lost) {
+            self.server.forget_streams(namespace).await;
+        }
+        stored.map_err(|error| match code(&error) {
+            Some(code) if is_full(code) => {
+                QueueError::Full(format!("the stream {what}: {}", errors::words(&error)))
+            }
+            _ => self.link().unavailable(&what, &error),
+        })
     }
 
     /// Says what becomes of the event, and returns when the server knows.
@@ -484,7 +616,12 @@ impl Shared {
     }
 
     async fn of(&self, function: &FunctionKey) -> Result<Option<FunctionEvents>, QueueError> {
-        let count = self.server.count(function).await?;
+        let prefix = &self.server.prefix;
+        let (stream, subject) = (
+            prefix.events_stream(&function.namespace),
+            prefix.events(function),
+        );
+        let count = self.server.count(&stream, &subject).await?;
         if count == 0 {
             return Ok(None);
         }
@@ -511,7 +648,9 @@ impl Shared {
         let subject = prefix.events(function);
         let session = self.link().session().await?;
         let first = self.message(&session, &stream, |ask| ask.next_by_subject(subject));
-        let event = first.await?.and_then(|text| record::decode(&text).ok());
+        let event = first
+            .await?
+            .and_then(|(_, text)| record::decode(&text).ok());
         Ok(event.map(|event| event.head.progress.accepted))
     }
 
@@ -528,6 +667,10 @@ impl Shared {
             .await?;
         Ok(purged.saturating_sub(held))
     }
+}
+
+fn is_stream_lost(error: &PublishError) -> bool {
+    error.kind() == PublishErrorKind::StreamNotFound
 }
 
 /// The server does not know what became of an event.

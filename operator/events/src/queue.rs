@@ -1,6 +1,7 @@
 //! What every durable queue of events does. Others depend on this alone.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -9,7 +10,12 @@ use pilotlight_core::events::retry::{EventTime, Progress};
 use pilotlight_core::ids::FunctionKey;
 use thiserror::Error;
 
-use crate::event::QueuedEvent;
+use crate::event::{EventOutcome, QueuedEvent};
+
+/// How long a dead letter is kept.
+pub const DEAD_LETTER_AGE: Duration = Duration::from_secs(14 * 86_400);
+/// The part of a queue's bound that dead letters may take besides: one over this.
+pub(crate) const DEAD_LETTER_PART: u64 = 8;
 
 /// A queue from which no event is lost once it was accepted. An event is given out again only if whoever took it ended
 /// without settling it: at least once. The order of events is not promised.
@@ -25,6 +31,15 @@ pub trait EventQueue: Debug + Send + Sync {
         now: EventTime,
         count: usize,
     ) -> BoxFuture<'a, Result<Taken, QueueError>>;
+
+    /// The event has ended, and stays taken until it is settled. From now on it comes with its outcome, and without the
+    /// response if the queue has no room for that. `progress`: that of its deliveries.
+    fn end(
+        &self,
+        ticket: Ticket,
+        progress: Progress,
+        outcome: EventOutcome,
+    ) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// An attempt has ended. If this fails, the event is still taken, and can be settled again.
     fn settle(&self, ticket: Ticket, settled: Settled) -> BoxFuture<'_, Result<(), QueueError>>;
@@ -56,6 +71,26 @@ pub trait EventQueue: Debug + Send + Sync {
     /// Removes the function's events that are not taken, and returns how many these were. Those that are taken are not tried
     /// again.
     fn purge<'a>(&'a self, function: &'a FunctionKey) -> BoxFuture<'a, Result<u64, QueueError>>;
+
+    /// The function's dead letters. They are kept for [`DEAD_LETTER_AGE`], the newest ones if there is no room for all.
+    fn dead_letters<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<DeadLetters, QueueError>>;
+
+    /// Makes events of the function's dead letters, as if they had been accepted at `now` with the same request ids, and
+    /// returns how many these were: fewer than there are if the queue is full.
+    fn replay<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+        now: EventTime,
+    ) -> BoxFuture<'a, Result<u64, QueueError>>;
+
+    /// Removes the function's dead letters, and returns how many these were.
+    fn purge_dead<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<u64, QueueError>>;
 }
 
 /// Names an event that was taken.
@@ -81,10 +116,12 @@ pub enum Ring {
 }
 
 /// What becomes of an event after an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Settled {
     /// It has ended.
     Gone,
+    /// It has ended without success, and is kept as a dead letter.
+    Dead(EventOutcome),
     /// It is tried again at this time. Its progress differs by the attempt that has ended.
     Again { progress: Progress, due: EventTime },
     /// Nothing was tried, and somebody else may take it at once.
@@ -101,6 +138,14 @@ pub struct FunctionEvents {
     pub oldest: Option<EventTime>,
     /// When the first one that is not taken can be tried, or should be asked for. `None`: all are taken.
     pub due: Option<EventTime>,
+}
+
+/// The dead letters of one function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetters {
+    pub count: u64,
+    /// When the oldest one ended.
+    pub oldest: Option<EventTime>,
 }
 
 /// The queue cannot do what it was asked for.

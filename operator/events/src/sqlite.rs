@@ -20,14 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pilotlight_core::events::retry::EventTime;
+use pilotlight_core::events::retry::{EventTime, Progress};
 use pilotlight_core::ids::FunctionKey;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::file::EventFile;
-use crate::event::QueuedEvent;
-use crate::queue::{EventQueue, FunctionEvents, QueueError, Settled, Taken, Ticket};
+use crate::event::{EventOutcome, QueuedEvent};
+use crate::queue::{DeadLetters, EventQueue, FunctionEvents, QueueError, Settled, Taken, Ticket};
 
 const FILE: &str = "events.db";
 /// Held by the queue for as long as it lives.
@@ -196,6 +196,15 @@ impl EventQueue for SqliteQueue {
         self.run(move |file| file.take(&function, now, count))
     }
 
+    fn end(
+        &self,
+        ticket: Ticket,
+        progress: Progress,
+        outcome: EventOutcome,
+    ) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.run(move |file| file.end(ticket, progress, outcome))
+    }
+
     fn settle(&self, ticket: Ticket, settled: Settled) -> BoxFuture<'_, Result<(), QueueError>> {
         self.run(move |file| file.settle(ticket, settled))
     }
@@ -207,6 +216,31 @@ impl EventQueue for SqliteQueue {
     fn purge<'a>(&'a self, function: &'a FunctionKey) -> BoxFuture<'a, Result<u64, QueueError>> {
         let function = function.clone();
         self.run(move |file| file.purge(&function))
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<DeadLetters, QueueError>> {
+        let function = function.clone();
+        self.run(move |file| file.dead_letters(&function))
+    }
+
+    fn replay<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+        now: EventTime,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
+        let function = function.clone();
+        self.run(move |file| file.replay(&function, now))
+    }
+
+    fn purge_dead<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
+        let function = function.clone();
+        self.run(move |file| file.purge_dead(&function))
     }
 }
 

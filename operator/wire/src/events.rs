@@ -17,6 +17,18 @@ pub struct EventsSummary {
     /// When the next attempt is due, in milliseconds since 1970. Absent: no event waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<u64>,
+    /// Events that have failed for good, and can be replayed.
+    #[serde(default)]
+    pub dead: u64,
+    /// When the oldest of them ended, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_dead: Option<u64>,
+}
+
+/// How many dead letters have become events again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsReplayed {
+    pub replayed: u64,
 }
 
 /// How many events were removed.

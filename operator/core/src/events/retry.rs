@@ -47,7 +47,7 @@ pub enum Attempt {
 }
 
 /// How an event ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventEnd {
     Success,
     RetriesExhausted,
@@ -135,20 +135,24 @@ impl Progress {
                 }
                 FAILURE_PAUSE * u32::from(self.failures)
             }
-            Attempt::NotBegun => {
-                self.refusals = self.refusals.saturating_add(1);
-                let (first, longest) = BACKOFF;
-                let doublings = u32::from(self.refusals - 1).min(16);
-                let whole = first.saturating_mul(1 << doublings).min(longest);
-                // From half of the pause to all of it.
-                let part = u128::from(random) * (whole / 2).as_millis() / u128::from(u32::MAX);
-                let part = Duration::from_millis(part as u64);
-                (whole / 2 + part).max(first)
-            }
+            Attempt::NotBegun => self.refused(random),
         };
         // An event that is too old by then ends at the moment at which it is.
         let end = self.accepted.after(policy.max_age);
         Next::Again(now.after(pause).min(end).max(now))
+    }
+
+    /// Counts an attempt that has not begun, and returns the pause before the next one. `random` spreads those that were
+    /// refused at the same time.
+    pub(super) fn refused(&mut self, random: u32) -> Duration {
+        self.refusals = self.refusals.saturating_add(1);
+        let (first, longest) = BACKOFF;
+        let doublings = u32::from(self.refusals - 1).min(16);
+        let whole = first.saturating_mul(1 << doublings).min(longest);
+        // From half of the pause to all of it.
+        let part = u128::from(random) * (whole / 2).as_millis() / u128::from(u32::MAX);
+        let part = Duration::from_millis(part as u64);
+        (whole / 2 + part).max(first)
     }
 
     /// How many attempts have begun. `end`: how the event ended, if it has.

@@ -3,6 +3,7 @@
 //! ```text
 //! stream  PREFIX_NAMESPACE            subjects  PREFIX.events.NAMESPACE.FUNCTION
 //! stream  PREFIX_NAMESPACE_progress   subjects  PREFIX.progress.NAMESPACE.FUNCTION.SEQUENCE
+//! stream  PREFIX_NAMESPACE_dead       subjects  PREFIX.dead.NAMESPACE.FUNCTION.SEQUENCE
 //!                                               PREFIX.rings.NAMESPACE.FUNCTION    in no stream
 //! ```
 //!
@@ -65,6 +66,26 @@ impl NamePrefix {
     pub(super) fn progress(&self, function: &FunctionKey, sequence: u64) -> String {
         format!(
             "{self}.progress.{}.{}.{sequence}",
+            function.namespace, function.name
+        )
+    }
+
+    pub(super) fn dead_stream(&self, namespace: &Namespace) -> String {
+        format!("{self}_{namespace}_dead")
+    }
+
+    pub(super) fn dead_of_namespace(&self, namespace: &Namespace) -> String {
+        format!("{self}.dead.{namespace}.>")
+    }
+
+    pub(super) fn dead_of(&self, function: &FunctionKey) -> String {
+        format!("{self}.dead.{}.{}.*", function.namespace, function.name)
+    }
+
+    /// `sequence`: that which the event had in its stream.
+    pub(super) fn dead(&self, function: &FunctionKey, sequence: u64) -> String {
+        format!(
+            "{self}.dead.{}.{}.{sequence}",
             function.namespace, function.name
         )
     }

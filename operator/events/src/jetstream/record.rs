@@ -9,7 +9,7 @@ use pilotlight_core::events::retry::{EventTime, Progress};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::event::{EventHead, QueuedEvent};
+use crate::event::{EventHead, EventOutcome, QueuedEvent};
 
 /// A message is no event that this version can read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -30,6 +30,9 @@ pub struct StoredProgress {
     pub due: EventTime,
     /// How often the event had been given out by then.
     pub deliveries: u64,
+    /// Absent until the event has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<EventOutcome>,
 }
 
 pub fn encode(event: &QueuedEvent) -> Bytes {
@@ -55,6 +58,23 @@ pub fn decode(text: &Bytes) -> Result<QueuedEvent, UnreadableEvent> {
 }
 
 impl StoredProgress {
+    /// The progress of an event that has ended while it is given out. The first delivery of its record that fails is the
+    /// next time that the server counts.
+    pub fn ended(
+        request_id: &str,
+        progress: Progress,
+        deliveries: u64,
+        outcome: EventOutcome,
+    ) -> Self {
+        StoredProgress {
+            request_id: request_id.to_owned(),
+            progress,
+            due: outcome.at,
+            deliveries: deliveries.saturating_sub(1),
+            outcome: Some(outcome),
+        }
+    }
+
     pub fn encode(&self) -> Bytes {
         serde_json::to_vec(self).expect("it is plain data").into()
     }
@@ -128,6 +148,7 @@ mod tests {
             progress: failed,
             due: NOW,
             deliveries: 4,
+            outcome: None,
         };
         assert_eq!(progress_now(&head, Some(&stored), 5), failed);
         let refused = progress_now(&head, Some(&stored), 7);

@@ -23,7 +23,7 @@ use super::config::JetStreamConfig;
 use super::errors::{is_full, words};
 use super::link::{Link, MESSAGE_BYTES, locked};
 use super::names::NamePrefix;
-use crate::queue::QueueError;
+use crate::queue::{DEAD_LETTER_AGE, DEAD_LETTER_PART, QueueError};
 
 /// For how long the server knows which messages it has: a second one with the same id is none.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(300);
@@ -132,14 +132,26 @@ impl Server {
             max_age: PROGRESS_AGE,
             ..self.stream()
         };
-        for wanted in [events, progress] {
+        let dead = Config {
+            name: prefix.dead_stream(namespace),
+            description: Some("Events of asynchronous calls that have failed".to_owned()),
+            subjects: vec![prefix.dead_of_namespace(namespace)],
+            retention: RetentionPolicy::Limits,
+            // The newest ones are kept.
+            discard: DiscardPolicy::Old,
+            max_bytes: i64::try_from(self.bytes / DEAD_LETTER_PART).unwrap_or(i64::MAX),
+            max_messages_per_subject: 1,
+            max_age: DEAD_LETTER_AGE,
+            ..self.stream()
+        };
+        for wanted in [events, progress, dead] {
             self.need_stream(wanted).await?;
         }
         known.insert(namespace.clone());
         Ok(())
     }
 
-    /// What is the same for both. A full stream refuses, and forgets nothing.
+    /// What is the same for most. A full stream refuses, and forgets nothing.
     fn stream(&self) -> Config {
         Config {
             storage: StorageType::File,
@@ -217,6 +229,11 @@ impl Server {
         }
     }
 
+    /// A stream of the namespace was not there: the next one who needs it makes it anew.
+    pub(super) async fn forget_streams(&self, namespace: &Namespace) {
+        self.streams.lock().await.remove(namespace);
+    }
+
     /// The stream was not there, although it had been.
     pub(super) async fn lost_streams(&self, namespace: &Namespace) {
         if self.streams.lock().await.remove(namespace) {
@@ -288,8 +305,13 @@ impl Server {
             seen += names.len();
             let is_last = names.is_empty() || seen >= page.total;
             for name in names {
-                let filter = self.prefix.all_events();
-                self.add_counts(&mut counts, &name, &filter).await?;
+                let add = |subject: String, count| {
+                    if let Some(function) = self.prefix.function_of_events(&subject) {
+                        counts.insert(function, count);
+                    }
+                };
+                self.each_subject(&name, &self.prefix.all_events(), add)
+                    .await?;
             }
             if is_last {
                 return Ok(counts);
@@ -297,20 +319,20 @@ impl Server {
         }
     }
 
-    /// How many events the function has.
-    pub(super) async fn count(&self, function: &FunctionKey) -> Result<u64, QueueError> {
-        let mut counts = BTreeMap::new();
-        let stream = self.prefix.events_stream(&function.namespace);
-        let filter = self.prefix.events(function);
-        self.add_counts(&mut counts, &stream, &filter).await?;
-        Ok(counts.remove(function).unwrap_or(0))
+    /// How many messages these subjects of a stream have.
+    pub(super) async fn count(&self, stream: &str, filter: &str) -> Result<u64, QueueError> {
+        let mut all = 0;
+        self.each_subject(stream, filter, |_, count| all += count)
+            .await?;
+        Ok(all)
     }
 
-    async fn add_counts(
+    /// Passes each of these subjects that the stream has messages of, with their count. A stream that is not there has none.
+    async fn each_subject(
         &self,
-        counts: &mut BTreeMap<FunctionKey, u64>,
         stream: &str,
         filter: &str,
+        mut pass: impl FnMut(String, u64) + Send,
     ) -> Result<(), QueueError> {
         let mut seen = 0;
         loop {
@@ -318,7 +340,6 @@ impl Server {
             let page = self.api::<StreamInfo>(format!("STREAM.INFO.{stream}"), &request);
             let page = match page.await {
                 Ok(page) => page,
-                // No event was ever accepted there.
                 Err(error) if error.is(ErrorCode::STREAM_NOT_FOUND) => return Ok(()),
                 Err(error) => return Err(self.failed(stream, error)),
             };
@@ -326,9 +347,7 @@ impl Server {
             seen += subjects.len();
             let is_last = subjects.is_empty() || seen >= page.total;
             for (subject, count) in subjects {
-                if let Some(function) = self.prefix.function_of_events(&subject) {
-                    counts.insert(function, count);
-                }
+                pass(subject, count);
             }
             if is_last {
                 return Ok(());
@@ -347,19 +366,14 @@ impl Server {
         }
     }
 
-    /// Removes one event, if it is there.
-    pub(super) async fn remove(
-        &self,
-        namespace: &Namespace,
-        sequence: u64,
-    ) -> Result<(), QueueError> {
-        let stream = self.prefix.events_stream(namespace);
+    /// Removes one message, if it is there.
+    pub(super) async fn remove(&self, stream: &str, sequence: u64) -> Result<(), QueueError> {
         let request = json!({"seq": sequence, "no_erase": true});
         let removed = self.api::<PurgeAnswer>(format!("STREAM.MSG.DELETE.{stream}"), &request);
         match removed.await {
             Ok(_) => Ok(()),
             Err(error) if GONE.iter().any(|code| error.is(*code)) => Ok(()),
-            Err(error) => Err(self.failed(&stream, error)),
+            Err(error) => Err(self.failed(stream, error)),
         }
     }
 

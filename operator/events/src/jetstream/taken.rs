@@ -4,12 +4,14 @@
 //! longer says that it has them. When an event is due, the server decides; what is here says when to ask.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subject;
 use pilotlight_core::events::retry::{EventTime, Progress};
 use pilotlight_core::ids::{FunctionKey, Namespace};
 
+use crate::event::EventOutcome;
 use crate::queue::Ticket;
 
 /// How long after its time an event is still asked for: the server's clock may be behind this one.
@@ -30,6 +32,8 @@ pub(super) struct TakenEvent {
     pub(super) deliveries: u64,
     /// Its progress is stored beside it.
     pub(super) has_record: bool,
+    /// How it has ended, if it has.
+    pub(super) outcome: Option<Arc<EventOutcome>>,
     /// It was removed from the stream meanwhile.
     pub(super) is_purged: bool,
 }
@@ -69,6 +73,15 @@ impl Held {
 
     pub(super) fn get(&self, ticket: Ticket) -> Option<TakenEvent> {
         self.taken.get(&ticket.0).cloned()
+    }
+
+    /// The event has ended, and this is stored beside it.
+    pub(super) fn ended(&mut self, ticket: Ticket, progress: Progress, outcome: EventOutcome) {
+        if let Some(event) = self.taken.get_mut(&ticket.0) {
+            event.progress = progress;
+            event.outcome = Some(Arc::new(outcome));
+            event.has_record = true;
+        }
     }
 
     /// Nobody has it any more. `due`: when it can be tried.
@@ -170,6 +183,7 @@ mod tests {
             progress: Progress::new(NOW),
             deliveries: 1,
             has_record: false,
+            outcome: None,
             is_purged: false,
         }
     }

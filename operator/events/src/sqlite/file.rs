@@ -7,15 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
-use pilotlight_core::events::retry::EventTime;
+use pilotlight_core::events::retry::{EventTime, Progress};
 use pilotlight_core::ids::FunctionKey;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use crate::event::{EventHead, QueuedEvent};
-use crate::queue::{FunctionEvents, QueueError, Settled, Taken, Ticket};
+use crate::event::{EventHead, EventOutcome, QueuedEvent};
+use crate::queue::{
+    DEAD_LETTER_AGE, DEAD_LETTER_PART, DeadLetters, FunctionEvents, QueueError, Settled, Taken,
+    Ticket,
+};
 
 /// The version of the tables.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// Events whose head this version cannot read are set aside in a table of their own, and nothing is lost.
 const TABLES: &str = "
     create table events(
@@ -29,6 +32,18 @@ const TABLES: &str = "
     );
     create index by_due on events(function, due, id);
     create table unreadable(id integer primary key, head text not null, payload blob not null);
+";
+/// Since format 2.
+const DEAD_TABLES: &str = "
+    create table dead(
+        id integer primary key autoincrement,
+        function text not null,
+        ended integer not null,
+        size integer not null,
+        head text not null,
+        payload blob not null
+    );
+    create index dead_of on dead(function, id);
 ";
 
 /// See the module.
@@ -45,6 +60,8 @@ pub(super) struct EventFile {
 struct Memory {
     /// What all events take.
     bytes: u64,
+    /// What all dead letters take.
+    dead_bytes: u64,
     /// The events that somebody has, each with its function.
     taken: BTreeMap<i64, FunctionKey>,
     /// Those of them that were purged meanwhile, and are not tried again.
@@ -63,23 +80,32 @@ impl EventFile {
             )?;
             let format: i64 =
                 connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if format == 0 {
+            let tables = match format {
+                0 => Some(format!("{TABLES} {DEAD_TABLES}")),
+                1 => Some(DEAD_TABLES.to_owned()),
+                _ => None,
+            };
+            if let Some(tables) = tables {
                 connection.execute_batch(&format!(
-                    "begin immediate; {TABLES} pragma user_version={FORMAT}; commit;"
+                    "begin immediate; {tables} pragma user_version={FORMAT}; commit;"
                 ))?;
             }
-            let sum = "select coalesce(sum(size), 0) from events";
-            let bytes: i64 = connection.query_row(sum, [], |row| row.get(0))?;
-            Ok((connection, format, bytes))
+            Ok((connection, format))
         };
-        let (connection, format, bytes) = opened().map_err(unavailable)?;
-        if ![0, FORMAT].contains(&format) {
+        let (connection, format) = opened().map_err(unavailable)?;
+        if !(0..=FORMAT).contains(&format) {
             return Err(QueueError::Unavailable(format!(
                 "it has format {format}, which this version does not know"
             )));
         }
+        let sum = |table: &str| {
+            let sum = format!("select coalesce(sum(size), 0) from {table}");
+            let bytes: i64 = connection.query_row(&sum, [], |row| row.get(0))?;
+            Ok(bytes.unsigned_abs())
+        };
         let memory = Memory {
-            bytes: bytes.unsigned_abs(),
+            bytes: sum("events").map_err(unavailable)?,
+            dead_bytes: sum("dead").map_err(unavailable)?,
             ..Memory::default()
         };
         Ok(EventFile {
@@ -168,32 +194,182 @@ impl EventFile {
         Ok(taken)
     }
 
+    pub(super) fn end(
+        &mut self,
+        ticket: Ticket,
+        progress: Progress,
+        outcome: EventOutcome,
+    ) -> Result<(), QueueError> {
+        let id = row_id(ticket);
+        self.change(id, |head| {
+            (head.progress, head.outcome) = (progress, Some(outcome));
+        })
+    }
+
     pub(super) fn settle(&mut self, ticket: Ticket, settled: Settled) -> Result<(), QueueError> {
-        let id = i64::try_from(ticket.0).unwrap_or(i64::MAX);
+        let id = row_id(ticket);
         match settled {
             Settled::Gone => self.delete(id)?,
             _ if self.memory.purged.contains(&id) => self.delete(id)?,
+            Settled::Dead(outcome) => {
+                let at = outcome.at;
+                self.change(id, |head| head.outcome = Some(outcome))?;
+                self.bury(id, at)?;
+            }
             Settled::Untried => {}
             Settled::Again { progress, due } => {
-                let head = self
-                    .connection
-                    .prepare_cached("select head from events where id = ?1")
-                    .and_then(|mut select| select.query_row([id], |row| row.get::<_, String>(0)))
-                    .optional()
+                self.change(id, |head| head.progress = progress)?;
+                self.connection
+                    .prepare_cached("update events set due = ?2 where id = ?1")
+                    .and_then(|mut update| update.execute(params![id, integer(due)]))
                     .map_err(unavailable)?;
-                let head = head.and_then(|head| serde_json::from_str::<EventHead>(&head).ok());
-                if let Some(mut head) = head {
-                    head.progress = progress;
-                    let head = serde_json::to_string(&head).expect("a head is plain data");
-                    self.connection
-                        .prepare_cached("update events set head = ?2, due = ?3 where id = ?1")
-                        .and_then(|mut update| update.execute(params![id, head, integer(due)]))
-                        .map_err(unavailable)?;
-                }
             }
         }
         self.memory.taken.remove(&id);
         self.memory.purged.remove(&id);
+        Ok(())
+    }
+
+    /// Changes the head of an event, if it is there, and its size by what the head says.
+    fn change(&mut self, id: i64, change: impl FnOnce(&mut EventHead)) -> Result<(), QueueError> {
+        let found = self
+            .connection
+            .prepare_cached("select head, size from events where id = ?1")
+            .and_then(|mut select| {
+                select.query_row([id], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+                })
+            })
+            .optional()
+            .map_err(unavailable)?;
+        let read = found.and_then(|(head, size)| {
+            let head = serde_json::from_str::<EventHead>(&head).ok()?;
+            Some((head, size.unsigned_abs()))
+        });
+        let Some((mut head, size)) = read else {
+            return Ok(());
+        };
+        let before = head.size();
+        change(&mut head);
+        let changed = (size + head.size() as u64).saturating_sub(before as u64);
+        let head = serde_json::to_string(&head).expect("a head is plain data");
+        self.connection
+            .prepare_cached("update events set head = ?2, size = ?3 where id = ?1")
+            .and_then(|mut update| update.execute(params![id, head, changed as i64]))
+            .map_err(unavailable)?;
+        self.memory.bytes = (self.memory.bytes + changed).saturating_sub(size);
+        Ok(())
+    }
+
+    /// Makes a dead letter of an event, and forgets those that are too old, or for which there is no room.
+    fn bury(&mut self, id: i64, at: EventTime) -> Result<(), QueueError> {
+        let size = self
+            .connection
+            .prepare_cached(
+                "insert into dead(function, ended, size, head, payload)
+                 select function, ?2, size, head, payload from events where id = ?1 returning size",
+            )
+            .and_then(|mut copy| {
+                copy.query_row(params![id, integer(at)], |row| row.get::<_, i64>(0))
+            })
+            .optional()
+            .map_err(unavailable)?;
+        self.memory.dead_bytes += size.map_or(0, i64::unsigned_abs);
+        self.delete(id)?;
+        let age = DEAD_LETTER_AGE.as_millis() as u64;
+        let oldest = EventTime(at.0.saturating_sub(age));
+        while let Some((id, ended)) = self.first_dead()? {
+            let has_room = self.memory.dead_bytes <= self.limit / DEAD_LETTER_PART;
+            if has_room && ended >= oldest {
+                break;
+            }
+            self.delete_dead(id)?;
+        }
+        Ok(())
+    }
+
+    /// The oldest dead letter.
+    fn first_dead(&self) -> Result<Option<(i64, EventTime)>, QueueError> {
+        let first = self
+            .connection
+            .prepare_cached("select id, ended from dead order by id limit 1")
+            .and_then(|mut select| {
+                select.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
+            })
+            .optional()
+            .map_err(unavailable)?;
+        Ok(first.map(|(id, ended)| (id, EventTime(ended.unsigned_abs()))))
+    }
+
+    pub(super) fn dead_letters(&self, function: &FunctionKey) -> Result<DeadLetters, QueueError> {
+        let found = self
+            .connection
+            .prepare_cached("select count(*), min(ended) from dead where function = ?1")
+            .and_then(|mut select| {
+                select.query_row([function.to_string()], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+                })
+            });
+        let (count, oldest) = found.map_err(unavailable)?;
+        Ok(DeadLetters {
+            count: count.unsigned_abs(),
+            oldest: oldest.map(|oldest| EventTime(oldest.unsigned_abs())),
+        })
+    }
+
+    pub(super) fn replay(
+        &mut self,
+        function: &FunctionKey,
+        now: EventTime,
+    ) -> Result<u64, QueueError> {
+        let mut replayed = 0;
+        for id in self.dead_of(function)? {
+            let row = self
+                .connection
+                .prepare_cached("select head, payload from dead where id = ?1")
+                .and_then(|mut select| {
+                    select.query_row([id], |row| {
+                        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+                    })
+                });
+            let (head, payload) = row.map_err(unavailable)?;
+            // It stays: a later version may read it.
+            let Ok(mut head) = serde_json::from_str::<EventHead>(&head) else {
+                continue;
+            };
+            (head.progress, head.outcome) = (Progress::new(now), None);
+            let payload = Bytes::from(payload);
+            match self.insert(&QueuedEvent { head, payload }) {
+                Err(QueueError::Full(_)) if replayed > 0 => break,
+                inserted => inserted?,
+            }
+            self.delete_dead(id)?;
+            replayed += 1;
+        }
+        Ok(replayed)
+    }
+
+    pub(super) fn purge_dead(&mut self, function: &FunctionKey) -> Result<u64, QueueError> {
+        let all = self.dead_of(function)?;
+        for id in &all {
+            self.delete_dead(*id)?;
+        }
+        Ok(all.len() as u64)
+    }
+
+    /// The function's dead letters, the oldest first.
+    fn dead_of(&self, function: &FunctionKey) -> Result<Vec<i64>, QueueError> {
+        let mut select = self
+            .connection
+            .prepare_cached("select id from dead where function = ?1 order by id")
+            .map_err(unavailable)?;
+        let rows = select.query_map([function.to_string()], |row| row.get(0));
+        rows.and_then(Iterator::collect).map_err(unavailable)
+    }
+
+    fn delete_dead(&mut self, id: i64) -> Result<(), QueueError> {
+        let size = self.remove(id, "delete from dead where id = ?1 returning size")?;
+        self.memory.dead_bytes = self.memory.dead_bytes.saturating_sub(size);
         Ok(())
     }
 
@@ -278,15 +454,20 @@ impl EventFile {
     }
 
     fn delete(&mut self, id: i64) -> Result<(), QueueError> {
+        let size = self.remove(id, "delete from events where id = ?1 returning size")?;
+        self.memory.bytes = self.memory.bytes.saturating_sub(size);
+        Ok(())
+    }
+
+    /// Removes a row, and returns its size: 0 if it is not there.
+    fn remove(&self, id: i64, delete: &str) -> Result<u64, QueueError> {
         let size = self
             .connection
-            .prepare_cached("delete from events where id = ?1 returning size")
+            .prepare_cached(delete)
             .and_then(|mut delete| delete.query_row([id], |row| row.get::<_, i64>(0)))
             .optional()
             .map_err(unavailable)?;
-        let size = size.map_or(0, i64::unsigned_abs);
-        self.memory.bytes = self.memory.bytes.saturating_sub(size);
-        Ok(())
+        Ok(size.map_or(0, i64::unsigned_abs))
     }
 
     #[cfg(test)]
@@ -306,6 +487,10 @@ impl EventFile {
         self.connection.execute(copy, [id]).map_err(unavailable)?;
         self.delete(id)
     }
+}
+
+fn row_id(ticket: Ticket) -> i64 {
+    i64::try_from(ticket.0).unwrap_or(i64::MAX)
 }
 
 fn integer(time: EventTime) -> i64 {

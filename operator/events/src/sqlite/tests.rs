@@ -1,12 +1,12 @@
 use std::fs;
 use std::sync::Arc;
 
-use pilotlight_core::events::retry::{EventTime, Progress};
+use pilotlight_core::events::retry::{EventEnd, EventTime, Progress};
 use tempfile::TempDir;
 
 use super::*;
 use crate::conformance::{self, event};
-use crate::queue::EventQueue;
+use crate::queue::{DEAD_LETTER_AGE, DEAD_LETTER_PART, EventQueue};
 
 const BYTES: u64 = 1024 * 1024;
 const NOW: EventTime = EventTime(1_800_000_000_000);
@@ -38,6 +38,8 @@ async fn it_does_what_every_queue_does() {
     conformance::the_first_are_those_that_wait_longest(&open(&folder()), Told).await;
     conformance::what_was_not_tried_is_given_out_again(&open(&folder()), Told).await;
     conformance::a_purge_removes_what_waits(&open(&folder()), Told).await;
+    conformance::an_event_that_has_ended_comes_with_its_outcome(&open(&folder()), Told).await;
+    conformance::dead_letters_are_kept_until_they_are_replayed(&open(&folder()), Told).await;
     let folder = folder();
     let open = async || Arc::new(reopened(&folder).await) as Arc<dyn EventQueue>;
     conformance::what_was_taken_is_taken_again(open, Told).await;
@@ -146,4 +148,86 @@ async fn a_disk_that_is_full_refuses_all_that_waits_and_changes_nothing() {
     let progress = Progress::new(NOW);
     let again = Settled::Again { progress, due };
     queue.settle(taken[0].0, again).await.expect("settled");
+}
+
+/// Takes the event, and makes a dead letter of it that has ended at that time.
+async fn bury(queue: &SqliteQueue, request_id: &str, at: EventTime) {
+    let function = "local/a".parse().expect("a key");
+    queue
+        .accept(event("a", request_id, NOW))
+        .await
+        .expect("room");
+    let taken = queue.take(&function, NOW, 1).await.expect("one").events;
+    let outcome = EventOutcome {
+        end: EventEnd::RetriesExhausted,
+        at,
+        attempts: 3,
+        response: None,
+    };
+    let buried = queue.settle(taken[0].0, Settled::Dead(outcome)).await;
+    buried.expect("it is stored");
+}
+
+#[tokio::test]
+async fn the_newest_dead_letters_are_kept_that_there_is_room_for() {
+    let folder = folder();
+    let size = event("a", "r1", NOW).size() as u64;
+    // Three and a half of them.
+    let bytes = (size * 7 / 2) * DEAD_LETTER_PART;
+    let queue = SqliteQueue::open(folder.path(), bytes).expect("a queue");
+    let function = "local/a".parse().expect("a key");
+    for (number, id) in ["r1", "r2", "r3", "r4", "r5"].into_iter().enumerate() {
+        bury(&queue, id, EventTime(NOW.0 + number as u64)).await;
+    }
+    let dead = queue.dead_letters(&function).await.expect("counts");
+    assert_eq!((dead.count, dead.oldest), (3, Some(EventTime(NOW.0 + 2))));
+    // Two weeks after the one before the last.
+    let age = DEAD_LETTER_AGE.as_millis() as u64;
+    bury(&queue, "r6", EventTime(NOW.0 + 4 + age)).await;
+    let dead = queue.dead_letters(&function).await.expect("counts");
+    assert_eq!((dead.count, dead.oldest), (2, Some(EventTime(NOW.0 + 4))));
+}
+
+#[tokio::test]
+async fn a_replay_stops_where_there_is_no_room_and_the_rest_stays() {
+    let folder = folder();
+    let queue = SqliteQueue::open(folder.path(), BYTES).expect("a queue");
+    for id in ["r1", "r2", "r3"] {
+        bury(&queue, id, NOW).await;
+    }
+    drop(queue);
+    let size = event("a", "r1", NOW).size() as u64;
+    // A smaller bound than before.
+    let queue = loop {
+        match SqliteQueue::open(folder.path(), 2 * size) {
+            Err(OpenQueueError::InUse(_)) => tokio::task::yield_now().await,
+            opened => break opened.expect("a queue"),
+        }
+    };
+    let function = "local/a".parse().expect("a key");
+    assert_eq!(queue.replay(&function, NOW).await, Ok(2));
+    let dead = queue.dead_letters(&function).await.expect("counts");
+    assert_eq!(dead.count, 1);
+    let refused = queue.replay(&function, NOW).await;
+    assert!(matches!(refused, Err(QueueError::Full(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_the_format_before_is_read() {
+    let folder = folder();
+    let queue = open(&folder);
+    queue.accept(event("a", "r1", NOW)).await.expect("room");
+    let older = queue.run(|file| {
+        file.execute("drop table dead")?;
+        file.execute("pragma user_version=1")
+    });
+    older.await.expect("it has the format before");
+    drop(queue);
+    let queue = reopened(&folder).await;
+    bury(&queue, "r2", NOW).await;
+    let function = "local/a".parse().expect("a key");
+    let taken = queue.take(&function, NOW, 9).await.expect("one").events;
+    let dead = queue.dead_letters(&function).await.expect("counts");
+    // The first that was taken is the older one.
+    assert_eq!((taken.len(), dead.count), (1, 1));
 }

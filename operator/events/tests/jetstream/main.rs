@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use pilotlight_core::events::retry::Progress;
+use pilotlight_core::events::retry::{EventEnd, Progress};
 use pilotlight_core::ids::FunctionKey;
 use pilotlight_events::conformance::{self, TestTime, event, taken_soon};
+use pilotlight_events::event::{EventOutcome, EventResponse};
 use pilotlight_events::jetstream::{
     JetStreamConfig, JetStreamQueue, JetStreamTiming, NatsCredentials,
 };
@@ -88,11 +89,53 @@ async fn it_does_what_every_queue_does() {
         async { the_first_are_those_that_wait_longest(&open(server, "p3"), time).await },
         async { what_was_not_tried_is_given_out_again(&open(server, "p4"), time).await },
         async { a_purge_removes_what_waits(&open(server, "p5"), time).await },
+        async { an_event_that_has_ended_comes_with_its_outcome(&open(server, "p7"), time).await },
+        async { dead_letters_are_kept_until_they_are_replayed(&open(server, "p8"), time).await },
         async {
             let again = async || Arc::new(open(server, "p6")) as Arc<dyn EventQueue>;
             what_was_taken_is_taken_again(again, time).await;
         },
     );
+}
+
+/// The server takes messages of up to 1 MiB and a head.
+#[tokio::test]
+#[ignore = "needs nats-server"]
+async fn an_answer_that_there_is_no_room_for_is_left_out() {
+    let server = NatsServer::start();
+    let queue = open(&server, "p");
+    accept(&queue, "a", "r1").await;
+    let now = TestTime::Real.now();
+    let (ticket, found) = taken_soon(&queue, "a", now, 1).await.remove(0);
+    let outcome = |payload: usize| EventOutcome {
+        end: EventEnd::RetriesExhausted,
+        at: now,
+        attempts: 1,
+        response: Some(EventResponse {
+            payload: "1".repeat(payload),
+            version: "$LATEST".to_owned(),
+            function_error: None,
+        }),
+    };
+    let ended = queue.end(ticket, found.head.progress, outcome(2 * 1024 * 1024));
+    ended.await.expect("it is stored");
+    let untried = queue.settle(ticket, Settled::Untried).await;
+    untried.expect("settled");
+    let (ticket, found) = taken_soon(&queue, "a", now, 1).await.remove(0);
+    let kept = found.head.outcome.expect("it has ended");
+    assert_eq!(
+        (kept.end, kept.response),
+        (EventEnd::RetriesExhausted, None)
+    );
+    // One that fits is kept.
+    let ended = queue.end(ticket, found.head.progress, outcome(1024 * 1024));
+    ended.await.expect("it is stored");
+    let buried = queue
+        .settle(ticket, Settled::Dead(outcome(1024 * 1024)))
+        .await;
+    buried.expect("the payload and the answer are one message");
+    let dead = queue.dead_letters(&function("a")).await.expect("counts");
+    assert_eq!((dead.count, dead.oldest), (1, Some(now)));
 }
 
 #[tokio::test]

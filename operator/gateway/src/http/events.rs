@@ -1,4 +1,5 @@
-//! `/pilotlight/v1/functions/{name}/events`: how many events of a function have not ended, and their removal.
+//! `/pilotlight/v1/functions/{name}/events`: how many events of a function have not ended, its dead letters, their replay and
+//! their removal.
 //!
 //! Reads the queue through `events`. The events' content is shown to nobody.
 
@@ -7,9 +8,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use pilotlight_core::access::{Resource, Verb};
+use pilotlight_core::events::retry::EventTime;
 use pilotlight_core::ids::{FunctionKey, PoolId};
 use pilotlight_events::queue::QueueError;
-use pilotlight_wire::events::{EventsPurged, EventsSummary};
+use pilotlight_wire::events::{EventsPurged, EventsReplayed, EventsSummary};
 
 use super::access::allow;
 use super::errors::{ApiError, Readable};
@@ -25,13 +27,37 @@ pub(crate) async fn waiting(
 ) -> Result<Json<EventsSummary>, ApiError> {
     let (function, events) = of(&app, &caller, Verb::Get, &name).await?;
     let found = events.of(&function).await.map_err(unavailable)?;
-    let summary = found.map(|events| EventsSummary {
-        count: events.count,
-        bytes: events.bytes,
-        oldest: events.oldest.map(|oldest| oldest.0),
-        due: events.due.map(|due| due.0),
-    });
-    Ok(Json(summary.unwrap_or_default()))
+    let dead = events.dead_letters(&function).await;
+    let dead = dead.map_err(unavailable)?;
+    let (millis, found) = (|time: EventTime| time.0, found.as_ref());
+    Ok(Json(EventsSummary {
+        count: found.map_or(0, |events| events.count),
+        bytes: found.and_then(|events| events.bytes),
+        oldest: found.and_then(|events| events.oldest).map(millis),
+        due: found.and_then(|events| events.due).map(millis),
+        dead: dead.count,
+        oldest_dead: dead.oldest.map(millis),
+    }))
+}
+
+pub(crate) async fn replay(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Readable(Path(name)): Readable<Path<String>>,
+) -> Result<Json<EventsReplayed>, ApiError> {
+    let (function, events) = of(&app, &caller, Verb::Invoke, &name).await?;
+    let replayed = events.replay(&function).await.map_err(unavailable)?;
+    Ok(Json(EventsReplayed { replayed }))
+}
+
+pub(crate) async fn purge_dead(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Readable(Path(name)): Readable<Path<String>>,
+) -> Result<Json<EventsPurged>, ApiError> {
+    let (function, events) = of(&app, &caller, Verb::Update, &name).await?;
+    let purged = events.purge_dead(&function).await.map_err(unavailable)?;
+    Ok(Json(EventsPurged { purged }))
 }
 
 pub(crate) async fn purge(
@@ -64,5 +90,8 @@ async fn of<'a>(
 
 fn unavailable(error: QueueError) -> ApiError {
     tracing::warn!(%error, "the event queue cannot answer");
+    if matches!(error, QueueError::Full(_)) {
+        return ApiError::events_full();
+    }
     ApiError::service("the event queue cannot answer; the gateway's log says why")
 }

@@ -306,6 +306,7 @@ impl Request {
             trace: text(&self.trace.xray),
             trace_state: self.trace.state.as_ref().map(text),
             progress: Progress::new(events.now()),
+            outcome: None,
         };
         let stored = events.accept(QueuedEvent { head, payload }).await;
         if let Err(error) = stored {

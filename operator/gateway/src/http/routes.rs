@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::Uri;
 use pilotlight_wire::invoke::INVOKE_PATH;
 use pilotlight_wire::logs::LOGS_PATH;
@@ -51,6 +51,14 @@ pub(crate) fn api(app: Arc<App>) -> Router {
         .route(
             "/pilotlight/v1/functions/{name}/events",
             get(events::waiting).delete(events::purge),
+        )
+        .route(
+            "/pilotlight/v1/functions/{name}/events/dead",
+            delete(events::purge_dead),
+        )
+        .route(
+            "/pilotlight/v1/functions/{name}/events/replay",
+            post(events::replay),
         )
         .route(STATE_PATH, get(state::of_all))
         .route("/", get(sts::sts).post(root));

@@ -8,11 +8,11 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use http::{Request, StatusCode};
-use pilotlight_core::events::retry::EventTime;
+use pilotlight_core::events::retry::{EventTime, Progress};
 use pilotlight_core::ids::FunctionKey;
-use pilotlight_events::event::QueuedEvent;
+use pilotlight_events::event::{EventOutcome, QueuedEvent};
 use pilotlight_events::queue::{
-    EventQueue, FunctionEvents, QueueError, Ring, Settled, Taken, Ticket,
+    DeadLetters, EventQueue, FunctionEvents, QueueError, Ring, Settled, Taken, Ticket,
 };
 use pilotlight_events::sqlite::SqliteQueue;
 use tempfile::TempDir;
@@ -331,6 +331,15 @@ impl EventQueue for SharedQueue {
         self.queue.take(function, now, count)
     }
 
+    fn end(
+        &self,
+        ticket: Ticket,
+        progress: Progress,
+        outcome: EventOutcome,
+    ) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.queue.end(ticket, progress, outcome)
+    }
+
     fn settle(&self, ticket: Ticket, settled: Settled) -> BoxFuture<'_, Result<(), QueueError>> {
         self.queue.settle(ticket, settled)
     }
@@ -349,6 +358,28 @@ impl EventQueue for SharedQueue {
 
     fn purge<'a>(&'a self, function: &'a FunctionKey) -> BoxFuture<'a, Result<u64, QueueError>> {
         self.queue.purge(function)
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<DeadLetters, QueueError>> {
+        self.queue.dead_letters(function)
+    }
+
+    fn replay<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+        now: EventTime,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.queue.replay(function, now)
+    }
+
+    fn purge_dead<'a>(
+        &'a self,
+        function: &'a FunctionKey,
+    ) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.queue.purge_dead(function)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Events of asynchronous calls: from a caller's 202 to the event's end.
 //!
 //! ```text
-//! http::invoke ─ accept ─► queue (durable) ─ take ─► attempt ─► invoker ─► settle: gone, or again later
-//!                              whose turn, and when again: core::events
+//! http::invoke ─ accept ─► queue (durable) ─ take ─► attempt ─► invoker ─► settle: gone, again later, or dead
+//!                              whose turn, when again, and what follows the end: core::events
 //! ```
 //!
 //! A caller's 202 means that the queue has the event on its disk. Attempts go through the invoker like calls, and share the
@@ -10,33 +10,28 @@
 //! rings when there are some. Attempts that have begun end where they are. What is under way when this process is killed is
 //! tried again by the next one. It decides nothing.
 
-use std::hash::{BuildHasher, RandomState};
+mod attempt;
+
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use http::HeaderValue;
-use pilotlight_api::AsyncSpec;
 use pilotlight_core::events::dispatch::Dispatch;
-use pilotlight_core::events::retry::{Attempt, EventEnd, EventTime, Next, Progress};
-use pilotlight_core::function::Concurrency;
+use pilotlight_core::events::retry::EventTime;
 use pilotlight_core::ids::{FunctionKey, PoolId};
-use pilotlight_events::event::{EventHead, QueuedEvent};
-use pilotlight_events::queue::{EventQueue, FunctionEvents, QueueError, Ring, Settled, Ticket};
+use pilotlight_events::event::QueuedEvent;
+use pilotlight_events::queue::{DeadLetters, EventQueue, FunctionEvents, QueueError, Ring};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
+use self::attempt::attempt;
 use crate::clock;
 use crate::intake::Intake;
 use crate::invoker::Invoker;
-use crate::message::{Invocation, Invoked, Outcome};
 use crate::peers::Peers;
 use crate::registry::Registry;
-use crate::span;
 
 /// How many events of all functions are under way at most: their payloads are in memory then.
 const UNDER_WAY: usize = 256;
@@ -137,6 +132,38 @@ impl Events {
     /// The queue cannot be used.
     pub(crate) async fn purge(&self, function: &FunctionKey) -> Result<u64, QueueError> {
         self.queue.purge(function).await
+    }
+
+    /// The function's dead letters.
+    ///
+    /// # Errors
+    /// The queue cannot be used.
+    pub(crate) async fn dead_letters(
+        &self,
+        function: &FunctionKey,
+    ) -> Result<DeadLetters, QueueError> {
+        self.queue.dead_letters(function).await
+    }
+
+    /// Makes events of the function's dead letters again, and returns how many these were.
+    ///
+    /// # Errors
+    /// The queue has no room, or cannot be used.
+    pub(crate) async fn replay(&self, function: &FunctionKey) -> Result<u64, QueueError> {
+        let now = self.now();
+        let replayed = self.queue.replay(function, now).await?;
+        if self.runner.owns(function) {
+            let _ = self.news.send(News::Waits(function.clone(), now)).await;
+        }
+        Ok(replayed)
+    }
+
+    /// Removes the function's dead letters, and returns how many these were.
+    ///
+    /// # Errors
+    /// The queue cannot be used.
+    pub(crate) async fn purge_dead(&self, function: &FunctionKey) -> Result<u64, QueueError> {
+        self.queue.purge_dead(function).await
     }
 
     /// Begins no attempt any more.
@@ -267,81 +294,6 @@ async fn begin_attempts(events: &Events, dispatch: &mut Dispatch<FunctionKey>) {
     }
 }
 
-/// One attempt, and what it means for the event.
-async fn attempt(events: Events, ticket: Ticket, event: QueuedEvent) {
-    let (runner, head) = (&events.runner, event.head);
-    let entry = runner.functions.get(&head.target);
-    let (policy, reserved) = match &entry {
-        Some(entry) => {
-            let spec = &entry.deployment.spec;
-            let reserved = spec.concurrency.reserved.map(Concurrency::get);
-            (spec.asynchronous.policy(), reserved)
-        }
-        // The function may come back until the event is too old.
-        None => (AsyncSpec::default().policy(), None),
-    };
-    let span = span::open(&head.request_id);
-    let mut progress = head.progress;
-    let (next, has_begun) = match progress.before(events.now(), &policy, reserved) {
-        Some(end) => (Next::End(end), false),
-        None => {
-            let run = runner.run(&head, event.payload).instrument(span.clone());
-            let Some(attempt) = run.await else {
-                // The gateway ends, and the next one finds the event as it is: at once, or when nobody has it any more.
-                let _ = events.queue.settle(ticket, Settled::Untried).await;
-                return;
-            };
-            if let Some(entry) = &entry {
-                entry.metrics.event_attempt(attempt);
-            }
-            let next = progress.after(attempt, events.now(), &policy, random(&head.request_id));
-            (next, attempt != Attempt::NotBegun)
-        }
-    };
-    let (settled, due) = match next {
-        Next::End(_) => (Settled::Gone, None),
-        Next::Again(due) => (Settled::Again { progress, due }, Some(due)),
-    };
-    while let Err(error) = events.queue.settle(ticket, settled).await {
-        tracing::warn!(request_id = head.request_id, %error, "an attempt cannot be recorded");
-        if events.stop.is_cancelled() {
-            return;
-        }
-        tokio::time::sleep(QUEUE_PAUSE).await;
-    }
-    if let Next::End(end) = next {
-        if let Some(entry) = &entry {
-            entry.metrics.event_ended(end);
-        }
-        span.in_scope(|| log_end(&head, end, &progress));
-    }
-    let ended = News::Ended {
-        function: head.target.function,
-        has_begun,
-        due,
-    };
-    // The dispatcher has ended with the gateway.
-    let _ = events.news.send(ended).await;
-}
-
-fn log_end(head: &EventHead, end: EventEnd, progress: &Progress) {
-    let (condition, attempts) = (end.condition(), progress.attempts(Some(end)));
-    let (function, request_id) = (head.target.name(), &head.request_id);
-    match end {
-        EventEnd::Success => {
-            tracing::debug!(%function, request_id, condition, attempts, "an event has ended");
-        }
-        _ => {
-            tracing::warn!(%function, request_id, condition, attempts, "an event has ended without an answer");
-        }
-    }
-}
-
-/// Spreads attempts. It need not be secret.
-fn random(request_id: &str) -> u32 {
-    RandomState::new().hash_one(request_id) as u32
-}
-
 impl Runner {
     fn owns(&self, function: &FunctionKey) -> bool {
         self.peers.as_ref().is_none_or(|peers| peers.owns(function))
@@ -361,45 +313,5 @@ impl Runner {
         let entry = self.functions.get(&PoolId::latest(namespace, name));
         let reserved = entry.and_then(|entry| entry.deployment.spec.concurrency.reserved);
         reserved.map_or(self.concurrency, |reserved| reserved.get() as usize)
-    }
-
-    /// `None`: the gateway ends, and the function has not run.
-    async fn run(&self, head: &EventHead, payload: Bytes) -> Option<Attempt> {
-        let value = |text: &String| HeaderValue::try_from(text.as_str()).ok();
-        let (Some(function_arn), Some(trace)) = (value(&head.function_arn), value(&head.trace))
-        else {
-            // The file was changed by another program: the event ends when it is too old.
-            return Some(Attempt::NotBegun);
-        };
-        let invoked = self.invoker.call(Invocation {
-            target: head.target.clone(),
-            request_id: Arc::from(head.request_id.as_str()),
-            payload,
-            function_arn,
-            client_context: head.client_context.as_ref().and_then(value),
-            trace,
-            trace_state: head.trace_state.as_ref().and_then(value),
-            log_tail: false,
-            wants_report: false,
-            arrived: clock::now(),
-            hops: 0,
-            waited_before: Duration::ZERO,
-        });
-        let outcome = match invoked.await {
-            Invoked::Ended(outcome) => outcome,
-            Invoked::Began(stream) => stream.collect(&self.intake).await,
-        };
-        match outcome {
-            Outcome::Answered(answer) if answer.is_error => Some(Attempt::Failed),
-            Outcome::Answered(_) => Some(Attempt::Succeeded),
-            // It may have done its work.
-            Outcome::Lost => Some(Attempt::Failed),
-            Outcome::Throttled(_)
-            | Outcome::NotReady(_)
-            | Outcome::NotFound
-            | Outcome::NotPlaced
-            | Outcome::Invalid(_) => Some(Attempt::NotBegun),
-            Outcome::Stopping => None,
-        }
     }
 }
