@@ -8,5 +8,6 @@
 //! The queue (`pilotlight-events`) keeps the events, and the gateway runs them. Nothing here knows an event's content.
 
 pub mod delivery;
+pub mod derived;
 pub mod dispatch;
 pub mod retry;
