@@ -85,6 +85,15 @@ show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call ac
 	test ! -d target/previous || $(CLUSTER) load target/previous/source/target/images/*.tar; \
 	$(MODULE) tests.chaos.run $(CHAOS)
 
+.PHONY: show-long
+show-long: cluster-ready build-dev ## the end-to-end tests that wait for minutes
+	$(CLUSTER) build victoria-logs
+	$(CLUSTER) build nats
+	@trap '$(CLUSTER) down' EXIT; set -e; \
+	$(CLUSTER) up --nodes 2; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar target/images/nats.tar; \
+	PILOTLIGHT_BIN=$$PWD/target/debug/pilotlight PILOTLIGHT_SUITE=e2e $(CLUSTER) exec -- $(VENV)/bin/pytest -m long tests/e2e
+
 .PHONY: show-chaos-lines
 show-chaos-lines: cluster-ready load-tool ## a short chaos run with a store of logs: each printed line is accounted for
 	$(CLUSTER) build victoria-logs

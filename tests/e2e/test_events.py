@@ -80,6 +80,7 @@ def test_events_are_run_once_each_whichever_gateway_accepts_them(client, functio
     assert sorted(open_room.entered) == sorted(sent)
 
 
+@pytest.mark.long
 def test_an_event_that_fails_is_tried_again_with_the_same_id(client, function, open_room):
     name = function("events-fail", SOURCE, **{"async": {"retries": 1}})
     sent = send(client, name, open_room, 1, raises="on purpose")
@@ -103,6 +104,7 @@ def test_what_was_accepted_survives_the_server_and_the_gateways(client, function
     until(lambda: shown(name) == "no events", lambda: shown(name))
 
 
+@pytest.mark.long
 def test_without_the_server_events_are_refused_and_other_calls_go_on(client, function, open_room):
     name = function("events-away", SOURCE)
     send(client, name, open_room, 1)

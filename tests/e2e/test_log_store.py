@@ -127,6 +127,7 @@ def waiting_bytes():
     return sum(float(line.split()[-1]) for line in lines if line.startswith("pilotlight_log_backlog_bytes "))
 
 
+@pytest.mark.long
 def test_a_store_with_a_volume_that_is_killed_for_a_minute_loses_nothing(function, volume):
     # The volumes of a StatefulSet cannot be changed.
     kubectl("delete", "statefulset", STORE, "--ignore-not-found", namespace=SYSTEM)

@@ -26,6 +26,17 @@ IMAGES = "custom pilotlight python3.11"
 # libtest prints a test's time only with an unstable option, which this variable permits at run time.
 TIMED = """--config 'target."cfg(all())".runner=["env","RUSTC_BOOTSTRAP=1"]'"""
 
+# All Rust code, tested with real servers too: one build for all stages, as another set of features is another build.
+FEATURES = "--features " + ",".join(
+    (
+        "pilotlight-events/conformance",
+        "pilotlight-events/jetstream",
+        "pilotlight-events/schedule",
+        "pilotlight-logs/conformance",
+        "pilotlight-logs/victoria",
+    )
+)
+
 # Resources that one stage at a time may use. Compilers lock their build folder anyway, and a stage that
 # waits for the lock would occupy a slot for nothing.
 APT = frozenset({"apt"})
@@ -42,16 +53,21 @@ CHECK = [
     ),
     Stage(
         "clippy",
-        "cargo clippy --locked --workspace --all-targets -- -D warnings; "
+        f"cargo clippy --locked --workspace --all-targets {FEATURES} -- -D warnings; "
         "cargo clippy --locked -p pilotlight --no-default-features -- -D warnings",
         uses=DEBUG,
     ),
     # Programs and tests in one build: by itself `cargo build` leaves out what dev-dependencies ask of tokio
     # and hyper, and would compile half of all crates once more.
-    Stage("Rust build", "cargo build --locked --workspace --all-targets", after=("clippy",), uses=DEBUG),
+    Stage(
+        "Rust build",
+        f"cargo build --locked --workspace --all-targets {FEATURES}",
+        after=("clippy",),
+        uses=DEBUG,
+    ),
     Stage(
         "Rust tests",
-        f"cargo {TIMED} test --locked --workspace --lib --bins --tests --no-fail-fast "
+        f"cargo {TIMED} test --locked --workspace {FEATURES} --lib --bins --tests --no-fail-fast "
         "-- -Z unstable-options --report-time",
         needs=("Rust build",),
         uses=DEBUG,
@@ -103,7 +119,8 @@ ALONE = ("tests/e2e/test_outages.py", "tests/e2e/test_unreadable.py")
 SUITES = [
     suite(
         "end to end",
-        f"{LOCAL} {release('e2e')} {PYTEST} tests/e2e " + " ".join(f"--ignore={file}" for file in ALONE),
+        f"{LOCAL} {release('e2e')} {PYTEST} -m 'not long' tests/e2e "
+        + " ".join(f"--ignore={file}" for file in ALONE),
         needs=("Rust build",),
         uses=frozenset(),
     ),
@@ -214,18 +231,17 @@ TEST = [
     # The store of logs with a real VictoriaLogs, most of whose time is waiting for its disk.
     Stage(
         "log store",
-        f"cargo {TIMED} test --locked -p pilotlight-logs --features conformance,victoria --test victoria "
+        f"cargo {TIMED} test --locked --workspace {FEATURES} --test victoria "
         "-- --ignored -Z unstable-options --report-time",
         needs=("VictoriaLogs", "Rust build"),
         uses=DEBUG,
         tests=True,
     ),
-    # The event queue with a real NATS server, most of whose time is waiting; and schedules, which no program has yet.
+    # The event queue with a real NATS server, most of whose time is waiting.
     Stage(
         "event queue",
-        f"cargo {TIMED} test --locked -p pilotlight-events --lib --tests "
-        "--features conformance,jetstream,schedule "
-        "-- --include-ignored -Z unstable-options --report-time",
+        f"cargo {TIMED} test --locked --workspace {FEATURES} --test jetstream "
+        "-- --ignored -Z unstable-options --report-time",
         needs=("NATS", "Rust build"),
         uses=DEBUG,
         tests=True,
