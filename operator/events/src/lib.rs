@@ -4,6 +4,7 @@
 //! event ─► queue: accept (durable) ─► take ─► settle: gone, or again at a later time
 //!            ├── sqlite: local mode
 //!            └── jetstream: clusters
+//! ended ─► destination: what others get about it
 //! schedule: when an event is made without a caller
 //! ```
 //!
@@ -11,6 +12,8 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "destinations")]
+pub mod destination;
 pub mod ended;
 pub mod event;
 #[cfg(feature = "jetstream")]

@@ -8,6 +8,8 @@ pub mod address;
 pub mod body;
 pub mod client;
 pub mod framing;
+#[cfg(feature = "outbound")]
+pub mod guarded;
 pub mod identity;
 pub mod keepalive;
 pub mod lines;

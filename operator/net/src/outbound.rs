@@ -26,9 +26,9 @@ use rustls_platform_verifier::Verifier;
 use crate::body::{self, Whole};
 
 /// How long opening a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection stays open without a request. VictoriaLogs closes idle ones after a minute.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most idle connections to one server.
 const IDLE_LIMIT: usize = 8;
 
@@ -84,7 +84,7 @@ impl Outbound {
         authorities: Option<&[u8]>,
         credentials: Option<&ServerCredentials>,
     ) -> Result<Self, OutboundError> {
-        let config = tls(&base, authorities)
+        let config = tls(authorities, base.is_https())
             .map_err(|error| OutboundError::Authorities(base.to_string(), error))?;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -227,7 +227,7 @@ fn shown(text: &str) -> &str {
 }
 
 /// Plain text needs no authorities, and a platform may have none.
-fn tls(base: &BaseUrl, authorities: Option<&[u8]>) -> Result<ClientConfig, String> {
+pub(crate) fn tls(authorities: Option<&[u8]>, is_https: bool) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -243,7 +243,7 @@ fn tls(base: &BaseUrl, authorities: Option<&[u8]>) -> Result<ClientConfig, Strin
                 return Err("there is no certificate in them".to_owned());
             }
         }
-        None if base.is_https() => {
+        None if is_https => {
             let verifier = Verifier::new(provider).map_err(|error| error.to_string())?;
             let builder = builder.dangerous();
             let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
