@@ -31,6 +31,7 @@ REFUSED = [
     ("gateway.replica=1", "gateway", "'replica' not allowed"),
     ("gateway.fetch.proxy=proxy:3128", "gateway.fetch.proxy", "not match"),
     ("gateway.fetch.secrets[0]=", "gateway.fetch.secrets.0", "not match"),
+    ("gateway.destinationSecrets[0]=Mine", "gateway.destinationSecrets.0", "not match"),
     ("gateway.fetch.concurrent=0", "gateway.fetch.concurrent", "minimum: got 0, want 1"),
     ("logs.otlp.endpoint=collector:4318", "logs.otlp.endpoint", "not match"),
     ("logs.otlp.endpoint=http://a/v1/logs?key=1", "logs.otlp.endpoint", "not match"),

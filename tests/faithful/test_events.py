@@ -153,7 +153,7 @@ def test_a_second_local_mode_on_the_same_events_refuses_them_and_runs_calls(proj
     [
         ({"maxAge": 59}, "must be between 60 and 21600 seconds"),
         ({"retries": 3}, "must be between 0 and 2 retries"),
-        ({"retry": 1}, "the fields here are maxAge, retries"),
+        ({"retry": 1}, "the fields here are maxAge, retries, onSuccess, onFailure"),
     ],
 )
 def test_a_bad_manifest_is_refused(tmp_path, spec, error):

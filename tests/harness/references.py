@@ -9,6 +9,13 @@ from typing import Any
 
 ARCHIVE = {"url": "https://archives.invalid/code.zip", "sha256": "0" * 64}
 SOURCE = {"lambda_function.py": "def lambda_handler(event, context):\n    return event\n"}
+# The kinds of destinations with a Secret, and what else each has to have.
+DESTINATIONS = {
+    "http": {"url": "https://receiver.invalid/"},
+    "nats": {"url": "nats://receiver.invalid", "subject": "done"},
+    "sqs": {"queueUrl": "https://receiver.invalid/0/done"},
+    "s3": {"bucket": "done"},
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,13 @@ REFERENCES = [
     Reference("Function", "spec.layers[].secretRef.name", "secrets", ("get", "use")),
     Reference("Function", "spec.pod.imagePullSecrets[].name", "secrets", ("get", "use")),
     Reference("Function", "spec.pod.serviceAccount", "serviceaccounts", ("use", "impersonate")),
+    *(
+        Reference("Function", f"spec.async.{end}.{form}.secretRef.name", "secrets", ("get",))
+        for end in ("onSuccess", "onFailure")
+        for form in DESTINATIONS
+    ),
+    Reference("Function", "spec.async.onSuccess.function", "functions", ("invoke",)),
+    Reference("Function", "spec.async.onFailure.function", "functions", ("invoke",)),
     Reference("WarmPool", "spec.environmentFrom[].secretRef.name", "secrets", ("get",)),
     Reference("WarmPool", "spec.environmentFrom[].configMapRef.name", "configmaps", ("get",)),
     Reference("WarmPool", "spec.imagePullSecrets[].name", "secrets", ("get", "use")),
@@ -57,7 +71,11 @@ LISTED = {
 # Fields that refer to nothing of the cluster.
 PLAIN = {
     "Function": """
-        async.maxAge async.retries betweenEvents code.archive.sha256 code.archive.url code.inline code.path
+        async.maxAge async.onFailure.http.url async.onFailure.nats.subject async.onFailure.nats.url
+        async.onFailure.s3.bucket async.onFailure.s3.endpoint async.onFailure.s3.prefix async.onFailure.s3.region
+        async.onFailure.sqs.queueUrl async.onFailure.sqs.region async.onSuccess.http.url async.onSuccess.nats.subject
+        async.onSuccess.nats.url async.onSuccess.s3.bucket async.onSuccess.s3.endpoint async.onSuccess.s3.prefix
+        async.onSuccess.s3.region async.onSuccess.sqs.queueUrl async.onSuccess.sqs.region async.retries betweenEvents code.archive.sha256 code.archive.url code.inline code.path
         concurrency.provisioned concurrency.queue concurrency.reserved description environment ephemeralStorage errors
         handler keepAlive layers[].sha256 layers[].url logging.enabled logging.format logging.level logging.retention memory
         recursiveLoop runtime timeout
@@ -91,6 +109,9 @@ def spec_with(kind, field, *values):
     spec |= {"size": 0} if kind == "WarmPool" else {"code": {"inline": SOURCE}}
     if field.startswith("spec.code."):
         spec["code"] = {"archive": dict(ARCHIVE)} if ".archive." in field else {}
+    for form, needed in DESTINATIONS.items():
+        if f".{form}." in field:
+            put(spec, field.removeprefix("spec.").removesuffix(".secretRef.name"), dict(needed))
     head, _, tail = field.removeprefix("spec.").partition("[]")
     if tail:
         beside = ARCHIVE if head == "layers" else {}

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::code::{Archive, Code, Layers};
 use crate::defaults::{is_default, is_on};
+use crate::destination::Destination;
 use crate::pod::{EnvironmentSource, PodSettings};
 
 /// A function: what runs, and within which limits.
@@ -235,9 +236,25 @@ pub struct AsyncSpec {
     /// How many attempts follow one in which the function failed: 0 to 2 (default).
     #[serde(default, skip_serializing_if = "is_default")]
     pub retries: EventRetries,
+    /// What gets the record of each event that the function has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<Destination>,
+    /// What gets the record of each event that was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Destination>,
 }
 
 impl AsyncSpec {
+    /// The destinations that it has, each with the name of its field.
+    pub fn destinations(&self) -> impl Iterator<Item = (&'static str, &Destination)> {
+        let both = [
+            ("onSuccess", self.on_success.as_ref()),
+            ("onFailure", self.on_failure.as_ref()),
+        ];
+        let both = both.into_iter();
+        both.filter_map(|(field, destination)| Some((field, destination?)))
+    }
+
     pub fn policy(&self) -> EventPolicy {
         EventPolicy {
             max_age: self.max_age.duration(),

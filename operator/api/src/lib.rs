@@ -12,6 +12,9 @@
 mod class;
 mod code;
 mod defaults;
+mod destination;
+#[cfg(feature = "cluster")]
+mod destination_schema;
 mod function;
 pub mod identity;
 pub mod instance_config;
@@ -27,6 +30,8 @@ pub mod revision;
 #[cfg(feature = "cluster")]
 mod schema;
 #[cfg(feature = "cluster")]
+mod schema_parts;
+#[cfg(feature = "cluster")]
 pub mod status;
 mod text;
 mod warm_pool;
@@ -39,6 +44,11 @@ pub use class::{class_annotation, class_of_pod};
 pub use code::{
     Archive, ArchiveUrl, Code, CodePath, ConfigMapName, ImageRef, InvalidCode, Layers, Sha256,
     SourceFiles, SourceName,
+};
+pub use destination::{
+    BucketName, Destination, DestinationRegion, HttpDestination, HttpUrl, InvalidDestination,
+    KeyPrefix, NatsDestination, NatsSubject, NatsUrl, QueueUrl, S3Destination, S3Endpoint,
+    SqsDestination,
 };
 pub use function::{
     ApiVersion, AsyncSpec, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,

@@ -18,6 +18,7 @@ use serde_saphyr::{Location, Spanned};
 use self::document::Document;
 pub use self::error::ManifestError;
 use crate::code::InvalidCode;
+use crate::destination::{Destination, InvalidDestination};
 use crate::function::{ApiVersion, Function, Kind};
 
 /// The limit of what aliases expand to, in parser events: more than a manifest needs, and quick to parse.
@@ -93,6 +94,30 @@ struct RuntimePlace {
 #[derive(Deserialize)]
 struct RuntimeField {
     runtime: Spanned<IgnoredAny>,
+}
+
+/// The places of the functions that are destinations, for a function that names itself.
+#[derive(Deserialize)]
+struct DestinationPlaces {
+    spec: AsyncField,
+}
+
+#[derive(Deserialize)]
+struct AsyncField {
+    #[serde(default, rename = "async")]
+    asynchronous: AsyncPlaces,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AsyncPlaces {
+    on_success: Option<FunctionPlace>,
+    on_failure: Option<FunctionPlace>,
+}
+
+#[derive(Deserialize)]
+struct FunctionPlace {
+    function: Option<Spanned<IgnoredAny>>,
 }
 
 /// Refuses in new manifests what objects that are stored already may have: a watch reads those with the types of
@@ -178,10 +203,11 @@ pub fn duplicates(manifests: &[Manifest]) -> Vec<ManifestError> {
 
 fn read_document(file: &Path, document: &Document<'_>) -> Result<Manifest, ManifestError> {
     let header: Header = parse(file, document)?;
-    let function = parse(file, document)?;
+    let function: Function = parse(file, document)?;
     let name = header.metadata.and_then(|metadata| metadata.name);
     let at = name.expect("a valid function has a name").referenced;
     let NewManifest { .. } = parse(file, document)?;
+    no_circle(file, document, &function)?;
     let place: RuntimePlace = parse(file, document)?;
     let runtime = place.spec.runtime.referenced;
     Ok(Manifest {
@@ -190,6 +216,37 @@ fn read_document(file: &Path, document: &Document<'_>) -> Result<Manifest, Manif
         line: document.lines_before + at.line(),
         column: at.column(),
         runtime_at: (document.lines_before + runtime.line(), runtime.column()),
+    })
+}
+
+/// Refuses a function that is its own destination.
+fn no_circle(
+    file: &Path,
+    document: &Document<'_>,
+    function: &Function,
+) -> Result<(), ManifestError> {
+    let destinations = function.spec.asynchronous.destinations();
+    let own = |destination: &Destination| matches!(destination, Destination::Function(name) if *name == function.metadata.name);
+    let found = destinations
+        .filter(|(_, destination)| own(destination))
+        .map(|(field, _)| field)
+        .next();
+    let Some(field) = found else {
+        return Ok(());
+    };
+    let DestinationPlaces { spec } = parse(file, document)?;
+    let place = match field {
+        "onSuccess" => spec.asynchronous.on_success,
+        _ => spec.asynchronous.on_failure,
+    };
+    let at = place.and_then(|place| place.function);
+    let at = at.map_or(Location::UNKNOWN, |function| function.referenced);
+    Err(ManifestError {
+        file: file.to_owned(),
+        line: document.lines_before + at.line().max(1),
+        column: at.column().max(1),
+        field: format!("spec.async.{field}.function"),
+        message: InvalidDestination::Itself.to_string(),
     })
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube_core::CustomResourceExt;
 
+use crate::destination::InvalidDestination;
 use crate::schema::{NAME_MESSAGE, NAME_RULE};
 use crate::status::PodRefusal;
 
@@ -16,25 +17,49 @@ pub use crate::warm_pool::WarmPoolResource;
 
 /// The definition of Functions for the API server.
 pub fn function_definition() -> CustomResourceDefinition {
-    with_name_rule(FunctionResource::crd())
+    with_root_rules(FunctionResource::crd(), &OTHER_FUNCTION.map(other_function))
 }
 
 /// The definition of WarmPools for the API server.
 pub fn warm_pool_definition() -> CustomResourceDefinition {
-    with_name_rule(WarmPoolResource::crd())
+    with_root_rules(WarmPoolResource::crd(), &[])
 }
 
-fn with_name_rule(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+/// The fields of `spec.async` that may name another function.
+const OTHER_FUNCTION: [&str; 2] = ["onSuccess", "onFailure"];
+
+/// A function that got its own records as events would be called again and again.
+fn other_function(field: &str) -> ValidationRule {
+    // `function` is a reserved word of CEL.
+    let place = format!("self.spec.async.{field}");
+    ValidationRule {
+        rule: format!(
+            "!has(self.spec.async) || !has({place}) || !has({place}.__function__) || {place}.__function__ != self.metadata.name"
+        ),
+        message: Some(format!(
+            "spec.async.{field}.function {}",
+            InvalidDestination::Itself
+        )),
+        ..ValidationRule::default()
+    }
+}
+
+/// Rules that see the name: only the root does.
+fn with_root_rules(
+    mut definition: CustomResourceDefinition,
+    further: &[ValidationRule],
+) -> CustomResourceDefinition {
     let schemas = definition.spec.versions.iter_mut();
     let schemas =
         schemas.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
     for schema in schemas {
-        // A rule sees the name only at the root.
-        schema.x_kubernetes_validations = Some(vec![ValidationRule {
+        let name = ValidationRule {
             rule: NAME_RULE.to_owned(),
             message: Some(NAME_MESSAGE.to_owned()),
             ..ValidationRule::default()
-        }]);
+        };
+        let rules = [name].into_iter().chain(further.iter().cloned());
+        schema.x_kubernetes_validations = Some(rules.collect());
     }
     definition
 }

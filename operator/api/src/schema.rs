@@ -12,7 +12,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::code::Layers;
+use crate::destination_schema::destination;
 use crate::function::FunctionSpec;
+use crate::schema_parts::{SUBDOMAIN, number, object_name, object_ref, rule, text};
 
 /// The rule for the name of a function or a warm pool.
 pub(crate) const NAME_RULE: &str = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') \
@@ -22,8 +24,6 @@ pub(crate) const NAME_MESSAGE: &str = "metadata.name must be 1 to 63 characters:
 
 /// One character of a word: neither a space nor a control character, as Rust's `char` defines them.
 const WORD: &str = r"[^\\p{Z}\\p{Cc}]";
-/// A DNS-1123 subdomain.
-const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 /// The word of a label or a taint.
 const LABEL: &str = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?";
 
@@ -110,6 +110,8 @@ fn spec() -> Value {
                 "properties": {
                     "maxAge": number(60, 21600, None, "How old an event may be when an attempt begins, in seconds; absent: 21600."),
                     "retries": number(0, 2, None, "Attempts after one in which the function failed; absent: 2."),
+                    "onSuccess": destination("What gets the record of each event that the function has answered."),
+                    "onFailure": destination("What gets the record of each event that was given up."),
                 },
             },
             "betweenEvents": {
@@ -356,26 +358,6 @@ fn archive() -> Value {
     })
 }
 
-fn object_name(description: &str) -> Value {
-    text(
-        512,
-        description,
-        &[rule(
-            &format!("size(self) <= 253 && self.matches('^{SUBDOMAIN}$')"),
-            "must be 1 to 253 characters: a-z, 0-9, `-` and `.`",
-        )],
-    )
-}
-
-fn object_ref(description: &str) -> Value {
-    json!({
-        "type": "object",
-        "description": description,
-        "required": ["name"],
-        "properties": { "name": object_name("Its name.") },
-    })
-}
-
 /// The rule that the expression `key` is the key of a label: a domain of at most 253 characters and a word of
 /// at most 63.
 fn is_label_key(key: &str) -> String {
@@ -393,35 +375,4 @@ fn label_value() -> Value {
             "must be at most 63 characters: letters, digits, `-`, `_` and `.`",
         )],
     )
-}
-
-pub(crate) fn rule(rule: &str, message: &str) -> Value {
-    json!({ "rule": rule, "message": message })
-}
-
-fn text(max_length: u32, description: &str, rules: &[Value]) -> Value {
-    let mut text = json!({
-        "type": "string",
-        "maxLength": max_length,
-    });
-    if !description.is_empty() {
-        text["description"] = json!(description);
-    }
-    if !rules.is_empty() {
-        text["x-kubernetes-validations"] = json!(rules);
-    }
-    text
-}
-
-pub(crate) fn number(min: u32, max: u32, default: Option<u32>, description: &str) -> Value {
-    let mut number = json!({
-        "type": "integer",
-        "minimum": min,
-        "maximum": max,
-        "description": description,
-    });
-    if let Some(default) = default {
-        number["default"] = json!(default);
-    }
-    number
 }

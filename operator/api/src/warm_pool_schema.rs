@@ -9,9 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::schema::{
-    environment_from, image_pull_secrets, node_selector, number, rule, runtime, runtime_class_name,
+    environment_from, image_pull_secrets, node_selector, runtime, runtime_class_name,
     service_account, tolerations,
 };
+use crate::schema_parts::{number, rule};
 use crate::warm_pool::WarmPoolSpec;
 
 impl JsonSchema for WarmPoolSpec {

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use pilotlight_api::{
-    BetweenEvents, Code, EnvironmentSource, ErrorDetail, Function, LogFormat, LogLevel, ObjectName,
-    PodSettings, RecursiveLoop, TaintEffect, TolerationOperator, read,
+    BetweenEvents, Code, Destination, EnvironmentSource, ErrorDetail, Function, KeyPrefix,
+    LogFormat, LogLevel, ObjectName, PodSettings, RecursiveLoop, TaintEffect, TolerationOperator,
+    read,
 };
 
 fn only(text: &str) -> Function {
@@ -63,6 +64,11 @@ spec:
   errors: Sanitized
   betweenEvents: Freeze
   recursiveLoop: Allow
+  async:
+    maxAge: 60
+    retries: 0
+    onSuccess: { nats: { url: "tls://nats.example", subject: orders.done, secretRef: { name: nats } } }
+    onFailure: { s3: { bucket: records, prefix: shop/, endpoint: "https://s3.example:9000", region: eu-west-1 } }
   environmentFrom:
     - secretRef: { name: shop.credentials }
     - configMapRef: { name: settings }
@@ -127,6 +133,13 @@ fn every_field_holds_what_was_written() {
     assert_eq!(spec.errors, ErrorDetail::Sanitized);
     assert_eq!(spec.between_events, BetweenEvents::Freeze);
     assert_eq!(spec.recursive_loop, RecursiveLoop::Allow);
+    let destinations: Vec<_> = spec.asynchronous.destinations().collect();
+    let [("onSuccess", nats), ("onFailure", Destination::S3(s3))] = destinations[..] else {
+        panic!("{destinations:?}");
+    };
+    assert_eq!((nats.form(), nats.secret()), ("nats", Some("nats")));
+    let prefix = s3.prefix.as_ref().map(KeyPrefix::as_str);
+    assert_eq!((s3.bucket.as_str(), prefix), ("records", Some("shop/")));
     let variables = spec
         .environment
         .iter()

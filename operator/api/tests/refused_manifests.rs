@@ -318,6 +318,41 @@ fn code_has_exactly_one_form_that_can_be_fetched() {
     check(&format!("{HEAD}  code:"), FORMS);
 }
 
+const DESTINATIONS: &[(&str, &str)] = &[
+    (
+        "  async: {onSuccess: {}}",
+        "9:22: spec.async.onSuccess: must have exactly one of function, http, nats, sqs, s3",
+    ),
+    (
+        "  async: {onSucces: {}}",
+        "9:11: spec.async.onSucces: is not a field: did you mean `onSuccess`? The fields here are maxAge, retries, onSuccess, onFailure",
+    ),
+    (
+        "  async:\n    onFailure: {function: hello}",
+        "10:27: spec.async.onFailure.function: must be another function: this one would be called with its own records again and \
+         again",
+    ),
+    (
+        "  async:\n    onFailure: {http: {url: \"https://me:hunter2@host/?key=5ecret\"}}",
+        "10:29: spec.async.onFailure.http.url: must be an https:// or http:// address such as https://host/path, without user, \
+         password, fragment and spaces, got `https://host/`",
+    ),
+    (
+        "  async:\n    onFailure: {sqs: {queueUrl: \"https://host/0/a.fifo\"}}",
+        "10:33: spec.async.onFailure.sqs.queueUrl: must be a standard queue: the name of a FIFO queue ends in .fifo, and none can be a \
+         destination",
+    ),
+    (
+        "  async:\n    onFailure: {nats: {url: \"nats://host\"}}",
+        "10:24: spec.async.onFailure.nats.subject: is missing: add it",
+    ),
+];
+
+#[test]
+fn a_destination_has_exactly_one_form_that_can_be_sent_to() {
+    check(&format!("{HEAD}{CODE}"), DESTINATIONS);
+}
+
 const POD: &[(&str, &str)] = &[
     (
         "  environmentFrom: app",

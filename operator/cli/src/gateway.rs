@@ -148,6 +148,15 @@ pub(crate) struct Args {
         value_delimiter = ','
     )]
     fetch_deny: Vec<AddressRange>,
+    /// The Secrets with credentials that Functions may name for their destinations. Repeat the option for each. Destinations may
+    /// have the addresses that archives may have.
+    #[arg(
+        long = "destination-secret",
+        env = "PILOTLIGHT_DESTINATION_SECRETS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    destination_secrets: Vec<String>,
     /// A folder of further runtimes, as the controller has it; see runtimes/README.md.
     #[arg(long, env = "PILOTLIGHT_RUNTIMES", value_name = "DIR")]
     runtimes: Option<PathBuf>,
@@ -293,18 +302,21 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             .cache
             .unwrap_or_else(|| std::env::temp_dir().join("pilotlight"));
         let runtimes = Runtimes::with(args.runtimes.as_deref()).context("--runtimes")?;
+        let rule = AddressRule {
+            allow: args.fetch_allow,
+            deny: args.fetch_deny,
+        };
         let place = ClusterConfig {
             namespace: args.namespace,
             cache,
             cache_limits: CacheLimits::of(args.cache_size, args.fetches),
             fetcher: Fetcher::Within {
-                rule: AddressRule {
-                    allow: args.fetch_allow,
-                    deny: args.fetch_deny,
-                },
+                rule: rule.clone(),
                 proxy: args.fetch_proxy,
             },
             archive_secrets: args.fetch_secrets.into_iter().collect(),
+            destination_secrets: args.destination_secrets.into_iter().collect(),
+            destination_addresses: rule,
             log_store: args.log_store.config(&release),
             runtimes,
             identity: args.identity_of_parts.parts_identity,

@@ -14,6 +14,7 @@ mod cache;
 mod callers;
 pub(crate) mod code;
 mod custom;
+mod destination_options;
 mod event_files;
 pub(crate) mod hash;
 mod layers;
@@ -53,6 +54,7 @@ use pilotlight_wire::config::DoorConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::destination_options::DestinationOptions;
 use self::event_files::EventFiles;
 use self::log_files::LogFiles;
 use self::places::Places;
@@ -153,6 +155,8 @@ pub(crate) struct Args {
     log_export: LogExport,
     #[command(flatten)]
     events: EventFiles,
+    #[command(flatten)]
+    destinations: DestinationOptions,
     #[command(flatten)]
     places: Places,
 }
@@ -276,6 +280,7 @@ async fn local(args: Args) -> Result<Exit> {
         door,
         ..Config::default()
     };
+    config.destinations = args.destinations.open(&config.region);
     let log_exports = args.log_export.start(&mut config, false)?;
     let served = serve(config, supervisor, &args.logs, listeners, served, signals).await;
     tokio::join!(traces::end(exporter), log_export::end(log_exports));

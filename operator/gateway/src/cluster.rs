@@ -10,7 +10,7 @@
 //! then the functions are claimed (`functions`). An invocation does not wait for the API server (rule 4);
 //! while that is away, what is known stays in force.
 
-mod archive_secrets;
+mod allowed_secrets;
 mod backend;
 mod certificates;
 mod claim;
@@ -52,14 +52,17 @@ use pilotlight_api::resource::FunctionResource;
 use pilotlight_api::{ObjectName, labels};
 use pilotlight_archive::Fetcher;
 use pilotlight_core::access;
+use pilotlight_core::address_rule::AddressRule;
 use pilotlight_core::code_cache::CacheLimits;
 use pilotlight_core::gateways::handover::Handover;
 use pilotlight_core::identity::{Caller, Mode, Role};
 use pilotlight_core::ids::Namespace;
 use pilotlight_core::tls;
+use pilotlight_events::destination::Receivers;
 use pilotlight_logs::memory::MemoryStore;
 use pilotlight_logs::store::Store;
 pub use pilotlight_logs::victoria::Tenant;
+use pilotlight_net::guarded::AddressGuard;
 use pilotlight_net::identity::public::PublicDoor;
 use pilotlight_net::identity::{Identity, MaterialError};
 use pilotlight_net::listen::Admission;
@@ -71,7 +74,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::archive_secrets::ArchiveSecrets;
+use self::allowed_secrets::AllowedSecrets;
 use self::backend::PodBackend;
 use self::codes::Codes;
 use self::config_maps::ConfigMaps;
@@ -89,6 +92,7 @@ use self::stock::Stock;
 use self::supervisors::Supervisors;
 use self::tokens::Tokens;
 use crate::config::Config;
+use crate::destinations::Destinations;
 use crate::gateway::{DRIVER_FAILED, Gateway};
 use crate::http::https_only::HTTPS_ONLY;
 use crate::http::parts;
@@ -126,6 +130,10 @@ pub struct ClusterConfig {
     pub fetcher: Fetcher,
     /// The Secrets that Functions may name for archives.
     pub archive_secrets: BTreeSet<String>,
+    /// The Secrets that Functions may name for destinations.
+    pub destination_secrets: BTreeSet<String>,
+    /// Which addresses destinations may have.
+    pub destination_addresses: AddressRule,
     /// Where log records are stored; `None`: in this process's memory.
     pub log_store: Option<LogStoreConfig>,
     pub runtimes: Runtimes,
@@ -204,9 +212,25 @@ pub async fn serve(
         place.cache_limits,
         place.fetcher.clone(),
         (
-            ArchiveSecrets::new(client.clone(), namespace, place.archive_secrets.clone()),
+            AllowedSecrets::new(
+                client.clone(),
+                namespace,
+                place.archive_secrets.clone(),
+                "gateway.fetch.secrets",
+            ),
             maps.clone(),
         ),
+    );
+    config.destinations = Destinations::new(
+        Arc::new(AllowedSecrets::new(
+            client.clone(),
+            namespace,
+            place.destination_secrets.clone(),
+            "gateway.destinationSecrets",
+        )),
+        Receivers::new(AddressGuard::within(place.destination_addresses.clone())),
+        config.region.clone(),
+        None,
     );
     let (refused, refusals) = watch::channel(Arc::default());
     let backend = PodBackend {

@@ -16,6 +16,7 @@ use pilotlight_events::queue::EventQueue;
 use pilotlight_net::identity::public::PublicDoor;
 
 use crate::access::AccessConfig;
+use crate::destinations::Destinations;
 use crate::logs::LogExports;
 use crate::traces::Traces;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub log_exports: Option<LogExports>,
     /// Where the events of asynchronous calls are kept; `None`: such calls are refused.
     pub events: Option<EventsConfig>,
+    /// What sends the records of events that have ended.
+    pub destinations: Destinations,
 }
 
 /// Where the events of asynchronous calls are kept, and by which clock they are tried again.
@@ -88,6 +91,7 @@ impl Default for Config {
             traces: None,
             log_exports: None,
             events: None,
+            destinations: Destinations::default(),
         }
     }
 }

@@ -11,7 +11,9 @@ use std::sync::mpsc as std_mpsc;
 use axum::Router;
 use bytes::Bytes;
 use http::HeaderValue;
+use pilotlight_api::Destination;
 use pilotlight_core::reason::Audience;
+use pilotlight_events::destination::Receiver;
 use pilotlight_logs::entry::Origin;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +21,7 @@ use crate::access::{Access, AccessConfig};
 use crate::app::App;
 use crate::catalog::{Deployment, Entry, PoolKey};
 use crate::config::Config;
+use crate::destinations::{Destinations, SecretData};
 use crate::http::routes;
 use crate::intake::Intake;
 use crate::invoker::Invoker;
@@ -35,6 +38,17 @@ pub struct Invocation {
     pub client_context: Option<HeaderValue>,
     pub trace: HeaderValue,
     pub log_tail: bool,
+}
+
+/// The receiver of a destination that is no function, with the keys of its Secret.
+///
+/// # Errors
+/// What the Secret lacks.
+pub fn receiver(
+    destination: &Destination,
+    secret: Option<&SecretData>,
+) -> Result<Receiver, String> {
+    Destinations::default().receiver(destination, secret)
 }
 
 /// A gateway's routes, and what it would have run. Needs a tokio runtime.

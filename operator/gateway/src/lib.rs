@@ -32,6 +32,7 @@ mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 mod config;
+mod destinations;
 mod driver;
 mod events;
 #[cfg(any(test, fuzzing))]
@@ -58,6 +59,9 @@ pub use access::{AUDIENCE, AUDIT_TARGET, AccessConfig, Judge, Keyring, Later};
 pub use backend::{Backend, Promise, Reservation, Running};
 pub use catalog::{Deployment, Source};
 pub use config::{Config, EventsConfig, OWN_SERIES_DEFAULT};
+pub use destinations::{
+    DestinationSecrets, DestinationTarget, Destinations, SecretData, SecretFolders,
+};
 pub use events::time_of_day;
 pub use gateway::Gateway;
 pub use logs::{ExportPlace, Followed, Hub, LogExports, Tail};

@@ -22,7 +22,7 @@ use pilotlight_core::instance::parts::Digest;
 use pilotlight_core::reason::Reason;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use super::archive_secrets::ArchiveSecrets;
+use super::allowed_secrets::AllowedSecrets;
 use super::code_store::{ARCHIVE, Pinned, Reserved, Store, TAR};
 use super::config_maps::ConfigMaps;
 use super::sealed::{Sealed, Sealing};
@@ -59,7 +59,7 @@ pub(crate) struct Codes {
     store: Store,
     /// Where archives may come from.
     fetcher: Arc<Fetcher>,
-    secrets: ArchiveSecrets,
+    secrets: AllowedSecrets,
     maps: ConfigMaps,
     /// Each fetch holds a permit.
     fetches: Arc<Semaphore>,
@@ -75,7 +75,7 @@ impl Codes {
         root: PathBuf,
         limits: CacheLimits,
         fetcher: Fetcher,
-        (secrets, maps): (ArchiveSecrets, ConfigMaps),
+        (secrets, maps): (AllowedSecrets, ConfigMaps),
     ) -> Self {
         Codes {
             store: Store::open(root, limits),
@@ -194,7 +194,7 @@ impl Codes {
         let permit = self.fetches.clone().acquire_owned().await;
         let credentials = match &archive.secret_ref {
             Some(secret) => {
-                let read = self.secrets.read(secret.name.as_str()).await;
+                let read = self.credentials(secret.name.as_str()).await;
                 Some(read.map_err(|error| Reason::from(format!("{field}.secretRef: {error:#}")))?)
             }
             None => None,
@@ -219,6 +219,11 @@ impl Codes {
             .flatten()
             .with_context(|| field.to_owned())
             .map_err(|error| Reason::from(format!("{error:#}")))
+    }
+
+    async fn credentials(&self, secret: &str) -> anyhow::Result<Credentials> {
+        let data = self.secrets.read(secret).await?;
+        Credentials::read(&data).with_context(|| format!("the Secret {secret}"))
     }
 
     /// Waits until nobody else fetches this file.

@@ -352,7 +352,7 @@ mod tests {
     use serde_json::json;
     use tower::ServiceExt;
 
-    use super::super::archive_secrets::ArchiveSecrets;
+    use super::super::allowed_secrets::AllowedSecrets;
     use super::super::config_maps::ConfigMaps;
     use super::*;
     use crate::backend::{Backend, Promise, Reservation, Running};
@@ -452,7 +452,7 @@ mod tests {
                 "unused".into(),
                 CacheLimits::of(VOLUME_MIN, 1),
                 Fetcher::Unrestricted,
-                (ArchiveSecrets::default(), ConfigMaps::default()),
+                (AllowedSecrets::default(), ConfigMaps::default()),
             ),
             refused: watch::Sender::new(Arc::default()),
             namespace: Namespace::local(),

@@ -47,7 +47,7 @@ fn cache(root: &Path) -> Codes {
         root.to_owned(),
         LIMITS,
         loopback(),
-        (ArchiveSecrets::default(), ConfigMaps::default()),
+        (AllowedSecrets::default(), ConfigMaps::default()),
     )
 }
 
@@ -255,7 +255,7 @@ async fn an_archive_from_a_refused_address_is_not_fetched() {
         root.path().to_owned(),
         LIMITS,
         within(AddressRule::default()),
-        (ArchiveSecrets::default(), ConfigMaps::default()),
+        (AllowedSecrets::default(), ConfigMaps::default()),
     );
     let error = codes.all_of(&function).await.unwrap_err();
     assert!(
