@@ -162,6 +162,7 @@ TEST = [
     Stage("images", f"runtime-image/build archives {IMAGES}", needs=("programs", "image roots")),
     Stage("VictoriaLogs", f"{CLUSTER} build victoria-logs", uses=GO, limit=20),
     Stage("NATS", f"{CLUSTER} build nats", uses=GO, limit=20),
+    Stage("versitygw", f"{CLUSTER} build versitygw", uses=GO, limit=20),
     *CHECK,
     # From the cluster's network no registry is reached.
     Stage(
@@ -197,6 +198,13 @@ TEST = [
         needs=("Debian packages", "Python packages", "Rust build"),
         tests=True,
         limit=40,
+    ),
+    # Records of events at real receivers.
+    Stage(
+        "destinations",
+        f"{PYTEST} tests/destinations",
+        needs=("Debian packages", "Python packages", "Rust build", "NATS", "versitygw"),
+        tests=True,
     ),
     # Both set up the same runtimes where the cache is cold.
     Stage(

@@ -67,6 +67,7 @@ case " $* " in
 *) exec "$shim" "$@" ;;
 esac
 """
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 GVISOR = "v0.0.0-20260905035102-160fafc42237"
 KUBERNETES_NAMES = [
     "etcd",
@@ -104,6 +105,13 @@ def build_helm() -> None:
     # It needs no root and nothing of the cluster: charts are rendered without one.
     BIN.mkdir(parents=True, exist_ok=True)
     made("helm", [go_version()], install_helm)
+
+
+def build_versitygw() -> None:
+    """A server of S3's protocol, for tests of destinations."""
+    BIN.mkdir(parents=True, exist_ok=True)
+    command = ["go", "install", "-trimpath", f"-ldflags={STRIP}", VERSITYGW]
+    made("versitygw", [go_version()], lambda: run_go(command, HOME))
 
 
 def build_gvisor() -> None:
@@ -281,4 +289,5 @@ PARTS: dict[str, Callable[[], None]] = {
     "gvisor": build_gvisor,
     VICTORIA_LOGS.name: lambda: build_server(VICTORIA_LOGS),
     NATS.name: lambda: build_server(NATS),
+    "versitygw": build_versitygw,
 }
