@@ -9,7 +9,7 @@ import json
 import pytest
 
 from tests.harness import release
-from tests.harness.kubectl import kubectl
+from tests.harness.kubectl import get, kubectl
 from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.local_server import pilotlight
 from tests.harness.patience import until
@@ -25,6 +25,15 @@ def lambda_handler(event, context):
     if event.get("raises"):
         raise ValueError(event["raises"])
     return event["number"]
+"""
+
+# Enters the room of the event whose record it gets.
+RECORD = """
+import rooms
+
+def lambda_handler(record, context):
+    event = record["requestPayload"]
+    rooms.enter(event["room"], f"record of {record['responsePayload']} {record['requestContext']['requestId']}")
 """
 
 
@@ -85,8 +94,24 @@ def test_an_event_that_fails_is_tried_again_with_the_same_id(client, function, o
     name = function("events-fail", SOURCE, **{"async": {"retries": 1}})
     sent = send(client, name, open_room, 1, raises="on purpose")
     until(lambda: len(open_room.entered) == 2, lambda: open_room.entered)
-    until(lambda: shown(name) == "no events", lambda: shown(name))
+    until(lambda: shown(name).startswith("no events\n1 have failed"), lambda: shown(name))
     assert open_room.entered == [sent, sent]
+
+
+def test_a_dead_letter_is_replayed_and_a_record_goes_to_its_destination(client, function, open_room):
+    next_one = function("events-next", RECORD)
+    to_next = {"retries": 0, "onSuccess": {"function": next_one}}
+    name = function("events-dead", SOURCE, **{"async": to_next})
+    failed = send(client, name, open_room, 1, raises="on purpose")
+    until(lambda: "1 have failed" in shown(name), lambda: shown(name))
+    done = pilotlight("events", "replay", name, f"--endpoint={ENDPOINT}")
+    assert done.stdout.strip() == "1 events are tried again", done.stderr
+    until(lambda: open_room.entered == [failed, failed], lambda: open_room.entered)
+    until(lambda: "1 have failed" in shown(name), lambda: shown(name))
+    done = send(client, name, open_room, 2)
+    request_id = done.split()[1]
+    until(lambda: f"record of 2 {request_id}" in open_room.entered, lambda: open_room.entered)
+    until(lambda: get("function", name)["status"].get("events") == 0, lambda: get("function", name))
 
 
 def test_what_was_accepted_survives_the_server_and_the_gateways(client, function, room):

@@ -135,6 +135,26 @@ def test_a_failed_event_waits_for_its_retry(project):
     server.stop()
 
 
+def test_a_dead_letter_is_replayed_by_the_command_line(tmp_path):
+    project = Project(tmp_path, **{"async": {"retries": 0}})
+    server = project.start()
+    request_id = send(server, project.event("a", raises="it is broken"))
+    until(
+        lambda: shown(server, "works").startswith("no events\n1 have failed"), lambda: shown(server, "works")
+    )
+    # It outlives the process.
+    server.process.kill()
+    server.process.wait()
+    server = project.start()
+    assert shown(server, "replay", "works") == "1 events are tried again"
+    until(lambda: len(project.attempts("a")) == 2, lambda: project.attempts("a"))
+    assert [one["id"] for one in project.attempts("a")] == [request_id] * 2
+    until(lambda: "1 have failed" in shown(server, "works"), lambda: shown(server, "works"))
+    assert shown(server, "purge", "works", "--dead") == "1 events removed"
+    assert shown(server, "works") == "no events"
+    server.stop()
+
+
 def test_a_second_local_mode_on_the_same_events_refuses_them_and_runs_calls(project):
     first = project.start()
     second = project.start(logs="other-logs")

@@ -86,6 +86,7 @@ pub struct Metadata {
         printcolumn = r#"{"name":"Instances","type":"integer","jsonPath":".status.instances"}"#,
         printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.ready"}"#,
         printcolumn = r#"{"name":"In-Flight","type":"integer","jsonPath":".status.inFlight"}"#,
+        printcolumn = r#"{"name":"Events","type":"integer","jsonPath":".status.events"}"#,
         printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason","priority":1}"#,
         printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".status.warmPool","priority":1}"#,
         printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,

@@ -51,6 +51,8 @@ pub struct FunctionStatus {
     pub ready: usize,
     pub in_flight: usize,
     pub queued: usize,
+    /// Events of asynchronous calls that have not ended.
+    pub events: usize,
     /// The warm pool that the function's instances may come from; `none` and the reason if there is none.
     pub warm_pool: String,
 }

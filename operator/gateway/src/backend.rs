@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::time::Duration;
 
+use pilotlight_core::ids::PoolId;
 use pilotlight_core::reason::Reason;
 use pilotlight_net::address::Opening;
 
@@ -43,6 +44,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The driver reports the load of a function whenever it may have changed.
     fn observe(&self, deployment: &Deployment, in_flight: usize, queued: usize);
+
+    /// How many events of asynchronous calls of a function have not ended, for its status.
+    fn observe_events(&self, _pool: &PoolId, _events: usize) {}
 }
 
 /// An instance that is up. Dropping this gives the instance up.

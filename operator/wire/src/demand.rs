@@ -68,6 +68,7 @@ mod tests {
             given_up: Default::default(),
             in_flight: 1,
             queued: 2,
+            events: 0,
             released: false,
         }
     }

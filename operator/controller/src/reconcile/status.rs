@@ -333,6 +333,7 @@ pub(crate) fn of_function<'a>(
         ready: living.iter().filter(|state| state.is_ready()).count(),
         in_flight: demands.iter().map(|demand| demand.in_flight).sum(),
         queued: demands.iter().map(|demand| demand.queued).sum(),
+        events: demands.iter().map(|demand| demand.events).sum(),
         warm_pool,
         ..FunctionStatus::default()
     }

@@ -123,6 +123,7 @@ impl Fixture {
             given_up: Default::default(),
             in_flight: 0,
             queued: 0,
+            events: 0,
             released: false,
         };
         self.worker

@@ -209,6 +209,7 @@ mod tests {
             given_up: Default::default(),
             in_flight: 0,
             queued: 0,
+            events: 0,
             released: false,
         }
     }

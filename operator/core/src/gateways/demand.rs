@@ -32,9 +32,16 @@ pub struct Demand {
     pub given_up: BTreeSet<InstanceName>,
     pub in_flight: usize,
     pub queued: usize,
+    /// Events of asynchronous calls that have not ended.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub events: usize,
     /// This gateway does not own the pool any more, and its demand no longer counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A pod of a warm pool that has become an instance. The controller gives it the function's labels and owner

@@ -111,11 +111,24 @@ impl Ledger {
 
     /// The counts of the pool, for the status of the function.
     pub fn observe(&mut self, pool: &PoolId, in_flight: usize, queued: usize) {
+        self.count(pool, |demand| {
+            (demand.in_flight, demand.queued) = (in_flight, queued);
+        });
+    }
+
+    /// The same for the events of asynchronous calls that have not ended.
+    pub fn observe_events(&mut self, pool: &PoolId, events: usize) {
+        self.count(pool, |demand| demand.events = events);
+    }
+
+    fn count(&mut self, pool: &PoolId, change: impl FnOnce(&mut Demand)) {
         let Some(entry) = self.pools.get_mut(pool) else {
             return;
         };
-        if (entry.demand.in_flight, entry.demand.queued) != (in_flight, queued) {
-            (entry.demand.in_flight, entry.demand.queued) = (in_flight, queued);
+        let counts = |demand: &Demand| (demand.in_flight, demand.queued, demand.events);
+        let before = counts(&entry.demand);
+        change(&mut entry.demand);
+        if counts(&entry.demand) != before {
             self.counts += 1;
             entry.counts = self.counts;
         }
@@ -134,6 +147,7 @@ impl Ledger {
                 given_up: Default::default(),
                 in_flight: 0,
                 queued: 0,
+                events: 0,
                 released: true,
             },
             requests: HashMap::new(),

@@ -438,6 +438,11 @@ impl Backend for PodBackend {
         self.ledger
             .change(|state| state.observe(&deployment.pool, in_flight, queued));
     }
+
+    fn observe_events(&self, pool: &PoolId, events: usize) {
+        self.ledger
+            .change(|state| state.observe_events(pool, events));
+    }
 }
 
 /// A pod that is up.

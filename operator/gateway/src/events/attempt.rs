@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! attempt ─► again later
-//!        └─► ended: gone, or a dead letter
+//!        └─► ended: gone, a dead letter, or to be delivered (deliver)
 //! ```
 //!
 //! What follows is decided by `core::events`. Whatever becomes of an event is in the queue before anybody else learns of it.
@@ -17,10 +17,13 @@ use pilotlight_api::AsyncSpec;
 use pilotlight_core::events::delivery::AfterEnd;
 use pilotlight_core::events::retry::{Attempt, EventEnd, EventTime, Next, Progress};
 use pilotlight_core::function::Concurrency;
+use pilotlight_core::ids::FunctionKey;
 use pilotlight_events::event::{EventHead, EventOutcome, EventResponse, QueuedEvent};
 use pilotlight_events::queue::{QueueError, Settled, Ticket};
 use tracing::Instrument;
 
+use super::deliver::destination;
+use super::places::Place;
 use super::{Events, News, QUEUE_PAUSE, Runner};
 use crate::catalog::Entry;
 use crate::clock;
@@ -37,43 +40,73 @@ enum Tried {
         has_begun: bool,
     },
     Ended {
+        progress: Progress,
         outcome: EventOutcome,
         has_begun: bool,
     },
 }
 
-/// See the module.
-pub(super) async fn attempt(events: Events, ticket: Ticket, event: QueuedEvent) {
-    let span = span::open(&event.head.request_id);
-    let function = event.head.target.function.clone();
-    let Some((has_begun, due)) = turn(&events, ticket, event).instrument(span).await else {
-        return;
-    };
-    let ended = News::Ended {
-        function,
-        has_begun,
-        due,
-    };
-    // The dispatcher has ended with the gateway.
-    let _ = events.news.send(ended).await;
+/// What an attempt means for the dispatcher, and what is still to be done.
+struct Turn {
+    has_begun: bool,
+    /// When the event is tried again.
+    due: Option<EventTime>,
+    /// It has ended, and its destination wants to know.
+    to_deliver: Option<(Place, EventOutcome)>,
 }
 
-/// Whether the function ran, and when the event is tried again. `None`: the gateway ends.
-async fn turn(
-    events: &Events,
-    ticket: Ticket,
-    event: QueuedEvent,
-) -> Option<(bool, Option<EventTime>)> {
+impl Turn {
+    fn over(has_begun: bool, due: Option<EventTime>) -> Self {
+        Turn {
+            has_begun,
+            due,
+            to_deliver: None,
+        }
+    }
+}
+
+/// See the module.
+pub(super) async fn attempt(events: Events, ticket: Ticket, mut event: QueuedEvent) {
+    let span = span::open(&event.head.request_id);
+    let attempt = async {
+        let Some(turn) = turn(&events, ticket, &mut event).await else {
+            return;
+        };
+        let ended = News::Ended {
+            function: event.head.target.function.clone(),
+            has_begun: turn.has_begun,
+            due: turn.due,
+        };
+        // The dispatcher has ended with the gateway.
+        let _ = events.news.send(ended).await;
+        if let Some((_place, outcome)) = turn.to_deliver {
+            events.deliver(ticket, event, outcome).await;
+        }
+    };
+    attempt.instrument(span).await;
+}
+
+/// `None`: the gateway ends.
+async fn turn(events: &Events, ticket: Ticket, event: &mut QueuedEvent) -> Option<Turn> {
+    let function = event.head.target.function.clone();
+    if let Some(outcome) = event.head.outcome.take() {
+        let place = events.place(ticket, &function).await?;
+        return Some(Turn {
+            to_deliver: Some((place, outcome)),
+            ..Turn::over(true, None)
+        });
+    }
     let entry = events.runner.functions.get(&event.head.target);
+    let request_id = event.head.request_id.clone();
     let settle = async |settled: Settled| {
         let settle = || events.queue.settle(ticket, settled.clone());
-        events.recorded(&event.head.request_id, settle).await
+        events.recorded(&request_id, settle).await
     };
-    match try_event(events, entry.as_ref(), &event).await {
+    let (progress, outcome, has_begun) = match try_event(events, entry.as_ref(), event).await {
         Tried::Untried => {
             // The next gateway finds the event as it is: at once, or when nobody has it any more.
             let _ = events.queue.settle(ticket, Settled::Untried).await;
-            None
+            return None;
         }
         Tried::Again {
             progress,
@@ -81,22 +114,36 @@ async fn turn(
             has_begun,
         } => {
             settle(Settled::Again { progress, due }).await?;
-            Some((has_begun, Some(due)))
+            return Some(Turn::over(has_begun, Some(due)));
         }
-        Tried::Ended { outcome, has_begun } => {
-            let (end, attempts) = (outcome.end, outcome.attempts);
-            settle(match end.then(false) {
-                AfterEnd::Gone | AfterEnd::Deliver => Settled::Gone,
-                AfterEnd::Dead => Settled::Dead(outcome),
-            })
-            .await?;
-            if let Some(entry) = &entry {
-                entry.metrics.event_ended(end);
-            }
-            log_end(&event.head, end, attempts);
-            Some((has_begun, None))
+        Tried::Ended {
+            progress,
+            outcome,
+            has_begun,
+        } => (progress, outcome, has_begun),
+    };
+    let (end, attempts) = (outcome.end, outcome.attempts);
+    let has_destination = destination(entry.as_ref(), end).is_some();
+    let mut to_deliver = None;
+    match end.then(has_destination) {
+        AfterEnd::Gone => settle(Settled::Gone).await?,
+        AfterEnd::Dead => settle(Settled::Dead(outcome)).await?,
+        AfterEnd::Deliver => {
+            // First of all: whatever becomes of the record, the function does not run again.
+            let end = || events.queue.end(ticket, progress, outcome.clone());
+            events.recorded(&request_id, end).await?;
+            event.head.progress = progress;
+            to_deliver = Some((events.place(ticket, &function).await?, outcome));
         }
     }
+    if let Some(entry) = &entry {
+        entry.metrics.event_ended(end, has_destination);
+    }
+    log_end(&event.head, end, attempts);
+    Some(Turn {
+        to_deliver,
+        ..Turn::over(has_begun, None)
+    })
 }
 
 async fn try_event(events: &Events, entry: Option<&Entry>, event: &QueuedEvent) -> Tried {
@@ -137,6 +184,7 @@ async fn try_event(events: &Events, entry: Option<&Entry>, event: &QueuedEvent) 
             has_begun,
         },
         Next::End(end) => Tried::Ended {
+            progress: progress.to_deliver(),
             outcome: EventOutcome {
                 end,
                 at: events.now(),
@@ -161,13 +209,27 @@ fn log_end(head: &EventHead, end: EventEnd, attempts: u32) {
 }
 
 /// Spreads attempts. It need not be secret.
-fn random(request_id: &str) -> u32 {
+pub(super) fn random(request_id: &str) -> u32 {
     RandomState::new().hash_one(request_id) as u32
 }
 
 impl Events {
+    /// A place for the record of an event that has ended. `None`: the gateway ends before there is one.
+    async fn place(&self, ticket: Ticket, function: &FunctionKey) -> Option<Place> {
+        let place = self.stop.run_until_cancelled(self.places.take(function));
+        let place = place.await;
+        if place.is_none() {
+            let _ = self.queue.settle(ticket, Settled::Untried).await;
+        }
+        place
+    }
+
     /// Asks the queue until it has recorded what became of an event. `None`: the gateway ends before that.
-    async fn recorded<Asked>(&self, request_id: &str, ask: impl Fn() -> Asked) -> Option<()>
+    pub(super) async fn recorded<Asked>(
+        &self,
+        request_id: &str,
+        ask: impl Fn() -> Asked,
+    ) -> Option<()>
     where
         Asked: Future<Output = Result<(), QueueError>>,
     {

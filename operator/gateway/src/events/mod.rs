@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! http::invoke ─ accept ─► queue (durable) ─ take ─► attempt ─► invoker ─► settle: gone, again later, or dead
+//!                              │                                 └─► deliver: destinations
 //!                              whose turn, when again, and what follows the end: core::events
 //! ```
 //!
@@ -11,6 +12,9 @@
 //! tried again by the next one. It decides nothing.
 
 mod attempt;
+mod deliver;
+mod depth;
+mod places;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,12 +31,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::attempt::attempt;
+use self::places::Places;
+use crate::backend::Backend;
 use crate::clock;
+use crate::destinations::Destinations;
 use crate::intake::Intake;
 use crate::invoker::Invoker;
 use crate::peers::Peers;
 use crate::registry::Registry;
 
+/// The largest event of an asynchronous call (contract §1).
+pub(crate) const EVENT_LIMIT: usize = 1024 * 1024;
 /// How many events of all functions are under way at most: their payloads are in memory then.
 const UNDER_WAY: usize = 256;
 /// How much news the dispatcher has at most that it has not read. Callers wait then.
@@ -51,6 +60,7 @@ pub(crate) struct Events {
     /// Cancelled when the gateway ends: no further attempt begins.
     stop: CancellationToken,
     attempts: TaskTracker,
+    places: Places,
 }
 
 /// What the dispatcher learns from others.
@@ -72,6 +82,9 @@ pub(crate) struct Runner {
     pub(crate) functions: Arc<dyn Registry>,
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) intake: Intake,
+    pub(crate) destinations: Destinations,
+    /// Learns how many events wait.
+    pub(crate) backend: Arc<dyn Backend>,
     /// `None`: there is no other gateway.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     /// The maximum number of instances of a function that has no reserved concurrency.
@@ -89,8 +102,10 @@ impl Events {
             news,
             stop: CancellationToken::new(),
             attempts: TaskTracker::new(),
+            places: Places::new(),
         };
         tokio::spawn(dispatch(events.clone(), received));
+        tokio::spawn(depth::run(events.clone()));
         events
     }
 

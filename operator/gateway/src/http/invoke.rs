@@ -33,6 +33,7 @@ use super::function_ref::FunctionRef;
 use super::trace::CallTrace;
 use crate::app::App;
 use crate::clock;
+use crate::events::EVENT_LIMIT;
 use crate::intake::Unread;
 use crate::message::{Answer, Invocation, Invoked, Outcome};
 use crate::span;
@@ -46,8 +47,6 @@ const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
-/// The largest event of an asynchronous call, in bytes.
-const EVENT_LIMIT: usize = 1024 * 1024;
 /// The longest client context, in bytes of base64.
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
 /// How much is read of a body that is too large. Many clients read a response only after they have sent the body.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use pilotlight_core::events::delivery::{AfterDelivery, AfterEnd, Delivery};
 use pilotlight_core::events::retry::{Attempt, EventEnd};
 use pilotlight_core::ids::PoolId;
 use pilotlight_core::instance::RequestId;
@@ -45,6 +46,8 @@ pub(super) const OUTCOMES: [&str; 6] = [
 /// Why an invocation ended as `function_error`: the handler said so, or the kinds of [`FailureKind`].
 pub(super) const HANDLER: &str = "handler";
 pub(super) const STATES: [&str; 4] = ["starting", "idle", "busy", "stopping"];
+/// How an attempt to send the record of an event ended.
+pub(super) const DELIVERIES: [&str; 3] = ["delivered", "failed", "refused"];
 /// How an attempt to run an event ended.
 pub(super) const ATTEMPTS: [&str; 3] = ["succeeded", "failed", "not_begun"];
 pub(super) const ENDS: [&str; 3] = ["stopped", "not_started", "lost"];
@@ -83,6 +86,14 @@ pub(crate) struct FunctionMetrics {
     pub(super) event_attempts: [AtomicU64; 3],
     /// By [`EventEnd::ALL`].
     pub(super) event_ends: [AtomicU64; 4],
+    /// By [`DELIVERIES`].
+    pub(super) deliveries: [AtomicU64; 3],
+    /// Records that were given up.
+    pub(super) undelivered: AtomicU64,
+    pub(super) dead_letters: AtomicU64,
+    /// Events that have not ended, and the age of the oldest one in milliseconds, as the owner has seen them last.
+    pub(super) events_waiting: AtomicU64,
+    pub(super) oldest_event: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
@@ -314,10 +325,34 @@ impl FunctionMetrics {
         }]);
     }
 
-    pub(crate) fn event_ended(&self, end: EventEnd) {
+    /// `has_destination`: whether its record goes somewhere.
+    pub(crate) fn event_ended(&self, end: EventEnd, has_destination: bool) {
+        if end.then(has_destination) == AfterEnd::Dead {
+            one(&self.dead_letters);
+        }
         let mut all = EventEnd::ALL.iter();
         if let Some(place) = all.position(|one| *one == end) {
             one(&self.event_ends[place]);
+        }
+    }
+
+    pub(crate) fn events_waiting(&self, count: u64, age: Duration) {
+        set(&self.events_waiting, count);
+        set(&self.oldest_event, age.as_millis() as u64);
+    }
+
+    /// An attempt to send the record of an event, and what follows it.
+    pub(crate) fn event_delivery(&self, delivery: Delivery, after: AfterDelivery) {
+        one(&self.deliveries[match delivery {
+            Delivery::Delivered => 0,
+            Delivery::Failed => 1,
+            Delivery::Refused => 2,
+        }]);
+        if let AfterDelivery::GivenUp { is_dead } = after {
+            one(&self.undelivered);
+            if is_dead {
+                one(&self.dead_letters);
+            }
         }
     }
 
@@ -340,7 +375,7 @@ impl FunctionMetrics {
 
     /// Adds all counts of another function, but for the limits.
     pub(super) fn add(&self, other: &FunctionMetrics) {
-        let pairs: [(&[AtomicU64], &[AtomicU64]); 7] = [
+        let pairs: [(&[AtomicU64], &[AtomicU64]); 8] = [
             (&self.invocations, &other.invocations),
             (&self.errors, &other.errors),
             (&self.instances, &other.instances),
@@ -348,6 +383,7 @@ impl FunctionMetrics {
             (&self.dropped, &other.dropped),
             (&self.event_attempts, &other.event_attempts),
             (&self.event_ends, &other.event_ends),
+            (&self.deliveries, &other.deliveries),
         ];
         let singles = [
             (&self.cold_starts, &other.cold_starts),
@@ -355,6 +391,9 @@ impl FunctionMetrics {
             (&self.in_flight, &other.in_flight),
             (&self.started, &other.started),
             (&self.events_accepted, &other.events_accepted),
+            (&self.undelivered, &other.undelivered),
+            (&self.dead_letters, &other.dead_letters),
+            (&self.events_waiting, &other.events_waiting),
         ];
         let pairs = pairs
             .into_iter()

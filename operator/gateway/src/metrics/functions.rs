@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pilotlight_core::events::retry::EventEnd;
 use pilotlight_core::ids::PoolId;
@@ -17,7 +18,9 @@ use pilotlight_logs::report::Report;
 use pilotlight_wire::exposition::Format;
 use pilotlight_wire::log_record::LogSource;
 
-use super::function::{ATTEMPTS, ENDS, FunctionMetrics, HANDLER, OUTCOMES, STATES, get};
+use super::function::{
+    ATTEMPTS, DELIVERIES, ENDS, FunctionMetrics, HANDLER, OUTCOMES, STATES, get,
+};
 use super::text::{Kind, Text, label, number};
 use crate::clock;
 use crate::histogram::Histogram;
@@ -237,6 +240,27 @@ fn write_all(text: &mut Text, rows: &[Row<'_>]) {
             &EventEnd::ALL.map(EventEnd::condition),
             |one| one.event_ends.iter().map(get).collect(),
         ),
+        (
+            "pilotlight_event_deliveries",
+            "Attempts to send the record of an event to its destination, by what became of them",
+            "outcome",
+            &DELIVERIES,
+            |one| one.deliveries.iter().map(get).collect(),
+        ),
+        (
+            "pilotlight_event_records_given_up",
+            "Records of events that their destinations did not get",
+            "",
+            &[""],
+            |one| vec![get(&one.undelivered)],
+        ),
+        (
+            "pilotlight_dead_letters",
+            "Events that were kept as dead letters",
+            "",
+            &[""],
+            |one| vec![get(&one.dead_letters)],
+        ),
     ];
     for (name, help, by, values, counts) in counters {
         text.metric(name, Kind::Counter, help);
@@ -314,6 +338,24 @@ fn write_gauges(text: &mut Text, rows: &[Row<'_>]) {
     );
     for row in rows {
         text.sample(&[row.labels], get(&row.metrics.queued));
+    }
+    text.metric(
+        "pilotlight_events_waiting",
+        Kind::Gauge,
+        "Events of asynchronous calls that have not ended, at the owner of the function",
+    );
+    for row in rows {
+        text.sample(&[row.labels], get(&row.metrics.events_waiting));
+    }
+    text.metric(
+        "pilotlight_oldest_event_seconds",
+        Kind::Gauge,
+        "How old the oldest of these events is",
+    );
+    for row in rows {
+        let millis = get(&row.metrics.oldest_event);
+        let age = Duration::from_millis(millis);
+        text.sample(&[row.labels], number(age.as_secs_f64()));
     }
     text.metric(
         "pilotlight_queue_age_seconds",

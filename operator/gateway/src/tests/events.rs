@@ -34,7 +34,7 @@ fn clock() -> EventTime {
     EventTime(1_800_000_000_000).after(since)
 }
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
@@ -50,7 +50,7 @@ fn config(folder: &TempDir, bytes: u64) -> Config {
     }
 }
 
-async fn stage(folder: &TempDir, deployments: Vec<Deployment>) -> Stage {
+pub(super) async fn stage(folder: &TempDir, deployments: Vec<Deployment>) -> Stage {
     let stage = Stage::new(config(folder, 16 * 1024 * 1024), None);
     stage.gateway.deploy(deployments).await;
     stage
@@ -61,14 +61,14 @@ fn send(stage: &Stage, name: &str, payload: impl Into<Body>) -> Caller {
     stage.send(request.body(payload.into()))
 }
 
-async fn accepted(stage: &Stage, payload: &str) -> Answer {
+pub(super) async fn accepted(stage: &Stage, payload: &str) -> Answer {
     let answer = send(stage, "hello", payload.to_owned()).answer().await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     assert!(answer.body.is_empty() && answer.header("x-amz-executed-version").is_empty());
     answer
 }
 
-async fn count(stage: &Stage, name: &str, by: &str) -> f64 {
+pub(super) async fn count(stage: &Stage, name: &str, by: &str) -> f64 {
     let by = if by.is_empty() {
         String::new()
     } else {
@@ -79,7 +79,7 @@ async fn count(stage: &Stage, name: &str, by: &str) -> f64 {
         .await
 }
 
-async fn waiting(stage: &Stage) -> u64 {
+pub(super) async fn waiting(stage: &Stage) -> u64 {
     let answer = stage.get("/pilotlight/v1/functions/hello/events").await;
     answer.json()["count"].as_u64().expect("a count")
 }

@@ -20,6 +20,7 @@ mod access;
 mod apis;
 mod cloudwatch;
 mod deploys;
+mod destinations;
 mod dispatch;
 mod events;
 mod forward;

@@ -130,6 +130,7 @@ impl Pools {
             given_up: Default::default(),
             in_flight: 0,
             queued: 0,
+            events: 0,
             released: false,
         };
         let worker = &mut self.fixture.worker;

@@ -23,6 +23,7 @@ fn demand(revision: &str, instances: &[&str]) -> Demand {
         given_up: Default::default(),
         in_flight: 0,
         queued: 0,
+        events: 0,
         released: false,
     }
 }
