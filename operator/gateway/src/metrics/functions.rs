@@ -176,7 +176,7 @@ impl Functions {
 }
 
 fn write_all(text: &mut Text, rows: &[Row<'_>]) {
-    let counters: [Counters<'_>; 9] = [
+    let counters: [Counters<'_>; 12] = [
         (
             "pilotlight_invocations",
             "Invocations that ended, by outcome",
