@@ -99,6 +99,7 @@ impl Gateway {
                 invoker: invoker.clone(),
                 intake: intake.clone(),
                 peers: peers.clone(),
+                destinations: config.destinations.clone(),
                 backend: backend.clone(),
                 concurrency: config.concurrency,
                 clock,
