@@ -195,7 +195,7 @@ impl Destinations {
         let get = |key: &str| secret.texts.get(key).map(|text| text.trim().to_owned());
         match (get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY")) {
             (Some(id), Some(secret)) => Ok(Some(AwsKeys {
-                id,
+                id: ReceiverSecret(id),
                 secret: ReceiverSecret(secret),
                 session_token: get("AWS_SESSION_TOKEN").map(ReceiverSecret),
             })),
@@ -364,7 +364,7 @@ mod tests {
                 (receiver.region.as_str(), receiver.queue_url.as_str()),
                 (region, url)
             );
-            assert_eq!(receiver.keys.expect("keys").id, "AKID");
+            assert_eq!(receiver.keys.expect("keys").id.0, "AKID");
         }
         let error = made(queue("https://h/q"), Some(&keys[..1])).expect_err("no secret");
         assert!(error.contains("AWS_SECRET_ACCESS_KEY"), "{error}");

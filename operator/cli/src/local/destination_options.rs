@@ -12,8 +12,8 @@ pub(crate) struct DestinationOptions {
     #[arg(long, env = "PILOTLIGHT_SECRETS", value_name = "FOLDER")]
     secrets: Option<PathBuf>,
     /// Signs requests to the queues and buckets of destinations without a `secretRef`.
-    #[arg(long, env = "AWS_ACCESS_KEY_ID", hide = true)]
-    aws_access_key_id: Option<String>,
+    #[arg(long, env = "AWS_ACCESS_KEY_ID", hide = true, hide_env_values = true)]
+    aws_access_key_id: Option<ReceiverSecret>,
     #[arg(
         long,
         env = "AWS_SECRET_ACCESS_KEY",

@@ -21,7 +21,7 @@ pub enum NatsLogin {
     #[default]
     Nothing,
     Password {
-        username: String,
+        username: ReceiverSecret,
         password: ReceiverSecret,
     },
     Token(ReceiverSecret),
@@ -78,7 +78,7 @@ impl NatsLogin {
         }
         match (get("username"), get("password"), get("token")) {
             (Some(username), Some(password), None) => Ok(NatsLogin::Password {
-                username: username.to_owned(),
+                username: secret(username),
                 password: secret(password),
             }),
             (None, None, Some(token)) => Ok(NatsLogin::Token(secret(token))),
@@ -93,7 +93,7 @@ impl NatsLogin {
         match self {
             NatsLogin::Nothing => {}
             NatsLogin::Password { username, password } => {
-                fields.user = Some(username.clone());
+                fields.user = Some(username.0.clone());
                 fields.pass = Some(password.0.clone());
             }
             NatsLogin::Token(token) => fields.auth_token = Some(token.0.clone()),

@@ -64,7 +64,7 @@ pub struct S3Receiver {
 /// What signs requests in the manner of the original platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsKeys {
-    pub id: String,
+    pub id: ReceiverSecret,
     pub secret: ReceiverSecret,
     pub session_token: Option<ReceiverSecret>,
 }
@@ -73,7 +73,7 @@ impl AwsKeys {
     pub(super) fn credentials(&self) -> aws_credential_types::Credentials {
         let token = self.session_token.as_ref().map(|token| token.0.clone());
         let secret = self.secret.0.as_str();
-        aws_credential_types::Credentials::new(&self.id, secret, token, None, "pilotlight")
+        aws_credential_types::Credentials::new(&self.id.0, secret, token, None, "pilotlight")
     }
 }
 

@@ -65,7 +65,7 @@ fn bucket(keys: Option<AwsKeys>) -> S3Receiver {
 
 fn keys() -> AwsKeys {
     AwsKeys {
-        id: "AKID".to_owned(),
+        id: ReceiverSecret("AKID".to_owned()),
         secret: ReceiverSecret("hunter2".to_owned()),
         session_token: Some(ReceiverSecret("t0ken".to_owned())),
     }
