@@ -256,7 +256,7 @@ format: $(VENV)/ready ## format all Rust and Python
 
 .PHONY: crds
 crds: ## write the custom resource definitions from their source
-	for kind in function warmpool; do \
+	for kind in function warmpool schedule; do \
 		cargo run --locked -p pilotlight -- crd $$kind >target/$$kind.yaml && \
 		install -m 644 target/$$kind.yaml crds/ && \
 		install -m 644 target/$$kind.yaml charts/pilotlight/files/crds/ || exit 1; \

@@ -9,24 +9,33 @@ use std::fmt::{Debug, Write};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use pilotlight_api::{FunctionSpec, Manifest, ManifestError, WarmPoolSpec, duplicates, read};
+use pilotlight_api::{
+    FunctionSpec, Manifest, ManifestError, ScheduleManifest, ScheduleSpec, WarmPoolSpec, duplicates, read,
+    read_all,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 fuzz_target!(|data: &[u8]| {
     json::<FunctionSpec>(data);
     json::<WarmPoolSpec>(data);
+    if let Ok(spec) = serde_json::from_slice::<ScheduleSpec>(data) {
+        written_and_read(spec);
+    }
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
     // In YAML a single `\r` ends a line as well.
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count() as u64;
-    match read(Path::new("f.yaml"), text) {
-        Ok(manifests) => {
-            for manifest in &manifests {
+    match read_all(Path::new("f.yaml"), text) {
+        Ok(documents) => {
+            for manifest in &documents.functions {
                 accepted(manifest, lines);
             }
-            for error in duplicates(&manifests) {
+            for schedule in &documents.schedules {
+                accepted_schedule(schedule, lines);
+            }
+            for error in duplicates(&documents.functions) {
                 refused(&error, lines);
             }
         }
@@ -54,6 +63,24 @@ fn accepted(manifest: &Manifest, lines: u64) {
     let spec = serde_json::to_vec(&manifest.function.spec).expect("plain data");
     let spec: FunctionSpec = serde_json::from_slice(&spec).expect("what is written is read");
     assert_eq!(spec, manifest.function.spec);
+}
+
+fn accepted_schedule(manifest: &ScheduleManifest, lines: u64) {
+    for (line, column) in [manifest.name_at, manifest.spec_at] {
+        assert!(
+            (1..=lines).contains(&line) && column >= 1,
+            "{line}:{column}"
+        );
+    }
+    written_and_read(manifest.schedule.spec.clone());
+}
+
+/// The numbers in an input may differ in their last bit.
+fn written_and_read(mut spec: ScheduleSpec) {
+    let written = serde_json::to_vec(&spec).expect("plain data");
+    let mut read: ScheduleSpec = serde_json::from_slice(&written).expect("what is written is read");
+    assert_eq!(read.input.take().is_some(), spec.input.take().is_some());
+    assert_eq!(read, spec);
 }
 
 /// JSON as YAML, which has neither pairs of surrogates nor unescaped control characters.

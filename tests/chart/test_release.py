@@ -16,7 +16,7 @@ from tests.harness.paths import CHART, REPOSITORY
 from tests.harness.patience import until
 from tests.harness.release import IMAGES, VERSION
 
-DEFINITIONS = ("functions.pilotlight.dev", "warmpools.pilotlight.dev")
+DEFINITIONS = ("functions.pilotlight.dev", "warmpools.pilotlight.dev", "schedules.pilotlight.dev")
 OWNERSHIP = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
 KINDS = "deployments,statefulsets,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
 MADE = {
@@ -65,6 +65,8 @@ RIGHTS = {
     "gateway": (
         {
             "functions.pilotlight.dev": "get list watch",
+            "schedules.pilotlight.dev": "list watch",
+            "schedules.pilotlight.dev/status": "patch",
             "pods": "get list watch",
             "configmaps": "list watch",
         },
@@ -205,7 +207,7 @@ def test_installed_upgraded_rolled_back_and_removed(namespaces):
     done = run("helm", "uninstall", "pilotlight", f"--namespace={namespaces[0]}")
     assert done.returncode == 0, done.stderr
     assert made() == {"system": set(), "functions": set()}
-    good("kubectl", "get", "crd", "functions.pilotlight.dev", "warmpools.pilotlight.dev")
+    good("kubectl", "get", "crd", *DEFINITIONS)
 
 
 def test_definitions_without_an_owner_are_adopted_upgraded_and_kept(namespaces):
@@ -249,8 +251,14 @@ def test_definitions_without_an_owner_are_adopted_upgraded_and_kept(namespaces):
 
 # What a user with a usual role of Kubernetes may do with Functions: verb, resource and subresource.
 USUAL = {
-    "view": ["get functions", "list warmpools", "get functions logs"],
-    "edit": ["get functions environment", "invoke functions", "create functions", "delete warmpools"],
+    "view": ["get functions", "list warmpools", "list schedules", "get functions logs"],
+    "edit": [
+        "get functions environment",
+        "invoke functions",
+        "create functions",
+        "delete warmpools",
+        "create schedules",
+    ],
 }
 USUAL["admin"] = USUAL["edit"] = [*USUAL["view"], *USUAL["edit"]]
 

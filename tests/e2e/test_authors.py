@@ -23,6 +23,7 @@ OWN_ACCOUNTS = [f"{RELEASE}-{part}" for part in ("controller", "gateway", "test"
 GATEWAY = f"system:serviceaccount:{SYSTEM}:{RELEASE}-gateway"
 AUTHOR, CHECKED = "pilotlight.dev/author", "pilotlight.dev/author-checked"
 NAME = "authors-tried"
+OWN_KINDS = ("functions", "warmpools", "schedules")
 
 SECRETS = [one for one in REFERENCES if one.resource == "secrets"]
 ACCOUNTS = [one for one in REFERENCES if one.resource == "serviceaccounts"]
@@ -67,7 +68,7 @@ def granted(user, *rules, cluster_role=None):
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}}
     role["rules"] = [
         {
-            "apiGroups": ["pilotlight.dev" if resource in ("functions", "warmpools") else ""],
+            "apiGroups": ["pilotlight.dev" if resource in OWN_KINDS else ""],
             "resources": [resource],
             "verbs": [verb],
             **({"resourceNames": [one]} if one else {}),
@@ -89,7 +90,7 @@ def granted(user, *rules, cluster_role=None):
         kubectl("delete", f"role/{name}", f"rolebinding/{name}")
 
 
-WRITES = [(verb, kind, None) for kind in ("functions", "warmpools") for verb in ("get", "create", "patch")]
+WRITES = [(verb, kind, None) for kind in OWN_KINDS for verb in ("get", "create", "patch")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -44,3 +44,8 @@ def no_pods(name):
     """A ResourceQuota that refuses every pod."""
     spec = {"hard": {"pods": "0"}}
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": spec}
+
+
+def schedule(name, function, **spec):
+    """A Schedule of each day, or as `spec` says."""
+    return resource("Schedule", name, {"function": function, "schedule": "rate(1 day)", **spec})

@@ -1,4 +1,4 @@
-"""What Functions and WarmPools refer to: each field of their definitions, and what its author needs.
+"""What Functions, WarmPools and Schedules refer to: each field of their definitions, and what its author needs.
 
 The chart's policy (templates/authors.yaml) has a rule for each. `tests/chart/test_authors.py` compares this table with
 the definitions, so that a new field is either here or there said to be plain; `tests/e2e/test_authors.py` tries each one.
@@ -55,6 +55,7 @@ REFERENCES = [
     Reference("WarmPool", "spec.environmentFrom[].configMapRef.name", "configmaps", ("get",)),
     Reference("WarmPool", "spec.imagePullSecrets[].name", "secrets", ("get", "use")),
     Reference("WarmPool", "spec.serviceAccount", "serviceaccounts", ("use", "impersonate")),
+    Reference("Schedule", "spec.function", "functions", ("invoke",)),
 ]
 
 # Fields with an allow-list: list of the chart's `authors.allow`.
@@ -81,6 +82,7 @@ PLAIN = {
         recursiveLoop runtime timeout
         """,
     "WarmPool": "ephemeralStorage max memory runtime size",
+    "Schedule": "async.maxAge async.retries end input jitter schedule start suspend timeZone",
 }
 
 
@@ -90,7 +92,7 @@ def fields(definition):
     def below(schema, path):
         if (kind, path) in LISTED:
             yield path
-        elif schema["type"] == "array":
+        elif schema.get("type") == "array":
             yield from below(schema["items"], f"{path}[]")
         elif "properties" in schema:
             for name, one in schema["properties"].items():
@@ -105,6 +107,8 @@ def fields(definition):
 
 def spec_with(kind, field, *values):
     """The smallest spec whose `field` has the value, or one entry for each value if it is in a list."""
+    if kind == "Schedule":
+        return put({"schedule": "rate(1 day)"}, field.removeprefix("spec."), values[0])
     spec: dict[str, Any] = {"runtime": "python3.11"}
     spec |= {"size": 0} if kind == "WarmPool" else {"code": {"inline": SOURCE}}
     if field.startswith("spec.code."):

@@ -11,7 +11,7 @@ from tests.harness.paths import REPOSITORY
 def definitions():
     crds = REPOSITORY / "crds"
     run(*inside("kubectl", "apply", "--server-side", "--force-conflicts", f"--filename={crds}"))
-    names = [f"crd/{kind}.pilotlight.dev" for kind in ("functions", "warmpools")]
+    names = [f"crd/{kind}.pilotlight.dev" for kind in ("functions", "warmpools", "schedules")]
     run(*inside("kubectl", "wait", "--for=condition=Established", TIMEOUT, *names))
 
 

@@ -192,6 +192,56 @@ MUTANTS = [
         "let is_loop = context.calls(&target.function);",
         "let is_loop = false;",
     ),
+    # schedules
+    Mutant(
+        "schedules::a_schedule_sends_its_input_at_each_of_its_times",
+        "the function gets an empty event",
+        f"{GATEWAY}/schedules.rs",
+        'input.unwrap_or_else(|| "{}".to_owned())',
+        'input.map_or_else(|| "{}".to_owned(), |_| "{}".to_owned())',
+    ),
+    Mutant(
+        "schedules::the_next_process_goes_on_where_the_last_one_ended",
+        "what was sent is not remembered",
+        f"{GATEWAY}/schedules.rs",
+        "                Some(record) => record,\n                None => {",
+        "                Some(record) if record.sending.is_some() => record,\n                _ => {",
+    ),
+    Mutant(
+        "schedules::an_event_that_is_stored_when_its_sender_ends_is_not_sent_again",
+        "each attempt to send has an id of its own",
+        f"{GATEWAY}/schedules.rs",
+        "request_id: event_id(&schedule.id.uid, sending.time),",
+        "request_id: event_id(&schedule.id.uid, self.now()),",
+    ),
+    Mutant(
+        "schedules::a_time_that_waits_for_the_queue_is_sent_late_or_missed",
+        "a time that waited for the queue counts for ever",
+        f"{GATEWAY}/schedules/plan.rs",
+        "max_age: max_age.unwrap_or(function.max_age),",
+        "max_age: max_age.map_or(function.max_age, |_| function.max_age),",
+    ),
+    Mutant(
+        "schedules::the_owner_of_a_function_sends_the_events_of_its_schedules",
+        "every gateway sends the events of all schedules",
+        f"{GATEWAY}/schedules.rs",
+        ".filter(|one| self.runner().owns(&self.target(one).function));",
+        ".filter(|one| self.runner().owns(&self.target(one).function) || true);",
+    ),
+    Mutant(
+        "schedules::what_a_schedule_declares_of_its_events_holds_instead_of_what_its_function_declares",
+        "what the schedule declares is ignored",
+        f"{GATEWAY}/events/attempt.rs",
+        "    let policy = head.overrides.over(policy);\n",
+        "",
+    ),
+    Mutant(
+        "schedules::a_schedule_that_sends_nothing_says_why",
+        "a schedule without a function is sent into the void",
+        f"{GATEWAY}/schedules.rs",
+        "            if !has_function {",
+        "            if !has_function && false {",
+    ),
     # signed
     Mutant(
         "signed::a_token_becomes_credentials_with_the_rights_of_its_account",

@@ -358,7 +358,7 @@ impl TryFrom<LoggingFields> for Logging {
 }
 
 /// Refuses text. The YAML parser would accept `"no"` in quotes as false, and the API server does not.
-fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(crate) fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct Unquoted;
 
     impl Visitor<'_> for Unquoted {

@@ -3,7 +3,7 @@
 //! ```text
 //! file ─ manifest/document ─► YAML ─ function, code, pod ─► Function ─► local mode
 //!                               └──── manifest/error ─────► file:line:column: field: what to do
-//! API server ─ resource (function, warm_pool, status) ─► controller, gateways: pod_state, revision
+//! API server ─ resource (function, warm_pool, schedule, status) ─► controller, gateways: pod_state, revision
 //! ```
 //!
 //! A `Function` is valid once parsed: its values are the newtypes of `pilotlight-core`. This crate has no
@@ -27,6 +27,9 @@ pub mod pod_state;
 pub mod resource;
 #[cfg(feature = "cluster")]
 pub mod revision;
+mod schedule;
+#[cfg(feature = "cluster")]
+mod schedule_schema;
 #[cfg(feature = "cluster")]
 mod schema;
 #[cfg(feature = "cluster")]
@@ -54,10 +57,16 @@ pub use function::{
     ApiVersion, AsyncSpec, ConcurrencySpec, Description, DescriptionTooLong, ErrorDetail, Function,
     FunctionSpec, Kind, LogLevel, Logging, Metadata, OPT, RecursiveLoop, TASK,
 };
-pub use manifest::{Manifest, ManifestError, duplicates, read};
+pub use manifest::{
+    Documents, Manifest, ManifestError, ScheduleManifest, duplicates, read, read_all,
+};
 pub use pilotlight_wire::config::{BetweenEvents, LogFormat};
 pub use pod::{
     EnvironmentSource, InvalidPod, LabelKey, LabelValue, ObjectName, ObjectRef, PodSettings,
     TaintEffect, Toleration, TolerationFields, TolerationOperator,
+};
+pub use schedule::{
+    InvalidSchedule, Schedule, ScheduleAsyncSpec, ScheduleInput, ScheduleKind, ScheduleSpec,
+    ScheduleText, ScheduleTime, TimeZoneName,
 };
 pub use warm_pool::WarmPoolSpec;

@@ -1,6 +1,6 @@
-//! Reads manifests: YAML text to functions, or to every document's error with its place.
+//! Reads manifests: YAML text to functions and schedules, or to every document's error with its place.
 //!
-//! `document` cuts the stream, serde-saphyr and the types of `function` parse each document, and `error`
+//! `document` cuts the stream, serde-saphyr and the types of `function` and `schedule` parse each document, and `error`
 //! describes what went wrong. Local mode passes the text of its files and runs the functions that this
 //! returns. Nothing is opened or looked up here.
 
@@ -19,7 +19,8 @@ use self::document::Document;
 pub use self::error::ManifestError;
 use crate::code::InvalidCode;
 use crate::destination::{Destination, InvalidDestination};
-use crate::function::{ApiVersion, Function, Kind};
+use crate::function::{ApiVersion, Function};
+use crate::schedule::Schedule;
 
 /// The limit of what aliases expand to, in parser events: more than a manifest needs, and quick to parse.
 const ALIAS_LIMIT: usize = 10_000;
@@ -36,6 +37,52 @@ pub struct Manifest {
     pub column: u64,
     /// Line and column of `spec.runtime`, for the caller, who knows which runtimes exist.
     pub runtime_at: (u64, u64),
+}
+
+/// A valid schedule and the places of what only a caller can check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleManifest {
+    pub schedule: Schedule,
+    /// The file as the caller named it.
+    pub file: PathBuf,
+    /// Line and column of `metadata.name`.
+    pub name_at: (u64, u64),
+    /// Line and column of `spec`.
+    pub spec_at: (u64, u64),
+}
+
+/// What a file has, in its order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documents {
+    pub functions: Vec<Manifest>,
+    pub schedules: Vec<ScheduleManifest>,
+}
+
+impl ScheduleManifest {
+    /// The error for a field of the spec whose form is right; `why`: what is wrong with it and what to do.
+    pub fn wrong(&self, field: &str, why: String) -> ManifestError {
+        self.error(self.spec_at, field, why)
+    }
+
+    /// The error for a name that another schedule has.
+    pub fn taken_name(&self, first: &ScheduleManifest) -> ManifestError {
+        let name = &self.schedule.metadata.name;
+        let ((line, column), file) = (first.name_at, first.file.display());
+        let why = format!(
+            "`{name}` is already the schedule at {file}:{line}:{column}: rename one of them"
+        );
+        self.error(self.name_at, "metadata.name", why)
+    }
+
+    fn error(&self, (line, column): (u64, u64), field: &str, message: String) -> ManifestError {
+        ManifestError {
+            file: self.file.clone(),
+            line,
+            column,
+            field: field.to_owned(),
+            message,
+        }
+    }
 }
 
 impl Manifest {
@@ -75,9 +122,19 @@ impl Manifest {
 struct Header {
     #[serde(rename = "apiVersion")]
     _api_version: ApiVersion,
-    #[serde(rename = "kind")]
-    _kind: Kind,
+    kind: AnyKind,
     metadata: Option<HeaderMetadata>,
+}
+
+#[derive(Deserialize)]
+enum AnyKind {
+    Function,
+    Schedule,
+}
+
+#[derive(Deserialize)]
+struct SpecPlace {
+    spec: Spanned<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -163,23 +220,30 @@ impl TryFrom<String> for NewUrl {
     }
 }
 
-/// Reads the functions of one file in their order, and skips empty documents.
+/// Reads the functions of one file in their order, and skips empty documents and schedules.
 ///
 /// `file` only names the text in errors and results; it is not opened.
 ///
 /// # Errors
-/// One error for each document that is not a valid function: the first thing wrong with it.
+/// One error for each document that is not valid: the first thing wrong with it.
 pub fn read(file: &Path, text: &str) -> Result<Vec<Manifest>, Vec<ManifestError>> {
-    let mut manifests = Vec::new();
+    read_all(file, text).map(|documents| documents.functions)
+}
+
+/// The same with the schedules.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all(file: &Path, text: &str) -> Result<Documents, Vec<ManifestError>> {
+    let mut documents = Documents::default();
     let mut errors = Vec::new();
     for document in document::split(text) {
-        match read_document(file, &document) {
-            Ok(manifest) => manifests.push(manifest),
-            Err(error) => errors.push(error),
+        if let Err(error) = read_document(file, &document, &mut documents) {
+            errors.push(error);
         }
     }
     if errors.is_empty() {
-        Ok(manifests)
+        Ok(documents)
     } else {
         Err(errors)
     }
@@ -201,10 +265,49 @@ pub fn duplicates(manifests: &[Manifest]) -> Vec<ManifestError> {
     errors
 }
 
-fn read_document(file: &Path, document: &Document<'_>) -> Result<Manifest, ManifestError> {
+fn read_document(
+    file: &Path,
+    document: &Document<'_>,
+    documents: &mut Documents,
+) -> Result<(), ManifestError> {
     let header: Header = parse(file, document)?;
+    match header.kind {
+        AnyKind::Function => {
+            let function = read_function(file, document, header.metadata)?;
+            documents.functions.push(function);
+        }
+        AnyKind::Schedule => {
+            let schedule = read_schedule(file, document, header.metadata)?;
+            documents.schedules.push(schedule);
+        }
+    }
+    Ok(())
+}
+
+fn read_schedule(
+    file: &Path,
+    document: &Document<'_>,
+    metadata: Option<HeaderMetadata>,
+) -> Result<ScheduleManifest, ManifestError> {
+    let schedule = parse(file, document)?;
+    let place: SpecPlace = parse(file, document)?;
+    let name = metadata.and_then(|metadata| metadata.name);
+    let at = |place: Location| (document.lines_before + place.line(), place.column());
+    Ok(ScheduleManifest {
+        schedule,
+        file: file.to_owned(),
+        name_at: at(name.expect("a valid schedule has a name").referenced),
+        spec_at: at(place.spec.referenced),
+    })
+}
+
+fn read_function(
+    file: &Path,
+    document: &Document<'_>,
+    metadata: Option<HeaderMetadata>,
+) -> Result<Manifest, ManifestError> {
     let function: Function = parse(file, document)?;
-    let name = header.metadata.and_then(|metadata| metadata.name);
+    let name = metadata.and_then(|metadata| metadata.name);
     let at = name.expect("a valid function has a name").referenced;
     let NewManifest { .. } = parse(file, document)?;
     no_circle(file, document, &function)?;

@@ -1,7 +1,7 @@
-//! The resources of the API server, Functions and WarmPools, and their definitions (CRDs).
+//! The resources of the API server, Functions, WarmPools and Schedules, and their definitions (CRDs).
 //!
-//! `function` and `warm_pool` own the specs, `status` the statuses, `schema` and `warm_pool_schema` what
-//! the API server checks. `pilotlight crd` prints the definitions; `crds/` and the chart hold copies.
+//! `function`, `warm_pool` and `schedule` own the specs, `status` the statuses, `schema`, `warm_pool_schema` and
+//! `schedule_schema` what the API server checks. `pilotlight crd` prints the definitions; `crds/` and the chart hold copies.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, ValidationRule,
@@ -13,6 +13,7 @@ use crate::schema::{NAME_MESSAGE, NAME_RULE};
 use crate::status::PodRefusal;
 
 pub use crate::function::FunctionResource;
+pub use crate::schedule::ScheduleResource;
 pub use crate::warm_pool::WarmPoolResource;
 
 /// The definition of Functions for the API server.
@@ -23,6 +24,11 @@ pub fn function_definition() -> CustomResourceDefinition {
 /// The definition of WarmPools for the API server.
 pub fn warm_pool_definition() -> CustomResourceDefinition {
     with_root_rules(WarmPoolResource::crd(), &[])
+}
+
+/// The definition of Schedules for the API server.
+pub fn schedule_definition() -> CustomResourceDefinition {
+    with_root_rules(ScheduleResource::crd(), &[])
 }
 
 /// The fields of `spec.async` that may name another function.

@@ -16,7 +16,7 @@ use crate::destination_schema::destination;
 use crate::function::FunctionSpec;
 use crate::schema_parts::{SUBDOMAIN, number, object_name, object_ref, rule, text};
 
-/// The rule for the name of a function or a warm pool.
+/// The rule for the name of a function, a warm pool or a schedule.
 pub(crate) const NAME_RULE: &str = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') \
                                     && size(self.metadata.name) <= 63";
 pub(crate) const NAME_MESSAGE: &str = "metadata.name must be 1 to 63 characters: a-z, 0-9 and `-`, \

@@ -1,10 +1,10 @@
-//! The status of a Function and of a WarmPool: what the controller reports.
+//! The status of a Function and of a WarmPool: what the controller reports; and of a Schedule: what its gateway reports.
 //!
 //! Owns the fields, the types of conditions and their reasons. The controller writes a status, gateways and
 //! people read it. Every reader ignores fields that it does not know and tolerates absent ones: during an
 //! upgrade the other side has another version. `resource` attaches a status to its resource.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,21 @@ pub const NO_IMAGE: &str = "NoImage";
 pub const CODE_NOT_STORED: &str = "CodeNotStored";
 /// The controller cannot read the spec of this generation.
 pub const NOT_READABLE: &str = "NotReadable";
+
+/// The schedule has times to come.
+pub const SCHEDULED: &str = "Scheduled";
+/// The schedule has no time any more.
+pub const NO_FURTHER_TIME: &str = "NoFurtherTime";
+/// `spec.suspend` is true.
+pub const SUSPENDED: &str = "Suspended";
+/// The expression or the time zone is wrong.
+pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
+/// There is no function of this name.
+pub const FUNCTION_NOT_FOUND: &str = "FunctionNotFound";
+/// The gateways have no event queue.
+pub const NO_EVENT_QUEUE: &str = "NoEventQueue";
+/// The event queue did not take the last event, or cannot be asked.
+pub const QUEUE_UNAVAILABLE: &str = "QueueUnavailable";
 
 /// What the controller reports about a function.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +95,31 @@ pub struct WarmPoolStatus {
     pub claims: u64,
     /// Instances that are wanted and not ready yet.
     pub refilling: usize,
+}
+
+/// What the gateway reports that owns the function of a schedule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScheduleStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+    /// The last time of the schedule whose event is in the event queue, or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Time>,
+    /// The next time of the schedule. With jitter its event comes later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_time: Option<Time>,
+    /// How many times had no event because they were too old when one could be sent, or a later one was due by then.
+    pub missed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_missed_time: Option<Time>,
 }
 
 /// Why the controller makes no pod of a function, or could not make some.

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "cluster")]
 
-use pilotlight_api::resource::{function_definition, warm_pool_definition};
+use pilotlight_api::resource::{function_definition, schedule_definition, warm_pool_definition};
 use serde_json::Value;
 
 /// The fields with a default in the definition. The list never grows: the API server shows the default of a new field in
@@ -39,7 +39,11 @@ fn collect(schema: &Value, place: &str, found: &mut Vec<String>) {
 #[test]
 fn no_new_field_has_a_default_that_parts_of_an_earlier_version_would_see() {
     let mut found = Vec::new();
-    for definition in [function_definition(), warm_pool_definition()] {
+    for definition in [
+        function_definition(),
+        warm_pool_definition(),
+        schedule_definition(),
+    ] {
         let definition = serde_json::to_value(definition).expect("JSON");
         let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         collect(&schema["properties"]["spec"], "", &mut found);

@@ -468,7 +468,7 @@ fn a_document_that_is_no_function_of_ours_is_told_so_before_its_fields() {
         ),
         (
             "apiVersion: pilotlight.dev/v1alpha1\nkind: WarmPool\nspec: {size: 3}",
-            "2:7: kind: must be Function, got `WarmPool`",
+            "2:7: kind: must be Function or Schedule, got `WarmPool`",
         ),
         ("kind: Function", "1:1: apiVersion: is missing: add it"),
         (

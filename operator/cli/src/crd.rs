@@ -22,6 +22,7 @@ pub(crate) struct Args {
 enum Kind {
     Function,
     Warmpool,
+    Schedule,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
@@ -41,6 +42,7 @@ fn yaml(kind: Kind) -> Result<String> {
     let definition = match kind {
         Kind::Function => resource::function_definition(),
         Kind::Warmpool => resource::warm_pool_definition(),
+        Kind::Schedule => resource::schedule_definition(),
     };
     Ok(serde_saphyr::to_string(&definition)?)
 }
@@ -54,6 +56,7 @@ mod tests {
         for (kind, committed) in [
             (Kind::Function, include_str!("../../../crds/function.yaml")),
             (Kind::Warmpool, include_str!("../../../crds/warmpool.yaml")),
+            (Kind::Schedule, include_str!("../../../crds/schedule.yaml")),
         ] {
             let source = yaml(kind).expect("YAML");
             assert_eq!(

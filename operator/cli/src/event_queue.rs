@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use pilotlight_events::jetstream::{
     JetStreamConfig, JetStreamQueue, JetStreamTiming, NamePrefix, NatsCredentials,
 };
-use pilotlight_gateway::{EventsConfig, time_of_day};
+use pilotlight_gateway::{Config, EventsConfig, time_of_day};
 
 use crate::memory;
 
@@ -63,12 +63,12 @@ pub(crate) struct EventQueueOptions {
 
 impl EventQueueOptions {
     /// It must be called in a tokio runtime.
-    pub(crate) fn open(self) -> Result<Option<EventsConfig>> {
+    pub(crate) fn open_into(self, config: &mut Config) -> Result<()> {
         if self.servers.is_empty() {
             tracing::warn!(
-                "there is no event queue (--event-queue): asynchronous calls are refused"
+                "there is no event queue (--event-queue): asynchronous calls are refused, and schedules send nothing"
             );
-            return Ok(None);
+            return Ok(());
         }
         let queue = JetStreamQueue::open(JetStreamConfig {
             servers: self.servers,
@@ -79,9 +79,12 @@ impl EventQueueOptions {
             timing: JetStreamTiming::default(),
             clock: time_of_day,
         });
-        Ok(Some(EventsConfig {
-            queue: Arc::new(queue.context("--event-queue")?),
+        let queue = Arc::new(queue.context("--event-queue")?);
+        config.schedules = Some(queue.clone());
+        config.events = Some(EventsConfig {
+            queue,
             clock: time_of_day,
-        }))
+        });
+        Ok(())
     }
 }

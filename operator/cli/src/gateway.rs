@@ -272,9 +272,9 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             },
             limits: args.memory.limits(),
             own_series: args.own_series as usize,
-            events: args.event_queue.open()?,
             ..Config::default()
         };
+        args.event_queue.open_into(&mut config)?;
         let log_exports = args.log_export.start(&mut config, true)?;
         let port = listeners.parts.local_addr()?.port();
         anyhow::ensure!(

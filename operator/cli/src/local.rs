@@ -265,12 +265,11 @@ async fn local(args: Args) -> Result<Exit> {
             .for_each(|failure| print::error(&reload::worded(failure)));
         return Ok(Exit::Failure);
     }
-    let served = Served::new(args.paths, preparer, outcome.deployments);
+    let served = Served::new(args.paths, preparer, outcome.deployments, found.schedules);
     let traces = args.traces.start(None)?;
     let exporter = traces.as_ref().map(|traces| traces.exporter.clone());
     let mut config = Config {
         traces,
-        events: args.events.open(args.logs.folder()),
         concurrency: args.concurrency.into(),
         audience: Audience::Developer,
         shows_environment: !args.hide_environment,
@@ -281,6 +280,7 @@ async fn local(args: Args) -> Result<Exit> {
         ..Config::default()
     };
     config.destinations = args.destinations.open(&config.region);
+    args.events.open_into(&mut config, args.logs.folder());
     let log_exports = args.log_export.start(&mut config, false)?;
     let served = serve(config, supervisor, &args.logs, listeners, served, signals).await;
     tokio::join!(traces::end(exporter), log_export::end(log_exports));
@@ -328,6 +328,7 @@ async fn serve(
     );
     let gateway = Gateway::start(config, Arc::new(backend), Some(logs.clone()));
     gateway.deploy(served.deployments()).await;
+    gateway.set_schedules(served.schedules());
     let mut serving = tokio::spawn({
         let (gateway, stop) = (gateway.clone(), stop.clone());
         async move {
@@ -343,6 +344,10 @@ async fn serve(
     });
     // The functions are served even if the message cannot be printed.
     let _ = print::ready(address, status_address, &served.deployments());
+    let schedules = served.schedules();
+    if !schedules.is_empty() {
+        print::note(&format!("schedules: {}", print::schedules(&schedules)));
+    }
 
     let failure = tokio::select! {
         () = signals.next() => None,

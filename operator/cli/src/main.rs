@@ -7,7 +7,7 @@
 //! ```text
 //! local:         manifests ─► prepare ─► gateway ─► instances;  watch ─► again
 //! package:       manifests ─► prepare ─► an archive of each function
-//! invoke, events, logs, top: endpoint ─► HTTP ─► a gateway
+//! invoke, events, schedules, logs, top: endpoint ─► HTTP ─► a gateway
 //! access-key:    kubeconfig ─► the Secrets of access keys (feature `cluster`)
 //! gateway, controller, crd: the parts of a cluster (feature `cluster`)
 //! ```
@@ -40,6 +40,7 @@ mod package;
 mod parts_identity;
 #[cfg(feature = "cluster")]
 mod reach;
+mod schedules;
 mod terminal;
 mod top;
 mod traces;
@@ -85,6 +86,7 @@ enum Command {
     Invoke(invoke::Args),
     Logs(logs::Args),
     Package(package::Args),
+    Schedules(schedules::Args),
     Top(top::Args),
 }
 
@@ -143,6 +145,7 @@ fn main() -> ExitCode {
         Command::Invoke(args) => invoke::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Package(args) => package::run(args),
+        Command::Schedules(args) => schedules::run(&args),
         Command::Top(args) => top::run(&args),
     };
     let exit = exit.unwrap_or_else(|error| {

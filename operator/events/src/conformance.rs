@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pilotlight_core::events::retry::{EventEnd, EventTime, Progress};
 use pilotlight_core::ids::{FunctionKey, PoolId};
 
-use crate::event::{EventHead, EventOutcome, EventResponse, QueuedEvent};
+use crate::event::{EventHead, EventOutcome, EventOverrides, EventResponse, QueuedEvent};
 use crate::queue::{DeadLetters, EventQueue, Settled, Ticket};
 
 /// For how many seconds a check waits for what must happen.
@@ -74,6 +74,7 @@ pub fn event(name: &str, request_id: &str, accepted: EventTime) -> QueuedEvent {
             trace_state: None,
             progress: Progress::new(accepted),
             outcome: None,
+            overrides: EventOverrides::default(),
         },
         payload: Bytes::from_static(b"{\"text\":\"\\u0000 \xc3\xbc\"}"),
     }
@@ -230,6 +231,32 @@ pub async fn what_was_not_tried_is_given_out_again(queue: &dyn EventQueue, time:
         accepted, failures, ..
     } = found.head.progress;
     assert_eq!((accepted, failures), (now, 0));
+}
+
+/// An event that is accepted a second time is one event, also if it has ended meanwhile. `open` opens the queue again.
+pub async fn an_event_is_accepted_once<Opened>(open: impl Fn() -> Opened, time: TestTime)
+where
+    Opened: Future<Output = Arc<dyn EventQueue>>,
+{
+    let queue = open().await;
+    let now = time.now();
+    for _ in 0..2 {
+        queue.accept(event("a", "r1", now)).await.expect("room");
+    }
+    let [(ticket, _)] = &taken_soon(&*queue, "a", now, 1).await[..] else {
+        panic!("one event");
+    };
+    queue.settle(*ticket, Settled::Gone).await.expect("settled");
+    queue.accept(event("a", "r1", now)).await.expect("room");
+    drop(queue);
+    let queue = open().await;
+    let later = time.now().after(time.pause());
+    queue.accept(event("a", "r1", later)).await.expect("room");
+    // A later one, so that what came before it would have come.
+    queue.accept(event("a", "r2", now)).await.expect("room");
+    let left = taken_soon(&*queue, "a", later, 1).await;
+    assert_eq!(ids(&left), BTreeSet::from(["r2"]));
+    assert_eq!(taken(&*queue, "a", later).await, []);
 }
 
 /// What nobody has can be removed, whether it waits for its time or not.

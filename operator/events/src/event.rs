@@ -3,8 +3,10 @@
 //! The payload is stored beside the rest, which is JSON: later versions add fields to it, and ignore those that they do not
 //! know.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use pilotlight_core::events::retry::{EventEnd, EventTime, Progress};
+use pilotlight_core::events::retry::{EventEnd, EventPolicy, EventTime, Progress};
 use pilotlight_core::ids::PoolId;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct EventHead {
     /// Absent until it has ended. It stays in its queue until its destination has the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<EventOutcome>,
+    /// What its schedule declares in place of the function.
+    #[serde(default, skip_serializing_if = "EventOverrides::is_empty")]
+    pub overrides: EventOverrides,
 }
 
 /// How an event has ended.
@@ -59,6 +64,32 @@ pub struct EventResponse {
     /// `Unhandled`, unless it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function_error: Option<String>,
+}
+
+/// What is declared for one event, in place of what its function declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventOverrides {
+    /// In seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u8>,
+}
+
+impl EventOverrides {
+    fn is_empty(&self) -> bool {
+        *self == EventOverrides::default()
+    }
+
+    /// The policy of the event. `function`: what its function declares.
+    pub fn over(&self, function: EventPolicy) -> EventPolicy {
+        let max_age = self.max_age.map(u64::from).map(Duration::from_secs);
+        EventPolicy {
+            max_age: max_age.unwrap_or(function.max_age),
+            retries: self.retries.unwrap_or(function.retries),
+        }
+    }
 }
 
 impl QueuedEvent {

@@ -25,6 +25,8 @@ mod names;
 mod pull;
 pub mod record;
 mod rings;
+#[cfg(feature = "schedule")]
+mod schedules;
 mod server;
 mod taken;
 

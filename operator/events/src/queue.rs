@@ -17,10 +17,14 @@ pub const DEAD_LETTER_AGE: Duration = Duration::from_secs(14 * 86_400);
 /// The part of a queue's bound that dead letters may take besides: one over this.
 pub(crate) const DEAD_LETTER_PART: u64 = 8;
 
+/// For how long a queue knows the request ids of the events that it has accepted, those that have ended among them.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(300);
+
 /// A queue from which no event is lost once it was accepted. An event is given out again only if whoever took it ended
 /// without settling it: at least once. The order of events is not promised.
 pub trait EventQueue: Debug + Send + Sync {
-    /// Returns when the event is durable: it survives the end of the process and of the machine.
+    /// Returns when the event is durable: it survives the end of the process and of the machine. An event with the request id
+    /// of one that was accepted within [`DUPLICATE_WINDOW`] is dropped, also if that one has ended.
     fn accept(&self, event: QueuedEvent) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// The function's events that can be tried now, those that have waited longest first, `count` at most. They are given

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! expression: cron, rate, at ─► SchedulePlan: start, end, jitter ─► SchedulePlan::due(last, now): what to send, what was missed
+//!                                              └─► firing: what to store and what to send ─► records
 //! ```
 //!
-//! Times are in milliseconds since 1970, and whole seconds. It sends nothing and remembers nothing: whoever asks says which
-//! time was the last one.
+//! Times are in milliseconds since 1970, and whole seconds. It sends nothing: whoever asks says what was stored last.
 
 mod expression;
+pub mod firing;
+pub mod records;
 #[cfg(test)]
 mod tests;
 mod zone;
@@ -23,6 +25,9 @@ pub use self::zone::{InvalidZone, Zone};
 /// How many missed times are counted, roughly, at most.
 const COUNTED: u64 = 10_000;
 
+/// An event is sent this long before the next time at least.
+const LEAST_GAP: Duration = Duration::from_secs(1);
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct SchedulePlan {
@@ -34,7 +39,8 @@ pub struct SchedulePlan {
     pub start: EventTime,
     /// The schedule has no time after this one.
     pub end: Option<EventTime>,
-    /// An event is sent up to this long after its time, so that not all schedules of an hour send at once.
+    /// An event is sent up to this long after its time and before the next one, so that not all schedules of an hour send at
+    /// once.
     pub jitter: Duration,
     /// A missed time counts for this long.
     pub max_age: Duration,
@@ -56,6 +62,10 @@ pub struct Due {
     pub send: Option<Occurrence>,
     /// How many earlier ones nobody has sent. They are never sent.
     pub missed: u64,
+    /// The latest of those.
+    pub last_missed: Option<EventTime>,
+    /// The latest one that is sent or missed.
+    pub passed: Option<Occurrence>,
     /// What comes after these. `None`: the schedule has no further time.
     pub next: Option<Occurrence>,
 }
@@ -69,15 +79,19 @@ impl SchedulePlan {
         let mut due = Due {
             send: None,
             missed: 0,
+            last_missed: None,
+            passed: None,
             next: self.after(last),
         };
         let mut counted = 0;
         while let Some(next) = due.next
             && next.at <= now
         {
-            if due.send.replace(next).is_some() {
+            if let Some(earlier) = due.send.replace(next) {
                 due.missed += 1;
+                due.last_missed = Some(earlier.time);
             }
+            due.passed = Some(next);
             counted += 1;
             let mut last = next.time;
             if counted == COUNTED {
@@ -93,11 +107,16 @@ impl SchedulePlan {
         {
             due.send = None;
             due.missed += 1;
+            due.last_missed = Some(send.time);
         }
         due
     }
 
     /// The first time after `last`.
+    pub fn next_after(&self, last: Option<EventTime>) -> Option<EventTime> {
+        self.after(last).map(|next| next.time)
+    }
+
     fn after(&self, last: Option<EventTime>) -> Option<Occurrence> {
         // The start itself may be a time of the schedule.
         let before_start = EventTime(self.start.0.saturating_sub(1));
@@ -114,7 +133,12 @@ impl SchedulePlan {
 
     /// The same for the same time, whoever asks: several gateways, and the next one.
     fn jitter_of(&self, time: EventTime) -> Duration {
-        let seconds = self.jitter.as_secs();
+        if self.jitter.is_zero() {
+            return Duration::ZERO;
+        }
+        let next = self.expression.after(time, &self.zone, self.start);
+        let room = next.map_or(self.jitter, |next| next.since(time));
+        let seconds = self.jitter.min(room.saturating_sub(LEAST_GAP)).as_secs();
         if seconds == 0 {
             return Duration::ZERO;
         }

@@ -9,6 +9,8 @@
 //! them, and the next one takes them again.
 
 mod file;
+#[cfg(feature = "schedule")]
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -183,7 +185,7 @@ fn serve_group(file: &mut EventFile, group: Vec<Work>) {
 
 impl EventQueue for SqliteQueue {
     fn accept(&self, event: QueuedEvent) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.run(move |file| file.insert(&event))
+        self.run(move |file| file.accept(&event))
     }
 
     fn take<'a>(

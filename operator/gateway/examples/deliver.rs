@@ -73,6 +73,7 @@ async fn deliver(case: Case) -> Result<Vec<serde_json::Value>, Box<dyn std::erro
             trace: case.trace,
             trace_state: None,
             progress: Progress::new(EventTime(1_800_000_000_000)),
+            overrides: Default::default(),
             outcome: None,
         },
         payload: case.payload.into(),

@@ -19,6 +19,7 @@ use crate::logs::Hub;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::registry::Registry;
+use crate::schedules::Schedules;
 use crate::traces::Traces;
 
 /// See the module.
@@ -38,6 +39,7 @@ pub(crate) struct App {
     pub(crate) invoker: Arc<Invoker>,
     /// `None` where events cannot be stored.
     pub(crate) events: Option<Events>,
+    pub(crate) schedules: Schedules,
     /// `None` where logs are kept elsewhere.
     pub(crate) logs: Option<Hub>,
     /// `None` where this is the only gateway.

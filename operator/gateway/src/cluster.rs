@@ -27,6 +27,7 @@ mod peer_logs;
 mod peers;
 mod pods;
 mod public_certificate;
+mod schedules;
 mod sealed;
 mod secrets;
 mod stock;
@@ -48,7 +49,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
 use kube::{Api, Client, Config as ClientConfig};
-use pilotlight_api::resource::FunctionResource;
+use pilotlight_api::resource::{FunctionResource, ScheduleResource};
 use pilotlight_api::{ObjectName, labels};
 use pilotlight_archive::Fetcher;
 use pilotlight_core::access;
@@ -87,6 +88,7 @@ use self::log_store::ClusterStore;
 pub use self::log_store::LogStoreConfig;
 use self::peers::ClusterPeers;
 use self::pods::{PodKey, Pods};
+use self::schedules::ClusterSchedules;
 pub use self::secrets::SecretPlace;
 use self::stock::Stock;
 use self::supervisors::Supervisors;
@@ -317,6 +319,17 @@ pub async fn serve(
             .follow(function_events.backoff(Backoff::default()), deployed)
             .await;
     };
+    let schedules = Api::<Decoded<ScheduleResource>>::namespaced(client.clone(), namespace);
+    let schedule_events = watch_resource(schedules, watcher::Config::default());
+    let schedules = ClusterSchedules::new(
+        asking_client().await?,
+        gateway.clone(),
+        place.namespace.clone(),
+    );
+    let following_schedules = schedules.follow(
+        schedule_events.backoff(Backoff::default()),
+        are_deployed.clone(),
+    );
     let following_peers = async {
         match (&cluster, &place.among) {
             (Some(peers), Some(among)) => {
@@ -400,6 +413,7 @@ pub async fn serve(
         served = serving => Ok(served.map(|_| ())?),
         () = following_pods => Err(ServeError::Watch("pods")),
         () = following_functions => Err(ServeError::Watch("Functions")),
+        () = following_schedules => Err(ServeError::Watch("Schedules")),
         () = maps.follow(&client, namespace) => Err(ServeError::Watch("config maps")),
         () = following_peers => Err(ServeError::Watch("gateways")),
         () = proving => Err(ServeError::Watch("the certificate")),
@@ -414,7 +428,7 @@ pub async fn serve(
     ended
 }
 
-/// For questions about callers. kube would repeat them by itself, and callers wait for them.
+/// For questions about callers and for statuses. kube would repeat them by itself, and somebody waits for them.
 async fn asking_client() -> Result<Client, ServeError> {
     let made = async {
         let mut config = ClientConfig::infer()

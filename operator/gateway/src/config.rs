@@ -13,6 +13,7 @@ use pilotlight_core::intake::limits::{IntakeLimits, MEMORY_DEFAULT};
 use pilotlight_core::invoke::pool::{Bounds, Pacing};
 use pilotlight_core::reason::Audience;
 use pilotlight_events::queue::EventQueue;
+use pilotlight_events::schedule::records::ScheduleRecords;
 use pilotlight_net::identity::public::PublicDoor;
 
 use crate::access::AccessConfig;
@@ -62,6 +63,8 @@ pub struct Config {
     pub events: Option<EventsConfig>,
     /// What sends the records of events that have ended.
     pub destinations: Destinations,
+    /// Where schedules are remembered: beside those events.
+    pub schedules: Option<Arc<dyn ScheduleRecords>>,
 }
 
 /// Where the events of asynchronous calls are kept, and by which clock they are tried again.
@@ -92,6 +95,7 @@ impl Default for Config {
             log_exports: None,
             events: None,
             destinations: Destinations::default(),
+            schedules: None,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::logs::Hub;
 use crate::message::{Answer, INBOX_LIMIT, Message, Outcome};
 use crate::metrics::Metrics;
 use crate::registry::{Deployed, Registry, Unreadables};
+use crate::schedules::Schedules;
 
 /// A call that would have gone to an instance.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ pub fn gateway(deployment: Deployment) -> (Router, std_mpsc::Receiver<Invocation
             "local".into(),
         )),
         events: None,
+        schedules: Schedules::without_queue(),
         logs: Some(logs),
         peers: None,
         intake,

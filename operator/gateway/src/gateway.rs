@@ -32,6 +32,7 @@ use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::registry::{Deployed, Registry, Unreadables};
+use crate::schedules::{ScheduleDeployment, ScheduleReports, Schedules};
 
 /// How long running invocations may take to finish when the gateway ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -93,19 +94,24 @@ impl Gateway {
             (metrics.clone(), intake.clone()),
             address.clone(),
         ));
-        let events = config.events.clone().map(|EventsConfig { queue, clock }| {
-            let runner = Runner {
-                functions: functions.clone(),
-                invoker: invoker.clone(),
-                intake: intake.clone(),
-                peers: peers.clone(),
-                destinations: config.destinations.clone(),
-                backend: backend.clone(),
-                concurrency: config.concurrency,
-                clock,
-            };
-            Events::start(queue, runner)
-        });
+        let runner = |clock| Runner {
+            functions: functions.clone(),
+            invoker: invoker.clone(),
+            intake: intake.clone(),
+            peers: peers.clone(),
+            destinations: config.destinations.clone(),
+            backend: backend.clone(),
+            concurrency: config.concurrency,
+            clock,
+        };
+        let events = config.events.clone();
+        let events =
+            events.map(|EventsConfig { queue, clock }| Events::start(queue, runner(clock)));
+        let remembered = events.clone().zip(config.schedules.clone());
+        let schedules = match remembered {
+            Some((events, records)) => Schedules::start(events, records, config.scope()),
+            None => Schedules::without_queue(),
+        };
         if let Some(logs) = &logs {
             // Ends when the driver does.
             tokio::spawn(retention::run(logs.store().clone(), functions.watch()));
@@ -121,6 +127,7 @@ impl Gateway {
             functions,
             invoker,
             events,
+            schedules,
             logs: logs.clone(),
             peers,
             metrics: metrics.clone(),
@@ -165,6 +172,17 @@ impl Gateway {
     pub(crate) fn set_unreadable(&self, functions: Unreadables) {
         self.app.metrics.unreadable(functions.len());
         self.unreadables.send_replace(functions);
+    }
+
+    /// Makes these all of the schedules: events are sent at the times of those whose functions this gateway owns.
+    pub fn set_schedules(&self, all: Vec<ScheduleDeployment>) {
+        self.app.schedules.set(all);
+    }
+
+    /// What this gateway reports of those schedules.
+    #[cfg(any(feature = "cluster", test))]
+    pub(crate) fn schedule_reports(&self) -> watch::Receiver<Arc<ScheduleReports>> {
+        self.app.schedules.reports()
     }
 
     /// Sends a message to the driver, and returns when the driver has carried it out.

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! An event of an asynchronous call goes from `http::invoke` to the durable queue of `events`, and from there to `invoker`.
+//! `schedules` sends the events that have no caller there.
 //!
 //! `http::access` reads who calls, and `access` asks the cluster about callers and remembers its answers.
 //!
@@ -49,6 +50,7 @@ mod metrics;
 mod peers;
 pub mod process;
 mod registry;
+mod schedules;
 mod span;
 mod status_stream;
 #[cfg(test)]
@@ -65,5 +67,8 @@ pub use destinations::{
 pub use events::time_of_day;
 pub use gateway::Gateway;
 pub use logs::{ExportPlace, Followed, Hub, LogExports, Tail};
+pub use schedules::{
+    ScheduleDeployment, ScheduleReport, ScheduleState, ScheduleTimes, WrongSchedule, check_schedule,
+};
 pub use span::{ACCESS_TARGET, SPAN_TARGET};
 pub use traces::Traces;

@@ -35,6 +35,7 @@ pub mod prestart;
 pub mod proof;
 pub mod records;
 mod report;
+pub mod schedules;
 pub mod segments;
 pub mod state;
 pub mod status;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pilotlight_events::sqlite::SqliteQueue;
-use pilotlight_gateway::{EventsConfig, time_of_day};
+use pilotlight_gateway::{Config, EventsConfig, time_of_day};
 
 use super::print;
 use crate::log_folder::LogFolder;
@@ -31,7 +31,7 @@ pub(crate) struct EventFiles {
 
 impl EventFiles {
     /// `state`: knows the user's state directory.
-    pub(super) fn open(&self, state: &LogFolder) -> Option<EventsConfig> {
+    pub(super) fn open_into(&self, config: &mut Config, state: &LogFolder) {
         let opened = || -> anyhow::Result<SqliteQueue> {
             let folder = match &self.events {
                 Some(folder) => folder.clone(),
@@ -40,16 +40,17 @@ impl EventFiles {
             Ok(SqliteQueue::open(&folder, self.event_size * 1024 * 1024)?)
         };
         match opened() {
-            Ok(queue) => Some(EventsConfig {
-                queue: Arc::new(queue),
-                clock: time_of_day,
-            }),
-            Err(error) => {
-                print::note(&format!(
-                    "warning: {error:#}; asynchronous calls are refused: pass --events with another folder"
-                ));
-                None
+            Ok(queue) => {
+                let queue = Arc::new(queue);
+                config.schedules = Some(queue.clone());
+                config.events = Some(EventsConfig {
+                    queue,
+                    clock: time_of_day,
+                });
             }
+            Err(error) => print::note(&format!(
+                "warning: {error:#}; asynchronous calls are refused, and schedules send nothing: pass --events with another folder"
+            )),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Finds and reads the manifests of local mode.
 //!
 //! A path is a manifest, or a directory in which every YAML file that mentions `pilotlight.dev` is one. Fed by the command line and, through `watch`, by each change; `prepare` takes the
-//! functions. `pilotlight-api` reads the manifests; directories of other tools are not searched.
+//! functions, and the gateway the schedules. `pilotlight-api` reads the manifests; directories of other tools are not searched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pilotlight_api::{self as api, Manifest};
+use pilotlight_api::{self as api, Manifest, ScheduleManifest};
+use pilotlight_core::function::FunctionName;
+use pilotlight_gateway::check_schedule;
 use pilotlight_runtimes::Runtimes;
 
 /// What was found at the paths.
@@ -16,6 +18,8 @@ use pilotlight_runtimes::Runtimes;
 pub(crate) struct Found {
     /// Valid functions, in the order of the paths, then of the files' names.
     pub(crate) manifests: Vec<Manifest>,
+    /// Valid schedules of these functions.
+    pub(crate) schedules: Vec<ScheduleManifest>,
     /// Errors, one line each, with the place.
     pub(crate) errors: Vec<String>,
     /// Directories in which a change may change what is found.
@@ -52,8 +56,11 @@ pub(crate) fn find(paths: &[PathBuf], runtimes: &Runtimes) -> Found {
     let mut seen = BTreeSet::new();
     files.retain(|(file, _)| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
     for (file, text) in &files {
-        match api::read(file, text) {
-            Ok(manifests) => found.manifests.extend(manifests),
+        match api::read_all(file, text) {
+            Ok(documents) => {
+                found.manifests.extend(documents.functions);
+                found.schedules.extend(documents.schedules);
+            }
             Err(errors) => found.errors.extend(errors.iter().map(ToString::to_string)),
         }
     }
@@ -69,6 +76,10 @@ pub(crate) fn find(paths: &[PathBuf], runtimes: &Runtimes) -> Found {
     found
         .errors
         .extend(duplicates.iter().map(ToString::to_string));
+    if found.errors.is_empty() {
+        // Otherwise a function may be missing because its document is wrong.
+        found.errors = schedule_errors(&found);
+    }
     if found.manifests.is_empty() && found.errors.is_empty() {
         let names: Vec<_> = paths
             .iter()
@@ -79,6 +90,35 @@ pub(crate) fn find(paths: &[PathBuf], runtimes: &Runtimes) -> Found {
             .push(format!("{}: holds no function", names.join(", ")));
     }
     found
+}
+
+/// What is wrong with schedules, although their form is right.
+fn schedule_errors(found: &Found) -> Vec<String> {
+    let functions: BTreeSet<&FunctionName> = found
+        .manifests
+        .iter()
+        .map(|one| &one.function.metadata.name)
+        .collect();
+    let mut names: BTreeMap<&FunctionName, &ScheduleManifest> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for one in &found.schedules {
+        let spec = &one.schedule.spec;
+        if let Some(first) = names.get(&one.schedule.metadata.name) {
+            errors.push(one.taken_name(first));
+        }
+        names.entry(&one.schedule.metadata.name).or_insert(one);
+        if let Err(wrong) = check_schedule(spec) {
+            errors.push(one.wrong(wrong.field, wrong.why));
+        }
+        if !functions.contains(&spec.function) {
+            let why = format!(
+                "there is no function `{}` here: add it, or correct the name",
+                spec.function
+            );
+            errors.push(one.wrong("spec.function", why));
+        }
+    }
+    errors.iter().map(ToString::to_string).collect()
 }
 
 fn walk(directory: &Path, files: &mut Vec<(PathBuf, String)>, found: &mut Found) {
@@ -221,6 +261,48 @@ mod tests {
         ] {
             assert!(errors.contains(part), "{part} in {errors}");
         }
+    }
+
+    #[test]
+    fn a_schedule_is_read_beside_its_function_and_refused_where_it_is_wrong() {
+        let schedule = |name: &str, function: &str, when: &str| {
+            format!(
+                "---\napiVersion: pilotlight.dev/v1alpha1\nkind: Schedule\nmetadata:\n  name: {name}\n\
+                 spec:\n  function: {function}\n  schedule: {when}\n"
+            )
+        };
+        let root = tempfile::tempdir().expect("a directory");
+        let good = [
+            manifest("a"),
+            schedule("nightly", "a", "cron(0 3 * * ? *)"),
+            schedule("often", "b", "rate(1 minute)"),
+        ];
+        write(root.path(), "a.yaml", &good.concat());
+        write(root.path(), "b.yaml", &manifest("b"));
+        let find = || find(&[root.path().to_owned()], &Runtimes::built_in());
+        let found = find();
+        assert_eq!(names(&found), ["a", "b"]);
+        let schedules: Vec<_> = found
+            .schedules
+            .iter()
+            .map(|one| one.schedule.metadata.name.as_str())
+            .collect();
+        assert_eq!(schedules, ["nightly", "often"]);
+        let bad = [
+            schedule("nightly", "a", "rate(1 hour)"),
+            schedule("other", "c", "cron(61 3 * * ? *)"),
+        ];
+        write(root.path(), "c.yaml", &bad.concat());
+        let errors = find().errors;
+        let file = root.path().join("c.yaml").display().to_string();
+        for (error, expected) in errors.iter().zip([
+            ":5:9: metadata.name: `nightly` is already the schedule at",
+            ":15:3: spec.schedule: `cron(61 3 * * ? *)` is no schedule",
+            ":15:3: spec.function: there is no function `c` here",
+        ]) {
+            assert!(error.starts_with(&format!("{file}{expected}")), "{error}");
+        }
+        assert_eq!(errors.len(), 3, "{errors:#?}");
     }
 
     #[test]

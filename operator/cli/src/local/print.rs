@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use pilotlight_api::FunctionSpec;
 use pilotlight_core::function::Handler;
-use pilotlight_gateway::{Deployment, Followed, Tail};
+use pilotlight_gateway::{Deployment, Followed, ScheduleDeployment, Tail};
 use pilotlight_logs::entry::Entry;
 use pilotlight_wire::log_record::LogSource;
 use tokio_util::sync::CancellationToken;
@@ -138,6 +138,25 @@ pub(crate) fn ready(
         )?;
     }
     out.flush()
+}
+
+/// The schedules in one line.
+pub(crate) fn schedules(all: &[ScheduleDeployment]) -> String {
+    if all.is_empty() {
+        return "none".to_owned();
+    }
+    let shown = all.iter().map(|one| {
+        let spec = &one.spec;
+        let zone = spec.time_zone.as_ref().map_or("", |zone| zone.as_str());
+        let separator = if zone.is_empty() { "" } else { " " };
+        format!(
+            "{} ({} {}{separator}{zone})",
+            one.name,
+            spec.function,
+            spec.schedule.as_str()
+        )
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn summary(spec: &FunctionSpec) -> String {

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 
-use pilotlight_api::Manifest;
+use pilotlight_api::{Manifest, ScheduleManifest};
 use pilotlight_core::function::FunctionName;
-use pilotlight_gateway::{Deployment, Gateway};
+use pilotlight_core::ids::Namespace;
+use pilotlight_events::schedule::records::ScheduleId;
+use pilotlight_gateway::{Deployment, Gateway, ScheduleDeployment, ScheduleTimes};
 
 use super::manifests;
 use super::prepare::{Outcome, Preparer};
@@ -23,6 +25,7 @@ pub(crate) struct Served {
     paths: Vec<PathBuf>,
     preparer: Preparer,
     current: BTreeMap<FunctionName, Deployment>,
+    schedules: Vec<ScheduleDeployment>,
     /// The directories of the functions' code, as of the last read.
     code: BTreeSet<PathBuf>,
     /// The mistakes that were printed last.
@@ -34,6 +37,7 @@ impl Served {
         paths: Vec<PathBuf>,
         preparer: Preparer,
         deployments: Vec<Deployment>,
+        schedules: Vec<ScheduleManifest>,
     ) -> Self {
         let current = deployments
             .into_iter()
@@ -43,6 +47,7 @@ impl Served {
             paths,
             preparer,
             current,
+            schedules: schedules.into_iter().map(deployed).collect(),
             code: BTreeSet::new(),
             complaints: Vec::new(),
         }
@@ -50,6 +55,10 @@ impl Served {
 
     pub(crate) fn deployments(&self) -> Vec<Deployment> {
         self.current.values().cloned().collect()
+    }
+
+    pub(crate) fn schedules(&self) -> Vec<ScheduleDeployment> {
+        self.schedules.clone()
     }
 
     /// Applies each change, until dropped.
@@ -69,7 +78,7 @@ impl Served {
     }
 
     async fn reload(&mut self, watch: &mut Watch, gateway: &Gateway) {
-        let outcome = loop {
+        let (outcome, schedules) = loop {
             let found = manifests::find(&self.paths, self.preparer.runtimes());
             if !found.errors.is_empty() {
                 watch.set(&found.directories.union(&self.code).cloned().collect());
@@ -81,7 +90,7 @@ impl Served {
                 .await;
             self.code = outcome.directories.clone();
             if !watch.set(&found.directories.union(&self.code).cloned().collect()) {
-                break outcome;
+                break (outcome, found.schedules);
             }
         };
         self.complain(outcome.failures.iter().map(worded).collect());
@@ -89,6 +98,13 @@ impl Served {
             gateway.deploy(self.deployments()).await;
             print::note(&changes);
         }
+        let schedules: Vec<_> = schedules.into_iter().map(deployed).collect();
+        if schedules != self.schedules {
+            print::note(&format!("schedules: {}", print::schedules(&schedules)));
+            self.schedules = schedules;
+        }
+        // After the functions that they name.
+        gateway.set_schedules(self.schedules());
     }
 
     /// Makes the outcome the current set, and prints the differences, if there are any.
@@ -138,6 +154,21 @@ impl Served {
     }
 }
 
+fn deployed(one: ScheduleManifest) -> ScheduleDeployment {
+    let name = one.schedule.metadata.name;
+    ScheduleDeployment {
+        id: ScheduleId {
+            namespace: Namespace::local(),
+            uid: name.to_string(),
+        },
+        name,
+        created: None,
+        generation: None,
+        spec: one.schedule.spec,
+        shown: ScheduleTimes::default(),
+    }
+}
+
 /// Why a function could not be prepared, with the place of its name.
 pub(crate) fn worded((manifest, error): &(Manifest, anyhow::Error)) -> String {
     let Manifest {
@@ -175,7 +206,12 @@ mod tests {
             let cache = Cache::open(&root.path().join("cache")).expect("a cache");
             let preparer =
                 Preparer::new(Runtimes::built_in(), cache, OsString::from("/usr/bin:/bin"));
-            let served = Served::new(vec![root.path().join("all.yaml")], preparer, Vec::new());
+            let served = Served::new(
+                vec![root.path().join("all.yaml")],
+                preparer,
+                Vec::new(),
+                Vec::new(),
+            );
             Self { root, served }
         }
 

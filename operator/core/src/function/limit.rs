@@ -190,6 +190,10 @@ limit! {
     /// How many attempts follow a failed one, for an event of an asynchronous call.
     EventRetries, 0 to 2 "retries", default 2
 }
+limit! {
+    /// How long after its time an event of a schedule may be sent, in whole seconds.
+    Jitter, 0 to 86400 "seconds", default 0
+}
 
 limit! {
     /// How many unclaimed instances a warm pool keeps.
@@ -217,6 +221,12 @@ impl Timeout {
 }
 
 impl MaxEventAge {
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+impl Jitter {
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0.into())
     }
@@ -251,6 +261,7 @@ mod tests {
         check::<LogRetention>(1, 3653, "days");
         check::<MaxEventAge>(60, 21_600, "seconds");
         check::<EventRetries>(0, 2, "retries");
+        check::<Jitter>(0, 86_400, "seconds");
         check::<PoolSize>(0, 1000, "instances");
         check::<TolerationSeconds>(0, 31_536_000, "seconds");
     }
@@ -264,6 +275,7 @@ mod tests {
         assert_eq!(QueueLimit::default().get(), 100);
         assert_eq!(MaxEventAge::default().duration(), Duration::from_hours(6));
         assert_eq!(EventRetries::default().get(), 2);
+        assert_eq!(Jitter::default().duration(), Duration::ZERO);
     }
 
     #[test]

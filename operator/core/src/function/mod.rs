@@ -9,7 +9,7 @@ mod limit;
 mod name;
 
 pub use limit::{
-    Concurrency, EphemeralStorageMiB, EventRetries, KeepAlive, LogRetention, MaxEventAge,
+    Concurrency, EphemeralStorageMiB, EventRetries, Jitter, KeepAlive, LogRetention, MaxEventAge,
     MemoryMiB, OutOfRange, PoolSize, QueueLimit, Timeout, TolerationSeconds,
 };
 pub(crate) use name::check_label;

@@ -25,6 +25,7 @@ fn outgoing() -> Outgoing {
         trace: TRACE.to_owned(),
         trace_state: None,
         progress: Progress::new(EventTime(1_800_000_000_000)),
+        overrides: Default::default(),
         outcome: None,
     };
     let event = QueuedEvent {

@@ -3,6 +3,7 @@
 //! ```text
 //! stream  PREFIX_NAMESPACE            subjects  PREFIX.events.NAMESPACE.FUNCTION
 //! stream  PREFIX_NAMESPACE_progress   subjects  PREFIX.progress.NAMESPACE.FUNCTION.SEQUENCE
+//!                                               PREFIX.progress.NAMESPACE._schedules.UID
 //! stream  PREFIX_NAMESPACE_dead       subjects  PREFIX.dead.NAMESPACE.FUNCTION.SEQUENCE
 //!                                               PREFIX.rings.NAMESPACE.FUNCTION    in no stream
 //! ```
@@ -88,6 +89,12 @@ impl NamePrefix {
             "{self}.dead.{}.{}.{sequence}",
             function.namespace, function.name
         )
+    }
+
+    /// Where the record of a schedule is. No function is called so.
+    #[cfg(feature = "schedule")]
+    pub(super) fn schedule(&self, namespace: &Namespace, uid: &str) -> String {
+        format!("{self}.progress.{namespace}._schedules.{uid}")
     }
 
     pub(super) fn all_rings(&self) -> String {

@@ -23,10 +23,8 @@ use super::config::JetStreamConfig;
 use super::errors::{is_full, words};
 use super::link::{Link, MESSAGE_BYTES, locked};
 use super::names::NamePrefix;
-use crate::queue::{DEAD_LETTER_AGE, DEAD_LETTER_PART, QueueError};
+use crate::queue::{DEAD_LETTER_AGE, DEAD_LETTER_PART, DUPLICATE_WINDOW, QueueError};
 
-/// For how long the server knows which messages it has: a second one with the same id is none.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(300);
 /// After this time without a question a function's consumer is removed; the next event makes a new one.
 const CONSUMER_IDLE: Duration = Duration::from_secs(3600);
 /// How long a stored progress is kept. No event is tried when it is older than a quarter of it.
@@ -243,6 +241,12 @@ impl Server {
                 "the NATS server does not have the stream any more, nor the events that were in it: it is made anew"
             );
         }
+    }
+
+    /// Something has failed with the streams: they are looked at again before they are used.
+    #[cfg(feature = "schedule")]
+    pub(super) async fn doubt_streams(&self, namespace: &Namespace) {
+        self.streams.lock().await.remove(namespace);
     }
 
     /// Makes the consumer of a function, unless it is there.

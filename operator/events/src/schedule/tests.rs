@@ -1,5 +1,7 @@
 //! Expressions, changes of clocks, jitter, and times that nobody sent.
 
+mod simulation;
+
 use jiff_of_croner::civil::DateTime;
 
 use super::*;

@@ -20,6 +20,10 @@ impl Zone {
         Ok(Zone(zone))
     }
 
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
     pub fn utc() -> Self {
         Zone(TimeZone::UTC)
     }

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::event::{EventHead, EventOutcome, QueuedEvent};
 use crate::queue::{
-    DEAD_LETTER_AGE, DEAD_LETTER_PART, DeadLetters, FunctionEvents, QueueError, Settled, Taken,
-    Ticket,
+    DEAD_LETTER_AGE, DEAD_LETTER_PART, DUPLICATE_WINDOW, DeadLetters, FunctionEvents, QueueError,
+    Settled, Taken, Ticket,
 };
 
 /// The version of the tables.
@@ -44,6 +44,13 @@ const DEAD_TABLES: &str = "
         payload blob not null
     );
     create index dead_of on dead(function, id);
+";
+
+/// Tables that earlier versions have not made, and do without.
+const LATER_TABLES: &str = "
+    create table if not exists accepted(request_id text primary key, at integer not null) without rowid;
+    create index if not exists by_acceptance on accepted(at);
+    create table if not exists schedules(id text primary key, record text not null) without rowid;
 ";
 
 /// See the module.
@@ -90,6 +97,7 @@ impl EventFile {
                     "begin immediate; {tables} pragma user_version={FORMAT}; commit;"
                 ))?;
             }
+            connection.execute_batch(&format!("begin immediate; {LATER_TABLES} commit;"))?;
             Ok((connection, format))
         };
         let (connection, format) = opened().map_err(unavailable)?;
@@ -132,7 +140,21 @@ impl EventFile {
         })
     }
 
-    pub(super) fn insert(&mut self, event: &QueuedEvent) -> Result<(), QueueError> {
+    /// Inserts the event, unless it was accepted before.
+    pub(super) fn accept(&mut self, event: &QueuedEvent) -> Result<(), QueueError> {
+        if self.is_known(event)? {
+            return Ok(());
+        }
+        self.insert(event)?;
+        let accepted = integer(event.head.progress.accepted);
+        self.connection
+            .prepare_cached("insert into accepted(request_id, at) values(?1, ?2)")
+            .and_then(|mut insert| insert.execute(params![event.head.request_id, accepted]))
+            .map_err(unavailable)?;
+        Ok(())
+    }
+
+    fn insert(&mut self, event: &QueuedEvent) -> Result<(), QueueError> {
         let size = event.size() as u64;
         if self.memory.bytes + size > self.limit {
             let Memory { bytes, .. } = self.memory;
@@ -161,6 +183,21 @@ impl EventFile {
             .map_err(unavailable)?;
         self.memory.bytes += size;
         Ok(())
+    }
+
+    /// Whether the event was accepted before. Forgets those of long ago.
+    fn is_known(&self, event: &QueuedEvent) -> Result<bool, QueueError> {
+        let EventTime(accepted) = event.head.progress.accepted;
+        let window = DUPLICATE_WINDOW.as_millis() as u64;
+        let old = integer(EventTime(accepted.saturating_sub(window)));
+        self.connection
+            .prepare_cached("delete from accepted where at < ?1")
+            .and_then(|mut delete| delete.execute([old]))
+            .map_err(unavailable)?;
+        self.connection
+            .prepare_cached("select 1 from accepted where request_id = ?1")
+            .and_then(|mut select| select.exists([&event.head.request_id]))
+            .map_err(unavailable)
     }
 
     pub(super) fn take(
@@ -468,6 +505,31 @@ impl EventFile {
             .optional()
             .map_err(unavailable)?;
         Ok(size.map_or(0, i64::unsigned_abs))
+    }
+
+    /// What is stored about a schedule.
+    #[cfg(feature = "schedule")]
+    pub(super) fn schedule(&self, id: &str) -> Result<Option<String>, QueueError> {
+        self.connection
+            .prepare_cached("select record from schedules where id = ?1")
+            .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional())
+            .map_err(unavailable)
+    }
+
+    /// `None`: nothing any more.
+    #[cfg(feature = "schedule")]
+    pub(super) fn set_schedule(&self, id: &str, record: Option<&str>) -> Result<(), QueueError> {
+        let set = match record {
+            Some(record) => self
+                .connection
+                .prepare_cached("insert or replace into schedules(id, record) values(?1, ?2)")
+                .and_then(|mut set| set.execute([id, record])),
+            None => self
+                .connection
+                .prepare_cached("delete from schedules where id = ?1")
+                .and_then(|mut delete| delete.execute([id])),
+        };
+        set.map(drop).map_err(unavailable)
     }
 
     #[cfg(test)]

@@ -43,6 +43,9 @@ async fn it_does_what_every_queue_does() {
     let folder = folder();
     let open = async || Arc::new(reopened(&folder).await) as Arc<dyn EventQueue>;
     conformance::what_was_taken_is_taken_again(open, Told).await;
+    let folder = self::folder();
+    let open = async || Arc::new(reopened(&folder).await) as Arc<dyn EventQueue>;
+    conformance::an_event_is_accepted_once(open, Told).await;
 }
 
 #[tokio::test]

@@ -157,6 +157,7 @@ async fn try_event(events: &Events, entry: Option<&Entry>, event: &QueuedEvent) 
         // The function may come back until the event is too old.
         None => (AsyncSpec::default().policy(), None),
     };
+    let policy = head.overrides.over(policy);
     let mut progress = head.progress;
     let mut response = None;
     let (next, has_begun) = match progress.before(events.now(), &policy, reserved) {

@@ -17,7 +17,7 @@ use pilotlight_core::traces::context::{Fresh, TraceContext, TraceHeaders};
 use pilotlight_core::traces::ids::SpanId;
 use pilotlight_events::destination::{Outgoing, Undelivered};
 use pilotlight_events::ended;
-use pilotlight_events::event::{EventHead, EventOutcome, QueuedEvent};
+use pilotlight_events::event::{EventHead, EventOutcome, EventOverrides, QueuedEvent};
 use pilotlight_events::queue::{QueueError, Settled, Ticket};
 
 use super::attempt::random;
@@ -144,6 +144,7 @@ impl Events {
                 trace_state: head.trace_state.clone(),
                 progress: Progress::new(self.now()),
                 outcome: None,
+                overrides: EventOverrides::default(),
             },
             payload,
         });

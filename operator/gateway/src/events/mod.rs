@@ -181,6 +181,15 @@ impl Events {
         self.queue.purge_dead(function).await
     }
 
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// Cancelled when the gateway ends.
+    pub(crate) fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Begins no attempt any more.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -310,12 +319,12 @@ async fn begin_attempts(events: &Events, dispatch: &mut Dispatch<FunctionKey>) {
 }
 
 impl Runner {
-    fn owns(&self, function: &FunctionKey) -> bool {
+    pub(crate) fn owns(&self, function: &FunctionKey) -> bool {
         self.peers.as_ref().is_none_or(|peers| peers.owns(function))
     }
 
     /// A notice of each change of who owns what.
-    fn changes(&self) -> BoxStream<'static, ()> {
+    pub(crate) fn changes(&self) -> BoxStream<'static, ()> {
         match &self.peers {
             Some(peers) => peers.changes(),
             None => stream::pending().boxed(),

@@ -21,7 +21,7 @@ use pilotlight_core::instance::RequestId;
 use pilotlight_core::instance::failure::PAYLOAD_LIMIT;
 use pilotlight_core::intake::bytes::Share;
 use pilotlight_core::reason::Notice;
-use pilotlight_events::event::{EventHead, QueuedEvent};
+use pilotlight_events::event::{EventHead, EventOverrides, QueuedEvent};
 use pilotlight_events::queue::QueueError;
 use pilotlight_wire::invoke::ThrottleReason;
 use serde::Deserialize;
@@ -306,6 +306,7 @@ impl Request {
             trace_state: self.trace.state.as_ref().map(text),
             progress: Progress::new(events.now()),
             outcome: None,
+            overrides: EventOverrides::default(),
         };
         let stored = events.accept(QueuedEvent { head, payload }).await;
         if let Err(error) = stored {

@@ -19,6 +19,7 @@ pub(crate) mod management;
 mod part_logs;
 pub(crate) mod parts;
 pub(crate) mod routes;
+mod schedules;
 pub(crate) mod server;
 pub(crate) mod state;
 pub(crate) mod status;

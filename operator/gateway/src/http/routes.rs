@@ -23,7 +23,9 @@ use pilotlight_wire::logs::LOGS_PATH;
 use pilotlight_wire::state::STATE_PATH;
 
 use super::errors::ApiError;
-use super::{cloudwatch, events, invoke, logs, management, part_logs, parts, state, status, sts};
+use super::{
+    cloudwatch, events, invoke, logs, management, part_logs, parts, schedules, state, status, sts,
+};
 use crate::app::App;
 
 pub(crate) fn api(app: Arc<App>) -> Router {
@@ -48,6 +50,7 @@ pub(crate) fn api(app: Arc<App>) -> Router {
             post(invoke::invoke_async),
         )
         .route("/pilotlight/v1/functions/{name}/logs", get(logs::logs))
+        .route("/pilotlight/v1/schedules", get(schedules::list))
         .route(
             "/pilotlight/v1/functions/{name}/events",
             get(events::waiting).delete(events::purge),

@@ -50,6 +50,8 @@ pub(super) const STATES: [&str; 4] = ["starting", "idle", "busy", "stopping"];
 pub(super) const DELIVERIES: [&str; 3] = ["delivered", "failed", "refused"];
 /// How an attempt to run an event ended.
 pub(super) const ATTEMPTS: [&str; 3] = ["succeeded", "failed", "not_begun"];
+/// What became of a time of a schedule.
+pub(super) const SCHEDULE_TIMES: [&str; 3] = ["sent", "sent_late", "missed"];
 pub(super) const ENDS: [&str; 3] = ["stopped", "not_started", "lost"];
 
 /// See the module.
@@ -94,6 +96,8 @@ pub(crate) struct FunctionMetrics {
     /// Events that have not ended, and the age of the oldest one in milliseconds, as the owner has seen them last.
     pub(super) events_waiting: AtomicU64,
     pub(super) oldest_event: AtomicU64,
+    /// Times of schedules: by [`SCHEDULE_TIMES`].
+    pub(super) schedule_times: [AtomicU64; 3],
 }
 
 #[derive(Clone, Debug)]
@@ -356,6 +360,15 @@ impl FunctionMetrics {
         }
     }
 
+    /// A schedule has sent an event. `is_late`: long after its moment.
+    pub(crate) fn schedule_sent(&self, is_late: bool) {
+        one(&self.schedule_times[usize::from(is_late)]);
+    }
+
+    pub(crate) fn schedule_missed(&self, count: u64) {
+        self.schedule_times[2].fetch_add(count, Ordering::Relaxed);
+    }
+
     pub(crate) fn refused(&self) {
         one(&self.invocations[OutcomeLabel::Refused as usize]);
     }
@@ -367,7 +380,8 @@ impl FunctionMetrics {
             .iter()
             .chain(&self.instances)
             .chain(&self.dropped)
-            .chain(&self.event_ends);
+            .chain(&self.event_ends)
+            .chain(&self.schedule_times);
         let singles = [&self.queued, &self.started, &self.events_accepted];
         let mut all = counters.chain(singles);
         all.any(|count| get(count) > 0)
@@ -375,7 +389,7 @@ impl FunctionMetrics {
 
     /// Adds all counts of another function, but for the limits.
     pub(super) fn add(&self, other: &FunctionMetrics) {
-        let pairs: [(&[AtomicU64], &[AtomicU64]); 8] = [
+        let pairs: [(&[AtomicU64], &[AtomicU64]); 9] = [
             (&self.invocations, &other.invocations),
             (&self.errors, &other.errors),
             (&self.instances, &other.instances),
@@ -384,6 +398,7 @@ impl FunctionMetrics {
             (&self.event_attempts, &other.event_attempts),
             (&self.event_ends, &other.event_ends),
             (&self.deliveries, &other.deliveries),
+            (&self.schedule_times, &other.schedule_times),
         ];
         let singles = [
             (&self.cold_starts, &other.cold_starts),

@@ -19,7 +19,7 @@ use pilotlight_wire::exposition::Format;
 use pilotlight_wire::log_record::LogSource;
 
 use super::function::{
-    ATTEMPTS, DELIVERIES, ENDS, FunctionMetrics, HANDLER, OUTCOMES, STATES, get,
+    ATTEMPTS, DELIVERIES, ENDS, FunctionMetrics, HANDLER, OUTCOMES, SCHEDULE_TIMES, STATES, get,
 };
 use super::text::{Kind, Text, label, number};
 use crate::clock;
@@ -176,7 +176,7 @@ impl Functions {
 }
 
 fn write_all(text: &mut Text, rows: &[Row<'_>]) {
-    let counters: [Counters<'_>; 12] = [
+    let counters: [Counters<'_>; 13] = [
         (
             "pilotlight_invocations",
             "Invocations that ended, by outcome",
@@ -260,6 +260,13 @@ fn write_all(text: &mut Text, rows: &[Row<'_>]) {
             "",
             &[""],
             |one| vec![get(&one.dead_letters)],
+        ),
+        (
+            "pilotlight_schedule_times",
+            "Times of schedules that have passed, by what became of them",
+            "outcome",
+            &SCHEDULE_TIMES,
+            |one| one.schedule_times.iter().map(get).collect(),
         ),
     ];
     for (name, help, by, values, counts) in counters {

@@ -27,7 +27,7 @@ use crate::config::{Config, EventsConfig};
 const HELLO: &str = "namespace=\"local\",function=\"hello\",qualifier=\"$LATEST\"";
 
 /// The time of events follows the test's time, which stands still while anything happens.
-fn clock() -> EventTime {
+pub(super) fn clock() -> EventTime {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let origin = *ORIGIN.get_or_init(Instant::now);
     let since = Instant::now().saturating_duration_since(origin);

@@ -36,6 +36,7 @@ mod metrics;
 mod not_started;
 #[cfg(feature = "cluster")]
 mod roles;
+mod schedules;
 mod shutdown;
 mod signed;
 mod spans;
