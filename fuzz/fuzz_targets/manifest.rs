@@ -10,8 +10,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use pilotlight_api::{
-    FunctionSpec, Manifest, ManifestError, ScheduleManifest, ScheduleSpec, WarmPoolSpec, duplicates, read,
-    read_all,
+    FunctionSpec, Manifest, ManifestError, ScheduleManifest, ScheduleSpec, WarmPoolSpec,
+    duplicates, read, read_all,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use pilotlight_core::events::retry::EventTime;
-use pilotlight_events::schedule::firing::{ScheduleRecord, ScheduleStep, ScheduleSender};
+use pilotlight_events::schedule::firing::{ScheduleRecord, ScheduleSender, ScheduleStep};
 use pilotlight_events::schedule::{Expression, SchedulePlan, Zone};
 
 const START: EventTime = EventTime(1_800_000_000_000);

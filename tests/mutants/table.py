@@ -1166,16 +1166,16 @@ MUTANTS = [
     Mutant(
         "cluster::codes::tests::an_archive_with_a_secret_that_gateways_may_not_read_is_not_fetched_without_it",
         "every Secret is read",
-        f"{GATEWAY}/cluster/archive_secrets.rs",
+        f"{GATEWAY}/cluster/allowed_secrets.rs",
         "self.readable.contains(name)",
         "!self.readable.contains(name)",
     ),
     Mutant(
-        "cluster::archive_secrets::tests::a_secret_is_read_by_its_name_only_if_the_operator_allows_it",
+        "cluster::allowed_secrets::tests::a_secret_is_read_by_its_name_only_if_the_operator_allows_it",
         "a Secret that is not there has no keys",
-        f"{GATEWAY}/cluster/archive_secrets.rs",
-        'ensure!(secret.is_some(), "there is no Secret {name}");',
-        'ensure!(!name.is_empty(), "there is no Secret {name}");',
+        f"{GATEWAY}/cluster/allowed_secrets.rs",
+        'let secret = secret.with_context(|| format!("there is no Secret {name}"))?;',
+        "let secret = secret.unwrap_or_default();",
     ),
     Mutant(
         "cluster::code_store::tests::a_file_that_makes_room_is_removed_and_one_in_use_stays",
