@@ -57,16 +57,18 @@ class Journal:
 class Load:
     """Calls functions inside `with`, then waits until every call is answered or given up.
 
-    `functions` has an arrival, such as "steady:40", for each name; a handler works `work` milliseconds.
+    `functions` has an arrival, such as "steady:40", for each name, and `events` for those that are called asynchronously; a
+    handler works `work` milliseconds.
     """
 
-    def __init__(self, journal, endpoint, functions, work=10):
+    def __init__(self, journal, endpoint, functions, work=10, events=None):
         self._output = journal.folder / "load.jsonl"
         self._command = [
             LOAD,
             "load",
             endpoint if ":" in endpoint else f"{endpoint}:80",
             *(f"--function={name}={arrivals}" for name, arrivals in functions.items()),
+            *(f"--event={name}={arrivals}" for name, arrivals in (events or {}).items()),
             "--name=call",
             f"--journal={journal.address}",
             f"--output={self._output}",
@@ -117,6 +119,14 @@ def verdict(folder):
     # Other codes say that the harness failed, and nothing about the platform.
     assert done.returncode in (0, 1), done.stderr
     return done.returncode == 0, done.stdout
+
+
+def figures_of_events(folder):
+    """What became of the events of a run in which no rule was broken, and the milliseconds from 202 to the begin."""
+    file = folder / "events.json"
+    done = subprocess.run([LOAD, "check", folder, "--events", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(file.read_text())
 
 
 def assert_no_rule_is_broken(folder):

@@ -21,7 +21,7 @@ class JournalGone(Exception):
     pass
 
 
-def note(place, word, call):
+def note(place, word, call, request=None):
     global journal, address
     if PRINTS:
         print(word, call)
@@ -31,7 +31,7 @@ def note(place, word, call):
             journal = socket.create_connection((host, int(port)), timeout=20)
             journal.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             address = place
-        said = {"record": word, "id": call, "instance": INSTANCE, "revision": REVISION}
+        said = {"record": word, "id": call, "instance": INSTANCE, "revision": REVISION, "request": request}
         journal.sendall(json.dumps(said).encode() + b"\n")
         if not journal.recv(1):
             raise ConnectionError("the journal closed the connection")
@@ -41,7 +41,8 @@ def note(place, word, call):
 
 
 def lambda_handler(event, context):
-    note(event["journal"], "began", event["id"])
+    # All attempts of an asynchronous call must have the request id of its 202.
+    note(event["journal"], "began", event["id"], context.aws_request_id if "asynchronous" in event else None)
     time.sleep(event["seconds"])
     note(event["journal"], "ended", event["id"])
     return event["id"]

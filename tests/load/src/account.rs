@@ -3,8 +3,11 @@
 //! It does no IO. Its rules: every invocation is answered once and runs at most once; an instance runs one
 //! invocation at a time; no invocation runs in code older than code that has already answered; a refused
 //! invocation has not run; every failure has a reason; there are no more instances than allowed; nothing is
-//! left behind.
+//! left behind. Asynchronous calls have rules of their own (`events`).
 
+mod calls;
+mod events;
+mod faults;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -12,20 +15,25 @@ mod violation;
 
 use std::collections::BTreeMap;
 
+pub use events::EventCounts;
 pub use violation::Violation;
 
+use self::calls::{Call, Gone, Run};
+use self::events::AsyncFunctions;
+use self::faults::Faults;
 use self::steps::Steps;
-use crate::record::{At, BROKEN, CallOutcome, NOT_SENT, Record};
+use crate::record::{At, CallOutcome, Record};
 
 /// The records so far. The account orders them by time, so they may be added in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     calls: BTreeMap<String, Call>,
-    faults: BTreeMap<String, Fault>,
-    /// When the processes of each instance ended.
-    gone: BTreeMap<String, Vec<At>>,
+    faults: Faults,
+    gone: Gone,
     counts: BTreeMap<String, Vec<Count>>,
     queues: BTreeMap<String, usize>,
+    /// The functions whose calls are asynchronous.
+    events: AsyncFunctions,
     grace: GraceTimes,
     found: Vec<Violation>,
     aborted: Option<String>,
@@ -48,42 +56,6 @@ struct Count {
     limit: usize,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Call {
-    sent: Option<(At, String)>,
-    answers: Vec<(At, CallOutcome)>,
-    began: Vec<(At, String, Option<u64>)>,
-    ended: Vec<(At, String)>,
-}
-
-impl Call {
-    /// The time of its answer, if it has exactly one and that is a success.
-    fn succeeded(&self) -> Option<At> {
-        match self.answers[..] {
-            [(at, CallOutcome::Success { .. })] => Some(at),
-            _ => None,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Fault {
-    began: Vec<(At, Vec<String>)>,
-    over: Vec<At>,
-}
-
-/// One execution of an invocation by a handler.
-#[derive(Clone, Copy, Debug)]
-struct Run<'a> {
-    id: &'a str,
-    instance: &'a str,
-    revision: Option<u64>,
-    began: At,
-    ended: Option<At>,
-    /// The first answer to its caller, which may report its failure.
-    answered: Option<At>,
-}
-
 /// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -93,6 +65,8 @@ pub struct Verdict {
     pub outcomes: BTreeMap<String, usize>,
     /// The most instances that each function had at once.
     pub instances: BTreeMap<String, usize>,
+    /// If calls were asynchronous.
+    pub events: Option<EventCounts>,
     pub violations: Vec<Violation>,
     /// Why the harness ended the run early. Violations of such a run prove nothing.
     pub aborted: Option<String>,
@@ -114,6 +88,16 @@ impl Account {
         match record {
             Record::Sent { at, id, function } => self.call(id).sent = Some((at, function)),
             Record::Answered { at, id, outcome } => self.call(id).answers.push((at, outcome)),
+            Record::Events {
+                function, attempts, ..
+            } => self.events.declare(function, attempts),
+            Record::Accepted { at, id, request } => self.call(id).accepted.push((at, request)),
+            Record::Attempted { id, request, .. } => self.call(id).attempted.push(request),
+            Record::Replayed {
+                at,
+                function,
+                count,
+            } => self.events.replayed(function, at, count),
             Record::Began {
                 at,
                 id,
@@ -121,7 +105,7 @@ impl Account {
                 revision,
             } => self.call(id).began.push((at, instance, revision)),
             Record::Ended { at, id, instance } => self.call(id).ended.push((at, instance)),
-            Record::Gone { at, instance } => self.gone.entry(instance).or_default().push(at),
+            Record::Gone { at, instance } => self.gone.add(instance, at),
             Record::Instances {
                 at,
                 function,
@@ -133,14 +117,8 @@ impl Account {
             }
             Record::Queue { function, size, .. } => drop(self.queues.insert(function, size)),
             Record::Left { what, .. } => self.found.push(Violation::LeftBehind { what }),
-            Record::Fault { at, fault, allows } => {
-                self.faults
-                    .entry(fault)
-                    .or_default()
-                    .began
-                    .push((at, allows));
-            }
-            Record::Over { at, fault } => self.faults.entry(fault).or_default().over.push(at),
+            Record::Fault { at, fault, allows } => self.faults.begin(fault, at, allows),
+            Record::Over { at, fault } => self.faults.over(fault, at),
             Record::Aborted { reason, .. } => drop(self.aborted.get_or_insert(reason)),
         }
     }
@@ -173,9 +151,20 @@ impl Account {
                 let outcomes = &mut verdict.outcomes;
                 *outcomes.entry(outcome.kind().to_owned()).or_default() += 1;
             }
-            let runs = runs(id, call);
-            self.judge(id, call, &runs, &open, &mut verdict.violations);
+            let runs = call.runs(id);
+            match self.events.judge_of(call, &self.faults, &self.gone) {
+                Some(judge) => {
+                    let counts = verdict.events.get_or_insert_default();
+                    judge.call(id, call, &runs, counts, &mut verdict.violations);
+                }
+                None => self.judge(id, call, &runs, &open, &mut verdict.violations),
+            }
             all_runs.extend(runs);
+        }
+        if let Some(counts) = &mut verdict.events {
+            let found = &mut verdict.violations;
+            self.events.dead_letters(&self.calls, counts, found);
+            counts.to_begin.sort_unstable();
         }
         self.crowds(&all_runs, &mut verdict.violations);
         self.outdated(&all_runs, &mut verdict.violations);
@@ -185,15 +174,10 @@ impl Account {
     }
 
     fn put_in_order(&mut self) {
-        for call in self.calls.values_mut() {
-            call.began.sort();
-            call.ended.sort();
-        }
-        for fault in self.faults.values_mut() {
-            fault.began.sort();
-            fault.over.sort();
-        }
-        self.gone.values_mut().for_each(|moments| moments.sort());
+        self.calls.values_mut().for_each(Call::put_in_order);
+        self.faults.put_in_order();
+        self.events.put_in_order();
+        self.gone.put_in_order();
         self.counts.values_mut().for_each(|counts| counts.sort());
     }
 
@@ -243,34 +227,14 @@ impl Account {
         let is_full = kind == THROTTLED
             && self.limits(function).is_some_and(|(least, _)| {
                 // A fault may have killed all running instances.
-                let is_struck = self.faults_during(*sent, at).next().is_some();
+                let is_struck = self.faults.during(*sent, at).next().is_some();
                 let at_work = if is_struck { 0 } else { least };
                 most_open() > at_work + self.queues.get(function).unwrap_or(&0)
             });
-        if !is_full && !self.is_explained(&kind, *sent, at) {
+        if !is_full && !self.faults.allow(&kind, *sent, at) {
             let message = outcome.message().to_owned();
             found.push(Violation::Unexplained { id, kind, message });
         }
-    }
-
-    /// Whether a fault that allows this kind was active at some time between `sent` and `answered`. A
-    /// fault that may break connections may also prevent new ones.
-    fn is_explained(&self, kind: &str, sent: At, answered: At) -> bool {
-        let allows = |allowed: &String| allowed == kind || (allowed == BROKEN && kind == NOT_SENT);
-        self.faults_during(sent, answered)
-            .any(|allowed| allowed.iter().any(allows))
-    }
-
-    /// The allowed kinds of each fault that was active at some time between `sent` and `answered`.
-    fn faults_during(&self, sent: At, answered: At) -> impl Iterator<Item = &[String]> {
-        let times = self.faults.values().flat_map(|fault| {
-            let times = fault.began.iter().enumerate();
-            times.map(|(time, (from, allows))| (*from, fault.over.get(time), allows))
-        });
-        times.filter_map(move |(from, over, allows)| {
-            let is_during = from <= answered && over.is_none_or(|over| sent <= *over);
-            is_during.then_some(&**allows)
-        })
     }
 
     /// The lowest and the highest recorded limit of the function.
@@ -284,7 +248,8 @@ impl Account {
         let mut open: BTreeMap<&str, Steps> = BTreeMap::new();
         for call in self.calls.values() {
             if let Some((sent, function)) = &call.sent {
-                let answered = call.answers.iter().map(|(at, _)| *at).min();
+                let answers = call.answers.iter().map(|(at, _)| *at);
+                let answered = answers.chain(call.accepted.iter().map(|(at, _)| *at)).min();
                 open.entry(function).or_default().add(*sent, answered);
             }
         }
@@ -391,28 +356,6 @@ impl Account {
     /// When an execution was over: at its own end, at that of its process, or at the answer that reports its
     /// failure.
     fn end(&self, run: Run<'_>) -> Option<At> {
-        let gone = || {
-            let gone = self.gone.get(run.instance)?;
-            gone.get(gone.partition_point(|at| *at < run.began))
-                .copied()
-        };
-        run.ended.or_else(gone).or(run.answered)
+        self.gone.end(&run).or(run.answered)
     }
-}
-
-/// The executions of a call: each `began` with the `ended` of the same instance.
-fn runs<'a>(id: &'a str, call: &'a Call) -> Vec<Run<'a>> {
-    let mut ended: Vec<&(At, String)> = call.ended.iter().collect();
-    let began = call.began.iter().map(|(began, instance, revision)| {
-        let place = ended.iter().position(|(_, inside)| inside == instance);
-        Run {
-            id,
-            instance,
-            revision: *revision,
-            began: *began,
-            ended: place.map(|place| ended.remove(place).0),
-            answered: call.answers.iter().map(|(at, _)| *at).min(),
-        }
-    });
-    began.collect()
 }

@@ -34,8 +34,18 @@ pub struct Args {
     endpoint: String,
     /// A function and how its calls arrive: RATE (calls a second at random moments), SIZExSECONDS (bursts
     /// of SIZE calls with SECONDS between them on average), steady:RATE or closed:CONNECTIONS
-    #[arg(long = "function", value_name = "NAME=LOAD", required = true)]
+    #[arg(
+        long = "function",
+        value_name = "NAME=LOAD",
+        required_unless_present = "events"
+    )]
     functions: Vec<FunctionLoad>,
+    /// A function that is called asynchronously, and how its events arrive
+    #[arg(long = "event", value_name = "NAME=LOAD")]
+    events: Vec<FunctionLoad>,
+    /// `async.retries` of the functions that are called asynchronously
+    #[arg(long, default_value_t = 0)]
+    retries: usize,
     /// The prefix of its calls' ids
     #[arg(long)]
     name: String,
@@ -78,10 +88,20 @@ pub async fn run(args: Args) -> Result<()> {
         records: RecordFile::open(&args.output)?,
         sent: AtomicU64::new(0),
     });
+    for FunctionLoad { function, .. } in &args.events {
+        client.records.write(&Record::Events {
+            at: now(),
+            function: function.clone(),
+            attempts: 1 + args.retries,
+        })?;
+    }
+    let calls = args.functions.into_iter().map(|load| (load, false));
+    let events = args.events.into_iter().map(|load| (load, true));
+    let loads = calls.chain(events).collect();
     let stop = CancellationToken::new();
     stop_with_standard_input(stop.clone());
     let timer = stop_after(Duration::from_secs(args.seconds), stop.clone());
-    let calls = call_functions(client.clone(), args.functions, args.seed, stop);
+    let calls = call_functions(client.clone(), loads, args.seed, stop);
     let ended = tokio::select! {
         ended = calls => ended,
         gone = journal_gone(&client.journal) => Err(gone.into()),
@@ -118,16 +138,17 @@ async fn journal_gone(address: &str) -> JournalGone {
     }
 }
 
-/// Sends the calls of all functions. Returns after the last answer or the first error of the harness.
+/// Sends the calls of all functions, each of which is asynchronous or not. Returns after the last answer or the first error of
+/// the harness.
 async fn call_functions(
     client: Arc<Client>,
-    functions: Vec<FunctionLoad>,
+    functions: Vec<(FunctionLoad, bool)>,
     seed: u64,
     stop: CancellationToken,
 ) -> Result<()> {
     let mut loads = JoinSet::new();
-    for (seed, FunctionLoad { function, load }) in (seed..).zip(functions) {
-        let (client, function) = (client.clone(), Arc::new(Function::new(function)?));
+    for (seed, (FunctionLoad { function, load }, is_event)) in (seed..).zip(functions) {
+        let (client, function) = (client.clone(), Arc::new(Function::new(function, is_event)?));
         let call = move |_| client.clone().account(function.clone());
         loads.spawn(arrivals::drive(load, seed, stop.clone(), call));
     }
@@ -140,12 +161,24 @@ async fn call_functions(
 struct Function {
     name: String,
     path: hyper::Uri,
+    is_event: bool,
+}
+
+/// What the client of a call knows at its end.
+enum Told {
+    Outcome(CallOutcome),
+    /// The event was accepted with this request id.
+    Accepted(String),
 }
 
 impl Function {
-    fn new(name: String) -> Result<Self> {
+    fn new(name: String, is_event: bool) -> Result<Self> {
         let path = invocation::path(&name)?;
-        Ok(Function { name, path })
+        Ok(Function {
+            name,
+            path,
+            is_event,
+        })
     }
 }
 
@@ -161,7 +194,14 @@ impl Client {
         })?;
         let answered = tokio::time::timeout(ANSWER_LIMIT, self.call(&id, &function)).await;
         // A call without an answer gets no second record: the account counts it as lost.
-        let Ok(outcome) = answered else { return Ok(()) };
+        let Ok(told) = answered else { return Ok(()) };
+        let outcome = match told {
+            Told::Outcome(outcome) => outcome,
+            Told::Accepted(request) => {
+                let at = now();
+                return Ok(self.records.write(&Record::Accepted { at, id, request })?);
+            }
+        };
         self.records.write(&Record::Answered {
             at: now(),
             id,
@@ -178,18 +218,26 @@ impl Client {
         }
     }
 
-    async fn call(&self, id: &str, function: &Function) -> CallOutcome {
-        let event = serde_json::json!({
+    async fn call(&self, id: &str, function: &Function) -> Told {
+        let mut event = serde_json::json!({
             "id": id,
             "journal": self.journal,
             "seconds": self.work,
         });
+        let mut headers = HeaderMap::new();
+        if function.is_event {
+            event["asynchronous"] = true.into();
+            headers = invocation::asynchronous();
+        }
         let event = Bytes::from(event.to_string());
-        match self
-            .pool
-            .post(&function.path, HeaderMap::new(), event)
-            .await
+        let answer = self.pool.post(&function.path, headers, event).await;
+        if let Ok(answer) = &answer
+            && function.is_event
+            && let Some(request) = invocation::accepted(answer)
         {
+            return Told::Accepted(request);
+        }
+        Told::Outcome(match answer {
             Ok(answer) => invocation::outcome(&answer),
             Err(SendError::NotSent(error)) => CallOutcome::NotSent {
                 message: format!("{error:#}"),
@@ -197,6 +245,6 @@ impl Client {
             Err(SendError::Broken(error)) => CallOutcome::Broken {
                 message: format!("{error:#}"),
             },
-        }
+        })
     }
 }

@@ -2,10 +2,13 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode, Uri};
 use serde_json::Value;
 
 use crate::record::CallOutcome;
+
+const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 
 pub fn path(function: &str) -> Result<Uri> {
     let path = format!("/2015-03-31/functions/{function}/invocations");
@@ -18,6 +21,19 @@ pub fn payload(bytes: usize) -> Bytes {
     let (head, tail) = ("{\"name\":\"Ada\",\"data\":\"", "\"}");
     let data = "x".repeat(bytes.saturating_sub(head.len() + tail.len()));
     Bytes::from(format!("{head}{data}{tail}"))
+}
+
+/// The headers of an asynchronous call.
+pub fn asynchronous() -> HeaderMap {
+    let event = HeaderValue::from_static("Event");
+    HeaderMap::from_iter([(INVOCATION_TYPE, event)])
+}
+
+/// The request id of an event that was accepted.
+pub fn accepted(answer: &Response<Bytes>) -> Option<String> {
+    let id = answer.headers().get("x-amzn-requestid");
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    (answer.status() == StatusCode::ACCEPTED).then(|| id.to_owned())
 }
 
 pub fn outcome(answer: &Response<Bytes>) -> CallOutcome {
@@ -95,5 +111,17 @@ mod tests {
             }
         );
         assert_eq!(answer(502, json, "").kind(), "untyped");
+    }
+
+    #[test]
+    fn an_accepted_event_has_a_request_id() {
+        let answer = |status: u16| {
+            let answer = Response::builder()
+                .status(status)
+                .header("x-amzn-requestid", "r-1");
+            accepted(&answer.body(Bytes::new()).expect("a response"))
+        };
+        assert_eq!(answer(202).as_deref(), Some("r-1"));
+        assert_eq!(answer(500), None);
     }
 }

@@ -2,7 +2,7 @@
 //! journal to notice when it is gone.
 //!
 //! `handler.py` sends `{"record": "began" | "ended", "id", "instance"}`, one JSON object in a line; `began` has
-//! the `revision` if there is one. The handler continues when it gets a byte back. The journal sets the times, so
+//! the `revision` if there is one, and the `request` id of an asynchronous call. The handler continues when it gets a byte back. The journal sets the times, so
 //! its order is the order of events. A load sends `{"record": "ping"}`.
 
 use std::fmt;
@@ -40,6 +40,7 @@ enum Word {
         id: String,
         instance: String,
         revision: Option<u64>,
+        request: Option<String>,
     },
     Ended {
         id: String,
@@ -49,21 +50,30 @@ enum Word {
 }
 
 impl Word {
-    fn record(self) -> Option<Record> {
+    fn records(self) -> Vec<Record> {
         let at = now();
         match self {
             Word::Began {
                 id,
                 instance,
                 revision,
-            } => Some(Record::Began {
-                at,
-                id,
-                instance,
-                revision,
-            }),
-            Word::Ended { id, instance } => Some(Record::Ended { at, id, instance }),
-            Word::Ping => None,
+                request,
+            } => {
+                let attempted = request.map(|request| Record::Attempted {
+                    at,
+                    id: id.clone(),
+                    request,
+                });
+                let began = Record::Began {
+                    at,
+                    id,
+                    instance,
+                    revision,
+                };
+                [began].into_iter().chain(attempted).collect()
+            }
+            Word::Ended { id, instance } => vec![Record::Ended { at, id, instance }],
+            Word::Ping => Vec::new(),
         }
     }
 }
@@ -91,7 +101,7 @@ async fn serve(stream: TcpStream, file: &RecordFile) -> Result<()> {
     let mut lines = BufReader::new(read).lines();
     while let Some(line) = lines.next_line().await? {
         let word: Word = serde_json::from_str(&line).with_context(|| line.clone())?;
-        if let Some(record) = word.record() {
+        for record in word.records() {
             file.write(&record)?;
         }
         // The acknowledgement comes last: the handler must not continue before the record is written.

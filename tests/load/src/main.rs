@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use pilotlight_load::account::{Account, GraceTimes};
+use pilotlight_load::account::{Account, EventCounts, GraceTimes};
 use pilotlight_load::journal::JournalGone;
 use pilotlight_load::{accounted, journal, records, timing};
 
@@ -46,6 +46,9 @@ struct CheckArgs {
     /// Seconds after which every gateway must know a function's newest revision
     #[arg(long, default_value_t = 5)]
     lag: u64,
+    /// Also write what became of the events, as JSON, to this file
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,12 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
     if !verdict.instances.is_empty() {
         anstream::println!("most instances: {}", listed(&verdict.instances));
     }
+    if let Some(events) = &verdict.events {
+        anstream::println!("{}", shown(events));
+        if let Some(file) = &args.events {
+            std::fs::write(file, figures(events).to_string())?;
+        }
+    }
     for violation in verdict.violations.iter().take(args.show) {
         anstream::println!("{violation}");
     }
@@ -91,6 +100,41 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
     Ok(match verdict.violations.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
+    })
+}
+
+fn milliseconds(events: &EventCounts, share: f64) -> f64 {
+    events.to_begin_at(share).unwrap_or(0) as f64 / 1000.0
+}
+
+fn shown(events: &EventCounts) -> String {
+    let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| milliseconds(events, share));
+    format!(
+        "events: {} accepted, {} executions, {} of them redelivered and {} beside an earlier one; {} dead letters replayed; \
+         {} refused, {} of which ran all the same\n\
+         from 202 to the begin of the handler: p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms",
+        events.accepted,
+        events.executions,
+        events.redelivered,
+        events.at_once,
+        events.replayed,
+        events.refused,
+        events.refused_and_executed,
+    )
+}
+
+fn figures(events: &EventCounts) -> serde_json::Value {
+    serde_json::json!({
+        "accepted": events.accepted,
+        "executions": events.executions,
+        "redelivered": events.redelivered,
+        "at_once": events.at_once,
+        "replayed": events.replayed,
+        "refused": events.refused,
+        "refused_and_executed": events.refused_and_executed,
+        "p50": milliseconds(events, 0.5),
+        "p90": milliseconds(events, 0.9),
+        "p99": milliseconds(events, 0.99),
     })
 }
 

@@ -25,6 +25,22 @@ pub enum Record {
         #[serde(flatten)]
         outcome: CallOutcome,
     },
+    /// The calls of a function are asynchronous, and its events are tried so often at most.
+    Events {
+        at: At,
+        function: String,
+        attempts: usize,
+    },
+    /// The client has 202 for its event, with this request id.
+    Accepted { at: At, id: String, request: String },
+    /// A handler begins with an event of this request id. `began` says where.
+    Attempted { at: At, id: String, request: String },
+    /// So many dead letters of a function have become events again.
+    Replayed {
+        at: At,
+        function: String,
+        count: usize,
+    },
     /// A handler begins with an event.
     Began {
         at: At,
@@ -57,7 +73,8 @@ pub enum Record {
     },
     /// Something that should not exist after the end of the run.
     Left { at: At, what: String },
-    /// A fault begins: from now on callers may get the kinds of outcomes in `allows`.
+    /// A fault begins: from now on callers may get the kinds of outcomes in `allows`. `events:KIND` allows a kind for
+    /// asynchronous calls alone, and `redelivery` that an event runs once more.
     Fault {
         at: At,
         fault: String,
@@ -98,6 +115,8 @@ pub enum CallOutcome {
 
 /// The only error of the Invoke API for an invocation that may have taken effect.
 const MAY_HAVE_RUN: &str = "ServiceException";
+/// In the `allows` of a fault: what was under way may be given out again.
+pub(crate) const REDELIVERY: &str = "redelivery";
 /// Kinds of outcomes without an answer.
 pub(crate) const BROKEN: &str = "broken";
 pub(crate) const NOT_SENT: &str = "notSent";

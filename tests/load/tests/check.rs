@@ -47,6 +47,22 @@ fn a_broken_rule_is_told_and_fails() {
 }
 
 #[test]
+fn what_became_of_events_is_told() {
+    let lines = [
+        r#"{"record":"events","at":1,"function":"f","attempts":1}"#,
+        SENT,
+        r#"{"record":"accepted","at":15,"id":"a","request":"r"}"#,
+        r#"{"record":"began","at":2515,"id":"a","instance":"i"}"#,
+        r#"{"record":"ended","at":3000,"id":"a","instance":"i"}"#,
+    ];
+    let (code, words) = check(folder(&[("load.jsonl", lines.join("\n") + "\n")]).path());
+    assert_eq!(code, Some(0), "{words}");
+    for part in ["events: 1 accepted, 1 executions, 0 of them", "p50 2.5 ms"] {
+        assert!(words.contains(part), "{words}");
+    }
+}
+
+#[test]
 fn only_a_last_line_may_be_torn() {
     let torn = &ANSWERED[..30];
     let files = [(

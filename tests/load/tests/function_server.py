@@ -1,4 +1,4 @@
-"""Serves the real handler over HTTP, as much of the Invoke API as a load sees of it.
+"""Serves the real handler over HTTP, as much of the Invoke API as a load sees of it. An event runs before its 202.
 
     function_server.py [JOURNAL]        prints its port; ends with its standard input
 
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,15 +39,18 @@ class Invocation(http.server.BaseHTTPRequestHandler):
             instance = idle.pop()
         except IndexError:
             instance = load()
-        headers = {}
+        headers, request = {}, str(uuid.uuid4())
         try:
-            answer = instance.lambda_handler(event, SimpleNamespace())
+            answer = instance.lambda_handler(event, SimpleNamespace(aws_request_id=request))
         except Exception as error:
             answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
             headers = {"X-Amz-Function-Error": "Unhandled"}
         idle.append(instance)
         body = json.dumps(answer).encode()
-        self.send_response(200)
+        if self.headers["x-amz-invocation-type"] == "Event":
+            body = b""
+        self.send_response(200 if body else 202)
+        self.send_header("x-amzn-requestid", request)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()

@@ -72,7 +72,11 @@ impl Load {
         let mut command = Command::new(PROGRAM);
         command.args(["load", endpoint, "--name=a", "--journal", journal]);
         command.arg("--output").arg(&records);
-        command.args(loads.iter().map(|load| format!("--function=f={load}")));
+        // `event LOAD` is one of asynchronous calls.
+        command.args(loads.iter().map(|load| match load.strip_prefix("event ") {
+            Some(load) => format!("--event=e={load}"),
+            None => format!("--function=f={load}"),
+        }));
         let mut child = command
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
@@ -179,6 +183,28 @@ fn a_run_with_all_kinds_of_arrivals_breaks_no_rule() {
     assert_eq!(code, Some(0), "{words}");
     let (code, words) = check(folder.path());
     assert_eq!(code, Some(0), "{words}");
+}
+
+#[test]
+fn events_are_accounted_for_beside_calls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, functions) = (Process::journal(folder.path()), Process::functions(None));
+    let loads = ["40", "event steady:40"];
+    let address = journal.address();
+    let mut load = Load::start(folder.path(), &functions.address(), &address, &loads);
+    load.await_successes(20);
+    await_condition("events", || load.count(r#""record":"accepted""#) >= 20);
+    drop(load.input.take());
+    let (code, words) = load.end();
+    assert_eq!(code, Some(0), "{words}");
+    let text = std::fs::read_to_string(folder.path().join("handlers.jsonl")).expect("records");
+    assert!(
+        text.contains(r#""record":"attempted""#),
+        "the handler has its request id"
+    );
+    let (code, words) = check(folder.path());
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("0 of them redelivered"), "{words}");
 }
 
 #[test]

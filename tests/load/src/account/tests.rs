@@ -1,5 +1,7 @@
 //! For each rule, records that break it, in the form that a run writes.
 
+mod events;
+
 use std::collections::BTreeSet;
 
 use super::*;

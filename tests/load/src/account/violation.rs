@@ -66,6 +66,28 @@ pub enum Violation {
     LeftBehind {
         what: String,
     },
+    EventLost {
+        id: String,
+    },
+    EventRanTooOften {
+        id: String,
+        executions: usize,
+        allowed: usize,
+    },
+    EventOverlapped {
+        id: String,
+        instances: [String; 2],
+    },
+    OtherRequestId {
+        id: String,
+        accepted: String,
+        other: String,
+    },
+    DeadLettersChanged {
+        function: String,
+        replayed: usize,
+        ran: usize,
+    },
 }
 
 impl Violation {
@@ -86,10 +108,24 @@ impl Violation {
             Violation::TooManyAtOnce { .. } => "TooManyAtOnce",
             Violation::Outdated { .. } => "Outdated",
             Violation::LeftBehind { .. } => "LeftBehind",
+            Violation::EventLost { .. } => "EventLost",
+            Violation::EventRanTooOften { .. } => "EventRanTooOften",
+            Violation::EventOverlapped { .. } => "EventOverlapped",
+            Violation::OtherRequestId { .. } => "OtherRequestId",
+            Violation::DeadLettersChanged { .. } => "DeadLettersChanged",
         }
     }
 
-    /// The names of all rules.
+    /// The names of the rules that asynchronous calls alone can break.
+    pub const EVENT_NAMES: [&str; 5] = [
+        "EventLost",
+        "EventRanTooOften",
+        "EventOverlapped",
+        "OtherRequestId",
+        "DeadLettersChanged",
+    ];
+
+    /// The names of all other rules.
     pub const NAMES: [&str; 14] = [
         "Lost",
         "AnsweredTwice",
@@ -165,6 +201,43 @@ impl fmt::Display for Violation {
                 "outdated: {id} ran in revision {revision} after {newest} had answered"
             ),
             Violation::LeftBehind { what } => write!(f, "left behind: {what}"),
+            Violation::EventLost { id } => {
+                write!(
+                    f,
+                    "an event is lost: {id} was accepted, and no execution of it ended"
+                )
+            }
+            Violation::EventRanTooOften {
+                id,
+                executions,
+                allowed,
+            } => write!(
+                f,
+                "an event ran too often: {id} was executed {executions} times, and {allowed} are explained"
+            ),
+            Violation::EventOverlapped {
+                id,
+                instances: [first, second],
+            } => write!(
+                f,
+                "an event ran twice at once: {id} began in {second} before it had ended in {first}"
+            ),
+            Violation::OtherRequestId {
+                id,
+                accepted,
+                other,
+            } => write!(
+                f,
+                "another request id: {id} was accepted as {accepted} and ran as {other}"
+            ),
+            Violation::DeadLettersChanged {
+                function,
+                replayed,
+                ran,
+            } => write!(
+                f,
+                "dead letters: {replayed} of {function} were replayed, and {ran} events ran after that"
+            ),
         }
     }
 }
