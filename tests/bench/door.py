@@ -116,8 +116,9 @@ def round_of(targets, turn, options):
     return {name: measure(*targets[name], options) for name in order}
 
 
-def measure(address, path, options, *further):
-    load = (f"steady:{options.rate}", f"--seconds={options.seconds}")
+def measure(address, path, options, *further, load=None):
+    """`load`: other arrivals than the steady ones of `options`."""
+    load = (load or f"steady:{options.rate}", f"--seconds={options.seconds}")
     command = [LOAD, "time", address, path, *load, *further]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

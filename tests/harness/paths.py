@@ -16,3 +16,4 @@ PILOTLIGHT = Path(os.environ.get("PILOTLIGHT_BIN", REPOSITORY / "target/release/
 SUPERVISOR = PILOTLIGHT.parent / "pilotlight-supervisor"
 BENCH = PILOTLIGHT.parent / "pilotlight-bench"
 LOAD = PILOTLIGHT.parent / "pilotlight-load"
+JETSTREAM_LOOP = PILOTLIGHT.parent / "jetstream-loop"
