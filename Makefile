@@ -68,20 +68,23 @@ show-bench-callers: build examples load-tool $(VENV)/ready ## what knowing the c
 	$(VENV)/bin/python -m tests.bench.callers
 
 .PHONY: show-bench-cluster
-show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts and idle cost in a cluster; writes docs/benchmarks-{cluster,pool,callers}.*
+show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bursts, events and idle cost in a cluster; writes docs/benchmarks-{cluster,pool,callers,events}.*
 	cargo build --locked --release -p pilotlight-bench -p pilotlight-load
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/nats.tar; \
 	$(MODULE) tests.bench.cluster; \
 	$(MODULE) tests.bench.pool; \
-	$(MODULE) tests.bench.pool_real
+	$(MODULE) tests.bench.pool_real; \
+	$(MODULE) tests.bench.events
 
 .PHONY: show-chaos
-show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call accounted for, for an hour; writes docs/reliability.*
+show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call and each event accounted for, for an hour; writes docs/reliability.*
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/nats.tar; \
 	test ! -d target/previous || $(CLUSTER) load target/previous/source/target/images/*.tar; \
 	$(MODULE) tests.chaos.run $(CHAOS)
 
@@ -97,16 +100,18 @@ show-long: cluster-ready build-dev ## the end-to-end tests that wait for minutes
 .PHONY: show-chaos-lines
 show-chaos-lines: cluster-ready load-tool ## a short chaos run with a store of logs: each printed line is accounted for
 	$(CLUSTER) build victoria-logs
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar target/images/nats.tar; \
 	PILOTLIGHT_SUITE=chaos $(MODULE) tests.chaos.printed
 
 .PHONY: show-chaos-seeds
 show-chaos-seeds: cluster-ready load-tool ## killed chaos runs, and short ones with 20 seeds; writes docs/chaos-seeds.md
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/nats.tar; \
 	$(MODULE) tests.chaos.killed; \
 	$(MODULE) tests.chaos.seeds $(SEEDS)
 
@@ -182,6 +187,17 @@ show-logs-pods: cluster-ready ## from the print to the reader in pods, and 10,00
 	$(CLUSTER) up --nodes 2; \
 	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar; \
 	$(MODULE) tests.bench.logs_pods
+
+.PHONY: show-events-local
+show-events-local: build load-tool $(VENV)/ready ## how soon events run on local mode, beside a bare JetStream loop; writes docs/benchmarks-events.md
+	$(CLUSTER) build nats
+	cargo build --locked --release -p pilotlight-bench --bin jetstream-loop
+	$(VENV)/bin/python -m tests.bench.events --local
+
+.PHONY: show-events-cost
+show-events-cost: build examples load-tool $(VENV)/ready ## 100,000 waiting events, and a quiet function beside them; writes docs/benchmarks-events.md
+	cargo build --locked --release -p pilotlight-bench
+	$(VENV)/bin/python -m tests.bench.events_cost
 
 .PHONY: show-load
 show-load: build load-tool $(VENV)/ready ## all kinds of arrivals on local mode, each call accounted for; writes docs/load.md
