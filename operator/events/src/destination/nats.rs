@@ -71,11 +71,13 @@ struct Connect {
 /// The connections without a message, by server and login.
 pub(super) struct Connections {
     guard: AddressGuard,
-    idle: Arc<Mutex<HashMap<Key, Vec<(Instant, Connection)>>>>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 /// Who is connected to what. It is never printed.
 type Key = String;
+/// Each with the time of its last message.
+type Idle = HashMap<Key, Vec<(Instant, Connection)>>;
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,7 +150,7 @@ impl Connections {
     }
 }
 
-fn prune(idle: &mut HashMap<Key, Vec<(Instant, Connection)>>) {
+fn prune(idle: &mut Idle) {
     idle.retain(|_, of_key| {
         of_key.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
         !of_key.is_empty()
