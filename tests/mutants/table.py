@@ -131,7 +131,7 @@ MUTANTS = [
     Mutant(
         "events::no_more_events_than_instances_are_under_way_and_calls_come_between_them",
         "a function may have any number of events under way",
-        f"{GATEWAY}/events/mod.rs",
+        f"{GATEWAY}/events/shared.rs",
         "reserved.map_or(self.concurrency, |reserved| reserved.get() as usize)",
         "reserved.map_or(self.concurrency, |_| self.concurrency)",
     ),
@@ -145,21 +145,21 @@ MUTANTS = [
     Mutant(
         "events::the_owner_of_a_function_tries_events_that_any_gateway_has_accepted",
         "every gateway takes the events of all functions",
-        f"{GATEWAY}/events/mod.rs",
+        f"{GATEWAY}/events/shared.rs",
         "self.peers.as_ref().is_none_or(|peers| peers.owns(function))",
         "self.peers.as_ref().is_none_or(|peers| peers.owns(function) || true)",
     ),
     Mutant(
         "events::an_event_that_is_too_large_or_finds_no_room_is_refused",
         "an event may be as large as that of a synchronous call",
-        f"{GATEWAY}/events/mod.rs",
+        f"{GATEWAY}/events/shared.rs",
         "const EVENT_LIMIT: usize = 1024 * 1024;",
         "const EVENT_LIMIT: usize = 6 * 1024 * 1024;",
     ),
     Mutant(
         "events::waiting_events_can_be_removed",
         "nothing is removed",
-        f"{GATEWAY}/events/mod.rs",
+        f"{GATEWAY}/events/shared.rs",
         "self.queue.purge(function).await",
         'Ok(2 * u64::from(function.name.as_str() == "hello"))',
     ),

@@ -19,6 +19,7 @@ mod nats;
 mod outgoing;
 mod receiver;
 mod s3;
+mod secret;
 mod sqs;
 mod verdict;
 
@@ -29,9 +30,8 @@ use pilotlight_net::guarded::{AddressGuard, GuardedClient};
 
 pub use self::login::{InvalidLogin, NatsLogin};
 pub use self::outgoing::{Outgoing, Undelivered};
-pub use self::receiver::{
-    AwsKeys, HttpReceiver, NatsReceiver, Receiver, ReceiverSecret, S3Receiver, SqsReceiver,
-};
+pub use self::receiver::{AwsKeys, HttpReceiver, NatsReceiver, Receiver, S3Receiver, SqsReceiver};
+pub use self::secret::ReceiverSecret;
 
 /// How long one delivery may take, connecting included.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);

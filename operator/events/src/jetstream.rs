@@ -22,6 +22,7 @@ mod dead;
 mod errors;
 mod link;
 mod names;
+mod outcome;
 mod pull;
 pub mod record;
 mod rings;
@@ -47,7 +48,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use self::errors::{code, is_full};
-use self::link::{Link, MESSAGE_BYTES, Session, locked};
+use self::link::{Link, Session, locked};
 use self::pull::{Delivery, PullError, pull};
 use self::record::{StoredProgress, progress_now};
 use self::rings::rings;
@@ -447,55 +448,6 @@ impl Shared {
         };
         locked(&self.held).settled(ticket, due);
         Ok(())
-    }
-
-    async fn end(
-        &self,
-        ticket: Ticket,
-        progress: Progress,
-        outcome: EventOutcome,
-    ) -> Result<(), QueueError> {
-        let Some(event) = locked(&self.held)
-            .get(ticket)
-            .filter(|event| !event.is_purged)
-        else {
-            return Ok(());
-        };
-        let record = |outcome: &EventOutcome| {
-            let (id, deliveries) = (&event.request_id, event.deliveries);
-            StoredProgress::ended(id, progress, deliveries, outcome.clone()).encode()
-        };
-        let stored = self.with_room(outcome, record, |text| self.store_progress(&event, text));
-        let outcome = stored.await?;
-        locked(&self.held).ended(ticket, progress, outcome);
-        Ok(())
-    }
-
-    /// Stores what `text` makes of the outcome. Where there is no room for that, the response is left out. Returns the outcome
-    /// that was stored.
-    async fn with_room<Stored>(
-        &self,
-        mut outcome: EventOutcome,
-        text: impl Fn(&EventOutcome) -> Bytes + Send,
-        store: impl Fn(Bytes) -> Stored + Send,
-    ) -> Result<EventOutcome, QueueError>
-    where
-        Stored: Future<Output = Result<(), QueueError>> + Send,
-    {
-        loop {
-            let record = text(&outcome);
-            let stored = match record.len() > MESSAGE_BYTES {
-                true => Err(QueueError::Full("it is too long".to_owned())),
-                false => store(record).await,
-            };
-            match stored {
-                Err(QueueError::Full(why)) if outcome.response.is_some() => {
-                    tracing::warn!(why, "the answer of an event that has ended is not kept");
-                    outcome.response = None;
-                }
-                stored => return stored.map(|()| outcome),
-            }
-        }
     }
 
     /// The queue has nothing more to do with the event.

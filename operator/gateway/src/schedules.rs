@@ -8,6 +8,7 @@
 //! The gateway that owns a function sends the events of its schedules. What it sends it stores first, beside the event queue, so
 //! that the next owner knows (`firing` says why no time has two events). It decides nothing, and never writes to the API server.
 
+mod deployment;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use crate::clock;
 use crate::config::Scope;
 use crate::events::{Events, Runner};
 
+pub use self::deployment::{ScheduleDeployment, ScheduleTimes};
 pub use self::plan::{WrongSchedule, check_schedule};
 
 /// How many schedules are worked on at the same time.
@@ -48,29 +50,6 @@ const CLOCK_PAUSE: Duration = Duration::from_secs(10);
 const STALE: Duration = Duration::from_secs(30);
 /// An event that is sent so long after its moment is counted as late.
 const LATE: Duration = Duration::from_secs(60);
-
-/// A schedule as this gateway has learned of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScheduleDeployment {
-    pub id: ScheduleId,
-    pub name: FunctionName,
-    /// What says when the schedule was made. `None`: when it was first seen.
-    pub created: Option<EventTime>,
-    pub generation: Option<i64>,
-    pub spec: ScheduleSpec,
-    /// What was reported of it before, maybe by another gateway.
-    pub shown: ScheduleTimes,
-}
-
-/// What has become of a schedule's times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScheduleTimes {
-    /// The last one that was sent.
-    pub last: Option<EventTime>,
-    pub next: Option<EventTime>,
-    pub missed: u64,
-    pub last_missed: Option<EventTime>,
-}
 
 /// Why a schedule sends events, or does not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -165,7 +165,7 @@ struct Function {
 }
 
 /// What the client of a call knows at its end.
-enum Told {
+enum CallEnd {
     Outcome(CallOutcome),
     /// The event was accepted with this request id.
     Accepted(String),
@@ -196,8 +196,8 @@ impl Client {
         // A call without an answer gets no second record: the account counts it as lost.
         let Ok(told) = answered else { return Ok(()) };
         let outcome = match told {
-            Told::Outcome(outcome) => outcome,
-            Told::Accepted(request) => {
+            CallEnd::Outcome(outcome) => outcome,
+            CallEnd::Accepted(request) => {
                 let at = now();
                 return Ok(self.records.write(&Record::Accepted { at, id, request })?);
             }
@@ -218,7 +218,7 @@ impl Client {
         }
     }
 
-    async fn call(&self, id: &str, function: &Function) -> Told {
+    async fn call(&self, id: &str, function: &Function) -> CallEnd {
         let mut event = serde_json::json!({
             "id": id,
             "journal": self.journal,
@@ -235,9 +235,9 @@ impl Client {
             && function.is_event
             && let Some(request) = invocation::accepted(answer)
         {
-            return Told::Accepted(request);
+            return CallEnd::Accepted(request);
         }
-        Told::Outcome(match answer {
+        CallEnd::Outcome(match answer {
             Ok(answer) => invocation::outcome(&answer),
             Err(SendError::NotSent(error)) => CallOutcome::NotSent {
                 message: format!("{error:#}"),

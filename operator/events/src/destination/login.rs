@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::receiver::ReceiverSecret;
+use super::secret::ReceiverSecret;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

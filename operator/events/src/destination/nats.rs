@@ -161,11 +161,8 @@ fn key(to: &NatsReceiver) -> Key {
     let login = to.login.fields("").unwrap_or_default();
     let login = serde_json::to_string(&login).expect("texts are JSON");
     let authorities = to.authorities.as_deref().unwrap_or_default();
-    format!(
-        "{}\n{login}\n{}",
-        to.url,
-        String::from_utf8_lossy(authorities)
-    )
+    let authorities = String::from_utf8_lossy(authorities);
+    [to.url.as_str(), &login, &authorities].join("\n")
 }
 
 /// The host as in the address, and the port. `None`: it is no address of a server.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pilotlight_core::shown_url::ShownUrl;
 
 use super::login::NatsLogin;
+use super::secret::ReceiverSecret;
 
 /// Where a record is sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +17,6 @@ pub enum Receiver {
     Sqs(SqsReceiver),
     S3(S3Receiver),
 }
-
-/// A text that is printed nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ReceiverSecret(pub String);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpReceiver {
@@ -74,18 +71,6 @@ impl AwsKeys {
         let token = self.session_token.as_ref().map(|token| token.0.clone());
         let secret = self.secret.0.as_str();
         aws_credential_types::Credentials::new(&self.id.0, secret, token, None, "pilotlight")
-    }
-}
-
-impl From<&str> for ReceiverSecret {
-    fn from(text: &str) -> Self {
-        ReceiverSecret(text.to_owned())
-    }
-}
-
-impl fmt::Debug for ReceiverSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
     }
 }
 

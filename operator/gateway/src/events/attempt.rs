@@ -7,7 +7,6 @@
 //!
 //! What follows is decided by `core::events`. Whatever becomes of an event is in the queue before anybody else learns of it.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use tracing::Instrument;
 
 use super::deliver::destination;
 use super::places::Place;
-use super::{Events, News, QUEUE_PAUSE, Runner};
+use super::shared::{Events, News, QUEUE_PAUSE, Runner, random};
 use crate::catalog::Entry;
 use crate::clock;
 use crate::message::{Answer, Invocation, Invoked, Outcome};
@@ -207,11 +206,6 @@ fn log_end(head: &EventHead, end: EventEnd, attempts: u32) {
             tracing::warn!(%function, request_id, condition, attempts, "an event has ended without an answer");
         }
     }
-}
-
-/// Spreads attempts. It need not be secret.
-pub(super) fn random(request_id: &str) -> u32 {
-    RandomState::new().hash_one(request_id) as u32
 }
 
 impl Events {

@@ -20,8 +20,7 @@ use pilotlight_events::ended;
 use pilotlight_events::event::{EventHead, EventOutcome, EventOverrides, QueuedEvent};
 use pilotlight_events::queue::{QueueError, Settled, Ticket};
 
-use super::attempt::random;
-use super::{EVENT_LIMIT, Events, News};
+use super::shared::{EVENT_LIMIT, Events, News, random};
 use crate::catalog::Entry;
 use crate::clock;
 use crate::destinations::DestinationTarget;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pilotlight_core::ids::{FunctionKey, PoolId};
 use pilotlight_events::queue::QueueError;
 
-use super::Events;
+use super::shared::Events;
 
 /// The pause between two looks.
 const DEPTH_INTERVAL: Duration = Duration::from_secs(10);

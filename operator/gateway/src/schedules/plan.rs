@@ -8,7 +8,7 @@ use pilotlight_api::ScheduleSpec;
 use pilotlight_core::events::retry::{EventPolicy, EventTime};
 use pilotlight_events::schedule::{Expression, SchedulePlan, Zone};
 
-use super::ScheduleDeployment;
+use super::deployment::ScheduleDeployment;
 
 /// A field whose form is right, and whose value means nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
