@@ -148,7 +148,7 @@ async fn a_record_waits_for_its_destination_and_the_function_does_not_run_again(
         let mut next = stage(&folder, all).await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         let mut later = next.instance().await;
-        let mut seen = vec![record(&mut later).await, record(&mut later).await];
+        let mut seen = [record(&mut later).await, record(&mut later).await];
         seen.sort_by_key(|record| record["requestPayload"].as_u64());
         let payloads: Vec<&Value> = seen
             .iter()
