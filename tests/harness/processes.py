@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # As /proc has it: only the first 15 characters count.
-PILOTLIGHT, SUPERVISOR, NATS = "pilotlight", "pilotlight-supe", "nats-server"
+PILOTLIGHT, SUPERVISOR = "pilotlight", "pilotlight-supe"
 
 
 def running():
