@@ -141,9 +141,10 @@ SUITES = [
     ),
     # The endpoint is that of the suite's own release, which it installs itself.
     suite("faithful in pods", f"PILOTLIGHT_ENDPOINT=own {release('faithful')} {PYTEST} tests/faithful"),
-    suite("chart", f"{PYTEST} tests/chart/test_release.py"),
     suite("images in pods", f"{PYTEST} tests/images"),
     suite("manifests", f"{PYTEST} tests/manifests"),
+    # It replaces the roles of the whole cluster, on which the first end-to-end tests depend.
+    suite("chart", f"{PYTEST} tests/chart/test_release.py"),
 ]
 OUTAGES = suite(
     "outages",
