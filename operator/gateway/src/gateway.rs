@@ -32,7 +32,9 @@ use crate::message::{INBOX_LIMIT, Message, OwnershipChange};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::registry::{Deployed, Registry, Unreadables};
-use crate::schedules::{ScheduleDeployment, ScheduleReports, Schedules};
+#[cfg(any(feature = "cluster", test))]
+use crate::schedules::ScheduleReports;
+use crate::schedules::{ScheduleDeployment, Schedules};
 
 /// How long running invocations may take to finish when the gateway ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
