@@ -96,7 +96,7 @@ async fn it_does_what_every_queue_does() {
             what_was_taken_is_taken_again(again, time).await;
         },
         async {
-            let again = async || Arc::new(open(server, "p7")) as Arc<dyn EventQueue>;
+            let again = async || Arc::new(open(server, "p9")) as Arc<dyn EventQueue>;
             an_event_is_accepted_once(again, time).await;
         },
     );
