@@ -12,6 +12,8 @@ from tests.harness.manifests import schedule
 from tests.harness.patience import until
 from tests.harness.release import ENDPOINT, QUEUED
 
+pytestmark = pytest.mark.long
+
 SOURCE = """
 import rooms
 
