@@ -16,7 +16,7 @@ DESCRIPTION = tomllib.loads((REPOSITORY / "runtime-image/images.toml").read_text
 # Python's are boto3, which describes each service; code for the original platform does not bring it. `pilotlight`
 # contains the descriptions of all runtimes, and that of Node.js lists the AWS SDK's packages with their hashes. It is one
 # program for clusters and laptops, so SQLite, for local logs and events, and the tables of regular expressions are in it.
-LIMITS = {"custom": 48, "pilotlight": 43, "python3.11": 105}
+LIMITS = {"custom": 48, "pilotlight": 48, "python3.11": 105}
 
 
 def dockerfile(name):
