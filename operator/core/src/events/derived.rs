@@ -1,6 +1,6 @@
 //! Request ids of events that no caller has sent.
 //!
-//! Such an event comes from something else: the record of another event. Whoever makes it twice, such as the next owner after a
+//! Such an event comes from something else: the record of another event, or a time of a schedule. Whoever makes it twice, such as the next owner after a
 //! gateway that was lost, makes the same id, and the queue takes the second one for what it is.
 
 use sha2::{Digest, Sha256};

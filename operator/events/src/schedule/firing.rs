@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
+use pilotlight_core::events::derived;
 use pilotlight_core::events::retry::EventTime;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Due, SchedulePlan};
 use crate::queue::DUPLICATE_WINDOW;
@@ -240,23 +240,5 @@ impl ScheduleRecord {
 
 /// The request id of the event of one time: the same for everybody, and no other schedule's.
 pub fn event_id(schedule: &str, time: EventTime) -> String {
-    let mut hash = Sha256::new();
-    hash.update(b"pilotlight-schedule\0");
-    hash.update(schedule.as_bytes());
-    hash.update(b"\0");
-    hash.update(time.0.to_be_bytes());
-    let hash = hash.finalize();
-    let mut bytes = [0_u8; 16];
-    bytes.copy_from_slice(&hash[..16]);
-    // A UUID of version 8: made by a rule of the application.
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut id = String::with_capacity(36);
-    for (place, byte) in bytes.iter().enumerate() {
-        if [4, 6, 8, 10].contains(&place) {
-            id.push('-');
-        }
-        id.push_str(&format!("{byte:02x}"));
-    }
-    id
+    derived::request_id(&["schedule", schedule, &time.0.to_string()])
 }
