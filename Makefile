@@ -80,10 +80,11 @@ show-bench-cluster: build examples cluster-ready ## cold starts, warm pools, bur
 	$(MODULE) tests.bench.events
 
 .PHONY: show-chaos
-show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call accounted for, for an hour; writes docs/reliability.*
+show-chaos: cluster-ready load-tool ## every fault alone and mixed, each call and each event accounted for, for an hour; writes docs/reliability.*
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/nats.tar; \
 	test ! -d target/previous || $(CLUSTER) load target/previous/source/target/images/*.tar; \
 	$(MODULE) tests.chaos.run $(CHAOS)
 
@@ -99,16 +100,18 @@ show-long: cluster-ready build-dev ## the end-to-end tests that wait for minutes
 .PHONY: show-chaos-lines
 show-chaos-lines: cluster-ready load-tool ## a short chaos run with a store of logs: each printed line is accounted for
 	$(CLUSTER) build victoria-logs
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar; \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/victoria-logs.tar target/images/nats.tar; \
 	PILOTLIGHT_SUITE=chaos $(MODULE) tests.chaos.printed
 
 .PHONY: show-chaos-seeds
 show-chaos-seeds: cluster-ready load-tool ## killed chaos runs, and short ones with 20 seeds; writes docs/chaos-seeds.md
+	$(CLUSTER) build nats
 	@trap '$(CLUSTER) down' EXIT; set -e; \
 	$(CLUSTER) up --nodes 2; \
-	$(CLUSTER) load $(IMAGES:%=target/images/%.tar); \
+	$(CLUSTER) load $(IMAGES:%=target/images/%.tar) target/images/nats.tar; \
 	$(MODULE) tests.chaos.killed; \
 	$(MODULE) tests.chaos.seeds $(SEEDS)
 

@@ -10,6 +10,7 @@ import shlex
 import signal
 from pathlib import Path
 
+from tests.chaos import queue
 from tests.chaos.guard import Guard, HarnessError
 from tests.chaos.world import COMMENT, World, api_server, in_network, kill, part, sandbox
 from tests.harness.cluster import cluster
@@ -100,7 +101,7 @@ def start_nodes():
 def clear_networks():
     """Removes the faults from the networks of the pods of Pilotlight."""
     found = []
-    for pod in [*all_parts("controller"), *all_parts("gateway")]:
+    for pod in [*all_parts("controller"), *all_parts("gateway"), *all_parts("events")]:
         pid, name = sandbox(pod), pod["metadata"]["name"]
         if pid is None:
             continue
@@ -130,6 +131,19 @@ def install_release(settings):
     # helm compares charts, so it does not reset a number that is the same in both.
     kubectl("scale", f"deployment/{RELEASE}-gateway", f"--replicas={GATEWAYS}", namespace=SYSTEM)
     return [*found, f"{scaled} gateways"] if scaled not in (0, GATEWAYS) else found
+
+
+def forget_events(guard, functions):
+    """Removes the events and dead letters of an earlier run, which outlive their functions."""
+    found = []
+    for name in functions:
+        count, dead = guard.until(lambda: queue.waiting(name), "the event queue cannot be asked")
+        found += [f"{count} events of {name}"] * bool(count) + [f"{dead} dead letters of {name}"] * bool(dead)
+        for purge in (queue.purge, queue.purge_dead):
+            guard.until(lambda: purge(name), f"the events of {name} cannot be removed")
+        # An attempt of a killed run may be under way.
+        guard.until(lambda: queue.waiting(name) == (0, 0), f"events of {name} are left")
+    return found
 
 
 def delete_functions():
@@ -171,9 +185,9 @@ def forgotten_supervisors():
     return [pid for pid, groups in supervisors.items() if not any(name in groups for name in known)]
 
 
-def clean(guard: Guard, world: World, settings=()):
-    """Removes all leftovers and returns what they were. `settings`: those of the release in this run, which other ones would
-    replace."""
+def clean(guard: Guard, world: World, asynchronous=(), settings=()):
+    """Removes all leftovers and returns what they were. `asynchronous`: functions with events. `settings`: those of the release
+    in this run, which other ones would replace."""
     # The order matters. Processes of a killed run would undo later steps, all steps need the API server, pods
     # on a stopped node do not end, a release behind faulty networks does not become ready, and only a running
     # controller deletes the pods of functions.
@@ -181,10 +195,12 @@ def clean(guard: Guard, world: World, settings=()):
     found += start_api_server(guard)
     found += start_nodes()
     found += clear_networks()
+    queue.make_volume()
     found += install_release(settings)
     found += delete_functions()
     found += delete_probes()
     world.rest()
+    found += forget_events(guard, asynchronous)
     guard.until(
         lambda: len(all_parts("gateway")) == GATEWAYS,
         lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM),

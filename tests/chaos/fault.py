@@ -18,6 +18,11 @@ NOT_READY = "ResourceNotReadyException"
 NOT_FOUND = "ResourceNotFoundException"
 THROTTLED = "TooManyRequestsException"
 EXITED = "Runtime.ExitError"
+# An asynchronous call alone: the event queue cannot be used, or has no room.
+REFUSED = f"events:{UNKNOWN}"
+FULL = f"events:{THROTTLED}"
+# An event that is under way may be given out again, because its gateway or the queue's server does not say that it has ended.
+REDELIVERY = "redelivery"
 
 # The things that faults claim. Pods and functions are not among them, because `World.aim` gives each fault a
 # different target.
@@ -30,6 +35,8 @@ GATEWAYS = "the gateways' Deployment"
 CONTROLLERS = "the controllers' Deployment"
 # There is only one, so two faults cannot have it as their target.
 LEADING = "the leading controller"
+# There is one server.
+QUEUE = "the event queue"
 
 
 @dataclass(frozen=True)

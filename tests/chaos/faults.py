@@ -14,20 +14,22 @@ import subprocess
 import threading
 import tomllib
 
-import yaml
-
+from tests.chaos import queue
 from tests.chaos.fault import (
     API_SERVER,
     BROKEN,
     CONTROLLERS,
     EXITED,
     FAULTS,
+    FULL,
     GATEWAYS,
     LEADING,
     NODES,
     NOT_FOUND,
     NOT_READY,
-    THROTTLED,
+    QUEUE,
+    REDELIVERY,
+    REFUSED,
     UNKNOWN,
     fault,
 )
@@ -38,6 +40,7 @@ from tests.chaos.world import (
     GATEWAY,
     INSTANCE,
     LEADER,
+    QUEUE_SERVER,
     api_server,
     kill,
     ruled,
@@ -47,8 +50,8 @@ from tests.harness.cluster import await_kubelets, cluster
 from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.paths import REPOSITORY
 from tests.harness.patience import until
-from tests.harness.processes import PILOTLIGHT, SUPERVISOR, named, processes
-from tests.harness.release import LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, install
+from tests.harness.processes import NATS, PILOTLIGHT, SUPERVISOR, named, processes
+from tests.harness.release import LEASE_PORT, RELEASE, SYSTEM, VERSION, all_parts, install, knows
 from tests.harness.state import POOL
 
 __all__ = ["FAULTS"]
@@ -79,7 +82,7 @@ def strike_process(world, pod, name, how=signal.SIGKILL):
         world.missed(f"{name} of {pod['metadata']['name']}")
 
 
-@fault(target=GATEWAY, allows=[BROKEN, UNKNOWN])
+@fault(target=GATEWAY, allows=[BROKEN, UNKNOWN, REFUSED, REDELIVERY])
 def gateway_killed(world, pod):
     """kill -9 of a gateway"""
     strike_process(world, pod, PILOTLIGHT)
@@ -176,7 +179,12 @@ def pod_deleted_by_force(world, pod):
 
 
 # It shares the API server because a returning node registers there.
-@fault(seconds=25, allows=[BROKEN, UNKNOWN, NOT_READY], takes=[NODES], shares=[API_SERVER])
+@fault(
+    seconds=25,
+    allows=[BROKEN, UNKNOWN, NOT_READY, REFUSED, REDELIVERY],
+    takes=[NODES, QUEUE],
+    shares=[API_SERVER],
+)
 def node_lost(world):
     """a node loses its power and comes back"""
     cluster("node-stop", GOES)
@@ -263,7 +271,7 @@ def controller_cut_off(world, pod):
         yield
 
 
-@fault(seconds=10, target=GATEWAY)
+@fault(seconds=10, target=GATEWAY, allows=[REFUSED, REDELIVERY])
 def packets_lost(world, pod):
     """a gateway's network loses every twentieth packet"""
     every_twentieth = ["-m", "statistic", "--mode", "random", "--probability", "0.05"]
@@ -271,7 +279,7 @@ def packets_lost(world, pod):
         yield
 
 
-@fault(seconds=10, target=GATEWAY)
+@fault(seconds=10, target=GATEWAY, allows=[REFUSED, REDELIVERY])
 def network_slow(world, pod):
     """a gateway's network takes 1 Mbit/s: packets wait"""
     with slowed(world, pod, "1mbit"):
@@ -374,34 +382,61 @@ def controllers_restarted(world):
     yield
 
 
-if PREVIOUS.is_dir():
-    PREVIOUS_VERSION = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-    # The one version whose parts do not understand those of today (docs/upgrading.md, "The one exception").
-    SKEW = [UNKNOWN, NOT_READY, THROTTLED] if PREVIOUS_VERSION.endswith("-859d3e8") else []
+@fault(seconds=10, target=QUEUE_SERVER, allows=[REFUSED, REDELIVERY], takes=[QUEUE])
+def queue_killed(world, pod):
+    """kill -9 of the event queue's server"""
+    strike_process(world, pod, NATS)
+    yield
 
-    @fault(seconds=10, allows=SKEW, takes=[GATEWAYS, CONTROLLERS], shares=[API_SERVER, NODES])
-    def upgraded(world):
-        """helm goes back to the version before, and upgrades again"""
-        before = {"chart": PREVIOUS / "charts/pilotlight", "version": PREVIOUS_VERSION}
-        earlier_proves = proves_identity(before["chart"])
-        if not earlier_proves:
-            # As docs/upgrading.md says, before going back to parts that prove nothing.
-            install("--set=identity=permissive")
-        for settings in (before, {}):
-            install(**settings)
-            # The upgrade keeps warm instances and replaces unclaimed pods.
-            wanted = settings.get("version", VERSION)
-            world.until(
-                lambda: versions_that_wait() == {wanted}, lambda: kubectl("get", "pods", "--output=wide")
-            )
-        if not earlier_proves:
-            # The upgrade was permissive, and this one requires proofs.
-            install()
+
+@fault(seconds=10, target=QUEUE_SERVER, allows=[REFUSED, REDELIVERY], takes=[QUEUE], shares=[API_SERVER])
+def queue_stopped(world, pod):
+    """the pod of the event queue's server is deleted, and its volume stays"""
+    delete(pod, namespace=SYSTEM)
+    yield
+
+
+@fault(seconds=30, target=QUEUE_SERVER, allows=[REFUSED, REDELIVERY], takes=[QUEUE])
+def queue_away(world, pod):
+    """nothing passes between the event queue's server and the gateways"""
+    with ruled(world, pod, "INPUT", "-p", "tcp", "--dport", str(queue.PORT), "-j", "DROP"):
         yield
 
 
-def proves_identity(chart):
-    return "identity" in yaml.safe_load((chart / "values.yaml").read_text())
+@fault(seconds=15, allows=[FULL], takes=[QUEUE])
+def queue_full(world):
+    """the event queue has no room: events of another function wait in it"""
+    if not queue.fill(world):
+        world.missed("the room of the event queue")
+    try:
+        yield
+    finally:
+        world.until(
+            lambda: queue.purge(queue.FILLER), lambda: "the events that fill the queue cannot be removed"
+        )
+
+
+# What an earlier version without events would leave of them is not what an upgrade is about.
+if PREVIOUS.is_dir() and knows(PREVIOUS / "charts/pilotlight", "events"):
+    PREVIOUS_VERSION = tomllib.loads((PREVIOUS / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+
+    @fault(
+        seconds=10,
+        allows=[REFUSED, REDELIVERY],
+        takes=[GATEWAYS, CONTROLLERS, QUEUE],
+        shares=[API_SERVER, NODES],
+    )
+    def upgraded(world):
+        """helm goes back to the version before, and upgrades again"""
+        before = {"chart": PREVIOUS / "charts/pilotlight", "version": PREVIOUS_VERSION}
+        for version in (before, {}):
+            install(*world.settings, **version)
+            # The upgrade keeps warm instances and replaces unclaimed pods.
+            wanted = version.get("version", VERSION)
+            world.until(
+                lambda: versions_that_wait() == {wanted}, lambda: kubectl("get", "pods", "--output=wide")
+            )
+        yield
 
 
 def versions_that_wait():

@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from tests.chaos import queue
 from tests.chaos.faults import FAULTS
 from tests.chaos.lines import account
 from tests.chaos.test_chaos import GROUPS
@@ -32,7 +33,8 @@ def store():
 
 
 def main():
-    with release.installed(*SETTINGS):
+    queue.make_volume()
+    with release.installed(*queue.SETTINGS, *SETTINGS):
         before = store()
         folder = REPOSITORY / "target/chaos/lines"
         with Trial(folder, seed=1, rate=30, reads_logs=True, settings=SETTINGS) as trial:

@@ -8,7 +8,7 @@ from collections import Counter
 import pygal
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.trial import QUEUE, SLOW
+from tests.chaos.trial import ASYNCHRONOUS, QUEUE, SLOW
 from tests.harness.cluster import kubernetes
 
 STEADY = "chaos-steady"
@@ -20,13 +20,19 @@ class Run:
 
     def __init__(self, folder):
         sent, answered, self.instances, self.struck, open_faults = {}, [], [], [], {}
+        self.events = 0
         for record in self._records(folder):
             at = record["at"] / 1e6
             match record["record"]:
                 case "sent":
                     sent[record["id"]] = (at, record["function"])
                 case "answered":
-                    answered.append((record["id"], at, record.get("kind", record["outcome"])))
+                    kind = record.get("kind", record["outcome"])
+                    is_event = sent[record["id"]][1] in ASYNCHRONOUS
+                    answered.append((record["id"], at, f"{kind} of an event" if is_event else kind))
+                case "accepted":
+                    self.events += 1
+                    answered.append((record["id"], at, "success"))
                 case "instances":
                     self.instances.append((at, record["function"], record["live"]))
                 case "fault":
@@ -63,7 +69,10 @@ def failures(calls):
 
 
 def described(run):
-    return f"Seed {run.plan['seed']}, {run.plan['rate']:.0f} calls a second of `{STEADY}`, less of others, and bursts"
+    return (
+        f"Seed {run.plan['seed']}, {run.plan['rate']:.0f} calls a second of `{STEADY}`, less of others, bursts, and "
+        f"{run.plan['event_rate']:.0f} asynchronous calls a second of `{ASYNCHRONOUS[0]}`"
+    )
 
 
 def fault_rows(run):
@@ -131,6 +140,12 @@ def write(output, folder, verdicts):
         "from a seeded plan, and a checker compares (tests/load/README.md has the rules). A part of it runs",
         "in `make test`, and the same checker judges core's simulation.",
         "",
+        "Every event of an asynchronous call is accounted for as well: after its 202 it is executed to its end, and no more",
+        "often than its function declares, which is once here, and once more for each fault between two executions that may",
+        "have hidden the end of the first (the lines `events:` count those). An attempt that a fault has ended makes a dead",
+        "letter. All of these are replayed at the end of a run, and exactly those must run then. The run ends when the queue",
+        "is empty.",
+        "",
         f"{os.cpu_count()} cores that clients, control plane and nodes share, Linux {platform.release()}, "
         f"Kubernetes {kubernetes()}.",
         "",
@@ -143,6 +158,8 @@ def write(output, folder, verdicts):
         "```",
         "",
         "![The mixed run](reliability.svg)",
+        "",
+        f"{mixed.events:,} events were accepted.",
         "",
         f"{sum(struck.values())} faults, up to two at once: {counts}.",
         "",

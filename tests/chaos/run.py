@@ -5,7 +5,8 @@
 
 The seed decides which fault occurs when. Exit code 1: a rule is broken (an invocation was lost, ran twice,
 beside another or in outdated code, was refused but ran, or failed without a fault as the cause; there were too many
-instances; something was left). Exit code 2: the run itself failed and says nothing about Pilotlight.
+instances; something was left; an event was lost after its 202, or ran more often than its attempts and the faults
+explain). Exit code 2: the run itself failed and says nothing about Pilotlight.
 """
 
 import argparse
@@ -25,7 +26,7 @@ WELL, RULE_BROKEN, HARNESS_FAILED = 0, 1, 2
 
 def singly(folder, options, names):
     """Strikes with each fault alone, once callers no longer notice the previous one."""
-    with Trial(folder, options.seed, options.rate) as trial:
+    with Trial(folder, options.seed, options.rate, event_rate=options.event_rate) as trial:
         trial.warm_up()
         for name in names:
             trial.calm()
@@ -34,21 +35,25 @@ def singly(folder, options, names):
 
 
 def mixed(folder, options, names):
-    """Strikes at random moments, sometimes with two faults, until the given number of invocations is sent."""
+    """Strikes at random moments, sometimes with two faults, until so many invocations are sent and events accepted."""
     claims = {name: FAULTS[name].claim for name in names}
     seconds = {name: FAULTS[name].seconds for name in names}
-    with Trial(folder, options.seed, options.rate) as trial:
+    with Trial(folder, options.seed, options.rate, event_rate=options.event_rate) as trial:
         trial.warm_up()
         for strike in plan.draw(options.seed, claims, seconds, options.together):
-            if trial.sent() >= options.invocations:
+            if trial.sent() >= options.invocations and trial.accepted() >= options.events:
                 break
             trial.strike([FAULTS[name] for name in strike.faults], strike.seconds)
             trial.quiet(strike.pause)
     return trial
 
 
-def add_load(parser, rate, invocations, together):
+def add_load(parser, rate, invocations, together, events):
     """Adds the options of a mixed run."""
+    parser.add_argument("--event-rate", type=float, help="asynchronous calls a second [default: --rate]")
+    parser.add_argument(
+        "--events", type=int, default=events, help="that are accepted in a mixed run, at least"
+    )
     parser.add_argument("--rate", type=float, default=rate, help="calls a second, besides bursts")
     parser.add_argument("--invocations", type=int, default=invocations, help="of a mixed run")
     parser.add_argument(
@@ -66,7 +71,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
-    add_load(parser, rate=50, invocations=100_000, together=plan.TOGETHER)
+    add_load(parser, rate=50, invocations=100_000, together=plan.TOGETHER, events=100_000)
     parser.add_argument("--only", action="append", choices=FAULTS, help="these faults; no report")
     parser.add_argument(
         "--skip",

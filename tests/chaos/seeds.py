@@ -118,7 +118,7 @@ def main():
     )
     parser.add_argument("--count", type=int, default=20, help="seeds; all but the first count up from 1")
     parser.add_argument("--again", type=int, action="append", help="this seed once more, in the same table")
-    add_load(parser, rate=30, invocations=2500, together=0.6)
+    add_load(parser, rate=30, invocations=2500, together=0.6, events=0)
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "target/chaos/seeds")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/chaos-seeds.md")
     options = parser.parse_args()

@@ -1,7 +1,8 @@
-"""A short chaos run with the same faults each time: every invocation is accounted for."""
+"""A short chaos run with the same faults each time: every invocation and every event is accounted for."""
 
 import pytest
 
+from tests.chaos import queue
 from tests.chaos.faults import FAULTS
 from tests.chaos.trial import Trial, verdict
 from tests.harness import release
@@ -11,10 +12,10 @@ from tests.harness.paths import REPOSITORY
 GROUPS = [
     ["pod-deleted", "gateway-killed"],
     ["controller-killed", "supervisor-killed"],
-    ["watches-dropped", "runtime-killed"],
+    ["watches-dropped", "queue-killed"],
     ["certificates-renewed", "gateway-killed"],
     ["gateways-restarted", "function-updated"],
-    ["gateway-cut-off-from-instances"],
+    ["gateway-cut-off-from-instances", "runtime-killed"],
 ]
 
 
@@ -24,12 +25,14 @@ SETTINGS = ("--set=certificateLifetime=120",)
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    with release.installed(*SETTINGS):
+    queue.make_volume()
+    with release.installed(*queue.SETTINGS, *SETTINGS):
         yield
+    queue.delete_volume()
 
 
 def test_every_invocation_is_accounted_for():
-    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30, settings=SETTINGS) as trial:
+    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30, event_rate=20, settings=SETTINGS) as trial:
         trial.warm_up()
         for names in GROUPS:
             trial.strike([FAULTS[name] for name in names])

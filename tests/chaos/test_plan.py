@@ -6,15 +6,15 @@ from itertools import combinations, islice
 import pytest
 
 from tests.chaos import plan
-from tests.chaos.fault import API_SERVER, CONTROLLERS, GATEWAYS, LEADING, NODES
+from tests.chaos.fault import API_SERVER, CONTROLLERS, GATEWAYS, LEADING, NODES, QUEUE
 from tests.chaos.faults import FAULTS
 from tests.chaos.plan import Claim
 from tests.chaos.test_chaos import GROUPS
-from tests.chaos.world import GATEWAY, LEADER
+from tests.chaos.world import GATEWAY, LEADER, QUEUE_SERVER
 
 CLAIMS = {name: fault.claim for name, fault in FAULTS.items()}
 SECONDS = {name: fault.seconds for name, fault in FAULTS.items()}
-PLANS, STRIKES = 10_000, 30
+PLANS, STRIKES = 10_000, 40
 # Pairs that broke a run, or would have, with the thing that they share.
 CONFLICTS = [
     ("api-server-slow", "api-server-stopped"),
@@ -39,6 +39,11 @@ CONFLICTS = [
     ("controller-killed", "controller-stopped"),
     ("controller-killed", "controller-cut-off"),
     ("controller-stopped", "controller-cut-off"),
+    # There is one server of the event queue, and it is on the node that is lost.
+    ("queue-killed", "queue-away"),
+    ("queue-full", "queue-stopped"),
+    ("node-lost", "queue-away"),
+    ("queue-stopped", "api-server-stopped"),
 ]
 # Pairs with different pods or functions, or without influence on each other. The claims must allow them.
 COMPANIONS = [
@@ -50,6 +55,9 @@ COMPANIONS = [
     ("gateway-cut-off-for-long", "api-server-stopped"),
     ("gateway-stopped", "node-lost"),
     ("watches-dropped", "controllers-restarted"),
+    ("gateway-killed", "queue-killed"),
+    ("queue-away", "api-server-stopped"),
+    ("queue-full", "gateways-scaled"),
 ]
 
 
@@ -118,7 +126,7 @@ def test_the_groups_of_the_short_run_may_occur_together():
 
 
 def test_claims_name_known_things():
-    known = {API_SERVER, NODES, GATEWAYS, CONTROLLERS, LEADING}
+    known = {API_SERVER, NODES, GATEWAYS, CONTROLLERS, LEADING, QUEUE}
     for fault in FAULTS.values():
         assert fault.claim.exclusive | fault.claim.shared <= known, fault.name
         assert not fault.claim.exclusive & fault.claim.shared, fault.name
@@ -128,6 +136,7 @@ def test_a_thing_that_exists_once_is_claimed():
     """The targets of one strike must differ. There are several pods and functions, but one leader."""
     for fault in FAULTS.values():
         assert (fault.target == LEADER) == (LEADING in fault.claim.exclusive), fault.name
+        assert fault.target != QUEUE_SERVER or QUEUE in fault.claim.exclusive, fault.name
     # The two gateways are enough for the two faults of a strike.
     aiming = [fault.name for fault in FAULTS.values() if fault.target == GATEWAY]
     assert all(not plan.conflict(CLAIMS, pair) for pair in combinations(aiming, 2))

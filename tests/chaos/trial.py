@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tests.chaos import plan
+from tests.chaos import plan, queue
 from tests.chaos.clean import clean, left, mark
 from tests.chaos.guard import Guard, HarnessError, last_line, reason
 from tests.chaos.lines import logged
@@ -38,7 +38,10 @@ LOADS = {
     "chaos-pooled": ("0.5", {"concurrency": {"reserved": 4}, "keepAlive": 1}),
     # Needs more memory than the pool's pods have, so it gets its own pods.
     "chaos-large": ("{low}", {"concurrency": {"reserved": 3}, "memory": 256}),
+    # Its calls are asynchronous. An attempt that fails is not repeated, so that each execution needs a reason.
+    "chaos-events": ("{events}", {"concurrency": {"reserved": 4}, "async": {"retries": 0}}),
 }
+ASYNCHRONOUS = ("chaos-events",)
 STRIKES = "now"  # the last word of the line that a run prints when faults strike
 QUEUE = 200  # calls of a function that may wait: cold starts take the processors for some seconds
 SLOW = 1  # seconds: a call that takes longer is not back to normal
@@ -48,23 +51,31 @@ CALM, CALM_LIMIT = 6, 60  # seconds without a slow or failed call, and the longe
 ANSWERING_LIMIT = 300
 WARM_UP = 25  # the longest wait in seconds, after each function has answered, until no call is slow
 LAST_ANSWER = 150  # seconds: a client gives up a call after 90
+# How long, in seconds, events may take to end after the last one was sent: an attempt that was refused often waits 5 minutes.
+EVENTS_LIMIT = 600
 SETTLED = 5  # seconds after a fault is undone in which a failed call may still be due to it
 
 
 class Trial:
     """One run. The load runs inside the `with` block."""
 
-    def __init__(self, folder, seed, rate=100, work=10, clients=2, reads_logs=False, settings=()):
-        self.settings = settings
+    def __init__(
+        self, folder, seed, rate=100, work=10, clients=2, reads_logs=False, settings=(), event_rate=None
+    ):
+        self.settings = (*queue.SETTINGS, *settings)
+        # Asynchronous calls a second.
+        self.event_rate = rate if event_rate is None else event_rate
         # What the logs have at the end, if the run reads them (`lines.py`).
         self.reads_logs, self.logged = reads_logs, None
         self.folder, self.seed, self.rate, self.work, self.clients = folder, seed, rate, work, clients
         folder.mkdir(parents=True, exist_ok=True)
         for old in (*folder.glob("*.jsonl"), *folder.glob("*.errors")):
             old.unlink()
-        (folder / "plan.json").write_text(json.dumps({"seed": seed, "rate": rate}))
+        (folder / "plan.json").write_text(
+            json.dumps({"seed": seed, "rate": rate, "event_rate": self.event_rate})
+        )
         self.guard = Guard()
-        self.world = World(seed, list(LOADS), self.guard)
+        self.world = World(seed, list(LOADS), self.guard, self.settings)
         self.outcomes = Outcomes(folder)
         # The names of the faults, in one list for each strike.
         self.struck = []
@@ -72,7 +83,7 @@ class Trial:
 
     def __enter__(self):
         mark()
-        for found in clean(self.guard, self.world, self.settings):
+        for found in clean(self.guard, self.world, (*ASYNCHRONOUS, queue.FILLER), self.settings):
             print(f"cleaned up: {found}", flush=True)
         self._open = ExitStack()
         try:
@@ -83,8 +94,9 @@ class Trial:
         return self
 
     def _start(self):
-        apply(warm_pool(POOL, size=2), *(self.function(name, spec) for name, (_, spec) in LOADS.items()))
-        await_known(list(LOADS))
+        functions = [self.function(name, spec) for name, (_, spec) in LOADS.items()]
+        apply(warm_pool(POOL, size=2), queue.filler(), *functions)
+        await_known([*LOADS, queue.FILLER])
         journal = self._open.enter_context(
             self.run(
                 "journal", f"{own_address(HOST)}:0", self.folder / "handlers.jsonl", stdout=subprocess.PIPE
@@ -122,6 +134,8 @@ class Trial:
         for number, sender in enumerate(self.senders):
             if sender.wait(LAST_ANSWER) != 0:
                 raise HarnessError(f"client-{number} failed: {last_line(self.errors(f'client-{number}'))}")
+        for name in ASYNCHRONOUS:
+            self.await_events(name)
         # A function's log cannot be read by its name once the function is gone.
         if self.reads_logs:
             self.logged = logged(LOADS)
@@ -139,7 +153,8 @@ class Trial:
         self._notes.close()
         guard = Guard()
         try:
-            clean(guard, World(self.seed, list(LOADS), guard), self.settings)
+            world = World(self.seed, list(LOADS), guard, self.settings)
+            clean(guard, world, (*ASYNCHRONOUS, queue.FILLER), self.settings)
         except Exception as error:
             # Only printed, because the caller raises the first error.
             print(f"the cluster could not be cleaned up; the next run tries again: {error}", flush=True)
@@ -149,8 +164,15 @@ class Trial:
         return accounted(name, prints=self.reads_logs, **{**spec, "concurrency": concurrency})
 
     def client(self, number, address):
-        share = {"rate": self.rate / self.clients, "low": self.rate / self.clients / 10}
-        loads = [f"--function={name}={load.format(**share)}" for name, (load, _) in LOADS.items()]
+        share = {
+            "rate": self.rate / self.clients,
+            "low": self.rate / self.clients / 10,
+            "events": self.event_rate / self.clients,
+        }
+        loads = [
+            f"--{'event' if name in ASYNCHRONOUS else 'function'}={name}={load.format(**share)}"
+            for name, (load, _) in LOADS.items()
+        ]
         return self.run(
             "load",
             f"{HOST}:80",
@@ -179,8 +201,26 @@ class Trial:
 
     def note(self, record, **fields):
         with self._turn:
-            self._notes.write(json.dumps({"record": record, "at": time.time_ns() // 1000, **fields}) + "\n")
+            self._notes.write(json.dumps({"record": record, "at": now(), **fields}) + "\n")
             self._notes.flush()
+
+    def await_events(self, name):
+        """Waits until each event has ended, then has the dead letters run, which faults have made."""
+        self._await(lambda: (queue.waiting(name) or (None,))[0] == 0, EVENTS_LIMIT)
+        count, dead = self.guard.until(lambda: queue.waiting(name), "the event queue cannot be asked")
+        if count:
+            self.note("left", what=f"{count} events of {name}")
+            return
+        # The first one may run before the answer is there.
+        begin, replayed = now(), queue.replay(name)
+        if replayed is None:
+            raise HarnessError(f"the dead letters of {name} cannot be replayed")
+        self.note("replayed", at=begin, function=name, count=replayed)
+        if replayed != dead:
+            self.note("left", what=f"{dead - replayed} dead letters of {name} that were not replayed")
+        self._await(lambda: queue.waiting(name) == (0, 0), EVENTS_LIMIT)
+        if (last := queue.waiting(name)) != (0, 0):
+            self.note("left", what=f"events and dead letters of {name} after the replay: {last}")
 
     def strike(self, faults, lengths=None):
         """Inflicts faults at the same time. Returns once everything is up again and each function has answered."""
@@ -242,14 +282,24 @@ class Trial:
         self.outcomes.catch_up()
         return self.outcomes.sent
 
+    def accepted(self):
+        """How many events were accepted."""
+        self.outcomes.catch_up()
+        return self.outcomes.accepted
+
     def clear(self):
         """Deletes the objects of the run, and records what remains."""
         # `clean` also deletes pods itself. That would hide pods that Pilotlight has forgotten.
-        kubectl("delete", "functions", *LOADS)
+        kubectl("delete", "functions", *LOADS, queue.FILLER)
         kubectl("delete", "warmpool", POOL)
         self._await(lambda: not left(), PATIENCE)
         for what in left():
             self.note("left", what=what)
+
+
+def now():
+    """The time of records, in microseconds."""
+    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True)
@@ -280,7 +330,7 @@ class Outcomes:
 
     def __init__(self, folder):
         self.folder, self.places = folder, {}
-        self.sent, self.open, self.bad_at = 0, {}, 0.0
+        self.sent, self.accepted, self.open, self.bad_at = 0, 0, {}, 0.0
         # For each function, when the last successful call was sent.
         self.successes = {}
 
@@ -294,15 +344,20 @@ class Outcomes:
                         self._take(json.loads(line))
 
     def _take(self, record):
-        at = record["at"] / 1e6
-        if record["record"] == "sent":
+        at, kind = record["at"] / 1e6, record["record"]
+        if kind == "sent":
             self.sent += 1
             self.open[record["id"]] = (at, record["function"])
             return
+        if kind not in ("accepted", "answered"):
+            return
         sent, function = self.open.pop(record["id"])
-        if record["outcome"] == "success":
+        self.accepted += kind == "accepted"
+        # An event that was accepted is answered.
+        is_well = kind == "accepted" or record["outcome"] == "success"
+        if is_well:
             self.successes[function] = max(sent, self.successes.get(function, 0))
-        if record["outcome"] != "success" or at - sent > SLOW:
+        if not is_well or at - sent > SLOW:
             self.bad_at = max(self.bad_at, at)
 
     def are_calm(self):
@@ -326,6 +381,7 @@ class Pods:
     def __init__(self, note, guard):
         self.note, self.guard, self.pods, self.counts = note, guard, {}, Counter()
         self.limits = {name: spec["concurrency"]["reserved"] for name, (_, spec) in LOADS.items()}
+        self.limits[queue.FILLER] = queue.FILLER_SPEC["concurrency"]["reserved"]
         self._stop, self._turn, self._process = threading.Event(), threading.Lock(), None
         self._thread = threading.Thread(target=self._watch)
 

@@ -11,6 +11,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.chaos import queue
 from tests.chaos.guard import HarnessError
 from tests.harness.cluster import is_taken_for_good
 from tests.harness.kubectl import get, kubectl
@@ -26,6 +27,7 @@ COMMENT = "pilotlight-chaos"
 GATEWAY = "a gateway's pod that is ready"
 LEADER = "the pod of the controller that leads"
 COMPONENTS = "all pods of controllers and gateways"
+QUEUE_SERVER = "the pod of the event queue's server"
 INSTANCE = "a function's pod that is ready"
 FUNCTION = "the name of a function"
 
@@ -40,7 +42,9 @@ def kill(pid, how=signal.SIGKILL):
 class World:
     """The things that faults can break, and the dice that choose among them."""
 
-    def __init__(self, seed, functions, guard):
+    def __init__(self, seed, functions, guard, settings=()):
+        # Of the release in this run: a fault that installs another version keeps them.
+        self.settings = settings
         self.random = random.Random(seed)
         self.functions = functions
         self.until, self.sleep = guard.until, guard.sleep
@@ -66,7 +70,12 @@ class World:
             return self.until(
                 lambda: leading("controller"), lambda: kubectl("get", "leases", "--output=yaml")
             )
-        listed = {GATEWAY: self._gateways, INSTANCE: self._instances, FUNCTION: lambda: self.functions}[kind]
+        listed = {
+            GATEWAY: self._gateways,
+            INSTANCE: self._instances,
+            FUNCTION: lambda: self.functions,
+            QUEUE_SERVER: lambda: [pod for pod in parts("events") if is_ready(pod)],
+        }[kind]
         names = [name_of(target) for target in taken]
 
         def free():
@@ -102,6 +111,7 @@ class World:
         )
         for component in ("controller", "gateway"):
             self.await_rollout(component)
+        self.until(queue.is_usable, lambda: kubectl("get", "pods", "--output=wide", namespace=SYSTEM))
 
 
 def name_of(target):

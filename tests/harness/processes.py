@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # As /proc has it: only the first 15 characters count.
-PILOTLIGHT, SUPERVISOR = "pilotlight", "pilotlight-supe"
+PILOTLIGHT, SUPERVISOR, NATS = "pilotlight", "pilotlight-supe", "nats-server"
 
 
 def running():
