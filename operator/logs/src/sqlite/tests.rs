@@ -156,6 +156,41 @@ async fn the_oldest_files_of_all_functions_go_when_there_are_too_many_bytes() {
 /// How much more than its limit a folder has for a short time: what is written until the next look, with its index.
 const PART_SLACK: u64 = 1 << 20;
 
+/// A writer that is behind gets many records at once. The newest ones stay all the same.
+#[tokio::test]
+async fn the_newest_records_stay_when_one_write_brings_more_than_the_folder_keeps() {
+    let root = TempDir::new().expect("a folder");
+    let small = FileLimits {
+        bytes: 4 << 20,
+        ..ROOMY
+    };
+    let store = SqliteStore::open(root.path(), small).expect("a store");
+    let (now, text) = (Timestamp::now(), "y".repeat(1000));
+    let record_of = |n: u64| {
+        let age = SignedDuration::from_micros(20_000 - n as i64);
+        let time = now.checked_sub(age).expect("a time");
+        record("hello", n, time, &format!("{n} {text}"))
+    };
+    let records: Vec<_> = (0..12_000).map(record_of).collect();
+    store.write(&records).await.expect("written");
+    let functions = store.functions().await.expect("functions");
+    assert!(functions[0].bytes <= small.bytes, "{functions:?}");
+    let mut query = Query::all(key("hello"));
+    let mut numbers: Vec<u64> = Vec::new();
+    loop {
+        let page = store.read(&query).await.expect("a page");
+        numbers.extend(page.records.iter().map(|record| record.sequence));
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    // The files have an index and pages that are not full beside the texts.
+    assert!(numbers.len() > 2000, "{} records are left", numbers.len());
+    let first = 12_000 - numbers.len() as u64;
+    assert!(numbers.iter().copied().eq(first..12_000));
+}
+
 #[tokio::test]
 async fn old_records_are_not_shown_and_their_files_go() {
     static NOW: AtomicI64 = AtomicI64::new(0);

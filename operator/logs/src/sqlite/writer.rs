@@ -92,6 +92,7 @@ impl Writer {
         mut records: &[&Entry],
     ) -> Result<(), StoreError> {
         let mut is_new = false;
+        let part = self.part();
         while let Some(first) = records.first() {
             let time = first.time.as_microsecond();
             let start = self.place(function, time)?;
@@ -109,7 +110,15 @@ impl Writer {
             // Those that the file has already, or that are older than its newest record, belong there in any case.
             let belongs =
                 |record: &&&Entry| record.time.as_microsecond() < end.max(last.saturating_add(1));
-            let fit = records.iter().take(TRANSACTION).take_while(belongs).count();
+            // One transaction brings no more than a part: else a writer that is behind would make files so large that
+            // the folder keeps one or none.
+            let mut bytes = 0;
+            let is_part = |record: &&&Entry| {
+                bytes += record.size() as u64;
+                bytes <= part
+            };
+            let fit = records.iter().take(TRANSACTION).take_while(belongs);
+            let fit = fit.take_while(is_part).count();
             let (chunk, rest) = records.split_at(fit.max(1));
             match opened.window.write(chunk) {
                 Ok(()) => {
@@ -191,6 +200,8 @@ impl Writer {
             let path = self.folder.path(function, start);
             return Err(fault.of(&path));
         }
+        // The journal goes with the connection. It is as large as the file, and would count as long as that is open.
+        self.close(function, start);
         let new = match is_full && time < day(start).saturating_add(DAY) {
             true => time,
             false => day(time),
