@@ -26,7 +26,8 @@ SETTINGS = (
     "--set=events.queue.install=true",
     f"--set=events.queue.image={IMAGES}/nats:v2.15.3",
     f"--set=events.queue.size={SIZE}",
-    "--set=events.queue.resources.requests.cpu=20m",
+    # As much as a gateway: with less, other work of the machine makes it answer later than gateways wait.
+    "--set=events.queue.resources.requests.cpu=200m",
 )
 # Its events fill the queue. It runs one of them for longer than a fault lasts, so that no room comes of it.
 FILLER = "chaos-filler"

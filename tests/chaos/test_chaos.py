@@ -32,7 +32,7 @@ def installed():
 
 
 def test_every_invocation_is_accounted_for():
-    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30, event_rate=20, settings=SETTINGS) as trial:
+    with Trial(REPOSITORY / "target/chaos/short", seed=1, rate=30, event_rate=10, settings=SETTINGS) as trial:
         trial.warm_up()
         for names in GROUPS:
             trial.strike([FAULTS[name] for name in names])

@@ -180,9 +180,9 @@ def nats(folder, login=None, config="", authority=None):
 
 
 class Web:
-    """A web server that keeps what it gets, and answers as it was told."""
+    """A web server that keeps what it gets, and answers as it was told. It listens at an address of this machine."""
 
-    def __init__(self, authority=None):
+    def __init__(self, authority=None, address="127.0.0.1"):
         self.received = []
         self.status, self.head, self.body = 202, {}, b""
         web = self
@@ -202,9 +202,9 @@ class Web:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer((address, 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"http://{address}:{self.server.server_port}"
         if authority:
             self.url = self.url.replace("http:", "https:")
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -8,14 +8,18 @@ import json
 
 import pytest
 
+from tests.destinations.receivers import Web
 from tests.harness import release
-from tests.harness.kubectl import get, kubectl
+from tests.harness.addresses import own_address
+from tests.harness.kubectl import apply, get, kubectl
 from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.local_server import pilotlight
 from tests.harness.patience import until
-from tests.harness.release import ENDPOINT, QUEUED, SYSTEM
+from tests.harness.release import ENDPOINT, HOST, QUEUED, SYSTEM
 
 QUEUE = "pilotlight-events"
+# Gateways may read it, and no other one.
+LISTED, UNLISTED, BEARER = "e2e-destination", "e2e-unlisted-destination", "e2e-bearer-of-destinations"
 # Enters a room, and then fails if the event says so.
 SOURCE = """
 import rooms
@@ -39,7 +43,7 @@ def lambda_handler(record, context):
 
 @pytest.fixture(scope="module", autouse=True)
 def queued(installed):
-    release.install(*QUEUED, "--set=gateway.replicas=2")
+    release.install(*QUEUED, "--set=gateway.replicas=2", f"--set=gateway.destinationSecrets={{{LISTED}}}")
     release.await_replaced()
     yield
     release.install()
@@ -112,6 +116,46 @@ def test_a_dead_letter_is_replayed_and_a_record_goes_to_its_destination(client, 
     request_id = done.split()[1]
     until(lambda: f"record of 2 {request_id}" in open_room.entered, lambda: open_room.entered)
     until(lambda: get("function", name)["status"].get("events") == 0, lambda: get("function", name))
+
+
+@pytest.fixture
+def receiver():
+    """A web server of the clients' network, for the holders of a Secret."""
+    web = Web(address=own_address(HOST))
+    secrets = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name},
+            "stringData": {"authorization": f"Bearer {BEARER}"},
+        }
+        for name in (LISTED, UNLISTED)
+    ]
+    apply(*secrets)
+    yield web
+    kubectl("delete", "secret", LISTED, UNLISTED)
+    web.close()
+
+
+def test_a_record_goes_to_a_server_with_the_credentials_of_a_secret(client, function, open_room, receiver):
+    def to(path, secret):
+        return {"http": {"url": f"{receiver.url}{path}", "secretRef": {"name": secret}}}
+
+    settings = {"retries": 0, "onSuccess": to("/done", LISTED), "onFailure": to("/failed", UNLISTED)}
+    name = function("events-http", SOURCE, **{"async": settings})
+    request_id = send(client, name, open_room, 1).split()[1]
+    until(lambda: receiver.received, lambda: (open_room.entered, shown(name), release.logged("gateway", "deliver")))
+    [(path, head, body)] = receiver.received
+    event = json.loads(body)
+    assert (path, head["authorization"]) == ("/done", f"Bearer {BEARER}")
+    assert head["content-type"].startswith("application/cloudevents+json")
+    record = event["data"]
+    assert (record["requestContext"]["requestId"], record["responsePayload"]) == (request_id, 1)
+    # Gateways may not read the other Secret, so nothing is sent, and the log says why without what a Secret has.
+    send(client, name, open_room, 2, raises="on purpose")
+    until(lambda: release.logged("gateway", UNLISTED), lambda: shown(name))
+    assert "gateway.destinationSecrets" in release.logged("gateway", UNLISTED)
+    assert len(receiver.received) == 1 and release.logged("gateway", BEARER) == ""
 
 
 def test_what_was_accepted_survives_the_server_and_the_gateways(client, function, room):

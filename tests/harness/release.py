@@ -48,7 +48,6 @@ QUEUED = (
     "--set=events.queue.install=true",
     f"--set=events.queue.image={IMAGES}/nats:v2.15.3",
     "--set=events.queue.size=1Gi",
-    "--set=events.queue.resources.requests.cpu=20m",
     "--set=events.queue.volume=false",
 )
 # For what connects to instances itself, as a bench does.

@@ -4,6 +4,7 @@
 //! as the program takes a minute to build. Without the program they fail.
 
 mod nats;
+mod servers;
 
 use std::collections::BTreeSet;
 use std::fs;

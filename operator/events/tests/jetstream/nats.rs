@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -9,23 +10,56 @@ use tempfile::TempDir;
 
 /// What the chart starts it with.
 const SETTINGS: &str = "max_payload: 2MB";
+const JETSTREAM: &str = "jetstream { store_dir: \"FOLDER\", sync_interval: always }";
 
 pub(crate) struct NatsServer {
     process: Child,
     folder: TempDir,
     settings: String,
     port: u16,
+    scheme: &'static str,
 }
 
 impl NatsServer {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = folder.path().join("jetstream");
-        let jetstream = format!(
-            "jetstream {{ store_dir: \"{}\", sync_interval: always }}",
-            store.display()
-        );
-        Self::start_in(folder, format!("{SETTINGS}\n{jetstream}"))
+        Self::start_with(&format!("{SETTINGS}\n{JETSTREAM}"))
+    }
+
+    /// Serves clients by TLS alone, and only those that name `user` and `password`.
+    pub(crate) fn start_with_tls(certificate: &Path, key: &Path) -> Self {
+        let mut server = Self::start_with(&format!(
+            "{SETTINGS}\n{JETSTREAM}\ntls {{ cert_file: \"{}\", key_file: \"{}\" }}\n\
+             authorization {{ user: user, password: password }}",
+            certificate.display(),
+            key.display()
+        ));
+        server.scheme = "tls";
+        server
+    }
+
+    /// A cluster of that many servers.
+    pub(crate) fn start_cluster(size: usize) -> Vec<Self> {
+        // All are open at once, so that the ports differ.
+        let free: Vec<_> = (0..size)
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+            .collect();
+        let port = |listener: TcpListener| listener.local_addr().expect("an address").port();
+        let ports: Vec<u16> = free.into_iter().map(port).collect();
+        let routes: Vec<_> = ports
+            .iter()
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .collect();
+        let routes = routes.join(", ");
+        ports
+            .iter()
+            .enumerate()
+            .map(|(number, port)| {
+                Self::start_with(&format!(
+                    "{SETTINGS}\n{JETSTREAM}\nserver_name: n{number}\n\
+                     cluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+                ))
+            })
+            .collect()
     }
 
     /// With these lines of its configuration, in which `FOLDER` is one for JetStream.
@@ -33,10 +67,6 @@ impl NatsServer {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().join("jetstream");
         let settings = settings.replace("FOLDER", &store.display().to_string());
-        Self::start_in(folder, settings)
-    }
-
-    fn start_in(folder: TempDir, settings: String) -> Self {
         // Port -1 is any free one.
         let (process, port) = spawn(folder.path(), &settings, -1);
         NatsServer {
@@ -44,11 +74,12 @@ impl NatsServer {
             folder,
             settings,
             port,
+            scheme: "nats",
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// As `kill -9` does.
