@@ -12,6 +12,10 @@ use pilotlight_core::ids::{FunctionKey, PoolId};
 
 use crate::event::{EventHead, EventOutcome, EventOverrides, EventResponse, QueuedEvent};
 use crate::queue::{DeadLetters, EventQueue, Settled, Ticket};
+#[cfg(feature = "schedule")]
+use crate::schedule::firing::ScheduleRecord;
+#[cfg(feature = "schedule")]
+use crate::schedule::records::{ScheduleId, ScheduleRecords};
 
 /// For how many seconds a check waits for what must happen.
 const PATIENCE: u64 = 20;
@@ -434,4 +438,51 @@ where
         .collect();
     assert_eq!(states, [(2, None), (0, None), (0, Some(outcome(now)))]);
     assert_eq!(dead(&*queue, "a").await.count, 1);
+}
+
+/// The record of a schedule is there for whoever opens the queue, until it is forgotten, and for no other schedule.
+#[cfg(feature = "schedule")]
+pub async fn the_record_of_a_schedule_is_kept_until_it_is_forgotten<Opened>(
+    open: impl Fn() -> Opened,
+    time: TestTime,
+) where
+    Opened: Future<Output = Arc<dyn ScheduleRecords>>,
+{
+    let id = |namespace: &str, uid: &str| ScheduleId {
+        namespace: namespace.parse().expect("a namespace"),
+        uid: uid.to_owned(),
+    };
+    let (first, other, elsewhere) = (id("one", "u-1"), id("one", "u-2"), id("two", "u-1"));
+    let records = open().await;
+    assert_eq!(records.read(&first).await, Ok(None));
+    let stored = |missed: u64| ScheduleRecord {
+        seen: Some(time.now()),
+        timing: "rate(1 minute)".to_owned(),
+        missed,
+        ..ScheduleRecord::default()
+    };
+    for missed in [1, 2] {
+        let record = stored(missed);
+        records
+            .store(&first, record.clone())
+            .await
+            .expect("it is stored");
+        assert_eq!(records.read(&first).await, Ok(Some(record)));
+    }
+    records
+        .store(&other, stored(3))
+        .await
+        .expect("it is stored");
+    drop(records);
+    let records = open().await;
+    let read = async |id: &ScheduleId| {
+        let found = records.read(id).await.expect("it can be read");
+        found.map(|record| record.missed)
+    };
+    assert_eq!(read(&first).await, Some(2));
+    assert_eq!(read(&elsewhere).await, None);
+    records.forget(&first).await.expect("it is forgotten");
+    assert_eq!((read(&first).await, read(&other).await), (None, Some(3)));
+    // Nothing is there to forget.
+    records.forget(&elsewhere).await.expect("it is forgotten");
 }

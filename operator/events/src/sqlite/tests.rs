@@ -48,6 +48,16 @@ async fn it_does_what_every_queue_does() {
     conformance::an_event_is_accepted_once(open, Told).await;
 }
 
+#[cfg(feature = "schedule")]
+#[tokio::test]
+async fn it_keeps_records_of_schedules_as_every_queue_does() {
+    use crate::schedule::records::ScheduleRecords;
+    let folder = folder();
+    let open = async || Arc::new(reopened(&folder).await) as Arc<dyn ScheduleRecords>;
+    let time = conformance::TestTime::Told;
+    conformance::the_record_of_a_schedule_is_kept_until_it_is_forgotten(open, time).await;
+}
+
 #[tokio::test]
 async fn those_that_can_be_tried_first_are_the_first() {
     let folder = folder();

@@ -21,6 +21,7 @@ use pilotlight_events::jetstream::{
     JetStreamConfig, JetStreamQueue, JetStreamTiming, NatsCredentials,
 };
 use pilotlight_events::queue::{EventQueue, QueueError, Ring, Settled};
+use pilotlight_events::schedule::records::ScheduleRecords;
 
 use self::nats::NatsServer;
 
@@ -99,6 +100,10 @@ async fn it_does_what_every_queue_does() {
         async {
             let again = async || Arc::new(open(server, "p9")) as Arc<dyn EventQueue>;
             an_event_is_accepted_once(again, time).await;
+        },
+        async {
+            let again = async || Arc::new(open(server, "p10")) as Arc<dyn ScheduleRecords>;
+            the_record_of_a_schedule_is_kept_until_it_is_forgotten(again, time).await;
         },
     );
 }
