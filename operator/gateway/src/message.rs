@@ -48,7 +48,7 @@ pub(crate) struct Invocation {
     pub(crate) arrived: Instant,
     /// How many gateways have passed it on.
     pub(crate) hops: u16,
-    /// How long it had been at those gateways when it arrived.
+    /// How long it had been without an owner at those gateways.
     pub(crate) waited_before: Duration,
 }
 

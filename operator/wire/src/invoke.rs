@@ -72,8 +72,8 @@ pub struct InvokeRequest {
     pub accepts_stream: bool,
     /// How many gateways have passed it on, this request included.
     pub hops: u16,
-    /// How long it has been at the gateways that passed it on, in whole milliseconds. So all of them together
-    /// bound the time that it waits for an owner.
+    /// How long it has been without an owner at the gateways that passed it on, in whole milliseconds. So all of
+    /// them together bound that time.
     pub waited: Duration,
 }
 

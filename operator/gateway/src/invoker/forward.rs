@@ -3,17 +3,20 @@
 //! Used by the invoker, which decides when; `peers` carries the message (`wire::invoke`). Sends an invocation
 //! once: the invoker gets it back only if it provably never started (rule 2).
 
+use std::time::Duration;
+
 use pilotlight_wire::invoke::InvokeRequest;
 
-use crate::clock;
 use crate::intake::Intake;
 use crate::message::{Invocation, Outcome, Placement};
 use crate::peers::{Forwarded, Peers};
 
+/// `waited`: how long the invocation has been without an owner.
 pub(super) async fn forward(
     peers: &dyn Peers,
     intake: &Intake,
     invocation: Invocation,
+    waited: Duration,
 ) -> Placement {
     let request = InvokeRequest {
         target: invocation.target.clone(),
@@ -27,7 +30,7 @@ pub(super) async fn forward(
         wants_report: invocation.wants_report,
         accepts_stream: true,
         hops: invocation.hops + 1,
-        waited: invocation.waited_before + clock::since(invocation.arrived),
+        waited,
     };
     match peers.forward(request, intake).await {
         Forwarded::Ended(Outcome::NotPlaced) | Forwarded::NeverSent => {

@@ -34,6 +34,9 @@ const OWNER_WAIT_LIMIT: Duration = Duration::from_secs(10);
 const FORWARDED_WAIT_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait before a peer is asked again: it may learn that it is the owner later than this gateway.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the time in this gateway's queue does not count as a wait for an owner. After that, a function that moves all the
+/// time would keep its calls for ever.
+const QUEUED_LIMIT: u16 = 3;
 /// Gateways that disagree for a moment about an owner pass an invocation on at most this often.
 const HOP_LIMIT: u16 = 3;
 
@@ -79,6 +82,10 @@ impl Invoker {
     /// Has the function's owner run the invocation: this gateway, or a peer. The owner may change meanwhile.
     pub(crate) async fn call(&self, mut invocation: Invocation) -> Invoked {
         let mut catalog = self.functions.watch();
+        // The wait for an owner, until now: `arrived`, later by what the call has spent in the queue of an owner, which has
+        // its own limit.
+        let mut since = invocation.arrived;
+        let mut queued = 0;
         loop {
             // Before the look-up, so that a change that comes after it ends the wait below.
             catalog.mark_unchanged();
@@ -89,7 +96,7 @@ impl Invoker {
                     None => Outcome::NotFound,
                 });
             };
-            let (arrived, waited) = (invocation.arrived, clock::since(invocation.arrived));
+            let (asked, waited) = (clock::now(), clock::since(since));
             let (hops, was_forwarded) = (invocation.hops, invocation.hops > 0);
             let waited_before = invocation.waited_before;
             let placement = match &self.peers {
@@ -99,7 +106,8 @@ impl Invoker {
                     if hops < HOP_LIMIT && (!was_forwarded || waited >= FORWARDED_WAIT_LIMIT) =>
                 {
                     self.metrics.forwarded();
-                    forward(peers.as_ref(), &self.intake, invocation).await
+                    let waited = waited_before + waited;
+                    forward(peers.as_ref(), &self.intake, invocation, waited).await
                 }
                 _ => Placement::NotStarted(Box::new(invocation)),
             };
@@ -108,7 +116,12 @@ impl Invoker {
                 Placement::Began(stream) => return Invoked::Began(stream),
                 Placement::NotStarted(invocation) => *invocation,
             };
-            let waited = clock::since(arrived);
+            // A peer passes on by itself what it has had in its queue, and does not give it back.
+            if entry.is_owned && queued < QUEUED_LIMIT {
+                queued += 1;
+                since += clock::since(asked);
+            }
+            let waited = clock::since(since);
             let is_over_here = was_forwarded && waited >= FORWARDED_WAIT_LIMIT * 2;
             if is_over_here || waited_before + waited >= OWNER_WAIT_LIMIT {
                 return Invoked::Ended(Outcome::NotPlaced);

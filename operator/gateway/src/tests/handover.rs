@@ -1,5 +1,7 @@
 //! A function that goes from one gateway to another, with its instances: nothing is lost, or sent twice.
 
+use std::time::Duration;
+
 use super::peers::two;
 use super::stage::{Stage, function, on_stage, settled, shared};
 use crate::config::Config;
@@ -111,6 +113,36 @@ async fn a_call_for_a_function_that_is_nobodys_waits_for_an_owner_but_not_for_ev
         assert_eq!(answer.error(), (500, "ServiceException"));
         assert!(answer.text().contains("nothing was executed"));
         assert_eq!(answer.took.as_secs(), 10);
+    })
+    .await;
+}
+
+/// The time in a queue is no time without an owner, at this gateway nor at the one that has passed the call on.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_queued_for_long_moves_to_the_new_owner_as_well() {
+    on_stage(async {
+        let ((mut first, _), (mut second, _)) =
+            two("timeout: 60, concurrency: {reserved: 1, queue: 10}").await;
+        let running = first.call("1");
+        let mut instance = first.instance().await;
+        let event = instance.event().await;
+        let queued = [first.call("2"), second.call("3")];
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(queued.iter().all(|caller| !caller.has_answer()));
+
+        first.loses().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        second.gains(&[&instance.name]).await;
+        second.start().await.found(instance.line());
+        instance.answers(&event, "1").await;
+        running.answer().await;
+        for _ in 0..2 {
+            let event = instance.event().await;
+            instance.answers(&event, &event.payload).await;
+        }
+        for (caller, text) in queued.into_iter().zip(["2", "3"]) {
+            assert_eq!(caller.answer().await.text(), text);
+        }
     })
     .await;
 }
