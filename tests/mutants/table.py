@@ -538,6 +538,13 @@ MUTANTS = [
         "const OWNER_WAIT_LIMIT: Duration = Duration::ZERO;",
     ),
     Mutant(
+        "handover::a_call_that_has_queued_for_long_moves_to_the_new_owner_as_well",
+        "the time in a queue counts as a wait for an owner",
+        f"{GATEWAY}/invoker/mod.rs",
+        "since += clock::since(asked);",
+        "",
+    ),
+    Mutant(
         "forward::gateways_that_take_each_other_for_the_owner_pass_a_call_on_only_a_few_times",
         "an invocation that no peer took is not tried again",
         f"{GATEWAY}/invoker/forward.rs",
@@ -1526,8 +1533,15 @@ MUTANTS = [
         "traces::of_the_calls_that_are_not_sampled_only_errors_and_slow_ones_are_kept",
         "a recording that is dropped says nothing",
         f"{GATEWAY}/traces.rs",
-        "        self.export(None, None);",
-        "",
+        "        self.export(end, None);\n    }\n}\n",
+        "    }\n}\n",
+    ),
+    Mutant(
+        "traces::an_event_has_a_span_for_its_call_and_one_below_it_for_each_attempt",
+        "an attempt has the span that its call has",
+        f"{GATEWAY}/events/attempt.rs",
+        "let mut recording = Recording::begin(traces, context, call, Trigger::Event, bits);",
+        "let mut recording = Recording::begin(traces, context, call, Trigger::Http, bits);",
     ),
     Mutant(
         "traces::what_the_collector_has_taken_is_a_metric",

@@ -103,6 +103,7 @@ impl Gateway {
             peers: peers.clone(),
             destinations: config.destinations.clone(),
             backend: backend.clone(),
+            traces: config.traces.clone(),
             concurrency: config.concurrency,
             clock,
         };

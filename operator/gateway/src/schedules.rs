@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::Scope;
 use crate::events::{Events, Runner};
+use crate::traces::{Recording, Trigger, fresh_bits};
 
 pub use self::deployment::{ScheduleDeployment, ScheduleTimes};
 pub use self::plan::{WrongSchedule, check_schedule};
@@ -415,7 +416,11 @@ impl Worker {
                         // Another attempt may have got through without an answer.
                         let is_first = sending.by == self.name && look.tried != Some(sending.time);
                         look.tried = Some(sending.time);
-                        let sent = self.events.accept(self.event(schedule, &sending)).await;
+                        let (event, recording) = self.event(schedule, &sending);
+                        let sent = self.events.accept(event).await;
+                        if let Some(recording) = recording {
+                            recording.end_with_event(sent.is_ok());
+                        }
                         if matches!(sent, Err(QueueError::Full(_))) && is_first {
                             records.store(id, record.refused()).await?;
                             look.tried = None;
@@ -439,32 +444,42 @@ impl Worker {
         declared.unwrap_or_else(|| AsyncSpec::default().policy())
     }
 
-    fn event(&self, schedule: &ScheduleDeployment, sending: &Sending) -> QueuedEvent {
+    /// The event, and the span of its call, which begins now.
+    fn event(
+        &self,
+        schedule: &ScheduleDeployment,
+        sending: &Sending,
+    ) -> (QueuedEvent, Option<Box<Recording>>) {
         let target = self.target(schedule);
         let spec = &schedule.spec;
         let random = |place: u8| {
             self.random
                 .hash_one((&schedule.id.uid, sending.time, place))
         };
-        let headers = TraceHeaders {
-            xray: None,
-            traceparent: None,
-            tracestate: None,
-        };
         let fresh = Fresh {
             seconds: clock::seconds() as u32,
             random: &random,
         };
-        let mut trace = TraceContext::of_call(headers, fresh);
+        let mut trace = TraceContext::of_call(TraceHeaders::default(), fresh);
         trace.calls(&target.function);
+        let request_id = event_id(&schedule.id.uid, sending.time);
+        let id = Arc::from(request_id.as_str());
+        let own = trace.to_xray(SpanId::of_random(random(2)), false);
+        let recording = self.runner().traces.as_ref().map(|traces| {
+            let (call, bits) = ((&id, clock::now()), fresh_bits);
+            let mut recording = Recording::begin(traces, trace, call, Trigger::Timer, bits);
+            recording.calls(&target);
+            recording
+        });
+        let recorded = recording.as_ref().map(|call| call.header_of_event());
         let input = spec.input.as_ref().map(|input| input.to_json());
-        QueuedEvent {
+        let event = QueuedEvent {
             head: EventHead {
-                request_id: event_id(&schedule.id.uid, sending.time),
+                request_id,
                 function_arn: self.scope.arn(target.name().as_str()),
                 target,
                 client_context: None,
-                trace: trace.to_xray(SpanId::of_random(random(2)), false),
+                trace: recorded.unwrap_or(own),
                 trace_state: None,
                 progress: Progress::new(self.now()),
                 outcome: None,
@@ -475,7 +490,8 @@ impl Worker {
                 },
             },
             payload: Bytes::from(input.unwrap_or_else(|| "{}".to_owned())),
-        }
+        };
+        (event, recording)
     }
 
     fn count_sent(&self, schedule: &ScheduleDeployment, sending: &Sending) {

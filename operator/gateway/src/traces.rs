@@ -1,9 +1,12 @@
 //! The spans of this gateway's invocations: begun when a call arrives, handed to the exporter when it has ended.
 //!
 //! `http::invoke` begins a recording, and ends it with the outcome; a recording that is dropped before is a caller that went away.
+//! An asynchronous call has a span until its event is accepted, and so has the time of a schedule; each attempt to run the event
+//! (`events::attempt`) has a span of its own below that one.
 //! `core::traces` decides what is kept and makes the spans; until then the call alone has what is known of it. Without
 //! a collector there is no recording.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pilotlight_core::ids::PoolId;
@@ -30,6 +33,31 @@ pub struct Traces {
 /// Random bits for ids of the invocation's spans, others for each number.
 pub(crate) type Bits = fn(&RequestId, u8) -> u64;
 
+/// Bits that no other call gets, even with the same request id. They need not be secret.
+pub(crate) fn fresh_bits(_: &RequestId, _: u8) -> u64 {
+    RandomState::new().hash_one(())
+}
+
+/// Why a function is called: `faas.trigger` of OpenTelemetry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    Http,
+    /// A schedule.
+    Timer,
+    /// An event that was accepted before.
+    Event,
+}
+
+impl Trigger {
+    fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Http => "http",
+            Trigger::Timer => "timer",
+            Trigger::Event => "pubsub",
+        }
+    }
+}
+
 /// The numbers of [`Bits`] that are taken: `http::trace` has those below.
 const CALL: u8 = 3;
 const RUN: u8 = 4;
@@ -46,6 +74,7 @@ pub(crate) struct Recording {
     /// The parent of whatever the function does.
     pub(crate) run: SpanId,
     request_id: RequestId,
+    trigger: Trigger,
     arrived: Instant,
     /// The time of day at the arrival.
     start: SystemTime,
@@ -53,11 +82,20 @@ pub(crate) struct Recording {
     target: Option<PoolId>,
 }
 
+/// How a call has ended, as its span says it.
+struct End {
+    name: &'static str,
+    /// `None`: well.
+    error: Option<&'static str>,
+    has_run: bool,
+}
+
 impl Recording {
     pub(crate) fn begin(
         traces: &Traces,
         context: TraceContext,
         (request_id, arrived): (&RequestId, Instant),
+        trigger: Trigger,
         bits: Bits,
     ) -> Box<Self> {
         Box::new(Recording {
@@ -68,6 +106,7 @@ impl Recording {
             id: SpanId::of_random(bits(request_id, CALL)),
             run: SpanId::of_random(bits(request_id, RUN)),
             request_id: request_id.clone(),
+            trigger,
             arrived,
             start: clock::time_of_day() - clock::since(arrived),
             target: None,
@@ -83,29 +122,58 @@ impl Recording {
         self.target = Some(target.clone());
     }
 
+    /// X-Ray's header for what runs in this call.
+    pub(crate) fn header_of_run(&self) -> String {
+        self.context.to_xray(self.run, self.is_sampled)
+    }
+
+    /// X-Ray's header for an event that this call brings: its attempts are children of the call.
+    pub(crate) fn header_of_event(&self) -> String {
+        self.context.to_xray(self.id, self.is_sampled)
+    }
+
+    /// `traceresponse` of such a call.
+    pub(crate) fn response_of_event(&self) -> String {
+        self.context.to_traceparent(self.id, self.is_sampled)
+    }
+
     pub(crate) fn end(mut self: Box<Self>, outcome: &mut Outcome) {
         let report = match outcome {
             Outcome::Answered(answer) => answer.report.take(),
             _ => None,
         };
-        self.export(Some(outcome), report.map(|report| *report));
+        let label = OutcomeLabel::of(outcome);
+        let end = End {
+            name: label.as_str(),
+            error: label.error(),
+            has_run: matches!(outcome, Outcome::Answered(_) | Outcome::Lost),
+        };
+        self.export(end, report.map(|report| *report));
     }
 
-    fn export(&mut self, outcome: Option<&Outcome>, report: Option<CallReport>) {
+    /// The call has brought an event, which the queue has accepted or refused.
+    pub(crate) fn end_with_event(mut self: Box<Self>, is_accepted: bool) {
+        let (name, error) = match is_accepted {
+            true => ("accepted", None),
+            false => ("refused", Some("the event queue did not accept the event")),
+        };
+        let end = End {
+            name,
+            error,
+            has_run: false,
+        };
+        self.export(end, None);
+    }
+
+    fn export(&mut self, end: End, report: Option<CallReport>) {
         let Some(target) = self.target.take() else {
             return;
         };
         let took = clock::since(self.arrived);
-        let label = outcome.map(OutcomeLabel::of);
-        let error = label.map_or(Some("the caller has gone"), OutcomeLabel::error);
-        if !self
-            .traces
-            .sampling
-            .keeps(self.is_sampled, error.is_some(), took)
-        {
+        let sampling = &self.traces.sampling;
+        if !sampling.keeps(self.is_sampled, end.error.is_some(), took) {
             return;
         }
-        let has_run = matches!(outcome, Some(Outcome::Answered(_) | Outcome::Lost));
         let text = |key: &'static str, value: String| -> Attribute {
             (key.into(), AttributeValue::Text(value))
         };
@@ -117,17 +185,14 @@ impl Recording {
             start: self.start.duration_since(UNIX_EPOCH).unwrap_or_default(),
             took,
             has_controller: self.traces.has_controller,
-            has_run,
-            error: error.map(str::to_owned),
+            has_run: end.has_run,
+            error: end.error.map(str::to_owned),
             attributes: vec![
                 text("faas.name", target.name().to_string()),
                 text("faas.invocation_id", self.request_id.to_string()),
-                text("faas.trigger", "http".to_owned()),
+                text("faas.trigger", self.trigger.as_str().to_owned()),
                 text("pilotlight.namespace", target.namespace().to_string()),
-                text(
-                    "pilotlight.outcome",
-                    label.map_or("abandoned", OutcomeLabel::as_str).to_owned(),
-                ),
+                text("pilotlight.outcome", end.name.to_owned()),
             ],
             report: report.unwrap_or_default(),
         };
@@ -142,6 +207,11 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.export(None, None);
+        let end = End {
+            name: "abandoned",
+            error: Some("the caller has gone"),
+            has_run: false,
+        };
+        self.export(end, None);
     }
 }

@@ -17,6 +17,7 @@ use pilotlight_core::events::delivery::AfterEnd;
 use pilotlight_core::events::retry::{Attempt, EventEnd, EventTime, Next, Progress};
 use pilotlight_core::function::Concurrency;
 use pilotlight_core::ids::FunctionKey;
+use pilotlight_core::traces::context;
 use pilotlight_events::event::{EventHead, EventOutcome, EventResponse, QueuedEvent};
 use pilotlight_events::queue::{QueueError, Settled, Ticket};
 use tracing::Instrument;
@@ -28,6 +29,7 @@ use crate::catalog::Entry;
 use crate::clock;
 use crate::message::{Answer, Invocation, Invoked, Outcome};
 use crate::span;
+use crate::traces::{Recording, Trigger, fresh_bits};
 
 /// What became of an attempt.
 enum Tried {
@@ -242,9 +244,11 @@ impl Events {
 impl Runner {
     /// How an attempt went, with the function's answer if there is one. `None`: the gateway ends, and the function has not run.
     async fn run(&self, head: &EventHead, payload: Bytes) -> Option<(Attempt, Option<Answer>)> {
+        let recording = self.record(head);
+        let trace = recording.as_ref().map(|attempt| attempt.header_of_run());
         let value = |text: &String| HeaderValue::try_from(text.as_str()).ok();
-        let (Some(function_arn), Some(trace)) = (value(&head.function_arn), value(&head.trace))
-        else {
+        let trace = value(trace.as_ref().unwrap_or(&head.trace));
+        let (Some(function_arn), Some(trace)) = (value(&head.function_arn), trace) else {
             // The file was changed by another program: the event ends when it is too old.
             return Some((Attempt::NotBegun, None));
         };
@@ -257,15 +261,18 @@ impl Runner {
             trace,
             trace_state: head.trace_state.as_ref().and_then(value),
             log_tail: false,
-            wants_report: false,
+            wants_report: recording.is_some(),
             arrived: clock::now(),
             hops: 0,
             waited_before: Duration::ZERO,
         });
-        let outcome = match invoked.await {
+        let mut outcome = match invoked.await {
             Invoked::Ended(outcome) => outcome,
             Invoked::Began(stream) => stream.collect(&self.intake).await,
         };
+        if let Some(recording) = recording {
+            recording.end(&mut outcome);
+        }
         match outcome {
             Outcome::Answered(answer) => {
                 let attempt = match answer.is_error {
@@ -283,5 +290,18 @@ impl Runner {
             | Outcome::Invalid(_) => Some((Attempt::NotBegun, None)),
             Outcome::Stopping => None,
         }
+    }
+
+    /// The span of an attempt that begins now, below that of the call that has brought the event.
+    fn record(&self, head: &EventHead) -> Option<Box<Recording>> {
+        let traces = self.traces.as_ref()?;
+        let mut context = context::of_xray(&head.trace)?;
+        context.state = head.trace_state.clone();
+        let request_id = Arc::from(head.request_id.as_str());
+        // Each attempt has ids of its own.
+        let (call, bits) = ((&request_id, clock::now()), fresh_bits);
+        let mut recording = Recording::begin(traces, context, call, Trigger::Event, bits);
+        recording.calls(&head.target);
+        Some(recording)
     }
 }

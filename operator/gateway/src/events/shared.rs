@@ -21,6 +21,7 @@ use crate::intake::Intake;
 use crate::invoker::Invoker;
 use crate::peers::Peers;
 use crate::registry::Registry;
+use crate::traces::Traces;
 
 /// The largest event of an asynchronous call (contract §1).
 pub(crate) const EVENT_LIMIT: usize = 1024 * 1024;
@@ -61,6 +62,8 @@ pub(crate) struct Runner {
     pub(crate) destinations: Destinations,
     /// Learns how many events wait.
     pub(crate) backend: Arc<dyn Backend>,
+    /// `None`: spans go nowhere.
+    pub(crate) traces: Option<Traces>,
     /// `None`: there is no other gateway.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     /// The maximum number of instances of a function that has no reserved concurrency.

@@ -279,7 +279,7 @@ impl Request {
 
     /// Stores the event. The answer says that it is not lost any more.
     async fn accept(
-        self,
+        mut self,
         app: &App,
         target: PoolId,
         function_arn: String,
@@ -287,14 +287,15 @@ impl Request {
     ) -> Result<Response, ApiError> {
         let Some(events) = &app.events else {
             return Err(ApiError::invalid_parameter(
-                "X-Amz-Invocation-Type: asynchronous invocation (Event) is not supported yet by this \
-                 gateway, which has no queue for events; use RequestResponse",
+                "X-Amz-Invocation-Type: this installation has no queue for events, so Event is refused: use \
+                 RequestResponse, or ask whoever installs Pilotlight to set the chart value events.queue",
             ));
         };
         if payload.len() > EVENT_LIMIT {
             self.count_refused(app, Some(&target));
             return Err(ApiError::event_too_large(payload.len(), EVENT_LIMIT));
         }
+        self.trace.brings_event(&target);
         // Headers that this gateway has made, or read as text.
         let text = |value: &HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
         let head = EventHead {
@@ -309,6 +310,7 @@ impl Request {
             overrides: EventOverrides::default(),
         };
         let stored = events.accept(QueuedEvent { head, payload }).await;
+        self.trace.end_with_event(stored.is_ok());
         if let Err(error) = stored {
             tracing::warn!(function = %self.function.name, request_id = %self.id, %error, "an event is refused");
             self.count_refused(app, Some(&target));

@@ -16,7 +16,7 @@ use pilotlight_core::traces::ids::SpanId;
 
 use crate::clock;
 use crate::message::Outcome;
-use crate::traces::{Recording, Traces};
+use crate::traces::{Recording, Traces, Trigger};
 
 /// The trace of an invocation in X-Ray's form, in the request and in the answer.
 pub(super) const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
@@ -86,7 +86,7 @@ impl CallTrace {
             }
             Some(traces) => {
                 let call = (request_id, arrived);
-                let recording = Recording::begin(traces, context, call, random);
+                let recording = Recording::begin(traces, context, call, Trigger::Http, random);
                 let headers = with(recording.context(), recording.run, recording.is_sampled);
                 (headers, Some(recording))
             }
@@ -115,6 +115,23 @@ impl CallTrace {
     pub(super) fn end(&mut self, outcome: &mut Outcome) {
         if let Some(recording) = self.recording.take() {
             recording.end(outcome);
+        }
+    }
+
+    /// The call to this function brings an event: its attempts are children of the call.
+    pub(super) fn brings_event(&mut self, target: &PoolId) {
+        self.calls(target);
+        if let Some(recording) = &self.recording {
+            self.xray = value(recording.header_of_event());
+            let response = self.response.as_mut();
+            response.map(|response| *response = value(recording.response_of_event()));
+        }
+    }
+
+    /// The event that the call has brought was accepted, or not.
+    pub(super) fn end_with_event(&mut self, is_accepted: bool) {
+        if let Some(recording) = self.recording.take() {
+            recording.end_with_event(is_accepted);
         }
     }
 

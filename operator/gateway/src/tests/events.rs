@@ -39,7 +39,7 @@ pub(super) fn folder() -> TempDir {
 }
 
 /// With a queue in this folder that has so many bytes.
-fn config(folder: &TempDir, bytes: u64) -> Config {
+pub(super) fn config(folder: &TempDir, bytes: u64) -> Config {
     let queue = SqliteQueue::open(folder.path(), bytes).expect("a queue");
     Config {
         events: Some(EventsConfig {

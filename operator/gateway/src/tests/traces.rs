@@ -15,8 +15,9 @@ use pilotlight_core::traces::sampling::{Ratio, Sampling};
 use pilotlight_otlp::{Endpoint, SpanExporter, SpanOrigin};
 use prost::Message as _;
 
+use super::events;
 use super::peers::{two, two_with};
-use super::stage::{Caller, Stage, function, invocation, on_stage};
+use super::stage::{Caller, Stage, function, invocation, on_stage, settled};
 use crate::config::Config;
 use crate::traces::Traces;
 
@@ -279,6 +280,70 @@ async fn a_call_has_one_span_below_its_callers_and_one_for_each_phase() {
         );
         // The controller's trace about the pod of that instance.
         assert_eq!(hex(&spans[2].links[0].trace_id), name);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_has_a_span_for_its_call_and_one_below_it_for_each_attempt() {
+    on_stage(async {
+        let (collector, folder) = (Collector::start(Ratio::NONE), events::folder());
+        let config = Config {
+            traces: Some(collector.traces.clone()),
+            ..events::config(&folder, 1024 * 1024)
+        };
+        let mut stage = Stage::new(config, None);
+        stage
+            .gateway
+            .deploy(vec![function("keepAlive: 3600")])
+            .await;
+        let request = invocation("hello")
+            .header("traceparent", format!("00-{TRACE}-{PARENT}-01"))
+            .header("x-amz-invocation-type", "Event");
+        let answer = stage.send(request.body(Body::from("1"))).answer().await;
+        assert_eq!(answer.status, 202);
+        let mut instance = stage.instance().await;
+        let mut seen = Vec::new();
+        for (kind, body) in [("error", "{}"), ("response", "1")] {
+            let event = instance.event().await;
+            let header = event.headers["lambda-runtime-trace-id"].to_str();
+            seen.push(header.expect("ASCII").to_owned());
+            instance.posts(&event, kind, body).await;
+            instance.asks();
+        }
+        settled().await;
+        drop(stage);
+        let spans = collector.spans();
+        assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
+        let calls = Vec::from_iter(spans.iter().filter(|span| span.name == "hello"));
+        let [call, first, second] = calls[..] else {
+            panic!("{calls:?}");
+        };
+        assert_eq!(hex(&call.parent_span_id), PARENT);
+        assert!(
+            [first, second]
+                .iter()
+                .all(|one| one.parent_span_id == call.span_id)
+        );
+        let of = |span: &Span| {
+            let attributes = attributes(span);
+            let get = |name: &str| attributes[name].clone();
+            (get("faas.trigger"), get("pilotlight.outcome"))
+        };
+        let pair = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+        assert_eq!(of(call), pair("http", "accepted"));
+        assert_eq!(of(first), pair("pubsub", "function_error"));
+        assert_eq!(of(second), pair("pubsub", "success"));
+        let runs = Vec::from_iter(spans.iter().filter(|span| span.name == "run"));
+        for (run, seen) in runs.iter().zip(&seen) {
+            let parent = format!("Parent={};Sampled=1", hex(&run.span_id));
+            assert!(seen.contains(&parent), "{seen}");
+        }
+        assert_eq!((runs.len(), seen.len()), (2, 2));
+        let told = format!("Parent={};Sampled=1", hex(&call.span_id));
+        assert!(answer.header("x-amzn-trace-id").contains(&told));
+        let told = format!("00-{TRACE}-{}-01", hex(&call.span_id));
+        assert_eq!(answer.header("traceresponse"), told);
     })
     .await;
 }
