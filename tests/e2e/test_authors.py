@@ -27,6 +27,7 @@ OWN_KINDS = ("functions", "warmpools", "schedules")
 
 SECRETS = [one for one in REFERENCES if one.resource == "secrets"]
 ACCOUNTS = [one for one in REFERENCES if one.resource == "serviceaccounts"]
+DESTINATIONS = [one for one in SECRETS if one.field.startswith("spec.async.")]
 SECRET, *_ = SECRETS
 
 
@@ -108,7 +109,11 @@ def closed(installed):
 
 def allow(lists):
     closed = {"images": ["*"], "nodeSelectors": ["*"], "tolerations": [], "runtimeClasses": []}
-    release.install(f"--set-json=authors.allow={json.dumps({**closed, **lists})}")
+    # The Secret that tests name may be read by gateways.
+    release.install(
+        f"--set-json=authors.allow={json.dumps({**closed, **lists})}",
+        '--set-json=gateway.destinationSecrets=["authors-a"]',
+    )
 
 
 @pytest.fixture
@@ -183,6 +188,15 @@ def test_an_author_of_as_many_references_as_a_function_may_have_is_admitted():
     spec["environmentFrom"] = []
     with granted("erin", *WRITES, *rights, ("impersonate", "serviceaccounts", "authors-account")):
         accepted("erin", "Function", spec)
+
+
+@pytest.mark.parametrize("reference", DESTINATIONS, ids=named)
+def test_a_destination_has_a_secret_that_gateways_may_read(reference):
+    told = tried(None, reference.kind, reference.spec("authors-b"))
+    refused(
+        told, f"{reference.at()}: gateways may not read the Secret authors-b", "gateway.destinationSecrets"
+    )
+    assert tried(None, reference.kind, reference.spec("authors-a")) == ""
 
 
 @pytest.mark.parametrize("reference", SECRETS, ids=named)
