@@ -14,7 +14,7 @@ import sys
 from tests.harness.kubectl import SUITE, apply, documents, kubectl, wait
 from tests.harness.manifests import config_map
 from tests.harness.paths import EXAMPLES, REPOSITORY
-from tests.harness.release import ENDPOINT, STORED, await_known, install, statuses, uninstall
+from tests.harness.release import ENDPOINT, QUEUED, STORED, await_known, install, statuses, uninstall
 
 SERVED = ("hello", "json-api", "failures", "shell")
 MANIFESTS = [
@@ -40,8 +40,8 @@ def objects(manifest):
 
 
 def main(command):
-    # CloudWatch's API reads the logs of all pods.
-    install(*STORED)
+    # CloudWatch's API reads the logs of all pods, and asynchronous calls need a queue.
+    install(*STORED, *QUEUED)
     made = [one for manifest in MANIFESTS for one in objects(manifest)]
     functions = [one for one in made if one["kind"] == "Function"]
     apply(*made)

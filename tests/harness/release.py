@@ -48,6 +48,7 @@ QUEUED = (
     "--set=events.queue.install=true",
     f"--set=events.queue.image={IMAGES}/nats:v2.15.3",
     "--set=events.queue.size=1Gi",
+    "--set=events.queue.resources.requests.cpu=50m",
     "--set=events.queue.volume=false",
 )
 # For what connects to instances itself, as a bench does.

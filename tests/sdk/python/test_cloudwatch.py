@@ -1,7 +1,6 @@
 """Logs through the CloudWatch Logs API: boto3 and the command line of AWS (contract §10)."""
 
 import json
-import os
 import re
 import subprocess
 import threading
@@ -11,7 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.harness.aws_cli import aws_cli
+from tests.harness.aws_cli import aws_cli, environment
 from tests.harness.endpoint import IN_CLUSTER
 from tests.harness.patience import PATIENCE, until
 
@@ -188,18 +187,10 @@ def test_a_live_tail_has_what_is_printed_meanwhile(logs, invoke):
 def test_the_command_line_follows_a_log(server, invoke):
     word = f"w{uuid.uuid4().hex}"
     invoke("sdk-prints", {"lines": [f"{word} before"]})
-    environment = os.environ | {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_PAGER": "",
-        "AWS_CONFIG_FILE": os.devnull,
-    }
     command = [aws_cli(), "logs", "tail", PRINTS, "--follow", "--since", "1h", "--format", "short"]
     following = subprocess.Popen(
         [*command, "--filter-pattern", word],
-        env=environment,
+        env=environment(server.endpoint),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

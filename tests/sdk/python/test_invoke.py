@@ -8,8 +8,7 @@ import urllib.request
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.harness.endpoint import IN_CLUSTER
-from tests.harness.patience import PATIENCE, until
+from tests.harness.patience import PATIENCE
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 PAYLOAD_LIMIT = 6_291_556  # bytes, of a synchronous request and of its response
@@ -130,22 +129,6 @@ def test_a_dry_run_executes_nothing(client, invoke, room):
 def test_a_dry_run_of_an_unknown_function_is_not_found(client):
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.invoke(FunctionName="absent", InvocationType="DryRun")
-
-
-def test_an_asynchronous_invocation_runs_and_clusters_refuse_it_for_now(client, room):
-    place = room(size=1)
-    event = {"room": place.address, "name": "event"}
-    if not IN_CLUSTER:
-        answer = client.invoke(FunctionName="sdk-mark", InvocationType="Event", Payload=json.dumps(event))
-        assert answer["StatusCode"] == 202 and answer["Payload"].read() == b""
-        until(lambda: place.entered == ["event"], lambda: place.entered)
-        return
-    with pytest.raises(client.exceptions.InvalidParameterValueException) as refused:
-        client.invoke(FunctionName="sdk-mark", InvocationType="Event", Payload=json.dumps(event))
-    assert status_of(refused) == 400
-    message = refused.value.response["Error"]["Message"].lower()
-    assert "asynchronous" in message and "not supported yet" in message
-    assert not place.entered
 
 
 def test_an_unknown_invocation_type_is_refused(client):
