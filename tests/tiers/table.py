@@ -43,9 +43,11 @@ APT = frozenset({"apt"})
 DEBUG = frozenset({"target/debug"})
 GO = frozenset({"Go's build cache"})
 
-CHECK = [
+PACKAGES = [
     Stage("Python packages", "make --silent target/venv/ready", slots=0.5, limit=10),
     Stage("helm", f"{CLUSTER} build helm", uses=GO),
+]
+BUILD = [
     Stage(
         "format",
         "cargo fmt --all --check; cargo fmt --manifest-path fuzz/Cargo.toml --check",
@@ -65,6 +67,8 @@ CHECK = [
         after=("clippy",),
         uses=DEBUG,
     ),
+]
+UNITS = [
     Stage(
         "Rust tests",
         f"cargo {TIMED} test --locked --workspace {FEATURES} --lib --bins --tests --no-fail-fast "
@@ -97,6 +101,7 @@ CHECK = [
         tests=True,
     ),
 ]
+CHECK = [*PACKAGES, *BUILD, *UNITS]
 
 
 # The nodes' processors, as pods request them, suffice for the end-to-end tests and one suite more.
@@ -153,7 +158,8 @@ OUTAGES = suite(
     after=tuple(one.name for one in SUITES),
 )
 
-# The longest path comes first: Kubernetes, images, the cluster, and the suites in it.
+# The longest path comes first: Kubernetes, images, the cluster, and the suites in it. Rust tests and the suites of local mode
+# take what these leave of the processors.
 TEST = [
     Stage("Debian packages", f"{CLUSTER} setup --tests", uses=APT, limit=20),
     Stage("Kubernetes", f"{CLUSTER} build kubernetes", needs=("Debian packages",), uses=GO, limit=60),
@@ -164,7 +170,15 @@ TEST = [
     Stage("VictoriaLogs", f"{CLUSTER} build victoria-logs", uses=GO, limit=20),
     Stage("NATS", f"{CLUSTER} build nats", uses=GO, limit=20),
     Stage("versitygw", f"{CLUSTER} build versitygw", uses=GO, limit=20),
-    *CHECK,
+    *PACKAGES,
+    # Its parts would take time from the compilers.
+    Stage("cluster up", f"{CLUSTER} up --nodes 2", needs=("Kubernetes", "helm"), after=("programs",)),
+    Stage(
+        "images loaded",
+        f"{CLUSTER} load target/images/*.tar",
+        needs=("cluster up", "images", "VictoriaLogs", "NATS"),
+    ),
+    *BUILD,
     # From the cluster's network no registry is reached.
     Stage(
         "command line of AWS",
@@ -174,24 +188,19 @@ TEST = [
         limit=10,
     ),
     Stage("Node packages", f"make --silent {NODE_MODULES}", slots=0.5, limit=10),
-    Stage(
-        "examples",
-        "install -D -m 755 target/debug/bootstrap examples/rust-echo/build/bootstrap",
-        needs=("Rust build",),
-        slots=0.1,
-    ),
-    Stage("cluster up", f"{CLUSTER} up --nodes 2", needs=("Kubernetes", "helm")),
-    Stage(
-        "images loaded",
-        f"{CLUSTER} load target/images/*.tar",
-        needs=("cluster up", "images", "VictoriaLogs", "NATS"),
-    ),
     *SUITES,
     OUTAGES,
     Stage(
         "cluster down",
         f"{CLUSTER} down",
         after=("cluster up", "images loaded", OUTAGES.name, *(one.name for one in SUITES)),
+    ),
+    *UNITS,
+    Stage(
+        "examples",
+        "install -D -m 755 target/debug/bootstrap examples/rust-echo/build/bootstrap",
+        needs=("Rust build",),
+        slots=0.1,
     ),
     Stage(
         "runtimes",
