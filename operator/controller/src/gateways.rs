@@ -51,7 +51,7 @@ pub(crate) async fn follow(
                 tracing::warn!(%error, "the watch of gateways is interrupted");
             }
         }
-        let present = gateways.ready();
+        let present = gateways.present();
         for (address, task) in followed.extract_if(|address, _| !present.contains(address)) {
             task.abort();
             // Sending fails only if the worker has ended, and then nobody needs the event.

@@ -144,10 +144,10 @@ impl ClusterPeers {
                 Ok(event) => gateways.take(event),
                 Err(error) => tracing::warn!(%error, "the watch of gateways is interrupted"),
             }
-            let ready = gateways.ready();
+            let present = gateways.present();
             self.change(|members| {
-                members.unreachable.retain(|peer| ready.contains(peer));
-                members.listed = ready;
+                members.unreachable.retain(|peer| present.contains(peer));
+                members.listed = present;
                 members.are_known |= are_listed;
             });
         }
