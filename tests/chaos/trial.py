@@ -346,7 +346,8 @@ class Outcomes:
     def _take(self, record):
         at, kind = record["at"] / 1e6, record["record"]
         if kind == "sent":
-            self.sent += 1
+            # Events count once they are accepted.
+            self.sent += record["function"] not in ASYNCHRONOUS
             self.open[record["id"]] = (at, record["function"])
             return
         if kind not in ("accepted", "answered"):
