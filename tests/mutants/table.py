@@ -211,8 +211,8 @@ MUTANTS = [
         "schedules::an_event_that_is_stored_when_its_sender_ends_is_not_sent_again",
         "each attempt to send has an id of its own",
         f"{GATEWAY}/schedules.rs",
-        "request_id: event_id(&schedule.id.uid, sending.time),",
-        "request_id: event_id(&schedule.id.uid, self.now()),",
+        "let request_id = event_id(&schedule.id.uid, sending.time);",
+        "let request_id = event_id(&schedule.id.uid, self.now());",
     ),
     Mutant(
         "schedules::a_time_that_waits_for_the_queue_is_sent_late_or_missed",

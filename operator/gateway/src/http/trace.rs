@@ -123,8 +123,9 @@ impl CallTrace {
         self.calls(target);
         if let Some(recording) = &self.recording {
             self.xray = value(recording.header_of_event());
-            let response = self.response.as_mut();
-            response.map(|response| *response = value(recording.response_of_event()));
+            if let Some(response) = &mut self.response {
+                *response = value(recording.response_of_event());
+            }
         }
     }
 
