@@ -121,13 +121,20 @@ def release(name: str) -> str:
 
 # These take a node, the API server or the definition of Functions away from all others.
 ALONE = ("tests/e2e/test_outages.py", "tests/e2e/test_unreadable.py")
+# These install a store of logs and replace the gateways again and again, in a release of their own.
+STORES = ("tests/e2e/test_log_store.py", "tests/e2e/test_log_export.py")
 SUITES = [
     suite(
         "end to end",
         f"{LOCAL} {release('e2e')} {PYTEST} -m 'not long' tests/e2e "
-        + " ".join(f"--ignore={file}" for file in ALONE),
+        + " ".join(f"--ignore={file}" for file in (*ALONE, *STORES)),
         needs=("Rust build",),
         uses=frozenset(),
+    ),
+    suite(
+        "stores of logs in pods",
+        f"{LOCAL} {release('stores')} {PYTEST} -m 'not long' " + " ".join(STORES),
+        needs=("Rust build",),
     ),
     suite(
         "chaos",
