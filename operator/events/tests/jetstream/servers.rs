@@ -33,11 +33,11 @@ async fn three_servers_lose_no_event_with_one_of_them() {
         }
         accepted
     };
-    for lost in 0..servers.len() {
+    for lost in &mut servers {
         more(&queue).await;
-        servers[lost].kill();
+        lost.kill();
         more(&queue).await;
-        servers[lost].restart();
+        lost.restart();
     }
     let kept = more(&queue).await;
     // One alone cannot know that an event is safe.
