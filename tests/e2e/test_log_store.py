@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from tests.harness import release
-from tests.harness.kubectl import apply, get, kubectl
+from tests.harness.kubectl import apply, kubectl
 from tests.harness.lambda_client import invoker, lambda_client
 from tests.harness.metrics import read_metrics
 from tests.harness.patience import LONGER, PATIENCE, until
@@ -92,7 +92,9 @@ def test_a_store_without_a_volume_waits_and_search_says_why(function):
     release.await_replaced()
     name = function("log-store-pending", PRINTS)
     call(name, range(3))
-    until(lambda: get("pod", f"{STORE}-0", namespace=SYSTEM)["status"]["phase"] == "Pending", "it waits")
+    # Until the new StatefulSet has made its pod, there is none, or that of the one before.
+    named, phase = f"--field-selector=metadata.name={STORE}-0", "--output=jsonpath={.items[*].status.phase}"
+    until(lambda: kubectl("get", "pods", named, phase, namespace=SYSTEM) == "Pending", "it waits")
 
     # Each reader makes a gateway say it; callers get a sentence without names of the cluster.
     def says_why():
