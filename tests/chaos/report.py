@@ -10,6 +10,7 @@ import pygal
 from tests.chaos.faults import FAULTS
 from tests.chaos.trial import ASYNCHRONOUS, QUEUE, SLOW
 from tests.harness.cluster import kubernetes
+from tests.harness.commit import commit
 
 STEADY = "chaos-steady"
 BEFORE = 5  # seconds before each fault, which show the platform without one
@@ -147,7 +148,7 @@ def write(output, folder, verdicts):
         "is empty.",
         "",
         f"{os.cpu_count()} cores that clients, control plane and nodes share, Linux {platform.release()}, "
-        f"Kubernetes {kubernetes()}.",
+        f"Kubernetes {kubernetes()}, commit {commit()}.",
         "",
         f"## Mixed faults, {mixed.took:.0f} s",
         "",
