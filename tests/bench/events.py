@@ -59,7 +59,8 @@ class Place:
 
 @contextmanager
 def cluster():
-    release.install(release.OPEN, *release.QUEUED)
+    # The stream of the bare loop needs room beside those of the events.
+    release.install(release.OPEN, *release.QUEUED, "--set=events.queue.size=4Gi")
     release.await_replaced()
     apply(the_function())
     release.await_known([NAME])
