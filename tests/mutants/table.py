@@ -1538,7 +1538,7 @@ MUTANTS = [
     ),
     Mutant(
         "traces::an_event_has_a_span_for_its_call_and_one_below_it_for_each_attempt",
-        "an attempt has the span that its call has",
+        "an attempt says that a caller has made it",
         f"{GATEWAY}/events/attempt.rs",
         "let mut recording = Recording::begin(traces, context, call, Trigger::Event, bits);",
         "let mut recording = Recording::begin(traces, context, call, Trigger::Http, bits);",
